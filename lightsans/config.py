@@ -1,0 +1,309 @@
+"""Every setting of the pipeline, as frozen dataclasses.
+
+The names under each class are those of the YAML file (``model.k_interests`` is
+``RunConfig.model.k_interests``). Classes check themselves on construction and raise `ConfigError`;
+reading YAML and ``--set`` into them is the work of `lightsans.config_file`.
+"""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Literal
+
+from lightsans.errors import ConfigError
+
+Attention = Literal["causal", "masked", "reference"]
+Activation = Literal["gelu", "relu", "swish", "tanh", "sigmoid"]
+IdType = Literal["auto", "string", "int64"]
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
+
+
+def _at_least(section: str, config: object, minimum: float, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and value < minimum:
+            raise ConfigError(f"{section}.{name}={value} is too small; the least is {minimum}")
+
+
+def _fraction(section: str, config: object, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not 0 <= value < 1:
+            raise ConfigError(f"{section}.{name}={value} is not in [0, 1)")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StorageConfig:
+    """How ``s3://`` is reached. Unset values come from the usual AWS variables and files.
+
+    There is no field for keys: credentials belong into the environment, a profile or a role, never
+    into a file that is copied beside every result.
+    """
+
+    endpoint_url: str | None = None
+    """Address of an S3-compatible server, such as http://127.0.0.1:8333; null for AWS."""
+    profile: str | None = None
+    """Name of a profile in ~/.aws/config."""
+    anonymous: bool = False
+    """Read public buckets without credentials."""
+
+    def __post_init__(self) -> None:
+        url = self.endpoint_url
+        _require(
+            url is None or url.startswith(("http://", "https://")),
+            f"storage.endpoint_url={url!r} must start with http:// or https://",
+        )
+        _require(
+            url is None or "@" not in url,
+            "storage.endpoint_url must not contain credentials; use AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY, or storage.profile",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ColumnsConfig:
+    """Which columns of the log are read: names, or positions from 0 where there is no header."""
+
+    user: str | int = "user_id"
+    item: str | int = "item_id"
+    timestamp: str | int = "timestamp"
+    rating: str | int | None = "rating"
+    """Null when there is none. A column that is absent is only an error when min_rating is set."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataConfig:
+    """What to read and which interactions to train on."""
+
+    input: tuple[str, ...] = ()
+    """Files, directories or globs; local or s3://. Their order breaks ties between timestamps."""
+    format: Literal["auto", "parquet", "csv", "jsonl", "inter"] = "auto"
+    """auto goes by the file name; .gz, .bz2, .zst, .lz4 endings are decompressed."""
+    separator: str = ","
+    """Between the fields of a csv line; "\\t" and "::" work. RecBole's .inter is always a tab."""
+    header: bool = True
+    """False: columns are given by position, e.g. columns: {user: 0, item: 1, timestamp: 3}."""
+    quote_char: str | None = '"'
+    """Character around csv values that contain the separator; null when quotes are plain text."""
+    newlines_in_values: bool = False
+    """True when quoted csv values span lines. Such files cannot be read in pieces."""
+    columns: ColumnsConfig = field(default_factory=ColumnsConfig)
+    user_id_type: IdType = "auto"
+    """auto keeps parquet's and jsonl's own type; csv and .inter ids are strings ("007" stays)."""
+    item_id_type: IdType = "auto"
+    max_id_bytes: int = 1024
+    """Longer ids are refused: they are nearly always a broken line."""
+    timestamp_unit: Literal["s", "ms", "us", "ns"] = "s"
+    """Unit of numeric timestamps. Text and datetime columns carry their own."""
+    timezone: str = "UTC"
+    """Time zone of timestamps that name none, such as Europe/Berlin."""
+    as_of: str | None = None
+    """Ignore interactions from this moment on (ISO date or time): backfills, idempotent nights."""
+    exclude_users: str | None = None
+    """A text file with one user id a line, to be left out entirely (erasure requests)."""
+    min_rating: float | None = None
+    """Interactions rated lower are not learnt from, but still count as seen."""
+    min_user_interactions: int = 1
+    """k-core: users with fewer are not trained on (they are still scored)."""
+    min_item_interactions: int = 1
+    """k-core: items with fewer do not enter the vocabulary."""
+    dedupe: Literal["none", "first", "last"] = "none"
+    """Which of a user's interactions with the same item to keep."""
+    split: Literal["leave_one_out"] = "leave_one_out"
+    """leave_one_out: each user's last interaction is test, the one before valid, the rest train."""
+    max_reject_fraction: float | None = 0.05
+    """Refusing a larger share of the rows is an error; null turns the check off."""
+    num_parts: int | None = None
+    """Files a dataset is cut into; null chooses by the size of the input. No effect on results."""
+    read_unit_bytes: int = 32 * 2**20
+    """Largest piece of a text file that one task reads. No effect on results."""
+
+    def __post_init__(self) -> None:
+        _at_least("data", self, 1, "min_user_interactions", "min_item_interactions", "num_parts")
+        _at_least("data", self, 1, "max_id_bytes", "read_unit_bytes")
+        limit = self.max_reject_fraction
+        _require(
+            limit is None or 0 <= limit <= 1,
+            f"data.max_reject_fraction={limit} is not in [0, 1]; null turns the check off",
+        )
+        _require(self.separator != "", "data.separator is empty; give one or more characters")
+        _require(
+            self.quote_char is None or len(self.quote_char) == 1,
+            f"data.quote_char={self.quote_char!r} is not a single character or null",
+        )
+        columns = self.columns
+        used = [columns.user, columns.item, columns.timestamp, columns.rating]
+        named = [c for c in used if c is not None]
+        _require(
+            len(set(named)) == len(named), f"data.columns names a column twice: {named}"
+        )
+        if not self.header:
+            by_name = [c for c in named if isinstance(c, str) and not c.isdigit()]
+            _require(
+                not by_name or by_name == ["rating"],
+                f"data.header is false, so data.columns needs positions such as 0; found {by_name}",
+            )
+        _require(
+            self.min_rating is None or columns.rating is not None,
+            "data.min_rating is set but data.columns.rating is null; name the rating column",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelConfig:
+    """Architecture of one LightSANs model; names and defaults follow RecBole's LightSANs."""
+
+    attention: Attention = "causal"
+    """causal trains every prefix in one pass; masked is the paper, one prefix at a time; reference
+    is RecBole's released code, number for number."""
+    max_seq_len: int = 50
+    """Items of a history that the model reads; the newest are kept."""
+    k_interests: int = 5
+    """Latent interests per sequence; the authors use about a tenth of max_seq_len."""
+    n_layers: int = 2
+    n_heads: int = 2
+    hidden_size: int = 64
+    inner_size: int = 256
+    """Width of the feed-forward layers."""
+    hidden_dropout_prob: float = 0.5
+    attn_dropout_prob: float = 0.5
+    hidden_act: Activation = "gelu"
+    layer_norm_eps: float = 1e-12
+    initializer_range: float = 0.02
+    """Standard deviation of the initial weights."""
+    loss_type: Literal["CE", "BPR"] = "CE"
+    """CE: softmax over all items. BPR: one uniformly drawn negative per target."""
+
+    def __post_init__(self) -> None:
+        _at_least("model", self, 1, "max_seq_len", "k_interests", "n_layers", "n_heads")
+        _at_least("model", self, 1, "hidden_size", "inner_size")
+        _fraction("model", self, "hidden_dropout_prob", "attn_dropout_prob")
+        _require(self.layer_norm_eps > 0, "model.layer_norm_eps must be positive")
+        _require(self.initializer_range > 0, "model.initializer_range must be positive")
+        _require(
+            self.hidden_size % self.n_heads == 0,
+            f"model.hidden_size={self.hidden_size} is not divisible by "
+            f"model.n_heads={self.n_heads}; change either one",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainConfig:
+    """How the model is fitted."""
+
+    num_workers: int = 2
+    """Processes that train together (DDP). No effect on results beyond float error."""
+    use_gpu: bool = False
+    """One GPU per worker."""
+    epochs: int = 100
+    batch_size: int = 32
+    """Over all workers: windows of max_seq_len + 1 items for causal, prefixes for the others."""
+    learning_rate: float = 0.002
+    seed: int = 2020
+    window_stride: int | None = None
+    """Distance between the windows of a long history (causal only); null is max_seq_len // 2."""
+    virtual_shards: int = 8
+    """Pieces that the order of training is defined over; at least the number of workers."""
+    valid_metric: Literal["ndcg@10", "hit@10", "mrr@10"] = "ndcg@10"
+    """What early stopping and the choice of the best epoch look at."""
+    patience: int = 10
+    """Epochs without a better valid metric after which training stops; 0 never stops early."""
+    eval_batch_size: int = 512
+    """Users ranked at once during validation, per worker."""
+    max_failures: int = 3
+    """How often a run restarts from its last checkpoint when workers are lost."""
+
+    def __post_init__(self) -> None:
+        _at_least("train", self, 1, "num_workers", "epochs", "batch_size", "virtual_shards")
+        _at_least("train", self, 1, "window_stride", "eval_batch_size")
+        _at_least("train", self, 0, "patience", "max_failures", "seed")
+        _require(
+            self.learning_rate > 0, f"train.learning_rate={self.learning_rate} must be positive"
+        )
+        _require(
+            self.virtual_shards >= self.num_workers,
+            f"train.virtual_shards={self.virtual_shards} is less than "
+            f"train.num_workers={self.num_workers}; raise it (it changes the order of training)",
+        )
+        _require(
+            self.batch_size >= self.virtual_shards,
+            f"train.batch_size={self.batch_size} is less than "
+            f"train.virtual_shards={self.virtual_shards}; every shard gives at least one "
+            "sequence to a batch",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluateConfig:
+    """The protocol of the reported metrics: full ranking over all items."""
+
+    ks: tuple[int, ...] = (5, 10, 20)
+    """Cut-offs of hit, recall, precision, ndcg and mrr; 10 is always among them."""
+    remove_seen: bool = False
+    """Leave the items before the target out of the ranking: true is SASRec's convention, false
+    RecBole's."""
+    batch_size: int = 512
+    """Users ranked at once by a task."""
+
+    def __post_init__(self) -> None:
+        _require(bool(self.ks), "evaluate.ks is empty; give at least one cut-off, such as 10")
+        _require(min(self.ks) >= 1, f"evaluate.ks={list(self.ks)} has a cut-off below 1")
+        _require(10 in self.ks, f"evaluate.ks={list(self.ks)} needs 10, by which models compare")
+        _at_least("evaluate", self, 1, "batch_size")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScoreConfig:
+    """What the batch-scoring stage writes for each user."""
+
+    k: int = 100
+    remove_seen: bool = True
+    """Never recommend what the user has already met, filtered interactions included."""
+    batch_size: int = 1024
+    """Users scored at once by a worker."""
+    num_workers: int = 2
+    """Most scoring processes at a time. No effect on results."""
+    use_gpu: bool = False
+
+    def __post_init__(self) -> None:
+        _at_least("score", self, 1, "k", "batch_size", "num_workers")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunConfig:
+    """Everything one run of the pipeline depends on."""
+
+    root: str = "./lightsans-data"
+    """Local path or s3://bucket/prefix; datasets/, models/, recommendations/ live under it."""
+    storage: StorageConfig = field(default_factory=StorageConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    score: ScoreConfig = field(default_factory=ScoreConfig)
+
+    def __post_init__(self) -> None:
+        _require(self.root != "", "root is empty; give a local path or s3://bucket/prefix")
+        window = self.model.max_seq_len
+        stride = self.train.window_stride
+        _require(
+            stride is None or stride <= window,
+            f"train.window_stride={stride} is larger than model.max_seq_len={window}: some "
+            "interactions would never be trained on",
+        )
+
+
+def to_dict(config: object) -> dict[str, object]:
+    """A configuration as plain dicts, lists and scalars: what YAML, JSON and Ray carry."""
+    return _plain(dataclasses.asdict(config))  # type: ignore[call-overload,no-any-return]
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _plain(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value
