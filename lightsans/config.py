@@ -137,9 +137,7 @@ class DataConfig:
         columns = self.columns
         used = [columns.user, columns.item, columns.timestamp, columns.rating]
         named = [c for c in used if c is not None]
-        _require(
-            len(set(named)) == len(named), f"data.columns names a column twice: {named}"
-        )
+        _require(len(set(named)) == len(named), f"data.columns names a column twice: {named}")
         if not self.header:
             by_name = [c for c in named if isinstance(c, str) and not c.isdigit()]
             _require(
@@ -298,12 +296,13 @@ class RunConfig:
 
 def to_dict(config: object) -> dict[str, object]:
     """A configuration as plain dicts, lists and scalars: what YAML, JSON and Ray carry."""
-    return _plain(dataclasses.asdict(config))  # type: ignore[call-overload,no-any-return]
+    assert dataclasses.is_dataclass(config), config
+    return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
 
 
 def _plain(value: object) -> object:
-    if isinstance(value, dict):
-        return {key: _plain(v) for key, v in value.items()}
+    if dataclasses.is_dataclass(value):
+        return to_dict(value)
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
     return value

@@ -1,0 +1,64 @@
+# Every target that needs the environment makes it first; `make setup` alone is never required.
+# The stamp is older than the lock or pyproject.toml only when there is something to install.
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	  $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+STAMP := .venv/.installed
+CODE := $(wildcard lightsans pipelines cluster benchmarks tools tests submit.py)
+# mypy refuses a directory without a Python file
+TYPED := $(wildcard submit.py) $(patsubst %/,%,$(sort $(dir $(wildcard $(addsuffix /*.py,$(CODE))))))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup hooks check format test test-unit test-chaos bench demo lock schema clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' Makefile
+
+setup: $(STAMP) ## create .venv with the locked packages
+
+$(STAMP): requirements.lock pyproject.toml
+	@"$(or $(wildcard $(BIN)/python),$(PYTHON),python3)" tools/make_venv.py
+	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $(STAMP)
+
+hooks: $(STAMP) ## run the quick checks before every commit
+	$(BIN)/pre-commit install
+
+check: $(STAMP) ## lint, formatting, types, lock in sync
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/mypy --strict $(TYPED)
+	$(BIN)/python tools/lock.py check
+
+format: $(STAMP) ## format the code and mend what ruff can mend
+	$(BIN)/ruff check --fix $(CODE)
+	$(BIN)/ruff format $(CODE)
+
+test: $(STAMP) ## unit, property and integration tests (under 20 minutes)
+	$(BIN)/python -m pytest tests
+
+test-unit: $(STAMP) ## unit and property tests (under 2 minutes)
+	$(BIN)/python -m pytest tests/unit tests/property
+
+test-chaos: $(STAMP) ## kill tests and fault injection
+	$(BIN)/python -m pytest tests -m chaos
+
+bench: $(STAMP) ## one benchmark: make bench NAME=x [ARGS=--smoke]
+	@[ -f "benchmarks/$(NAME).py" ] || { echo "make: name a benchmark, make bench NAME=x, of:" \
+	  $(basename $(notdir $(wildcard benchmarks/*.py))) >&2; exit 1; }
+	$(BIN)/python benchmarks/$(NAME).py $(ARGS)
+
+demo: $(STAMP) ## fetch MovieLens-100K (or generate a log), train, recommend
+	PATH="$(CURDIR)/$(BIN):$$PATH" tools/demo.sh
+
+lock: $(STAMP) ## resolve pyproject.toml again; ARGS=--upgrade lifts every pin
+	$(BIN)/python tools/lock.py write $(ARGS)
+
+schema: $(STAMP) ## write pipelines/configs/schema.json anew after a change of settings
+	$(BIN)/python tools/write_schema.py
+
+clean: ## remove caches and build output; .venv and data stay
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find $(CODE) -name __pycache__ -prune -exec rm -rf {} +

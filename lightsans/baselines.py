@@ -1,0 +1,80 @@
+"""What a sequential model must beat: popularity, and the most frequent successor.
+
+Both are counted on training interactions only and rank all items, like the model.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from lightsans.sequences import Int32, Int64, UserSequences, train_lengths
+
+
+@dataclass(frozen=True, slots=True)
+class TransitionCounts:
+    """How often each item was interacted with, and what came right after it.
+
+    Counts of different users add up, so parts can be counted apart and merged.
+    """
+
+    num_items: int
+    popularity: Int64
+    """(num_items + 1,) training interactions of each item."""
+    pairs: Int64
+    """Sorted distinct codes ``item * (num_items + 1) + next item``."""
+    pair_counts: Int64
+
+    @classmethod
+    def count(cls, users: UserSequences, num_items: int) -> "TransitionCounts":
+        """Count the training interactions of some users."""
+        lengths = train_lengths(users.lengths)
+        position = np.arange(len(users.item_ids)) - np.repeat(users.offsets[:-1], users.lengths)
+        is_train = position < np.repeat(lengths, users.lengths)
+        is_source = position + 1 < np.repeat(lengths, users.lengths)
+        popularity = np.bincount(users.item_ids[is_train], minlength=num_items + 1)
+        source = np.flatnonzero(is_source)
+        items = users.item_ids.astype(np.int64)
+        codes = items[source] * (num_items + 1) + items[source + 1]
+        pairs, pair_counts = np.unique(codes, return_counts=True)
+        return cls(num_items, popularity.astype(np.int64), pairs, pair_counts.astype(np.int64))
+
+    def __add__(self, other: "TransitionCounts") -> "TransitionCounts":
+        codes = np.concatenate([self.pairs, other.pairs])
+        pairs, inverse = np.unique(codes, return_inverse=True)
+        counts = np.bincount(
+            inverse, np.concatenate([self.pair_counts, other.pair_counts]), len(pairs)
+        )
+        return TransitionCounts(
+            self.num_items, self.popularity + other.popularity, pairs, counts.astype(np.int64)
+        )
+
+
+def popular_scores(counts: TransitionCounts, item_ids: Int32, lengths: Int64) -> Tensor:
+    """(B, V) training popularity of every item, whatever the history."""
+    scores = torch.from_numpy(counts.popularity.astype(np.float32))
+    return scores.repeat(len(lengths), 1)
+
+
+def successor_scores(counts: TransitionCounts, item_ids: Int32, lengths: Int64) -> Tensor:
+    """(B, V) how often each item followed the last one of the history; ties by popularity."""
+    size = counts.num_items + 1
+    # Popularity scaled below one decides between equal successor counts.
+    scale = 1.0 / (1.0 + float(counts.popularity.max(initial=0)))
+    scores = np.tile(counts.popularity * scale, (len(lengths), 1))
+    last = item_ids[np.arange(len(lengths)), np.maximum(lengths - 1, 0)].astype(np.int64)
+    first = np.searchsorted(counts.pairs, last * size)
+    end = np.searchsorted(counts.pairs, (last + 1) * size)
+    rows = np.repeat(np.arange(len(lengths)), end - first)
+    entries = _ranges(first, end)
+    scores[rows, counts.pairs[entries] % size] += counts.pair_counts[entries]
+    return torch.from_numpy(scores)
+
+
+def _ranges(first: npt.NDArray[np.intp], end: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    """The numbers of all half-open ranges, end to end."""
+    count = end - first
+    rank = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
+    return np.repeat(first, count) + rank

@@ -1,0 +1,196 @@
+"""The order of training: what every step of an epoch learns from, whatever the number of workers.
+
+Users belong to V virtual shards by their bucket. Global step s of an epoch takes from every shard
+one batch that depends on (seed, epoch, shard, s) alone; a rank owns some of the shards and joins
+their batches into one. So world size changes who computes what, and nothing else. A shard that has
+run out contributes nothing to a step, and all ranks step equally often.
+
+Shapes:
+    B samples of a batch   L inputs of the longest of them
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from lightsans.config import RunConfig
+from lightsans.hashing import mix
+from lightsans.sequences import (
+    Int32,
+    Int64,
+    Samples,
+    UserSequences,
+    cut_prefixes,
+    cut_windows,
+    gather,
+)
+
+LENGTH_CLASS = 8
+"""Samples whose lengths fall into the same class of this width may share a batch: little padding,
+and still many partners to be shuffled with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one rank trains on in one step; ids are right-padded with 0."""
+
+    item_ids: Int32
+    """(B, L) inputs, oldest first."""
+    lengths: Int64
+    """(B,) inputs of each sample."""
+    target_ids: Int32
+    """causal: (B, L) the item after each input; otherwise (B,) the item after the last input."""
+    negative_ids: Int32 | None
+    """One drawn item per target, in the same shape, when the loss needs them."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardEpoch:
+    """One shard's samples of one epoch, in the order of its batches."""
+
+    samples: Samples
+    keys: npt.NDArray[np.uint64]
+    """A random number per sample, from which anything else random about it is drawn."""
+    batch_size: int
+
+    @property
+    def num_batches(self) -> int:
+        """Batches of this shard in the epoch; the last one may be smaller."""
+        return -(-len(self.samples) // self.batch_size)
+
+
+def shard_batch_size(batch_size: int, shard: int, num_shards: int) -> int:
+    """Samples that a shard gives to every global batch."""
+    return batch_size // num_shards + (shard < batch_size % num_shards)
+
+
+def plan_shard_epoch(users: UserSequences, shard: int, epoch: int, config: RunConfig) -> ShardEpoch:
+    """Cut, shuffle and group one shard's samples; a pure function of seed, epoch and shard."""
+    train, model = config.train, config.model
+    random = np.random.default_rng([train.seed, epoch, shard])
+    if model.attention == "causal":
+        stride = train.window_stride or max(1, model.max_seq_len // 2)
+        offset = random.integers(1, stride + 1, len(users.lengths))
+        samples = cut_windows(users, model.max_seq_len, stride, offset)
+    else:
+        samples = cut_prefixes(users, model.max_seq_len)
+    order = random.permutation(len(samples))
+    if model.attention != "reference":  # which pads every batch to the same width
+        order = order[np.argsort(samples.lengths[order] // LENGTH_CLASS, kind="stable")]
+    salt = random.integers(0, 2**63, dtype=np.int64).astype(np.uint64)
+    keys = mix(salt + np.arange(len(samples), dtype=np.uint64))
+    batch_size = shard_batch_size(train.batch_size, shard, train.virtual_shards)
+    return ShardEpoch(samples.take(order), keys, batch_size)
+
+
+class RankEpoch:
+    """One rank's batches of one epoch.
+
+    Args:
+        users: The sequences of each shard that the rank owns.
+        epoch: Number of the epoch, from 0.
+        config: The run; only data order, model kind and loss matter here.
+        num_items: Negatives are drawn from 1 to this.
+    """
+
+    def __init__(
+        self, users: dict[int, UserSequences], epoch: int, config: RunConfig, num_items: int
+    ) -> None:
+        self._users, self._config, self._num_items = users, config, num_items
+        self._epoch = epoch
+        self._shards = {
+            shard: plan_shard_epoch(sequences, shard, epoch, config)
+            for shard, sequences in users.items()
+        }
+        self._batch_at: dict[int, Int64] = {}
+        self._num_steps = 0
+
+    @property
+    def longest_shard(self) -> int:
+        """Batches of the shard that has most; the global maximum is the epoch's steps."""
+        return max((shard.num_batches for shard in self._shards.values()), default=0)
+
+    def set_num_steps(self, num_steps: int) -> None:
+        """Spread every shard's batches over the epoch's global number of steps.
+
+        Batches of all shards are lined up by length, then the steps are shuffled for all shards
+        alike: the batches that meet in a step are similarly long.
+        """
+        self._num_steps = num_steps
+        steps = np.random.default_rng([self._config.train.seed, self._epoch]).permutation(num_steps)
+        for shard, plan in self._shards.items():
+            count = plan.num_batches
+            batch_at = np.full(num_steps, -1, np.int64)
+            lined_up = (2 * np.arange(count) + 1) * num_steps // (2 * max(count, 1))
+            batch_at[steps[lined_up]] = np.arange(count)
+            self._batch_at[shard] = batch_at
+
+    def targets_per_step(self) -> Int64:
+        """How many targets this rank has in each step; their sum over ranks divides the loss."""
+        totals = np.zeros(self._num_steps, np.int64)
+        for shard, plan in self._shards.items():
+            per_sample = plan.samples.lengths - 1
+            if self._config.model.attention != "causal":
+                per_sample = np.minimum(per_sample, 1)
+            starts = np.arange(plan.num_batches) * plan.batch_size
+            per_batch = np.add.reduceat(per_sample, starts) if len(starts) else per_sample
+            batch_at = self._batch_at[shard]
+            totals[batch_at >= 0] += per_batch[batch_at[batch_at >= 0]]
+        return totals
+
+    def batch(self, step: int) -> Batch:
+        """The batch of one step. When all shards have run out it is one row of padding."""
+        pieces = []
+        for shard, plan in self._shards.items():
+            index = int(self._batch_at[shard][step])
+            if index >= 0:
+                chosen = slice(index * plan.batch_size, (index + 1) * plan.batch_size)
+                pieces.append((shard, plan, chosen))
+        width = max((int(p.samples.lengths[c].max()) - 1 for _, p, c in pieces), default=1)
+        batches = [self._shard_batch(shard, plan, c, width) for shard, plan, c in pieces]
+        return _join(batches) if batches else self._padding()
+
+    def _shard_batch(self, shard: int, plan: ShardEpoch, chosen: slice, width: int) -> Batch:
+        tape = self._users[shard].item_ids
+        starts, lengths = plan.samples.starts[chosen], plan.samples.lengths[chosen] - 1
+        inputs = gather(tape, starts, lengths, width)
+        if self._config.model.attention == "causal":
+            targets = gather(tape, starts + 1, lengths, width)
+        else:
+            targets = tape[starts + lengths]
+        negatives = None
+        if self._config.model.loss_type == "BPR":
+            negatives = draw_negatives(plan.keys[chosen], targets, self._num_items)
+        return Batch(inputs, lengths, targets, negatives)
+
+    def _padding(self) -> Batch:
+        shape = (1, 1) if self._config.model.attention == "causal" else (1,)
+        nothing = np.zeros(shape, np.int32)
+        negatives = nothing if self._config.model.loss_type == "BPR" else None
+        return Batch(np.zeros((1, 1), np.int32), np.zeros(1, np.int64), nothing, negatives)
+
+
+def draw_negatives(keys: npt.NDArray[np.uint64], targets: Int32, num_items: int) -> Int32:
+    """A uniformly drawn item other than the target, for every target; 0 where there is none.
+
+    Args:
+        keys: (B,) a random number per sample; equal keys draw equal negatives.
+        targets: (B,) or (B, L) item ids.
+        num_items: Negatives lie in 1..num_items; with a single item the target itself is drawn.
+    """
+    columns = np.arange(targets.shape[1] if targets.ndim == 2 else 1, dtype=np.uint64)
+    drawn = mix(mix(keys)[:, None] + columns) % np.uint64(max(num_items - 1, 1))
+    negatives = drawn.astype(np.int32).reshape(targets.shape) + np.int32(1)
+    negatives += ((negatives >= targets) & (num_items > 1)).astype(np.int32)
+    return np.where(targets > 0, negatives, np.int32(0))
+
+
+def _join(batches: list[Batch]) -> Batch:
+    negatives = [batch.negative_ids for batch in batches if batch.negative_ids is not None]
+    return Batch(
+        np.concatenate([batch.item_ids for batch in batches]),
+        np.concatenate([batch.lengths for batch in batches]),
+        np.concatenate([batch.target_ids for batch in batches]),
+        np.concatenate(negatives) if negatives else None,
+    )

@@ -1,0 +1,87 @@
+"""Models on storage: weights in safetensors, which cannot run code when they are read."""
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from lightsans.config import ModelConfig, StorageConfig
+from lightsans.errors import InputError, NotFoundError
+from lightsans.model import LightSANs
+from lightsans.storage import Location, locate
+from lightsans.vocabulary import Vocabulary
+
+WEIGHTS = "model.safetensors"
+ITEMS = "items.parquet"
+CONFIG = "config.yaml"
+METRICS = "metrics.json"
+HISTORY = "history.json"
+
+
+def weights_to_bytes(model: LightSANs) -> bytes:
+    """A model as a safetensors file whose header holds its configuration."""
+    header = {"model": json.dumps(asdict(model.config)), "num_items": str(model.num_items)}
+    tensors = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    return safetensors.torch.save(tensors, header)
+
+
+def model_from_bytes(content: bytes, name: str) -> LightSANs:
+    """The model in a safetensors file written by `weights_to_bytes`, in evaluation mode.
+
+    Raises:
+        InputError: The file is damaged or of another program; the message begins with ``name``.
+    """
+    try:
+        header = _read_header(content)
+        config = ModelConfig(**json.loads(header["model"]))
+        model = LightSANs(config, int(header["num_items"]))
+        model.load_state_dict(safetensors.torch.load(content))
+    except (safetensors.SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"{name}: not a LightSANs model of this version ({error}); train it again, or import "
+            "a RecBole checkpoint"
+        ) from error
+    return model.eval()
+
+
+def load_model(directory: str | Location) -> LightSANs:
+    """The model of a model directory, in evaluation mode on the CPU.
+
+    Raises:
+        NotFoundError: There is no ``model.safetensors``.
+        InputError: It is damaged.
+    """
+    if isinstance(directory, str):
+        directory = locate(directory, StorageConfig())
+    weights = directory / WEIGHTS
+    try:
+        content = weights.read_bytes()
+    except FileNotFoundError:
+        raise NotFoundError(f"{weights}: not found; expected a model directory") from None
+    return model_from_bytes(content, str(weights))
+
+
+def load_vocabulary(directory: Location) -> Vocabulary:
+    """The vocabulary of a model or dataset directory."""
+    return Vocabulary.load(directory / ITEMS)
+
+
+def tensors_to_bytes(tensors: dict[str, Tensor]) -> bytes:
+    """Named tensors as a safetensors file."""
+    return safetensors.torch.save({name: tensor.cpu() for name, tensor in tensors.items()})
+
+
+def tensors_from_bytes(content: bytes) -> dict[str, Tensor]:
+    """The named tensors of a safetensors file."""
+    tensors: dict[str, Tensor] = safetensors.torch.load(content)
+    return tensors
+
+
+def _read_header(content: bytes) -> dict[str, Any]:
+    """The ``__metadata__`` of a safetensors file: 8 bytes of length, then JSON."""
+    length = int.from_bytes(content[:8], "little")
+    header: dict[str, Any] = json.loads(content[8 : 8 + length])["__metadata__"]
+    return header

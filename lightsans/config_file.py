@@ -1,0 +1,366 @@
+"""A YAML file and ``--set key=value`` become one checked `RunConfig`.
+
+Settings travel as a flat mapping from the dotted name (``model.k_interests``) to its value and the
+place it came from: defaults < file < ``--set`` is then one update of a dict, and every error can
+say where the value stands. pydantic checks types and describes the file for editors; it is used
+here and nowhere else.
+"""
+
+import ast
+import dataclasses
+import difflib
+import inspect
+import itertools
+import json
+import math
+import re
+import sys
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from lightsans.config import RunConfig, to_dict
+from lightsans.errors import ConfigError
+
+_ALIASES = {"model.num_layers": "model.n_layers"}  # RecBole uses both
+_ADAPTER = TypeAdapter(RunConfig)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoadedConfig:
+    """A configuration and where each of its settings came from."""
+
+    config: RunConfig
+    origins: dict[str, str]
+    """Dotted setting to ``default``, ``FILE:LINE`` or ``--set``."""
+
+
+class _Setting(NamedTuple):
+    value: object
+    origin: str
+
+
+def load_config(path: str | None, overrides: Sequence[str] = ()) -> LoadedConfig:
+    """Defaults, then the local file at ``path`` if there is one, then ``key=value`` overrides.
+
+    Raises:
+        ConfigError: The file cannot be read, or a setting is unknown or wrong.
+    """
+    if path is None:
+        return parse_config("", "", overrides)
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            text = file.read()
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read the configuration {path}: {error.strerror}; name an existing YAML file, "
+            "such as pipelines/configs/quickstart.yaml"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"the configuration {path} is not UTF-8 text: {error}") from error
+    return parse_config(text, path, overrides)
+
+
+def parse_config(text: str, name: str, overrides: Sequence[str] = ()) -> LoadedConfig:
+    """The same for text that is already read; ``name`` stands for the file in errors.
+
+    Raises:
+        ConfigError: The text is not YAML, or a setting is unknown or wrong.
+    """
+    settings = {key: _Setting(value, "default") for key, value in _flatten(to_dict(RunConfig()))}
+    settings |= _file_settings(text, name)
+    settings |= _override_settings(overrides)
+    origins = {key: setting.origin for key, setting in settings.items()}
+    return LoadedConfig(config=_validate(settings), origins=origins)
+
+
+def from_dict(values: Mapping[str, object]) -> RunConfig:
+    """The configuration that `to_dict` made plain: the first line of a Ray worker.
+
+    Raises:
+        ConfigError: A setting is unknown or wrong.
+    """
+    return parse_config(_dump(values), "the saved configuration").config
+
+
+def dump_yaml(config: RunConfig) -> str:
+    """A file that `load_config` reads back as an equal configuration; every setting is in it."""
+    return _dump(to_dict(config))
+
+
+# ---- names and types, read off the dataclasses ---------------------------------------------------
+
+
+def _walk_types(config_class: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, annotation in get_type_hints(config_class).items():
+        yield prefix + name, annotation
+        if isinstance(annotation, type) and dataclasses.is_dataclass(annotation):
+            yield from _walk_types(annotation, f"{prefix}{name}.")
+
+
+_TYPES = dict(_walk_types(RunConfig))
+_SECTIONS = {name for name, annotation in _TYPES.items() if dataclasses.is_dataclass(annotation)}
+_LEAVES = _TYPES.keys() - _SECTIONS
+
+
+def _flatten(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _nest(settings: Mapping[str, _Setting]) -> dict[str, object]:
+    root: dict[str, object] = {}
+    for key, setting in settings.items():
+        *sections, leaf = key.split(".")
+        node: Any = root
+        for section in sections:
+            node = node.setdefault(section, {})
+        node[leaf] = setting.value
+    return root
+
+
+# ---- YAML ----------------------------------------------------------------------------------------
+
+
+_NULL = "tag:yaml.org,2002:null"
+_INT = re.compile(r"[-+]?(?:0|[1-9][0-9_]*)$")
+_FLOAT = re.compile(
+    r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?$"
+    r"|[-+]?\.(?:inf|Inf|INF)$|\.(?:nan|NaN|NAN)$"
+)
+_RETAGGED = {f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "timestamp")}
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as people expect it: 2e-3 is a number; 2026-11-01, 007 and +01:00 stay texts."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own class attribute
+        first: [rule for rule in rules if rule[0] not in _RETAGGED]
+        for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes whatever either YAML's own rules or ours would take for something else than text."""
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", _INT, list("-+0123456789"))
+for _class in (_Loader, _Dumper):
+    _class.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
+
+
+def _dump(values: Mapping[str, object]) -> str:
+    return yaml.dump(dict(values), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def _compose(text: str) -> tuple[_Loader, yaml.Node | None]:
+    loader = _Loader(text)
+    return loader, loader.get_single_node()
+
+
+def _file_settings(text: str, name: str) -> dict[str, _Setting]:
+    try:
+        loader, node = _compose(text)
+        if node is None or node.tag == _NULL:
+            return {}
+        if not isinstance(node, yaml.MappingNode):
+            raise ConfigError(f"{name} holds no settings; expected lines such as 'root: ./data'")
+        return _collect(loader, node, "", name)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ConfigError(f"{name}{place}: not valid YAML: {error.problem}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{name}: not valid YAML: {error}") from error
+
+
+def _collect(
+    loader: _Loader, node: yaml.MappingNode, prefix: str, name: str
+) -> dict[str, _Setting]:
+    """The leaves under one mapping. Every unknown or doubled name is reported, not just one."""
+    found: dict[str, _Setting] = {}
+    lines: dict[str, int] = {}
+    problems = []
+    for key_node, value_node in node.value:
+        line = key_node.start_mark.line + 1
+        origin = name if name == "--set" else f"{name}:{line}"
+        written = f"{prefix}{key_node.value}"
+        key = _ALIASES.get(written, written)
+        if key in lines:
+            problems.append(f"{key} is given twice in {name}: lines {lines[key]} and {line}")
+            continue
+        lines[key] = line
+        try:
+            found |= _settings_at(loader, key, value_node, name, origin)
+        except ConfigError as error:
+            problems.append(str(error))
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return found
+
+
+def _settings_at(
+    loader: _Loader, key: str, node: yaml.Node, name: str, origin: str
+) -> dict[str, _Setting]:
+    """What one key sets: itself, or all that its section holds."""
+    if key in _LEAVES:
+        return {key: _Setting(loader.construct_object(node, deep=True), origin)}
+    if key not in _SECTIONS:
+        line = "" if origin == "--set" else f" (line {origin.rpartition(':')[2]})"
+        raise ConfigError(f"unknown setting {key} in {name}; {_suggest(key)}{line}")
+    if isinstance(node, yaml.MappingNode):
+        return _collect(loader, node, f"{key}.", name)
+    if node.tag == _NULL:  # a section whose lines are all commented out
+        return {}
+    found = loader.construct_object(node, deep=True)
+    raise ConfigError(f"{key} is {found!r} ({origin}); expected {', '.join(_under(key))}")
+
+
+def _suggest(key: str) -> str:
+    section, _, leaf = key.rpartition(".")
+    near = [name for name in sorted(_TYPES) if name.rpartition(".")[2] == leaf]
+    if not near and section in _SECTIONS:
+        siblings = {name.rpartition(".")[2]: name for name in _under(section)}
+        near = [siblings[name] for name in difflib.get_close_matches(leaf, siblings, n=1)]
+    elif not near:
+        near = difflib.get_close_matches(key, sorted(_TYPES), n=1)
+    if near:
+        return f"did you mean {near[0]}?"
+    return f"expected one of {', '.join(_under(section if section in _SECTIONS else ''))}"
+
+
+def _under(section: str) -> list[str]:
+    return [name for name in _TYPES if name.rpartition(".")[0] == section]
+
+
+# ---- --set ---------------------------------------------------------------------------------------
+
+
+def _override_settings(overrides: Sequence[str]) -> dict[str, _Setting]:
+    found: dict[str, _Setting] = {}
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        key = key.strip()
+        if not equals or not key:
+            raise ConfigError(f"--set {override} is not key=value, such as model.k_interests=10")
+        loader, node = _override_value(key, text.strip())
+        found |= _settings_at(loader, _ALIASES.get(key, key), node, "--set", "--set")
+    return found
+
+
+def _override_value(key: str, text: str) -> tuple[_Loader, yaml.Node]:
+    """The value as YAML; what is no YAML value (``*.csv``, ``::``, ``|``) is the text itself."""
+    if text == r"\t":  # the one escape that a separator needs
+        text = '"\\t"'
+    structured = text.startswith(("[", "{", '"', "'"))
+    try:
+        loader, node = _compose(text or "null")
+    except yaml.YAMLError as error:
+        if structured:
+            raise ConfigError(f"--set {key}={text}: the value is not valid YAML") from error
+    else:
+        if structured and node is not None:
+            return loader, node
+        if isinstance(node, yaml.ScalarNode) and node.value == (text or "null"):
+            return loader, node
+    return _Loader(""), yaml.ScalarNode("tag:yaml.org,2002:str", text)
+
+
+# ---- checks --------------------------------------------------------------------------------------
+
+
+def _validate(settings: dict[str, _Setting]) -> RunConfig:
+    for key, (value, origin) in settings.items():
+        if get_origin(_TYPES[key]) is tuple and not isinstance(value, list):
+            settings[key] = _Setting([value], origin)  # data.input: one.csv
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{key} is {value} ({origin}); expected {_describe(_TYPES[key])}")
+    # JSON, because pydantic is strict about scalars there and still takes a list for a tuple.
+    document = json.dumps(_nest(settings), default=str)
+    try:
+        return _ADAPTER.validate_json(document, strict=True)
+    except ValidationError as error:
+        problems = dict.fromkeys(_problem(e, settings) for e in error.errors())  # unions repeat
+        raise ConfigError("\n".join(problems)) from error
+
+
+def _problem(error: Any, settings: Mapping[str, _Setting]) -> str:
+    cause = error.get("ctx", {}).get("error")
+    if isinstance(cause, ConfigError):  # a dataclass checked itself and named its settings
+        named = re.findall(r"\w+(?:\.\w+)*", str(cause))
+        origins = {name: settings[name].origin for name in named if name in settings}
+        places = "; ".join(f"{name}: {origin}" for name, origin in origins.items())
+        return f"{cause} ({places})" if places else str(cause)
+    parts = [str(part) for part in error["loc"]]
+    key = ".".join(parts)
+    while key not in settings:  # below the setting come list positions and union members
+        parts.pop()
+        key = ".".join(parts)
+    value, origin = settings[key]
+    hint = ""
+    if isinstance(value, int | float) and _TYPES[key] in (str, str | None):
+        hint = "; put it in quotes"
+    return f"{key} is {value!r} ({origin}); expected {_describe(_TYPES[key])}{hint}"
+
+
+_WORDS = {int: "an integer", float: "a number", str: "text", bool: "true or false"}
+_PLURALS = {int: "integers", str: "texts"}
+
+
+def _describe(annotation: Any) -> str:
+    arguments = get_args(annotation)
+    kind = get_origin(annotation)
+    if kind is Literal:
+        return "one of " + ", ".join(str(value) for value in arguments)
+    if kind is tuple:
+        return f"a list of {_PLURALS[arguments[0]]}"
+    if kind in (Union, types.UnionType):
+        return " or ".join("null" if a is type(None) else _describe(a) for a in arguments)
+    return _WORDS[annotation]
+
+
+# ---- JSON Schema ---------------------------------------------------------------------------------
+
+
+def json_schema() -> dict[str, Any]:
+    """A JSON Schema of the configuration file, with the field docstrings, for editors."""
+    schema = _ADAPTER.json_schema()
+    docstrings = _field_docstrings()
+    for name, part in [("RunConfig", schema), *schema["$defs"].items()]:
+        part["additionalProperties"] = False
+        for field, definition in part["properties"].items():
+            definition.pop("title", None)
+            if (name, field) in docstrings:
+                definition["description"] = docstrings[name, field]
+            if definition.get("type") == "array":  # a single value is taken as a list of one
+                items = definition.pop("items")
+                del definition["type"]
+                definition["anyOf"] = [{"type": "array", "items": items}, items]
+    for alias, setting in _ALIASES.items():
+        section, _, written = alias.rpartition(".")
+        properties = schema["$defs"][_TYPES[section].__name__]["properties"]
+        properties[written] = {"type": "integer", "description": f"The same as {setting}."}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _field_docstrings() -> dict[tuple[str, str], str]:
+    """(class, field) to the string under the field, which Python itself does not keep."""
+    found = {}
+    for class_node in ast.parse(inspect.getsource(sys.modules[RunConfig.__module__])).body:
+        if not isinstance(class_node, ast.ClassDef):
+            continue
+        for field_node, next_node in itertools.pairwise(class_node.body):
+            match field_node, next_node:
+                case (
+                    ast.AnnAssign(target=ast.Name(id=field)),
+                    ast.Expr(value=ast.Constant(value=str(text))),
+                ):
+                    found[class_node.name, field] = inspect.cleandoc(text).replace("\n", " ")
+    return found

@@ -1,0 +1,70 @@
+"""Hashes that never change: of ids, for buckets; of sequences, for fingerprints.
+
+Ray's, polars' and Python's own hashes may differ between versions or processes, so none of them
+can name a file. These are plain arithmetic modulo 2^64 on whole columns.
+"""
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+NUM_BUCKETS = 4096
+"""Users are assigned to this many buckets; parts and virtual shards are ranges of buckets."""
+
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, so multiplying loses no bits
+UInt64 = npt.NDArray[np.uint64]
+
+
+def mix(values: UInt64) -> UInt64:
+    """Spread every input bit over all output bits (the finaliser of splitmix64)."""
+    x = values + _MULTIPLIER
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def hash_segments(values: UInt64, offsets: npt.NDArray[np.int64]) -> UInt64:
+    """One hash per segment ``values[offsets[i]:offsets[i + 1]]``; order within a segment counts.
+
+    A polynomial in an odd multiplier, finished by `mix`. Empty segments hash to a constant.
+    """
+    lengths = np.diff(offsets)
+    sums = np.zeros(len(lengths), np.uint64)
+    filled = lengths > 0
+    if filled.any():
+        starts = offsets[:-1]
+        longest = int(lengths.max())
+        powers = np.cumprod(np.full(longest, _MULTIPLIER))
+        position = np.arange(offsets[0], offsets[-1]) - np.repeat(starts, lengths)
+        terms = (values[offsets[0] : offsets[-1]] + np.uint64(1)) * powers[position]
+        sums[filled] = np.add.reduceat(terms, starts[filled] - offsets[0])
+    return mix(sums + lengths.astype(np.uint64))
+
+
+def hash_ids(ids: pa.Array | pa.ChunkedArray) -> UInt64:
+    """One hash per id of a string or int64 column without nulls."""
+    if isinstance(ids, pa.ChunkedArray):
+        ids = ids.combine_chunks()
+    if pa.types.is_integer(ids.type):
+        return mix(ids.to_numpy(zero_copy_only=False).astype(np.int64).view(np.uint64))
+    ids = pc.cast(ids, pa.large_binary())
+    _, offset_buffer, data_buffer = ids.buffers()
+    offsets = np.frombuffer(offset_buffer, np.int64)[ids.offset : ids.offset + len(ids) + 1]
+    data = np.frombuffer(data_buffer or b"", np.uint8).astype(np.uint64)
+    return hash_segments(data, offsets)
+
+
+def user_buckets(user_ids: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.int32]:
+    """The bucket, 0 to `NUM_BUCKETS` - 1, of each user."""
+    return (hash_ids(user_ids) % np.uint64(NUM_BUCKETS)).astype(np.int32)
+
+
+def bucket_range(index: int, count: int) -> tuple[int, int]:
+    """First bucket and end of piece ``index`` when all buckets are cut into ``count`` pieces."""
+    return -(-index * NUM_BUCKETS // count), -(-(index + 1) * NUM_BUCKETS // count)
+
+
+def pieces_of(buckets: npt.NDArray[np.int32], count: int) -> npt.NDArray[np.int32]:
+    """Which of ``count`` pieces (parts, shards) each bucket belongs to; see `bucket_range`."""
+    return (buckets.astype(np.int64) * count // NUM_BUCKETS).astype(np.int32)

@@ -1,0 +1,114 @@
+"""What training minimises: how badly the next item is predicted.
+
+All losses are sums over targets: workers hold unequal numbers of them, so the trainer divides by
+the number over all workers.
+
+Shapes: B sequences   L positions   T targets   D hidden size   V = num_items + 1: items and padding
+    C rows or columns of a block
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lightsans.model import LightSANs
+
+LOGITS_BUDGET = 2**24
+"""Logits held at once by `cross_entropy_sum`; a block has at least `MIN_ROWS` rows."""
+MIN_ROWS = 64
+BPR_GAMMA = 1e-10
+"""Added inside the logarithm, as in RecBole's BPRLoss."""
+
+
+class NextItemObjective(nn.Module):
+    """Loss as a function of a batch: what DDP wraps, so that gradients are shared.
+
+    Causal attention learns from every position of a window, the other kinds from one target per
+    sequence.
+    """
+
+    def __init__(self, model: LightSANs) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self,
+        item_ids_BL: Tensor,
+        lengths_B: Tensor,
+        target_ids: Tensor,
+        negative_ids: Tensor | None = None,
+    ) -> Tensor:
+        """Sum of the losses of all targets, a scalar.
+
+        Args:
+            item_ids_BL: Inputs, right-padded with 0.
+            lengths_B: How many inputs each row has.
+            target_ids: The item after each input, (B, L), for causal attention; otherwise the item
+                after the last input, (B,). 0 where there is none.
+            negative_ids: In the same shape, one item per target that is not it; for BPR.
+        """
+        model = self.model
+        vectors = model(item_ids_BL, lengths_B, every_position=model.config.attention == "causal")
+        rows_T = target_ids.flatten().nonzero().squeeze(1)
+        vectors_TD = vectors.flatten(0, -2).index_select(0, rows_T)
+        target_T = target_ids.flatten().index_select(0, rows_T).long()
+        if model.config.loss_type == "BPR":
+            if negative_ids is None:
+                raise ValueError("loss_type='BPR' needs negative_ids, one for each target")
+            negative_T = negative_ids.flatten().index_select(0, rows_T).long()
+            table = model.item_embedding
+            return bpr_sum(vectors_TD, table(target_T), table(negative_T))
+        table_VD = model.item_embedding.weight
+        if model.config.attention == "reference":
+            return cross_entropy_sum(vectors_TD, table_VD, target_T)
+        return cross_entropy_sum(vectors_TD, table_VD[1:], target_T - 1)
+
+
+def bpr_sum(vectors_TD: Tensor, target_vectors_TD: Tensor, negative_vectors_TD: Tensor) -> Tensor:
+    """Bayesian personalised ranking: sum of -log(gamma + sigmoid(target's - negative's score)).
+
+    Source: RecBole 1.2.1, recbole/model/loss.py, class BPRLoss.
+    """
+    margin_T = (vectors_TD * (target_vectors_TD - negative_vectors_TD)).sum(dim=-1)
+    return -(BPR_GAMMA + margin_T.sigmoid()).log().sum()
+
+
+def cross_entropy_sum(vectors_TD: Tensor, table_VD: Tensor, target_T: Tensor) -> Tensor:
+    """Sum of -log softmax(scores of all rows of the table)[target].
+
+    The logits, (T, V), exist in blocks of rows only, and each block's gradient is taken while it is
+    at hand: nothing of that size is kept for the backward pass, and nothing is computed twice. So
+    there is no second derivative.
+    """
+    total: Tensor = _CrossEntropySum.apply(vectors_TD, table_VD, target_T)  # type: ignore[no-untyped-call]
+    return total
+
+
+class _CrossEntropySum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, vectors_TD: Tensor, table_VD: Tensor, target_T: Tensor) -> Tensor:
+        needs_grad = any(ctx.needs_input_grad[:2])
+        total = vectors_TD.new_zeros(())
+        vectors_grad = torch.empty_like(vectors_TD) if needs_grad else None
+        table_grad = torch.zeros_like(table_VD) if needs_grad else None
+        step = max(MIN_ROWS, LOGITS_BUDGET // table_VD.shape[0])
+        for first in range(0, vectors_TD.shape[0], step):
+            block_CD = vectors_TD[first : first + step]
+            target_C1 = target_T[first : first + step].unsqueeze(1)
+            log_probs_CV = functional.log_softmax(block_CD @ table_VD.t(), dim=1)
+            total -= log_probs_CV.gather(1, target_C1).sum()
+            if vectors_grad is not None and table_grad is not None:
+                # The gradient of the logits: probabilities, less one at the target.
+                grad_CV = log_probs_CV.exp_()
+                grad_CV.scatter_add_(1, target_C1, grad_CV.new_full(target_C1.shape, -1.0))
+                torch.mm(grad_CV, table_VD, out=vectors_grad[first : first + step])
+                table_grad.addmm_(grad_CV.t(), block_CD)
+        ctx.save_for_backward(vectors_grad, table_grad)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, total_grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        vectors_grad, table_grad = ctx.saved_tensors
+        return total_grad * vectors_grad, total_grad * table_grad, None

@@ -1,0 +1,293 @@
+"""LightSANs: from the items of a history to a vector for its user. Parameters and forward pass.
+
+Shapes: B sequences   L positions   Q query positions (L, or 1 where only the newest is wanted)
+    D hidden size   K interests   J = 2 K   N heads   H head size   P = 3: query, key, value
+    V = num_items + 1: items and padding
+"""
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lightsans.attention import (
+    Projected,
+    causal_context,
+    masked_context,
+    newest_context,
+    reference_context,
+)
+from lightsans.config import Activation, ModelConfig
+from lightsans.errors import ConfigError
+
+ACTIVATIONS: Final[dict[Activation, Callable[[Tensor], Tensor]]] = {
+    "gelu": functional.gelu,
+    "relu": torch.relu,
+    "swish": functional.silu,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+}
+
+
+class Padding(NamedTuple):
+    """Where the items of a right-padded batch are."""
+
+    is_item: Tensor
+    """(B, L), True at items. Also at an empty sequence's first position: a sum needs a term."""
+    newest: Tensor
+    """(B,), position of the newest item; 0 for an empty sequence."""
+
+
+class LightAttention(nn.Module):
+    """The parameters of one attention layer, the same for all three kinds."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        D = config.hidden_size
+        self.kind = config.attention
+        self.n_heads = config.n_heads
+        self.query = nn.Linear(D, D)
+        self.key = nn.Linear(D, D)
+        self.value = nn.Linear(D, D)
+        self.key_theta = nn.Parameter(torch.empty(D, config.k_interests))
+        self.value_theta = nn.Parameter(torch.empty(D, config.k_interests))
+        self.position_norm = nn.LayerNorm(D, eps=config.layer_norm_eps)
+        self.position_query = nn.Linear(D, D)
+        self.position_key = nn.Linear(D, D)
+        self.output = nn.Linear(D, D)
+        self.dropout = nn.Dropout(config.attn_dropout_prob)
+
+    def forward(
+        self, x_BLD: Tensor, positions_LD: Tensor, padding: Padding, newest_only: bool
+    ) -> Tensor:
+        """What each position, or the newest alone, reads from its sequence: (B, Q, D)."""
+        x = self._project(x_BLD, positions_LD, padding)
+        if self.kind == "reference":
+            newest_B = padding.newest if newest_only else None
+            context = reference_context(x, newest_B, self.dropout)
+        elif newest_only:
+            context = newest_context(x, padding.is_item, padding.newest, self.dropout)
+        elif self.kind == "masked":
+            context = masked_context(x, padding.is_item, self.dropout)
+        else:
+            context = causal_context(x, self.dropout)
+        read_BQD: Tensor = self.output(context.transpose(1, 2).flatten(2))
+        return read_BQD
+
+    def _project(self, x_BLD: Tensor, positions_LD: Tensor, padding: Padding) -> Projected:
+        B, L, D = x_BLD.shape
+        N, H = self.n_heads, D // self.n_heads
+        maps = (self.query, self.key, self.value)
+        weight, bias = torch.cat([m.weight for m in maps]), torch.cat([m.bias for m in maps])
+        qkv_BLPD = functional.linear(x_BLD, weight, bias).view(B, L, 3, D)
+        _, k_BLD, v_BLD = qkv_BLPD.unbind(2)
+        logits_BLJ = torch.cat([k_BLD @ self.key_theta, v_BLD @ self.value_theta], dim=-1)
+        if self.kind != "reference":
+            is_padding_BL1 = ~padding.is_item.unsqueeze(-1)
+            logits_BLJ = logits_BLJ.masked_fill(is_padding_BL1, float("-inf"))
+        # One copy, so that the many products by head and sequence need none.
+        q, k, v = qkv_BLPD.view(B, L, 3, N, H).permute(2, 0, 3, 1, 4).contiguous().unbind(0)
+        positions_LD = self.position_norm(positions_LD)
+        position_q, position_k = (
+            linear(positions_LD).view(L, N, H).transpose(0, 1)
+            for linear in (self.position_query, self.position_key)
+        )
+        return Projected(q, k, v, logits_BLJ, position_q, position_k)
+
+
+class EncoderLayer(nn.Module):
+    """Attention, then a feed-forward network; each is added to its input and normalised."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        D, eps = config.hidden_size, config.layer_norm_eps
+        self.attention = LightAttention(config)
+        self.attention_norm = nn.LayerNorm(D, eps=eps)
+        self.inner = nn.Linear(D, config.inner_size)
+        self.outer = nn.Linear(config.inner_size, D)
+        self.feed_forward_norm = nn.LayerNorm(D, eps=eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.activation = ACTIVATIONS[config.hidden_act]
+
+    def forward(
+        self, x_BLD: Tensor, positions_LD: Tensor, padding: Padding, newest_only: bool
+    ) -> Tensor:
+        """The layer's output at every position, or at the newest alone: (B, Q, D)."""
+        read_BQD = self.attention(x_BLD, positions_LD, padding, newest_only)
+        x_BQD = _take(x_BLD, padding.newest) if newest_only else x_BLD
+        x_BQD = self.attention_norm(x_BQD + self.dropout(read_BQD))
+        fed_BQD = self.outer(self.activation(self.inner(x_BQD)))
+        out_BQD: Tensor = self.feed_forward_norm(x_BQD + self.dropout(fed_BQD))
+        return out_BQD
+
+
+class LightSANs(nn.Module):
+    """A sequential recommender: the score of an item is its vector times the user's vector.
+
+    Item ids are integers from 1; rows are padded with 0 on the right. ``config.attention`` chooses
+    among three kinds of the same parameters (docs/architecture.md compares them). ``masked`` and
+    ``causal`` never look at padding, and row 0 of their item table is and stays zero. For
+    ``reference``, as in RecBole, padding is an item like any other.
+    """
+
+    def __init__(self, config: ModelConfig, num_items: int) -> None:
+        super().__init__()
+        if num_items < 1:
+            raise ConfigError(f"num_items={num_items} must be at least 1: there is nothing to rank")
+        self.config = config
+        self.num_items = num_items
+        D = config.hidden_size
+        self.item_embedding = nn.Embedding(num_items + 1, D, padding_idx=0)
+        self.position_embedding = nn.Embedding(config.max_seq_len, D)
+        self.item_norm = nn.LayerNorm(D, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.layers = nn.ModuleList([EncoderLayer(config) for _ in range(config.n_layers)])
+        self.reset_parameters()
+
+    @classmethod
+    def from_pretrained(cls, directory: str) -> "LightSANs":
+        """The trained model of a model directory (local or s3://), ready for inference."""
+        from lightsans.checkpoint import load_model  # needs pyarrow and safetensors
+
+        return load_model(directory)
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw new weights, as the released code does; only padding's row differs (see above)."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                module.weight.normal_(std=self.config.initializer_range)
+            elif isinstance(module, nn.LayerNorm):
+                module.reset_parameters()
+            if isinstance(module, nn.Linear):
+                module.bias.zero_()
+            elif isinstance(module, LightAttention):
+                module.key_theta.normal_()
+                module.value_theta.normal_()
+        if self.config.attention != "reference":
+            self.item_embedding.weight[0].zero_()
+
+    def forward(
+        self, item_ids_BL: Tensor, lengths_B: Tensor, every_position: bool = False
+    ) -> Tensor:
+        """User vectors (B, D), or with ``every_position`` one for each prefix, (B, L, D).
+
+        Args:
+            item_ids_BL: Oldest first, at most ``max_seq_len`` wide. Rows of any width give the same
+                vectors; ``reference`` sees to it by padding them to ``max_seq_len``.
+            lengths_B: How many items each row has. An empty row has a vector without meaning.
+            every_position: Causal attention only. Vectors at padding have no meaning.
+        """
+        self._check(item_ids_BL, every_position)
+        width, L = item_ids_BL.shape[1], self.config.max_seq_len
+        if self.config.attention == "reference" and width < L:
+            item_ids_BL = functional.pad(item_ids_BL, (0, L - width))
+        newest_B = (lengths_B - 1).clamp(min=0)
+        positions_L = torch.arange(item_ids_BL.shape[1], device=item_ids_BL.device)
+        padding = Padding(positions_L <= newest_B.unsqueeze(1), newest_B)
+
+        x_BLD = self.item_norm(self.item_embedding(item_ids_BL))
+        if self.config.attention != "reference":
+            x_BLD = x_BLD.masked_fill((positions_L >= lengths_B.unsqueeze(1)).unsqueeze(-1), 0.0)
+        x_BLD = self.dropout(x_BLD)
+        positions_LD = self.position_embedding.weight[: item_ids_BL.shape[1]]
+        for layer in self.layers[:-1]:
+            x_BLD = layer(x_BLD, positions_LD, padding, newest_only=False)
+        last = self.layers[-1]
+        x_BQD: Tensor = last(x_BLD, positions_LD, padding, newest_only=not every_position)
+        return x_BQD if every_position else x_BQD.squeeze(1)
+
+    def item_table(self) -> Tensor:
+        """The item vectors, (V, D); row 0 is padding. Shares memory with the parameter."""
+        return self.item_embedding.weight.detach()
+
+    @torch.no_grad()
+    def encode(self, item_ids_BW: Tensor, lengths_B: Tensor) -> Tensor:
+        """User vectors (B, D) of whole histories, without dropout and without gradients.
+
+        Args:
+            item_ids_BW: Of any width. Of a longer history the newest ``max_seq_len`` items count.
+            lengths_B: How many items each row has, 0 included: an empty history gets the same
+                finite vector whoever it belongs to.
+
+        Raises:
+            ValueError: An id is not in 0..num_items, or a length is not in 0..W.
+        """
+        self._check_histories(item_ids_BW, lengths_B)
+        item_ids_BL, lengths_B = self._newest_items(item_ids_BW, lengths_B)
+        was_training = self.training
+        self.eval()
+        try:
+            return self.forward(item_ids_BL, lengths_B)
+        finally:
+            self.train(was_training)
+
+    @torch.no_grad()
+    def score_items(self, item_ids_BW: Tensor, lengths_B: Tensor) -> Tensor:
+        """Scores of all items after each history, (B, num_items + 1); see `encode`.
+
+        Column 0 is padding and must be left out of any ranking. It is 0, except for ``reference``,
+        which scores padding like any item.
+        """
+        scores_BV = self.encode(item_ids_BW, lengths_B) @ self.item_table().t()
+        if self.config.attention != "reference":
+            scores_BV[:, 0] = 0.0
+        return scores_BV
+
+    def _newest_items(self, item_ids_BW: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+        """The newest ``max_seq_len`` items of each row, not wider than the longest row."""
+        L = self.config.max_seq_len
+        longest = int(lengths_B.max()) if lengths_B.numel() else 0
+        if longest <= L:
+            return item_ids_BW[:, : max(longest, 1)], lengths_B
+        first_B1 = (lengths_B - L).clamp(min=0).unsqueeze(1).long()
+        columns_BL = first_B1 + torch.arange(L, device=item_ids_BW.device)
+        item_ids_BL = item_ids_BW.gather(1, columns_BL.clamp(max=item_ids_BW.shape[1] - 1))
+        return item_ids_BL, lengths_B.clamp(max=L)
+
+    def _check(self, item_ids_BL: Tensor, every_position: bool) -> None:
+        kind, L = self.config.attention, self.config.max_seq_len
+        if every_position and kind != "causal":
+            raise ValueError(
+                f"a model with attention={kind!r} has one vector per sequence; only "
+                "attention='causal' has one for every position"
+            )
+        if not 1 <= item_ids_BL.shape[1] <= L:
+            raise ValueError(
+                f"item_ids is {item_ids_BL.shape[1]} wide, but the model reads 1 to "
+                f"max_seq_len={L} items; encode() keeps the newest of longer histories"
+            )
+
+    def _check_histories(self, item_ids_BW: Tensor, lengths_B: Tensor) -> None:
+        if item_ids_BW.ndim != 2 or lengths_B.shape != item_ids_BW.shape[:1]:
+            raise ValueError(
+                f"item_ids of shape {tuple(item_ids_BW.shape)} and lengths of shape "
+                f"{tuple(lengths_B.shape)} do not match; expected (B, W) and (B,)"
+            )
+        lowest, highest = _range(item_ids_BW)
+        if lowest < 0 or highest > self.num_items:
+            raise ValueError(
+                f"item_ids has ids from {lowest} to {highest}, but the model knows 1 to "
+                f"{self.num_items}, and 0 for padding; leave out items that it does not know"
+            )
+        shortest, longest = _range(lengths_B)
+        if shortest < 0 or longest > item_ids_BW.shape[1]:
+            raise ValueError(
+                f"lengths has values from {shortest} to {longest}, but rows are "
+                f"{item_ids_BW.shape[1]} wide; give the number of items in each row, which is "
+                "padded with 0 on the right"
+            )
+
+
+def _range(x: Tensor) -> tuple[int, int]:
+    """Smallest and largest value; zeros when there is none."""
+    return (int(x.min()), int(x.max())) if x.numel() else (0, 0)
+
+
+def _take(x_BLD: Tensor, position_B: Tensor) -> Tensor:
+    """One position of each sequence, (B, 1, D)."""
+    B, L, _ = x_BLD.shape
+    rows_B = torch.arange(B, device=x_BLD.device) * L + position_B
+    return x_BLD.flatten(0, 1).index_select(0, rows_B).unsqueeze(1)

@@ -1,0 +1,154 @@
+"""Top-K recommendations for a batch of users: the model's, or popular items as a fallback.
+
+Shapes:
+    B users of a batch   K recommendations   D hidden size   N items
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+
+from lightsans.model import LightSANs
+from lightsans.ranking import top_k
+from lightsans.sequences import Int32, Int64, UserSequences, gather
+from lightsans.vocabulary import Vocabulary
+
+MODEL, POPULAR = "model", "popular"
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendations:
+    """Lists for some users, best first, in raw ids; rows may be shorter than K."""
+
+    item_ids: pa.ListArray
+    scores: pa.ListArray
+    source: pa.Array
+    """``model``, or ``popular`` for users without an item that the model knows."""
+
+
+class Recommender:
+    """A model with everything that turns histories into lists of raw item ids.
+
+    Args:
+        model: Scores the items it knows.
+        model_items: Its vocabulary.
+        dataset_items: The vocabulary of the histories; the fallback recommends its popular items.
+        mapping: Dataset item ids -> model item ids; None when they are the same.
+        k: Length of the lists.
+        remove_seen: Leave out what a user has met already.
+        device: Where to score.
+    """
+
+    def __init__(
+        self,
+        model: LightSANs,
+        model_items: Vocabulary,
+        dataset_items: Vocabulary,
+        mapping: Int32 | None,
+        *,
+        k: int,
+        remove_seen: bool,
+        device: torch.device,
+    ) -> None:
+        self._model = model.to(device).eval()
+        self._model_items, self._dataset_items = model_items, dataset_items
+        self._mapping, self._k, self._remove_seen = mapping, k, remove_seen
+        self._device = device
+        # Popularity as a model of width one: its top-K follows the same rules.
+        popularity = np.concatenate([[0], dataset_items.counts]).astype(np.float32)
+        self._popularity_V1 = torch.from_numpy(popularity).unsqueeze(1)
+
+    def recommend(self, histories: UserSequences, also_seen: UserSequences) -> Recommendations:
+        """Recommendations for all users, in order.
+
+        Args:
+            histories: Everything they interacted with, in the dataset's item ids.
+            also_seen: Other items that must not be recommended to them when seen ones are removed.
+        """
+        known = histories.translate(self._mapping)
+        is_known = known.lengths > 0
+        seen = _merge(known, also_seen.translate(self._mapping))
+        by_model = self._by_model(known, seen, np.flatnonzero(is_known))
+        by_popularity = self._by_popularity(_merge(histories, also_seen), np.flatnonzero(~is_known))
+        # Both come in their own order: put every user back in its place.
+        order = np.argsort(np.argsort(~is_known, kind="stable"), kind="stable")
+        columns = [
+            pa.concat_arrays(pair).take(pa.array(order))
+            for pair in zip(by_model, by_popularity, strict=True)
+        ]
+        source = pa.array(np.where(is_known, MODEL, POPULAR).astype(object), pa.string())
+        return Recommendations(columns[0], columns[1], source)
+
+    @torch.inference_mode()
+    def _by_model(
+        self, known: UserSequences, seen: UserSequences, users: npt.NDArray[np.intp]
+    ) -> tuple[pa.ListArray, pa.ListArray]:
+        newest = np.minimum(known.lengths[users], self._model.config.max_seq_len)
+        begin = known.offsets[users + 1] - newest
+        # Similar lengths share a width: encode in order of length, in pieces.
+        vectors_BD = torch.empty(len(users), self._model.config.hidden_size, device=self._device)
+        by_length = np.argsort(newest, kind="stable")
+        for piece in np.array_split(by_length, max(1, -(-len(users) // 256))):
+            if len(piece):
+                items = torch.from_numpy(gather(known.item_ids, begin[piece], newest[piece]))
+                lengths = torch.from_numpy(newest[piece]).to(self._device)
+                encoded = self._model.encode(items.to(self._device), lengths)
+                vectors_BD[torch.from_numpy(piece).to(self._device)] = encoded
+        table = self._model.item_table()
+        return self._lists(vectors_BD, table, seen, users, self._model_items)
+
+    @torch.inference_mode()
+    def _by_popularity(
+        self, seen: UserSequences, users: npt.NDArray[np.intp]
+    ) -> tuple[pa.ListArray, pa.ListArray]:
+        vectors = torch.ones(len(users), 1)
+        return self._lists(vectors, self._popularity_V1, seen, users, self._dataset_items)
+
+    def _lists(
+        self,
+        vectors_BD: torch.Tensor,
+        table_VD: torch.Tensor,
+        seen: UserSequences,
+        users: npt.NDArray[np.intp],
+        items: Vocabulary,
+    ) -> tuple[pa.ListArray, pa.ListArray]:
+        rows, seen_ids = self._seen_of(seen, users)
+        ids_BK, scores_BK = top_k(
+            vectors_BD,
+            table_VD,
+            min(self._k, items.num_items),
+            torch.from_numpy(rows).to(vectors_BD.device),
+            torch.from_numpy(seen_ids.astype(np.int64)).to(vectors_BD.device),
+        )
+        is_item = (ids_BK > 0).cpu().numpy()
+        offsets = pa.array(np.concatenate([[0], np.cumsum(is_item.sum(1))]).astype(np.int32))
+        ids = items.decode(ids_BK.cpu().numpy()[is_item].astype(np.int32))
+        scores = pa.array(scores_BK.cpu().numpy()[is_item].astype(np.float32))
+        return (
+            pa.ListArray.from_arrays(offsets, ids),
+            pa.ListArray.from_arrays(offsets, scores),
+        )
+
+    def _seen_of(self, seen: UserSequences, users: npt.NDArray[np.intp]) -> tuple[Int64, Int32]:
+        """Row numbers and item ids of everything to leave out."""
+        if not self._remove_seen:
+            return np.zeros(0, np.int64), np.zeros(0, np.int32)
+        chosen = np.zeros(len(seen.lengths), bool)
+        chosen[users] = True
+        lengths = seen.lengths
+        ids = seen.item_ids[np.repeat(chosen, lengths)]
+        return np.repeat(np.arange(len(users)), lengths[users]), ids
+
+
+def _merge(first: UserSequences, second: UserSequences) -> UserSequences:
+    """Per user, the items of both."""
+    users = np.concatenate(
+        [np.repeat(np.arange(len(s.lengths)), s.lengths) for s in (first, second)]
+    )
+    items = np.concatenate([first.item_ids, second.item_ids])
+    order = np.argsort(users, kind="stable")
+    offsets = np.concatenate([[0], np.cumsum(first.lengths + second.lengths)])
+    return UserSequences(items[order], offsets)

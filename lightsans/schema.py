@@ -1,0 +1,88 @@
+"""Column names and Arrow schemas of everything on storage."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from lightsans.config import StorageConfig
+from lightsans.storage import Location
+
+TIMESTAMP_UNIT = "us"
+"""Timestamps on storage are int64 microseconds since 1970, UTC."""
+
+
+def interactions_schema(user_type: pa.DataType, item_type: pa.DataType) -> pa.Schema:
+    """Every valid row of the log, sorted by (bucket, user_id, timestamp, order_key)."""
+    return pa.schema(
+        [
+            ("user_id", user_type),
+            ("raw_item_id", item_type),
+            ("timestamp", pa.int64()),
+            ("rating", pa.float64()),  # null where the log has none
+            ("order_key", pa.int64()),  # file << 40 | row or byte offset
+            ("bucket", pa.int32()),
+        ]
+    )
+
+
+def sequences_schema(user_type: pa.DataType) -> pa.Schema:
+    """One row per user, sorted by (bucket, user_id)."""
+    return pa.schema(
+        [
+            ("user_id", user_type),
+            ("item_ids", pa.list_(pa.int32())),
+            ("timestamps", pa.list_(pa.int64())),
+            ("trainable", pa.bool_()),
+            ("also_seen", pa.list_(pa.int32())),
+            ("bucket", pa.int32()),
+            ("fingerprint", pa.uint64()),
+        ]
+    )
+
+
+def items_schema(item_type: pa.DataType) -> pa.Schema:
+    """The vocabulary, by item_id from 1; 0 is padding."""
+    return pa.schema([("item_id", pa.int32()), ("raw_item_id", item_type), ("count", pa.int64())])
+
+
+REJECTS = pa.schema(
+    [
+        ("file", pa.string()),
+        ("position", pa.int64()),  # row in a parquet or compressed file, byte offset elsewhere
+        ("reason", pa.string()),
+    ]
+)
+
+
+def recommendations_schema(user_type: pa.DataType, item_type: pa.DataType) -> pa.Schema:
+    """One row per user, best item first."""
+    return pa.schema(
+        [
+            ("user_id", user_type),
+            ("item_ids", pa.list_(item_type)),
+            ("scores", pa.list_(pa.float32())),
+            ("source", pa.string()),  # model, or popular for users without a known item
+        ]
+    )
+
+
+def part_name(index: int) -> str:
+    """File name of one part of a dataset or a recommendation run."""
+    return f"part-{index:05d}.parquet"
+
+
+def id_type(name: str) -> pa.DataType:
+    """The Arrow type of ids that a manifest calls ``string`` or ``int64``."""
+    return {"string": pa.string(), "int64": pa.int64()}[name]
+
+
+def sequence_parts(dataset: Location, manifest: Mapping[str, Any]) -> list[Location]:
+    """The sequence files that a dataset's manifest lists."""
+    return [dataset / "sequences" / part["name"] for part in manifest["parts"]]
+
+
+def directory(root: Location | str, kind: str, name: str, storage: StorageConfig) -> Location:
+    """``root/kind/name``, for kind datasets, models, recommendations or reports."""
+    base = root if isinstance(root, Location) else Location(root, storage)
+    return base / kind / name

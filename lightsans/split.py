@@ -1,0 +1,71 @@
+"""Held-out targets and the histories before them.
+
+Leave-one-out: a user's last interaction is the test target, the one before the valid target, the
+rest is for training (`lightsans.sequences.train_lengths`).
+
+Shapes:
+    E users who are evaluated
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from lightsans.sequences import Int32, Int64, UserSequences, evaluated_users
+
+Split = Literal["valid", "test"]
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """What is known of some users at a moment, and the item that came next."""
+
+    item_ids: Int32
+    """The tape that the histories lie on."""
+    starts: Int64
+    """(E,) where each history begins."""
+    lengths: Int64
+    """(E,) its items."""
+    target_ids: Int64
+    """(E,) the next item; 0 when the model does not know it."""
+
+    def take(self, chosen: npt.NDArray[np.intp]) -> "HeldOut":
+        """Some of the users."""
+        return HeldOut(
+            self.item_ids, self.starts[chosen], self.lengths[chosen], self.target_ids[chosen]
+        )
+
+
+def hold_out(users: UserSequences, split: Split) -> HeldOut:
+    """The histories and targets of the users who are long enough for leave-one-out."""
+    chosen = evaluated_users(users.lengths)
+    starts = users.offsets[chosen]
+    lengths = users.lengths[chosen] - (2 if split == "valid" else 1)
+    return HeldOut(
+        users.item_ids, starts, lengths, users.item_ids[starts + lengths].astype(np.int64)
+    )
+
+
+def translate(held_out: HeldOut, mapping: Int32 | None) -> HeldOut:
+    """The same in the item ids of another vocabulary; unknown items leave the histories.
+
+    Args:
+        held_out: Histories and targets.
+        mapping: Row i holds the other id of item i, 0 for unknown; None changes nothing.
+    """
+    if mapping is None:
+        return held_out
+    users = np.repeat(np.arange(len(held_out.lengths)), held_out.lengths)
+    first = np.cumsum(held_out.lengths) - held_out.lengths
+    position = np.arange(len(users)) - first[users] + held_out.starts[users]
+    histories = UserSequences(
+        held_out.item_ids[position], np.concatenate([[0], np.cumsum(held_out.lengths)])
+    ).translate(mapping)
+    return HeldOut(
+        histories.item_ids,
+        histories.offsets[:-1],
+        histories.lengths,
+        mapping[held_out.target_ids].astype(np.int64),
+    )

@@ -1,0 +1,240 @@
+"""Where things are kept: a URI becomes a `Location`, and nothing else opens files.
+
+Local paths, ``file://`` and every fsspec protocol work alike; ``s3://`` is served by s3fs. A
+`Location` is two strings and the `StorageConfig`, so it travels to Ray workers as it is and never
+carries credentials. Whatever is written appears whole or not at all: local files are written aside
+and renamed, objects are uploaded in one piece.
+"""
+
+import functools
+import json
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.fs
+import pyarrow.parquet as pq
+
+from lightsans.config import StorageConfig
+from lightsans.errors import ConfigError, InputError
+
+
+@dataclass(frozen=True, slots=True)
+class FileInfo:
+    """One listed file, with what tells whether it changed."""
+
+    location: "Location"
+    size: int
+    etag: str
+    """The object's etag, or the modification time in nanoseconds of a local file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A file or directory somewhere. ``location / "name"`` is something below it."""
+
+    uri: str
+    """As a person would write it: an absolute local path or ``protocol://bucket/key``."""
+    storage: StorageConfig
+
+    def __str__(self) -> str:
+        return self.uri
+
+    def __truediv__(self, name: str) -> "Location":
+        return Location(f"{self.uri.rstrip('/')}/{name}", self.storage)
+
+    @property
+    def name(self) -> str:
+        """Last part of the path."""
+        return self.uri.rstrip("/").rsplit("/", 1)[-1]
+
+    @property
+    def parent(self) -> "Location":
+        """The directory that holds this."""
+        return Location(self.uri.rstrip("/").rsplit("/", 1)[0], self.storage)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether this is on a disk of this machine."""
+        return "://" not in self.uri
+
+    @property
+    def path(self) -> str:
+        """The path inside `filesystem`."""
+        return self.uri if self.is_local else self.uri.split("://", 1)[1]
+
+    @property
+    def filesystem(self) -> fsspec.AbstractFileSystem:
+        """The fsspec filesystem that serves this location."""
+        protocol = "file" if self.is_local else self.uri.split("://", 1)[0]
+        return _open_filesystem(protocol, self.storage)
+
+    @property
+    def arrow_filesystem(self) -> pyarrow.fs.FileSystem:
+        """The same filesystem for pyarrow and Ray."""
+        if self.is_local:
+            return pyarrow.fs.LocalFileSystem()
+        return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(self.filesystem))
+
+    def exists(self) -> bool:
+        """Whether there is a file or directory here."""
+        return bool(self.filesystem.exists(self.path))
+
+    def open(self) -> IO[bytes]:
+        """An open file for reading."""
+        opened: IO[bytes] = self.filesystem.open(self.path, "rb")
+        return opened
+
+    def read_bytes(self) -> bytes:
+        """The whole content."""
+        with self.open() as file:
+            return file.read()
+
+    def read_json(self) -> dict[str, Any]:
+        """The content of a JSON object."""
+        loaded: dict[str, Any] = json.loads(self.read_bytes())
+        return loaded
+
+    def read_table(self, columns: list[str] | None = None) -> pa.Table:
+        """The content of a parquet file."""
+        with self.open() as file:
+            return pq.read_table(file, columns=columns)
+
+    @contextmanager
+    def open_atomic(self) -> Iterator[Path]:
+        """A local path to write to; its content appears here when the block ends without error.
+
+        Objects are spooled to local disk first, because an upload stream that is closed while an
+        error unwinds would publish half a file.
+        """
+        if self.is_local:
+            target = Path(self.path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+            try:
+                yield aside
+                with aside.open("rb") as written:
+                    os.fsync(written.fileno())
+                aside.replace(target)
+            finally:
+                aside.unlink(missing_ok=True)
+            return
+        with tempfile.TemporaryDirectory(prefix="lightsans-") as directory:
+            aside = Path(directory) / self.name
+            yield aside
+            self.filesystem.put_file(str(aside), self.path)
+
+    def write_bytes(self, content: bytes) -> None:
+        """Write a whole file, atomically."""
+        with self.open_atomic() as aside:
+            aside.write_bytes(content)
+
+    def write_json(self, content: object) -> None:
+        """Write an object as indented JSON, atomically."""
+        text = json.dumps(content, indent=2, ensure_ascii=False, sort_keys=False)
+        self.write_bytes(text.encode() + b"\n")
+
+    def write_table(self, table: pa.Table, row_group_size: int = 128 * 1024) -> None:
+        """Write a parquet file, atomically."""
+        with self.open_atomic() as aside:
+            pq.write_table(table, aside, compression="zstd", row_group_size=row_group_size)
+
+    def children(self) -> list[str]:
+        """Names of the files and directories directly below, sorted; empty when there is nothing.
+
+        Files that are still being written aside are not among them.
+        """
+        try:
+            paths = self.filesystem.ls(self.path, detail=False)
+        except FileNotFoundError:
+            return []
+        names = (str(path).rstrip("/").rsplit("/", 1)[-1] for path in paths)
+        own = self.name
+        return sorted(name for name in names if name != own and not name.startswith("."))
+
+    def delete(self) -> None:
+        """Remove the file or the whole tree; nothing happens when there is none."""
+        if self.exists():
+            self.filesystem.rm(self.path, recursive=True)
+
+    def info(self) -> FileInfo:
+        """Size and etag of the file here.
+
+        Raises:
+            InputError: There is no such file.
+        """
+        try:
+            return _file_info(self, self.filesystem.info(self.path))
+        except FileNotFoundError:
+            raise InputError(f"{self.uri}: no such file") from None
+
+
+def locate(uri: str, storage: StorageConfig) -> Location:
+    """A `Location` for a local path (made absolute), ``file://`` or any fsspec URI."""
+    if uri.startswith("file://"):
+        uri = uri.removeprefix("file://")
+    if "://" not in uri:
+        return Location(str(Path(uri).expanduser().absolute()), storage)
+    protocol, path = uri.split("://", 1)
+    if protocol in ("s3a", "s3n"):  # Hadoop's names for the same thing
+        protocol = "s3"
+    if not path.strip("/"):
+        raise ConfigError(f"{uri!r} names no bucket; expected {protocol}://bucket/path")
+    return Location(f"{protocol}://{path.rstrip('/')}", storage)
+
+
+def list_files(pattern: str, storage: StorageConfig) -> list[FileInfo]:
+    """The files that a path, directory or glob stands for.
+
+    Directories are read with all below them. The result of a directory or glob is sorted by the
+    bytes of the path. Names that begin with ``.`` or ``_`` are markers of other tools: left out.
+
+    Raises:
+        InputError: Nothing matches.
+    """
+    location = locate(pattern, storage)
+    filesystem = location.filesystem
+    if any(char in location.path for char in "*?["):
+        found = filesystem.glob(location.path, detail=True)
+    elif filesystem.isdir(location.path):
+        found = filesystem.find(location.path, detail=True)
+    else:
+        return [location.info()]
+    prefix = "" if location.is_local else location.uri.split("://", 1)[0] + "://"
+    files = [
+        _file_info(Location(prefix + path, storage), info)
+        for path, info in found.items()
+        if info["type"] == "file" and not path.rsplit("/", 1)[-1].startswith((".", "_"))
+    ]
+    if not files:
+        raise InputError(f"{pattern}: no file matches; check the path and the bucket")
+    return sorted(files, key=lambda file: file.location.uri.encode())
+
+
+def _file_info(location: Location, info: dict[str, Any]) -> FileInfo:
+    etag = info.get("ETag")
+    if etag is None:
+        etag = str(os.stat(location.path).st_mtime_ns) if location.is_local else ""
+    return FileInfo(location, int(info["size"]), str(etag).strip('"'))
+
+
+@functools.lru_cache(maxsize=32)
+def _open_filesystem(protocol: str, storage: StorageConfig) -> fsspec.AbstractFileSystem:
+    if protocol != "s3":
+        return fsspec.filesystem(protocol)
+    return fsspec.filesystem(
+        "s3",
+        anon=storage.anonymous,
+        profile=storage.profile,
+        endpoint_url=storage.endpoint_url,
+        # Another worker may have written a moment ago: a cached listing would hide it.
+        use_listings_cache=False,
+        config_kwargs={"retries": {"max_attempts": 10, "mode": "standard"}},
+    )

@@ -1,0 +1,113 @@
+"""Raw item ids <-> contiguous item ids 1..N; 0 is padding and stands for unknown items."""
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lightsans.errors import VocabularyMismatchError
+from lightsans.hashing import hash_ids, hash_segments
+from lightsans.schema import items_schema
+from lightsans.storage import Location
+
+
+class Vocabulary:
+    """The items of a dataset or model, in the order of their ids.
+
+    Args:
+        raw_item_ids: String or int64 array; position i holds item id i + 1.
+        counts: Interactions of each item in the data that made the vocabulary.
+    """
+
+    def __init__(self, raw_item_ids: pa.Array, counts: npt.NDArray[np.int64]) -> None:
+        assert len(raw_item_ids) == len(counts)
+        self.raw_item_ids = raw_item_ids
+        self.counts = counts
+
+    @classmethod
+    def from_counts(cls, raw_item_ids: pa.Array, counts: npt.NDArray[np.int64]) -> "Vocabulary":
+        """Number items by falling count, ties by raw id."""
+        table = pa.table({"raw": raw_item_ids, "count": counts})
+        table = table.sort_by([("count", "descending"), ("raw", "ascending")]).combine_chunks()
+        ids = table["raw"].combine_chunks()
+        return cls(ids, table["count"].to_numpy())
+
+    @classmethod
+    def load(cls, location: Location) -> "Vocabulary":
+        """Read ``items.parquet``."""
+        table = location.read_table().combine_chunks()
+        return cls(table["raw_item_id"].combine_chunks(), table["count"].to_numpy())
+
+    def save(self, location: Location) -> None:
+        """Write ``items.parquet``."""
+        location.write_table(self.table())
+
+    def table(self) -> pa.Table:
+        """The vocabulary as the table that ``items.parquet`` holds."""
+        ids = np.arange(1, self.num_items + 1, dtype=np.int32)
+        columns = [pa.array(ids), self.raw_item_ids, pa.array(self.counts)]
+        return pa.table(columns, schema=items_schema(self.raw_item_ids.type))
+
+    @property
+    def num_items(self) -> int:
+        """Items, padding not counted."""
+        return len(self.raw_item_ids)
+
+    @property
+    def fingerprint(self) -> str:
+        """16 digits that differ when any item has another id; counts do not matter."""
+        hashes = hash_ids(self.raw_item_ids)
+        total = hash_segments(hashes, np.array([0, len(hashes)]))[0]
+        return f"{total:016x}"
+
+    def encode(self, raw_item_ids: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.int32]:
+        """Item ids of raw ids; 0 where the item is unknown."""
+        positions = pc.index_in(raw_item_ids, value_set=self.raw_item_ids)
+        if isinstance(positions, pa.ChunkedArray):
+            positions = positions.combine_chunks()
+        positions = pc.fill_null(positions, -1)
+        return positions.to_numpy(zero_copy_only=False).astype(np.int32) + np.int32(1)
+
+    def decode(self, item_ids: npt.NDArray[np.int32]) -> pa.Array:
+        """Raw ids of item ids; 0 (padding) is an error."""
+        assert len(item_ids) == 0 or int(item_ids.min()) >= 1
+        return self.raw_item_ids.take(pa.array(item_ids.astype(np.int64) - 1))
+
+    def extends(self, other: "Vocabulary") -> bool:
+        """Whether this starts with all of ``other``'s items, in the same order."""
+        shared = other.num_items
+        if shared > self.num_items or self.raw_item_ids.type != other.raw_item_ids.type:
+            return False
+        return bool(self.raw_item_ids.slice(0, shared).equals(other.raw_item_ids))
+
+
+def item_id_mapping(
+    dataset: Vocabulary, model: Vocabulary, by_raw_id: bool, names: str
+) -> npt.NDArray[np.int32] | None:
+    """How a dataset's item ids translate into a model's: row i holds the model's id of item i.
+
+    None when they are equal and nothing needs translating. Items unknown to the model map to 0.
+
+    Args:
+        dataset: The dataset's items.
+        model: The model's items.
+        by_raw_id: Translate vocabularies that disagree by raw id instead of refusing.
+        names: What to call the two in an error.
+
+    Raises:
+        VocabularyMismatchError: Neither extends the other and ``by_raw_id`` is false.
+    """
+    if model.extends(dataset):
+        return None
+    if not dataset.extends(model) and not by_raw_id:
+        raise VocabularyMismatchError(
+            f"{names} number their items differently (vocabularies {dataset.fingerprint} and "
+            f"{model.fingerprint}, {dataset.num_items} and {model.num_items} items); train on this "
+            "dataset, or map items by raw id with --map-items"
+        )
+    if dataset.raw_item_ids.type != model.raw_item_ids.type:
+        raise VocabularyMismatchError(
+            f"{names} have item ids of different types: {dataset.raw_item_ids.type} and "
+            f"{model.raw_item_ids.type}; set data.item_id_type to make them equal"
+        )
+    return np.concatenate([np.zeros(1, np.int32), model.encode(dataset.raw_item_ids)])

@@ -1,0 +1,256 @@
+"""Full-ranking metrics of a model and the two baselines, part by part on Ray Data.
+
+Totals are summed over parts and divided once, so they do not depend on how users are spread. A
+model's own dataset under the configured protocol goes into its ``metrics.json``; every evaluation
+is kept under ``reports/``.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+import ray.data
+import torch
+from ray.data import ActorPoolStrategy
+
+from lightsans import checkpoint as files
+from lightsans.baselines import TransitionCounts, popular_scores, successor_scores
+from lightsans.config import RunConfig
+from lightsans.dataset import trainable_sequences
+from lightsans.evaluation import Scorer, model_scorer, rank_held_out
+from lightsans.manifest import content_id, read_manifest, require_manifest, write_manifest
+from lightsans.metrics import RankingTotals
+from lightsans.schema import sequence_parts
+from lightsans.sequences import Int32
+from lightsans.split import Split, hold_out, translate
+from lightsans.storage import Location, locate
+from lightsans.vocabulary import item_id_mapping
+from pipelines.progress import bar, say
+from pipelines.ray_session import ensure_ray, original_errors
+
+FORMAT_VERSION = 1
+SPLITS: tuple[Split, ...] = ("valid", "test")
+MODEL, POPULAR, SUCCESSOR = "model", "popular", "successor"
+MERGE_FAN_IN = 8
+MAX_COUNTED_INTERACTIONS = 50_000_000
+"""The baselines are counted on whole parts (a random sample of the users) up to this many
+interactions: pairs of successive items would otherwise grow with the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateResult:
+    """Metrics by scorer and split: ``metrics["model"]["test"]["hit@10"]``."""
+
+    model_id: str
+    dataset_id: str
+    location: Location
+    skipped: bool
+    metrics: dict[str, dict[str, dict[str, float]]]
+
+
+def run_evaluate(
+    config: RunConfig,
+    dataset_id: str,
+    model_id: str,
+    *,
+    map_items: bool = False,
+    force: bool = False,
+) -> EvaluateResult:
+    """Rank the held-out items of a dataset with a model and the baselines, or find it done.
+
+    Args:
+        config: The run; ``evaluate`` is the protocol.
+        dataset_id: A finished dataset.
+        model_id: A finished model.
+        map_items: Translate items by raw id when the two number them differently.
+        force: Evaluate again.
+
+    Raises:
+        NotFoundError: The dataset or the model is not finished.
+        VocabularyMismatchError: They number items differently and ``map_items`` is false.
+    """
+    root = locate(config.root, config.storage)
+    dataset, model = root / "datasets" / dataset_id, root / "models" / model_id
+    dataset_manifest = require_manifest(dataset, "run `submit.py preprocess` first")
+    model_manifest = require_manifest(model, "run `submit.py train` first")
+    protocol = {"ks": config.evaluate.ks, "remove_seen": config.evaluate.remove_seen}
+    question = {"dataset": dataset_id, "model": model_id, "protocol": protocol, "map": map_items}
+    report = root / "reports" / f"evaluate-{content_id('evaluation', FORMAT_VERSION, question)}"
+    manifest = read_manifest(report)
+    skipped = manifest is not None and not force
+    if manifest is None or force:
+        say(f"evaluate: model {model_id} on dataset {dataset_id}")
+        ensure_ray()
+        with original_errors():
+            metrics = _evaluate(config, dataset, dataset_manifest, model, map_items)
+        manifest = write_manifest(
+            report, {"kind": "evaluation", **question, "protocol": protocol, "metrics": metrics}
+        )
+    else:
+        say(f"evaluate: up to date ({report}); --force redoes it")
+    if model_manifest["dataset_id"] == dataset_id:
+        _complete_model_metrics(model, manifest["metrics"])
+    return EvaluateResult(model_id, dataset_id, report, skipped, manifest["metrics"])
+
+
+def _complete_model_metrics(model: Location, metrics: dict[str, Any]) -> None:
+    """Add what is known now to the model's ``metrics.json``."""
+    complete = {
+        **metrics[MODEL],
+        "baselines": {name: metrics[name] for name in (POPULAR, SUCCESSOR)},
+    }
+    if (model / files.METRICS).read_json() != complete:
+        (model / files.METRICS).write_json(complete)
+
+
+def _evaluate(
+    config: RunConfig,
+    dataset: Location,
+    dataset_manifest: Mapping[str, Any],
+    model: Location,
+    map_items: bool,
+) -> dict[str, dict[str, dict[str, float]]]:
+    parts = sequence_parts(dataset, dataset_manifest)
+    num_items = int(dataset_manifest["items"])
+    # Fail on the driver, before anything is started.
+    vocabulary_mapping(dataset, model, map_items)
+    counts = _count_transitions(_sample(parts, dataset_manifest), num_items)
+    evaluator = ray.data.from_items([{"part": part.uri} for part in parts]).map_batches(
+        PartEvaluator,
+        batch_size=1,
+        batch_format="pyarrow",
+        compute=ActorPoolStrategy(size=min(len(parts), config.score.num_workers)),
+        num_gpus=1 if config.score.use_gpu else 0,
+        fn_constructor_args=(config, dataset, model, map_items, [counts]),
+    )
+    ks = tuple(config.evaluate.ks)
+    totals: dict[tuple[str, str], RankingTotals] = {}
+    with bar("evaluate", len(parts)) as progress:
+        for row in evaluator.iter_rows():
+            for key, values in zip(row["keys"], row["totals"], strict=True):
+                scorer, split = str(key).split("/")
+                part_totals = RankingTotals.from_array(np.asarray(values), ks)
+                before = totals.get((scorer, split), RankingTotals.zero(ks))
+                totals[scorer, split] = before + part_totals
+            progress.advance()
+    return {
+        scorer: {split: totals[scorer, split].metrics() for split in SPLITS}
+        for scorer in (MODEL, POPULAR, SUCCESSOR)
+    }
+
+
+class PartEvaluator:
+    """Ranks the held-out items of whole parts; one Ray actor holds one."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        dataset: Location,
+        model_directory: Location,
+        map_items: bool,
+        counts: list[ray.ObjectRef],
+    ) -> None:
+        self._config, self._dataset = config, dataset
+        self._device = torch.device("cuda" if config.score.use_gpu else "cpu")
+        self._model = files.load_model(model_directory).to(self._device)
+        self._mapping = vocabulary_mapping(dataset, model_directory, map_items)
+        self._counts: TransitionCounts = ray.get(counts[0])
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Totals of one part, by ``scorer/split``."""
+        part = Location(batch["part"][0].as_py(), self._dataset.storage)
+        users = trainable_sequences(part.read_table(["item_ids", "trainable"]))
+        keys, totals = [], []
+        for split in SPLITS:
+            held_out = hold_out(users, split)
+            own = translate(held_out, self._mapping)
+            model = model_scorer(self._model, self._device)
+            popular: Scorer = partial(popular_scores, self._counts)
+            successor: Scorer = partial(successor_scores, self._counts)
+            for name, scorer, histories, num_items in (
+                (MODEL, model, own, self._model.num_items),
+                (POPULAR, popular, held_out, self._counts.num_items),
+                (SUCCESSOR, successor, held_out, self._counts.num_items),
+            ):
+                with torch.inference_mode():
+                    part_totals = rank_held_out(
+                        scorer,
+                        histories,
+                        ks=tuple(self._config.evaluate.ks),
+                        num_items=num_items,
+                        max_seq_len=self._model.config.max_seq_len,
+                        remove_seen=self._config.evaluate.remove_seen,
+                        batch_size=self._config.evaluate.batch_size,
+                    )
+                keys.append(f"{name}/{split}")
+                totals.append(part_totals.to_array())
+        return pa.table({"keys": [keys], "totals": [totals]})
+
+
+def vocabulary_mapping(dataset: Location, model: Location, map_items: bool) -> Int32 | None:
+    """How the dataset's item ids become the model's; None when they are the same."""
+    return item_id_mapping(
+        files.load_vocabulary(dataset),
+        files.load_vocabulary(model),
+        map_items,
+        f"dataset {dataset.name} and model {model.name}",
+    )
+
+
+def _sample(parts: list[Location], manifest: Mapping[str, Any]) -> list[Location]:
+    """The first parts that together stay within `MAX_COUNTED_INTERACTIONS`; at least one."""
+    interactions = np.cumsum([part["interactions"] for part in manifest["parts"]])
+    kept = max(1, int(np.searchsorted(interactions, MAX_COUNTED_INTERACTIONS, "right")))
+    if kept < len(parts):
+        say(f"evaluate: baselines are counted on {kept} of {len(parts)} parts")
+    return parts[:kept]
+
+
+def _count_transitions(parts: list[Location], num_items: int) -> ray.ObjectRef:
+    """A reference to the sum of all parts' counts, merged in a tree that the driver never holds."""
+    level = [_count_part.remote(part, num_items) for part in parts]
+    while len(level) > 1:
+        level = [
+            _add_counts.remote(*level[first : first + MERGE_FAN_IN])
+            for first in range(0, len(level), MERGE_FAN_IN)
+        ]
+    return level[0]
+
+
+@ray.remote
+def _count_part(part: Location, num_items: int) -> TransitionCounts:
+    table = part.read_table(["item_ids", "trainable"])
+    return TransitionCounts.count(trainable_sequences(table), num_items)
+
+
+@ray.remote
+def _add_counts(*counts: TransitionCounts) -> TransitionCounts:
+    total = counts[0]
+    for other in counts[1:]:
+        total += other
+    return total
+
+
+def protocol_text(config: RunConfig) -> str:
+    """The protocol in a line, to stand beside every number."""
+    seen = "removed" if config.evaluate.remove_seen else "kept"
+    data = config.data
+    filters = [f"rating >= {data.min_rating:g}"] if data.min_rating is not None else []
+    filters += (
+        [f"{data.min_user_interactions}/{data.min_item_interactions}-core (users/items)"]
+        if max(data.min_user_interactions, data.min_item_interactions) > 1
+        else []
+    )
+    return (
+        f"leave-one-out, {', '.join(filters) or 'no filter'}, all items ranked, seen items {seen}, "
+        "equal scores rank ahead of the target"
+    )
+
+
+def protocol_dict(config: RunConfig) -> dict[str, Any]:
+    """The protocol as values, for ``--json``."""
+    return {"split": config.data.split, **asdict(config.evaluate)}

@@ -1,0 +1,66 @@
+"""What commands print: results on standard output, everything else on standard error."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+
+@contextmanager
+def only_results_on_stdout() -> Iterator[None]:
+    """Send whatever libraries print during the block to standard error."""
+    sys.stdout.flush()
+    saved = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(saved, 1)
+        os.close(saved)
+
+
+def print_json(content: Mapping[str, Any]) -> None:
+    """One JSON object on a line of its own."""
+    print(json.dumps(content, ensure_ascii=False, default=str))
+
+
+def print_table(
+    title: str, header: Sequence[str], rows: Sequence[Sequence[object]], caption: str = ""
+) -> None:
+    """A table for people; numbers are right-aligned."""
+    table = Table(title=title, caption=caption or None, box=box.SIMPLE_HEAD, title_justify="left")
+    for index, name in enumerate(header):
+        is_number = bool(rows) and all(isinstance(row[index], int | float) for row in rows)
+        table.add_column(name, justify="right" if is_number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row))
+    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False)
+    console.print(table)
+
+
+def print_metrics(metrics: Mapping[str, Mapping[str, Mapping[str, float]]], caption: str) -> None:
+    """Metrics by scorer and split, with a word when the model loses to a baseline."""
+    names = ("hit@10", "ndcg@10", "mrr@10")
+    rows = [
+        [split, scorer, *(values[split][name] for name in names)]
+        for split in ("valid", "test")
+        for scorer, values in metrics.items()
+        if split in values
+    ]
+    print_table("Ranking quality", ["split", "scorer", *names], rows, caption)
+    for scorer, values in metrics.items():
+        if scorer != "model" and values["test"]["ndcg@10"] >= metrics["model"]["test"]["ndcg@10"]:
+            print(f"WARNING: the model does not beat the baseline {scorer!r} on test ndcg@10")
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

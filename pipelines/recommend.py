@@ -1,0 +1,128 @@
+"""One user's history and fresh recommendations, without Ray: for a look, a demo, a question."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from lightsans import checkpoint as files
+from lightsans.config import RunConfig
+from lightsans.errors import InputError, NotFoundError
+from lightsans.hashing import pieces_of, user_buckets
+from lightsans.manifest import require_manifest
+from lightsans.schema import id_type, recommendations_schema, sequence_parts
+from lightsans.storage import Location, locate
+from pipelines.score import load_recommender, recommend_table
+
+RawId = str | int
+
+
+@dataclass(frozen=True, slots=True)
+class UserView:
+    """What a user did and what the model suggests; ids as received, newest or best first."""
+
+    user_id: RawId
+    history: list[RawId]
+    recommendations: list[tuple[RawId, float]]
+    source: str
+    """``model``, or ``popular`` when the model knows nothing of the user."""
+
+
+def recommend_for_user(
+    config: RunConfig, dataset_id: str, model_id: str, user: str, *, map_items: bool = False
+) -> UserView:
+    """History and top-K of one user of a dataset.
+
+    Raises:
+        NotFoundError: The dataset or model is not finished, or the user is not in the dataset.
+        InputError: The dataset's user ids are integers and ``user`` is none.
+    """
+    root = locate(config.root, config.storage)
+    dataset, model = root / "datasets" / dataset_id, root / "models" / model_id
+    manifest = require_manifest(dataset, "run `submit.py preprocess` first")
+    require_manifest(model, "run `submit.py train` first")
+    row = _find_user(dataset, manifest, user)
+    schema = recommendations_schema(
+        id_type(manifest["user_id_type"]), id_type(manifest["item_id_type"])
+    )
+    made = recommend_table(load_recommender(config, dataset, model, map_items), row, schema)
+    vocabulary = files.load_vocabulary(dataset)
+    history = vocabulary.decode(row["item_ids"].combine_chunks().flatten().to_numpy())
+    top = made.to_pylist()[0]
+    return UserView(
+        user_id=top["user_id"],
+        history=history.to_pylist()[::-1],
+        recommendations=list(zip(top["item_ids"], top["scores"], strict=True)),
+        source=top["source"],
+    )
+
+
+def _find_user(dataset: Location, manifest: Mapping[str, Any], user: str) -> pa.Table:
+    try:
+        key = pa.array([user]).cast(id_type(manifest["user_id_type"]))
+    except pa.ArrowInvalid:
+        raise InputError(
+            f"--user {user!r}: user ids of dataset {dataset.name} are integers"
+        ) from None
+    part = int(pieces_of(user_buckets(key), int(manifest["num_parts"]))[0])
+    for location in sequence_parts(dataset, manifest):
+        if location.name == f"part-{part:05d}.parquet":
+            with location.open() as file:
+                found = pq.read_table(file, filters=pc.field("user_id") == key[0])
+            if found.num_rows:
+                return found
+    raise NotFoundError(
+        f"user {user!r} is not in dataset {dataset.name}; ids are compared as received"
+    )
+
+
+def load_titles(config: RunConfig, uri: str, title_column: str | None = None) -> dict[str, str]:
+    """Titles by raw item id (as text) from an item table: parquet, csv, or RecBole's ``.item``.
+
+    Args:
+        config: ``data.columns.item`` names the id column.
+        uri: The table.
+        title_column: Which column holds the title; by default the first whose name has "title" or
+            "name" in it.
+
+    Raises:
+        InputError: A column is missing.
+    """
+    location = locate(uri, config.storage)
+    if not location.exists():
+        raise InputError(f"--items {uri}: no such file")
+    table = _read_item_table(location)
+    names = [name.split(":")[0] for name in table.column_names]  # .item headers carry types
+    table = table.rename_columns(names)
+    item = str(config.data.columns.item)
+    if item not in names:
+        raise InputError(f"{uri}: no column {item!r} (data.columns.item); found {names}")
+    if title_column is None:
+        likely = [name for name in names if "title" in name.lower() or "name" in name.lower()]
+        if not likely:
+            raise InputError(f"{uri}: no column looks like a title in {names}; use --title-column")
+        title_column = likely[0]
+    if title_column not in names:
+        raise InputError(f"{uri}: no column {title_column!r}; found {names}")
+    ids, titles = (table[name].cast(pa.string()).to_pylist() for name in (item, title_column))
+    return dict(zip(ids, titles, strict=True))
+
+
+def _read_item_table(location: Location) -> pa.Table:
+    if location.name.endswith(".parquet"):
+        return location.read_table()
+    is_tab = location.name.endswith((".item", ".tsv"))
+    parse = pyarrow.csv.ParseOptions(
+        delimiter="\t" if is_tab else ",", quote_char=False if is_tab else '"'
+    )
+    with location.open() as file:
+        header = file.readline().decode("utf-8-sig").rstrip("\r\n")
+    # Ids must stay text ("007"), whatever they look like.
+    columns = {name: pa.string() for name in header.split("\t" if is_tab else ",")}
+    convert = pyarrow.csv.ConvertOptions(column_types=columns)
+    with location.open() as file:
+        return pyarrow.csv.read_csv(file, parse_options=parse, convert_options=convert)

@@ -1,0 +1,28 @@
+"""The stages in order, each skipped when its result is there: the run that a demo or night is."""
+
+from dataclasses import dataclass
+
+from lightsans.config import RunConfig
+from pipelines.evaluate import EvaluateResult, run_evaluate
+from pipelines.preprocess import PreprocessResult, run_preprocess
+from pipelines.score import ScoreResult, run_score
+from pipelines.train import TrainResult, run_train
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineResult:
+    """What every stage gave."""
+
+    dataset: PreprocessResult
+    model: TrainResult
+    evaluation: EvaluateResult
+    recommendations: ScoreResult
+
+
+def run_pipeline(config: RunConfig, *, force: bool = False) -> PipelineResult:
+    """Preprocess, train, evaluate and score; raises what the stages raise."""
+    dataset = run_preprocess(config, force=force)
+    model = run_train(config, dataset.dataset_id, force=force)
+    evaluation = run_evaluate(config, dataset.dataset_id, model.model_id, force=force)
+    recommendations = run_score(config, dataset.dataset_id, model.model_id, force=force)
+    return PipelineResult(dataset, model, evaluation, recommendations)

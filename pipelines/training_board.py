@@ -1,0 +1,109 @@
+"""Live progress of training: workers post to an actor, the driver reads it and draws.
+
+What workers print reaches the driver late, prefixed and mixed with Ray's own lines; a small actor
+keeps the news until a thread of the driver fetches them.
+"""
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+from rich.console import Console
+from rich.live import Live
+
+from lightsans.training import EpochRow, StepNews
+from pipelines.progress import say
+
+POLL_S = 0.5
+
+
+class TrainingBoard:
+    """Keeps the latest step and the finished epochs; runs as a Ray actor."""
+
+    def __init__(self) -> None:
+        self._step: StepNews | None = None
+        self._rows: dict[int, EpochRow] = {}
+
+    def step(self, news: StepNews) -> None:
+        """Note where the current epoch stands."""
+        self._step = news
+
+    def epochs(self, rows: list[EpochRow]) -> None:
+        """Note finished epochs."""
+        self._rows.update({row.epoch: row for row in rows})
+
+    def read(self, after: int) -> tuple[StepNews | None, list[EpochRow]]:
+        """The latest step, and the epochs after the given one."""
+        return self._step, [row for epoch, row in sorted(self._rows.items()) if epoch > after]
+
+
+@contextmanager
+def watch_board(board: Any, epochs: int) -> Iterator[None]:
+    """Draw a board's news while the block runs: one line per epoch, and a live line between."""
+    stop = threading.Event()
+    thread = threading.Thread(target=_draw, args=(board, epochs, stop), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(timeout=10)
+
+
+def _draw(board: Any, epochs: int, stop: threading.Event) -> None:
+    shown, started = 0, time.monotonic()
+    first_shown = 0
+    live = Live(console=Console(stderr=True), transient=True, refresh_per_second=4)
+    is_terminal = sys.stderr.isatty()
+    if is_terminal:
+        live.start()
+    try:
+        while True:
+            ending = stop.is_set()
+            try:
+                step, rows = ray.get(board.read.remote(shown), timeout=10)
+            except (RayError, TimeoutError):
+                return  # the cluster is going away: training itself reports why
+            for row in rows:
+                if shown == 0:
+                    first_shown, started = row.epoch, time.monotonic()
+                shown = row.epoch
+                left = (time.monotonic() - started) / max(1, shown - first_shown)
+                _say(live, is_terminal, format_row(row, epochs, left * (epochs - shown)))
+            if is_terminal and step is not None and step.epoch > shown:
+                live.update(format_step(step))
+            if ending:
+                return
+            stop.wait(POLL_S)
+    finally:
+        live.stop()
+
+
+def _say(live: Live, is_terminal: bool, line: str) -> None:
+    if is_terminal:
+        live.console.print(line, highlight=False)
+    else:
+        say(line)
+
+
+def format_row(row: EpochRow, epochs: int, left_s: float) -> str:
+    """One finished epoch as a line."""
+    speed = row.targets / max(row.train_s, 1e-9)
+    valid = " ".join(f"{name} {row.valid[name]:.4f}" for name in ("hit@10", "ndcg@10", "mrr@10"))
+    return (
+        f"epoch {row.epoch:>3}/{epochs}  loss {row.loss:.4f}  valid {valid}  "
+        f"{speed:,.0f} targets/s  at most {left_s:.0f} s left"
+    )
+
+
+def format_step(step: StepNews) -> str:
+    """The current epoch as a line."""
+    return (
+        f"epoch {step.epoch}: step {step.step}/{step.num_steps}  loss {step.loss:.4f}  "
+        f"{step.targets_per_s:,.0f} targets/s"
+    )

@@ -1,0 +1,343 @@
+#!/usr/bin/env python
+"""Run a stage of the LightSANs pipeline: the one entry point.
+
+A stage runs on the Ray cluster of RAY_ADDRESS (set inside a Ray job), or on an embedded one.
+"""
+
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from lightsans.config_file import LoadedConfig, dump_yaml, json_schema, load_config
+from lightsans.errors import (
+    ConfigError,
+    InputError,
+    LightSANsError,
+    NotFoundError,
+    VocabularyMismatchError,
+)
+from lightsans.manifest import finished_directories
+from lightsans.storage import locate
+from pipelines.command_line import (
+    ConfigOption,
+    DatasetOption,
+    ForceOption,
+    JsonOption,
+    MapItemsOption,
+    ModelOption,
+    SetOption,
+    dataset_json,
+    evaluation_json,
+    examples,
+    model_json,
+    run_json,
+    select,
+)
+from pipelines.output import only_results_on_stdout, print_json, print_metrics, print_table
+
+# Stages are imported by the commands that run them: `--help` must not wait for Ray and torch.
+
+EXIT_FAILED, EXIT_USAGE = 1, 2
+
+app = typer.Typer(
+    help=__doc__,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit status: 0 done, 1 failed, 2 bad usage, configuration or input.",
+)
+
+
+@app.command(epilog=examples("preprocess --config my.yaml --set data.min_rating=3"))
+def preprocess(
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Turn interaction logs into a dataset of user sequences."""
+    from pipelines.preprocess import run_preprocess
+
+    loaded = load_config(config, overrides or ())
+    with only_results_on_stdout():
+        result = run_preprocess(loaded.config, force=force)
+    manifest = result.manifest
+    if as_json:
+        print_json(dataset_json(result))
+    else:
+        counts = {name: manifest[name] for name in ("users", "trainable_users", "items")}
+        print_table(f"Dataset {result.dataset_id}", list(counts), [list(counts.values())])
+        print(result.location)
+
+
+@app.command(epilog=examples("train --config my.yaml", "train -c my.yaml -s train.epochs=20"))
+def train(
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    dataset: DatasetOption = None,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a model on a dataset; an interrupted run goes on from its last epoch."""
+    from pipelines.train import run_train
+
+    selected = select(config, overrides, dataset)
+    with only_results_on_stdout():
+        result = run_train(selected.loaded.config, selected.dataset_id, force=force)
+    if as_json:
+        print_json(model_json(result))
+    else:
+        valid = result.metrics["valid"]
+        print_table(f"Model {result.model_id}", ["metric", "valid"], list(valid.items()))
+        print(result.location)
+
+
+@app.command(epilog=examples("evaluate -c my.yaml", "evaluate -c my.yaml --model 0a1b2c3d4e5f"))
+def evaluate(
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    dataset: DatasetOption = None,
+    model: ModelOption = None,
+    map_items: MapItemsOption = False,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Rank held-out items with a model and two baselines, on valid and test."""
+    from pipelines.evaluate import protocol_text, run_evaluate
+
+    selected = select(config, overrides, dataset, model)
+    with only_results_on_stdout():
+        result = run_evaluate(
+            selected.loaded.config,
+            selected.dataset_id,
+            selected.model_id,
+            map_items=map_items,
+            force=force,
+        )
+    if as_json:
+        print_json(evaluation_json(result, selected.loaded))
+    else:
+        print_metrics(result.metrics, protocol_text(selected.loaded.config))
+
+
+@app.command(epilog=examples("score -c my.yaml", "score -c my.yaml -s score.k=20"))
+def score(
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    dataset: DatasetOption = None,
+    model: ModelOption = None,
+    map_items: MapItemsOption = False,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the top-K recommendations of every user to parquet."""
+    from pipelines.score import run_score
+
+    selected = select(config, overrides, dataset, model)
+    with only_results_on_stdout():
+        result = run_score(
+            selected.loaded.config,
+            selected.dataset_id,
+            selected.model_id,
+            map_items=map_items,
+            force=force,
+        )
+    if as_json:
+        print_json(run_json(result))
+    else:
+        print(result.location)
+
+
+@app.command(
+    epilog=examples(
+        "pipeline --config pipelines/configs/quickstart.yaml",
+        "pipeline -c my.yaml -s root=s3://bucket/prefix --json",
+    )
+)
+def pipeline(
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Preprocess, train, evaluate and score; finished stages are skipped."""
+    from pipelines.evaluate import protocol_text
+    from pipelines.run_pipeline import run_pipeline
+
+    loaded = load_config(config, overrides or ())
+    with only_results_on_stdout():
+        result = run_pipeline(loaded.config, force=force)
+    if as_json:
+        stages = {
+            "dataset": dataset_json(result.dataset),
+            "model": model_json(result.model),
+            "evaluation": evaluation_json(result.evaluation, loaded),
+            "recommendations": run_json(result.recommendations),
+        }
+        print_json(stages)
+        return
+    print_metrics(result.evaluation.metrics, protocol_text(loaded.config))
+    for name in ("dataset", "model", "recommendations"):
+        print(f"{name:16} {getattr(result, name).location}")
+
+
+@app.command("config", epilog=examples("config -c my.yaml", "config --schema > schema.json"))
+def show_config(
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON Schema for editors.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the effective configuration and where each value came from."""
+    if schema:
+        print_json(json_schema())
+        return
+    loaded = load_config(config, overrides or ())
+    if as_json:
+        from lightsans.config import to_dict
+
+        print_json({"config": to_dict(loaded.config), "origins": dict(loaded.origins)})
+        return
+    print(_annotated_yaml(loaded))
+
+
+@app.command(epilog=examples("fetch ml-100k", "fetch ml-1m --to data"))
+def fetch(
+    name: Annotated[str, typer.Argument(help="ml-100k, ml-1m, or generated (a made-up log).")],
+    to: Annotated[str, typer.Option("--to", metavar="DIR", help="Where to put it.")] = "data",
+    source: Annotated[
+        str, typer.Option(help="auto, grouplens, or recbole (ml-100k out of its wheel).")
+    ] = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Download a public log and check it. MovieLens is free for research, not for resale."""
+    from pipelines.fetch import run_fetch
+
+    with only_results_on_stdout():
+        result = run_fetch(name, to, source)
+    if as_json:
+        print_json({"name": name, "paths": [str(path) for path in result.paths]})
+    else:
+        for path in result.paths:
+            print(path)
+
+
+@app.command(epilog=examples("recommend -c my.yaml --user 196 --items data/ml-100k.item"))
+def recommend(
+    user: Annotated[str, typer.Option("--user", "-u", help="User id, as in the log.")],
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    dataset: DatasetOption = None,
+    model: ModelOption = None,
+    items: Annotated[
+        str | None, typer.Option("--items", metavar="FILE", help="Item table with titles.")
+    ] = None,
+    title_column: Annotated[str | None, typer.Option("--title-column", metavar="NAME")] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many to show.")] = 10,
+    map_items: MapItemsOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one user's history and recommendations."""
+    from pipelines.recommend import load_titles, recommend_for_user
+
+    selected = select(config, [*(overrides or ()), f"score.k={k}"], dataset, model)
+    titles = load_titles(selected.loaded.config, items, title_column) if items else {}
+    view = recommend_for_user(
+        selected.loaded.config,
+        selected.dataset_id,
+        selected.model_id,
+        user,
+        map_items=map_items,
+    )
+    if as_json:
+        top = [{"item": item, "score": value} for item, value in view.recommendations]
+        print_json({"user": view.user_id, "source": view.source, "recommendations": top})
+        return
+    recent = [[str(item), titles.get(str(item), "")] for item in view.history[:k]]
+    print_table(f"User {user}: last of {len(view.history)} items", ["item", "title"], recent)
+    rows = [
+        [rank, str(item), titles.get(str(item), ""), value]
+        for rank, (item, value) in enumerate(view.recommendations, 1)
+    ]
+    print_table(f"Top {k} ({view.source})", ["rank", "item", "title", "score"], rows)
+
+
+@app.command(epilog=examples("models -c my.yaml"))
+def models(
+    config: ConfigOption = None, overrides: SetOption = None, as_json: JsonOption = False
+) -> None:
+    """List trained models with their metrics, oldest first."""
+    from pipelines.train import read_metrics
+
+    loaded = load_config(config, overrides or ()).config
+    directory = locate(loaded.root, loaded.storage) / "models"
+    found = []
+    for name, manifest in finished_directories(directory):
+        metrics = read_metrics(directory / name)
+        found.append({**manifest, "id": name, "metrics": metrics})
+    if as_json:
+        print_json({"models": found})
+        return
+    rows = [
+        [
+            entry["id"],
+            entry["created_at"],
+            entry["dataset_id"],
+            entry["best_epoch"],
+            entry["metrics"]["valid"]["ndcg@10"],
+            entry["metrics"].get("test", {}).get("ndcg@10", "not evaluated"),
+        ]
+        for entry in found
+    ]
+    header = ["model", "created", "dataset", "best epoch", "valid ndcg@10", "test ndcg@10"]
+    print_table(f"{len(rows)} models in {directory}", header, rows)
+
+
+def _annotated_yaml(loaded: LoadedConfig) -> str:
+    """The configuration as YAML, with the origin of each value that is not a default."""
+    lines = []
+    path: list[str] = []
+    for line in dump_yaml(loaded.config).splitlines():
+        name = line.split(":", 1)[0]
+        depth = (len(name) - len(name.lstrip())) // 2
+        path[depth:] = [name.strip()]
+        origin = loaded.origins.get(".".join(path), "default")
+        lines.append(line if origin == "default" else f"{line}  # {origin}")
+    return "\n".join(lines)
+
+
+@contextmanager
+def _plain_errors(exit_with: Callable[[int], None]) -> Iterator[None]:
+    """Errors that a person can mend are told in a line; others keep their traceback."""
+    try:
+        yield
+    except (ConfigError, InputError, NotFoundError, VocabularyMismatchError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        exit_with(EXIT_USAGE)
+    except LightSANsError as error:
+        print(f"failed: {error}", file=sys.stderr)
+        exit_with(EXIT_FAILED)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        exit_with(130)
+    except Exception:
+        traceback.print_exc()
+        exit_with(EXIT_FAILED)
+
+
+def main() -> None:
+    """Run the command line and exit with its status."""
+    with _plain_errors(sys.exit):
+        app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+import numpy as np
+
+from lightsans.sequences import UserSequences
+from lightsans.split import hold_out, translate
+
+USERS = UserSequences(np.array([1, 2, 3, 4, 5, 6, 7, 8], np.int32), np.array([0, 4, 6, 8, 8]))
+LONGER = UserSequences(np.array([1, 2, 3, 4, 5, 6, 7], np.int32), np.array([0, 4, 7]))
+
+
+def histories(held_out) -> list[list[int]]:
+    return [
+        held_out.item_ids[start : start + length].tolist()
+        for start, length in zip(held_out.starts, held_out.lengths, strict=True)
+    ]
+
+
+def test_users_with_fewer_than_three_items_are_not_evaluated():
+    assert histories(hold_out(USERS, "valid")) == [[1, 2]]
+
+
+def test_the_last_item_is_test_and_the_one_before_valid():
+    valid, test = hold_out(LONGER, "valid"), hold_out(LONGER, "test")
+    assert histories(valid) == [[1, 2], [5]]
+    assert valid.target_ids.tolist() == [3, 6]
+    assert histories(test) == [[1, 2, 3], [5, 6]]
+    assert test.target_ids.tolist() == [4, 7]
+
+
+def test_translated_histories_lose_unknown_items_and_keep_their_user():
+    mapping = np.array([0, 11, 0, 13, 14, 0, 16, 0], np.int32)
+    test = translate(hold_out(LONGER, "test"), mapping)
+    assert histories(test) == [[11, 13], [16]]
+    assert test.target_ids.tolist() == [14, 0]

@@ -1,0 +1,61 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from lightsans.config import StorageConfig
+from lightsans.errors import VocabularyMismatchError
+from lightsans.storage import locate
+from lightsans.vocabulary import Vocabulary, item_id_mapping
+
+
+def vocabulary(*raw: str) -> Vocabulary:
+    return Vocabulary(pa.array(raw, pa.string()), np.ones(len(raw), np.int64))
+
+
+def test_items_are_numbered_by_falling_count_and_ties_by_raw_id():
+    made = Vocabulary.from_counts(pa.array(["b", "c", "a", "d"]), np.array([2, 9, 2, 1]))
+    assert made.raw_item_ids.to_pylist() == ["c", "a", "b", "d"]
+    assert made.counts.tolist() == [9, 2, 2, 1]
+
+
+def test_ids_round_trip_and_unknown_items_are_zero():
+    items = vocabulary("x", "007", "ü")
+    assert items.encode(pa.array(["ü", "7", "007"])).tolist() == [3, 0, 2]
+    assert items.decode(np.array([3, 1], np.int32)).to_pylist() == ["ü", "x"]
+
+
+def test_a_saved_vocabulary_is_read_back(tmp_path):
+    location = locate(str(tmp_path / "items.parquet"), StorageConfig())
+    items = Vocabulary(pa.array([30, 10]), np.array([5, 4]))
+    items.save(location)
+    loaded = Vocabulary.load(location)
+    assert loaded.fingerprint == items.fingerprint
+    assert loaded.counts.tolist() == [5, 4]
+    assert location.read_table()["item_id"].to_pylist() == [1, 2]
+
+
+def test_the_fingerprint_depends_on_the_order_of_items():
+    assert vocabulary("a", "b").fingerprint != vocabulary("b", "a").fingerprint
+
+
+def test_a_dataset_fits_a_model_when_one_vocabulary_extends_the_other():
+    small, large = vocabulary("a", "b"), vocabulary("a", "b", "c")
+    assert item_id_mapping(small, large, False, "") is None
+    mapping = item_id_mapping(large, small, False, "")
+    assert mapping is not None
+    assert mapping.tolist() == [0, 1, 2, 0]
+
+
+def test_other_vocabularies_are_refused_unless_mapped_by_raw_id():
+    dataset, model = vocabulary("b", "z"), vocabulary("a", "b")
+    with pytest.raises(VocabularyMismatchError, match=r"dataset d and model m .* --map-items"):
+        item_id_mapping(dataset, model, False, "dataset d and model m")
+    mapping = item_id_mapping(dataset, model, True, "dataset d and model m")
+    assert mapping is not None
+    assert mapping.tolist() == [0, 2, 0]
+
+
+def test_ids_of_different_types_cannot_be_mapped():
+    other = Vocabulary(pa.array([1, 2]), np.ones(2, np.int64))
+    with pytest.raises(VocabularyMismatchError, match=r"data\.item_id_type"):
+        item_id_mapping(vocabulary("1"), other, True, "they")
