@@ -5,7 +5,6 @@ A stage runs on the Ray cluster of RAY_ADDRESS (set inside a Ray job), or on an 
 """
 
 import sys
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated
@@ -37,6 +36,8 @@ from pipelines.command_line import (
     run_json,
     select,
 )
+from pipelines.job_commands import add_job_commands, runs_on_cluster
+from pipelines.logs import configure_logs, log_error
 from pipelines.output import only_results_on_stdout, print_json, print_metrics, print_table
 
 # Stages are imported by the commands that run them: `--help` must not wait for Ray and torch.
@@ -55,6 +56,7 @@ app = typer.Typer(
 
 
 @app.command(epilog=examples("preprocess --config my.yaml --set data.min_rating=3"))
+@runs_on_cluster
 def preprocess(
     config: ConfigOption = None,
     overrides: SetOption = None,
@@ -77,6 +79,7 @@ def preprocess(
 
 
 @app.command(epilog=examples("train --config my.yaml", "train -c my.yaml -s train.epochs=20"))
+@runs_on_cluster
 def train(
     config: ConfigOption = None,
     overrides: SetOption = None,
@@ -99,6 +102,7 @@ def train(
 
 
 @app.command(epilog=examples("evaluate -c my.yaml", "evaluate -c my.yaml --model 0a1b2c3d4e5f"))
+@runs_on_cluster
 def evaluate(
     config: ConfigOption = None,
     overrides: SetOption = None,
@@ -127,6 +131,7 @@ def evaluate(
 
 
 @app.command(epilog=examples("score -c my.yaml", "score -c my.yaml -s score.k=20"))
+@runs_on_cluster
 def score(
     config: ConfigOption = None,
     overrides: SetOption = None,
@@ -160,6 +165,7 @@ def score(
         "pipeline -c my.yaml -s root=s3://bucket/prefix --json",
     )
 )
+@runs_on_cluster
 def pipeline(
     config: ConfigOption = None,
     overrides: SetOption = None,
@@ -301,6 +307,9 @@ def models(
     print_table(f"{len(rows)} models in {directory}", header, rows)
 
 
+add_job_commands(app)
+
+
 def _annotated_yaml(loaded: LoadedConfig) -> str:
     """The configuration as YAML, with the origin of each value that is not a default."""
     lines = []
@@ -320,22 +329,23 @@ def _plain_errors(exit_with: Callable[[int], None]) -> Iterator[None]:
     try:
         yield
     except (ConfigError, InputError, NotFoundError, VocabularyMismatchError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        log_error(f"error: {error}", error)
         exit_with(EXIT_USAGE)
     except LightSANsError as error:
-        print(f"failed: {error}", file=sys.stderr)
+        log_error(f"failed: {error}", error)
         exit_with(EXIT_FAILED)
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        log_error("interrupted; the same command goes on from here", error)
         exit_with(130)
-    except Exception:
-        traceback.print_exc()
+    except Exception as error:
+        log_error("failed unexpectedly", error, with_traceback=True)
         exit_with(EXIT_FAILED)
 
 
 def main() -> None:
     """Run the command line and exit with its status."""
     with _plain_errors(sys.exit):
+        configure_logs()
         app()
 
 

@@ -77,4 +77,5 @@ def _ranges(first: npt.NDArray[np.intp], end: npt.NDArray[np.intp]) -> npt.NDArr
     """The numbers of all half-open ranges, end to end."""
     count = end - first
     rank = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
-    return np.repeat(first, count) + rank
+    numbers: npt.NDArray[np.intp] = np.repeat(first, count) + rank
+    return numbers

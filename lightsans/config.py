@@ -99,7 +99,8 @@ class DataConfig:
     timestamp_unit: Literal["s", "ms", "us", "ns"] = "s"
     """Unit of numeric timestamps. Text and datetime columns carry their own."""
     timezone: str = "UTC"
-    """Time zone of timestamps that name none, such as Europe/Berlin."""
+    """Time zone of timestamps that name none, such as Europe/Berlin. Of a time that clocks show
+    twice, the first is meant."""
     as_of: str | None = None
     """Ignore interactions from this moment on (ISO date or time): backfills, idempotent nights."""
     exclude_users: str | None = None
@@ -133,6 +134,11 @@ class DataConfig:
         _require(
             self.quote_char is None or len(self.quote_char) == 1,
             f"data.quote_char={self.quote_char!r} is not a single character or null",
+        )
+        _require(
+            not self.newlines_in_values or len(self.separator.encode()) == 1,
+            f"data.newlines_in_values needs a separator of one byte; data.separator is "
+            f"{self.separator!r}",
         )
         columns = self.columns
         used = [columns.user, columns.item, columns.timestamp, columns.rating]
@@ -271,9 +277,59 @@ class ScoreConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ResourcesConfig:
+    """What a cluster that grows on demand may grow to.
+
+    Ray does not say, so it is said here; what then needs more is refused instead of left waiting.
+    """
+
+    max_cpus: int | None = None
+    """Logical CPUs of all workers when fully grown; null: no more than there are now."""
+    max_gpus: int | None = None
+    """GPUs of all workers when fully grown; null: no more than there are now."""
+
+    def __post_init__(self) -> None:
+        _at_least("resources", self, 0, "max_cpus", "max_gpus")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NightlyConfig:
+    """When the nightly run publishes, and how two of them are kept apart."""
+
+    metric: Literal["ndcg@10", "hit@10", "mrr@10"] = "ndcg@10"
+    """What models are compared by, on the test items of the night's own dataset."""
+    beat_baselines: tuple[str, ...] = ("popular", "successor")
+    """Baselines that the model must be better than; [] for none."""
+    max_relative_drop: float | None = 0.05
+    """How much worse than the published model it may be, as a share; null does not compare."""
+    floors: dict[str, float] = field(default_factory=dict)
+    """Least values of test metrics, such as {ndcg@10: 0.03, hit@10: 0.08}."""
+    min_users: int = 1
+    """Least number of users in the dataset."""
+    max_user_drop: float | None = 0.5
+    """How many users fewer than in the published run there may be, as a share; null does not
+    compare."""
+    lease_s: float = 60.0
+    """Seconds after which a run that died no longer keeps others out."""
+
+    def __post_init__(self) -> None:
+        _fraction("nightly", self, "max_relative_drop", "max_user_drop")
+        _at_least("nightly", self, 1, "min_users", "lease_s")
+        unknown = set(self.beat_baselines) - {"popular", "successor"}
+        _require(
+            not unknown,
+            f"nightly.beat_baselines={list(self.beat_baselines)}; expected popular, successor, "
+            "both or []",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RunConfig:
     """Everything one run of the pipeline depends on."""
 
+    profile: str | None = None
+    """A file of pipelines/profiles, such as laptop: workers and GPUs that suit a kind of machine.
+    Settings in this file and on the command line win over it. No effect on results."""
     root: str = "./lightsans-data"
     """Local path or s3://bucket/prefix; datasets/, models/, recommendations/ live under it."""
     storage: StorageConfig = field(default_factory=StorageConfig)
@@ -282,6 +338,8 @@ class RunConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     score: ScoreConfig = field(default_factory=ScoreConfig)
+    nightly: NightlyConfig = field(default_factory=NightlyConfig)
+    resources: ResourcesConfig = field(default_factory=ResourcesConfig)
 
     def __post_init__(self) -> None:
         _require(self.root != "", "root is empty; give a local path or s3://bucket/prefix")
@@ -291,6 +349,17 @@ class RunConfig:
             stride is None or stride <= window,
             f"train.window_stride={stride} is larger than model.max_seq_len={window}: some "
             "interactions would never be trained on",
+        )
+        metrics = [
+            f"{name}@{k}"
+            for name in ("hit", "recall", "precision", "ndcg", "mrr")
+            for k in self.evaluate.ks
+        ]
+        unknown = [name for name in self.nightly.floors if name not in metrics]
+        _require(
+            not unknown,
+            f"nightly.floors names {', '.join(unknown)}; evaluate.ks={list(self.evaluate.ks)} "
+            f"gives {', '.join(metrics)}",
         )
 
 

@@ -1,8 +1,8 @@
 """A YAML file and ``--set key=value`` become one checked `RunConfig`.
 
 Settings travel as a flat mapping from the dotted name (``model.k_interests``) to its value and the
-place it came from: defaults < file < ``--set`` is then one update of a dict, and every error can
-say where the value stands. pydantic checks types and describes the file for editors; it is used
+place it came from: defaults < profile < file < ``--set`` is then one update of a dict, and every
+error can say where the value stands. pydantic checks types and describes the file for editors; it is used
 here and nowhere else.
 """
 
@@ -18,6 +18,7 @@ import sys
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 import yaml
@@ -29,6 +30,9 @@ from lightsans.errors import ConfigError
 _ALIASES = {"model.num_layers": "model.n_layers"}  # RecBole uses both
 _ADAPTER = TypeAdapter(RunConfig)
 
+PROFILES = Path(__file__).resolve().parents[1] / "pipelines" / "profiles"
+"""Where ``profile: NAME`` is looked up: settings for a kind of machine, one file each."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoadedConfig:
@@ -36,7 +40,7 @@ class LoadedConfig:
 
     config: RunConfig
     origins: dict[str, str]
-    """Dotted setting to ``default``, ``FILE:LINE`` or ``--set``."""
+    """Dotted setting to ``default``, ``profile NAME``, ``FILE:LINE`` or ``--set``."""
 
 
 class _Setting(NamedTuple):
@@ -47,8 +51,10 @@ class _Setting(NamedTuple):
 def load_config(path: str | None, overrides: Sequence[str] = ()) -> LoadedConfig:
     """Defaults, then the local file at ``path`` if there is one, then ``key=value`` overrides.
 
+    When the file or an override names a ``profile``, its settings come right after the defaults.
+
     Raises:
-        ConfigError: The file cannot be read, or a setting is unknown or wrong.
+        ConfigError: The file cannot be read, or a setting or the profile is unknown or wrong.
     """
     if path is None:
         return parse_config("", "", overrides)
@@ -65,15 +71,25 @@ def load_config(path: str | None, overrides: Sequence[str] = ()) -> LoadedConfig
     return parse_config(text, path, overrides)
 
 
-def parse_config(text: str, name: str, overrides: Sequence[str] = ()) -> LoadedConfig:
-    """The same for text that is already read; ``name`` stands for the file in errors.
+def parse_config(
+    text: str, name: str, overrides: Sequence[str] = (), *, profiles: Path | None = PROFILES
+) -> LoadedConfig:
+    """The same for text that is already read.
+
+    Args:
+        text: Content of a YAML file.
+        name: What stands for the file in errors.
+        overrides: ``key=value`` each.
+        profiles: Directory of the profiles; None leaves ``profile`` without effect.
 
     Raises:
-        ConfigError: The text is not YAML, or a setting is unknown or wrong.
+        ConfigError: The text is not YAML, or a setting or the profile is unknown or wrong.
     """
+    given = _file_settings(text, name) | _override_settings(overrides)
     settings = {key: _Setting(value, "default") for key, value in _flatten(to_dict(RunConfig()))}
-    settings |= _file_settings(text, name)
-    settings |= _override_settings(overrides)
+    if profiles is not None:
+        settings |= _profile_settings(given.get("profile"), profiles)
+    settings |= given
     origins = {key: setting.origin for key, setting in settings.items()}
     return LoadedConfig(config=_validate(settings), origins=origins)
 
@@ -84,7 +100,8 @@ def from_dict(values: Mapping[str, object]) -> RunConfig:
     Raises:
         ConfigError: A setting is unknown or wrong.
     """
-    return parse_config(_dump(values), "the saved configuration").config
+    # Every value is there, so a profile has no say; its file need not exist where this runs.
+    return parse_config(_dump(values), "the saved configuration", profiles=None).config
 
 
 def dump_yaml(config: RunConfig) -> str:
@@ -109,7 +126,7 @@ _LEAVES = _TYPES.keys() - _SECTIONS
 
 def _flatten(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
     for name, value in values.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and prefix + name in _SECTIONS:
             yield from _flatten(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value
@@ -240,6 +257,25 @@ def _under(section: str) -> list[str]:
     return [name for name in _TYPES if name.rpartition(".")[0] == section]
 
 
+# ---- profiles ------------------------------------------------------------------------------------
+
+
+def _profile_settings(chosen: _Setting | None, profiles: Path) -> dict[str, _Setting]:
+    if chosen is None or chosen.value is None:
+        return {}
+    known = sorted(path.stem for path in profiles.glob("*.yaml"))
+    if chosen.value not in known:
+        raise ConfigError(
+            f"profile is {chosen.value!r} ({chosen.origin}); expected one of {', '.join(known)}, "
+            f"or a new file in {profiles}"
+        )
+    path = profiles / f"{chosen.value}.yaml"
+    found = _file_settings(path.read_text(encoding="utf-8-sig"), str(path))
+    if "profile" in found:
+        raise ConfigError(f"{path} names a profile itself; put all of its settings into one file")
+    return {key: _Setting(value, f"profile {chosen.value}") for key, (value, _) in found.items()}
+
+
 # ---- --set ---------------------------------------------------------------------------------------
 
 
@@ -311,7 +347,7 @@ def _problem(error: Any, settings: Mapping[str, _Setting]) -> str:
 
 
 _WORDS = {int: "an integer", float: "a number", str: "text", bool: "true or false"}
-_PLURALS = {int: "integers", str: "texts"}
+_PLURALS = {int: "integers", str: "texts", float: "numbers"}
 
 
 def _describe(annotation: Any) -> str:
@@ -321,6 +357,8 @@ def _describe(annotation: Any) -> str:
         return "one of " + ", ".join(str(value) for value in arguments)
     if kind is tuple:
         return f"a list of {_PLURALS[arguments[0]]}"
+    if kind is dict:
+        return f"names with {_PLURALS[arguments[1]]}, such as {{name: value}}"
     if kind in (Union, types.UnionType):
         return " or ".join("null" if a is type(None) else _describe(a) for a in arguments)
     return _WORDS[annotation]

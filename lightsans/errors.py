@@ -2,15 +2,19 @@
 
 LightSANsError
 ├── ConfigError          a setting is wrong: the message names it, what was found and the way out
+│   └── ResourceError    a stage asks for more than the cluster has or may grow to
 ├── InputError           the data a user gave is unusable: the message names the file or column
 │   └── RejectLimitError more rows were refused than ``data.max_reject_fraction`` allows
 ├── VocabularyMismatchError  a model and a dataset number their items differently
 ├── NotFoundError        a dataset, model or run that was asked for does not exist
-└── TrainingError        a training run cannot go on: non-finite loss, for example
+├── TrainingError        a training run cannot go on: non-finite loss, for example
+├── GateError            a nightly run is not good enough to be published
+├── LeaseError           another nightly run is at work on the same root
+└── PublishError         LATEST cannot be moved, or was moved by somebody else meanwhile
 
 Everything that a user can mend by changing a setting, a file or the command line is a
 ``ConfigError``, ``InputError``, ``VocabularyMismatchError`` or ``NotFoundError``; `submit.py` ends
-those with exit status 2 and without a traceback.
+those with exit status 2 and without a traceback. A ``GateError`` has a status of its own, 3.
 """
 
 
@@ -20,6 +24,10 @@ class LightSANsError(Exception):
 
 class ConfigError(LightSANsError, ValueError):
     """A setting has an unknown name or a value out of range."""
+
+
+class ResourceError(ConfigError):
+    """The cluster can never offer what a stage needs."""
 
 
 class InputError(LightSANsError):
@@ -40,3 +48,15 @@ class NotFoundError(LightSANsError):
 
 class TrainingError(LightSANsError):
     """Training cannot continue; the message says what to change."""
+
+
+class GateError(LightSANsError):
+    """A nightly run did not pass its checks; the message lists what failed, with value and bound."""
+
+
+class LeaseError(LightSANsError):
+    """The lease on a root is another's; the message names the holder and when it ends."""
+
+
+class PublishError(LightSANsError):
+    """What is published was not changed; the message says why and what it is now."""

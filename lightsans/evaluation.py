@@ -72,7 +72,5 @@ def rank_held_out(
                 torch.from_numpy(seen[rows, columns].astype(np.int64)).to(scores.device),
                 targets,
             )
-        ranks = target_ranks(scores, targets)
-        ranks = torch.where(targets > 0, ranks, num_items + 1)
-        totals += RankingTotals.from_ranks(ranks, ks)
+        totals += RankingTotals.from_ranks(target_ranks(scores, targets), ks)
     return totals

@@ -15,8 +15,9 @@ from torch.nn import functional
 
 from lightsans.model import LightSANs
 
-LOGITS_BUDGET = 2**24
-"""Logits held at once by `cross_entropy_sum`; a block has at least `MIN_ROWS` rows."""
+LOGITS_BUDGET = {"cpu": 2**20, "cuda": 2**27}
+"""Logits held at once by `cross_entropy_sum`: on a CPU they stay in its caches, on a GPU they keep
+it busy. A block has at least `MIN_ROWS` rows."""
 MIN_ROWS = 64
 BPR_GAMMA = 1e-10
 """Added inside the logarithm, as in RecBole's BPRLoss."""
@@ -82,24 +83,29 @@ def cross_entropy_sum(vectors_TD: Tensor, table_VD: Tensor, target_T: Tensor) ->
     at hand: nothing of that size is kept for the backward pass, and nothing is computed twice. So
     there is no second derivative.
     """
-    total: Tensor = _CrossEntropySum.apply(vectors_TD, table_VD, target_T)  # type: ignore[no-untyped-call]
+    with_grad = torch.is_grad_enabled() and (vectors_TD.requires_grad or table_VD.requires_grad)
+    total: Tensor = _CrossEntropySum.apply(  # type: ignore[no-untyped-call]
+        vectors_TD, table_VD, target_T, with_grad
+    )
     return total
 
 
 class _CrossEntropySum(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, vectors_TD: Tensor, table_VD: Tensor, target_T: Tensor) -> Tensor:
-        needs_grad = any(ctx.needs_input_grad[:2])
+    def forward(
+        ctx: Any, vectors_TD: Tensor, table_VD: Tensor, target_T: Tensor, with_grad: bool
+    ) -> Tensor:
         total = vectors_TD.new_zeros(())
-        vectors_grad = torch.empty_like(vectors_TD) if needs_grad else None
-        table_grad = torch.zeros_like(table_VD) if needs_grad else None
-        step = max(MIN_ROWS, LOGITS_BUDGET // table_VD.shape[0])
+        vectors_grad = torch.empty_like(vectors_TD)
+        table_grad = torch.zeros_like(table_VD) if with_grad else None
+        budget = LOGITS_BUDGET.get(vectors_TD.device.type, LOGITS_BUDGET["cpu"])
+        step = max(MIN_ROWS, budget // table_VD.shape[0])
         for first in range(0, vectors_TD.shape[0], step):
             block_CD = vectors_TD[first : first + step]
             target_C1 = target_T[first : first + step].unsqueeze(1)
             log_probs_CV = functional.log_softmax(block_CD @ table_VD.t(), dim=1)
             total -= log_probs_CV.gather(1, target_C1).sum()
-            if vectors_grad is not None and table_grad is not None:
+            if table_grad is not None:
                 # The gradient of the logits: probabilities, less one at the target.
                 grad_CV = log_probs_CV.exp_()
                 grad_CV.scatter_add_(1, target_C1, grad_CV.new_full(target_C1.shape, -1.0))
@@ -109,6 +115,6 @@ class _CrossEntropySum(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, total_grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, total_grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
         vectors_grad, table_grad = ctx.saved_tensors
-        return total_grad * vectors_grad, total_grad * table_grad, None
+        return total_grad * vectors_grad, total_grad * table_grad, None, None

@@ -20,6 +20,7 @@ from lightsans.attention import (
     reference_context,
 )
 from lightsans.config import Activation, ModelConfig
+from lightsans.dropout import Dropout
 from lightsans.errors import ConfigError
 
 ACTIVATIONS: Final[dict[Activation, Callable[[Tensor], Tensor]]] = {
@@ -57,7 +58,7 @@ class LightAttention(nn.Module):
         self.position_query = nn.Linear(D, D)
         self.position_key = nn.Linear(D, D)
         self.output = nn.Linear(D, D)
-        self.dropout = nn.Dropout(config.attn_dropout_prob)
+        self.dropout = Dropout(config.attn_dropout_prob)
 
     def forward(
         self, x_BLD: Tensor, positions_LD: Tensor, padding: Padding, newest_only: bool
@@ -108,7 +109,7 @@ class EncoderLayer(nn.Module):
         self.inner = nn.Linear(D, config.inner_size)
         self.outer = nn.Linear(config.inner_size, D)
         self.feed_forward_norm = nn.LayerNorm(D, eps=eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
         self.activation = ACTIVATIONS[config.hidden_act]
 
     def forward(
@@ -142,7 +143,7 @@ class LightSANs(nn.Module):
         self.item_embedding = nn.Embedding(num_items + 1, D, padding_idx=0)
         self.position_embedding = nn.Embedding(config.max_seq_len, D)
         self.item_norm = nn.LayerNorm(D, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
         self.layers = nn.ModuleList([EncoderLayer(config) for _ in range(config.n_layers)])
         self.reset_parameters()
 
@@ -184,7 +185,7 @@ class LightSANs(nn.Module):
         width, L = item_ids_BL.shape[1], self.config.max_seq_len
         if self.config.attention == "reference" and width < L:
             item_ids_BL = functional.pad(item_ids_BL, (0, L - width))
-        newest_B = (lengths_B - 1).clamp(min=0)
+        newest_B = (lengths_B.long() - 1).clamp(min=0)
         positions_L = torch.arange(item_ids_BL.shape[1], device=item_ids_BL.device)
         padding = Padding(positions_L <= newest_B.unsqueeze(1), newest_B)
 
@@ -193,10 +194,11 @@ class LightSANs(nn.Module):
             x_BLD = x_BLD.masked_fill((positions_L >= lengths_B.unsqueeze(1)).unsqueeze(-1), 0.0)
         x_BLD = self.dropout(x_BLD)
         positions_LD = self.position_embedding.weight[: item_ids_BL.shape[1]]
-        for layer in self.layers[:-1]:
+        *inner_layers, last_layer = self.layers
+        for layer in inner_layers:
             x_BLD = layer(x_BLD, positions_LD, padding, newest_only=False)
-        last = self.layers[-1]
-        x_BQD: Tensor = last(x_BLD, positions_LD, padding, newest_only=not every_position)
+        newest_only = not every_position
+        x_BQD: Tensor = last_layer(x_BLD, positions_LD, padding, newest_only=newest_only)
         return x_BQD if every_position else x_BQD.squeeze(1)
 
     def item_table(self) -> Tensor:
@@ -217,12 +219,13 @@ class LightSANs(nn.Module):
         """
         self._check_histories(item_ids_BW, lengths_B)
         item_ids_BL, lengths_B = self._newest_items(item_ids_BW, lengths_B)
-        was_training = self.training
+        if not self.training:
+            return self.forward(item_ids_BL, lengths_B)
         self.eval()
         try:
             return self.forward(item_ids_BL, lengths_B)
         finally:
-            self.train(was_training)
+            self.train()
 
     @torch.no_grad()
     def score_items(self, item_ids_BW: Tensor, lengths_B: Tensor) -> Tensor:

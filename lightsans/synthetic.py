@@ -130,11 +130,13 @@ def _walk(
     draws = offset * np.expm1(rng.random(len(starts_run)) * growth)
     steps = rng.integers(1, _LONGEST_STEP + 1, len(starts_run))
     moves = np.where(starts_run, draws.astype(np.int64), steps)
-    return np.remainder(_cumsum_within(moves, starts_run), num_items)
+    ranks: NDArray[np.int64] = _cumsum_within(moves, starts_run) % num_items
+    return ranks
 
 
 def _cumsum_within(values: NDArray[np.int64], is_first: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Running sums that begin anew wherever ``is_first``."""
     totals = np.cumsum(values)
     before = totals[is_first] - values[is_first]
-    return np.subtract(totals, before[np.cumsum(is_first) - 1])
+    sums: NDArray[np.int64] = totals - before[np.cumsum(is_first) - 1]
+    return sums

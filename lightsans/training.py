@@ -208,7 +208,7 @@ class Trainer:
         negatives = None if batch.negative_ids is None else self._tensor(batch.negative_ids)
         loss_sum: Tensor = self._objective(*inputs, self._tensor(batch.target_ids), negatives)
         # DDP averages gradients over workers: undo that, and divide by the targets of all of them.
-        (loss_sum * (distributed.world_size() / max(global_targets, 1.0))).backward()
+        (loss_sum * (distributed.world_size() / max(global_targets, 1.0))).backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
         return loss_sum.detach()
 

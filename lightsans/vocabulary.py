@@ -66,7 +66,8 @@ class Vocabulary:
         if isinstance(positions, pa.ChunkedArray):
             positions = positions.combine_chunks()
         positions = pc.fill_null(positions, -1)
-        return positions.to_numpy(zero_copy_only=False).astype(np.int32) + np.int32(1)
+        found: npt.NDArray[np.int32] = positions.to_numpy(zero_copy_only=False).astype(np.int32)
+        return found + np.int32(1)
 
     def decode(self, item_ids: npt.NDArray[np.int32]) -> pa.Array:
         """Raw ids of item ids; 0 (padding) is an error."""

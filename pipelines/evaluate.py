@@ -152,7 +152,7 @@ class PartEvaluator:
         dataset: Location,
         model_directory: Location,
         map_items: bool,
-        counts: list[ray.ObjectRef],
+        counts: list[ray.ObjectRef[TransitionCounts]],
     ) -> None:
         self._config, self._dataset = config, dataset
         self._device = torch.device("cuda" if config.score.use_gpu else "cpu")
@@ -210,7 +210,7 @@ def _sample(parts: list[Location], manifest: Mapping[str, Any]) -> list[Location
     return parts[:kept]
 
 
-def _count_transitions(parts: list[Location], num_items: int) -> ray.ObjectRef:
+def _count_transitions(parts: list[Location], num_items: int) -> ray.ObjectRef[TransitionCounts]:
     """A reference to the sum of all parts' counts, merged in a tree that the driver never holds."""
     level = [_count_part.remote(part, num_items) for part in parts]
     while len(level) > 1:

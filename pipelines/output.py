@@ -11,6 +11,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+RESULT_MARK_VARIABLE = "LIGHTSANS_RESULT_MARK"
+"""Set in jobs that were submitted with ``--json``: their log mixes both outputs."""
+
 
 @contextmanager
 def only_results_on_stdout() -> Iterator[None]:
@@ -28,7 +31,8 @@ def only_results_on_stdout() -> Iterator[None]:
 
 def print_json(content: Mapping[str, Any]) -> None:
     """One JSON object on a line of its own."""
-    print(json.dumps(content, ensure_ascii=False, default=str))
+    mark = os.environ.get(RESULT_MARK_VARIABLE, "")
+    print(mark + json.dumps(content, ensure_ascii=False, default=str))
 
 
 def print_table(

@@ -1,9 +1,10 @@
-"""What a person sees while a stage works: bars on a terminal, lines elsewhere; all on stderr."""
+"""What is seen while a stage works: bars on a terminal, lines elsewhere; all on stderr."""
 
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -15,13 +16,20 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from pipelines.logs import log, logs_are_json
+
 LINE_EVERY_S = 10.0
 """Without a terminal, a bar says something at most this often."""
 
 
-def say(text: str) -> None:
-    """Print one line for people."""
-    print(text, file=sys.stderr, flush=True)
+def say(text: str, **fields: Any) -> None:
+    """Print one line for people; ``fields`` are the numbers behind it, for the JSON format."""
+    log(text, **fields)
+
+
+def can_draw() -> bool:
+    """Whether standard error is a terminal that nobody but a person reads."""
+    return sys.stderr.isatty() and not logs_are_json()
 
 
 class Bar:
@@ -43,13 +51,14 @@ class Bar:
         if now - self._last_line >= LINE_EVERY_S:
             self._last_line = now
             left = (now - self._started) / self._done * (self._total - self._done)
-            say(f"{self._description}: {self._done}/{self._total}, {left:.0f} s left {note}")
+            text = f"{self._description}: {self._done}/{self._total}, {left:.0f} s left {note}"
+            say(text.rstrip(), done=self._done, total=self._total, left_s=round(left))
 
 
 @contextmanager
 def bar(description: str, total: int) -> Iterator[Bar]:
     """A progress bar for the time of the block."""
-    if not sys.stderr.isatty():
+    if not can_draw():
         yield Bar(description, total, None)
         return
     columns = (

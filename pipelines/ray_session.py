@@ -11,7 +11,7 @@ import ray.data
 from ray.data import DataContext
 from ray.exceptions import RayTaskError
 
-from lightsans.errors import LightSANsError
+from lightsans.errors import ConfigError, LightSANsError
 
 EMBEDDED_CPUS = 4
 """Least logical CPUs of an embedded Ray: with fewer, train workers leave none for other tasks."""
@@ -21,9 +21,18 @@ def ensure_ray() -> None:
     """Connect to the cluster of ``RAY_ADDRESS`` (set inside a Ray job), or start an embedded one.
 
     Does nothing when Ray is already connected. An embedded Ray ends with this process.
+
+    Raises:
+        ConfigError: ``RAY_ADDRESS`` is that of a dashboard.
     """
     if not ray.is_initialized():
-        if os.environ.get("RAY_ADDRESS"):
+        address = os.environ.get("RAY_ADDRESS", "")
+        if address.startswith(("http://", "https://")):
+            raise ConfigError(
+                f"RAY_ADDRESS={address} is the dashboard of a cluster, to which jobs are submitted:"
+                f" add --cluster {address}, or unset RAY_ADDRESS to run on this machine"
+            )
+        if address:
             ray.init(log_to_driver=False, logging_level=logging.WARNING)
         else:
             ray.init(

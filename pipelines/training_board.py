@@ -4,11 +4,11 @@ What workers print reaches the driver late, prefixed and mixed with Ray's own li
 keeps the news until a thread of the driver fetches them.
 """
 
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 import ray
@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.live import Live
 
 from lightsans.training import EpochRow, StepNews
-from pipelines.progress import say
+from pipelines.progress import can_draw, say
 
 POLL_S = 0.5
 
@@ -59,7 +59,7 @@ def _draw(board: Any, epochs: int, stop: threading.Event) -> None:
     shown, started = 0, time.monotonic()
     first_shown = 0
     live = Live(console=Console(stderr=True), transient=True, refresh_per_second=4)
-    is_terminal = sys.stderr.isatty()
+    is_terminal = can_draw()
     if is_terminal:
         live.start()
     try:
@@ -74,7 +74,11 @@ def _draw(board: Any, epochs: int, stop: threading.Event) -> None:
                     first_shown, started = row.epoch, time.monotonic()
                 shown = row.epoch
                 left = (time.monotonic() - started) / max(1, shown - first_shown)
-                _say(live, is_terminal, format_row(row, epochs, left * (epochs - shown)))
+                line = format_row(row, epochs, left * (epochs - shown))
+                if is_terminal:
+                    live.console.print(line, highlight=False)
+                else:
+                    say(line, **asdict(row))
             if is_terminal and step is not None and step.epoch > shown:
                 live.update(format_step(step))
             if ending:
@@ -82,13 +86,6 @@ def _draw(board: Any, epochs: int, stop: threading.Event) -> None:
             stop.wait(POLL_S)
     finally:
         live.stop()
-
-
-def _say(live: Live, is_terminal: bool, line: str) -> None:
-    if is_terminal:
-        live.console.print(line, highlight=False)
-    else:
-        say(line)
 
 
 def format_row(row: EpochRow, epochs: int, left_s: float) -> str:

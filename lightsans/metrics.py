@@ -1,0 +1,105 @@
+"""Full-ranking metrics of users with one held-out target each.
+
+A metric travels as counts: how many users there are, and at which rank their targets came. Counts
+of different workers add exactly, so how users are spread cannot change a metric.
+
+With r the target's rank from 1, 1[.] a condition as 0 or 1, and means over users:
+    hit@k = recall@k = mean 1[r <= k]        precision@k = hit@k / k
+    ndcg@k = mean 1[r <= k] / log2(r + 1)    mrr@k = mean 1[r <= k] / r
+
+Shapes: B users   V = num_items + 1 scores, padding included   S seen items of all users
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RankingTotals:
+    """What the metrics of a set of users are computed from; totals of disjoint sets add."""
+
+    ks: tuple[int, ...]
+    """Cut-offs."""
+    users: int
+    counts: npt.NDArray[np.int64]
+    """How many targets came at rank 1, 2, ... up to the largest cut-off."""
+
+    @classmethod
+    def zero(cls, ks: tuple[int, ...]) -> "RankingTotals":
+        """The totals of nobody."""
+        return cls(tuple(ks), 0, np.zeros(max(ks), np.int64))
+
+    @classmethod
+    def from_ranks(cls, ranks_B: Tensor, ks: tuple[int, ...]) -> "RankingTotals":
+        """The totals of users whose targets have these ranks, from 1; 0 counts as a miss."""
+        counts = torch.bincount(ranks_B.clamp(min=0, max=max(ks) + 1), minlength=max(ks) + 2)
+        return cls(tuple(ks), ranks_B.numel(), counts[1:-1].cpu().numpy().astype(np.int64))
+
+    @classmethod
+    def from_array(cls, array: npt.NDArray[np.generic], ks: tuple[int, ...]) -> "RankingTotals":
+        """From what `to_array` gives, in any numeric type, such as a sum over workers."""
+        if array.shape != (1 + max(ks),):
+            raise ValueError(
+                f"totals of shape {array.shape} do not belong to ks={ks}; expected {1 + max(ks)} "
+                "numbers"
+            )
+        whole = np.rint(array.astype(np.float64)).astype(np.int64)
+        return cls(tuple(ks), int(whole[0]), whole[1:])
+
+    def to_array(self) -> npt.NDArray[np.int64]:
+        """The users, then the counts: a flat array whose element-wise sums are again totals."""
+        return np.concatenate([[self.users], self.counts]).astype(np.int64)
+
+    def __add__(self, other: "RankingTotals") -> "RankingTotals":
+        if self.ks != other.ks:
+            raise ValueError(f"totals for ks={self.ks} and ks={other.ks} do not add")
+        return RankingTotals(self.ks, self.users + other.users, self.counts + other.counts)
+
+    def metrics(self) -> dict[str, float]:
+        """The metrics by name, such as ``ndcg@10``; all 0 when there are no users."""
+        ranks = np.arange(1, max(self.ks) + 1)
+        users = max(1, self.users)
+        metrics = {}
+        for k in self.ks:
+            counts, top = self.counts[:k], ranks[:k]
+            hit = float(counts.sum() / users)
+            metrics[f"hit@{k}"] = hit
+            metrics[f"recall@{k}"] = hit
+            metrics[f"precision@{k}"] = hit / k
+            metrics[f"ndcg@{k}"] = float((counts / np.log2(top + 1)).sum() / users)
+            metrics[f"mrr@{k}"] = float((counts / top).sum() / users)
+        return metrics
+
+
+def target_ranks(scores_BV: Tensor, target_B: Tensor) -> Tensor:
+    """The rank of each user's target among all items, from 1; 0 where the target is 0 (unknown).
+
+    Ties are counted against the model: items with the target's score rank ahead of it, and so does
+    a score that is not a number. Column 0, padding, never ranks.
+    """
+    target_B1 = target_B.long().unsqueeze(1)
+    target_scores_B1 = scores_BV.gather(1, target_B1)
+    behind_B = (scores_BV[:, 1:] < target_scores_B1).sum(dim=1)
+    ranks_B = scores_BV.shape[1] - 1 - behind_B  # the target itself is not behind
+    return ranks_B.where(target_B > 0, 0)
+
+
+def exclude_seen(
+    scores_BV: Tensor, seen_rows_S: Tensor, seen_item_ids_S: Tensor, target_B: Tensor
+) -> None:
+    """Put seen items behind all others, in place; a target stays, even if it was seen before.
+
+    Args:
+        scores_BV: Changed: minus infinity at seen items.
+        seen_rows_S: Which row each seen item belongs to.
+        seen_item_ids_S: The items; repetitions do no harm.
+        target_B: The item that is ranked in each row.
+    """
+    target_B1 = target_B.long().unsqueeze(1)
+    target_scores_B1 = scores_BV.gather(1, target_B1)
+    scores_BV[seen_rows_S, seen_item_ids_S.long()] = float("-inf")
+    scores_BV.scatter_(1, target_B1, target_scores_B1)

@@ -1,0 +1,156 @@
+"""JSON lines: one object a line."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.json
+
+from lightsans.errors import InputError
+from lightsans.reading.columns import RawRows
+from lightsans.reading.text_pieces import read_first_lines
+from lightsans.storage import Location
+
+Int64 = npt.NDArray[np.int64]
+
+_BOM = b"\xef\xbb\xbf"
+_SMALL_PIECE = 2**16
+"""A piece of this size that Arrow refuses is read line by line; a larger one is halved."""
+
+
+@dataclass(frozen=True, slots=True)
+class JsonlHead:
+    """What the first lines of a file show."""
+
+    values: dict[str, Any]
+    """First value of each key that is not null; None where all are."""
+    data_start: int
+
+
+@dataclass(frozen=True, slots=True)
+class JsonlLayout:
+    """Where the values of an object are, and of which type."""
+
+    roles: Mapping[str, str]
+    """The keys of the user, item, timestamp and rating."""
+    types: Mapping[str, pa.DataType]
+    """The types, by role, that the first lines show; others make reading slower, not wrong."""
+
+
+def read_head(file: Location, size: int) -> JsonlHead:
+    """The keys and first values of a file.
+
+    Raises:
+        InputError: The file is empty, or none of its first lines is a JSON object.
+    """
+    content = read_first_lines(file, size)
+    data_start = len(_BOM) if content.startswith(_BOM) else 0
+    complete = content[data_start : content.rfind(b"\n") + 1] or content[data_start:]
+    values: dict[str, Any] = {}
+    for line in complete.splitlines():
+        record = _load(line)
+        if isinstance(record, dict):
+            for key, value in record.items():
+                if values.get(key) is None:
+                    values[key] = value
+    if not values:
+        raise InputError(
+            f"{file}: none of the first lines is a JSON object; expected one object a line, "
+            'such as {"user_id": 1, "item_id": 2, "timestamp": 978300760}'
+        )
+    return JsonlHead(values, data_start)
+
+
+def parse_json_lines(piece: bytes, layout: JsonlLayout, offset: int = 0) -> Iterator[RawRows]:
+    """The rows of whole lines. Positions are bytes of the piece, plus ``offset``."""
+    starts = _line_starts(piece)
+    if not len(starts):
+        return
+    columns = _parse(piece, layout)
+    if columns is not None and len(columns["user"]) == len(starts):
+        yield RawRows(columns, starts + offset, [])
+    elif len(piece) <= _SMALL_PIECE or (middle := piece.find(b"\n", len(piece) // 2) + 1) == 0:
+        yield _parse_line_by_line(piece, layout, offset)
+    else:
+        yield from parse_json_lines(piece[:middle], layout, offset)
+        yield from parse_json_lines(piece[middle:], layout, offset + middle)
+
+
+def _line_starts(piece: bytes) -> Int64:
+    data = np.frombuffer(piece, np.uint8)
+    ends = np.append(np.flatnonzero(data == 10), len(data))
+    starts: Int64 = np.append(0, ends[:-1] + 1)
+    is_crlf = (ends > starts) & (data[np.maximum(ends - 1, 0)] == 13)
+    is_blank = ends - is_crlf == starts
+    return np.asarray(starts[~is_blank], np.int64)
+
+
+def _parse(piece: bytes, layout: JsonlLayout) -> dict[str, pa.Array] | None:
+    """The columns of a piece in which every value has the expected type, otherwise None."""
+    schema = pa.schema([(key, layout.types[role]) for role, key in layout.roles.items()])
+    try:
+        table = pyarrow.json.read_json(
+            pa.BufferReader(piece),
+            pyarrow.json.ReadOptions(use_threads=False, block_size=len(piece) + 1),
+            pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
+        )
+        table.validate(full=True)  # the parser lets broken UTF-8 pass
+    except pa.ArrowInvalid:
+        return None
+    return {role: _one_array(table[key]) for role, key in layout.roles.items()}
+
+
+def _one_array(column: pa.ChunkedArray) -> pa.Array:
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+
+
+def _parse_line_by_line(piece: bytes, layout: JsonlLayout, offset: int) -> RawRows:
+    values: dict[str, list[str | None]] = {role: [] for role in layout.roles}
+    positions, broken, position = [], [], offset
+    for line in piece.split(b"\n"):
+        if line.strip():
+            found = _read_record(line, layout.roles)
+            if isinstance(found, str):
+                broken.append((position, found))
+            else:
+                positions.append(position)
+                for role, value in found.items():
+                    values[role].append(value)
+        position += len(line) + 1
+    columns = {role: pa.array(column, pa.string()) for role, column in values.items()}
+    return RawRows(columns, np.array(positions, np.int64), broken)
+
+
+def _read_record(line: bytes, roles: Mapping[str, str]) -> dict[str, str | None] | str:
+    """The values of a line as text, or the reason why there are none."""
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return "not_utf8"
+    record = _load(line)
+    if not isinstance(record, dict):
+        return "invalid_json"
+    values: dict[str, str | None] = {}
+    for role, key in roles.items():
+        value = record.get(key)
+        if isinstance(value, bool | list | dict):
+            return f"{role}_wrong_type"
+        if isinstance(value, float):  # as Arrow writes it: 5.0 is 5
+            value = pa.scalar(value).cast(pa.string()).as_py()
+        values[role] = None if value is None else str(value)
+    try:
+        "".join(filter(None, values.values())).encode()
+    except UnicodeEncodeError:  # half a surrogate pair, as an escape
+        return "not_utf8"
+    return values
+
+
+def _load(line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None

@@ -1,0 +1,154 @@
+"""What became of the rows that were read: counts, and a file of those that were refused."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lightsans.errors import InputError, RejectLimitError
+from lightsans.reading.columns import CheckedRows
+from lightsans.schema import REJECTS
+from lightsans.storage import Location
+
+_EXAMPLES = 3
+
+
+@dataclass(slots=True)
+class RowCounts:
+    """What some rows of the input were; counts of its pieces add up."""
+
+    read: int = 0
+    valid: int = 0
+    excluded: int = 0
+    """Rows of users whom ``data.exclude_users`` lists."""
+    rejected: Counter[str] = field(default_factory=Counter)
+    """Refused rows by reason."""
+    examples: dict[str, list[str]] = field(default_factory=dict)
+    """A few places, ``file:position``, for each reason."""
+    oldest: int | None = None
+    """Least timestamp of a valid row."""
+    newest: int | None = None
+
+    def add_rows(self, file: Location, rows: CheckedRows) -> None:
+        """Count some rows of a file."""
+        self.read += rows.num_rows
+        self.valid += rows.table.num_rows
+        self.excluded += rows.num_excluded
+        reasons = np.array(rows.reject_reasons, object)
+        for reason, count in Counter(rows.reject_reasons).items():
+            self.rejected[reason] += count
+            places = rows.reject_positions[reasons == reason][:_EXAMPLES]
+            self._add_examples(reason, [f"{file}:{place}" for place in places])
+        if rows.table.num_rows:
+            times = rows.table["timestamp"].to_numpy()
+            self._add_time_range(int(times.min()), int(times.max()))
+
+    def add(self, other: "RowCounts") -> None:
+        """Add the counts of other rows."""
+        self.read += other.read
+        self.valid += other.valid
+        self.excluded += other.excluded
+        self.rejected += other.rejected
+        for reason, places in other.examples.items():
+            self._add_examples(reason, places)
+        if other.oldest is not None and other.newest is not None:
+            self._add_time_range(other.oldest, other.newest)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return {
+            "read": self.read,
+            "valid": self.valid,
+            "excluded": self.excluded,
+            "rejected": dict(sorted(self.rejected.items())),
+            "examples": dict(sorted(self.examples.items())),
+            "oldest": self.oldest,
+            "newest": self.newest,
+        }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "RowCounts":
+        """What `to_dict` made."""
+        return cls(**{**content, "rejected": Counter(content["rejected"])})
+
+    def _add_examples(self, reason: str, places: Iterable[str]) -> None:
+        self.examples[reason] = [*self.examples.get(reason, []), *places][:_EXAMPLES]
+
+    def _add_time_range(self, oldest: int, newest: int) -> None:
+        self.oldest = oldest if self.oldest is None else min(self.oldest, oldest)
+        self.newest = newest if self.newest is None else max(self.newest, newest)
+
+
+def check_reject_limit(counts: RowCounts, limit: float | None, rejects: Location) -> None:
+    """Refuse an input of which too much was refused, or nothing is left.
+
+    Args:
+        counts: Of the whole input.
+        limit: Largest share of refused rows; None for any.
+        rejects: Where the refused rows are listed.
+
+    Raises:
+        RejectLimitError: More rows than the limit were refused.
+        InputError: There is no valid row.
+    """
+    num_rejected = counts.rejected.total()
+    if limit is not None and num_rejected > limit * counts.read:
+        raise RejectLimitError(
+            f"{num_rejected:,} of {counts.read:,} rows were refused, more than "
+            f"data.max_reject_fraction={limit} allows: {describe_rejects(counts)}.{_hint(counts)} "
+            f"All of them are listed in {rejects}; mend the input, or raise the limit"
+        )
+    if not counts.valid:
+        raise InputError(
+            f"no rows are left to learn from: {counts.read:,} were read, {num_rejected:,} refused"
+            f"{' (' + describe_rejects(counts) + ')' if num_rejected else ''} and "
+            f"{counts.excluded:,} belong to users of data.exclude_users"
+        )
+
+
+def describe_rejects(counts: RowCounts) -> str:
+    """Reasons by falling count, each with a few places."""
+    return "; ".join(
+        f"{reason} {count:,} (such as {', '.join(counts.examples[reason])})"
+        for reason, count in counts.rejected.most_common()
+    )
+
+
+def _hint(counts: RowCounts) -> str:
+    """The setting that is probably wrong."""
+    reason, count = counts.rejected.most_common(1)[0]
+    if 2 * count < counts.rejected.total():
+        return ""
+    hints = {
+        "timestamp_out_of_range": "data.timestamp_unit may be wrong: seconds have ten digits "
+        "today, milliseconds thirteen",
+        "wrong_number_of_fields": "data.separator, data.quote_char or data.header may be wrong",
+        "user_not_int": "data.user_id_type: string takes any id",
+        "item_not_int": "data.item_id_type: string takes any id",
+    }
+    return f" {hints[reason]}." if reason in hints else ""
+
+
+@contextmanager
+def rejects_file(location: Location) -> Iterator[Callable[[Location, CheckedRows], None]]:
+    """Collect refused rows by calling what this gives; without any, no file appears."""
+    with ExitStack() as stack:
+        writer: pq.ParquetWriter | None = None
+
+        def add(file: Location, rows: CheckedRows) -> None:
+            nonlocal writer
+            if not rows.reject_reasons:
+                return
+            if writer is None:
+                aside = stack.enter_context(location.open_atomic())
+                writer = stack.enter_context(pq.ParquetWriter(aside, REJECTS, compression="zstd"))
+            names = pa.repeat(pa.scalar(file.uri), len(rows.reject_reasons))
+            columns = [names, pa.array(rows.reject_positions), pa.array(rows.reject_reasons)]
+            writer.write_table(pa.table(columns, schema=REJECTS))
+
+        yield add

@@ -1,0 +1,209 @@
+"""Read units: what one task reads, and reading one."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from lightsans.config import DataConfig
+from lightsans.errors import InputError
+from lightsans.reading.columns import CheckedRows, RawRows, check_rows
+from lightsans.reading.csv_files import CsvLayout, parse_lines, parse_stream
+from lightsans.reading.files import InputFile, ParquetLayout, inspect_file, readable
+from lightsans.reading.jsonl_files import JsonlLayout, parse_json_lines
+from lightsans.reading.parquet_files import read_row_groups
+from lightsans.reading.text_pieces import compression_of, open_stream, read_lines, read_pieces
+from lightsans.storage import FileInfo
+
+Int64 = npt.NDArray[np.int64]
+
+POSITION_BITS = 40
+"""An order key is ``file << POSITION_BITS | position``: a terabyte, or 10^12 rows, a file."""
+
+_INSPECTORS = 16
+"""Files that are looked at side by side: it is waiting for storage, not work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A stretch of one file."""
+
+    file: InputFile
+    file_index: int
+    """Place of the file in the input, which breaks ties between timestamps."""
+    start: int
+    """First byte of a text file, or first row group of parquet."""
+    end: int
+    is_whole: bool = False
+    """The file can only be read as a stream, from its beginning to its end."""
+    first_row: int = 0
+    """Row number of the first row, in parquet."""
+    num_bytes: int = 0
+    """Roughly what reading it takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadUnit:
+    """What one task reads: a piece of a large file, or some small files."""
+
+    index: int
+    slices: tuple[Slice, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPlan:
+    """Everything that is to be read, and the types that ids will have."""
+
+    units: list[ReadUnit]
+    user_id_type: str
+    item_id_type: str
+
+
+def plan_reading(files: Sequence[FileInfo], data: DataConfig) -> ReadPlan:
+    """Look at every file and cut the input into read units.
+
+    Raises:
+        InputError: A file is unusable, or files disagree on the type of ids.
+    """
+    with ThreadPoolExecutor(_INSPECTORS) as pool:
+        inspected = list(pool.map(lambda info: inspect_file(info, data), files))
+    user_id_type = _common_type(inspected, "user", data)
+    item_id_type = _common_type(inspected, "item", data)
+    slices = [s for index, file in enumerate(inspected) for s in _cut(file, index, data)]
+    return ReadPlan(_pack(slices, data.read_unit_bytes), user_id_type, item_id_type)
+
+
+def read_unit(
+    unit: ReadUnit,
+    data: DataConfig,
+    user_id_type: str,
+    item_id_type: str,
+    excluded_users: pa.Array | None = None,
+) -> Iterator[tuple[Slice, CheckedRows]]:
+    """The rows of a unit in bounded pieces.
+
+    Raises:
+        InputError: A file is damaged, or its quoted values span lines unannounced.
+    """
+    for piece in unit.slices:
+        with readable(piece.file.location):
+            for rows in _read_slice(piece, data):
+                yield piece, check_rows(rows, data, user_id_type, item_id_type, excluded_users)
+
+
+def order_keys(piece: Slice, positions: Int64) -> Int64:
+    """What breaks ties between timestamps: the order of files, then the position in the file."""
+    assert not len(positions) or int(positions.max()) < 1 << POSITION_BITS
+    return (piece.file_index << POSITION_BITS) | positions
+
+
+def _common_type(files: Sequence[InputFile], role: str, data: DataConfig) -> str:
+    first: InputFile | None = None
+    for file in files:
+        if file.id_types[role] is None:
+            continue
+        if first is None:
+            first = file
+        elif file.id_types[role] != first.id_types[role]:
+            raise InputError(
+                f"{role} ids are {first.id_types[role]} in {first.location} but "
+                f"{file.id_types[role]} in {file.location}; set data.{role}_id_type to string "
+                "or int64 to read all files alike"
+            )
+    return "string" if first is None else str(first.id_types[role])
+
+
+def _cut(file: InputFile, index: int, data: DataConfig) -> Iterator[Slice]:
+    """The pieces in which a file can be read side by side."""
+    if isinstance(file.layout, ParquetLayout):
+        yield from _cut_row_groups(file, index, data.read_unit_bytes)
+        return
+    is_quoted = isinstance(file.layout, CsvLayout) and file.layout.dialect.quote_char is not None
+    is_whole = compression_of(file.location.name) is not None
+    is_whole |= is_quoted and data.newlines_in_values
+    first = 0 if is_whole else file.data_start
+    step = file.size if is_whole else data.read_unit_bytes
+    for start in range(first, file.size, step):
+        end = min(start + step, file.size)
+        yield Slice(file, index, start, end, is_whole=is_whole, num_bytes=end - start)
+
+
+def _cut_row_groups(file: InputFile, index: int, unit_bytes: int) -> Iterator[Slice]:
+    first_row = next_row = start = size = 0
+    for group, (num_rows, num_bytes) in enumerate(file.row_groups):
+        if group > start and size + num_bytes > unit_bytes:
+            yield Slice(file, index, start, group, first_row=first_row, num_bytes=size)
+            start, first_row, size = group, next_row, 0
+        next_row, size = next_row + num_rows, size + num_bytes
+    if file.row_groups:
+        end = len(file.row_groups)
+        yield Slice(file, index, start, end, first_row=first_row, num_bytes=size)
+
+
+def _pack(slices: Sequence[Slice], unit_bytes: int) -> list[ReadUnit]:
+    """Neighbouring slices together, as long as they are small."""
+    packed: list[list[Slice]] = []
+    size = 0
+    for piece in slices:
+        if not packed or size + piece.num_bytes > unit_bytes:
+            packed.append([])
+            size = 0
+        packed[-1].append(piece)
+        size += piece.num_bytes
+    return [ReadUnit(index, tuple(unit)) for index, unit in enumerate(packed)]
+
+
+def _read_slice(piece: Slice, data: DataConfig) -> Iterator[RawRows]:
+    file, layout = piece.file, piece.file.layout
+    if isinstance(layout, ParquetLayout):
+        groups = range(piece.start, piece.end)
+        yield from read_row_groups(file.location, groups, piece.first_row, layout.roles)
+    elif piece.is_whole:
+        yield from _read_stream(file, layout, data)
+    else:
+        content, offset = read_lines(
+            file.location, piece.start, piece.end, file.data_start, file.size
+        )
+        name = f"{file.location}, bytes {offset:,} to {offset + len(content):,}"
+        for rows in _parse(content, layout, name):
+            broken = [(position + offset, reason) for position, reason in rows.broken]
+            yield RawRows(rows.columns, rows.positions + offset, broken)
+
+
+def _read_stream(
+    file: InputFile, layout: CsvLayout | JsonlLayout, data: DataConfig
+) -> Iterator[RawRows]:
+    """A file from its beginning, row by row numbered; blank lines and the header do not count."""
+    name = file.location.uri
+    with open_stream(file.location) as stream:
+        stream.read(file.data_start)
+        if isinstance(layout, CsvLayout) and layout.dialect.quote_char and data.newlines_in_values:
+            yield from parse_stream(stream, layout, data.read_unit_bytes, name)
+            return
+        num_rows = 0
+        for content in read_pieces(stream, data.read_unit_bytes, name):
+            for rows in _parse(content, layout, f"{name}, from row {num_rows:,} on"):
+                yield _numbered(rows, num_rows)
+                num_rows += len(rows.positions) + len(rows.broken)
+
+
+def _parse(content: bytes, layout: CsvLayout | JsonlLayout, name: str) -> Iterator[RawRows]:
+    if isinstance(layout, JsonlLayout):
+        yield from parse_json_lines(content, layout)
+    else:
+        rows = parse_lines(content, layout, name)
+        if rows is not None:
+            yield rows
+
+
+def _numbered(rows: RawRows, first: int) -> RawRows:
+    """Positions in bytes become row numbers from ``first``."""
+    broken = np.array([position for position, _ in rows.broken], np.int64)
+    order = np.sort(np.concatenate([rows.positions, broken]))
+    numbers = first + np.searchsorted(order, rows.positions)
+    broken_numbers = (first + np.searchsorted(order, broken)).tolist()
+    reasons = [reason for _, reason in rows.broken]
+    return RawRows(rows.columns, numbers, list(zip(broken_numbers, reasons, strict=True)))

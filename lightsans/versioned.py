@@ -1,0 +1,123 @@
+"""A small file that several processes change: read with its version, written only if unchanged.
+
+S3 compares and writes in one step (``PutObject`` with ``If-Match`` or ``If-None-Match``); on local
+disk ``flock`` on a hidden file beside it makes the two one step.
+"""
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import ClientError
+from fsspec.asyn import sync
+
+from lightsans.errors import ConfigError
+from lightsans.storage import Location
+
+_CHANGED = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
+
+
+@dataclass(frozen=True, slots=True)
+class Versioned:
+    """Content, and what to hand to `write_if_unchanged` to replace just this content."""
+
+    content: bytes
+    version: str
+
+
+def read_versioned(location: Location) -> Versioned | None:
+    """The file with its version; None when there is none.
+
+    Raises:
+        ConfigError: The storage has no conditional writes.
+    """
+    try:
+        if location.is_local:
+            content = location.read_bytes()
+            return Versioned(content, _hash(content))
+        return _read_s3(location)
+    except FileNotFoundError:
+        return None
+
+
+def write_if_unchanged(location: Location, content: bytes, version: str | None) -> str | None:
+    """Write the file if it still has this version; None as version: if there is none yet.
+
+    Returns:
+        The new version, or None when the file has changed meanwhile and nothing was written. After
+        a lost connection None may also mean that our own first try came through: content with
+        something unique in it tells.
+
+    Raises:
+        ConfigError: The storage has no conditional writes.
+    """
+    if not location.is_local:
+        return _write_s3(location, content, version)
+    with _locked(location):
+        found = read_versioned(location)
+        if (found.version if found else None) != version:
+            return None
+        location.write_bytes(content)
+    return _hash(content)
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+@contextmanager
+def _locked(location: Location) -> Iterator[None]:
+    beside = Path(location.path).with_name(f".{location.name}.lock")
+    beside.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(beside, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)  # gives the lock back, as does the end of the process
+
+
+def _read_s3(location: Location) -> Versioned:
+    filesystem, name = _s3(location)
+
+    async def get() -> Versioned:
+        # fsspec's sync calls give content or etag; only one request gives the two together.
+        response = await filesystem._call_s3("get_object", **name)
+        async with response["Body"] as body:
+            return Versioned(await body.read(), response["ETag"])
+
+    result: Versioned = sync(filesystem.loop, get)
+    return result
+
+
+def _write_s3(location: Location, content: bytes, version: str | None) -> str | None:
+    filesystem, name = _s3(location)
+    condition = {"IfNoneMatch": "*"} if version is None else {"IfMatch": version}
+    try:
+        response = filesystem.call_s3("put_object", **name, Body=content, **condition)
+    except FileNotFoundError:
+        if version is None:
+            raise  # the bucket is missing
+        return None
+    except OSError as error:  # what s3fs makes of the server's answer
+        cause = error.__cause__
+        if isinstance(cause, ClientError) and cause.response["Error"]["Code"] in _CHANGED:
+            return None
+        raise
+    etag: str = response["ETag"]
+    return etag
+
+
+def _s3(location: Location) -> tuple[Any, dict[str, str]]:
+    if not location.uri.startswith("s3://"):
+        raise ConfigError(
+            f"{location}: publishing needs storage that writes on a condition; set root to a local "
+            "path or s3://bucket/prefix"
+        )
+    bucket, _, key = location.path.partition("/")
+    return location.filesystem, {"Bucket": bucket, "Key": key}

@@ -1,0 +1,404 @@
+"""Commands as jobs of a Ray cluster, through the Jobs API of its dashboard.
+
+A job runs the same command line on an uploaded copy of the repository. What decides how it ended is
+its status; its log is followed for people, and may break off and be taken up again.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import re
+import shlex
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import aiohttp
+import requests
+from ray.exceptions import AuthenticationError
+from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
+
+from lightsans.config import RunConfig
+from lightsans.errors import ConfigError, LightSANsError, NotFoundError
+from pipelines.logs import redact
+from pipelines.output import RESULT_MARK_VARIABLE
+from pipelines.progress import say
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+RESULT_MARK = "lightsans-result: "
+"""Before the JSON result in a job's log, which mixes standard output and standard error."""
+
+REQUEST_TIMEOUT_S = 120.0
+STATUS_EVERY_S = 1.0
+RECONNECT_AFTER_S = 2.0
+GIVE_UP_AFTER_S = 300.0
+"""How long the cluster may be out of reach before the job is left to itself."""
+STOP_WITHIN_S = 60.0
+MAX_COMMAND_BYTES = 100_000
+"""Linux allows one argument 128 KiB, and the whole command is one argument of a shell."""
+
+
+class ClusterError(LightSANsError):
+    """The cluster cannot be reached, or refuses what it is asked."""
+
+
+class _OutOfReachError(ClusterError):
+    """No answer: another attempt may get one."""
+
+
+class JobClient(Protocol):
+    """What `follow` needs of a `JobSubmissionClient`."""
+
+    def get_job_info(self, job_id: str) -> JobDetails:
+        """Status and exit code of a job."""
+
+    def get_job_logs(self, job_id: str) -> str:
+        """All that a job has printed so far."""
+
+    def tail_job_logs(self, job_id: str) -> AsyncIterator[str]:
+        """What a job prints, from its start, as it comes."""
+
+
+# ---- reaching the cluster ------------------------------------------------------------------------
+
+
+class _Client(JobSubmissionClient):
+    """Ray's client with a time limit on requests and errors that say what to do."""
+
+    def _do_request(self, method: str, endpoint: str, **kwargs: Any) -> requests.Response:
+        address = redact(self._address)
+        try:
+            response = super()._do_request(
+                method, endpoint, **{"timeout": REQUEST_TIMEOUT_S, **kwargs}
+            )
+        except AuthenticationError as error:
+            raise ClusterError(_explain_refusal(address, error.message)) from None
+        except (requests.ConnectionError, requests.Timeout) as error:
+            raise _OutOfReachError(
+                f"nothing answers at {address} ({_root_cause(error)}). Is this the address of the "
+                "dashboard, usually http://HEAD:8265, and is the port open or forwarded? The head "
+                "serves it only when ray[default] is installed there, and to other machines only "
+                "when started with --dashboard-host=0.0.0.0"
+            ) from None
+        if response.status_code >= 500:
+            raise _OutOfReachError(f"{address} answers with an error: {redact(response.text)}")
+        return response
+
+
+def connect(address: str) -> JobSubmissionClient:
+    """A client for the dashboard at an address such as http://head:8265.
+
+    Raises:
+        ConfigError: This is not such an address.
+        ClusterError: Nothing answers there, or the token is missing or wrong.
+    """
+    if not address.startswith(("http://", "https://")):
+        raise ConfigError(
+            f"--cluster={address}: expected the address of the cluster's dashboard, usually "
+            "http://HEAD:8265 (6379 and 10001 are other services of the head)"
+        )
+    with _without_ray_address():
+        try:
+            return _Client(address)
+        except (RuntimeError, requests.RequestException, ValueError, KeyError) as error:
+            raise ClusterError(
+                f"{redact(address)} is no dashboard of a Ray cluster: {redact(str(error))}"
+            ) from None
+
+
+@contextmanager
+def _without_ray_address() -> Iterator[None]:
+    """Ray prefers these variables to the address it is given; a command line should win."""
+    names = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
+    saved = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(saved)
+
+
+def _explain_refusal(address: str, reason: str) -> str:
+    mode = os.environ.get("RAY_AUTH_MODE") or "not set"
+    way_out = (
+        "export RAY_AUTH_MODE=token, and the cluster's token in RAY_AUTH_TOKEN or its file in "
+        "RAY_AUTH_TOKEN_PATH (by default ~/.ray/auth_token)"
+    )
+    if "failed" in reason:
+        return (
+            f"{address} does not accept the token (HTTP 403): it belongs to another cluster or was "
+            f"replaced; {way_out}. `ray get-auth-token` on the head prints it"
+        )
+    return (
+        f"{address} asks for a token (HTTP 401), and RAY_AUTH_MODE is {mode}: {way_out}. "
+        "`ray get-auth-token` on the head prints it"
+    )
+
+
+def _root_cause(error: BaseException) -> str:
+    """The last words of an exception: "Connection refused" out of urllib3's nesting."""
+    text = str(error)
+    found = re.search(r"\[Errno -?\d+\] ([^')\"]+)|(timed out)", text)
+    return next((group for group in found.groups() if group), text) if found else text
+
+
+# ---- submitting ----------------------------------------------------------------------------------
+
+
+def settings_as_overrides(config: RunConfig) -> list[str]:
+    """The settings that differ from the defaults, as ``--set`` takes them.
+
+    A job gets its configuration this way: a file may lie outside the uploaded directory, and the
+    list of jobs then shows what each of them ran with.
+    """
+    default = RunConfig()
+    return [
+        f"{name}={json.dumps(value, ensure_ascii=False)}"
+        for name, value in _leaves(config)
+        if value != dict(_leaves(default))[name]
+    ]
+
+
+def _leaves(section: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for field in fields(section):
+        value = getattr(section, field.name)
+        if is_dataclass(value):
+            yield from _leaves(value, f"{prefix}{field.name}.")
+        else:
+            yield prefix + field.name, value
+
+
+def require_reachable_paths(config: RunConfig) -> None:
+    """Refuse paths that only mean something on this machine.
+
+    Raises:
+        ConfigError: ``root`` or an input is a relative path.
+    """
+    named = [("root", config.root), *(("data.input", path) for path in config.data.input)]
+    if config.data.exclude_users is not None:
+        named.append(("data.exclude_users", config.data.exclude_users))
+    for name, path in named:
+        if "://" not in path and not path.startswith(("/", "~")):
+            raise ConfigError(
+                f"{name}={path} is relative to this directory, which the cluster does not have; "
+                "use s3://bucket/prefix, or an absolute path that all of its machines share"
+            )
+    if "://" not in config.root:
+        say(f"root={config.root} must be a directory that all machines of the cluster share")
+
+
+def submit_job(
+    client: JobSubmissionClient, arguments: Sequence[str], *, python: str, variables: dict[str, str]
+) -> str:
+    """Upload the repository and start ``submit.py`` with these arguments; the id of the job.
+
+    Args:
+        client: From `connect`.
+        arguments: The command line after ``submit.py``.
+        python: Interpreter on the head, or a command in front of one.
+        variables: Environment variables of the job.
+
+    Raises:
+        ClusterError: The upload or the start is refused.
+        ConfigError: The command line is too long.
+    """
+    entrypoint = shlex.join([*shlex.split(python), "submit.py", *arguments])
+    if len(entrypoint.encode()) > MAX_COMMAND_BYTES:
+        raise ConfigError(
+            f"the settings of this run take {len(entrypoint.encode()):,} bytes, and the command of "
+            f"a job at most {MAX_COMMAND_BYTES:,}; give data.input as a directory or glob"
+        )
+    job_id = f"lightsans-{arguments[0]}-{uuid.uuid4().hex[:8]}"
+    with _quiet_upload():
+        try:
+            return client.submit_job(
+                entrypoint=entrypoint,
+                submission_id=job_id,
+                runtime_env={"working_dir": str(REPOSITORY), "env_vars": variables},
+            )
+        except (RuntimeError, ValueError) as error:
+            raise ClusterError(f"the job was not accepted: {redact(str(error))}") from error
+
+
+@contextmanager
+def _quiet_upload() -> Iterator[None]:
+    """Ray warns about each directory that it leaves out by default, such as .venv."""
+    logger = logging.getLogger("ray._private.runtime_env")
+    uploads = logging.getLogger("ray.dashboard.modules.dashboard_sdk")
+    levels = logger.level, uploads.level
+    logger.setLevel(logging.ERROR)
+    uploads.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(levels[0])
+        uploads.setLevel(levels[1])
+
+
+def job_variables() -> dict[str, str]:
+    """Environment variables that make a job mark its JSON result in the log."""
+    return {RESULT_MARK_VARIABLE: RESULT_MARK}
+
+
+# ---- following -----------------------------------------------------------------------------------
+
+
+class LogLines:
+    """Whole lines out of a log that arrives in pieces, and again from its start after a break."""
+
+    def __init__(self, show: Callable[[str], None]) -> None:
+        self._show = show
+        self._seen, self._rest = 0, ""
+
+    def feed(self, position: int, text: str) -> int:
+        """Show what is new of the piece at ``position``; the position after it."""
+        end = position + len(text)
+        if end > self._seen:
+            *lines, self._rest = (self._rest + text[max(0, self._seen - position) :]).split("\n")
+            self._seen = end
+            for line in lines:
+                self._show(line)
+        return end
+
+    def close(self) -> None:
+        """Show a last line that has no end."""
+        if self._rest:
+            self._show(self._rest)
+            self._rest = ""
+
+
+def follow(client: JobClient, job_id: str, show: Callable[[str], None]) -> JobDetails:
+    """Show each line of a job's log until the job is over; how it ended.
+
+    Raises:
+        ClusterError: The cluster stayed out of reach; the job may still be running.
+        NotFoundError: There is no such job.
+    """
+    return asyncio.run(_follow(client, job_id, LogLines(show)))
+
+
+async def _follow(client: JobClient, job_id: str, log: LogLines) -> JobDetails:
+    tail = asyncio.create_task(_tail(client, job_id, log))
+    try:
+        details = await _until_over(client, job_id)
+    finally:
+        tail.cancel()
+        with suppress(asyncio.CancelledError):
+            await tail
+    try:  # the tail lags behind the status
+        log.feed(0, await asyncio.to_thread(client.get_job_logs, job_id))
+    except (ClusterError, RuntimeError) as error:
+        say(f"the end of the log is out of reach: {error}")
+    log.close()
+    return details
+
+
+async def _tail(client: JobClient, job_id: str, log: LogLines) -> None:
+    """Keep tailing: a stream can end, or never start behind a proxy, while the job runs."""
+    while True:
+        position = 0
+        with suppress(aiohttp.ClientError, OSError, RuntimeError):
+            async for text in client.tail_job_logs(job_id):
+                position = log.feed(position, text)
+        await asyncio.sleep(RECONNECT_AFTER_S)
+        with suppress(ClusterError, RuntimeError):
+            log.feed(0, await asyncio.to_thread(client.get_job_logs, job_id))
+
+
+async def _until_over(client: JobClient, job_id: str) -> JobDetails:
+    out_of_reach_since: float | None = None
+    while True:
+        try:
+            details = await asyncio.to_thread(get_job, client, job_id)
+        except _OutOfReachError as error:
+            now = time.monotonic()
+            if out_of_reach_since is None:
+                out_of_reach_since = now
+                say(f"{error}; trying again, the job goes on meanwhile")
+            if now - out_of_reach_since > GIVE_UP_AFTER_S:
+                raise ClusterError(
+                    f"{error}; gave up after {GIVE_UP_AFTER_S:.0f} s. The job {job_id} may still "
+                    f"be running: `submit.py logs {job_id} --follow` takes it up again"
+                ) from error
+        else:
+            out_of_reach_since = None
+            if details.status.is_terminal():
+                return details
+        await asyncio.sleep(STATUS_EVERY_S)
+
+
+def get_job(client: JobClient, job_id: str) -> JobDetails:
+    """Status and exit code of a job.
+
+    Raises:
+        NotFoundError: There is no such job.
+    """
+    try:
+        return client.get_job_info(job_id)
+    except RuntimeError as error:
+        if "does not exist" in str(error):
+            raise NotFoundError(
+                f"the cluster knows no job {job_id}; `submit.py jobs` lists them. A head that was "
+                "restarted has forgotten its jobs"
+            ) from None
+        raise
+
+
+def stop_job(client: JobSubmissionClient, job_id: str) -> JobDetails:
+    """Stop a job and wait for its end; nothing happens when it is over.
+
+    Raises:
+        NotFoundError: There is no such job.
+        ClusterError: It does not end.
+    """
+    details = get_job(client, job_id)
+    if details.status.is_terminal():
+        return details
+    client.stop_job(job_id)
+    deadline = time.monotonic() + STOP_WITHIN_S
+    while time.monotonic() < deadline:
+        details = get_job(client, job_id)
+        if details.status.is_terminal():
+            return details
+        time.sleep(STATUS_EVERY_S / 2)
+    raise ClusterError(f"job {job_id} has not stopped after {STOP_WITHIN_S:.0f} s; try again")
+
+
+# ---- how a job ended -----------------------------------------------------------------------------
+
+
+def exit_status(details: JobDetails) -> int:
+    """What a shell would have seen, had the job's command run in it; 1 when the job was stopped."""
+    if details.status == JobStatus.SUCCEEDED:
+        return 0
+    code = details.driver_exit_code
+    if code is None or code == 0:
+        return 1
+    return 128 - code if code < 0 else code
+
+
+def explain_end(details: JobDetails, last_lines: Sequence[str]) -> str:
+    """One line on how a job ended, with a way out where its last lines suggest one."""
+    job_id = details.submission_id
+    if details.status == JobStatus.SUCCEEDED:
+        return f"job {job_id} succeeded"
+    if details.status == JobStatus.STOPPED:
+        return f"job {job_id} was stopped"
+    code = details.driver_exit_code
+    if code is None:  # it never started, or its machine went away: the log says nothing
+        return f"job {job_id} failed: {redact(details.message or 'no reason was given')}"
+    hint = ""
+    text = "\n".join(last_lines)
+    missing = re.search(r"No module named '?([\w.]+)", text)
+    if code in (126, 127) or missing:
+        what = f"has no {missing[1]}" if missing else "was not found"
+        hint = (
+            f": its interpreter {what}. Name the one that the cluster runs Ray with: "
+            "--cluster-python /path/to/python, or LIGHTSANS_CLUSTER_PYTHON; it needs the packages "
+            "of requirements.lock"
+        )
+    return f"job {job_id} failed with exit status {exit_status(details)}{hint}"

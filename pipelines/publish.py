@@ -1,0 +1,190 @@
+"""Which recommendation run is the published one, and which were before.
+
+    recommendations/LATEST          the run id as plain text: all that readers need
+    recommendations/history.json    every publication, each with the one that it came upon
+
+LATEST is moved last and is the truth: an entry of the history that it never reached, because of a
+crash in between, counts for nothing. Both are written only if they are what was read before, so
+of two who publish at once one is refused.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from lightsans.errors import NotFoundError, PublishError
+from lightsans.manifest import finished_directories, read_manifest, require_manifest
+from lightsans.storage import Location
+from lightsans.versioned import Versioned, read_versioned, write_if_unchanged
+
+LATEST, HISTORY = "LATEST", "history.json"
+
+Action = Literal["nightly", "publish", "rollback"]
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """One move of LATEST."""
+
+    number: int
+    """From 1, rising."""
+    run_id: str
+    action: Action
+    published_at: str
+    as_of: str | None
+    """Moment, in UTC, up to which the log was read; None for a log without an end."""
+    instead_of: str | None
+    """The run that was published before."""
+    previous: int | None
+    """Number of the publication that a rollback goes back to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What was published when it was read; hand it to `publish_run` or `roll_back`."""
+
+    runs: Location
+    latest: Versioned | None
+    history: tuple[Publication, ...]
+    history_version: str | None
+
+    @property
+    def run_id(self) -> str | None:
+        """The published run."""
+        return self.latest.content.decode().strip() if self.latest else None
+
+    @property
+    def current(self) -> Publication | None:
+        """How it came to be published; None for a LATEST that was written by other means."""
+        return self._newest(lambda entry: entry.run_id == self.run_id)
+
+    def withdrawn(self, run_id: str) -> Publication | None:
+        """The rollback that took a run out of use, if no later publication brought it back."""
+        newest = self._newest(lambda entry: run_id in (entry.run_id, entry.instead_of))
+        if newest is None or newest.action != "rollback" or newest.instead_of != run_id:
+            return None
+        return newest
+
+    def number(self, number: int | None) -> Publication | None:
+        """The publication with this number."""
+        return self._newest(lambda entry: entry.number == number)
+
+    def _newest(self, wanted: Any) -> Publication | None:
+        return next((entry for entry in reversed(self.history) if wanted(entry)), None)
+
+
+def read_published(root: Location) -> Published:
+    """What is published under ``root``.
+
+    Raises:
+        ConfigError: The storage has no conditional writes.
+    """
+    runs = root / "recommendations"
+    latest, history = read_versioned(runs / LATEST), read_versioned(runs / HISTORY)
+    if history is None:
+        return Published(runs, latest, (), None)
+    entries = (Publication(**entry) for entry in json.loads(history.content)["publications"])
+    return Published(runs, latest, tuple(entries), history.version)
+
+
+def latest_run_id(root: Location) -> str | None:
+    """The published run; reads LATEST alone, from any storage."""
+    try:
+        return (root / "recommendations" / LATEST).read_bytes().decode().strip()
+    except FileNotFoundError:
+        return None
+
+
+def publish_run(
+    before: Published, run_id: str, action: Action = "publish", as_of: str | None = None
+) -> Publication:
+    """Make a finished run the published one.
+
+    Args:
+        before: What is published; it must still be when LATEST is moved.
+        run_id: The run.
+        action: What is done, for the history.
+        as_of: Moment, in UTC, up to which its log was read.
+
+    Raises:
+        NotFoundError: The run is not finished, or parts of it are gone.
+        PublishError: Somebody else published meanwhile.
+    """
+    require_complete(before.runs / run_id)
+    current = before.current
+    return _move(before, run_id, action, as_of, current.number if current else None)
+
+
+def roll_back(before: Published) -> Publication:
+    """Publish again what was published before; a second rollback goes back one further.
+
+    Raises:
+        NotFoundError: The run before is not there any more.
+        PublishError: There is none before, or somebody else published meanwhile.
+    """
+    current = before.current
+    target = before.number(current.previous) if current else None
+    if target is None:
+        raise PublishError(
+            f"{before.runs / LATEST}: nothing was published before {before.run_id or 'anything'}; "
+            "`submit.py publish RUN_ID` takes any run of `submit.py recommendations`"
+        )
+    require_complete(before.runs / target.run_id)
+    return _move(before, target.run_id, "rollback", target.as_of, target.previous)
+
+
+def require_complete(run: Location) -> dict[str, Any]:
+    """The manifest of a run all of whose parts are there.
+
+    Raises:
+        NotFoundError: It has no manifest, or parts are missing.
+    """
+    manifest = require_manifest(run, "`submit.py recommendations` lists the finished runs")
+    missing = sorted({part["name"] for part in manifest["parts"]} - set(run.children()))
+    if missing:
+        raise NotFoundError(
+            f"{run}: {len(missing)} of {len(manifest['parts'])} parts are gone, such as "
+            f"{missing[0]}; write the run anew with `submit.py score --force`"
+        )
+    return manifest
+
+
+def list_runs(root: Location) -> list[dict[str, Any]]:
+    """The finished runs, oldest first, each with whether it is the published one."""
+    published = latest_run_id(root)
+    names = ("created_at", "dataset_id", "model_id", "users", "popular_users")
+    return [
+        {"id": name, **{key: manifest[key] for key in names}, "published": name == published}
+        for name, manifest in finished_directories(root / "recommendations")
+    ]
+
+
+def _move(
+    before: Published, run_id: str, action: Action, as_of: str | None, previous: int | None
+) -> Publication:
+    number = before.history[-1].number + 1 if before.history else 1
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    made = Publication(number, run_id, action, now, as_of, before.run_id, previous)
+    history = _to_json([*before.history, made])
+    latest_version = before.latest.version if before.latest else None
+    # The history first: a LATEST that it does not know could not be rolled back.
+    if (
+        write_if_unchanged(before.runs / HISTORY, history, before.history_version) is None
+        or write_if_unchanged(before.runs / LATEST, run_id.encode(), latest_version) is None
+    ):
+        # A first try whose answer got lost looks like another's change: see what is there.
+        now_latest = read_versioned(before.runs / LATEST)
+        raise PublishError(
+            f"{before.runs / LATEST}: somebody else published meanwhile; it was "
+            f"{before.run_id or 'not there'} and is "
+            f"{now_latest.content.decode() if now_latest else 'not there'} now. "
+            f"Run {run_id} was not published; the same command tries again"
+        )
+    return made
+
+
+def _to_json(history: Sequence[Publication]) -> bytes:
+    content = {"publications": [asdict(entry) for entry in history]}
+    return json.dumps(content, indent=2).encode() + b"\n"

@@ -1,0 +1,116 @@
+"""Fixtures for all tests: fixed seeds, one real Ray and one real S3 server, started when asked."""
+
+import logging
+import os
+import random
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.s3_server import S3Server, run_s3_server
+
+SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+# Deadlines fail on busy machines; random examples fail where nobody can repeat them.
+settings.register_profile(
+    "project", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("project")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what this machine cannot run, and say why."""
+    if any("gpu" in item.keywords for item in items):
+        import torch
+
+        if not torch.cuda.is_available():
+            _skip(items, "gpu", "needs a CUDA device")
+    if not os.environ.get("RAY_ADDRESS"):
+        _skip(items, "cluster", "needs the address of a running cluster in RAY_ADDRESS")
+
+
+def _skip(items: list[pytest.Item], marker: str, reason: str) -> None:
+    for item in items:
+        if marker in item.keywords:
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(autouse=True)
+def _seeds() -> None:
+    random.seed(0)
+    np.random.seed(0)
+    if "torch" in sys.modules:  # importing it for every test would cost seconds
+        sys.modules["torch"].manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Directory of the MovieLens files, which may not be part of the repository."""
+    if not (SHARED_DATA / "ml-100k.inter").exists():
+        pytest.skip(f"needs the MovieLens files in {SHARED_DATA}")
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def s3_credentials() -> Iterator[None]:
+    """Made-up AWS variables for this process and all that it starts.
+
+    Ray's workers inherit the environment of the process that starts Ray, so these are set before
+    either server runs, whatever the order in which tests ask for them; the endpoint, which is only
+    known later, travels in `storage.endpoint_url`. Real credentials are out of reach meanwhile.
+    """
+    values = {
+        "AWS_ACCESS_KEY_ID": "lightsans-test",
+        "AWS_SECRET_ACCESS_KEY": "lightsans-test-secret",
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+            patch.delenv(name, raising=False)
+        for name, value in values.items():
+            patch.setenv(name, value)
+        yield
+
+
+@pytest.fixture(scope="session")
+def s3_server(s3_credentials: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A real S3 server on this machine with one empty bucket."""
+    with run_s3_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(s3_credentials: None) -> Iterator[None]:
+    """One local Ray for all tests: four logical CPUs, so that data tasks fit beside two workers."""
+    with pytest.MonkeyPatch.context() as patch:
+        # Loopback only and short-lived; token mode would leave a token in the home directory.
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+        import ray
+
+        ray.init(
+            address="local",  # also where RAY_ADDRESS is set for the tests marked `cluster`
+            num_cpus=4,
+            object_store_memory=1 << 30,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.WARNING,
+        )
+        import ray.data
+
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.target_max_block_size = 32 << 20
+        context.shuffle_input_batch_bytes = 64 << 20
+        context.default_hash_shuffle_parallelism = 8
+        yield
+        ray.shutdown()

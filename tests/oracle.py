@@ -1,0 +1,91 @@
+"""LightSANs once more, slowly: one unpadded sequence at a time, plain softmaxes, float64.
+
+Written from the formulas of the paper, with loops where the project's code reorders sums. Only
+`torch` operations are used, so that gradients can be compared too.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from lightsans.model import ACTIVATIONS, LightSANs
+
+Weights = dict[str, Tensor]
+
+
+def double_weights(model: LightSANs) -> Weights:
+    """A float64 copy of the weights, each with its own gradient."""
+    return {
+        name: tensor.detach().double().requires_grad_() for name, tensor in model.state_dict().items()
+    }
+
+
+def causal_vectors(model: LightSANs, weights: Weights, item_ids: list[int]) -> Tensor:
+    """The vector of every prefix, (L, D): each layer reads only what earlier prefixes gave."""
+    x = _item_vectors(model, weights, item_ids)
+    for i in range(model.config.n_layers):
+        x = torch.stack([paper_layer(model, weights, i, x[: t + 1])[t] for t in range(len(x))])
+    return x
+
+
+def masked_vector(model: LightSANs, weights: Weights, item_ids: list[int]) -> Tensor:
+    """The vector of one sequence, (D,): all positions read from the whole sequence."""
+    x = _item_vectors(model, weights, item_ids)
+    for i in range(model.config.n_layers):
+        x = paper_layer(model, weights, i, x)
+    return x[-1]
+
+
+def paper_layer(model: LightSANs, weights: Weights, index: int, x: Tensor) -> Tensor:
+    """One encoder layer on a single sequence without padding, (L, D) -> (L, D)."""
+    own = {
+        name.removeprefix(f"layers.{index}."): tensor
+        for name, tensor in weights.items()
+        if name.startswith(f"layers.{index}.")
+    }
+    length, width = x.shape
+    head = width // model.config.n_heads
+    q, k, v = (_linear(own, f"attention.{name}", x) for name in ("query", "key", "value"))
+    interests_k = (k @ own["attention.key_theta"]).softmax(0).T @ k
+    interests_v = (v @ own["attention.value_theta"]).softmax(0).T @ v
+    positions = weights["position_embedding.weight"][:length]
+    positions = _norm(model, own, "attention.position_norm", positions)
+    position_q = _linear(own, "attention.position_query", positions)
+    position_k = _linear(own, "attention.position_key", positions)
+    contexts = []
+    for n in range(model.config.n_heads):
+        part = slice(n * head, (n + 1) * head)
+        scores = q[:, part] @ interests_k[:, part].T / math.sqrt(head)
+        biases = position_q[:, part] @ position_k[:, part].T / (math.sqrt(2) * head)
+        by_item = scores.softmax(1) @ interests_v[:, part]
+        contexts.append(by_item + biases.softmax(1) @ v[:, part])
+    read = _linear(own, "attention.output", torch.cat(contexts, dim=1))
+    x = _norm(model, own, "attention_norm", x + read)
+    inner = ACTIVATIONS[model.config.hidden_act](_linear(own, "inner", x))
+    return _norm(model, own, "feed_forward_norm", x + _linear(own, "outer", inner))
+
+
+def item_context(q: Tensor, k: Tensor, v: Tensor, logits: Tensor) -> Tensor:
+    """The causal item branch of one head of one sequence, prefix by prefix, (L, H)."""
+    is_later = torch.ones(len(q), len(q), dtype=torch.bool).triu(1).unsqueeze(-1)
+    weights = logits.unsqueeze(0).masked_fill(is_later, -torch.inf).softmax(1)  # prefix, item, J
+    key_weights, value_weights = weights.chunk(2, dim=-1)
+    keys = torch.einsum("tsk,sh->tkh", key_weights, k)
+    values = torch.einsum("tsk,sh->tkh", value_weights, v)
+    probs = (torch.einsum("th,tkh->tk", q, keys) / math.sqrt(q.shape[1])).softmax(1)
+    return torch.einsum("tk,tkh->th", probs, values)
+
+
+def _item_vectors(model: LightSANs, weights: Weights, item_ids: list[int]) -> Tensor:
+    return _norm(model, weights, "item_norm", weights["item_embedding.weight"][item_ids])
+
+
+def _linear(weights: Weights, name: str, x: Tensor) -> Tensor:
+    return x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+
+
+def _norm(model: LightSANs, weights: Weights, name: str, x: Tensor) -> Tensor:
+    centred = x - x.mean(1, keepdim=True)
+    deviation = (centred.square().mean(1, keepdim=True) + model.config.layer_norm_eps).sqrt()
+    return centred / deviation * weights[f"{name}.weight"] + weights[f"{name}.bias"]

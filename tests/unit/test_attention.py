@@ -1,0 +1,174 @@
+"""Shapes: B sequences, L positions, K interests, J = 2 K, N heads, H head size."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from lightsans import attention, causal
+from lightsans.attention import (
+    Projected,
+    causal_context,
+    masked_context,
+    newest_context,
+    position_logits,
+    reference_context,
+)
+from lightsans.causal import causal_item_context
+from tests.oracle import item_context
+
+B, L, K, N, H = 3, 7, 4, 2, 5
+
+
+def no_dropout(x: Tensor) -> Tensor:
+    return x
+
+
+def projected(*, length: int = L, seed: int = 0) -> Projected:
+    torch.manual_seed(seed)
+    q, k, v = torch.randn(3, B, N, length, H)
+    logits = torch.randn(B, length, 2 * K)
+    return Projected(q, k, v, logits, torch.randn(N, length, H), torch.randn(N, length, H))
+
+
+def with_padding(x: Projected, lengths: Tensor) -> tuple[Projected, Tensor]:
+    is_item = torch.arange(x.logits.shape[1]) < lengths.unsqueeze(1)
+    return x._replace(logits=x.logits.masked_fill(~is_item.unsqueeze(-1), -torch.inf)), is_item
+
+
+def compare_with_oracle(logits: Tensor) -> None:
+    """Forward and all gradients of the causal item branch against float64, prefix by prefix."""
+    torch.manual_seed(1)
+    q, k, v = torch.randn(3, len(logits), N, logits.shape[1], H)
+    ours = [x.clone().requires_grad_() for x in (q, k, v, logits)]
+    exact = [x.double().requires_grad_() for x in (q, k, v, logits)]
+    out = causal_item_context(ours[0], ours[1], ours[2], ours[3], no_dropout)
+    rows = [
+        torch.stack([item_context(*(x[b, n] for x in exact[:3]), exact[3][b]) for n in range(N)])
+        for b in range(len(logits))
+    ]
+    expected = torch.stack(rows)
+    torch.testing.assert_close(out.double(), expected, rtol=1e-5, atol=1e-5)
+    direction = torch.randn_like(out)
+    out.backward(direction)
+    expected.backward(direction.double())
+    for x, y in zip(ours, exact, strict=True):
+        assert x.grad is not None
+        assert y.grad is not None
+        torch.testing.assert_close(x.grad.double(), y.grad, rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("length", [1, 2, 63, 64, 65, 150])
+def test_the_causal_item_branch_equals_a_softmax_over_each_prefix(length):
+    torch.manual_seed(length)
+    compare_with_oracle(torch.randn(2, length, 2 * K) * 3)
+
+
+@pytest.mark.parametrize("value", [-1000.0, -100.0, 100.0, 1000.0])
+@pytest.mark.parametrize("position", [0, 5, 63, 64, 99])
+def test_an_extreme_logit_anywhere_changes_neither_values_nor_gradients(value, position):
+    torch.manual_seed(0)
+    logits = torch.randn(1, 100, 2 * K)
+    logits[:, position, ::2] = value
+    compare_with_oracle(logits)
+
+
+@pytest.mark.parametrize("scale", [20.0, 100.0, 1000.0])
+def test_widely_spread_logits_are_exact(scale):
+    torch.manual_seed(0)
+    compare_with_oracle(torch.randn(2, 90, 2 * K) * scale)
+
+
+@pytest.mark.parametrize("rise", [-70.0, -59.0, 30.0, 59.0, 61.0, 120.0])
+def test_logits_may_rise_or_fall_steadily(rise):
+    """The largest rise that one exponential per item is used for, and more."""
+    slope = torch.linspace(0, rise, causal.CHUNK)
+    compare_with_oracle(slope[None, :, None] + torch.rand(1, causal.CHUNK, 2 * K))
+
+
+def test_both_ways_of_weighting_items_give_the_same_numbers(monkeypatch):
+    x = projected(length=100)
+    one_per_item = causal_item_context(x.q, x.k, x.v, x.logits, no_dropout)
+    monkeypatch.setattr(causal, "MAX_RISE", -1.0)
+    one_per_pair = causal_item_context(x.q, x.k, x.v, x.logits, no_dropout)
+    torch.testing.assert_close(one_per_pair, one_per_item)
+
+
+def test_only_steep_chunks_are_weighted_pair_by_pair():
+    logits = torch.zeros(1, 200, 2)
+    assert causal._plan_chunks(logits) == ([64, 64, 64, 8], [True] * 4)
+    logits[0, 70] = 100.0
+    assert causal._plan_chunks(logits) == ([64, 16, 64, 56], [True, False, True, True])
+
+
+def test_a_position_of_a_masked_sequence_reads_a_mean_of_values_twice():
+    """Equal values in: the item branch gives that value, and so does the position branch."""
+    x, is_item = with_padding(projected(), torch.tensor([7, 3, 1]))
+    x = x._replace(v=torch.full_like(x.v, 7.0))
+    torch.testing.assert_close(
+        masked_context(x, is_item, no_dropout), torch.full((B, N, L, H), 14.0)
+    )
+
+
+def test_the_causal_branches_read_means_too():
+    x = projected()._replace(v=torch.full((B, N, L, H), 7.0))
+    torch.testing.assert_close(causal_context(x, no_dropout), torch.full((B, N, L, H), 14.0))
+
+
+def test_the_reference_normalises_over_query_positions():
+    """Each of K interests and L keys spreads a weight of one over the queries: K + L in all."""
+    x = projected()._replace(v=torch.full((B, N, L, H), 7.0))
+    total = reference_context(x, None, no_dropout).sum(dim=2)
+    torch.testing.assert_close(total, torch.full((B, N, H), 7.0 * (K + L)))
+
+
+def test_position_logits_are_scaled_twice():
+    q = torch.full((1, 1, 8), 2.0)  # H = 8: 8 * 2 * 3 / sqrt(16) / sqrt(8)
+    torch.testing.assert_close(position_logits(q, q * 1.5), torch.tensor([[[48 / 4 / 8**0.5]]]))
+
+
+def test_the_reference_at_one_position_is_that_row_of_all():
+    x, newest = projected(), torch.tensor([0, 6, 3])
+    rows = reference_context(x, None, no_dropout)[torch.arange(B), :, newest].unsqueeze(2)
+    torch.testing.assert_close(reference_context(x, newest, no_dropout), rows)
+
+
+def test_the_newest_position_is_that_row_of_masked_and_of_causal_attention():
+    lengths = torch.tensor([7, 4, 1])
+    x, is_item = with_padding(projected(), lengths)
+    newest = newest_context(x, is_item, lengths - 1, no_dropout)
+    for whole in (masked_context(x, is_item, no_dropout), causal_context(x, no_dropout)):
+        rows = whole[torch.arange(B), :, lengths - 1].unsqueeze(2)
+        torch.testing.assert_close(newest, rows)
+
+
+def test_causal_attention_is_masked_attention_on_every_prefix():
+    x = projected()
+    whole = causal_context(x, no_dropout)
+    for t in range(L):
+        prefix, is_item = with_padding(x, torch.full((B,), t + 1))
+        masked = masked_context(prefix, is_item, no_dropout)
+        torch.testing.assert_close(whole[:, :, t], masked[:, :, t])
+
+
+@pytest.mark.parametrize("spread", [10.0, 200.0])
+def test_position_weights_of_short_sequences_survive_a_far_larger_later_logit(spread):
+    """Key 4 outweighs all others; sequences that end before it must not feel it."""
+    torch.manual_seed(0)
+    logits = torch.randn(N, L, L)
+    logits[:, :, 4] += spread
+    v = torch.randn(B, N, L, H)
+    is_item = torch.arange(L) < torch.tensor([[7], [4], [1]])
+    weights = logits.masked_fill(~is_item[:, None, None, :], -torch.inf).softmax(-1)
+    ours = attention._read_masked_positions(logits, v, is_item)
+    torch.testing.assert_close(ours, weights @ v)
+
+
+def test_dropout_is_applied_to_the_probabilities_over_interests():
+    """With all of them dropped, only the position branch is left."""
+    x, is_item = with_padding(projected(), torch.full((B,), L))
+    still = x._replace(position_q=torch.zeros_like(x.position_q))  # equal position weights
+    mean = x.v.mean(dim=2, keepdim=True).expand(-1, -1, L, -1)
+    torch.testing.assert_close(masked_context(still, is_item, torch.zeros_like), mean)
+    so_far = x.v.cumsum(dim=2) / torch.arange(1, L + 1).view(L, 1)
+    torch.testing.assert_close(causal_context(still, torch.zeros_like), so_far)
+    torch.testing.assert_close(reference_context(still, None, torch.zeros_like), mean)
