@@ -3,6 +3,7 @@
 Both are counted on training interactions only and rank all items, like the model.
 """
 
+import io
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +41,19 @@ class TransitionCounts:
         codes = items[source] * (num_items + 1) + items[source + 1]
         pairs, pair_counts = np.unique(codes, return_counts=True)
         return cls(num_items, popularity.astype(np.int64), pairs, pair_counts.astype(np.int64))
+
+    def to_bytes(self) -> bytes:
+        """As a file that `from_bytes` reads."""
+        file = io.BytesIO()
+        np.savez(file, popularity=self.popularity, pairs=self.pairs, pair_counts=self.pair_counts)
+        return file.getvalue()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> "TransitionCounts":
+        """From a file written by `to_bytes`."""
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            popularity = arrays["popularity"]
+            return cls(len(popularity) - 1, popularity, arrays["pairs"], arrays["pair_counts"])
 
     def __add__(self, other: "TransitionCounts") -> "TransitionCounts":
         codes = np.concatenate([self.pairs, other.pairs])

@@ -49,15 +49,24 @@ def write_if_unchanged(location: Location, content: bytes, version: str | None) 
     """Write the file if it still has this version; None as version: if there is none yet.
 
     Returns:
-        The new version, or None when the file has changed meanwhile and nothing was written. After
-        a lost connection None may also mean that our own first try came through: content with
-        something unique in it tells.
+        The new version, or None when the file has changed meanwhile and nothing was written. A file
+        with this very content counts as written: by a first try whose answer was lost, perhaps.
 
     Raises:
         ConfigError: The storage has no conditional writes.
     """
-    if not location.is_local:
-        return _write_s3(location, content, version)
+    if location.is_local:
+        written = _write_local(location, content, version)
+    else:
+        written = _write_s3(location, content, version)
+    if written is None:
+        found = read_versioned(location)
+        if found is not None and found.content == content:
+            return found.version
+    return written
+
+
+def _write_local(location: Location, content: bytes, version: str | None) -> str | None:
     with _locked(location):
         found = read_versioned(location)
         if (found.version if found else None) != version:

@@ -86,7 +86,7 @@ def run_evaluate(
         say(f"evaluate: model {model_id} on dataset {dataset_id}")
         ensure_ray()
         with original_errors():
-            metrics = _evaluate(config, dataset, dataset_manifest, model, map_items)
+            metrics = _evaluate(config, dataset, dataset_manifest, model, map_items, report)
         manifest = write_manifest(
             report, {"kind": "evaluation", **question, "protocol": protocol, "metrics": metrics}
         )
@@ -113,19 +113,21 @@ def _evaluate(
     dataset_manifest: Mapping[str, Any],
     model: Location,
     map_items: bool,
+    report: Location,
 ) -> dict[str, dict[str, dict[str, float]]]:
     parts = sequence_parts(dataset, dataset_manifest)
     num_items = int(dataset_manifest["items"])
     # Fail on the driver, before anything is started.
     vocabulary_mapping(dataset, model, map_items)
-    counts = _count_transitions(_sample(parts, dataset_manifest), num_items)
+    counts = report / "baseline-counts.npz"
+    _count_transitions(_sample(parts, dataset_manifest), num_items, counts)
     evaluator = ray.data.from_items([{"part": part.uri} for part in parts]).map_batches(
         PartEvaluator,
         batch_size=1,
         batch_format="pyarrow",
         compute=ActorPoolStrategy(size=min(len(parts), config.score.num_workers)),
         num_gpus=1 if config.score.use_gpu else 0,
-        fn_constructor_args=(config, dataset, model, map_items, [counts]),
+        fn_constructor_args=(config, dataset, model, map_items, counts),
     )
     ks = tuple(config.evaluate.ks)
     totals: dict[tuple[str, str], RankingTotals] = {}
@@ -137,6 +139,7 @@ def _evaluate(
                 before = totals.get((scorer, split), RankingTotals.zero(ks))
                 totals[scorer, split] = before + part_totals
             progress.advance()
+    counts.delete()
     return {
         scorer: {split: totals[scorer, split].metrics() for split in SPLITS}
         for scorer in (MODEL, POPULAR, SUCCESSOR)
@@ -152,13 +155,13 @@ class PartEvaluator:
         dataset: Location,
         model_directory: Location,
         map_items: bool,
-        counts: list[ray.ObjectRef[TransitionCounts]],
+        counts: Location,
     ) -> None:
         self._config, self._dataset = config, dataset
         self._device = torch.device("cuda" if config.score.use_gpu else "cpu")
         self._model = files.load_model(model_directory).to(self._device)
         self._mapping = vocabulary_mapping(dataset, model_directory, map_items)
-        self._counts: TransitionCounts = ray.get(counts[0])
+        self._counts = TransitionCounts.from_bytes(counts.read_bytes())
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Totals of one part, by ``scorer/split``."""
@@ -210,15 +213,15 @@ def _sample(parts: list[Location], manifest: Mapping[str, Any]) -> list[Location
     return parts[:kept]
 
 
-def _count_transitions(parts: list[Location], num_items: int) -> ray.ObjectRef[TransitionCounts]:
-    """A reference to the sum of all parts' counts, merged in a tree that the driver never holds."""
+def _count_transitions(parts: list[Location], num_items: int, result: Location) -> None:
+    """Write the sum of all parts' counts, merged in a tree that the driver never holds."""
     level = [_count_part.remote(part, num_items) for part in parts]
     while len(level) > 1:
         level = [
             _add_counts.remote(*level[first : first + MERGE_FAN_IN])
             for first in range(0, len(level), MERGE_FAN_IN)
         ]
-    return level[0]
+    ray.get(_save_counts.remote(level[0], result))
 
 
 @ray.remote
@@ -233,6 +236,11 @@ def _add_counts(*counts: TransitionCounts) -> TransitionCounts:
     for other in counts[1:]:
         total += other
     return total
+
+
+@ray.remote
+def _save_counts(counts: TransitionCounts, location: Location) -> None:
+    location.write_bytes(counts.to_bytes())
 
 
 def protocol_text(config: RunConfig) -> str:

@@ -105,6 +105,8 @@ def connect(address: str) -> JobSubmissionClient:
     with _without_ray_address():
         try:
             return _Client(address)
+        except AuthenticationError as error:  # Ray looks for the token before it asks anybody
+            raise ClusterError(f"{error.message} To mend it, {_TOKEN_WAY_OUT}") from None
         except (RuntimeError, requests.RequestException, ValueError, KeyError) as error:
             raise ClusterError(
                 f"{redact(address)} is no dashboard of a Ray cluster: {redact(str(error))}"
@@ -122,20 +124,23 @@ def _without_ray_address() -> Iterator[None]:
         os.environ.update(saved)
 
 
+_TOKEN_WAY_OUT = (
+    "export RAY_AUTH_MODE=token, and the cluster's token in RAY_AUTH_TOKEN or the path of a file "
+    "with it in RAY_AUTH_TOKEN_PATH (by default ~/.ray/auth_token); `ray get-auth-token` on the "
+    "head prints it"
+)
+
+
 def _explain_refusal(address: str, reason: str) -> str:
-    mode = os.environ.get("RAY_AUTH_MODE") or "not set"
-    way_out = (
-        "export RAY_AUTH_MODE=token, and the cluster's token in RAY_AUTH_TOKEN or its file in "
-        "RAY_AUTH_TOKEN_PATH (by default ~/.ray/auth_token)"
-    )
     if "failed" in reason:
         return (
             f"{address} does not accept the token (HTTP 403): it belongs to another cluster or was "
-            f"replaced; {way_out}. `ray get-auth-token` on the head prints it"
+            f"replaced. To mend it, {_TOKEN_WAY_OUT}"
         )
+    mode = os.environ.get("RAY_AUTH_MODE") or "not set"
     return (
-        f"{address} asks for a token (HTTP 401), and RAY_AUTH_MODE is {mode}: {way_out}. "
-        "`ray get-auth-token` on the head prints it"
+        f"{address} asks for a token (HTTP 401), and RAY_AUTH_MODE is {mode}. To mend it, "
+        f"{_TOKEN_WAY_OUT}"
     )
 
 
@@ -393,7 +398,7 @@ def explain_end(details: JobDetails, last_lines: Sequence[str]) -> str:
         return f"job {job_id} failed: {redact(details.message or 'no reason was given')}"
     hint = ""
     text = "\n".join(last_lines)
-    missing = re.search(r"No module named '?([\w.]+)", text)
+    missing = re.search(r"No module named '?(?!lightsans|pipelines)([\w.]+)", text)
     if code in (126, 127) or missing:
         what = f"has no {missing[1]}" if missing else "was not found"
         hint = (

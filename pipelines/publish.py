@@ -9,13 +9,13 @@ of two who publish at once one is refused.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from lightsans.errors import NotFoundError, PublishError
-from lightsans.manifest import finished_directories, read_manifest, require_manifest
+from lightsans.manifest import finished_directories, require_manifest
 from lightsans.storage import Location
 from lightsans.versioned import Versioned, read_versioned, write_if_unchanged
 
@@ -71,7 +71,7 @@ class Published:
         """The publication with this number."""
         return self._newest(lambda entry: entry.number == number)
 
-    def _newest(self, wanted: Any) -> Publication | None:
+    def _newest(self, wanted: Callable[[Publication], bool]) -> Publication | None:
         return next((entry for entry in reversed(self.history) if wanted(entry)), None)
 
 
@@ -174,13 +174,12 @@ def _move(
         write_if_unchanged(before.runs / HISTORY, history, before.history_version) is None
         or write_if_unchanged(before.runs / LATEST, run_id.encode(), latest_version) is None
     ):
-        # A first try whose answer got lost looks like another's change: see what is there.
-        now_latest = read_versioned(before.runs / LATEST)
+        found = read_versioned(before.runs / LATEST)
         raise PublishError(
-            f"{before.runs / LATEST}: somebody else published meanwhile; it was "
+            f"{before.runs / LATEST}: somebody else is publishing; it was "
             f"{before.run_id or 'not there'} and is "
-            f"{now_latest.content.decode() if now_latest else 'not there'} now. "
-            f"Run {run_id} was not published; the same command tries again"
+            f"{found.content.decode() if found else 'not there'} now. Run {run_id} was not "
+            "published; the same command tries again"
         )
     return made
 

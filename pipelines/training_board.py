@@ -5,7 +5,6 @@ keeps the news until a thread of the driver fetches them.
 """
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -56,8 +55,7 @@ def watch_board(board: Any, epochs: int) -> Iterator[None]:
 
 
 def _draw(board: Any, epochs: int, stop: threading.Event) -> None:
-    shown, started = 0, time.monotonic()
-    first_shown = 0
+    shown, finished, seconds = 0, 0, 0.0
     live = Live(console=Console(stderr=True), transient=True, refresh_per_second=4)
     is_terminal = can_draw()
     if is_terminal:
@@ -70,11 +68,9 @@ def _draw(board: Any, epochs: int, stop: threading.Event) -> None:
             except (RayError, TimeoutError):
                 return  # the cluster is going away: training itself reports why
             for row in rows:
-                if shown == 0:
-                    first_shown, started = row.epoch, time.monotonic()
-                shown = row.epoch
-                left = (time.monotonic() - started) / max(1, shown - first_shown)
-                line = format_row(row, epochs, left * (epochs - shown))
+                shown, finished = row.epoch, finished + 1
+                seconds += row.train_s + row.valid_s
+                line = format_row(row, epochs, seconds / finished * (epochs - shown))
                 if is_terminal:
                     live.console.print(line, highlight=False)
                 else:

@@ -20,8 +20,10 @@ def test_only_training_interactions_are_counted():
     assert pairs == {12: 2, 21: 1, 32: 1, 24: 1}  # item * 10 + next
 
 
-def test_parts_counted_apart_add_up():
+def test_parts_counted_apart_add_up_and_survive_storage():
     whole, merged = TransitionCounts.count(USERS, 9), split_counts()
+    merged = TransitionCounts.from_bytes(merged.to_bytes())
+    assert merged.num_items == 9
     for name in ("popularity", "pairs", "pair_counts"):
         np.testing.assert_array_equal(getattr(merged, name), getattr(whole, name))
 

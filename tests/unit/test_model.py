@@ -1,0 +1,244 @@
+import pytest
+import torch
+from torch import Tensor
+
+from lightsans import ConfigError, LightSANs, ModelConfig
+from lightsans.attention import MAX_SPREAD
+from lightsans.model import ACTIVATIONS
+from tests.oracle import causal_vectors, double_weights, masked_vector
+
+KINDS = ("causal", "masked", "reference")
+NUM_ITEMS = 12
+
+
+def make_model(attention="causal", *, num_items=NUM_ITEMS, **settings) -> LightSANs:
+    """A small model with weights far from zero, so that every branch matters."""
+    sizes = {"max_seq_len": 9, "k_interests": 3, "hidden_size": 8, "inner_size": 16}
+    config = ModelConfig(attention=attention, initializer_range=0.5, **(sizes | settings))
+    return LightSANs(config, num_items).eval()
+
+
+def make_batch(lengths, width=None) -> tuple[Tensor, Tensor]:
+    width = width or max(lengths)
+    item_ids = torch.randint(1, NUM_ITEMS + 1, (len(lengths), width))
+    lengths = torch.tensor(lengths)
+    return item_ids * (torch.arange(width) < lengths.unsqueeze(1)), lengths
+
+
+@pytest.mark.parametrize("n_layers", [1, 2, 3])
+@pytest.mark.parametrize("length", [1, 9, 70])
+def test_causal_vectors_equal_a_recursion_over_prefixes(n_layers, length):
+    model = make_model(n_layers=n_layers, max_seq_len=length)
+    item_ids, lengths = make_batch([length])
+    expected = causal_vectors(model, double_weights(model), item_ids[0].tolist())
+    vectors = model(item_ids, lengths, every_position=True)[0]
+    torch.testing.assert_close(vectors, expected.float(), rtol=1e-4, atol=1e-4)
+
+
+def test_causal_gradients_equal_those_of_a_recursion_over_prefixes():
+    model = make_model(n_layers=2)
+    item_ids, lengths = make_batch([9])
+    weights = double_weights(model)
+    direction = torch.randn(9, 8)
+    (model(item_ids, lengths, every_position=True)[0] * direction).sum().backward()
+    expected = causal_vectors(model, weights, item_ids[0].tolist())
+    (expected * direction).sum().backward()
+    for name, parameter in model.named_parameters():
+        exact = weights[name].grad
+        assert parameter.grad is not None
+        assert exact is not None
+        torch.testing.assert_close(parameter.grad, exact.float(), rtol=1e-3, atol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_masked_vectors_equal_the_paper_on_each_unpadded_sequence(activation):
+    model = make_model("masked", hidden_act=activation)
+    item_ids, lengths = make_batch([9, 4, 1, 8])
+    weights = double_weights(model)
+    for row, length in enumerate(lengths.tolist()):
+        expected = masked_vector(model, weights, item_ids[row, :length].tolist())
+        vector = model(item_ids, lengths)[row]
+        torch.testing.assert_close(vector, expected.float(), rtol=1e-4, atol=1e-4)
+
+
+def test_one_causal_layer_is_one_masked_layer_on_every_prefix():
+    causal, masked = make_model("causal", n_layers=1), make_model("masked", n_layers=1)
+    masked.load_state_dict(causal.state_dict())
+    item_ids, _ = make_batch([9, 9])
+    vectors = causal(item_ids, torch.tensor([9, 9]), every_position=True)
+    for t in range(9):
+        prefix = masked(item_ids, torch.tensor([t + 1, t + 1]))
+        torch.testing.assert_close(vectors[:, t], prefix)
+
+
+@pytest.mark.parametrize("n_layers", [1, 3])
+def test_the_newest_vector_is_the_causal_vector_of_the_last_prefix(n_layers):
+    model = make_model(n_layers=n_layers)
+    item_ids, lengths = make_batch([9, 4, 1])
+    vectors = model(item_ids, lengths, every_position=True)
+    torch.testing.assert_close(model(item_ids, lengths), vectors[torch.arange(3), lengths - 1])
+
+
+@pytest.mark.parametrize("attention", ["masked", "reference"])
+def test_the_last_layer_cut_to_one_position_gives_that_position_of_the_whole(attention):
+    model = make_model(attention)
+    item_ids, lengths = make_batch([9, 4, 1])
+    layers = list(model.layers)
+    whole = []
+    original = layers[-1].forward
+
+    def uncut(x, positions, padding, newest_only):
+        whole.append(original(x, positions, padding, newest_only=False))
+        return original(x, positions, padding, newest_only)
+
+    layers[-1].forward = uncut
+    cut = model(item_ids, lengths)
+    torch.testing.assert_close(cut, whole[0][torch.arange(3), lengths - 1])
+
+
+def test_masked_attention_survives_steep_position_weights():
+    """Position logits too far apart for exponentials that sequences share."""
+    model = make_model("masked", n_layers=2)
+    with torch.no_grad():
+        for layer in model.layers:
+            layer.attention.position_query.weight.mul_(MAX_SPREAD)
+    item_ids, lengths = make_batch([9, 4, 1])
+    weights = double_weights(model)
+    for row, length in enumerate(lengths.tolist()):
+        expected = masked_vector(model, weights, item_ids[row, :length].tolist())
+        torch.testing.assert_close(
+            model(item_ids, lengths)[row], expected.float(), rtol=1e-3, atol=1e-3
+        )
+
+
+@pytest.mark.parametrize("attention", KINDS)
+def test_rows_of_any_width_have_the_same_vectors(attention):
+    model = make_model(attention)
+    item_ids, lengths = make_batch([4, 2])
+    wide = torch.nn.functional.pad(item_ids, (0, 5))
+    torch.testing.assert_close(model(wide, lengths), model(item_ids, lengths))
+
+
+@pytest.mark.parametrize("attention", KINDS)
+def test_encode_keeps_the_newest_items_of_long_histories(attention):
+    model = make_model(attention)
+    item_ids, lengths = make_batch([30, 12, 5, 0])
+    newest = torch.zeros(4, 9, dtype=torch.int64)
+    for row, length in enumerate(lengths.tolist()):
+        kept = item_ids[row, max(0, length - 9) : length]
+        newest[row, : len(kept)] = kept
+    expected = model.encode(newest, lengths.clamp(max=9))
+    torch.testing.assert_close(model.encode(item_ids, lengths), expected)
+
+
+@pytest.mark.parametrize("attention", KINDS)
+def test_empty_histories_have_one_finite_vector_whatever_stands_beside_them(attention):
+    model = make_model(attention)
+    item_ids, lengths = make_batch([0, 9, 0])
+    vectors = model.encode(item_ids, lengths)
+    assert bool(vectors.isfinite().all())
+    torch.testing.assert_close(vectors[0], vectors[2])
+    alone = model.encode(torch.zeros(1, 0, dtype=torch.int64), torch.tensor([0]))
+    torch.testing.assert_close(vectors[:1], alone)
+
+
+@pytest.mark.parametrize("attention", KINDS)
+def test_encode_is_without_dropout_and_leaves_the_mode_alone(attention):
+    model = make_model(attention)
+    item_ids, lengths = make_batch([9, 4])
+    expected = model.encode(item_ids, lengths)
+    model.train()
+    vectors = model.encode(item_ids, lengths)
+    torch.testing.assert_close(vectors, expected)
+    assert model.training
+    assert not vectors.requires_grad
+    assert not torch.equal(model(item_ids, lengths), expected), "in training there is dropout"
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+def test_no_users_have_no_vectors(dtype):
+    nothing = torch.zeros(0, 3, dtype=dtype)
+    assert make_model().encode(nothing, torch.zeros(0, dtype=dtype)).shape == (0, 8)
+
+
+def test_item_ids_may_be_32_bits_wide():
+    for attention in KINDS:
+        model = make_model(attention)
+        item_ids, lengths = make_batch([12, 4])
+        torch.testing.assert_close(
+            model.encode(item_ids.int(), lengths.int()), model.encode(item_ids, lengths)
+        )
+
+
+@pytest.mark.parametrize("attention", KINDS)
+def test_a_score_is_the_product_of_two_vectors(attention):
+    model = make_model(attention)
+    item_ids, lengths = make_batch([9, 4])
+    scores = model.score_items(item_ids, lengths)
+    assert scores.shape == (2, NUM_ITEMS + 1)
+    expected = model.encode(item_ids, lengths) @ model.item_table().T
+    torch.testing.assert_close(scores, expected)
+    assert bool((scores[:, 0] == 0).all()) == (attention != "reference")
+
+
+def test_a_small_reference_model_has_as_many_parameters_as_the_authors_log():
+    """ML-1M in the authors' configuration: 3,629 rows with padding, 367,168 parameters."""
+    config = ModelConfig(attention="reference", max_seq_len=200, k_interests=20)
+    for attention in KINDS:
+        model = LightSANs(ModelConfig(attention=attention, max_seq_len=200, k_interests=20), 3628)
+        assert sum(p.numel() for p in model.parameters()) == 367_168
+    assert (config.hidden_size, config.inner_size, config.n_layers) == (64, 256, 2)
+
+
+def test_weights_are_drawn_as_in_the_released_code():
+    model = LightSANs(ModelConfig(hidden_size=64, initializer_range=0.02), 5000)
+    table = model.item_table()
+    assert table[0].abs().sum() == 0
+    assert table[1:].std().item() == pytest.approx(0.02, rel=0.01)
+    attention = model.layers[0].attention
+    assert attention.query.weight.std().item() == pytest.approx(0.02, rel=0.05)
+    assert attention.key_theta.std().item() == pytest.approx(1.0, rel=0.2)
+    assert attention.query.bias.abs().sum() == 0
+    assert attention.position_norm.weight.tolist() == [1.0] * 64
+    reference = LightSANs(ModelConfig(attention="reference"), 5)
+    assert reference.item_table()[0].abs().sum() > 0
+
+
+@pytest.mark.parametrize("attention", KINDS)
+def test_every_parameter_has_a_gradient(attention):
+    """Distributed training waits for all of them."""
+    model = make_model(attention).train()
+    item_ids, lengths = make_batch([9, 4])
+    model(item_ids, lengths, every_position=attention == "causal").sum().backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+
+
+@pytest.mark.parametrize("attention", KINDS)
+def test_the_same_weights_fit_all_kinds(attention):
+    make_model(attention).load_state_dict(make_model("causal").state_dict())
+
+
+def test_only_causal_attention_has_a_vector_for_every_position():
+    item_ids, lengths = make_batch([4])
+    with pytest.raises(ValueError, match=r"attention='masked' has one vector per sequence"):
+        make_model("masked")(item_ids, lengths, every_position=True)
+
+
+def test_histories_that_the_model_cannot_read_are_refused():
+    model = make_model()
+    item_ids, lengths = make_batch([4, 2])
+    with pytest.raises(ValueError, match=r"10 wide, but the model reads 1 to max_seq_len=9 items"):
+        model(*make_batch([10]))
+    with pytest.raises(ValueError, match=r"ids from 0 to 13, but the model knows 1 to 12"):
+        model.encode(torch.tensor([[13, 0]]), torch.tensor([1]))
+    with pytest.raises(ValueError, match=r"ids from -1 to 3"):
+        model.encode(torch.tensor([[-1, 3]]), torch.tensor([2]))
+    with pytest.raises(ValueError, match=r"values from 2 to 5, but rows are 4 wide"):
+        model.encode(item_ids, torch.tensor([5, 2]))
+    with pytest.raises(ValueError, match=r"\(2, 4\) and lengths of shape \(1,\) do not match"):
+        model.encode(item_ids, lengths[:1])
+
+
+def test_a_model_without_items_is_refused():
+    with pytest.raises(ConfigError, match="num_items=0 must be at least 1"):
+        LightSANs(ModelConfig(), 0)
