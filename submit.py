@@ -14,6 +14,7 @@ import typer
 from lightsans.config_file import LoadedConfig, dump_yaml, json_schema, load_config
 from lightsans.errors import (
     ConfigError,
+    GateError,
     InputError,
     LightSANsError,
     NotFoundError,
@@ -39,10 +40,11 @@ from pipelines.command_line import (
 from pipelines.job_commands import add_job_commands, runs_on_cluster
 from pipelines.logs import configure_logs, log_error
 from pipelines.output import only_results_on_stdout, print_json, print_metrics, print_table
+from pipelines.publish_commands import add_publish_commands
 
 # Stages are imported by the commands that run them: `--help` must not wait for Ray and torch.
 
-EXIT_FAILED, EXIT_USAGE = 1, 2
+EXIT_FAILED, EXIT_USAGE, EXIT_GATE = 1, 2, 3
 
 app = typer.Typer(
     help=__doc__,
@@ -51,7 +53,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit status: 0 done, 1 failed, 2 bad usage, configuration or input.",
+    epilog="Exit status: 0 done, 1 failed, 2 bad usage, configuration or input, 3 refused by the "
+    "gate of nightly.",
 )
 
 
@@ -307,6 +310,7 @@ def models(
     print_table(f"{len(rows)} models in {directory}", header, rows)
 
 
+add_publish_commands(app)
 add_job_commands(app)
 
 
@@ -331,6 +335,9 @@ def _plain_errors(exit_with: Callable[[int], None]) -> Iterator[None]:
     except (ConfigError, InputError, NotFoundError, VocabularyMismatchError) as error:
         log_error(f"error: {error}", error)
         exit_with(EXIT_USAGE)
+    except GateError as error:
+        log_error(f"not published: {error}", error)
+        exit_with(EXIT_GATE)
     except LightSANsError as error:
         log_error(f"failed: {error}", error)
         exit_with(EXIT_FAILED)

@@ -125,6 +125,11 @@ class DataConfig:
     def __post_init__(self) -> None:
         _at_least("data", self, 1, "min_user_interactions", "min_item_interactions", "num_parts")
         _at_least("data", self, 1, "max_id_bytes", "read_unit_bytes")
+        _require(
+            self.read_unit_bytes <= 2**30,
+            f"data.read_unit_bytes={self.read_unit_bytes} is larger than a task can parse at once; "
+            "the most is 1 GiB",
+        )
         limit = self.max_reject_fraction
         _require(
             limit is None or 0 <= limit <= 1,
@@ -327,9 +332,6 @@ class NightlyConfig:
 class RunConfig:
     """Everything one run of the pipeline depends on."""
 
-    profile: str | None = None
-    """A file of pipelines/profiles, such as laptop: workers and GPUs that suit a kind of machine.
-    Settings in this file and on the command line win over it. No effect on results."""
     root: str = "./lightsans-data"
     """Local path or s3://bucket/prefix; datasets/, models/, recommendations/ live under it."""
     storage: StorageConfig = field(default_factory=StorageConfig)
@@ -340,6 +342,9 @@ class RunConfig:
     score: ScoreConfig = field(default_factory=ScoreConfig)
     nightly: NightlyConfig = field(default_factory=NightlyConfig)
     resources: ResourcesConfig = field(default_factory=ResourcesConfig)
+    profile: str | None = None
+    """A file of pipelines/profiles, such as laptop: workers and GPUs that suit a kind of machine.
+    Settings in this file and on the command line win over it. No effect on results."""
 
     def __post_init__(self) -> None:
         _require(self.root != "", "root is empty; give a local path or s3://bucket/prefix")

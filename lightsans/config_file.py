@@ -2,8 +2,8 @@
 
 Settings travel as a flat mapping from the dotted name (``model.k_interests``) to its value and the
 place it came from: defaults < profile < file < ``--set`` is then one update of a dict, and every
-error can say where the value stands. pydantic checks types and describes the file for editors; it is used
-here and nowhere else.
+error can say where the value stands. pydantic checks types and describes the file for editors; it
+is used here and nowhere else.
 """
 
 import ast

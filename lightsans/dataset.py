@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lightsans.hashing import bucket_range
-from lightsans.schema import sequence_parts
+from lightsans.schema import part_index, sequence_parts
 from lightsans.sequences import UserSequences
 from lightsans.storage import Location
 
@@ -40,13 +40,15 @@ def load_shards(
         shards: Which shards to load.
         num_shards: Number of shards that the dataset is cut into.
     """
-    parts = sequence_parts(dataset, manifest)
+    parts = [
+        (location, bucket_range(part_index(location.name), int(manifest["num_parts"])))
+        for location in sequence_parts(dataset, manifest)
+    ]
     loaded = {}
     for shard in shards:
         first, end = bucket_range(shard, num_shards)
         pieces = []
-        for index, part in enumerate(parts):
-            part_first, part_end = manifest["parts"][index]["buckets"]
+        for part, (part_first, part_end) in parts:
             if part_first < end and first < part_end:
                 pieces.append(trainable_sequences(_read_buckets(part, first, end)))
         loaded[shard] = UserSequences.concatenate(pieces)

@@ -51,7 +51,11 @@ class TrainingError(LightSANsError):
 
 
 class GateError(LightSANsError):
-    """A nightly run did not pass its checks; the message lists what failed, with value and bound."""
+    """A nightly run did not pass its checks; the message gives value and bound of each."""
+
+    def __init__(self, message: str, report: dict[str, object] | None = None) -> None:
+        super().__init__(message)
+        self.report = report or {}
 
 
 class LeaseError(LightSANsError):

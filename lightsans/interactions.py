@@ -7,7 +7,7 @@ Shapes:
     R rows of a part   U its users   I its distinct items
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -140,6 +140,28 @@ def merge_counts(tables: Sequence[pa.Table]) -> pa.Table:
     merged = pa.concat_tables(tables).group_by("raw_item_id", use_threads=False)
     summed = merged.aggregate([("count", "sum")])
     return summed.select(["raw_item_id", "count_sum"]).rename_columns(["raw_item_id", "count"])
+
+
+def k_core(
+    count: Callable[[pa.Array | None], pa.Table], min_item_interactions: int
+) -> tuple[pa.Table, int]:
+    """The items that stay when users and items with too few interactions go, until none does.
+
+    Args:
+        count: `count_items` over all parts: how often users with enough interactions with the
+            given items met each of them.
+        min_item_interactions: Items with fewer go.
+
+    Returns:
+        Counts of the items that stay, maybe none, and how often ``count`` was called.
+    """
+    counts, num_rounds = count(None), 1
+    while True:
+        survivors = counts.filter(pc.greater_equal(counts["count"], min_item_interactions))
+        # With all of them still there, the next round would count the same again.
+        if survivors.num_rows in (0, counts.num_rows):
+            return survivors, num_rounds
+        counts, num_rounds = count(_one_chunk(survivors["raw_item_id"])), num_rounds + 1
 
 
 def derive_sequences(

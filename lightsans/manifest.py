@@ -37,7 +37,7 @@ def read_manifest(directory: Location) -> dict[str, Any] | None:
     """The manifest of a finished directory, or None while there is none."""
     try:
         return (directory / MANIFEST).read_json()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 

@@ -215,7 +215,8 @@ class LightSANs(nn.Module):
                 finite vector whoever it belongs to.
 
         Raises:
-            ValueError: An id is not in 0..num_items, or a length is not in 0..W.
+            ValueError: An id is not in 0..num_items, a length is not in 0..W, or padding comes
+                before an item.
         """
         self._check_histories(item_ids_BW, lengths_B)
         item_ids_BL, lengths_B = self._newest_items(item_ids_BW, lengths_B)
@@ -243,6 +244,8 @@ class LightSANs(nn.Module):
         """The newest ``max_seq_len`` items of each row, not wider than the longest row."""
         L = self.config.max_seq_len
         longest = int(lengths_B.max()) if lengths_B.numel() else 0
+        if item_ids_BW.shape[1] == 0:
+            return item_ids_BW.new_zeros(item_ids_BW.shape[0], 1), lengths_B
         if longest <= L:
             return item_ids_BW[:, : max(longest, 1)], lengths_B
         first_B1 = (lengths_B - L).clamp(min=0).unsqueeze(1).long()
@@ -269,6 +272,7 @@ class LightSANs(nn.Module):
                 f"item_ids of shape {tuple(item_ids_BW.shape)} and lengths of shape "
                 f"{tuple(lengths_B.shape)} do not match; expected (B, W) and (B,)"
             )
+        W = item_ids_BW.shape[1]
         lowest, highest = _range(item_ids_BW)
         if lowest < 0 or highest > self.num_items:
             raise ValueError(
@@ -276,11 +280,16 @@ class LightSANs(nn.Module):
                 f"{self.num_items}, and 0 for padding; leave out items that it does not know"
             )
         shortest, longest = _range(lengths_B)
-        if shortest < 0 or longest > item_ids_BW.shape[1]:
+        if shortest < 0 or longest > W:
             raise ValueError(
-                f"lengths has values from {shortest} to {longest}, but rows are "
-                f"{item_ids_BW.shape[1]} wide; give the number of items in each row, which is "
-                "padded with 0 on the right"
+                f"lengths has values from {shortest} to {longest}, but rows are {W} wide; give "
+                "the number of items in each row"
+            )
+        is_item_BW = torch.arange(W, device=item_ids_BW.device) < lengths_B.unsqueeze(1)
+        if bool(((item_ids_BW == 0) & is_item_BW).any()):
+            raise ValueError(
+                "item_ids has a 0 before the end of a row's items; put the items first, oldest to "
+                "newest, and pad with 0 on the right"
             )
 
 

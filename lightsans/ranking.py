@@ -120,9 +120,9 @@ def _block_items(vectors_BD: Tensor) -> int:
 def _check(vectors_BD: Tensor, table_VD: Tensor, k: int) -> None:
     if k < 1:
         raise ValueError(f"k={k} is too small; the least is 1")
-    for name, x in (("user", vectors_BD), ("item", table_VD)):
+    for whose, x in (("a user's", vectors_BD), ("an item's", table_VD)):
         if not bool(torch.isfinite(x).all()):
             raise ValueError(
-                f"a {name} vector is not finite, so its scores have no order; the model is broken: "
+                f"{whose} vector is not finite, so its scores have no order; the model is broken: "
                 "train it again, with a lower learning rate"
             )

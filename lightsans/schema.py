@@ -5,7 +5,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from lightsans.config import StorageConfig
 from lightsans.storage import Location
 
 TIMESTAMP_UNIT = "us"
@@ -72,6 +71,11 @@ def part_name(index: int) -> str:
     return f"part-{index:05d}.parquet"
 
 
+def part_index(name: str) -> int:
+    """The number in a `part_name`."""
+    return int(name.removeprefix("part-").removesuffix(".parquet"))
+
+
 def id_type(name: str) -> pa.DataType:
     """The Arrow type of ids that a manifest calls ``string`` or ``int64``."""
     return {"string": pa.string(), "int64": pa.int64()}[name]
@@ -80,9 +84,3 @@ def id_type(name: str) -> pa.DataType:
 def sequence_parts(dataset: Location, manifest: Mapping[str, Any]) -> list[Location]:
     """The sequence files that a dataset's manifest lists."""
     return [dataset / "sequences" / part["name"] for part in manifest["parts"]]
-
-
-def directory(root: Location | str, kind: str, name: str, storage: StorageConfig) -> Location:
-    """``root/kind/name``, for kind datasets, models, recommendations or reports."""
-    base = root if isinstance(root, Location) else Location(root, storage)
-    return base / kind / name

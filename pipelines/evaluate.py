@@ -29,6 +29,8 @@ from lightsans.sequences import Int32
 from lightsans.split import Split, hold_out, translate
 from lightsans.storage import Location, locate
 from lightsans.vocabulary import item_id_mapping
+from pipelines.logs import add_log_context, log_context
+from pipelines.preflight import preflight
 from pipelines.progress import bar, say
 from pipelines.ray_session import ensure_ray, original_errors
 
@@ -52,6 +54,7 @@ class EvaluateResult:
     metrics: dict[str, dict[str, dict[str, float]]]
 
 
+@log_context(stage="evaluate")
 def run_evaluate(
     config: RunConfig,
     dataset_id: str,
@@ -73,6 +76,7 @@ def run_evaluate(
         NotFoundError: The dataset or the model is not finished.
         VocabularyMismatchError: They number items differently and ``map_items`` is false.
     """
+    add_log_context(dataset_id=dataset_id, model_id=model_id)
     root = locate(config.root, config.storage)
     dataset, model = root / "datasets" / dataset_id, root / "models" / model_id
     dataset_manifest = require_manifest(dataset, "run `submit.py preprocess` first")
@@ -85,8 +89,9 @@ def run_evaluate(
     if manifest is None or force:
         say(f"evaluate: model {model_id} on dataset {dataset_id}")
         ensure_ray()
+        fitting = preflight("evaluate", config)
         with original_errors():
-            metrics = _evaluate(config, dataset, dataset_manifest, model, map_items, report)
+            metrics = _evaluate(fitting, dataset, dataset_manifest, model, map_items, report)
         manifest = write_manifest(
             report, {"kind": "evaluation", **question, "protocol": protocol, "metrics": metrics}
         )

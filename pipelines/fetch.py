@@ -15,14 +15,15 @@ import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
-from typing import Literal, get_args
 
 from lightsans.errors import InputError
 from lightsans.synthetic import generate_blocks, write_inter
+from pipelines.progress import bar, say
 
-DatasetName = Literal["ml-100k", "ml-1m", "generated"]
-Source = Literal["auto", "grouplens", "recbole"]
+NAMES = ("ml-100k", "ml-1m", "generated")
+SOURCES = ("auto", "grouplens", "recbole")
 
 _URL = "https://files.grouplens.org/datasets/movielens/{name}.zip"
 _TIMEOUT_S = 30.0
@@ -54,7 +55,7 @@ Files = dict[str, bytes]
 class FetchResult:
     """What lies in the directory now."""
 
-    name: DatasetName
+    name: str
     inter: str
     """Path of the interactions."""
     items: str | None
@@ -62,8 +63,13 @@ class FetchResult:
     source: str
     """Where the files came from; ``kept`` when they were there already."""
 
+    @property
+    def paths(self) -> list[str]:
+        """All data files."""
+        return [self.inter] if self.items is None else [self.inter, self.items]
 
-def fetch(name: DatasetName, directory: str, source: Source = "auto") -> FetchResult:
+
+def run_fetch(name: str, directory: str, source: str = "auto") -> FetchResult:
     """Files of the data set ``name``, downloaded unless they are there and unchanged.
 
     An archive that already lies in the directory (``ml-100k.zip``) is used instead of a download.
@@ -71,11 +77,13 @@ def fetch(name: DatasetName, directory: str, source: Source = "auto") -> FetchRe
     Raises:
         InputError: No source has the data set; the message says what else can be done.
     """
-    if name not in get_args(DatasetName):
-        raise InputError(f"no data set {name!r}; there are {', '.join(get_args(DatasetName))}")
+    if name not in NAMES:
+        raise InputError(f"no data set {name!r}; there are {', '.join(NAMES)}")
+    if source not in SOURCES:
+        raise InputError(f"no source {source!r}; there are {', '.join(SOURCES)}")
     target = Path(directory)
     if kept := _kept_files(target, name):
-        _say(f"{name} is in {target} already and unchanged")
+        say(f"{name} is in {target} already and unchanged")
         return _result(name, target, kept, "kept")
     target.mkdir(parents=True, exist_ok=True)
     if name == "generated":
@@ -83,11 +91,11 @@ def fetch(name: DatasetName, directory: str, source: Source = "auto") -> FetchRe
     else:
         files, origin = _from_any_source(name, target, source)
     _write_all(target, name, files)
-    _say(f"wrote {', '.join(sorted(files))} to {target} ({origin})")
+    say(f"wrote {', '.join(sorted(files))} to {target} ({origin})")
     return _result(name, target, list(files), origin)
 
 
-def _result(name: DatasetName, target: Path, files: list[str], source: str) -> FetchResult:
+def _result(name: str, target: Path, files: list[str], source: str) -> FetchResult:
     items = f"{name}.item"
     return FetchResult(
         name=name,
@@ -95,10 +103,6 @@ def _result(name: DatasetName, target: Path, files: list[str], source: str) -> F
         items=str(target / items) if items in files else None,
         source=source,
     )
-
-
-def _say(message: str) -> None:
-    print(message, file=sys.stderr)
 
 
 # ---- files and their checksums -------------------------------------------------------------------
@@ -146,7 +150,7 @@ def _generated() -> bytes:
 # ---- sources -------------------------------------------------------------------------------------
 
 
-def _from_any_source(name: str, target: Path, source: Source) -> tuple[Files, str]:
+def _from_any_source(name: str, target: Path, source: str) -> tuple[Files, str]:
     """The first source that works. One that was asked for by name is the only one tried."""
     url = _URL.format(name=name)
     sources: list[tuple[str, str, Callable[[], Files]]] = [
@@ -162,7 +166,7 @@ def _from_any_source(name: str, target: Path, source: Source) -> tuple[Files, st
             return load(), origin
         except InputError as error:
             failures.append(f"  {origin}: {error}")
-            _say(f"{name}: {error}")
+            say(f"{name}: {error}")
     if not failures:
         raise InputError(f"source {source!r} does not have {name}; use grouplens")
     raise InputError(
@@ -186,25 +190,20 @@ def _from_grouplens(name: str, target: Path, url: str) -> Files:
 
 
 def _download(url: str) -> bytes:
-    """The whole body, with one line of progress on a terminal."""
-    parts: list[bytes] = []
-    done = 0
+    """The whole body."""
+    body = bytearray()
     try:
         with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as response:
             total = int(response.headers.get("Content-Length") or 0)
-            while part := response.read(1 << 18):
-                parts.append(part)
-                done += len(part)
-                if sys.stderr.isatty():
-                    print(f"\r{url}: {done:,} of {total:,} bytes", end="", file=sys.stderr)
-    except (OSError, ValueError) as error:  # URLError and time-outs are OSErrors
+            with bar(url.rpartition("/")[2], total) as progress:
+                while part := response.read(1 << 18):
+                    body += part
+                    progress.advance(len(part))
+    except (OSError, ValueError, HTTPException) as error:  # URLError and time-outs are OSErrors
         raise InputError(f"the download failed: {getattr(error, 'reason', error)}") from error
-    finally:
-        if done and sys.stderr.isatty():
-            print(file=sys.stderr)
-    if total and done != total:
-        raise InputError(f"the download ended after {done:,} of {total:,} bytes")
-    return b"".join(parts)
+    if len(body) < total:
+        raise InputError(f"the download ended after {len(body):,} of {total:,} bytes")
+    return bytes(body)
 
 
 def _from_recbole() -> Files:

@@ -103,11 +103,11 @@ def _submit(context: typer.Context, cluster: str, python: str, no_wait: bool) ->
     from pipelines import jobs
 
     options = context.params
-    config = load_config(options["config"], options["overrides"] or ()).config
-    jobs.require_reachable_paths(config)
+    loaded = load_config(options["config"], options["overrides"] or ())
+    jobs.require_reachable_paths(loaded.config)
     arguments = [str(context.command.name), *_given_options(context)]
     arguments += [
-        word for override in jobs.settings_as_overrides(config) for word in ("--set", override)
+        word for override in jobs.settings_as_overrides(loaded) for word in ("--set", override)
     ]
     if logs_are_json():
         arguments += ["--log-format", "json"]
@@ -157,7 +157,7 @@ def _warn_of_a_passing_root(options: dict[str, Any]) -> None:
 # ---- following a job -----------------------------------------------------------------------------
 
 
-class _JobLog:
+class JobLog:
     """Prints a job's lines, and keeps its JSON result and its last words."""
 
     def __init__(self, *, to_stderr: bool) -> None:
@@ -190,7 +190,7 @@ def _follow(
     """Follow a job to its end and print its JSON result, if any; its exit status."""
     from pipelines import jobs
 
-    job_log = _JobLog(to_stderr=to_stderr)
+    job_log = JobLog(to_stderr=to_stderr)
     try:
         details = jobs.follow(client, job_id, job_log.show)
     except KeyboardInterrupt:
@@ -244,7 +244,7 @@ def list_jobs(cluster: AddressOption = None, as_json: JsonOption = False) -> Non
     """List the jobs that a cluster remembers, oldest first."""
     from pipelines.jobs import connect
 
-    address = _address(cluster)
+    address = cluster_address(cluster)
     submitted = [job for job in connect(address).list_jobs() if job.submission_id]
     submitted.sort(key=lambda job: job.start_time or 0)
     found = [
@@ -261,8 +261,16 @@ def list_jobs(cluster: AddressOption = None, as_json: JsonOption = False) -> Non
     if as_json:
         print_json({"jobs": found})
         return
-    names = ("job_id", "status", "started_at", "duration_s", "entrypoint")
-    rows = [[entry[name] for name in names] for entry in found]
+    rows = [
+        [
+            job.submission_id,
+            job.status.value,
+            str(entry["started_at"]).removesuffix("+00:00"),
+            entry["duration_s"],
+            _shortened(job.entrypoint),
+        ]
+        for entry, job in zip(found, submitted, strict=True)
+    ]
     header = ["job", "status", "started (UTC)", "seconds", "command"]
     print_table(f"{len(rows)} jobs of {redact(address)}", header, rows)
 
@@ -278,13 +286,13 @@ def show_logs(
     """Print the log of a job."""
     from pipelines import jobs
 
-    address = _address(cluster)
+    address = cluster_address(cluster)
     client = jobs.connect(address)
     details = jobs.get_job(client, job_id)
     if follow:
         status = _follow(client, job_id, address, to_stderr=as_json, ask=False, summary=as_json)
         raise typer.Exit(status)
-    job_log = _JobLog(to_stderr=as_json)
+    job_log = JobLog(to_stderr=as_json)
     lines = jobs.LogLines(job_log.show)
     lines.feed(0, client.get_job_logs(job_id))
     lines.close()
@@ -296,7 +304,7 @@ def stop(job_id: JobArgument, cluster: AddressOption = None, as_json: JsonOption
     """Stop a job; what it finished stays, and the same command goes on from there."""
     from pipelines import jobs
 
-    details = jobs.stop_job(jobs.connect(_address(cluster)), job_id)
+    details = jobs.stop_job(jobs.connect(cluster_address(cluster)), job_id)
     if as_json:
         print_json({"job_id": job_id, "status": details.status.value})
     else:
@@ -310,7 +318,12 @@ def add_job_commands(app: typer.Typer) -> None:
     app.command("stop", epilog=examples("stop lightsans-train-0a1b2c3d"))(stop)
 
 
-def _address(given: str | None) -> str:
+def cluster_address(given: str | None) -> str:
+    """The dashboard that was named on the command line, or else in the environment.
+
+    Raises:
+        ConfigError: There is none.
+    """
     found = [given, *(os.environ.get(name) for name in ADDRESS_VARIABLES)]
     for address in found:
         if address and (address == given or address.startswith(("http://", "https://"))):
@@ -318,6 +331,11 @@ def _address(given: str | None) -> str:
     raise ConfigError(
         "which cluster? Give --cluster http://HEAD:8265, or set RAY_API_SERVER_ADDRESS to it"
     )
+
+
+def _shortened(command: str, most: int = 60) -> str:
+    line = " ".join(command.split())
+    return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
 def _moment(milliseconds: int | None) -> str | None:

@@ -24,6 +24,7 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from lightsans.config import RunConfig
+from lightsans.config_file import LoadedConfig
 from lightsans.errors import ConfigError, LightSANsError, NotFoundError
 from pipelines.logs import redact
 from pipelines.output import RESULT_MARK_VARIABLE
@@ -47,7 +48,7 @@ class ClusterError(LightSANsError):
     """The cluster cannot be reached, or refuses what it is asked."""
 
 
-class _OutOfReachError(ClusterError):
+class OutOfReachError(ClusterError):
     """No answer: another attempt may get one."""
 
 
@@ -79,14 +80,14 @@ class _Client(JobSubmissionClient):
         except AuthenticationError as error:
             raise ClusterError(_explain_refusal(address, error.message)) from None
         except (requests.ConnectionError, requests.Timeout) as error:
-            raise _OutOfReachError(
+            raise OutOfReachError(
                 f"nothing answers at {address} ({_root_cause(error)}). Is this the address of the "
                 "dashboard, usually http://HEAD:8265, and is the port open or forwarded? The head "
                 "serves it only when ray[default] is installed there, and to other machines only "
                 "when started with --dashboard-host=0.0.0.0"
             ) from None
         if response.status_code >= 500:
-            raise _OutOfReachError(f"{address} answers with an error: {redact(response.text)}")
+            raise OutOfReachError(f"{address} answers with an error: {redact(response.text)}")
         return response
 
 
@@ -106,7 +107,8 @@ def connect(address: str) -> JobSubmissionClient:
         try:
             return _Client(address)
         except AuthenticationError as error:  # Ray looks for the token before it asks anybody
-            raise ClusterError(f"{error.message} To mend it, {_TOKEN_WAY_OUT}") from None
+            reason = error.message.rstrip(".")
+            raise ClusterError(f"{reason}. To mend it, {_TOKEN_WAY_OUT}") from None
         except (RuntimeError, requests.RequestException, ValueError, KeyError) as error:
             raise ClusterError(
                 f"{redact(address)} is no dashboard of a Ray cluster: {redact(str(error))}"
@@ -154,17 +156,16 @@ def _root_cause(error: BaseException) -> str:
 # ---- submitting ----------------------------------------------------------------------------------
 
 
-def settings_as_overrides(config: RunConfig) -> list[str]:
-    """The settings that differ from the defaults, as ``--set`` takes them.
+def settings_as_overrides(loaded: LoadedConfig) -> list[str]:
+    """The settings that somebody chose, as ``--set`` takes them.
 
     A job gets its configuration this way: a file may lie outside the uploaded directory, and the
     list of jobs then shows what each of them ran with.
     """
-    default = RunConfig()
     return [
         f"{name}={json.dumps(value, ensure_ascii=False)}"
-        for name, value in _leaves(config)
-        if value != dict(_leaves(default))[name]
+        for name, value in _leaves(loaded.config)
+        if loaded.origins[name] != "default"
     ]
 
 
@@ -319,7 +320,7 @@ async def _until_over(client: JobClient, job_id: str) -> JobDetails:
     while True:
         try:
             details = await asyncio.to_thread(get_job, client, job_id)
-        except _OutOfReachError as error:
+        except OutOfReachError as error:
             now = time.monotonic()
             if out_of_reach_since is None:
                 out_of_reach_since = now

@@ -73,13 +73,15 @@ class Lease:
         """
         found = read_versioned(self._location)
         holder = self._parse(found)
-        if holder is None or not holder.is_active:
+        if holder is not None and holder.is_active:
+            other: str | None = str(holder)
+        else:
             self._version = found.version if found else None
-            holder = self._write(self._duration_s)
-            if holder is None:
-                return
+            other = self._write(self._duration_s)
+        if other is None:
+            return
         raise LeaseError(
-            f"{self._location}: held by {holder}; wait for that run, or stop it: the lease then "
+            f"{self._location}: held by {other}; wait for that run, or stop it: the lease then "
             "ends by itself"
         )
 
@@ -100,7 +102,7 @@ class Lease:
         """End the lease now, so that the next run need not wait."""
         self._write(0.0)
 
-    def _write(self, seconds: float) -> Holder | str | None:
+    def _write(self, seconds: float) -> str | None:
         """Write the lease with a new end; who has it instead, if somebody has."""
         with self._writing:
             ends = datetime.now(UTC) + timedelta(seconds=seconds)
@@ -109,7 +111,7 @@ class Lease:
             version = write_if_unchanged(self._location, content, self._version)
             if version is None:
                 found = read_versioned(self._location)
-                return self._parse(found) or "nobody: the file was removed"
+                return str(self._parse(found) or "nobody: the file was removed")
             self._version = version
             return None
 

@@ -39,21 +39,23 @@ def configure_logs(log_format: str | None = None) -> None:
         raise ConfigError(f"{name}={chosen!r} is not a log format; expected text or json")
     handler = _StderrHandler()
     handler.setFormatter(JsonFormatter() if chosen == "json" else TextFormatter())
-    _logger.handlers[:] = [handler]
+    for ours in _own_handlers():
+        _logger.removeHandler(ours)
+    _logger.addHandler(handler)
     _logger.setLevel(logging.INFO)
     _logger.propagate = False
     if chosen == "json":
-        _adopt_other_loggers(handler)
+        _adopt_other_loggers()
 
 
 def logs_are_json() -> bool:
     """Whether lines are for a collector, so that nothing may be drawn between them."""
-    return any(isinstance(handler.formatter, JsonFormatter) for handler in _logger.handlers)
+    return any(isinstance(handler.formatter, JsonFormatter) for handler in _own_handlers())
 
 
 def log(text: str, level: int = logging.INFO, /, **fields: Any) -> None:
     """Write one line; ``fields`` are the numbers behind the text, for the JSON format."""
-    if not _logger.handlers:
+    if not _own_handlers():
         configure_logs()
     _logger.log(level, "%s", text, extra={"fields": fields})
 
@@ -121,16 +123,36 @@ class _StderrHandler(logging.Handler):
     """Writes to the standard error of the moment: progress bars and tests replace it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), file=sys.stderr, flush=True)
+        if not getattr(record, "hide", False):  # Ray Data's mark for what is not for the console
+            print(self.format(record), file=sys.stderr, flush=True)
 
 
-def _adopt_other_loggers(handler: logging.Handler) -> None:
+def _own_handlers() -> list[_StderrHandler]:
+    return [handler for handler in _logger.handlers if isinstance(handler, _StderrHandler)]
+
+
+def _adopt_other_loggers() -> None:
     """Let Python's warnings and the warnings of libraries come as JSON as well."""
+    handler = _StderrHandler(logging.WARNING)
+    handler.setFormatter(JsonFormatter())
     logging.captureWarnings(True)
-    logging.basicConfig(handlers=[handler], level=logging.WARNING)
-    for name in ("ray", "ray.data", "ray.train", "ray.tune"):  # these print on their own
-        logging.getLogger(name).handlers.clear()
-        logging.getLogger(name).propagate = True
+    logging.basicConfig(handlers=[handler])
+    adopt_ray_loggers()
+
+
+def adopt_ray_loggers() -> None:
+    """Take their console away from Ray's loggers in JSON mode; they get it when they are imported.
+
+    What Ray's C++ core prints stays as it is.
+    """
+    if not logs_are_json():
+        return
+    for name in ("ray", "ray.data", "ray.train", "ray.tune"):
+        logger = logging.getLogger(name)
+        for handler in logger.handlers[:]:
+            if isinstance(handler, logging.StreamHandler) and not hasattr(handler, "baseFilename"):
+                logger.removeHandler(handler)
+        logger.propagate = True
 
 
 # ---- secrets -------------------------------------------------------------------------------------
@@ -139,7 +161,8 @@ _BLOT = "***"
 _SECRET_VARIABLES = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "RAY_AUTH_TOKEN")
 _SECRETS = [
     (re.compile(r"://(?:[^\s@/:]*:[^\s@]*|[^\s@/]+)@"), f"://{_BLOT}@"),  # user:password@ of a URL
-    (re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"), _BLOT),  # AWS access keys
+    # AWS access keys, and what follows one that was taken out of a URL
+    (re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b(?::[^\s@'\"]+)?"), _BLOT),
     (re.compile(r"(?i)\bbearer\s+[^\s'\"]+"), f"Bearer {_BLOT}"),
     (
         re.compile(

@@ -11,11 +11,12 @@ of two who publish at once one is refused.
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from lightsans.errors import NotFoundError, PublishError
-from lightsans.manifest import finished_directories, require_manifest
+from lightsans.manifest import finished_directories, read_manifest, require_manifest
+from lightsans.reading.columns import parse_moment
 from lightsans.storage import Location
 from lightsans.versioned import Versioned, read_versioned, write_if_unchanged
 
@@ -34,7 +35,7 @@ class Publication:
     action: Action
     published_at: str
     as_of: str | None
-    """Moment, in UTC, up to which the log was read; None for a log without an end."""
+    """Moment, in UTC, up to which the log was read; None when it was read to its end."""
     instead_of: str | None
     """The run that was published before."""
     previous: int | None
@@ -97,22 +98,20 @@ def latest_run_id(root: Location) -> str | None:
         return None
 
 
-def publish_run(
-    before: Published, run_id: str, action: Action = "publish", as_of: str | None = None
-) -> Publication:
+def publish_run(before: Published, run_id: str, action: Action = "publish") -> Publication:
     """Make a finished run the published one.
 
     Args:
         before: What is published; it must still be when LATEST is moved.
         run_id: The run.
         action: What is done, for the history.
-        as_of: Moment, in UTC, up to which its log was read.
 
     Raises:
         NotFoundError: The run is not finished, or parts of it are gone.
         PublishError: Somebody else published meanwhile.
     """
-    require_complete(before.runs / run_id)
+    manifest = require_complete(before.runs / run_id)
+    as_of = _read_as_of(before.runs.parent / "datasets" / manifest["dataset_id"])
     current = before.current
     return _move(before, run_id, action, as_of, current.number if current else None)
 
@@ -159,6 +158,16 @@ def list_runs(root: Location) -> list[dict[str, Any]]:
         {"id": name, **{key: manifest[key] for key in names}, "published": name == published}
         for name, manifest in finished_directories(root / "recommendations")
     ]
+
+
+def _read_as_of(dataset: Location) -> str | None:
+    """Up to when a dataset reads the log; None also when the dataset was removed."""
+    manifest = read_manifest(dataset)
+    if manifest is None or manifest["data"]["as_of"] is None:
+        return None
+    micros = parse_moment(manifest["data"]["as_of"], manifest["data"]["timezone"])
+    assert micros is not None  # it was read when the dataset was made
+    return (datetime.fromtimestamp(0, UTC) + timedelta(microseconds=micros)).isoformat()
 
 
 def _move(

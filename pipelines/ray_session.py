@@ -2,16 +2,19 @@
 
 import logging
 import os
+import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pyarrow as pa
 import ray
-import ray.data
-from ray.data import DataContext
+from ray.data import DataContext, Dataset
 from ray.exceptions import RayTaskError
 
 from lightsans.errors import ConfigError, LightSANsError
+from pipelines.logs import adopt_ray_loggers
 
 EMBEDDED_CPUS = 4
 """Least logical CPUs of an embedded Ray: with fewer, train workers leave none for other tasks."""
@@ -42,13 +45,33 @@ def ensure_ray() -> None:
                 logging_level=logging.WARNING,
             )
     _configure_data(DataContext.get_current())
+    adopt_ray_loggers()
 
 
 def _configure_data(context: DataContext) -> None:
     context.enable_progress_bars = False  # ours know what a part is
     context.print_on_execution_start = False
     context.shuffle_input_batch_bytes = 64 << 20  # the default asks for 2 GiB a task
+    # Wrapped, an error would lose its cause on the way from the worker.
+    context.raise_original_map_exception = True
     logging.getLogger("ray.data").setLevel(logging.WARNING)
+    for name in ("exceptions", "_internal.execution.streaming_executor_state"):
+        logging.getLogger(f"ray.data.{name}").addFilter(_hide_own_errors)
+
+
+def _hide_own_errors(record: logging.LogRecord) -> bool:
+    """Keep what Ray says about our own errors off the console: their message says it all."""
+    error = record.exc_info[1] if record.exc_info else sys.exc_info()[1]
+    if find_own_error(error) is not None:
+        record.hide = True  # understood by Ray Data's console handler; its log file has it all
+    return True
+
+
+def iterate_tables(dataset: Dataset) -> Iterator[pa.Table]:
+    """Run a dataset's tasks; what they return, as they finish, whole and in no certain order."""
+    for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
+        assert isinstance(table, pa.Table)
+        yield table
 
 
 @contextmanager
@@ -76,9 +99,16 @@ def find_own_error(error: BaseException | None) -> LightSANsError | None:
             if isinstance(current, RayTaskError):
                 pending.append(current.cause)
                 continue
-            return current
+            return _without_advice(current)
         seen.add(id(current))
         pending += [current.__cause__, current.__context__, getattr(current, "cause", None)]
         failures = getattr(current, "worker_failures", None)
         pending += list(failures.values()) if isinstance(failures, dict) else []
     return None
+
+
+def _without_advice(error: LightSANsError) -> LightSANsError:
+    """Take off the lines about its retry settings that Ray Data appends to a worker's message."""
+    message = re.split(r"\nFailed to .* after \d+/\d+ attempts", str(error), maxsplit=1)[0]
+    error.args = (message, *error.args[1:])
+    return error

@@ -14,7 +14,7 @@ from lightsans.config import RunConfig
 from lightsans.errors import InputError, NotFoundError
 from lightsans.hashing import pieces_of, user_buckets
 from lightsans.manifest import require_manifest
-from lightsans.schema import id_type, recommendations_schema, sequence_parts
+from lightsans.schema import id_type, part_name, recommendations_schema, sequence_parts
 from lightsans.storage import Location, locate
 from pipelines.score import load_recommender, recommend_table
 
@@ -70,7 +70,7 @@ def _find_user(dataset: Location, manifest: Mapping[str, Any], user: str) -> pa.
         ) from None
     part = int(pieces_of(user_buckets(key), int(manifest["num_parts"]))[0])
     for location in sequence_parts(dataset, manifest):
-        if location.name == f"part-{part:05d}.parquet":
+        if location.name == part_name(part):
             with location.open() as file:
                 found = pq.read_table(file, filters=pc.field("user_id") == key[0])
             if found.num_rows:

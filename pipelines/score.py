@@ -27,6 +27,8 @@ from lightsans.recommend import POPULAR, Recommender
 from lightsans.schema import id_type, recommendations_schema
 from lightsans.storage import Location, locate
 from pipelines.evaluate import vocabulary_mapping
+from pipelines.logs import add_log_context, log_context
+from pipelines.preflight import preflight
 from pipelines.progress import bar, say
 from pipelines.ray_session import ensure_ray, original_errors
 
@@ -43,6 +45,7 @@ class ScoreResult:
     manifest: dict[str, Any]
 
 
+@log_context(stage="score")
 def run_score(
     config: RunConfig,
     dataset_id: str,
@@ -64,6 +67,7 @@ def run_score(
         NotFoundError: The dataset or the model is not finished.
         VocabularyMismatchError: They number items differently and ``map_items`` is false.
     """
+    add_log_context(dataset_id=dataset_id, model_id=model_id)
     root = locate(config.root, config.storage)
     dataset, model = root / "datasets" / dataset_id, root / "models" / model_id
     dataset_manifest = require_manifest(dataset, "run `submit.py preprocess` first")
@@ -71,6 +75,7 @@ def run_score(
     settings = {"k": config.score.k, "remove_seen": config.score.remove_seen}
     question = {"dataset_id": dataset_id, "model_id": model_id, **settings, "map_items": map_items}
     run = root / "recommendations" / content_id("recommendations", FORMAT_VERSION, question)
+    add_log_context(run_id=run.name)
     manifest = read_manifest(run)
     if manifest is not None and not force:
         say(f"score: run {run.name} is up to date ({run}); --force redoes it")
@@ -79,9 +84,10 @@ def run_score(
         run.delete()
     vocabulary_mapping(dataset, model, map_items)  # fail before anything is started
     ensure_ray()
+    fitting = preflight("score", config)
     started = time.monotonic()
     with original_errors():
-        parts = _score_parts(config, dataset, dataset_manifest, model, run, question)
+        parts = _score_parts(fitting, dataset, dataset_manifest, model, run, question)
     manifest = _finish(run, dataset_manifest, question, parts)
     say(
         f"score: {manifest['users']:,} users in {time.monotonic() - started:.1f} s, "

@@ -31,6 +31,8 @@ from lightsans.manifest import content_id, read_manifest, require_manifest, writ
 from lightsans.model import LightSANs
 from lightsans.storage import Location, locate
 from lightsans.training import EpochRow, StepNews, Trainer
+from pipelines.logs import add_log_context, log_context
+from pipelines.preflight import preflight
 from pipelines.progress import say
 from pipelines.ray_session import ensure_ray, original_errors
 from pipelines.training_board import TrainingBoard, watch_board
@@ -62,6 +64,7 @@ def model_id(config: RunConfig, dataset_id: str) -> str:
     return content_id("model", FORMAT_VERSION, question)
 
 
+@log_context(stage="train")
 def run_train(config: RunConfig, dataset_id: str, *, force: bool = False) -> TrainResult:
     """Train a model on a finished dataset, or find it trained; continue it if interrupted.
 
@@ -73,6 +76,7 @@ def run_train(config: RunConfig, dataset_id: str, *, force: bool = False) -> Tra
     dataset = root / "datasets" / dataset_id
     dataset_manifest = require_manifest(dataset, "run `submit.py preprocess` first")
     name = model_id(config, dataset_id)
+    add_log_context(dataset_id=dataset_id, model_id=name)
     directory = root / "models" / name
     manifest = read_manifest(directory)
     if manifest is not None and not force:
@@ -82,7 +86,7 @@ def run_train(config: RunConfig, dataset_id: str, *, force: bool = False) -> Tra
         directory.delete()
     say(f"train: model {name} on dataset {dataset_id}, {config.train.num_workers} workers")
     ensure_ray()
-    best = _fit(config, dataset, directory)
+    best = _fit(preflight("train", config), dataset, directory)
     manifest, metrics = _finish(config, dataset, dataset_manifest, directory, best)
     return TrainResult(name, directory, False, manifest, metrics)
 

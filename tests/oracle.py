@@ -17,7 +17,8 @@ Weights = dict[str, Tensor]
 def double_weights(model: LightSANs) -> Weights:
     """A float64 copy of the weights, each with its own gradient."""
     return {
-        name: tensor.detach().double().requires_grad_() for name, tensor in model.state_dict().items()
+        name: tensor.detach().double().requires_grad_()
+        for name, tensor in model.state_dict().items()
     }
 
 

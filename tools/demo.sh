@@ -3,17 +3,18 @@
 # PROVISIONAL: to be finalised together with submit.py and configs/quickstart.yaml.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-config=pipelines/configs/quickstart.yaml
 
 if python submit.py fetch ml-100k; then
-  input=data/ml-100k.inter
+  run=(--config pipelines/configs/quickstart.yaml --set data.input=data/ml-100k.inter)
+  titles=(--items data/ml-100k.item)
 else
   echo "MovieLens-100K could not be fetched; going on with a generated log" >&2
   python submit.py fetch generated
-  input=data/generated.inter
+  run=(--config pipelines/configs/quickstart.yaml --set data.input=data/generated.inter)
+  titles=()
 fi
 
-python submit.py pipeline --config "$config" --set "data.input=$input"
+python submit.py pipeline "${run[@]}"
 for user in 1 2 3; do
-  python submit.py recommend --config "$config" --set "data.input=$input" --user "$user"
+  python submit.py recommend "${run[@]}" "${titles[@]}" --user "$user" -k 5
 done

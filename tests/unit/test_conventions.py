@@ -115,6 +115,8 @@ def text_files():
         pytest.skip("needs a git checkout")
     for name in listed.stdout.splitlines():
         path = ROOT / name
+        if name.startswith("tests/golden/"):  # recorded elsewhere, kept byte for byte
+            continue
         if path.is_file() and b"\0" not in (data := path.read_bytes()):
             yield name, data.decode("utf-8")
 

@@ -28,6 +28,14 @@ def test_rows_are_in_order_of_time_and_a_user_never_has_two_at_once():
     assert (np.diff(times)[np.diff(users) == 0] > 0).all()
 
 
+def test_users_come_and_go_over_three_years():
+    log = generate_log(1_000, 50, 5_000)
+    first_seen = np.full(1_001, np.iinfo(np.int64).max)
+    np.minimum.at(first_seen, log.user_ids, log.timestamps)
+    years = (first_seen[1:] - 1_577_836_800) / (365 * 86_400)  # since 2020-01-01
+    assert np.histogram(years, bins=3, range=(0, 3))[0].min() > 250
+
+
 def test_few_items_and_few_users_make_up_most_of_the_log():
     log = generate_log(1_000, 1_000, 50_000)
     for ids in (log.user_ids, log.item_ids):

@@ -1,0 +1,218 @@
+"""The night: preprocess, train, evaluate, decide, score, publish; and nothing twice.
+
+    reports/nightly-<date>.json    every decision of the gate, with value and bound
+    locks/nightly.json             who is at work (`pipelines.lease`)
+
+Every stage finds its own result by id, so the same date again does nothing, and a run that was
+interrupted anywhere goes on from there. What fails the gate is not scored, and what was published
+stays published.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+from lightsans.config import DataConfig, RunConfig
+from lightsans.errors import ConfigError, GateError, NotFoundError
+from lightsans.manifest import read_manifest
+from lightsans.storage import Location, locate
+from pipelines.evaluate import protocol_dict, run_evaluate
+from pipelines.gate import Check, Metrics, check_data, check_quality
+from pipelines.lease import Lease, hold
+from pipelines.preprocess import resolve_as_of, run_preprocess
+from pipelines.progress import say
+from pipelines.publish import publish_run, read_published
+from pipelines.score import ScoreResult, run_score
+from pipelines.train import run_train
+
+
+@dataclass(frozen=True, slots=True)
+class NightlyResult:
+    """What a night came to."""
+
+    outcome: Literal["published", "unchanged"]
+    """unchanged: this run was the published one already."""
+    as_of: str
+    """In UTC."""
+    run_id: str
+    instead_of: str | None
+    """The run that was published before."""
+    dataset_id: str
+    model_id: str
+    location: Location
+    report: Location
+
+
+def run_nightly(
+    config: RunConfig,
+    as_of: str | None = None,
+    *,
+    force: bool = False,
+    before_publish: Callable[[], None] = lambda: None,
+) -> NightlyResult:
+    """Publish the recommendations of a date, unless they are or should not be.
+
+    Args:
+        config: The run; ``nightly`` says what is good enough.
+        as_of: ISO date or time up to which the log is read; None takes ``data.as_of``.
+        force: Publish even if a newer date is, or if this very run was rolled back.
+        before_publish: Called once everything else is done.
+
+    Raises:
+        ConfigError: There is no date, a newer one is published, or this run was rolled back.
+        GateError: The run is not good enough; what was published still is.
+        LeaseError: Another nightly run is at work, or took over.
+        PublishError: Somebody published by hand meanwhile.
+        NotFoundError: What is published cannot be compared with, because it was removed.
+    """
+    data = replace(config.data, as_of=as_of or config.data.as_of)
+    moment, config = _to_moment(data), replace(config, data=data)
+    root = locate(config.root, config.storage)
+    owner = f"nightly --as-of {data.as_of}"
+    with hold(root / "locks" / "nightly.json", owner, config.nightly.lease_s) as lease:
+        night = _Night(config, root, moment, lease, force)
+        run = night.make_run()
+        if run.run_id == night.before.run_id:
+            say(f"nightly: run {run.run_id} of {data.as_of} is published already; nothing to do")
+        else:
+            before_publish()
+            night.publish(run.run_id)
+        return NightlyResult(
+            outcome="unchanged" if run.run_id == night.before.run_id else "published",
+            as_of=moment.isoformat(),
+            run_id=run.run_id,
+            instead_of=night.before.run_id,
+            dataset_id=run.manifest["dataset_id"],
+            model_id=run.manifest["model_id"],
+            location=run.location,
+            report=night.report,
+        )
+
+
+class _Night:
+    """One night at work: what was published when it began, and what it found out since."""
+
+    def __init__(
+        self, config: RunConfig, root: Location, moment: datetime, lease: Lease, force: bool
+    ) -> None:
+        self._config, self._root, self._moment, self._lease = config, root, moment, lease
+        self._force = force
+        self.before = read_published(root)
+        self._checks: list[Check] = []
+        self._ids: dict[str, str] = {}
+        is_midnight = moment.time() == datetime.min.time()
+        name = moment.strftime("%Y-%m-%d" if is_midnight else "%Y-%m-%dT%H%M%S")
+        self.report = root / "reports" / f"nightly-{name}.json"
+
+    def make_run(self) -> ScoreResult:
+        """Recommendations that passed the gate."""
+        self._require_newest()
+        config, nightly = self._config, self._config.nightly
+        published = self._published_manifest()
+        dataset = run_preprocess(config)
+        self._ids["dataset_id"] = dataset.dataset_id
+        users = int(dataset.manifest["users"])
+        # Before training, which may take hours.
+        self._require(check_data(nightly, users, published["users"] if published else None))
+        self._lease.renew()
+        model = run_train(config, dataset.dataset_id)
+        self._ids["model_id"] = model.model_id
+        self._lease.renew()
+        metrics = run_evaluate(config, dataset.dataset_id, model.model_id).metrics
+        compared = self._evaluate_published(published, dataset.dataset_id, model.model_id)
+        self._require(check_quality(nightly, metrics, compared))
+        self._lease.renew()
+        return run_score(config, dataset.dataset_id, model.model_id)
+
+    def publish(self, run_id: str) -> None:
+        """Move LATEST, if this run still may."""
+        rollback = self.before.withdrawn(run_id)
+        if rollback is not None and not self._force:
+            raise ConfigError(
+                f"run {run_id} was rolled back at {rollback.published_at} and is not published "
+                "again; change what was wrong with it, or insist with --force"
+            )
+        self._write_report()
+        self._lease.renew()
+        publish_run(self.before, run_id, "nightly")
+        say(f"nightly: published run {run_id}, before {self.before.run_id or 'none'}")
+
+    def _require_newest(self) -> None:
+        """Refuse a date before the published one: a backfill must not replace newer results."""
+        current = self.before.current
+        if self._force or current is None or current.as_of is None:
+            return
+        if self._moment < datetime.fromisoformat(current.as_of):
+            raise ConfigError(
+                f"--as-of {self._config.data.as_of} is before {current.as_of}, the date of the "
+                f"published run {current.run_id}; `submit.py pipeline --set data.as_of=...` makes "
+                "a run without publishing it, --force publishes it all the same"
+            )
+
+    def _published_manifest(self) -> dict[str, Any] | None:
+        """The manifest of the published run, if there is one."""
+        if self.before.run_id is None:
+            return None
+        run = self.before.runs / self.before.run_id
+        manifest = read_manifest(run)
+        nightly = self._config.nightly
+        if manifest is None and (nightly.max_user_drop, nightly.max_relative_drop) != (None, None):
+            raise NotFoundError(
+                f"{run}: this run is published but was removed, so there is nothing to compare "
+                "with; publish another run, or set nightly.max_user_drop and "
+                "nightly.max_relative_drop to null for once"
+            )
+        return manifest
+
+    def _evaluate_published(
+        self, published: Mapping[str, Any] | None, dataset_id: str, model_id: str
+    ) -> Metrics | None:
+        """Tonight's metrics of the published model; None when there is nothing to compare."""
+        if published is None or self._config.nightly.max_relative_drop is None:
+            return None
+        if published["model_id"] == model_id:
+            return None
+        model = self._root / "models" / published["model_id"]
+        if read_manifest(model) is None:
+            raise NotFoundError(
+                f"{model}: this model of the published run {self.before.run_id} was removed, so "
+                "there is nothing to compare with; set nightly.max_relative_drop to null for once"
+            )
+        return run_evaluate(self._config, dataset_id, model.name, map_items=True).metrics
+
+    def _require(self, checks: list[Check]) -> None:
+        """End the night, with a report, if one of these failed."""
+        self._checks += checks
+        failed = [check for check in checks if not check.passed]
+        if failed:
+            report = self._write_report()
+            raise GateError(
+                f"{len(failed)} of {len(self._checks)} checks failed, nothing was published and "
+                f"{self.before.run_id or 'nothing'} stays published ({self.report})"
+                + "".join(f"\n  {check}" for check in failed),
+                report,
+            )
+
+    def _write_report(self) -> dict[str, Any]:
+        """Write every decision that was made."""
+        report = {
+            "as_of": self._moment.isoformat(),
+            "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "passed": all(check.passed for check in self._checks),
+            "published_before": self.before.run_id,
+            **self._ids,
+            "protocol": protocol_dict(self._config),
+            "checks": [{**asdict(check), "passed": check.passed} for check in self._checks],
+        }
+        self.report.write_json(report)
+        return report
+
+
+def _to_moment(data: DataConfig) -> datetime:
+    micros = resolve_as_of(data)
+    if micros is None:
+        raise ConfigError(
+            "which night? Give its date, such as --as-of 2026-11-05, or set data.as_of"
+        )
+    return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=micros)

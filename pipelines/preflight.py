@@ -1,0 +1,155 @@
+"""Before a stage starts: will the cluster ever have what it needs?
+
+Ray queues what it cannot place, without an end and nearly without a word: an actor that never
+starts looks like a slow one. So each stage counts first. What does not fit is spread over fewer
+workers, which no result depends on, and said; what cannot be spread is refused.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+import ray
+
+from lightsans.config import ResourcesConfig, RunConfig
+from lightsans.errors import ResourceError
+from pipelines.progress import say
+
+Stage = Literal["preprocess", "train", "evaluate", "score"]
+
+EXCHANGE_MEMORY = 512 << 20
+"""Logical memory that one task of the exchange by user may ask for: two to three times its input,
+which is cut at 64 MiB, and some room for an uneven partition."""
+
+
+class Node(NamedTuple):
+    """What one machine offers to Ray."""
+
+    cpus: float
+    gpus: float
+    memory: float
+    """Logical memory in bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The configuration to run with, and what to tell about it."""
+
+    config: RunConfig
+    notes: tuple[str, ...] = ()
+
+
+def preflight(stage: Stage, config: RunConfig) -> RunConfig:
+    """The configuration that fits the connected cluster; says what it changed.
+
+    Raises:
+        ResourceError: The stage could never run here.
+    """
+    listed = ray.nodes()  # type: ignore[no-untyped-call]
+    alive = [node["Resources"] for node in listed if node["Alive"]]
+    nodes = [Node(r.get("CPU", 0), r.get("GPU", 0), r.get("memory", 0)) for r in alive]
+    planned = plan(stage, config, nodes)
+    for note in planned.notes:
+        say(note)
+    return planned.config
+
+
+def plan(stage: Stage, config: RunConfig, nodes: Sequence[Node]) -> Plan:
+    """Fit a stage to a cluster.
+
+    A train worker takes one CPU or one GPU, and nothing else in training takes any: workers read
+    their own files. An actor of score or evaluate takes one CPU and, with ``score.use_gpu``, one
+    GPU of the same machine. The tasks of preprocess take one CPU each, one after the other if need
+    be, and memory.
+
+    Args:
+        stage: What is about to run.
+        config: Its ``resources`` say how far the cluster may grow.
+        nodes: The machines there are now.
+
+    Raises:
+        ResourceError: Not even one worker fits.
+    """
+    if stage == "preprocess":
+        _require_place(stage, _count_places(1, 0, nodes, config.resources), config, False)
+        _require_memory(config, nodes)
+        return Plan(config)
+    if stage == "train":
+        train = config.train
+        per_worker = (0, 1) if train.use_gpu else (1, 0)
+        places = _count_places(*per_worker, nodes, config.resources)
+        _require_place(stage, places, config, train.use_gpu)
+        if places >= train.num_workers:
+            return Plan(config)
+        smaller = replace(config, train=replace(train, num_workers=places))
+        return Plan(smaller, (_note(stage, "train", train.num_workers, places),))
+    score = config.score
+    places = _count_places(1, int(score.use_gpu), nodes, config.resources)
+    _require_place(stage, places, config, score.use_gpu)
+    if places >= score.num_workers:
+        return Plan(config)
+    smaller = replace(config, score=replace(score, num_workers=places))
+    return Plan(smaller, (_note(stage, "score", score.num_workers, places),))
+
+
+def _count_places(cpus: int, gpus: int, nodes: Sequence[Node], growth: ResourcesConfig) -> int:
+    """How many workers of one shape fit: on today's machines, or once the cluster has grown."""
+    today = sum(_fit(cpus, gpus, node.cpus, node.gpus) for node in nodes)
+    all_cpus = sum(node.cpus for node in nodes)
+    all_gpus = sum(node.gpus for node in nodes)
+    grown_cpus = all_cpus if growth.max_cpus is None else growth.max_cpus
+    grown_gpus = all_gpus if growth.max_gpus is None else growth.max_gpus
+    if growth.max_cpus is None and growth.max_gpus is None:
+        return today
+    return max(today, _fit(cpus, gpus, grown_cpus, grown_gpus))
+
+
+def _fit(cpus: int, gpus: int, free_cpus: float, free_gpus: float) -> int:
+    by_cpu = [int(free_cpus // cpus)] if cpus else []
+    by_gpu = [int(free_gpus // gpus)] if gpus else []
+    return min(by_cpu + by_gpu)
+
+
+def _require_place(stage: Stage, places: int, config: RunConfig, use_gpu: bool) -> None:
+    if places:
+        return
+    section = "train" if stage == "train" else "score"
+    need = "1 CPU"
+    way_out = "start the cluster with CPUs, or unset RAY_ADDRESS to run on this machine"
+    grows = "resources.max_cpus"
+    if use_gpu:
+        need = "1 GPU" if stage == "train" else "1 GPU and 1 CPU on one machine"
+        need += f" ({section}.use_gpu is true)"
+        way_out = f"set {section}.use_gpu=false, or add a machine with a GPU"
+        grows = "resources.max_gpus"
+    limits = [f"resources.{k}={v}" for k, v in _limits(config.resources).items() if v is not None]
+    growth = f", even when grown to {' and '.join(limits)}" if limits else ""
+    raise ResourceError(
+        f"{stage} needs at least {need}, which the cluster does not have{growth}; {way_out}. If "
+        f"it grows on demand, say how far: {grows} (profile=autoscaling does)"
+    )
+
+
+def _limits(resources: ResourcesConfig) -> dict[str, int | None]:
+    return {"max_cpus": resources.max_cpus, "max_gpus": resources.max_gpus}
+
+
+def _require_memory(config: RunConfig, nodes: Sequence[Node]) -> None:
+    """Machines that will come are not known; only today's can be too small."""
+    if config.resources.max_cpus is not None:
+        return
+    largest = max(node.memory for node in nodes if node.cpus >= 1)
+    if largest < EXCHANGE_MEMORY:
+        raise ResourceError(
+            f"preprocess needs {EXCHANGE_MEMORY >> 20} MiB of Ray's logical memory on one machine; "
+            f"the largest has {int(largest) >> 20} MiB: start Ray with a larger --memory, or on a "
+            "larger machine"
+        )
+
+
+def _note(stage: Stage, section: str, asked: int, places: int) -> str:
+    what = "worker" if places == 1 else "workers"
+    return (
+        f"{stage}: {places} {what} instead of {section}.num_workers={asked}, as many as the "
+        "cluster has room for; results stay the same"
+    )

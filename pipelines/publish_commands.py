@@ -1,0 +1,124 @@
+"""The commands `nightly`, `publish`, `rollback` and `recommendations`."""
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from lightsans.config_file import load_config
+from lightsans.errors import GateError
+from lightsans.storage import Location, locate
+from pipelines.command_line import ConfigOption, JsonOption, SetOption, examples
+from pipelines.job_commands import runs_on_cluster
+from pipelines.output import only_results_on_stdout, print_json, print_table
+
+# Stages are imported by the commands that run them: `--help` must not wait for Ray and torch.
+
+AsOfOption = Annotated[
+    str | None,
+    typer.Option(
+        "--as-of", metavar="DATE", help="Read the log up to this date or time; or set data.as_of."
+    ),
+]
+InsistOption = Annotated[
+    bool,
+    typer.Option(
+        "--force", help="Publish even if a newer date is, or if this run was rolled back."
+    ),
+]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN_ID", help="A finished run.")]
+
+
+def nightly(
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    as_of: AsOfOption = None,
+    force: InsistOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make, check and publish the recommendations of a date; the same date again does nothing.
+
+    Exit status 3: the run is not good enough (`nightly` in the configuration), what was published
+    stays published, and root/reports/nightly-DATE.json holds the numbers.
+    """
+    from pipelines.nightly import run_nightly
+
+    loaded = load_config(config, overrides or ()).config
+    try:
+        with only_results_on_stdout():
+            result = run_nightly(loaded, as_of, force=force)
+    except GateError as error:
+        if as_json:
+            print_json({"outcome": "refused", **error.report})
+        raise
+    if as_json:
+        content = asdict(result) | {"path": result.location.uri, "report": result.report.uri}
+        del content["location"]
+        print_json(content)
+    else:
+        print(f"{result.outcome}: {result.run_id} ({result.location})")
+
+
+def publish(
+    run_id: RunArgument,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a run the published one, whatever the gate says."""
+    from pipelines.publish import publish_run, read_published
+
+    made = publish_run(read_published(_root(config, overrides)), run_id)
+    _print_publication(made, as_json)
+
+
+def rollback(
+    config: ConfigOption = None, overrides: SetOption = None, as_json: JsonOption = False
+) -> None:
+    """Publish again what was published before; twice goes back one further."""
+    from pipelines.publish import read_published, roll_back
+
+    _print_publication(roll_back(read_published(_root(config, overrides))), as_json)
+
+
+def recommendations(
+    config: ConfigOption = None, overrides: SetOption = None, as_json: JsonOption = False
+) -> None:
+    """List the finished runs, oldest first, and which one is published."""
+    from pipelines.publish import latest_run_id, list_runs
+
+    root = _root(config, overrides)
+    found = list_runs(root)
+    if as_json:
+        print_json({"published": latest_run_id(root), "recommendations": found})
+        return
+    names = ("id", "created_at", "dataset_id", "model_id", "users")
+    rows = [[*(run[name] for name in names), "yes" if run["published"] else ""] for run in found]
+    header = ["run", "created", "dataset", "model", "users", "published"]
+    print_table(f"{len(rows)} runs in {root / 'recommendations'}", header, rows)
+
+
+def add_publish_commands(app: typer.Typer) -> None:
+    """Give the command line `nightly`, `publish`, `rollback` and `recommendations`."""
+    app.command(
+        epilog=examples(
+            "nightly --config my.yaml --as-of 2026-11-05",
+            "nightly -c my.yaml --as-of $(date -u +%F) -s nightly.max_relative_drop=0.1",
+        )
+    )(runs_on_cluster(nightly))
+    app.command(epilog=examples("publish 0a1b2c3d4e5f --config my.yaml"))(publish)
+    app.command(epilog=examples("rollback --config my.yaml"))(rollback)
+    app.command(epilog=examples("recommendations --config my.yaml"))(recommendations)
+
+
+def _root(config: str | None, overrides: list[str] | None) -> Location:
+    loaded = load_config(config, overrides or ()).config
+    return locate(loaded.root, loaded.storage)
+
+
+def _print_publication(made: Any, as_json: bool) -> None:
+    if as_json:
+        print_json(asdict(made))
+    else:
+        date = f" of {made.as_of}" if made.as_of else ""
+        print(f"published: {made.run_id}{date}, instead of {made.instead_of or 'nothing'}")

@@ -1,0 +1,43 @@
+"""What the tests of the stages share: one small log, and a configuration that trains in seconds."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lightsans.config import RunConfig
+from lightsans.config_file import load_config
+from lightsans.synthetic import generate_blocks, write_inter
+
+TINY = (
+    "data.num_parts=3",
+    "model.max_seq_len=12",
+    "model.hidden_size=16",
+    "model.inner_size=32",
+    "model.n_layers=1",
+    "model.k_interests=3",
+    "model.hidden_dropout_prob=0",
+    "model.attn_dropout_prob=0",
+    "train.epochs=4",
+    "train.learning_rate=0.01",
+    "score.k=7",
+)
+
+
+@pytest.fixture(scope="session")
+def small_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A log of 300 users and 120 items in which what comes next depends on what came last."""
+    path = tmp_path_factory.mktemp("log") / "small.inter"
+    write_inter(path, generate_blocks(300, 120, 6000, seed=3))
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_config(small_log: Path) -> Callable[..., RunConfig]:
+    """Make a configuration: ``tiny_config(root, "train.num_workers=1", …)``."""
+
+    def make(root: Path | str, *overrides: str) -> RunConfig:
+        settings = [f"root={root}", f"data.input={small_log}", *TINY, *overrides]
+        return load_config(None, settings).config
+
+    return make

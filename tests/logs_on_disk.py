@@ -1,0 +1,86 @@
+"""Interaction logs as files, and all that reading them gives, without Ray."""
+
+import bz2
+import gzip
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lightsans.config import DataConfig, StorageConfig
+from lightsans.reading.units import order_keys, plan_reading, read_unit
+from lightsans.storage import list_files
+
+Row = tuple[Any, Any, Any]
+"""User, item and timestamp."""
+
+
+class ReadLog(NamedTuple):
+    """What a log holds, in the order in which it was read."""
+
+    rows: list[Row]
+    """Timestamps in seconds."""
+    rejects: list[tuple[int, str]]
+    order_keys: list[int]
+    num_units: int
+
+
+def read_log(paths: Path | Sequence[Path], **settings: Any) -> ReadLog:
+    """Read files as the pipeline does, one unit after the other."""
+    paths = [paths] if isinstance(paths, Path) else list(paths)
+    data = DataConfig(input=tuple(map(str, paths)), **settings)
+    files = [file for name in data.input for file in list_files(name, StorageConfig())]
+    plan = plan_reading(files, data)
+    rows: list[Row] = []
+    rejects: list[tuple[int, str]] = []
+    keys: list[int] = []
+    for unit in plan.units:
+        for piece, checked in read_unit(unit, data, plan.user_id_type, plan.item_id_type):
+            table = checked.table
+            columns = (table[name].to_pylist() for name in ("user_id", "raw_item_id"))
+            times = [time / 1e6 for time in table["timestamp"].to_pylist()]
+            rows += zip(*columns, times, strict=True)
+            keys += order_keys(piece, table["position"].to_numpy()).tolist()
+            positions = checked.reject_positions.tolist()
+            rejects += zip(positions, checked.reject_reasons, strict=True)
+    return ReadLog(rows, sorted(rejects), keys, len(plan.units))
+
+
+def write_csv(path: Path, rows: Iterable[Row], separator: str = ",", header: bool = True) -> Path:
+    """A csv file, compressed when the name says so."""
+    lines = [separator.join(("user_id", "item_id", "timestamp"))] if header else []
+    lines += [separator.join(map(str, row)) for row in rows]
+    return write_bytes(path, "".join(f"{line}\n" for line in lines).encode())
+
+
+def write_jsonl(path: Path, rows: Iterable[Row]) -> Path:
+    """JSON lines, compressed when the name says so."""
+    names = ("user_id", "item_id", "timestamp")
+    lines = [json.dumps(dict(zip(names, row, strict=True))) for row in rows]
+    return write_bytes(path, "".join(f"{line}\n" for line in lines).encode())
+
+
+def write_parquet(path: Path, rows: Iterable[Row], row_group_size: int | None = None) -> Path:
+    """A parquet file with Arrow's types for the values."""
+    columns = zip(*rows, strict=True)
+    table = pa.table(dict(zip(("user_id", "item_id", "timestamp"), columns, strict=True)))
+    pq.write_table(table, path, row_group_size=row_group_size)
+    return path
+
+
+def write_bytes(path: Path, content: bytes) -> Path:
+    """A file, compressed as its name says."""
+    if path.suffix == ".gz":
+        content = gzip.compress(content)
+    elif path.suffix == ".bz2":
+        content = bz2.compress(content)
+    elif path.suffix in (".zst", ".lz4"):
+        sink = pa.BufferOutputStream()
+        with pa.CompressedOutputStream(sink, path.suffix[1:].replace("zst", "zstd")) as stream:
+            stream.write(content)
+        content = sink.getvalue().to_pybytes()
+    path.write_bytes(content)
+    return path

@@ -1,0 +1,159 @@
+"""Laws of the model, the metrics and the ranking, for histories and scores of every kind."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from lightsans import LightSANs, ModelConfig
+from lightsans.causal import causal_item_context
+from lightsans.metrics import RankingTotals, exclude_seen, target_ranks
+from lightsans.ranking import top_k
+from tests.oracle import item_context
+
+NUM_ITEMS, MAX_SEQ_LEN = 9, 6
+Histories = list[list[int]]
+
+histories = st.lists(
+    st.lists(st.integers(1, NUM_ITEMS), max_size=MAX_SEQ_LEN + 3), min_size=1, max_size=4
+)
+
+
+def make_model(attention) -> LightSANs:
+    torch.manual_seed(3)
+    config = ModelConfig(
+        attention=attention,
+        max_seq_len=MAX_SEQ_LEN,
+        k_interests=2,
+        hidden_size=8,
+        inner_size=8,
+        initializer_range=0.5,
+    )
+    return LightSANs(config, NUM_ITEMS).eval()
+
+
+MODELS = {kind: make_model(kind) for kind in ("causal", "masked", "reference")}
+
+
+def padded(rows: Histories, extra: int = 0) -> tuple[Tensor, Tensor]:
+    width = max(len(row) for row in rows) + extra
+    item_ids = torch.tensor([row + [0] * (width - len(row)) for row in rows], dtype=torch.int64)
+    return item_ids.view(len(rows), width), torch.tensor([len(row) for row in rows])
+
+
+@pytest.mark.parametrize("attention", ["causal", "masked"])
+@given(rows=histories, value=st.floats(-1e6, 1e6, width=32))
+@settings(max_examples=30)
+def test_the_padding_row_never_changes_a_score(attention, rows, value):
+    model = MODELS[attention]
+    before = model.score_items(*padded(rows))
+    model.item_table()[0] = value
+    after = model.score_items(*padded(rows))
+    model.item_table()[0] = 0.0
+    assert torch.equal(before, after)
+
+
+@pytest.mark.parametrize("attention", MODELS)
+@given(rows=histories, extra=st.integers(0, 4))
+@settings(max_examples=30)
+def test_vectors_depend_neither_on_the_width_nor_on_the_other_rows(attention, rows, extra):
+    vectors = MODELS[attention].encode(*padded(rows, extra))
+    alone = torch.cat([MODELS[attention].encode(*padded([row])) for row in rows])
+    torch.testing.assert_close(vectors, alone, rtol=1e-4, atol=1e-4)
+
+
+@given(data=st.data(), row=st.lists(st.integers(1, NUM_ITEMS), min_size=2, max_size=MAX_SEQ_LEN))
+@settings(max_examples=50)
+def test_a_prefix_knows_nothing_of_later_items(data, row):
+    """No input is later than its target."""
+    cut = data.draw(st.integers(1, len(row) - 1))
+    changed = row[:cut] + data.draw(
+        st.lists(st.integers(1, NUM_ITEMS), min_size=len(row) - cut, max_size=len(row) - cut)
+    )
+    first, second = (
+        MODELS["causal"](*padded([items]), every_position=True)[0, :cut] for items in (row, changed)
+    )
+    torch.testing.assert_close(first, second, rtol=1e-5, atol=1e-5)
+
+
+@given(
+    pattern=st.lists(
+        st.sampled_from([0.0, 1.0, -1.0, 25.0, -40.0, 59.0, -100.0, 100.0, -1000.0, 1000.0]),
+        min_size=1,
+        max_size=90,
+    )
+)
+@settings(max_examples=40)
+def test_pooling_logits_of_any_size_give_exact_values_and_gradients(pattern):
+    torch.manual_seed(len(pattern))
+    length = len(pattern)
+    q, k, v = torch.randn(3, 1, 1, length, 4)
+    logits = torch.tensor(pattern).view(1, length, 1) * torch.tensor([1.0, 0.5, 1.0, -0.25])
+    ours = [x.clone().requires_grad_() for x in (q, k, v, logits)]
+    exact = [x[0].double().requires_grad_() for x in (q[0], k[0], v[0], logits)]
+    out = causal_item_context(ours[0], ours[1], ours[2], ours[3], lambda x: x)[0, 0]
+    expected = item_context(*exact)
+    torch.testing.assert_close(out.double(), expected, rtol=1e-4, atol=1e-5)
+    direction = torch.randn_like(out)
+    out.backward(direction)
+    expected.backward(direction.double())
+    for x, y in zip(ours, exact, strict=True):
+        assert x.grad is not None
+        assert y.grad is not None
+        torch.testing.assert_close(x.grad.double().view_as(y), y.grad, rtol=1e-3, atol=5e-5)
+
+
+@given(ranks=st.lists(st.integers(0, 30), min_size=1, max_size=20))
+def test_metrics_grow_with_the_cut_off(ranks):
+    ks = (1, 3, 10, 25)
+    metrics = RankingTotals.from_ranks(torch.tensor(ranks), ks).metrics()
+    for name in ("hit", "recall", "ndcg", "mrr"):
+        values = [metrics[f"{name}@{k}"] for k in ks]
+        assert values == sorted(values)
+        assert all(0 <= value <= 1 for value in values)
+
+
+@given(
+    shards=st.lists(st.lists(st.integers(1, 30), max_size=8), min_size=1, max_size=5),
+    order=st.randoms(use_true_random=False),
+)
+def test_how_users_are_spread_over_workers_changes_no_metric(shards, order):
+    ks = (5, 10)
+    everybody = [rank for shard in shards for rank in shard]
+    order.shuffle(shards)
+    totals = RankingTotals.zero(ks)
+    for shard in shards:
+        totals += RankingTotals.from_ranks(torch.tensor(shard, dtype=torch.int64), ks)
+    whole = RankingTotals.from_ranks(torch.tensor(everybody, dtype=torch.int64), ks)
+    assert totals.metrics() == whole.metrics()
+    assert np.array_equal(totals.to_array(), whole.to_array())
+
+
+@given(data=st.data())
+@settings(max_examples=60)
+def test_a_target_is_recommended_exactly_when_its_rank_allows_or_only_ties_keep_it_out(data):
+    """The lists and the metrics agree, apart from ties: lists go by id, ranks are pessimistic."""
+    small = st.integers(-2, 2)
+    users = data.draw(st.integers(1, 4))
+    num_items, k = data.draw(st.integers(1, 12)), data.draw(st.integers(1, 6))
+    vectors = torch.tensor([[data.draw(small)] for _ in range(users)], dtype=torch.float32)
+    table = torch.tensor([[data.draw(small)] for _ in range(num_items + 1)], dtype=torch.float32)
+    targets = torch.tensor([data.draw(st.integers(1, num_items)) for _ in range(users)])
+    pairs = data.draw(
+        st.lists(st.tuples(st.integers(0, users - 1), st.integers(1, num_items)), max_size=10)
+    )
+    pairs = [(row, item) for row, item in pairs if item != targets[row]]
+    rows = torch.tensor([row for row, _ in pairs], dtype=torch.int64)
+    seen = torch.tensor([item for _, item in pairs], dtype=torch.int64)
+    best = top_k(vectors, table, k, rows, seen, block_items=data.draw(st.integers(1, 13)))
+    scores = vectors @ table.T
+    exclude_seen(scores, rows, seen, targets)
+    ranks = target_ranks(scores, targets)
+    for user, target in enumerate(targets.tolist()):
+        others_above = int((scores[user, 1:] > scores[user, target]).sum())
+        is_listed = target in best.item_ids[user].tolist()
+        assert is_listed >= (int(ranks[user]) <= k)
+        assert is_listed <= (others_above < k)
+        assert not set(best.item_ids[user].tolist()) & {i for r, i in pairs if r == user}

@@ -1,0 +1,187 @@
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from lightsans.config import StorageConfig
+from lightsans.errors import ConfigError, LeaseError
+from lightsans.storage import locate
+from lightsans.versioned import read_versioned, write_if_unchanged
+from pipelines.lease import Lease, hold
+
+
+@pytest.fixture
+def location(tmp_path):
+    return locate(str(tmp_path), StorageConfig()) / "locks" / "nightly.json"
+
+
+def change(location, **fields):
+    """Rewrite a lease as its holder would have, elsewhere or at another time."""
+    location.write_json({**location.read_json(), **fields})
+
+
+def in_seconds(seconds):
+    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
+
+
+# ---- conditional writes
+
+
+def test_a_file_is_created_once_and_replaced_only_by_who_knows_its_version(location):
+    assert read_versioned(location) is None
+    first = write_if_unchanged(location, b"one", None)
+    assert first is not None
+    assert write_if_unchanged(location, b"two", None) is None
+    second = write_if_unchanged(location, b"two", first)
+    assert second is not None
+    assert write_if_unchanged(location, b"three", first) is None
+    found = read_versioned(location)
+    assert (found.content, found.version) == (b"two", second)
+
+
+def test_a_write_whose_content_is_there_already_counts_as_done(location):
+    version = write_if_unchanged(location, b"same", None)
+    assert write_if_unchanged(location, b"same", None) == version
+
+
+def test_of_many_who_write_at_once_one_succeeds(location):
+    version = None
+    for attempt in range(20):
+        contents = [b"%d-%d" % (attempt, writer) for writer in range(8)]
+        with ThreadPoolExecutor(8) as pool:
+            versions = list(
+                pool.map(lambda c, v=version: write_if_unchanged(location, c, v), contents)
+            )
+        winners = [i for i, made in enumerate(versions) if made is not None]
+        assert len(winners) == 1
+        version = versions[winners[0]]
+        assert location.read_bytes() == contents[winners[0]]
+
+
+def test_conditional_writes_leave_nothing_visible_beside_the_file(location):
+    write_if_unchanged(location, b"x", None)
+    assert location.parent.children() == ["nightly.json"]
+
+
+def test_storage_without_conditional_writes_is_refused_by_name():
+    place = locate("memory://bucket/x", StorageConfig())
+    with pytest.raises(ConfigError, match=r"memory://bucket/x.*set root to a local path or s3://"):
+        read_versioned(place)
+
+
+# ---- the lease
+
+
+def test_a_second_run_is_told_who_holds_the_lease_and_until_when(location):
+    with hold(location, "nightly --as-of 2026-11-05", 60):
+        with pytest.raises(LeaseError) as caught, hold(location, "another", 60):
+            pass
+        ends = location.read_json()["expires_at"]
+        assert "held by nightly --as-of 2026-11-05 (host " in str(caught.value)
+        assert f"process {os.getpid()}) until {ends}" in str(caught.value)
+
+
+def test_a_lease_that_was_given_back_can_be_taken_at_once(location):
+    for owner in ("first", "second"):
+        with hold(location, owner, 60):
+            assert location.read_json()["owner"] == owner
+
+
+def test_a_lease_is_given_back_when_the_block_fails(location):
+    with pytest.raises(RuntimeError), hold(location, "first", 60):
+        raise RuntimeError
+    with hold(location, "second", 60):
+        pass
+
+
+def test_a_lease_is_renewed_while_it_is_held(location):
+    with hold(location, "first", 0.6) as lease:
+        for _ in range(4):
+            time.sleep(0.3)
+            with pytest.raises(LeaseError), hold(location, "second", 60):
+                pass
+        lease.renew()
+
+
+def test_a_lease_of_another_machine_is_taken_over_only_once_it_has_ended(location):
+    lease = Lease(location, "elsewhere", 60)
+    lease.take()
+    change(location, pid_space="another machine", expires_at=in_seconds(30))
+    with pytest.raises(LeaseError, match="held by elsewhere"), hold(location, "here", 60):
+        pass
+    change(location, expires_at=in_seconds(-0.001))
+    with hold(location, "here", 60):
+        assert location.read_json()["owner"] == "here"
+
+
+def test_a_lease_of_a_killed_process_of_this_machine_is_taken_over_at_once(location):
+    done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], stdout=-1)
+    lease = Lease(location, "killed", 60)
+    lease.take()
+    change(location, pid=int(done.stdout))
+    with hold(location, "next", 60):
+        assert location.read_json()["owner"] == "next"
+
+
+def test_a_pid_of_another_container_says_nothing_about_its_life(location):
+    done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], stdout=-1)
+    Lease(location, "elsewhere", 60).take()
+    for space in ("", "another container"):
+        change(location, pid=int(done.stdout), pid_space=space)
+        with pytest.raises(LeaseError, match="held by elsewhere"), hold(location, "here", 60):
+            pass
+
+
+def test_who_lost_the_lease_hears_of_it_and_leaves_the_new_holder_alone(location):
+    with hold(location, "slow", 60) as slow:
+        slow.renew()
+        change(location, expires_at=in_seconds(-1))
+        thief = Lease(location, "quick", 60)
+        thief.take()
+        with pytest.raises(LeaseError, match="lost to quick .*publishes nothing"):
+            slow.renew()
+    assert location.read_json()["owner"] == "quick"
+    thief.renew()
+
+
+def test_a_lease_file_that_was_removed_is_a_lost_lease(location):
+    with hold(location, "first", 60) as lease:
+        location.delete()
+        with pytest.raises(LeaseError, match="lost to nobody: the file was removed"):
+            lease.renew()
+    assert not location.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b'{"owner": 1, "colour": 2}'])
+def test_a_file_that_is_no_lease_is_an_error_that_says_what_to_do(location, content):
+    location.write_bytes(content)
+    with pytest.raises(LeaseError, match=r"is not a lease \(.*remove it"), hold(location, "x", 60):
+        pass
+
+
+def test_of_many_who_take_a_lease_at_once_one_gets_it(location):
+    for round_number in range(5):
+        if round_number:
+            change(location, expires_at=in_seconds(-1))  # what was held has ended
+        barrier, taken, refused = threading.Barrier(8), [], []
+
+        def attempt(name, barrier=barrier, taken=taken, refused=refused):
+            lease = Lease(location, name, 60)
+            barrier.wait()
+            try:
+                lease.take()
+                taken.append(name)
+            except LeaseError as error:
+                refused.append(str(error))
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(attempt, [f"run-{i}" for i in range(8)]))
+        assert len(taken) == 1
+        assert json.loads(location.read_bytes())["owner"] == taken[0]
+        assert all(f"held by {taken[0]} " in message for message in refused)

@@ -1,0 +1,108 @@
+import pytest
+
+from lightsans.config_file import parse_config
+from lightsans.errors import ConfigError, ResourceError
+from pipelines.preflight import Node, plan
+
+GIB = 2**30
+STAGES = ("preprocess", "train", "evaluate", "score")
+
+
+def config(*overrides):
+    return parse_config("", "debug.yaml", overrides).config
+
+
+def nodes(*cpus_and_gpus, memory=4 * GIB):
+    return [Node(cpus, gpus, memory) for cpus, gpus in cpus_and_gpus]
+
+
+def workers(planned):
+    return planned.config.train.num_workers, planned.config.score.num_workers
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_cluster_with_room_changes_nothing_and_says_nothing(stage):
+    planned = plan(stage, config(), nodes((4, 0)))
+    assert planned.config == config()
+    assert planned.notes == ()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_one_cpu_is_enough_for_every_stage(stage):
+    planned = plan(stage, config(), nodes((1, 0)))
+    assert workers(planned) in {(1, 2), (2, 1), (2, 2)}  # only the stage's own section shrinks
+
+
+def test_training_takes_as_many_workers_as_there_are_cpus_and_says_so():
+    planned = plan("train", config("train.num_workers=8"), nodes((2, 0), (1, 0)))
+    assert workers(planned) == (3, 2)
+    (note,) = planned.notes
+    assert note.startswith("train: 3 workers instead of train.num_workers=8")
+    assert "results stay the same" in note
+
+
+def test_scoring_takes_as_many_actors_as_there_are_cpus_and_says_so():
+    planned = plan("score", config("score.num_workers=8"), nodes((1, 0)))
+    assert workers(planned) == (2, 1)
+    assert planned.notes[0].startswith("score: 1 worker instead of score.num_workers=8")
+
+
+def test_a_gpu_worker_of_training_takes_a_gpu_and_no_cpu():
+    gpu = config("train.num_workers=4", "train.use_gpu=true")
+    assert workers(plan("train", gpu, nodes((0, 3))))[0] == 3
+
+
+def test_a_gpu_actor_of_scoring_needs_a_cpu_on_the_machine_of_its_gpu():
+    """Two GPUs beside one CPU give one place, and so does a machine with both; CPUs alone none."""
+    gpu = config("score.num_workers=4", "score.use_gpu=true")
+    assert workers(plan("score", gpu, nodes((1, 2), (1, 1), (16, 0))))[1] == 2
+    with pytest.raises(ResourceError, match="1 GPU and 1 CPU on one machine"):
+        plan("score", gpu, nodes((0, 2), (16, 0)))
+
+
+def test_half_a_cpu_is_no_place():
+    assert workers(plan("train", config("train.num_workers=4"), nodes((1.5, 0), (2.5, 0))))[0] == 3
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_cluster_without_cpus_is_refused_with_a_way_out(stage):
+    with pytest.raises(ResourceError) as caught:
+        plan(stage, config(), nodes((0, 0)))
+    message = str(caught.value)
+    assert message.startswith(f"{stage} needs at least 1 CPU, which the cluster does not have")
+    assert "resources.max_cpus" in message
+
+
+@pytest.mark.parametrize(("stage", "section"), [("train", "train"), ("score", "score")])
+def test_a_cluster_without_gpus_is_refused_with_the_setting_that_asks_for_them(stage, section):
+    with pytest.raises(ResourceError) as caught:
+        plan(stage, config(f"{section}.use_gpu=true"), nodes((16, 0)))
+    assert f"({section}.use_gpu is true)" in str(caught.value)
+    assert f"set {section}.use_gpu=false" in str(caught.value)
+
+
+def test_what_the_cluster_may_grow_to_counts():
+    growing = config("train.num_workers=8", "resources.max_cpus=6")
+    assert workers(plan("train", growing, nodes((0, 0))))[0] == 6
+    gpu = config("score.num_workers=8", "score.use_gpu=true", "resources.max_gpus=3")
+    assert workers(plan("score", gpu, nodes((16, 0))))[1] == 3
+
+
+def test_a_cluster_that_has_more_than_it_may_grow_to_is_taken_as_it_is():
+    growing = config("train.num_workers=8", "resources.max_cpus=2")
+    assert workers(plan("train", growing, nodes((8, 0))))[0] == 8
+
+
+def test_a_limit_that_is_too_low_is_named():
+    with pytest.raises(ResourceError, match=r"even when grown to resources\.max_gpus=0"):
+        plan("train", config("train.use_gpu=true", "resources.max_gpus=0"), nodes((4, 0)))
+
+
+def test_preprocessing_needs_room_for_a_task_of_the_exchange():
+    with pytest.raises(ResourceError, match=r"512 MiB of Ray's logical memory.*the largest has 200"):
+        plan("preprocess", config(), nodes((4, 0), memory=200 * 2**20))
+    plan("train", config(), nodes((4, 0), memory=200 * 2**20))  # asks Ray for none
+
+
+def test_it_is_an_error_of_configuration():
+    assert issubclass(ResourceError, ConfigError)  # submit.py ends those with exit status 2

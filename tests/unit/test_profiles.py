@@ -1,0 +1,114 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lightsans.config import RunConfig
+from lightsans.config_file import PROFILES, dump_yaml, from_dict, load_config, parse_config
+from lightsans.errors import ConfigError
+from pipelines.jobs import settings_as_overrides
+from pipelines.train import model_id
+
+NAMES = sorted(path.stem for path in PROFILES.glob("*.yaml"))
+
+
+@pytest.fixture
+def profiles(tmp_path):
+    (tmp_path / "big.yaml").write_text("train: {num_workers: 5, use_gpu: true}\n")
+    (tmp_path / "small.yaml").write_text("train: {num_workers: 1}\n")
+    return tmp_path
+
+
+def parse(profiles, text="", *overrides):
+    return parse_config(text, "debug.yaml", overrides, profiles=profiles)
+
+
+def test_a_profile_wins_over_defaults_and_the_file_over_the_profile(profiles):
+    text = "profile: big\ntrain:\n  num_workers: 3\n"
+    loaded = parse(profiles, text)
+    train = loaded.config.train
+    assert (train.num_workers, train.use_gpu, train.epochs) == (3, True, 100)
+    assert loaded.origins["train.num_workers"] == "debug.yaml:3"
+    assert loaded.origins["train.use_gpu"] == "profile big"
+    assert loaded.origins["train.epochs"] == "default"
+    assert loaded.origins["profile"] == "debug.yaml:1"
+
+
+def test_a_profile_on_the_command_line_replaces_that_of_the_file(profiles):
+    loaded = parse(profiles, "profile: big\n", "profile=small")
+    assert loaded.config.train.num_workers == 1
+    assert loaded.config.train.use_gpu is False
+    assert loaded.origins["train.num_workers"] == "profile small"
+
+
+def test_set_wins_over_a_profile(profiles):
+    assert parse(profiles, "", "train.num_workers=2", "profile=big").config.train.num_workers == 2
+
+
+def test_null_chooses_no_profile(profiles):
+    assert parse(profiles, "profile: big\n", "profile=null").config == RunConfig()
+
+
+@pytest.mark.parametrize("name", ["bigg", "../big", "3"])
+def test_an_unknown_profile_is_refused_with_those_that_exist(profiles, name):
+    with pytest.raises(ConfigError) as caught:
+        parse(profiles, f"profile: {name}\n")
+    message = str(caught.value)
+    assert "(debug.yaml:1); expected one of big, small" in message
+    assert str(profiles) in message
+
+
+def test_a_mistake_inside_a_profile_names_its_file_and_line(profiles):
+    (profiles / "wrong.yaml").write_text("train:\n  workers: 3\n")
+    with pytest.raises(ConfigError, match=r"train\.workers in .*wrong\.yaml.*line 2"):
+        parse(profiles, "profile: wrong\n")
+
+
+def test_a_profile_cannot_name_another(profiles):
+    (profiles / "nested.yaml").write_text("profile: big\n")
+    with pytest.raises(ConfigError, match=r"nested\.yaml names a profile itself"):
+        parse(profiles, "profile: nested\n")
+
+
+def test_a_saved_configuration_needs_no_profile_file(profiles):
+    """A worker reads back what the driver resolved, whatever its own profiles say."""
+    config = parse(profiles, "profile: big\n").config
+    assert from_dict(yaml.safe_load(dump_yaml(config))) == config
+
+
+def test_a_job_gets_the_resolved_settings_and_not_the_profile(profiles):
+    """Named there too, it would win over a value of the file that equals the default."""
+    config = parse(profiles, "profile: big\ntrain: {num_workers: 2}\n").config
+    overrides = settings_as_overrides(config)
+    assert overrides == ["train.use_gpu=true"]
+    assert parse(profiles, "", *overrides).config.train == config.train
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_profile_of_ours_changes_no_result(name):
+    """Its settings are among those that no id depends on: the model's is checked, as the strictest.
+
+    Dataset and recommendation ids depend on ``data`` and on ``score.k`` and ``remove_seen``.
+    """
+    config = parse_config("", "", [f"profile={name}"]).config
+    assert model_id(config, "some-dataset") == model_id(RunConfig(), "some-dataset")
+    assert config.data == RunConfig().data
+    assert config.score.k == RunConfig().score.k
+    assert config.score.remove_seen == RunConfig().score.remove_seen
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_value_of_a_profile_of_ours_has_its_reason_beside_it(name):
+    lines = (PROFILES / f"{name}.yaml").read_text().splitlines()
+    values = [line for line in lines if line.startswith("  ")]
+    assert values
+    assert [line for line in values if "#" not in line] == []
+
+
+def test_the_profiles_that_the_documentation_names_exist():
+    assert set(NAMES) >= {"laptop", "gpu-node", "autoscaling"}
+
+
+def test_the_profiles_lie_in_the_repository():
+    assert Path(__file__).parents[2] / "pipelines/profiles" == PROFILES
+    assert load_config(None, ["profile=laptop"]).config.profile == "laptop"

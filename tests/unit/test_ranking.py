@@ -1,0 +1,85 @@
+import math
+
+import pytest
+import torch
+
+from lightsans import ranking
+from lightsans.ranking import top_k
+
+INF = math.inf
+
+
+def make_scores(scores) -> tuple[torch.Tensor, torch.Tensor]:
+    """Vectors and a table whose products are the given scores of items 1, 2, ..."""
+    rows = torch.tensor(scores, dtype=torch.float32)
+    table = torch.cat([torch.full((1, len(rows)), 1e9), rows.T])  # padding would always win
+    return torch.eye(len(rows)), table
+
+
+def test_lists_hold_the_best_items_in_order_of_score():
+    best = top_k(*make_scores([[1, 4, 2, 3], [9, 0, 8, 7]]), 3)
+    assert best.item_ids.tolist() == [[2, 4, 3], [1, 3, 4]]
+    assert best.scores.tolist() == [[4, 3, 2], [9, 8, 7]]
+
+
+def test_seen_items_are_left_out():
+    rows, seen = torch.tensor([1, 0, 1, 0, 0]), torch.tensor([3, 2, 1, 2, 0])
+    best = top_k(*make_scores([[1, 4, 2, 3], [9, 0, 8, 7]]), 2, rows, seen)
+    assert best.item_ids.tolist() == [[4, 3], [4, 2]]
+
+
+@pytest.mark.parametrize("block_items", [1, 2, 3, 5, 8, None])
+def test_equal_scores_come_in_order_of_item_id_whatever_the_block(block_items):
+    """Three items share the last places of a list of four; the one with the lowest id gets it."""
+    vectors, table = make_scores([[2, 5, 2, 7, 2, 5, 2, 2]])
+    best = top_k(vectors, table, 4, block_items=block_items)
+    assert best.item_ids.tolist() == [[4, 2, 6, 1]]
+
+
+@pytest.mark.parametrize("block_items", [1, 2, 7])
+def test_rows_with_too_few_items_end_with_zeros(block_items):
+    rows, seen = torch.tensor([0, 0]), torch.tensor([1, 3])
+    best = top_k(*make_scores([[1, 2, 3], [3, 2, 1]]), 5, rows, seen, block_items=block_items)
+    assert best.item_ids.tolist() == [[2, 0, 0, 0, 0], [1, 2, 3, 0, 0]]
+    assert best.scores.tolist() == [[2, -INF, -INF, -INF, -INF], [3, 2, 1, -INF, -INF]]
+
+
+def test_a_user_who_has_seen_everything_gets_nothing():
+    rows, seen = torch.zeros(3, dtype=torch.int64), torch.tensor([1, 2, 3])
+    assert top_k(*make_scores([[1, 2, 3]]), 2, rows, seen).item_ids.tolist() == [[0, 0]]
+
+
+@pytest.mark.parametrize("block_items", [3, 17, 64, 1000])
+def test_lists_equal_a_plain_sort(block_items):
+    """Small whole numbers: exact products and many ties."""
+    vectors, table = torch.randint(-2, 3, (20, 4)), torch.randint(-2, 3, (200, 4))
+    rows, seen = torch.randint(0, 20, (500,)), torch.randint(1, 200, (500,))
+    best = top_k(vectors.float(), table.float(), 10, rows, seen, block_items=block_items)
+    for user in range(20):
+        scores = (table @ vectors[user]).tolist()
+        left = set(range(1, 200)) - set(seen[rows == user].tolist())
+        expected = sorted(left, key=lambda item: (-scores[item], item))[:10]
+        assert best.item_ids[user].tolist() == expected
+        assert best.scores[user].tolist() == [scores[item] for item in expected]
+
+
+def test_no_more_scores_exist_at_once_than_the_budget(monkeypatch):
+    monkeypatch.setattr(ranking, "SCORES_BUDGET", {"cpu": 40_000})
+    assert ranking._block_items(torch.zeros(20, 4)) == 2000
+    assert ranking._block_items(torch.zeros(10_000, 4)) == 1024, "blocks stay worth a product"
+
+
+def test_no_users_get_no_lists():
+    best = top_k(torch.zeros(0, 4), torch.zeros(5, 4), 3)
+    assert best.item_ids.shape == best.scores.shape == (0, 3)
+
+
+def test_broken_models_and_settings_are_refused():
+    with pytest.raises(ValueError, match="a user's vector is not finite"):
+        top_k(torch.tensor([[math.nan]]), torch.zeros(5, 1), 3)
+    with pytest.raises(ValueError, match="an item's vector is not finite"):
+        top_k(torch.zeros(1, 1), torch.full((5, 1), INF), 3)
+    with pytest.raises(ValueError, match="k=0 is too small"):
+        top_k(torch.zeros(1, 1), torch.zeros(5, 1), 0)
+    with pytest.raises(ValueError, match="together, or neither"):
+        top_k(torch.zeros(1, 1), torch.zeros(5, 1), 3, torch.zeros(1, dtype=torch.int64))
