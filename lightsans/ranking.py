@@ -63,9 +63,10 @@ def top_k(
         rows_R = (scores_BC.amax(dim=1) > best_scores_BK[:, -1]).nonzero().squeeze(1)
         if rows_R.numel():
             columns_RK, scores_RK = _best_columns(scores_BC.index_select(0, rows_R), k)
-            ids_RK = (columns_RK + first).where(scores_RK > NOTHING, 0)
             all_scores = torch.cat([best_scores_BK[rows_R], scores_RK], dim=1)
-            all_ids = torch.cat([best_ids_BK[rows_R], ids_RK], dim=1)
+            all_ids = torch.cat([best_ids_BK[rows_R], columns_RK + first], dim=1)
+            # Stable: the lower ids, which the list has already, stay ahead of equal scores; so do
+            # its zeros, ahead of seen items.
             scores, order = all_scores.sort(dim=1, descending=True, stable=True)
             best_scores_BK[rows_R] = scores[:, :k]
             best_ids_BK[rows_R] = all_ids.gather(1, order[:, :k])

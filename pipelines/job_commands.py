@@ -15,7 +15,7 @@ import typer
 from lightsans.config_file import load_config
 from lightsans.errors import ConfigError
 from pipelines.command_line import JsonOption, examples
-from pipelines.logs import configure_logs, log, log_context, logs_are_json, redact
+from pipelines.logs import configure_logs, log, log_context, log_error, logs_are_json, redact
 from pipelines.output import print_json, print_table
 from pipelines.progress import say
 
@@ -78,7 +78,11 @@ def runs_on_cluster(command: Callable[..., None]) -> Callable[..., None]:
         if job_id is not None:
             _warn_of_a_passing_root(options)
         with log_context(job_id=job_id) if job_id else nullcontext():
-            command(**options)
+            try:
+                command(**options)
+            except KeyboardInterrupt as error:  # Typer would exit without a word
+                log_error("interrupted; the same command goes on from here", error)
+                raise typer.Exit(INTERRUPTED) from None
 
     context, *ours = (
         parameter

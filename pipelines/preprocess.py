@@ -25,6 +25,7 @@ from lightsans.reading.rejects import check_reject_limit
 from lightsans.schema import TIMESTAMP_UNIT
 from lightsans.storage import Location, list_files, locate
 from pipelines.logs import add_log_context, log_context
+from pipelines.preflight import preflight
 from pipelines.preprocess_derive import Core, Filters, find_core, write_sequences
 from pipelines.preprocess_read import (
     MARKER,
@@ -106,11 +107,12 @@ def dataset_id(config: RunConfig) -> str:
 
 
 def _make(config: RunConfig, job: _Job) -> dict[str, Any]:
-    made = collect_interactions(job.dataset, job.source, job.num_parts)
+    made = collect_interactions(config, job.dataset, job.source, job.num_parts)
     data = config.data
     check_reject_limit(made.counts, data.max_reject_fraction, job.dataset / "rejects")
     _warn_about_time(made, data)
     ensure_ray()
+    preflight("preprocess", config)
     core = find_core(job.dataset, made.parts, job.filters)
     parts = write_sequences(job.dataset, made.parts, job.filters, job.num_parts, core)
     core.vocabulary.save(job.dataset / "items.parquet")

@@ -8,7 +8,7 @@ import pickle
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,7 +17,7 @@ import pyarrow as pa
 import ray
 import ray.data
 
-from lightsans.config import DataConfig
+from lightsans.config import DataConfig, RunConfig
 from lightsans.errors import InputError, LightSANsError
 from lightsans.hashing import NUM_BUCKETS
 from lightsans.interactions import assign_parts, count_exact_duplicates, split_parts
@@ -27,6 +27,7 @@ from lightsans.reading.text_pieces import compression_of
 from lightsans.reading.units import ReadPlan, ReadUnit, order_keys, plan_reading, read_unit
 from lightsans.schema import id_type, interactions_schema, part_name
 from lightsans.storage import FileInfo, Location
+from pipelines.preflight import preflight
 from pipelines.progress import Bar, bar, say
 from pipelines.ray_session import ensure_ray, iterate_tables, original_errors
 
@@ -69,11 +70,14 @@ def choose_num_parts(files: list[FileInfo], data: DataConfig) -> int:
     return min(max(_num_pieces(files, data), _LEAST_PARTS), NUM_BUCKETS)
 
 
-def collect_interactions(dataset: Location, source: Source, num_parts: int) -> Interactions:
+def collect_interactions(
+    config: RunConfig, dataset: Location, source: Source, num_parts: int
+) -> Interactions:
     """Read, check and exchange all rows, or find it done by an earlier attempt.
 
     Raises:
         InputError: A file is unusable.
+        ResourceError: The cluster could never do it.
     """
     found = _read_marker(dataset)
     if found is not None:
@@ -88,6 +92,7 @@ def collect_interactions(dataset: Location, source: Source, num_parts: int) -> I
     for leftover in ("interactions", "rejects", _WORK):
         (dataset / leftover).delete()
     ensure_ray()
+    preflight("preprocess", config)
     stats = _exchange(dataset, source, plan, num_parts)
     made = _sum_up(dataset / _WORK, plan, stats)
     (dataset / MARKER).write_json(_marker(dataset, made))
@@ -236,9 +241,11 @@ def _watch(work: Location, progress: Bar) -> Iterator[None]:
     def count() -> None:
         seen = 0
         while not done.wait(_WATCH_EVERY_S):
-            found = len(work.children())
-            progress.advance(found - seen)
-            seen = found
+            with suppress(OSError):  # it is only a bar
+                found = len(work.children())
+                if found > seen:
+                    progress.advance(found - seen)
+                seen = found
 
     thread = threading.Thread(target=count, daemon=True)
     thread.start()

@@ -28,6 +28,7 @@ def ensure_ray() -> None:
     Raises:
         ConfigError: ``RAY_ADDRESS`` is that of a dashboard.
     """
+    adopt_ray_loggers()
     if not ray.is_initialized():
         address = os.environ.get("RAY_ADDRESS", "")
         if address.startswith(("http://", "https://")):
@@ -45,7 +46,6 @@ def ensure_ray() -> None:
                 logging_level=logging.WARNING,
             )
     _configure_data(DataContext.get_current())
-    adopt_ray_loggers()
 
 
 def _configure_data(context: DataContext) -> None:

@@ -26,7 +26,7 @@ from lightsans import distributed
 from lightsans.config import RunConfig, to_dict
 from lightsans.config_file import dump_yaml, from_dict
 from lightsans.dataset import load_shards
-from lightsans.errors import TrainingError
+from lightsans.errors import LightSANsError, TrainingError
 from lightsans.manifest import content_id, read_manifest, require_manifest, write_manifest
 from lightsans.model import LightSANs
 from lightsans.storage import Location, locate
@@ -118,6 +118,9 @@ def _fit(config: RunConfig, dataset: Location, directory: Location) -> Location:
     )
     with original_errors(), watch_board(board, train.epochs):
         result = trainer.fit()
+    error = ray.get(board.error.remote())
+    if error is not None:
+        raise error
     best = result.get_best_checkpoint(train.valid_metric, "max")
     if best is None:
         raise TrainingError(f"{directory}: training ended without a checkpoint; see Ray's logs")
@@ -125,12 +128,26 @@ def _fit(config: RunConfig, dataset: Location, directory: Location) -> Location:
 
 
 def train_worker(loop_config: dict[str, Any]) -> None:
-    """What each worker of the Ray Train group runs."""
+    """What each worker of the Ray Train group runs.
+
+    Ray Train starts the workers again whenever one fails. Where that is no use, as with a loss that
+    is not finite, the error waits on the board, and the workers that were started again end at once.
+    """
+    board = loop_config["board"]
+    if ray.get(board.error.remote()) is not None:
+        return
+    try:
+        _train(loop_config, board)
+    except LightSANsError as error:
+        ray.get(board.fail.remote(error))
+        raise
+
+
+def _train(loop_config: dict[str, Any], board: Any) -> None:
     config = from_dict(loop_config["config"])
     dataset = locate(config.root, config.storage) / "datasets" / loop_config["dataset"]
     manifest = require_manifest(dataset, "it was removed while training")
     shards = list(range(distributed.rank(), config.train.virtual_shards, distributed.world_size()))
-    board = loop_config["board"]
     is_first = distributed.rank() == 0
 
     def on_step(news: StepNews) -> None:
@@ -146,12 +163,12 @@ def train_worker(loop_config: dict[str, Any]) -> None:
         on_step=on_step,
     )
     _restore(trainer)
-    if is_first:
-        board.epochs.remote(trainer.progress.history)
+    if is_first and trainer.progress.history:
+        board.resume.remote(len(trainer.progress.history))
     while not trainer.finished:
         row = trainer.run_epoch()
         if is_first:
-            board.epochs.remote([row])
+            board.epoch.remote(row)
         _report(trainer, row)
 
 

@@ -15,6 +15,7 @@ from ray.exceptions import RayError
 from rich.console import Console
 from rich.live import Live
 
+from lightsans.errors import LightSANsError
 from lightsans.training import EpochRow, StepNews
 from pipelines.progress import can_draw, say
 
@@ -22,23 +23,38 @@ POLL_S = 0.5
 
 
 class TrainingBoard:
-    """Keeps the latest step and the finished epochs; runs as a Ray actor."""
+    """Keeps what the workers of a run have to say; runs as a Ray actor."""
 
     def __init__(self) -> None:
+        self._resumed_after = 0
         self._step: StepNews | None = None
         self._rows: dict[int, EpochRow] = {}
+        self._error: LightSANsError | None = None
+
+    def resume(self, epoch: int) -> None:
+        """Note that the run goes on from a checkpoint of this epoch."""
+        self._resumed_after = epoch
 
     def step(self, news: StepNews) -> None:
         """Note where the current epoch stands."""
         self._step = news
 
-    def epochs(self, rows: list[EpochRow]) -> None:
-        """Note finished epochs."""
-        self._rows.update({row.epoch: row for row in rows})
+    def epoch(self, row: EpochRow) -> None:
+        """Note a finished epoch."""
+        self._rows[row.epoch] = row
 
-    def read(self, after: int) -> tuple[StepNews | None, list[EpochRow]]:
-        """The latest step, and the epochs after the given one."""
-        return self._step, [row for epoch, row in sorted(self._rows.items()) if epoch > after]
+    def fail(self, error: LightSANsError) -> None:
+        """Note an error that a restart of the workers cannot mend."""
+        self._error = self._error or error
+
+    def error(self) -> LightSANsError | None:
+        """The noted error; it ends the run."""
+        return self._error
+
+    def read(self, after: int) -> tuple[int, StepNews | None, list[EpochRow]]:
+        """The epoch that the run went on from, the latest step, the epochs after the given one."""
+        rows = [row for epoch, row in sorted(self._rows.items()) if epoch > after]
+        return self._resumed_after, self._step, rows
 
 
 @contextmanager
@@ -64,9 +80,12 @@ def _draw(board: Any, epochs: int, stop: threading.Event) -> None:
         while True:
             ending = stop.is_set()
             try:
-                step, rows = ray.get(board.read.remote(shown), timeout=10)
+                resumed, step, rows = ray.get(board.read.remote(shown), timeout=10)
             except (RayError, TimeoutError):
                 return  # the cluster is going away: training itself reports why
+            if resumed > shown:
+                say(f"train: the run goes on after epoch {resumed}")
+                shown = resumed
             for row in rows:
                 shown, finished = row.epoch, finished + 1
                 seconds += row.train_s + row.valid_s

@@ -84,7 +84,8 @@ def _line_starts(piece: bytes) -> Int64:
     data = np.frombuffer(piece, np.uint8)
     ends = np.append(np.flatnonzero(data == 10), len(data))
     starts: Int64 = np.append(0, ends[:-1] + 1)
-    is_crlf = (ends > starts) & (data[np.maximum(ends - 1, 0)] == 13)
+    before_end = np.append(data, 0)[np.maximum(ends - 1, 0)]
+    is_crlf = (ends > starts) & (before_end == 13)
     is_blank = ends - is_crlf == starts
     return np.asarray(starts[~is_blank], np.int64)
 

@@ -18,7 +18,7 @@ TINY = (
     "model.k_interests=3",
     "model.hidden_dropout_prob=0",
     "model.attn_dropout_prob=0",
-    "train.epochs=4",
+    "train.epochs=6",
     "train.learning_rate=0.01",
     "score.k=7",
 )

@@ -43,7 +43,12 @@ def compare_with_oracle(logits: Tensor) -> None:
     exact = [x.double().requires_grad_() for x in (q, k, v, logits)]
     out = causal_item_context(ours[0], ours[1], ours[2], ours[3], no_dropout)
     rows = [
-        torch.stack([item_context(*(x[b, n] for x in exact[:3]), exact[3][b]) for n in range(N)])
+        torch.stack(
+            [
+                item_context(exact[0][b, n], exact[1][b, n], exact[2][b, n], exact[3][b])
+                for n in range(N)
+            ]
+        )
         for b in range(len(logits))
     ]
     expected = torch.stack(rows)

@@ -21,6 +21,7 @@ def test_the_gradient_passes_where_the_value_did():
     x = torch.ones(7, 3, requires_grad=True)
     out = Dropout(0.5)(x)
     out.sum().backward()
+    assert x.grad is not None
     assert torch.equal(x.grad, out)
 
 

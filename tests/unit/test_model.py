@@ -1,13 +1,19 @@
+import pickle
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import Tensor
 
+import lightsans
 from lightsans import ConfigError, LightSANs, ModelConfig
 from lightsans.attention import MAX_SPREAD
+from lightsans.config import Attention
 from lightsans.model import ACTIVATIONS
 from tests.oracle import causal_vectors, double_weights, masked_vector
 
-KINDS = ("causal", "masked", "reference")
+KINDS: tuple[Attention, ...] = ("causal", "masked", "reference")
 NUM_ITEMS = 12
 
 
@@ -100,8 +106,9 @@ def test_masked_attention_survives_steep_position_weights():
     """Position logits too far apart for exponentials that sequences share."""
     model = make_model("masked", n_layers=2)
     with torch.no_grad():
-        for layer in model.layers:
-            layer.attention.position_query.weight.mul_(MAX_SPREAD)
+        for name, parameter in model.named_parameters():
+            if name.endswith("position_query.weight"):
+                parameter.mul_(MAX_SPREAD)
     item_ids, lengths = make_batch([9, 4, 1])
     weights = double_weights(model)
     for row, length in enumerate(lengths.tolist()):
@@ -200,11 +207,11 @@ def test_weights_are_drawn_as_in_the_released_code():
     table = model.item_table()
     assert table[0].abs().sum() == 0
     assert table[1:].std().item() == pytest.approx(0.02, rel=0.01)
-    attention = model.layers[0].attention
-    assert attention.query.weight.std().item() == pytest.approx(0.02, rel=0.05)
-    assert attention.key_theta.std().item() == pytest.approx(1.0, rel=0.2)
-    assert attention.query.bias.abs().sum() == 0
-    assert attention.position_norm.weight.tolist() == [1.0] * 64
+    layer = {k.removeprefix("layers.0.attention."): v for k, v in model.state_dict().items()}
+    assert layer["query.weight"].std().item() == pytest.approx(0.02, rel=0.05)
+    assert layer["key_theta"].std().item() == pytest.approx(1.0, rel=0.2)
+    assert layer["query.bias"].abs().sum() == 0
+    assert layer["position_norm.weight"].tolist() == [1.0] * 64
     reference = LightSANs(ModelConfig(attention="reference"), 5)
     assert reference.item_table()[0].abs().sum() > 0
 
@@ -244,6 +251,22 @@ def test_histories_that_the_model_cannot_read_are_refused():
         model.encode(torch.tensor([[0, 3]]), torch.tensor([2]))
     with pytest.raises(ValueError, match=r"\(2, 4\) and lengths of shape \(1,\) do not match"):
         model.encode(item_ids, lengths[:1])
+
+
+def test_a_model_can_be_sent_to_another_process():
+    for activation in ACTIVATIONS:
+        model = make_model(hidden_act=activation)
+        history = make_batch([9, 4])
+        copy = pickle.loads(pickle.dumps(model))
+        torch.testing.assert_close(copy.encode(*history), model.encode(*history))
+
+
+def test_configurations_and_errors_load_without_torch():
+    """Tasks that only prepare data start in a fraction of the time."""
+    script = "import sys, lightsans, lightsans.config; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], check=True)
+    with pytest.raises(AttributeError, match="has no attribute 'LightSAN'"):
+        lightsans.LightSAN  # noqa: B018
 
 
 def test_a_model_without_items_is_refused():

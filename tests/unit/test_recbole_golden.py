@@ -70,6 +70,7 @@ def test_the_settings_become_the_configuration(case):
     settings = SETTINGS[case]
     model = from_recbole(weights(case), **settings)
     config = model.config
+    assert not model.training
     assert model.num_items == settings["n_items"] - 1
     assert config.max_seq_len == settings["MAX_ITEM_LIST_LENGTH"]
     assert sum(p.numel() for p in model.parameters()) == settings["params"]

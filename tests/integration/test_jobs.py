@@ -1,0 +1,368 @@
+"""Jobs on a head of our own: a real dashboard with token authentication, on unusual ports."""
+
+import json
+import os
+import pty
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+COMMAND_S = 90.0
+"""No command takes longer: a hanging one fails."""
+
+pytestmark = [pytest.mark.timeout(150), pytest.mark.slow]
+
+RUNNING = re.compile(r"job (lightsans-\S+) submitted")
+
+
+@dataclass(frozen=True)
+class Head:
+    """A running head, and what a client needs to reach it."""
+
+    url: str
+    token: Path
+    directory: Path
+    """Its own directory, with the log of interactions ``log.csv`` in it."""
+
+    def environment(self, **changes: str) -> dict[str, str]:
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "LIGHTSANS_"))}
+        path = f"{BIN}{os.pathsep}{kept['PATH']}"
+        auth = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self.token)}
+        return {**kept, "PATH": path, **auth, **changes}
+
+    def run(self, *command: str, **changes: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command,
+            cwd=ROOT,
+            env=self.environment(**changes),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_S,
+        )
+
+    def submit_py(self, *words: str, **changes: str) -> subprocess.CompletedProcess[str]:
+        command = (sys.executable, "submit.py", *words, "--cluster", self.url)
+        return self.run(*command, **changes)
+
+    def settings(self, root: str = "root", log: str = "log.csv") -> list[str]:
+        pairs = {"root": self.directory / root, "data.input": self.directory / log}
+        pairs["data.num_parts"] = Path("1")
+        return [word for name, value in pairs.items() for word in ("--set", f"{name}={value}")]
+
+    def status_of(self, job_id: str) -> str:
+        jobs = json.loads(self.submit_py("jobs", "--json").stdout)["jobs"]
+        return str(next(job["status"] for job in jobs if job["job_id"] == job_id))
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for opened in sockets:
+        opened.bind(("127.0.0.1", 0))
+    ports = [opened.getsockname()[1] for opened in sockets]
+    for opened in sockets:
+        opened.close()
+    return ports
+
+
+@pytest.fixture(scope="module")
+def head() -> Iterator[Head]:
+    """One head for all tests of this file; its directory is short, because sockets lie in it."""
+    directory = Path(tempfile.mkdtemp(prefix="rj", dir="/tmp"))
+    names = ["port", "dashboard-port", "dashboard-agent-listen-port", "dashboard-agent-grpc-port"]
+    names += ["metrics-export-port", "ray-client-server-port"]
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
+    (directory / "token").write_text(secrets.token_hex(32))
+    rows = [f"u{n % 7},i{n % 5},4,{n}" for n in range(70)]
+    (directory / "log.csv").write_text("\n".join(["user_id,item_id,rating,timestamp", *rows]))
+    url = f"http://127.0.0.1:{ports['dashboard-port']}"
+    started = Head(url, directory / "token", directory)
+    command = [str(BIN / "ray"), "start", "--head", "--block", "--num-cpus=4"]
+    command += ["--object-store-memory=200000000", f"--temp-dir={directory}/r"]
+    command += ["--min-worker-port=0", "--max-worker-port=0", "--disable-usage-stats"]
+    command += [f"--{name}={port}" for name, port in ports.items()]
+    with (directory / "head.log").open("w") as log:
+        process = subprocess.Popen(
+            command,
+            cwd=directory,
+            # It would wait half a minute for Serve, which is not there.
+            env=started.environment(RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S="0"),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        wait_for_dashboard(started, process)
+        yield started
+    finally:
+        process.terminate()  # the processes of the head end with the one that blocks
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(timeout=10)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def wait_for_dashboard(head: Head, process: subprocess.Popen[bytes]) -> None:
+    request = urllib.request.Request(f"{head.url}/api/jobs/")
+    request.add_header("Authorization", f"Bearer {head.token.read_text()}")
+    deadline = time.monotonic() + 60
+    while True:
+        with suppress(OSError), urllib.request.urlopen(request, timeout=5):
+            return
+        log = (head.directory / "head.log").read_text()
+        assert process.poll() is None, log
+        assert time.monotonic() < deadline, log
+        time.sleep(0.5)
+
+
+def test_a_stage_runs_through_rays_own_command_line(head):
+    """``ray job submit --working-dir . -- python submit.py STAGE``, as it stands."""
+    submit = ["ray", "job", "submit", "--address", head.url, "--working-dir", "."]
+    stage = ["python", "submit.py", "preprocess", *head.settings(), "--json"]
+    done = head.run(*submit, "--", *stage)
+    assert done.returncode == 0, done.stdout + done.stderr
+    [result] = [json.loads(x) for x in done.stdout.splitlines() if x.startswith('{"dataset_id"')]
+    assert (result["users"], result["items"], result["skipped"]) == (7, 5, False)
+    assert Path(result["path"], "manifest.json").exists()
+
+
+PROBE = """
+import pathlib, lightsans, ray
+ray.init()
+def where():
+    import lightsans, pipelines.progress
+    here = [pathlib.Path(m.__file__).parents[1].name for m in (lightsans, pipelines.progress)]
+    return here
+class Actor:
+    def where(self): return where()
+task, actor = ray.remote(where).remote(), ray.remote(Actor).remote().where.remote()
+print("found", [pathlib.Path(lightsans.__file__).parents[1].name], *ray.get([task, actor]))
+"""
+
+
+def test_driver_tasks_and_actors_import_the_uploaded_code_and_not_an_installed_one(head):
+    submit = ["ray", "job", "submit", "--address", head.url, "--working-dir", "."]
+    done = head.run(*submit, "--", "python", "-c", PROBE)
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("found")]
+    places = re.findall(r"'([^']+)'", line)
+    assert len(places) == 5
+    assert {place[:9] for place in places} == {"_ray_pkg_"}
+
+
+def test_a_stage_submits_itself_and_its_result_and_every_line_arrive_through_broken_streams(head):
+    with breaking_streams(head) as (url, breaks):
+        words = ["preprocess", *head.settings("root2"), "--json", "--cluster", url]
+        done = head.run(sys.executable, "submit.py", *words)
+    assert done.returncode == 0, done.stderr
+    [result] = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (result["users"], result["items"]) == (7, 5)
+    assert breaks
+    lines = done.stderr.splitlines()
+    told = RUNNING.search(lines[1])
+    assert told, lines  # after the note on root
+    assert sum("Running entrypoint for job" in line for line in lines) == 1
+    assert sum("7 users (7 trainable)" in line for line in lines) == 1
+    assert lines[-1] == f"job {told[1]} succeeded"
+
+
+def test_the_exit_status_of_the_job_comes_back(head):
+    done = head.submit_py("preprocess", *head.settings(log="absent.csv"))
+    assert done.returncode == 2
+    assert "absent.csv: no such file" in done.stdout
+    assert "failed with exit status 2" in done.stderr.splitlines()[-1]
+
+
+def test_a_wrong_setting_fails_here_before_anything_is_uploaded(head):
+    done = head.submit_py("preprocess", *head.settings(), "--set", "data.separator=")
+    assert done.returncode == 2
+    assert "data.separator" in done.stderr
+    assert "submitted" not in done.stderr
+
+
+def test_an_interpreter_that_is_not_there_names_the_option(head):
+    words = ["preprocess", *head.settings(), "--cluster-python", "/nowhere/python"]
+    done = head.submit_py(*words)
+    assert done.returncode == 127
+    assert "--cluster-python /path/to/python" in done.stderr
+
+
+ENDLESS = ["--set", "train.epochs=1000000", "--set", "train.patience=0"]
+
+
+def test_interrupted_without_a_terminal_the_job_goes_on_until_it_is_stopped(head):
+    command = [sys.executable, "submit.py", "train", *head.settings(), *ENDLESS]
+    process = subprocess.Popen(
+        [*command, "--cluster", head.url],
+        cwd=ROOT,
+        env=head.environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with killed_at_the_end(process):
+        assert process.stdout
+        assert process.stderr
+        assert "Running entrypoint" in read_until(process.stdout.fileno(), "Running entrypoint")
+        process.send_signal(signal.SIGINT)
+        told = process.stderr.read()
+        assert process.wait(timeout=COMMAND_S) == 130
+    found = re.search(r"`python (submit\.py stop (\S+)) --cluster", told)
+    assert found, told
+    assert head.status_of(found[2]) == "RUNNING"
+    assert head.submit_py("stop", found[2]).stdout == f"job {found[2]}: stopped\n"
+    assert head.submit_py("logs", found[2], "--follow").returncode == 1  # stopped, not done
+
+
+def test_interrupted_at_a_terminal_it_asks_and_stops_the_job(head):
+    controller, terminal = pty.openpty()
+    command = [sys.executable, "submit.py", "train", *head.settings(), *ENDLESS]
+    process = subprocess.Popen(
+        [*command, "--cluster", head.url],
+        cwd=ROOT,
+        env=head.environment(TERM="dumb"),
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+    )
+    os.close(terminal)
+    with killed_at_the_end(process):
+        told = read_until(controller, "Running entrypoint")
+        process.send_signal(signal.SIGINT)
+        told += read_until(controller, "[y/N]")
+        os.write(controller, b"y\n")
+        assert process.wait(timeout=COMMAND_S) == 130
+    job_id = RUNNING.search(told)
+    assert job_id, told
+    assert head.status_of(job_id[1]) == "STOPPED"
+
+
+def test_a_job_left_alone_is_found_again_with_its_log_and_result(head):
+    words = ["preprocess", *head.settings(), "--json", "--log-format", "json"]
+    job_id = json.loads(head.submit_py(*words, "--no-wait").stdout)["job_id"]
+    followed = head.submit_py("logs", job_id, "--follow", "--json", LIGHTSANS_LOG="json")
+    found = json.loads(followed.stdout)
+    assert (found["job_id"], found["status"], found["exit_status"]) == (job_id, "SUCCEEDED", 0)
+    assert found["result"]["users"] == 7
+    assert [json.loads(line)["level"] for line in followed.stderr.splitlines()]
+    assert job_id in head.submit_py("jobs").stdout
+
+    raw = head.submit_py("logs", job_id).stdout.splitlines()
+    rays = re.compile(r"\[?20\d\d-|Running entrypoint for job|\(\w+ pid=")
+    ours = [json.loads(line) for line in raw if not rays.match(line)]
+    said = [line for line in ours if line.get("stage") == "preprocess"]
+    assert said
+    expected = {("info", found["result"]["dataset_id"], job_id)}
+    assert {(line["level"], line["dataset_id"], line["job_id"]) for line in said} == expected
+
+
+def test_an_unknown_job_is_an_error_that_says_where_to_look(head):
+    done = head.submit_py("stop", "lightsans-train-none")
+    assert done.returncode == 2
+    assert "no job lightsans-train-none" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"RAY_AUTH_MODE": "disabled"}, r"HTTP 401.*RAY_AUTH_MODE is disabled.*RAY_AUTH_TOKEN_PA"),
+        ({"RAY_AUTH_TOKEN": "0" * 64}, r"HTTP 403.*another cluster.*ray get-auth-token"),
+        ({"RAY_AUTH_TOKEN_PATH": "/nowhere"}, r"/nowhere\. To mend it, export RAY_AUTH_MODE=token"),
+    ],
+)
+def test_a_token_that_is_missing_or_wrong_explains_itself(head, changes, expected):
+    done = head.submit_py("preprocess", *head.settings(), **changes)
+    assert done.returncode == 1
+    assert re.search(expected, done.stderr.splitlines()[-1]), done.stderr
+    assert head.token.read_text() not in done.stderr
+
+
+# ---- helpers -------------------------------------------------------------------------------------
+
+
+@contextmanager
+def killed_at_the_end(process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> Iterator[None]:
+    watchdog = threading.Timer(COMMAND_S, process.kill)
+    watchdog.start()
+    with process:
+        try:
+            yield
+        finally:
+            watchdog.cancel()
+            process.kill()
+
+
+def read_until(descriptor: int, words: str) -> str:
+    """What can be read up to these words, or up to the end."""
+    text = ""
+    while words not in text:
+        try:
+            piece = os.read(descriptor, 4096)
+        except OSError:  # a pseudo-terminal without a process
+            break
+        if not piece:
+            break
+        text += piece.decode()
+    return text
+
+
+@contextmanager
+def breaking_streams(head: Head) -> Iterator[tuple[str, list[float]]]:
+    """A proxy before the dashboard that cuts each stream of a log after a second and a half."""
+    breaks: list[float] = []
+    server = socket.create_server(("127.0.0.1", 0))
+    upstream = ("127.0.0.1", int(head.url.rpartition(":")[2]))
+
+    def pump(source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):  # the other direction was cut
+            while data := source.recv(65536):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+    def serve(client: socket.socket) -> None:
+        with client, socket.create_connection(upstream) as dashboard:
+            first = client.recv(65536)
+            dashboard.sendall(first)
+            directions = [(client, dashboard), (dashboard, client)]
+            threads = [threading.Thread(target=pump, args=pair, daemon=True) for pair in directions]
+            for thread in threads:
+                thread.start()
+            if b"/logs/tail" in first.split(b"\r\n")[0]:
+                time.sleep(1.5)
+                breaks.append(time.monotonic())
+                for side in (client, dashboard):
+                    with suppress(OSError):  # over already
+                        side.shutdown(socket.SHUT_RDWR)
+            for thread in threads:
+                thread.join(timeout=COMMAND_S)
+
+    def accept() -> None:
+        while True:
+            try:
+                client, _ = server.accept()
+            except OSError:
+                return
+            threading.Thread(target=serve, args=(client,), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    with server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}", breaks

@@ -1,0 +1,196 @@
+"""Laws of preprocessing: slow Python says the same, and cutting files anywhere changes nothing."""
+
+import csv
+import io
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lightsans.config import ColumnsConfig, DataConfig
+from lightsans.interactions import (
+    assign_parts,
+    count_items,
+    derive_sequences,
+    k_core,
+    merge_counts,
+    select_rows,
+    split_parts,
+)
+from lightsans.reading.units import POSITION_BITS
+from lightsans.vocabulary import Vocabulary
+from tests.logs_on_disk import read_log, write_bytes, write_jsonl
+
+# User, item, timestamp, rating: few values of each, so that everything collides.
+LOGS = st.lists(
+    st.tuples(
+        st.sampled_from("abcdefg"),
+        st.sampled_from("tuvwxyz"),
+        st.integers(0, 5),
+        st.sampled_from([1.0, 3.0, 5.0, None]),
+    ),
+    min_size=1,
+    max_size=60,
+)
+LEAST = st.integers(1, 4)
+
+
+def parts_of(log, num_parts):
+    names = ("user_id", "raw_item_id", "timestamp", "rating")
+    columns = dict(zip(names, map(list, zip(*log, strict=True)), strict=True))
+    table = pa.table({**columns, "order_key": list(range(len(log)))})
+    return [part for _, part in split_parts(assign_parts(table, num_parts))]
+
+
+def naive_core(rows, min_user, min_item):
+    """Remove users and items with too few rows, again and again, until nothing changes."""
+    while True:
+        users, items = Counter(row[0] for row in rows), Counter(row[1] for row in rows)
+        kept = [r for r in rows if users[r[0]] >= min_user and items[r[1]] >= min_item]
+        if len(kept) == len(rows):
+            return rows
+        rows = kept
+
+
+def naive_filters(log, as_of, dedupe, min_rating):
+    """Each user's rows in order of the sequence, and those of them that are learnt from."""
+    histories = {}
+    for row in sorted((row for row in log if row[2] < as_of), key=lambda row: row[2]):
+        histories.setdefault(row[0], []).append(row)
+    kept = {}
+    for user, rows in histories.items():
+        if dedupe == "last":
+            rows = rows[::-1]
+        if dedupe != "none":
+            seen = set()
+            rows = [row for row in rows if not (row[1] in seen or seen.add(row[1]))]
+        if dedupe == "last":
+            rows = rows[::-1]
+        if min_rating is not None:
+            rows = [row for row in rows if row[3] is not None and row[3] >= min_rating]
+        kept[user] = rows
+    return histories, kept
+
+
+@given(LOGS, LEAST, LEAST, st.integers(1, 5))
+def test_the_core_is_what_a_naive_loop_leaves(log, min_user, min_item, num_parts):
+    selected = [select_rows(part, DataConfig()) for part in parts_of(log, num_parts)]
+
+    def count(alive):
+        return merge_counts([count_items(rows, alive, min_user) for rows in selected])
+
+    survivors, _ = k_core(count, min_item)
+    found = dict(zip(*survivors.to_pydict().values(), strict=True))
+    assert found == Counter(row[1] for row in naive_core(log, min_user, min_item))
+
+
+@given(
+    LOGS,
+    LEAST,
+    st.integers(1, 6),
+    st.sampled_from(["none", "first", "last"]),
+    st.sampled_from([None, 3.0]),
+    st.integers(1, 5),
+)
+def test_sequences_are_what_slow_python_derives(
+    log, min_user, as_of, dedupe, min_rating, num_parts
+):
+    histories, kept = naive_filters(log, as_of, dedupe, min_rating)
+    core = naive_core([row for rows in kept.values() for row in rows], min_user, 1)
+    counts = Counter(row[1] for row in core)
+    if not counts:
+        return
+    items = sorted(counts, key=lambda item: (-counts[item], item))
+    expected = {}
+    for user, rows in histories.items():
+        sequence = [(row[1], row[2]) for row in kept[user] if row[1] in counts]
+        own = {item for item, _ in sequence}
+        seen = {row[1] for row in rows if row[1] in counts} - own
+        expected[user] = (sequence, len(sequence) >= min_user, seen)
+
+    data = DataConfig(dedupe=dedupe, min_rating=min_rating, min_user_interactions=min_user)
+    numbers = np.array([counts[item] for item in items])
+    vocabulary = Vocabulary.from_counts(pa.array(items[::-1]), numbers[::-1])
+    assert vocabulary.raw_item_ids.to_pylist() == items
+    found = {}
+    for part in parts_of(log, num_parts):
+        derived = derive_sequences(select_rows(part, data, as_of), vocabulary, min_user)
+        for row in derived.to_pylist():
+            sequence = [items[item - 1] for item in row["item_ids"]]
+            seen = {items[item - 1] for item in row["also_seen"]}
+            assert len(seen) == len(row["also_seen"])
+            pairs = list(zip(sequence, row["timestamps"], strict=True))
+            assert row["user_id"] not in found
+            found[row["user_id"]] = (pairs, row["trainable"], seen)
+    assert found == expected
+
+
+@given(LOGS, st.integers(1, 4096))
+def test_every_row_is_in_one_part_with_its_user(log, num_parts):
+    parts = parts_of(log, num_parts)
+    assert sum(part.num_rows for part in parts) == len(log)
+    users = [set(part["user_id"].to_pylist()) for part in parts]
+    assert sum(map(len, users)) == len({row[0] for row in log})
+
+
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\r\n\0"), min_size=1, max_size=12)
+
+
+@given(st.lists(st.tuples(TEXT, TEXT, st.integers(0, 2**31)), min_size=1, max_size=20))
+def test_ids_of_any_characters_come_back_as_they_were(rows):
+    with tempfile.TemporaryDirectory() as directory:
+        log = read_log(write_jsonl(Path(directory) / "a.jsonl", rows))
+        assert log.rows == rows
+        text = io.StringIO()
+        csv.writer(text, quoting=csv.QUOTE_ALL).writerows(
+            [("user_id", "item_id", "timestamp"), *rows]
+        )
+        path = write_bytes(Path(directory) / "a.csv", text.getvalue().encode())
+        assert read_log(path).rows == rows
+
+
+LINES = st.lists(
+    st.one_of(
+        st.builds(lambda n: f"u{n},i{n},{n}", st.integers(0, 10**9)),  # a row
+        st.just(""),  # blank
+        st.just("broken"),
+    ),
+    max_size=25,
+)
+
+
+@given(
+    LINES,
+    st.sampled_from(["\n", "\r\n"]),
+    st.booleans(),
+    st.booleans(),
+    st.integers(1, 200),
+    st.sampled_from(["a.csv", "a.csv.gz"]),
+)
+def test_however_text_is_cut_every_row_is_read_once_and_knows_its_place(
+    lines, line_end, has_final_end, has_header, unit_bytes, name
+):
+    header = ["user_id,item_id,timestamp"] if has_header else ["u,i,1"]
+    text = line_end.join(header + lines) + (line_end if has_final_end else "")
+    expected, rejects, place, number = [], [], 0, 0
+    for line in header + lines:
+        if line and not (has_header and place == 0):
+            position = number if name.endswith("gz") else place
+            if line == "broken":
+                rejects.append((position, "wrong_number_of_fields"))
+            else:
+                user, item, time = line.split(",")
+                expected.append(((user, item, float(time)), position))
+            number += 1
+        place += len(line + line_end)
+    columns = ColumnsConfig(user=0, item=1, timestamp=2)
+    with tempfile.TemporaryDirectory() as directory:
+        path = write_bytes(Path(directory) / name, text.encode())
+        log = read_log(path, header=has_header, columns=columns, read_unit_bytes=unit_bytes)
+    assert list(zip(log.rows, log.order_keys, strict=True)) == expected
+    assert log.rejects == rejects
+    assert all(key < 1 << POSITION_BITS for key in log.order_keys)

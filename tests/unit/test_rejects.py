@@ -1,0 +1,119 @@
+from collections import Counter
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from lightsans.config import StorageConfig
+from lightsans.errors import InputError, RejectLimitError
+from lightsans.reading.columns import CheckedRows
+from lightsans.reading.rejects import RowCounts, check_reject_limit, rejects_file
+from lightsans.schema import REJECTS
+from lightsans.storage import locate
+
+
+def checked(times, rejects, num_excluded=0):
+    table = pa.table({"timestamp": pa.array(times, pa.int64())})
+    positions = np.array([position for position, _ in rejects], np.int64)
+    return CheckedRows(table, positions, [reason for _, reason in rejects], num_excluded)
+
+
+@pytest.fixture
+def file(tmp_path):
+    return locate(str(tmp_path / "a.csv"), StorageConfig())
+
+
+def test_counts_of_pieces_add_up(file):
+    whole, one, two = RowCounts(), RowCounts(), RowCounts()
+    pieces = [
+        checked([5, 3], [(1, "user_missing"), (2, "item_missing")], num_excluded=1),
+        checked([], [(n, "user_missing") for n in range(10, 15)]),
+        checked([9], []),
+    ]
+    for piece in pieces:
+        whole.add_rows(file, piece)
+    one.add_rows(file, pieces[0])
+    two.add_rows(file, pieces[1])
+    two.add_rows(file, pieces[2])
+    one.add(RowCounts.from_dict(two.to_dict()))
+    assert one == whole
+    assert (whole.read, whole.valid, whole.excluded) == (11, 3, 1)
+    assert whole.rejected == Counter(user_missing=6, item_missing=1)
+    assert whole.examples["user_missing"] == [f"{file}:1", f"{file}:10", f"{file}:11"]
+    assert (whole.oldest, whole.newest) == (3, 9)
+
+
+def test_refused_rows_are_listed_in_a_file_that_appears_when_all_are(file):
+    location = file.parent / "unit.parquet"
+    with rejects_file(location) as write:
+        write(file, checked([1], []))
+        write(file, checked([], [(7, "user_missing")]))
+        write(file, checked([], [(9, "item_missing")]))
+        assert not location.exists()
+    table = location.read_table()
+    assert table.schema.equals(REJECTS)
+    assert table.to_pydict() == {
+        "file": [file.uri] * 2, "position": [7, 9], "reason": ["user_missing", "item_missing"],
+    }  # fmt: skip
+
+
+def test_without_refused_rows_or_after_an_error_there_is_no_file(file):
+    location = file.parent / "unit.parquet"
+    with rejects_file(location) as write:
+        write(file, checked([1], []))
+    with pytest.raises(InputError), rejects_file(location) as write:
+        _write_and_fail(write, file)
+    assert file.parent.children() == []
+
+
+def _write_and_fail(write, file):
+    write(file, checked([1], [(7, "user_missing")]))
+    raise InputError("while reading")
+
+
+def counts_of(**rejected):
+    examples = {reason: ["a.csv:7"] for reason in rejected}
+    total = sum(rejected.values())
+    return RowCounts(
+        read=total + 10, valid=10, rejected=Counter(rejected), examples=examples, oldest=0, newest=0
+    )
+
+
+def test_as_many_refused_rows_as_allowed_are_fine(file):
+    check_reject_limit(counts_of(user_missing=10), 0.5, file)
+    check_reject_limit(counts_of(user_missing=90), None, file)
+
+
+def test_more_refused_rows_than_allowed_name_reasons_places_and_the_setting(file):
+    with pytest.raises(RejectLimitError) as caught:
+        check_reject_limit(counts_of(user_missing=3, item_missing=8), 0.5, file)
+    message = str(caught.value)
+    assert "11 of 21 rows" in message
+    assert "data.max_reject_fraction=0.5" in message
+    assert "item_missing 8 (such as a.csv:7); user_missing 3 (such as a.csv:7)" in message
+    assert str(file) in message
+
+
+@pytest.mark.parametrize(
+    ("reason", "setting"),
+    [
+        ("timestamp_out_of_range", "data.timestamp_unit"),
+        ("wrong_number_of_fields", "data.separator"),
+        ("user_not_int", "data.user_id_type"),
+    ],
+)
+def test_a_prevailing_reason_hints_at_the_setting_that_may_be_wrong(file, reason, setting):
+    with pytest.raises(RejectLimitError, match=setting):
+        check_reject_limit(counts_of(**{reason: 100, "user_missing": 3}), 0.5, file)
+    with pytest.raises(RejectLimitError) as caught:
+        check_reject_limit(counts_of(**{reason: 10, "user_missing": 100}), 0.5, file)
+    assert setting not in str(caught.value)
+
+
+def test_an_input_without_valid_rows_says_what_became_of_them(file):
+    counts = RowCounts(read=5, excluded=2, rejected=Counter(user_missing=3))
+    counts.examples["user_missing"] = ["a.csv:7"]
+    with pytest.raises(InputError, match=r"5 were read, 3 refused \(user_missing 3 .*\) and 2"):
+        check_reject_limit(counts, None, file)
+    with pytest.raises(InputError, match="0 were read, 0 refused and 0"):
+        check_reject_limit(RowCounts(), 0.05, file)
