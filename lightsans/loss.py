@@ -36,22 +36,22 @@ class NextItemObjective(nn.Module):
 
     def forward(
         self,
-        item_ids_BL: Tensor,
-        lengths_B: Tensor,
+        item_ids: Tensor,
+        lengths: Tensor,
         target_ids: Tensor,
         negative_ids: Tensor | None = None,
     ) -> Tensor:
         """Sum of the losses of all targets, a scalar.
 
         Args:
-            item_ids_BL: Inputs, right-padded with 0.
-            lengths_B: How many inputs each row has.
+            item_ids: (B, L) inputs, right-padded with 0.
+            lengths: (B,), how many inputs each row has.
             target_ids: The item after each input, (B, L), for causal attention; otherwise the item
                 after the last input, (B,). 0 where there is none.
             negative_ids: In the same shape, one item per target that is not it; for BPR.
         """
         model = self.model
-        vectors = model(item_ids_BL, lengths_B, every_position=model.config.attention == "causal")
+        vectors = model(item_ids, lengths, every_position=model.config.attention == "causal")
         rows_T = target_ids.flatten().nonzero().squeeze(1)
         vectors_TD = vectors.flatten(0, -2).index_select(0, rows_T)
         target_T = target_ids.flatten().index_select(0, rows_T).long()

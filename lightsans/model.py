@@ -170,17 +170,16 @@ class LightSANs(nn.Module):
         if self.config.attention != "reference":
             self.item_embedding.weight[0].zero_()
 
-    def forward(
-        self, item_ids_BL: Tensor, lengths_B: Tensor, every_position: bool = False
-    ) -> Tensor:
+    def forward(self, item_ids: Tensor, lengths: Tensor, every_position: bool = False) -> Tensor:
         """User vectors (B, D), or with ``every_position`` one for each prefix, (B, L, D).
 
         Args:
-            item_ids_BL: Oldest first, at most ``max_seq_len`` wide. Rows of any width give the same
-                vectors; ``reference`` sees to it by padding them to ``max_seq_len``.
-            lengths_B: How many items each row has. An empty row has a vector without meaning.
+            item_ids: (B, L), oldest first, at most ``max_seq_len`` wide. The width changes no
+                vector: ``reference``, which reads padding, always pads to ``max_seq_len``.
+            lengths: (B,), how many items each row has. An empty row's vector has no meaning.
             every_position: Causal attention only. Vectors at padding have no meaning.
         """
+        item_ids_BL, lengths_B = item_ids, lengths
         self._check(item_ids_BL, every_position)
         width, L = item_ids_BL.shape[1], self.config.max_seq_len
         if self.config.attention == "reference" and width < L:
@@ -206,20 +205,20 @@ class LightSANs(nn.Module):
         return self.item_embedding.weight.detach()
 
     @torch.no_grad()
-    def encode(self, item_ids_BW: Tensor, lengths_B: Tensor) -> Tensor:
+    def encode(self, item_ids: Tensor, lengths: Tensor) -> Tensor:
         """User vectors (B, D) of whole histories, without dropout and without gradients.
 
         Args:
-            item_ids_BW: Of any width. Of a longer history the newest ``max_seq_len`` items count.
-            lengths_B: How many items each row has, 0 included: an empty history gets the same
+            item_ids: (B, W), of any width. The newest ``max_seq_len`` items of a row count.
+            lengths: (B,), how many items each row has, 0 included: an empty history gets the same
                 finite vector whoever it belongs to.
 
         Raises:
             ValueError: An id is not in 0..num_items, a length is not in 0..W, or padding comes
                 before an item.
         """
-        self._check_histories(item_ids_BW, lengths_B)
-        item_ids_BL, lengths_B = self._newest_items(item_ids_BW, lengths_B)
+        self._check_histories(item_ids, lengths)
+        item_ids_BL, lengths_B = self._newest_items(item_ids, lengths)
         if not self.training:
             return self.forward(item_ids_BL, lengths_B)
         self.eval()
@@ -229,13 +228,13 @@ class LightSANs(nn.Module):
             self.train()
 
     @torch.no_grad()
-    def score_items(self, item_ids_BW: Tensor, lengths_B: Tensor) -> Tensor:
+    def score_items(self, item_ids: Tensor, lengths: Tensor) -> Tensor:
         """Scores of all items after each history, (B, num_items + 1); see `encode`.
 
         Column 0 is padding and must be left out of any ranking. It is 0, except for ``reference``,
         which scores padding like any item.
         """
-        scores_BV = self.encode(item_ids_BW, lengths_B) @ self.item_table().t()
+        scores_BV = self.encode(item_ids, lengths) @ self.item_table().t()
         if self.config.attention != "reference":
             scores_BV[:, 0] = 0.0
         return scores_BV

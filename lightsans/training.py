@@ -4,11 +4,9 @@ A run is a pure function of its configuration and dataset, whatever the number o
 aside). What is needed to go on after an interruption is `Trainer.state`, taken between epochs.
 """
 
-import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,6 +18,7 @@ from lightsans.batches import Batch, RankEpoch
 from lightsans.config import RunConfig
 from lightsans.errors import TrainingError
 from lightsans.evaluation import model_scorer, rank_held_out
+from lightsans.learning_curve import EpochRow, Progress, StepNews
 from lightsans.loss import NextItemObjective
 from lightsans.metrics import RankingTotals
 from lightsans.model import LightSANs
@@ -27,53 +26,6 @@ from lightsans.sequences import UserSequences, distinct_targets
 from lightsans.split import hold_out
 
 PROGRESS_EVERY_S = 1.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EpochRow:
-    """One line of the learning curve."""
-
-    epoch: int
-    """From 1."""
-    loss: float
-    """Mean over the epoch's targets."""
-    targets: int
-    """Targets of the epoch, over all workers; overlapping windows count theirs again."""
-    distinct_targets: int
-    train_s: float
-    valid_s: float
-    valid: dict[str, float]
-
-
-@dataclass(slots=True)
-class Progress:
-    """Where a run stands between two epochs; JSON-able."""
-
-    history: list[EpochRow] = field(default_factory=list)
-    best_epoch: int = 0
-    stopped: bool = False
-
-    def to_json(self) -> str:
-        """As text, for the checkpoint."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> "Progress":
-        """From the text of `to_json`."""
-        content = json.loads(text)
-        history = [EpochRow(**row) for row in content["history"]]
-        return cls(history, content["best_epoch"], content["stopped"])
-
-
-@dataclass(frozen=True, slots=True)
-class StepNews:
-    """What a person watching would like to know in the middle of an epoch."""
-
-    epoch: int
-    step: int
-    num_steps: int
-    loss: float
-    targets_per_s: float
 
 
 class Trainer:

@@ -302,6 +302,8 @@ def show_logs(
     lines.close()
     if as_json:
         print_json(_summary(details, job_log.result))
+    elif job_log.result is not None:
+        print(job_log.result)
 
 
 def stop(job_id: JobArgument, cluster: AddressOption = None, as_json: JsonOption = False) -> None:

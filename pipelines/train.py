@@ -27,15 +27,21 @@ from lightsans.config import RunConfig, to_dict
 from lightsans.config_file import dump_yaml, from_dict
 from lightsans.dataset import load_shards
 from lightsans.errors import LightSANsError, TrainingError
+from lightsans.learning_curve import EpochRow, StepNews
 from lightsans.manifest import content_id, read_manifest, require_manifest, write_manifest
 from lightsans.model import LightSANs
 from lightsans.storage import Location, locate
-from lightsans.training import EpochRow, StepNews, Trainer
+from lightsans.training import Trainer
 from pipelines.logs import add_log_context, log_context
 from pipelines.preflight import preflight
 from pipelines.progress import say
 from pipelines.ray_session import ensure_ray, original_errors
-from pipelines.training_board import TrainingBoard, watch_board
+from pipelines.training_board import (
+    has_failed,
+    raise_noted_error,
+    start_board,
+    watch_board,
+)
 
 FORMAT_VERSION = 1
 PROGRESS = "progress.json"
@@ -98,7 +104,7 @@ def read_metrics(directory: Location) -> dict[str, Any]:
 
 def _fit(config: RunConfig, dataset: Location, directory: Location) -> Location:
     """Train with Ray; the location of the best checkpoint."""
-    board = ray.remote(num_cpus=0)(TrainingBoard).remote()
+    board = start_board()
     train = config.train
     trainer = TorchTrainer(
         train_worker,
@@ -118,9 +124,7 @@ def _fit(config: RunConfig, dataset: Location, directory: Location) -> Location:
     )
     with original_errors(), watch_board(board, train.epochs):
         result = trainer.fit()
-    error = ray.get(board.error.remote())
-    if error is not None:
-        raise error
+    raise_noted_error(board)
     best = result.get_best_checkpoint(train.valid_metric, "max")
     if best is None:
         raise TrainingError(f"{directory}: training ended without a checkpoint; see Ray's logs")
@@ -131,10 +135,10 @@ def train_worker(loop_config: dict[str, Any]) -> None:
     """What each worker of the Ray Train group runs.
 
     Ray Train starts the workers again whenever one fails. Where that is no use, as with a loss that
-    is not finite, the error waits on the board, and the workers that were started again end at once.
+    is not finite, the error waits on the board, and workers that were started again end at once.
     """
     board = loop_config["board"]
-    if ray.get(board.error.remote()) is not None:
+    if has_failed(board):
         return
     try:
         _train(loop_config, board)

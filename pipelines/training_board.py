@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.live import Live
 
 from lightsans.errors import LightSANsError
-from lightsans.training import EpochRow, StepNews
+from lightsans.learning_curve import EpochRow, StepNews
 from pipelines.progress import can_draw, say
 
 POLL_S = 0.5
@@ -55,6 +55,23 @@ class TrainingBoard:
         """The epoch that the run went on from, the latest step, the epochs after the given one."""
         rows = [row for epoch, row in sorted(self._rows.items()) if epoch > after]
         return self._resumed_after, self._step, rows
+
+
+def start_board() -> Any:
+    """A board for one run, as an actor that takes no CPU."""
+    return ray.remote(num_cpus=0)(TrainingBoard).remote()
+
+
+def has_failed(board: Any) -> bool:
+    """Whether an error is noted that a restart of the workers cannot mend."""
+    return ray.get(board.error.remote()) is not None
+
+
+def raise_noted_error(board: Any) -> None:
+    """Raise the error noted on a board, if there is one."""
+    error: LightSANsError | None = ray.get(board.error.remote())
+    if error is not None:
+        raise error
 
 
 @contextmanager

@@ -70,15 +70,6 @@ def items_of(result):
     return {user: row["items"] for user, row in sequences_of(result).items()}
 
 
-def naive_core(rows, least):
-    while True:
-        users, items = Counter(row[0] for row in rows), Counter(row[1] for row in rows)
-        kept = [row for row in rows if users[row[0]] >= least and items[row[1]] >= least]
-        if len(kept) == len(rows):
-            return rows
-        rows = kept
-
-
 @pytest.mark.parametrize("name", ["ml-100k", "ml-1m"])
 def test_movielens_equals_a_stable_sort_on_one_machine(tmp_path, shared_data, name):
     """Ties in ML-1M decide the last item of 2,544 of 6,040 users: input order must survive."""
@@ -117,21 +108,26 @@ def test_movielens_1m_filtered_by_rating_has_the_published_size(tmp_path, shared
         assert set(row["also_seen"]) == (seen.get(user, set()) & items) - set(row["items"])
 
 
-def test_the_five_core_of_movielens_equals_a_naive_loop(tmp_path, shared_data):
-    path = shared_data / "ml-100k.inter"
-    settings = {"min_user_interactions": 40, "min_item_interactions": 20}
-    result = make(tmp_path, path, **settings)
-    rows = read_inter(path)
-    while True:
+@pytest.mark.parametrize(
+    ("name", "min_rating", "min_user", "min_item"),
+    [("ml-100k", None, 40, 20), ("ml-1m", 3.0, 5, 5)],
+)
+def test_the_k_core_of_movielens_equals_a_naive_loop(
+    tmp_path, shared_data, name, min_rating, min_user, min_item
+):
+    path = shared_data / f"{name}.inter"
+    least = {"min_user_interactions": min_user, "min_item_interactions": min_item}
+    result = make(tmp_path, path, min_rating=min_rating, **least)
+    rows, size = [row for row in read_inter(path) if row[2] >= (min_rating or 0)], None
+    while len(rows) != size:
+        size = len(rows)
         users, items = Counter(row[0] for row in rows), Counter(row[1] for row in rows)
-        kept = [row for row in rows if users[row[0]] >= 40 and items[row[1]] >= 20]
-        if len(kept) == len(rows):
-            break
-        rows = kept
+        rows = [row for row in rows if users[row[0]] >= min_user and items[row[1]] >= min_item]
     trainable = {user: r["items"] for user, r in sequences_of(result).items() if r["trainable"]}
     assert trainable == stable_sequences(rows)
-    assert result.manifest["k_core_rounds"] > 2
     assert result.manifest["rows"]["after_k_core"] == len(rows)
+    assert result.manifest["items"] == len({row[1] for row in rows})
+    assert result.manifest["k_core_rounds"] >= 2
 
 
 ROWS = [
@@ -192,7 +188,7 @@ def test_a_dataset_is_the_same_on_s3(tmp_path, s3_server):
     assert make(root, s3_server.uri("preprocess/logs/*.csv"), **settings).skipped
     assert there.manifest["input"][0]["etag"] == hashlib.md5(local.read_bytes()).hexdigest()
     assert "lightsans-test-secret" not in (there.location / "manifest.json").read_bytes().decode()
-    assert "_work" not in there.location.children()
+    assert (there.location / "_work").children() == []
 
 
 def test_the_manifest_accounts_for_every_row(tmp_path):
@@ -316,8 +312,8 @@ def test_a_dataset_that_is_being_remade_is_not_there(tmp_path, monkeypatch):
     first = make(tmp_path / "root", path)
     seen = []
 
-    def look(job, *_):
-        seen.append(read_manifest(job))
+    def look(*_):
+        seen.append(read_manifest(first.location))
         raise LightSANsError("stop")
 
     monkeypatch.setattr(preprocess, "collect_interactions", look)

@@ -1,0 +1,351 @@
+"""Nightly runs on a real Ray: what is published, what is refused, and what is not done twice.
+
+Two nights are made once. Every test then starts with nothing published, finds datasets, models and
+recommendations ready, and is a matter of milliseconds; or of a process start.
+"""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from lightsans.config import NightlyConfig, RunConfig
+from lightsans.config_file import dump_yaml, load_config
+from lightsans.errors import ConfigError, GateError, LeaseError, NotFoundError, PublishError
+from pipelines.evaluate import run_evaluate
+from pipelines.nightly import NightlyResult, run_nightly
+from pipelines.publish import publish_run, read_published, roll_back
+from submit import app
+from tests.integration.conftest import TINY
+
+REPOSITORY = Path(__file__).parents[2]
+FIRST, SECOND = "2026-11-05", "2026-11-06"
+WITHOUT_RAY = {**os.environ, "RAY_ADDRESS": "127.0.0.1:1"}
+"""For processes that find everything done: with work to do, they could not connect."""
+
+
+def write_log(path: Path) -> None:
+    """Users go round two circles of items by turns, an item each twelve hours.
+
+    What comes next is the successor of the last item but one, which nobody sees who looks at the
+    last item alone.
+    """
+    rng = random.Random(0)
+    begin = datetime(2026, 11, 1, tzinfo=UTC)
+    rows = []
+    for user in range(500):
+        starts = rng.randrange(20), rng.randrange(20)
+        for step in range(rng.randrange(8), 14):
+            time = begin + timedelta(hours=12 * step, seconds=user)
+            circle = step % 2
+            rows.append((time, user, 100 * circle + (starts[circle] + step // 2) % 20))
+    lines = [f"{user},{item},{time.isoformat()}\n" for time, user, item in sorted(rows)]
+    path.write_text("user_id,item_id,timestamp\n" + "".join(lines))
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory) -> RunConfig:
+    directory = tmp_path_factory.mktemp("nightly")
+    write_log(directory / "log.csv")
+    settings = [f"root={directory}/root", f"data.input={directory}/log.csv", *TINY]
+    settings += ["data.columns.rating=null", "train.num_workers=1", "model.hidden_size=32"]
+    return load_config(None, [*settings, "nightly.max_relative_drop=0.3"]).config
+
+
+@pytest.fixture(scope="module")
+def first(ray_cluster, config) -> NightlyResult:
+    return run_nightly(config, FIRST)
+
+
+@pytest.fixture(scope="module")
+def second(first, config) -> tuple[NightlyResult, dict]:
+    """The night after, and its report."""
+    result = run_nightly(config, SECOND)
+    return result, result.report.read_json()
+
+
+@pytest.fixture
+def root(first, second, config) -> Path:
+    """The root with both nights made and neither published."""
+    path = Path(config.root)
+    for name in ("LATEST", "history.json"):
+        (path / "recommendations" / name).unlink(missing_ok=True)
+    for report in (path / "reports").glob("nightly-*"):
+        report.unlink()
+    return path
+
+
+def latest(root: Path) -> str | None:
+    pointer = root / "recommendations" / "LATEST"
+    return pointer.read_text() if pointer.exists() else None
+
+
+def state_of(root: Path) -> dict[str, int]:
+    """When each file was last changed; locks and pointers apart."""
+    return {
+        str(path.relative_to(root)): path.stat().st_mtime_ns
+        for path in root.rglob("*")
+        if path.is_file() and path.parent.name not in ("locks", "recommendations")
+    }
+
+
+def published_of(config: RunConfig, root: Path):
+    from lightsans.storage import locate
+
+    return read_published(locate(str(root), config.storage))
+
+
+def with_nightly(config: RunConfig, **settings) -> RunConfig:
+    return replace(config, nightly=replace(config.nightly, **settings))
+
+
+def run_submit(config: RunConfig, tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """``submit.py`` in a process of its own, which finds no Ray."""
+    (tmp_path / "config.yaml").write_text(dump_yaml(config))
+    command = [sys.executable, "submit.py", *arguments, "--config", tmp_path / "config.yaml"]
+    return subprocess.run(
+        command, cwd=REPOSITORY, env=WITHOUT_RAY, capture_output=True, text=True, timeout=120
+    )
+
+
+# ---- what is published
+
+
+def test_each_night_is_published_in_its_turn_and_compared_with_the_one_before(
+    first, second, config
+):
+    result, report = second
+    assert (first.outcome, first.instead_of) == ("published", None)
+    assert (result.outcome, result.instead_of) == ("published", first.run_id)
+    assert result.run_id != first.run_id
+    assert report["passed"]
+    assert report["published_before"] == first.run_id
+    checks = {check["setting"]: check for check in report["checks"]}
+    assert set(checks) == {
+        "nightly.min_users",
+        "nightly.max_user_drop",
+        "nightly.beat_baselines",
+        "nightly.max_relative_drop",
+    }
+    # The model before, on the users of tonight: found, as the night has evaluated it.
+    compared = run_evaluate(config, result.dataset_id, first.model_id, map_items=True)
+    assert compared.skipped
+    before = compared.metrics["model"]["test"]["ndcg@10"]
+    assert checks["nightly.max_relative_drop"]["bound"] == pytest.approx(0.7 * before)
+
+
+def test_the_same_night_again_changes_nothing(config, root, first):
+    run_nightly(config, FIRST)
+    assert latest(root) == first.run_id
+    files = state_of(root)
+    again = run_nightly(config, FIRST)
+    assert (again.outcome, again.run_id, again.instead_of) == (
+        "unchanged",
+        first.run_id,
+        first.run_id,
+    )
+    assert state_of(root) == files
+    assert len(published_of(config, root).history) == 1
+
+
+def test_a_newer_night_replaces_the_published_one(config, root, first, second):
+    run_nightly(config, FIRST)
+    result = run_nightly(config, SECOND)
+    assert (result.outcome, result.instead_of) == ("published", first.run_id)
+    assert latest(root) == second[0].run_id
+
+
+def test_an_older_night_is_refused_unless_forced(config, root, first, second):
+    run_nightly(config, SECOND)
+    with pytest.raises(ConfigError, match=rf"--as-of {FIRST} is before {SECOND}T.*--force"):
+        run_nightly(config, FIRST)
+    assert latest(root) == second[0].run_id
+    assert run_nightly(config, FIRST, force=True).outcome == "published"
+    assert latest(root) == first.run_id
+
+
+def test_a_run_that_was_rolled_back_stays_so_when_its_night_is_started_again(
+    config, root, first, second
+):
+    for date in (FIRST, SECOND):
+        run_nightly(config, date)
+    roll_back(published_of(config, root))
+    with pytest.raises(ConfigError, match=rf"run {second[0].run_id} was rolled back at .*--force"):
+        run_nightly(config, SECOND)
+    assert latest(root) == first.run_id
+    run_nightly(config, SECOND, force=True)
+    assert latest(root) == second[0].run_id
+
+
+def test_a_night_needs_a_date(config):
+    with pytest.raises(ConfigError, match="which night"):
+        run_nightly(config)
+    with pytest.raises(ConfigError, match="yesterday"):
+        run_nightly(config, "yesterday")
+
+
+# ---- the gate
+
+
+def test_a_night_below_a_floor_ends_with_status_3_and_what_was_published_stays(
+    config, root, first, tmp_path
+):
+    run_nightly(config, FIRST)
+    strict = with_nightly(config, floors={"hit@10": 1.5, "mrr@10": 0.001})
+    done = run_submit(strict, tmp_path, "nightly", "--as-of", SECOND, "--json")
+    assert done.returncode == 3, done.stderr
+    assert f"{first.run_id} stays published" in done.stderr
+    assert "1 of 7 checks failed" in done.stderr
+    assert "must be at least 1.5 (nightly.floors)" in done.stderr
+    assert latest(root) == first.run_id
+    printed = json.loads(done.stdout.splitlines()[-1])
+    assert printed.pop("outcome") == "refused"
+    assert printed == json.loads((root / f"reports/nightly-{SECOND}.json").read_bytes())
+    assert [check["name"] for check in printed["checks"] if not check["passed"]] == ["test hit@10"]
+    assert run_nightly(config, SECOND).outcome == "published"
+
+
+def test_too_few_users_stop_the_night_before_it_trains(config, root):
+    untrained = replace(config, train=replace(config.train, seed=12345))
+    with pytest.raises(GateError, match=r"users is \d+, must be at least 1e\+06"):
+        run_nightly(with_nightly(untrained, min_users=10**6), FIRST)
+    report = json.loads((root / f"reports/nightly-{FIRST}.json").read_bytes())
+    assert "model_id" not in report
+    assert not report["passed"]
+    assert latest(root) is None
+
+
+def test_what_was_published_and_removed_cannot_be_compared_with_and_that_is_said(
+    config, root, first, second
+):
+    (root / "recommendations" / "LATEST").write_text("gone")
+    with pytest.raises(NotFoundError, match="gone: this run is published but was removed"):
+        run_nightly(config, SECOND)
+    free = with_nightly(config, max_user_drop=None, max_relative_drop=None)
+    assert run_nightly(free, SECOND).instead_of == "gone"
+
+
+# ---- interruptions and rivals
+
+
+def test_a_night_killed_before_publishing_is_published_by_the_same_command(
+    config, root, first, second, tmp_path
+):
+    """The process dies by SIGKILL with the lease in its hands; nothing is made again."""
+    run_nightly(config, FIRST)
+    files = state_of(root)
+    (tmp_path / "config.yaml").write_text(dump_yaml(config))
+    script = f"""
+import os, signal, sys
+from lightsans.config_file import load_config
+from pipelines.nightly import run_nightly
+run_nightly(
+    load_config({str(tmp_path / "config.yaml")!r}).config,
+    {SECOND!r},
+    before_publish=lambda: os.kill(os.getpid(), signal.SIGKILL),
+)
+"""
+    killed = subprocess.run(
+        [sys.executable, "-c", script], cwd=REPOSITORY, env=WITHOUT_RAY, timeout=120
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert latest(root) == first.run_id
+    assert run_nightly(config, SECOND).outcome == "published"
+    assert latest(root) == second[0].run_id
+    made_since = set(state_of(root)) - set(files)
+    assert made_since == {f"reports/nightly-{SECOND}.json"}
+    assert files.items() <= state_of(root).items()
+
+
+def test_a_second_run_ends_with_status_1_and_names_the_first_which_publishes(
+    config, root, second, tmp_path
+):
+    at_work, go_on = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        at_work.set()
+        assert go_on.wait(120)
+
+    results = []
+    thread = threading.Thread(
+        target=lambda: results.append(run_nightly(config, SECOND, before_publish=wait))
+    )
+    thread.start()
+    assert at_work.wait(60)
+    try:
+        done = run_submit(config, tmp_path, "nightly", "--as-of", SECOND)
+    finally:
+        go_on.set()
+        thread.join()
+    assert done.returncode == 1, done.stderr
+    assert f"held by nightly --as-of {SECOND} (host " in done.stderr
+    assert f"process {os.getpid()}) until 20" in done.stderr
+    assert latest(root) == second[0].run_id
+    assert [result.outcome for result in results] == ["published"]
+    assert len(published_of(config, root).history) == 1
+
+
+def test_who_lost_the_lease_does_not_publish(config, root, first, second):
+    run_nightly(config, FIRST)
+
+    def lose() -> None:
+        lock = root / "locks" / "nightly.json"
+        lock.write_text(json.dumps({**json.loads(lock.read_text()), "owner": "a rival"}))
+
+    with pytest.raises(LeaseError, match="lost to a rival.*publishes nothing"):
+        run_nightly(config, SECOND, before_publish=lose)
+    assert latest(root) == first.run_id
+    (root / "locks" / "nightly.json").unlink()  # the rival's, which nobody gives back
+    assert run_nightly(config, SECOND).outcome == "published"
+
+
+def test_a_publication_by_hand_meanwhile_is_not_overwritten(config, root, first, second):
+    def publish_by_hand() -> None:
+        publish_run(published_of(config, root), first.run_id)
+
+    with pytest.raises(PublishError, match=f"it was not there and is {first.run_id} now"):
+        run_nightly(config, SECOND, before_publish=publish_by_hand)
+    assert latest(root) == first.run_id
+    assert run_nightly(config, SECOND).instead_of == first.run_id
+
+
+# ---- commands
+
+
+def test_runs_are_listed_published_and_rolled_back_from_the_command_line(
+    config, root, first, second, tmp_path
+):
+    (tmp_path / "config.yaml").write_text(dump_yaml(config))
+
+    def call(*arguments: str) -> dict:
+        done = CliRunner().invoke(app, [*arguments, "-c", str(tmp_path / "config.yaml"), "--json"])
+        assert done.exit_code == 0, done.output
+        return json.loads(done.stdout)
+
+    one, two = first.run_id, second[0].run_id
+    assert call("publish", one)["instead_of"] is None
+    assert call("publish", two)["instead_of"] == one
+    listed = call("recommendations")
+    assert listed["published"] == two
+    assert {run["id"]: run["published"] for run in listed["recommendations"]} == {
+        one: False,
+        two: True,
+    }
+    assert all(run["users"] for run in listed["recommendations"])
+    back = call("rollback")
+    assert (back["run_id"], back["instead_of"]) == (one, two)
+    assert back["as_of"] == f"{FIRST}T00:00:00+00:00"
+    assert latest(root) == one
+
+
+def test_the_defaults_ask_for_both_baselines():
+    assert NightlyConfig().beat_baselines == ("popular", "successor")
