@@ -51,7 +51,7 @@ bench: $(STAMP) ## one benchmark: make bench NAME=x [ARGS=--smoke]
 	$(BIN)/python benchmarks/$(NAME).py $(ARGS)
 
 demo: $(STAMP) ## fetch MovieLens-100K (or generate a log), train, recommend
-	PATH="$(CURDIR)/$(BIN):$$PATH" tools/demo.sh
+	PATH="$(CURDIR)/$(BIN):$$PATH" tools/demo.sh $(ARGS)
 
 lock: $(STAMP) ## resolve pyproject.toml again; ARGS=--upgrade lifts every pin
 	$(BIN)/python tools/lock.py write $(ARGS)

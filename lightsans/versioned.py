@@ -112,7 +112,7 @@ def _write_s3(location: Location, content: bytes, version: str | None) -> str | 
     except FileNotFoundError:
         if version is None:
             raise  # the bucket is missing
-        return None
+        return None  # the object was removed
     except OSError as error:  # what s3fs makes of the server's answer
         cause = error.__cause__
         if isinstance(cause, ClientError) and cause.response["Error"]["Code"] in _CHANGED:

@@ -80,11 +80,11 @@ def run_score(
     if manifest is not None and not force:
         say(f"score: run {run.name} is up to date ({run}); --force redoes it")
         return ScoreResult(run.name, run, True, manifest)
-    if force:
-        run.delete()
-    vocabulary_mapping(dataset, model, map_items)  # fail before anything is started
+    vocabulary_mapping(dataset, model, map_items)  # fail before anything is started or deleted
     ensure_ray()
     fitting = preflight("score", config)
+    if force:
+        run.delete()
     started = time.monotonic()
     with original_errors():
         parts = _score_parts(fitting, dataset, dataset_manifest, model, run, question)

@@ -88,11 +88,12 @@ def run_train(config: RunConfig, dataset_id: str, *, force: bool = False) -> Tra
     if manifest is not None and not force:
         say(f"train: model {name} is up to date ({directory}); --force redoes it")
         return TrainResult(name, directory, True, manifest, read_metrics(directory))
-    if force:
-        directory.delete()
     say(f"train: model {name} on dataset {dataset_id}, {config.train.num_workers} workers")
     ensure_ray()
-    best = _fit(preflight("train", config), dataset, directory)
+    fitting = preflight("train", config)
+    if force:
+        directory.delete()
+    best = _fit(fitting, dataset, directory)
     manifest, metrics = _finish(config, dataset, dataset_manifest, directory, best)
     return TrainResult(name, directory, False, manifest, metrics)
 

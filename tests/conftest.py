@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+# Tensors here are small: threads only get in each other's way. Read when torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from tests.s3_server import S3Server, run_s3_server
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"

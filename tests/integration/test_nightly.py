@@ -14,16 +14,18 @@ import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-from lightsans.config import NightlyConfig, RunConfig
+from lightsans.config import RunConfig
 from lightsans.config_file import dump_yaml, load_config
 from lightsans.errors import ConfigError, GateError, LeaseError, NotFoundError, PublishError
+from lightsans.storage import locate
 from pipelines.evaluate import run_evaluate
 from pipelines.nightly import NightlyResult, run_nightly
-from pipelines.publish import publish_run, read_published, roll_back
+from pipelines.publish import Published, publish_run, read_published, roll_back
 from submit import app
 from tests.integration.conftest import TINY
 
@@ -67,7 +69,7 @@ def first(ray_cluster, config) -> NightlyResult:
 
 
 @pytest.fixture(scope="module")
-def second(first, config) -> tuple[NightlyResult, dict]:
+def second(first, config) -> tuple[NightlyResult, dict[str, Any]]:
     """The night after, and its report."""
     result = run_nightly(config, SECOND)
     return result, result.report.read_json()
@@ -98,20 +100,21 @@ def state_of(root: Path) -> dict[str, int]:
     }
 
 
-def published_of(config: RunConfig, root: Path):
-    from lightsans.storage import locate
-
+def published_of(config: RunConfig, root: Path) -> Published:
     return read_published(locate(str(root), config.storage))
 
 
-def with_nightly(config: RunConfig, **settings) -> RunConfig:
+def with_nightly(config: RunConfig, **settings: Any) -> RunConfig:
     return replace(config, nightly=replace(config.nightly, **settings))
 
 
-def run_submit(config: RunConfig, tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess:
+def run_submit(
+    config: RunConfig, tmp_path: Path, *arguments: str
+) -> subprocess.CompletedProcess[str]:
     """``submit.py`` in a process of its own, which finds no Ray."""
-    (tmp_path / "config.yaml").write_text(dump_yaml(config))
-    command = [sys.executable, "submit.py", *arguments, "--config", tmp_path / "config.yaml"]
+    path = tmp_path / "config.yaml"
+    path.write_text(dump_yaml(config))
+    command = [sys.executable, "submit.py", *arguments, "--config", str(path)]
     return subprocess.run(
         command, cwd=REPOSITORY, env=WITHOUT_RAY, capture_output=True, text=True, timeout=120
     )
@@ -301,7 +304,7 @@ def test_who_lost_the_lease_does_not_publish(config, root, first, second):
         lock = root / "locks" / "nightly.json"
         lock.write_text(json.dumps({**json.loads(lock.read_text()), "owner": "a rival"}))
 
-    with pytest.raises(LeaseError, match="lost to a rival.*publishes nothing"):
+    with pytest.raises(LeaseError, match=r"lost to a rival.*publishes nothing"):
         run_nightly(config, SECOND, before_publish=lose)
     assert latest(root) == first.run_id
     (root / "locks" / "nightly.json").unlink()  # the rival's, which nobody gives back
@@ -326,7 +329,7 @@ def test_runs_are_listed_published_and_rolled_back_from_the_command_line(
 ):
     (tmp_path / "config.yaml").write_text(dump_yaml(config))
 
-    def call(*arguments: str) -> dict:
+    def call(*arguments: str) -> Any:
         done = CliRunner().invoke(app, [*arguments, "-c", str(tmp_path / "config.yaml"), "--json"])
         assert done.exit_code == 0, done.output
         return json.loads(done.stdout)
@@ -345,7 +348,3 @@ def test_runs_are_listed_published_and_rolled_back_from_the_command_line(
     assert (back["run_id"], back["instead_of"]) == (one, two)
     assert back["as_of"] == f"{FIRST}T00:00:00+00:00"
     assert latest(root) == one
-
-
-def test_the_defaults_ask_for_both_baselines():
-    assert NightlyConfig().beat_baselines == ("popular", "successor")

@@ -125,9 +125,7 @@ def test_a_killed_run_goes_on_from_its_last_epoch_with_the_same_curve(
     assert finished.returncode == 0, finished.stderr
     assert json.loads(finished.stdout.splitlines()[-1])["model_id"] == uninterrupted.model_id
     model = Location(str(checkpoints.parent), config.storage)
-    np.testing.assert_allclose(
-        curve_of(model), curve_of(uninterrupted.location), rtol=1e-5, atol=0
-    )
+    np.testing.assert_allclose(curve_of(model), curve_of(uninterrupted.location), rtol=1e-5, atol=0)
     assert resumed_after(finished.stderr) >= 2
 
 

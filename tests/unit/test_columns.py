@@ -172,6 +172,15 @@ def test_moments_without_a_zone_are_of_the_configured_one():
     assert times([NEW_YEAR], **berlin) == [NEW_YEAR]  # numbers count from 1970 UTC
 
 
+def test_a_time_that_its_zone_moves_before_1970_is_out_of_range():
+    assert times(["1970-01-01", "1970-01-01 01:00"], timezone="Europe/Berlin") == [
+        "timestamp_out_of_range",
+        0,
+    ]
+    naive = pa.array([0, 3600], pa.timestamp("s"))
+    assert times(naive, timezone="Europe/Berlin") == ["timestamp_out_of_range", 0]
+
+
 def test_of_a_time_that_clocks_show_twice_the_first_is_meant():
     """On 28 October 2001, Berlin's clocks went from 03:00 back to 02:00: 02:30 was at 00:30 UTC."""
     assert times(["2001-10-28 02:30:00"], timezone="Europe/Berlin") == [1_004_229_000]

@@ -85,6 +85,16 @@ def test_a_cluster_out_of_reach_for_a_while_is_asked_again(capsys):
 
 
 @pytest.mark.usefixtures("_fast")
+def test_only_an_absence_without_a_break_is_given_up_on(monkeypatch):
+    monkeypatch.setattr(jobs, "GIVE_UP_AFTER_S", 0.2)
+    away: dict[int, Exception] = {
+        n: jobs.OutOfReachError("nothing answers") for n in range(2, 60, 2)
+    }
+    cluster = FakeCluster(["a\n"] * 60, [], away)  # 0.6 s in all
+    assert jobs.follow(cluster, "j", lambda line: None).status == JobStatus.SUCCEEDED
+
+
+@pytest.mark.usefixtures("_fast")
 def test_a_cluster_that_stays_away_leaves_the_job_to_itself(monkeypatch):
     monkeypatch.setattr(jobs, "GIVE_UP_AFTER_S", 0.05)
     away: dict[int, Exception] = {n: jobs.OutOfReachError("nothing answers") for n in range(999)}
@@ -122,8 +132,11 @@ def test_a_job_without_a_fitting_interpreter_says_how_to_name_one(code, last_lin
     assert ("has no ray" in text) == (code == 1)
 
 
-def test_a_job_that_failed_by_itself_is_not_blamed_on_the_interpreter():
-    text = jobs.explain_end(make_details("FAILED", 1), ["failed: the loss is not finite"])
+@pytest.mark.parametrize(
+    "last_line", ["failed: the loss is not finite", "No module named 'pipelines.nothing'"]
+)
+def test_a_job_that_failed_by_itself_is_not_blamed_on_the_interpreter(last_line):
+    text = jobs.explain_end(make_details("FAILED", 1), [last_line])
     assert text == "job j failed with exit status 1"
 
 
@@ -134,7 +147,7 @@ def test_a_job_that_never_started_gives_the_reason_of_the_cluster():
 
 def test_settings_that_travel_as_overrides_make_the_same_configuration(tmp_path):
     config = RunConfig(
-        root='s3://b/ü "quoted" $HOME',
+        root='s3://b/ü😀 "quoted" $HOME',
         data=DataConfig(
             input=("/a/*.csv", "/b,c.csv"),
             separator="\t",

@@ -103,6 +103,7 @@ def test_warnings_and_other_loggers_come_as_json_too(capsys):
     logs.configure_logs("json")
     logging.getLogger("ray.data").warning("low on memory")
     logging.getLogger("ray.data").info("chatter")
+    logging.getLogger("ray.data").warning("for Ray's own file", extra={"hide": True})
     [line] = lines_of(capsys)
     found = line["level"], line["logger"], line["message"]
     assert found == ("warning", "ray.data", "low on memory")

@@ -99,7 +99,9 @@ def test_a_limit_that_is_too_low_is_named():
 
 
 def test_preprocessing_needs_room_for_a_task_of_the_exchange():
-    with pytest.raises(ResourceError, match=r"512 MiB of Ray's logical memory.*the largest has 200"):
+    with pytest.raises(
+        ResourceError, match=r"512 MiB of Ray's logical memory.*the largest has 200"
+    ):
         plan("preprocess", config(), nodes((4, 0), memory=200 * 2**20))
     plan("train", config(), nodes((4, 0), memory=200 * 2**20))  # asks Ray for none
 

@@ -227,6 +227,15 @@ def test_bad_lines_of_jsonl_are_refused_one_by_one(tmp_path):
         assert log.rejects == list(zip(positions, bad.values(), strict=True))
 
 
+def test_broken_utf8_alone_is_noticed_in_jsonl(tmp_path):
+    """Arrow's parser lets it pass."""
+    line = b'{"user_id": "%s", "item_id": "i", "timestamp": 1}\n'
+    path = write_bytes(tmp_path / "a.jsonl", line % b"u" + line % b"\xff")
+    log = read_log(path)
+    assert log.rows == [("u", "i", 1)]
+    assert log.rejects == [(len(line) - 1, "not_utf8")]
+
+
 def test_a_bad_line_in_a_large_piece_of_jsonl_moves_no_position(tmp_path):
     rows = [(f"user{n}", "item", n) for n in range(5000)]
     path = write_jsonl(tmp_path / "a.jsonl", rows)
