@@ -7,7 +7,7 @@ Shapes:
     R rows of a part   U its users   I its distinct items
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,20 +56,27 @@ def assign_parts(table: pa.Table, num_parts: int) -> pa.Table:
     return table.append_column("part", pa.array(pieces_of(bucket, num_parts)))
 
 
-def split_parts(table: pa.Table) -> list[tuple[int, pa.Table]]:
-    """Number and interactions, sorted as they are stored, of each part in a table."""
-    table = table.combine_chunks()
-    users = _one_chunk(table["user_id"]).dictionary_encode()
-    bucket, part = table["bucket"].to_numpy(), table["part"].to_numpy()
-    user = _ranks(users.dictionary)[users.indices.to_numpy()]
-    order = np.lexsort((table["order_key"].to_numpy(), table["timestamp"].to_numpy(), user, bucket))
-    # Buckets ascend with parts, so each part is one stretch.
+def split_parts(table: pa.Table) -> Iterator[tuple[int, pa.Table]]:
+    """Number and interactions, sorted as they are stored, of each part in a table.
+
+    One after the other: sorting takes several times the memory of what is sorted.
+    """
+    part = table["part"].to_numpy()
+    for number in np.unique(part):
+        yield int(number), _sort_rows(table.filter(pa.array(part == number)))
+
+
+def _sort_rows(table: pa.Table) -> pa.Table:
     schema = interactions_schema(table["user_id"].type, table["raw_item_id"].type)
-    table = table.select(schema.names).take(pa.array(order)).cast(schema)
-    numbers, starts = np.unique(part[order], return_index=True)
-    ends = np.append(starts[1:], len(order))
-    stretches = zip(numbers, starts, ends, strict=True)
-    return [(int(number), table.slice(start, end - start)) for number, start, end in stretches]
+    table = table.select(schema.names).combine_chunks()
+    users = _one_chunk(table["user_id"]).dictionary_encode()
+    keys = (
+        table["order_key"].to_numpy(),
+        table["timestamp"].to_numpy(),
+        _ranks(users.dictionary)[users.indices.to_numpy()],
+        table["bucket"].to_numpy(),
+    )
+    return table.take(pa.array(np.lexsort(keys))).cast(schema)  # the last key counts most
 
 
 def count_exact_duplicates(table: pa.Table) -> int:

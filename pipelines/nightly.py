@@ -138,12 +138,18 @@ class _Night:
         publish_run(self.before, run_id, "nightly")
         say(f"nightly: published run {run_id}, before {self.before.run_id or 'none'}")
 
+    @property
+    def _is_backfill(self) -> bool:
+        """Whether a newer date is published."""
+        current = self.before.current
+        if current is None or current.as_of is None:
+            return False
+        return self._moment < datetime.fromisoformat(current.as_of)
+
     def _require_newest(self) -> None:
         """Refuse a date before the published one: a backfill must not replace newer results."""
         current = self.before.current
-        if self._force or current is None or current.as_of is None:
-            return
-        if self._moment < datetime.fromisoformat(current.as_of):
+        if current is not None and self._is_backfill and not self._force:
             raise ConfigError(
                 f"--as-of {self._config.data.as_of} is before {current.as_of}, the date of the "
                 f"published run {current.run_id}; `submit.py pipeline --set data.as_of=...` makes "
@@ -171,7 +177,8 @@ class _Night:
         """Tonight's metrics of the published model; None when there is nothing to compare."""
         if published is None or self._config.nightly.max_relative_drop is None:
             return None
-        if published["model_id"] == model_id:
+        # A model of a later log has learnt from what it would be tested on here.
+        if published["model_id"] == model_id or self._is_backfill:
             return None
         model = self._root / "models" / published["model_id"]
         if read_manifest(model) is None:

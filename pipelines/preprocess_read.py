@@ -161,7 +161,7 @@ def read_units(
 def write_parts(table: pa.Table, *, dataset: Location) -> pa.Table:
     """Write the parts whose rows these are; one row of counts for each."""
     stats = []
-    for number, rows in split_parts(table) if table.num_rows else ():
+    for number, rows in split_parts(table):
         (dataset / "interactions" / part_name(number)).write_table(rows)
         duplicates = count_exact_duplicates(rows)
         stats.append({"part": number, "rows": rows.num_rows, "exact_duplicates": duplicates})

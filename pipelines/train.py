@@ -36,6 +36,7 @@ from pipelines.logs import add_log_context, log_context
 from pipelines.preflight import preflight
 from pipelines.progress import say
 from pipelines.ray_session import ensure_ray, original_errors
+from pipelines.tracking import write_scalars
 from pipelines.training_board import (
     has_failed,
     raise_noted_error,
@@ -224,6 +225,7 @@ def _finish(
     (directory / files.ITEMS).write_bytes((dataset / files.ITEMS).read_bytes())
     (directory / files.CONFIG).write_bytes(dump_yaml(config).encode())
     (directory / files.HISTORY).write_json(history)
+    write_scalars(history, directory / "tensorboard")
     metrics = {"valid": best_row["valid"]}
     (directory / files.METRICS).write_json(metrics)
     model = files.model_from_bytes(weights, str(best))

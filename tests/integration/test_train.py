@@ -82,6 +82,16 @@ def test_the_loss_falls_and_the_best_epoch_is_kept(two_workers):
     )
 
 
+def test_the_curve_can_be_read_by_tensorboard(two_workers):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    _, result = two_workers
+    events = EventAccumulator((result.location / "tensorboard").path)
+    events.Reload()
+    written = [event.value for event in events.Scalars("loss")]
+    np.testing.assert_allclose(written, curve_of(result.location), rtol=1e-6)
+
+
 def test_a_trained_model_is_found_again_and_nothing_is_written(two_workers):
     config, first = two_workers
     again = run_train(config, first.manifest["dataset_id"])

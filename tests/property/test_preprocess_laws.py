@@ -58,7 +58,7 @@ def naive_core(rows, min_user, min_item):
 
 def naive_filters(log, as_of, dedupe, min_rating):
     """Each user's rows in order of the sequence, and those of them that are learnt from."""
-    histories = {}
+    histories: dict[str, list[tuple]] = {}
     for row in sorted((row for row in log if row[2] < as_of), key=lambda row: row[2]):
         histories.setdefault(row[0], []).append(row)
     kept = {}
@@ -66,8 +66,7 @@ def naive_filters(log, as_of, dedupe, min_rating):
         if dedupe == "last":
             rows = rows[::-1]
         if dedupe != "none":
-            seen = set()
-            rows = [row for row in rows if not (row[1] in seen or seen.add(row[1]))]
+            rows = list({row[1]: row for row in reversed(rows)}.values())[::-1]
         if dedupe == "last":
             rows = rows[::-1]
         if min_rating is not None:
