@@ -55,6 +55,8 @@ def _configure_data(context: DataContext) -> None:
     # Wrapped, an error would lose its cause on the way from the worker.
     context.raise_original_map_exception = True
     logging.getLogger("ray.data").setLevel(logging.WARNING)
+    # Says only that Ray's progress bars are off, which we asked for.
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
     for name in ("exceptions", "_internal.execution.streaming_executor_state"):
         logging.getLogger(f"ray.data.{name}").addFilter(_hide_own_errors)
 

@@ -130,6 +130,9 @@ def growing_cluster() -> Iterator[dict[str, str]]:
         command += ["--node-ip-address=127.0.0.1", f"--port={address.partition(':')[2]}"]
         command += ["--num-cpus=0", f"--object-store-memory={100 << 20}", f"--temp-dir={directory}"]
         command += ["--include-dashboard=false", f"--autoscaling-config={config}"]
+        # Other clusters of this machine may have the usual ports.
+        command += [f"--ray-client-server-port={free_port()}"]
+        command += [f"--dashboard-agent-listen-port={free_port()}"]
         log = Path(directory) / "head.log"
         with open(log, "wb") as output:
             head = subprocess.Popen(
@@ -141,7 +144,7 @@ def growing_cluster() -> Iterator[dict[str, str]]:
         finally:
             head.terminate()
             try:
-                head.wait(timeout=20)
+                head.wait(timeout=60)  # eight seconds on idle cores
             except subprocess.TimeoutExpired:
                 head.kill()
                 head.wait()

@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -60,7 +61,7 @@ def read_inter(path):
 
 def stable_sequences(rows):
     """Each user's items: oldest first, rows of one time in the order of the file."""
-    histories = {}
+    histories: dict[str, list[str]] = {}
     for user, item, _, _ in sorted(rows, key=lambda row: row[3]):  # sorted() is stable
         histories.setdefault(user, []).append(item)
     return histories
@@ -99,7 +100,7 @@ def test_movielens_1m_filtered_by_rating_has_the_published_size(tmp_path, shared
     assert (manifest["users"], manifest["trainable_users"]) == (6_040, 6_039)
     assert manifest["items"] == 3_628
     assert manifest["interactions"] == manifest["rows"]["after_min_rating"] == 836_478
-    seen = {}
+    seen: dict[str, set[str]] = {}
     for user, item, rating, _ in read_inter(path):
         if rating < 3:
             seen.setdefault(user, set()).add(item)
@@ -149,7 +150,7 @@ def test_one_log_gives_one_dataset_whatever_its_format(tmp_path):
     pieces = [
         write_csv(tmp_path / "many" / f"{n}.csv", ROWS[100 * n : 100 * n + 100]) for n in range(5)
     ]
-    inputs = [
+    inputs: list[tuple[Any, dict[str, Any]]] = [
         (write_csv(tmp_path / "a.csv", ROWS), {"num_parts": 1, "read_unit_bytes": 500}),
         (write_csv(tmp_path / "b.csv", ROWS, "::"), {"separator": "::"}),
         (write_csv(tmp_path / "c.csv.gz", ROWS, "::", False), {"separator": "::", **headless}),

@@ -5,6 +5,7 @@ import io
 import tempfile
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -56,19 +57,25 @@ def naive_core(rows, min_user, min_item):
         rows = kept
 
 
+def first_of_each_item(rows):
+    kept: list[tuple[Any, ...]] = []
+    for row in rows:
+        if row[1] not in [other[1] for other in kept]:
+            kept.append(row)
+    return kept
+
+
 def naive_filters(log, as_of, dedupe, min_rating):
     """Each user's rows in order of the sequence, and those of them that are learnt from."""
-    histories: dict[str, list[tuple]] = {}
+    histories: dict[str, list[tuple[Any, ...]]] = {}
     for row in sorted((row for row in log if row[2] < as_of), key=lambda row: row[2]):
         histories.setdefault(row[0], []).append(row)
     kept = {}
     for user, rows in histories.items():
+        if dedupe == "first":
+            rows = first_of_each_item(rows)
         if dedupe == "last":
-            rows = rows[::-1]
-        if dedupe != "none":
-            rows = list({row[1]: row for row in reversed(rows)}.values())[::-1]
-        if dedupe == "last":
-            rows = rows[::-1]
+            rows = first_of_each_item(rows[::-1])[::-1]
         if min_rating is not None:
             rows = [row for row in rows if row[3] is not None and row[3] >= min_rating]
         kept[user] = rows
