@@ -5,9 +5,10 @@ model's own dataset under the configured protocol goes into its ``metrics.json``
 is kept under ``reports/``.
 """
 
+import functools
+import operator
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ FORMAT_VERSION = 1
 SPLITS: tuple[Split, ...] = ("valid", "test")
 MODEL, POPULAR, SUCCESSOR = "model", "popular", "successor"
 MERGE_FAN_IN = 8
+USERS_PER_ACTOR = 20_000
 MAX_COUNTED_INTERACTIONS = 50_000_000
 """The baselines are counted on whole parts (a random sample of the users) up to this many
 interactions: pairs of successive items would otherwise grow with the log."""
@@ -130,7 +132,7 @@ def _evaluate(
         PartEvaluator,
         batch_size=1,
         batch_format="pyarrow",
-        compute=ActorPoolStrategy(size=min(len(parts), config.score.num_workers)),
+        compute=ActorPoolStrategy(size=_num_actors(config, dataset_manifest)),
         num_gpus=1 if config.score.use_gpu else 0,
         fn_constructor_args=(config, dataset, model, map_items, counts),
     )
@@ -177,8 +179,8 @@ class PartEvaluator:
             held_out = hold_out(users, split)
             own = translate(held_out, self._mapping)
             model = model_scorer(self._model, self._device)
-            popular: Scorer = partial(popular_scores, self._counts)
-            successor: Scorer = partial(successor_scores, self._counts)
+            popular: Scorer = functools.partial(popular_scores, self._counts)
+            successor: Scorer = functools.partial(successor_scores, self._counts)
             for name, scorer, histories, num_items in (
                 (MODEL, model, own, self._model.num_items),
                 (POPULAR, popular, held_out, self._counts.num_items),
@@ -209,6 +211,12 @@ def vocabulary_mapping(dataset: Location, model: Location, map_items: bool) -> I
     )
 
 
+def _num_actors(config: RunConfig, manifest: Mapping[str, Any]) -> int:
+    """As many as allowed, but none for a handful of users: an actor takes seconds to start."""
+    worthwhile = -(-int(manifest["users"]) // USERS_PER_ACTOR)
+    return max(1, min(len(manifest["parts"]), config.score.num_workers, worthwhile))
+
+
 def _sample(parts: list[Location], manifest: Mapping[str, Any]) -> list[Location]:
     """The first parts that together stay within `MAX_COUNTED_INTERACTIONS`; at least one."""
     interactions = np.cumsum([part["interactions"] for part in manifest["parts"]])
@@ -220,7 +228,10 @@ def _sample(parts: list[Location], manifest: Mapping[str, Any]) -> list[Location
 
 def _count_transitions(parts: list[Location], num_items: int, result: Location) -> None:
     """Write the sum of all parts' counts, merged in a tree that the driver never holds."""
-    level = [_count_part.remote(part, num_items) for part in parts]
+    level = [
+        _count_parts.remote(parts[first : first + MERGE_FAN_IN], num_items)
+        for first in range(0, len(parts), MERGE_FAN_IN)
+    ]
     while len(level) > 1:
         level = [
             _add_counts.remote(*level[first : first + MERGE_FAN_IN])
@@ -230,17 +241,15 @@ def _count_transitions(parts: list[Location], num_items: int, result: Location) 
 
 
 @ray.remote
-def _count_part(part: Location, num_items: int) -> TransitionCounts:
-    table = part.read_table(["item_ids", "trainable"])
-    return TransitionCounts.count(trainable_sequences(table), num_items)
+def _count_parts(parts: list[Location], num_items: int) -> TransitionCounts:
+    tables = (part.read_table(["item_ids", "trainable"]) for part in parts)
+    counts = (TransitionCounts.count(trainable_sequences(table), num_items) for table in tables)
+    return functools.reduce(operator.add, counts)
 
 
 @ray.remote
 def _add_counts(*counts: TransitionCounts) -> TransitionCounts:
-    total = counts[0]
-    for other in counts[1:]:
-        total += other
-    return total
+    return functools.reduce(operator.add, counts)
 
 
 @ray.remote

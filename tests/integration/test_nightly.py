@@ -59,7 +59,8 @@ def config(tmp_path_factory) -> RunConfig:
     directory = tmp_path_factory.mktemp("nightly")
     write_log(directory / "log.csv")
     settings = [f"root={directory}/root", f"data.input={directory}/log.csv", *TINY]
-    settings += ["data.columns.rating=null", "train.num_workers=1", "model.hidden_size=32"]
+    settings += ["data.columns.rating=null", "data.num_parts=1", "score.num_workers=1"]
+    settings += ["train.num_workers=1", "train.epochs=3", "model.hidden_size=32"]
     return load_config(None, [*settings, "nightly.max_relative_drop=0.3"]).config
 
 
