@@ -4,6 +4,7 @@
 A stage runs on the Ray cluster of RAY_ADDRESS (set inside a Ray job), or on an embedded one.
 """
 
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -41,6 +42,7 @@ from pipelines.job_commands import add_job_commands, runs_on_cluster
 from pipelines.logs import configure_logs, log_error
 from pipelines.output import only_results_on_stdout, print_json, print_metrics, print_table
 from pipelines.publish_commands import add_publish_commands
+from pipelines.recbole_commands import add_recbole_commands
 
 # Stages are imported by the commands that run them: `--help` must not wait for Ray and torch.
 
@@ -301,7 +303,7 @@ def models(
             entry["created_at"],
             entry["dataset_id"],
             entry["best_epoch"],
-            entry["metrics"]["valid"]["ndcg@10"],
+            entry["metrics"]["valid"].get("ndcg@10", "not evaluated"),
             entry["metrics"].get("test", {}).get("ndcg@10", "not evaluated"),
         ]
         for entry in found
@@ -312,6 +314,7 @@ def models(
 
 add_publish_commands(app)
 add_job_commands(app)
+add_recbole_commands(app)
 
 
 def _annotated_yaml(loaded: LoadedConfig) -> str:
@@ -351,6 +354,8 @@ def _plain_errors(exit_with: Callable[[int], None]) -> Iterator[None]:
 
 def main() -> None:
     """Run the command line and exit with its status."""
+    # As Kubernetes and schedulers end a process: leave in order, give back the lease, stop Ray.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     with _plain_errors(sys.exit):
         configure_logs()
         app()

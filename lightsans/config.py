@@ -183,13 +183,28 @@ class ModelConfig:
     layer_norm_eps: float = 1e-12
     initializer_range: float = 0.02
     """Standard deviation of the initial weights."""
-    loss_type: Literal["CE", "BPR"] = "CE"
-    """CE: softmax over all items. BPR: one uniformly drawn negative per target."""
+    loss_type: Literal["CE", "BPR", "sampled_softmax", "gBCE", "auto"] = "CE"
+    """CE: softmax over all items. BPR: one uniformly drawn negative per target. sampled_softmax:
+    CE estimated from num_negatives items. gBCE: binary cross-entropy without its overconfidence.
+    auto: CE, or sampled_softmax where the catalogue is too large for the device."""
+    num_negatives: int = 1024
+    """Items that all targets of a step are compared with (sampled_softmax and gBCE)."""
+    negative_sampling: Literal["uniform", "log_uniform", "in_batch"] = "uniform"
+    """log_uniform: by rank of popularity; in_batch: the targets of the step (sampled_softmax)."""
+    gbce_t: float = 0.75
+    """gBCE's calibration: 0 is plain binary cross-entropy, 1 removes its bias altogether."""
 
     def __post_init__(self) -> None:
         _at_least("model", self, 1, "max_seq_len", "k_interests", "n_layers", "n_heads")
         _at_least("model", self, 1, "hidden_size", "inner_size")
         _fraction("model", self, "hidden_dropout_prob", "attn_dropout_prob")
+        _at_least("model", self, 1, "num_negatives")
+        _require(0 <= self.gbce_t <= 1, f"model.gbce_t={self.gbce_t} is not in [0, 1]")
+        _require(
+            self.loss_type != "gBCE" or self.negative_sampling == "uniform",
+            f"model.loss_type=gBCE needs model.negative_sampling=uniform, found "
+            f"{self.negative_sampling}: its calibration assumes that all items are equally likely",
+        )
         _require(self.layer_norm_eps > 0, "model.layer_norm_eps must be positive")
         _require(self.initializer_range > 0, "model.initializer_range must be positive")
         _require(

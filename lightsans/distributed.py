@@ -28,6 +28,21 @@ def max_over_workers(value: int, device: torch.device) -> int:
     return int(_reduce(np.array([value]), device, dist.ReduceOp.MAX)[0])
 
 
+def gather_ids(values: npt.NDArray[np.integer], device: torch.device) -> npt.NDArray[np.int64]:
+    """Every worker's ids one after the other; they may hold different numbers of them."""
+    own = torch.as_tensor(values.astype(np.int64), device=device)
+    if dist.is_initialized():
+        most = max_over_workers(len(values), device)
+        padded = torch.full((most,), -1, dtype=torch.int64, device=device)
+        padded[: len(values)] = own
+        pieces = [torch.empty_like(padded) for _ in range(world_size())]
+        dist.all_gather(pieces, padded)
+        own = torch.cat(pieces)
+        own = own[own >= 0]
+    ids: npt.NDArray[np.int64] = own.cpu().numpy()
+    return ids
+
+
 def _reduce(
     values: npt.NDArray[np.generic], device: torch.device, operation: dist.ReduceOp.RedOpType
 ) -> npt.NDArray[np.float64]:

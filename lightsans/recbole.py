@@ -90,6 +90,17 @@ def to_recbole(model: LightSANs) -> dict[str, Tensor]:
     return {theirs: weights[ours].clone() for theirs, ours in names.items()}
 
 
+def recbole_settings(model: LightSANs) -> dict[str, Any]:
+    """RecBole's settings that fit `to_recbole`'s weights, dropout and loss included."""
+    config = model.config
+    sizes = {"MAX_ITEM_LIST_LENGTH": config.max_seq_len, "n_items": model.num_items + 1}
+    names = ("n_layers", "k_interests", "hidden_size", "inner_size", *_SETTINGS)
+    settings = {name: getattr(config, name) for name in names}
+    if settings["loss_type"] not in ("CE", "BPR"):
+        settings["loss_type"] = "CE"  # RecBole has no other
+    return {"model": "LightSANs", **sizes, **settings}
+
+
 def _names(model: LightSANs) -> dict[str, str]:
     """RecBole's name -> ours, for every parameter."""
     prefixes = dict(_TOP)

@@ -7,6 +7,7 @@ aside). What is needed to go on after an interruption is `Trainer.state`, taken 
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,15 @@ from torch import Tensor, nn
 from lightsans import distributed
 from lightsans.batches import Batch, RankEpoch
 from lightsans.config import RunConfig
+from lightsans.distributed import gather_ids
 from lightsans.errors import TrainingError
 from lightsans.evaluation import model_scorer, rank_held_out
 from lightsans.learning_curve import EpochRow, Progress, StepNews
-from lightsans.loss import NextItemObjective
+from lightsans.loss import NextItemObjective, choose_loss
 from lightsans.metrics import RankingTotals
 from lightsans.model import LightSANs
-from lightsans.sequences import UserSequences, distinct_targets
+from lightsans.negatives import SHARED_LOSSES, NegativeSampler
+from lightsans.sequences import Int64, UserSequences, distinct_targets
 from lightsans.split import hold_out
 
 PROGRESS_EVERY_S = 1.0
@@ -38,6 +41,7 @@ class Trainer:
         device: Where to train.
         wrap: Makes the objective distributed (DDP); the identity for one worker.
         on_step: Told about progress now and then, on every worker.
+        item_counts: (num_items,) interactions of each item, for negatives drawn by popularity.
     """
 
     def __init__(
@@ -48,12 +52,18 @@ class Trainer:
         device: torch.device,
         wrap: Callable[[nn.Module], nn.Module] = lambda module: module,
         on_step: Callable[[StepNews], None] = lambda news: None,
+        item_counts: Int64 | None = None,
     ) -> None:
+        loss_type = choose_loss(config.model, num_items, device.type)
+        config = replace(config, model=replace(config.model, loss_type=loss_type))
         self._config, self._num_items, self._users = config, num_items, users
         self._device, self._on_step = device, on_step
         torch.manual_seed(config.train.seed)  # every worker starts from the same weights
         self.model = LightSANs(config.model, num_items).to(device)
         self._objective = wrap(NextItemObjective(self.model))
+        self._sampler: NegativeSampler | None = None
+        if loss_type in SHARED_LOSSES:
+            self._sampler = NegativeSampler(config, num_items, item_counts)
         self._optimizer = torch.optim.Adam(
             self.model.parameters(), lr=config.train.learning_rate, fused=True
         )
@@ -142,7 +152,9 @@ class Trainer:
         total = torch.zeros((), dtype=torch.float64, device=self._device)
         watch = _Watch(self._on_step, epoch, num_steps, targets)
         for step in range(num_steps):
-            loss_sum = self._step(batches.batch(step), float(targets[step]))
+            batch = batches.batch(step)
+            shared = self._shared_negatives(batch, epoch, step)
+            loss_sum = self._step(batch, shared, float(targets[step]))
             total += loss_sum
             if watch.is_due(step):
                 loss = float(loss_sum) / max(1.0, float(own_targets[step]))
@@ -153,12 +165,24 @@ class Trainer:
         self._require_finite(loss, epoch, num_steps)
         return loss, int(targets.sum())
 
-    def _step(self, batch: Batch, global_targets: float) -> Tensor:
+    def _shared_negatives(self, batch: Batch, epoch: int, step: int) -> list[Tensor]:
+        """Negatives of the step and their logarithms; nothing where the loss takes none."""
+        if self._sampler is None:
+            return []
+        targets = None
+        if self._sampler.needs_targets:
+            targets = gather_ids(batch.target_ids[batch.target_ids > 0], self._device)
+        drawn = self._sampler.draw(epoch, step, targets)
+        return [self._tensor(drawn.item_ids), self._tensor(drawn.log_expected)]
+
+    def _step(self, batch: Batch, shared: list[Tensor], global_targets: float) -> Tensor:
         """One optimizer step; gives this worker's sum of losses."""
         self._optimizer.zero_grad(set_to_none=True)
         inputs = [self._tensor(batch.item_ids), self._tensor(batch.lengths)]
-        negatives = None if batch.negative_ids is None else self._tensor(batch.negative_ids)
-        loss_sum: Tensor = self._objective(*inputs, self._tensor(batch.target_ids), negatives)
+        inputs.append(self._tensor(batch.target_ids))
+        if batch.negative_ids is not None:
+            shared = [self._tensor(batch.negative_ids)]
+        loss_sum: Tensor = self._objective(*inputs, *shared)
         # DDP averages gradients over workers: undo that, and divide by the targets of all of them.
         (loss_sum * (distributed.world_size() / max(global_targets, 1.0))).backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()

@@ -34,7 +34,6 @@ from pipelines.preprocess_read import (
     choose_num_parts,
     collect_interactions,
 )
-from pipelines.progress import say
 from pipelines.ray_session import ensure_ray
 
 FORMAT_VERSION = 1
@@ -89,6 +88,8 @@ def run_preprocess(config: RunConfig, *, force: bool = False) -> PreprocessResul
         say(f"preprocess: dataset {name} is up to date ({job.dataset}); --force redoes it")
         return PreprocessResult(name, job.dataset, True, manifest)
     if force:
+        ensure_ray()
+        preflight("preprocess", config)  # a refused run must not cost the old result
         for file in (MANIFEST, MARKER):  # the manifest first: half a dataset has none
             (job.dataset / file).delete()
     manifest = _make(config, job)

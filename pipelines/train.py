@@ -67,6 +67,8 @@ def model_id(config: RunConfig, dataset_id: str) -> str:
     train = {k: v for k, v in asdict(config.train).items() if k not in NO_EFFECT_ON_WEIGHTS}
     # How the valid metric is computed decides which epoch is kept.
     protocol = {"remove_seen": config.evaluate.remove_seen}
+    if config.model.loss_type == "auto":
+        protocol["use_gpu"] = config.train.use_gpu  # by which the loss is chosen
     question = {"dataset": dataset_id, "model": asdict(config.model), "train": train, **protocol}
     return content_id("model", FORMAT_VERSION, question)
 
@@ -110,7 +112,7 @@ def _fit(config: RunConfig, dataset: Location, directory: Location) -> Location:
     train = config.train
     trainer = TorchTrainer(
         train_worker,
-        train_loop_config={"config": to_dict(config), "dataset": dataset.name, "board": board},
+        train_loop_config={"config": to_dict(config), "dataset": dataset, "board": board},
         scaling_config=ScalingConfig(num_workers=train.num_workers, use_gpu=train.use_gpu),
         run_config=ray.train.RunConfig(
             name="checkpoints",
@@ -151,7 +153,7 @@ def train_worker(loop_config: dict[str, Any]) -> None:
 
 def _train(loop_config: dict[str, Any], board: Any) -> None:
     config = from_dict(loop_config["config"])
-    dataset = locate(config.root, config.storage) / "datasets" / loop_config["dataset"]
+    dataset: Location = loop_config["dataset"]  # not config.root: workers run elsewhere
     manifest = require_manifest(dataset, "it was removed while training")
     shards = list(range(distributed.rank(), config.train.virtual_shards, distributed.world_size()))
     is_first = distributed.rank() == 0
@@ -167,6 +169,7 @@ def _train(loop_config: dict[str, Any], board: Any) -> None:
         ray.train.torch.get_device(),
         wrap=lambda module: ray.train.torch.prepare_model(module, move_to_device=False),
         on_step=on_step,
+        item_counts=files.load_vocabulary(dataset).counts,
     )
     _restore(trainer)
     if is_first and trainer.progress.history:

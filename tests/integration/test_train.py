@@ -117,7 +117,8 @@ def test_a_killed_run_goes_on_from_its_last_epoch_with_the_same_curve(
     config, uninterrupted = two_workers
     shutil.copytree(Path(config.root) / "datasets", tmp_path / "datasets")
     command = [sys.executable, "submit.py", "train", "--json"]
-    for setting in (f"root={tmp_path}", f"data.input={small_log}", *TINY, "train.num_workers=2"):
+    relative = os.path.relpath(tmp_path, REPOSITORY)  # as people write it; workers run elsewhere
+    for setting in (f"root={relative}", f"data.input={small_log}", *TINY, "train.num_workers=2"):
         command += ["--set", setting]
     # Epochs of this size end faster than Ray Train usually looks for news.
     environment = {**os.environ, "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1"}

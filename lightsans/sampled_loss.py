@@ -1,0 +1,81 @@
+"""Losses that compare each target with some items instead of all: their cost does not grow with N.
+
+The negatives are shared by all targets of a step (`lightsans.negatives`), so that scoring them is
+one product of matrices. A negative that happens to be the target is left out for that target.
+
+Shapes: T targets   K negatives   D hidden size
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def sampled_softmax_sum(
+    vectors_TD: Tensor,
+    target_vectors_TD: Tensor,
+    negative_vectors_KD: Tensor,
+    is_target_TK: Tensor,
+    log_expected_K: Tensor,
+) -> Tensor:
+    """An estimate of the cross-entropy over all items, summed over targets.
+
+    ``-log(e^target / (e^target + sum_j e^(score_j) / (K q_j)))``: dividing each negative by how
+    often it was to be expected makes the sum an unbiased estimate of the sum over all other items,
+    whatever they were drawn by. The target, which is always there, is not corrected. With many
+    negatives this becomes the cross-entropy itself.
+
+    Args:
+        vectors_TD: What the targets are predicted from.
+        target_vectors_TD: Vectors of the targets.
+        negative_vectors_KD: Vectors of the negatives.
+        is_target_TK: Where a negative is the target itself.
+        log_expected_K: log(K q) of each negative.
+
+    Source: Bengio and Sénécal, "Adaptive Importance Sampling to Accelerate Training of a Neural
+    Probabilistic Language Model", 2008; for why the target stays uncorrected, Khrylchenko et al.,
+    "Correcting the LogQ Correction", RecSys 2025.
+    """
+    target_T1 = (vectors_TD * target_vectors_TD).sum(dim=-1, keepdim=True)
+    scores_TK = vectors_TD @ negative_vectors_KD.t() - log_expected_K
+    scores_TK = scores_TK.masked_fill(is_target_TK, float("-inf"))
+    all_scores = torch.cat([target_T1, scores_TK], dim=1)
+    return (all_scores.logsumexp(dim=1, keepdim=True) - target_T1).sum()
+
+
+def gbce_sum(
+    vectors_TD: Tensor,
+    target_vectors_TD: Tensor,
+    negative_vectors_KD: Tensor,
+    is_target_TK: Tensor,
+    beta: float,
+) -> Tensor:
+    """Generalised binary cross-entropy, summed over targets, averaged over a target's K + 1 items.
+
+    ``-(beta log sigmoid(target) + sum_j log(1 - sigmoid(score_j))) / (K + 1)``. With beta = 1 this
+    is binary cross-entropy, which overestimates probabilities when few negatives are drawn.
+
+    Args:
+        vectors_TD: What the targets are predicted from.
+        target_vectors_TD: Vectors of the targets.
+        negative_vectors_KD: Vectors of the negatives.
+        is_target_TK: Where a negative is the target itself.
+        beta: See `gbce_beta`.
+
+    Source: Petrov and Macdonald, "gSASRec: Reducing Overconfidence in Sequential Recommendation
+    Trained with Negative Sampling", RecSys 2023, equation 9.
+    """
+    target_T = (vectors_TD * target_vectors_TD).sum(dim=-1)
+    scores_TK = vectors_TD @ negative_vectors_KD.t()
+    negative_TK = functional.softplus(scores_TK).masked_fill(is_target_TK, 0.0)
+    total = beta * functional.softplus(-target_T).sum() + negative_TK.sum()
+    return total / (negative_vectors_KD.shape[0] + 1)
+
+
+def gbce_beta(num_negatives: int, num_items: int, t: float) -> float:
+    """The power of the target's probability: 1 for t = 0 (plain BCE), the sampling rate for t = 1.
+
+    Source: as `gbce_sum`, equation 10: ``alpha (t (1 - 1 / alpha) + 1 / alpha)``.
+    """
+    alpha = min(1.0, num_negatives / max(num_items - 1, 1))
+    return alpha * (t * (1 - 1 / alpha) + 1 / alpha)

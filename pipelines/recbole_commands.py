@@ -1,0 +1,238 @@
+"""The commands `import-recbole` and `export-recbole`."""
+
+import hashlib
+import io
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
+
+import numpy as np
+import pyarrow as pa
+import typer
+
+from lightsans.config import RunConfig
+from lightsans.config_file import dump_yaml, from_dict
+from lightsans.errors import InputError
+from lightsans.manifest import content_id, read_manifest, require_manifest, write_manifest
+from lightsans.schema import part_index, part_name, sequence_parts
+from lightsans.storage import Location, locate
+from lightsans.vocabulary import Vocabulary
+from pipelines.command_line import (
+    ConfigOption,
+    DatasetOption,
+    JsonOption,
+    ModelOption,
+    SetOption,
+    examples,
+    select,
+)
+from pipelines.output import print_json
+
+# torch is imported by the commands that need it: `--help` must not wait for it.
+
+FORMAT_VERSION = 1
+
+TokensOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tokens",
+        metavar="FILE",
+        help="Items in RecBole's order, one a line; default: first appearance in the dataset.",
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class _Items:
+    """RecBole's items in its order, and what is known about them."""
+
+    raw_item_ids: pa.Array
+    counts: Any
+    dataset: dict[str, Any]
+    """Manifest of the dataset; empty without one."""
+
+
+def import_recbole(
+    checkpoint: Annotated[str, typer.Argument(metavar="FILE", help="RecBole's .pth file.")],
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    dataset: DatasetOption = None,
+    tokens: TokensOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a model from a checkpoint of RecBole's LightSANs; nothing in the file is run.
+
+    Items are known by RecBole's numbers only: their raw ids come from a dataset that was made of
+    the same input with the same filters, or from a file. Evaluate and score it with --map-items.
+    """
+    selected = select(config, overrides, dataset)
+    settings = selected.loaded.config
+    root = locate(settings.root, settings.storage)
+    file = locate(checkpoint, settings.storage)
+    items = _items(root, settings, selected.dataset_id, tokens)
+    location = _write_model(root, settings, _read(file), str(file), items)
+    found = {"model_id": location.name, "path": location.uri, "items": len(items.raw_item_ids)}
+    if as_json:
+        print_json(found)
+    else:
+        print(location)
+
+
+def export_recbole(
+    to: Annotated[str, typer.Option("--to", metavar="FILE", help="The .pth file to write.")],
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    dataset: DatasetOption = None,
+    model: ModelOption = None,
+    tokens: TokensOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a model with `attention: reference` as a checkpoint that RecBole loads.
+
+    Its items get RecBole's numbers: those of the dataset that the .inter file makes, or of a file.
+    """
+    import torch
+
+    from lightsans.checkpoint import load_model, load_vocabulary
+    from lightsans.recbole import recbole_settings, to_recbole
+    from lightsans.recbole_items import reorder_items
+
+    selected = select(config, overrides, dataset, model)
+    settings = selected.loaded.config
+    root = locate(settings.root, settings.storage)
+    directory = root / "models" / selected.model_id
+    require_manifest(directory, "run `submit.py train` or `import-recbole` first")
+    own = load_model(directory)
+    weights = to_recbole(own)
+    items = _items(root, settings, selected.dataset_id, tokens)
+    known = load_vocabulary(directory).raw_item_ids
+    reorder_items(weights, known, _cast(items.raw_item_ids, known.type, "the items"))
+    content = {
+        "config": recbole_settings(own),
+        "epoch": 0,
+        "state_dict": weights,
+        "other_parameter": None,
+    }
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    written = locate(to, settings.storage)
+    written.write_bytes(buffer.getvalue())
+    if as_json:
+        print_json({"model_id": selected.model_id, "path": written.uri, "items": len(known)})
+    else:
+        print(written)
+
+
+def add_recbole_commands(app: typer.Typer) -> None:
+    """Give the command line `import-recbole` and `export-recbole`."""
+    app.command(
+        "import-recbole",
+        epilog=examples(
+            "import-recbole saved/LightSANs.pth --config my.yaml",
+            "import-recbole saved/LightSANs.pth -c my.yaml --tokens items.txt",
+        ),
+    )(import_recbole)
+    app.command("export-recbole", epilog=examples("export-recbole -c my.yaml --to LightSANs.pth"))(
+        export_recbole
+    )
+
+
+def _read(file: Location) -> bytes:
+    try:
+        return file.read_bytes()
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise InputError(f"{file}: there is no such file; name an existing one") from error
+
+
+def _items(root: Location, config: RunConfig, dataset_id: str, tokens: str | None) -> _Items:
+    """RecBole's items, from a file of tokens or from a dataset."""
+    from lightsans.recbole_items import parse_tokens
+
+    dataset = root / "datasets" / dataset_id
+    if tokens is None:
+        manifest = require_manifest(
+            dataset,
+            "run `submit.py preprocess` on RecBole's input first, or give its items with --tokens",
+        )
+        vocabulary = Vocabulary.load(dataset / "items.parquet")
+        ordered = _order_of(dataset, manifest, vocabulary)
+        return _Items(ordered, _counts(ordered, vocabulary), manifest)
+    ordered = parse_tokens(_read(locate(tokens, config.storage)), tokens)
+    found = read_manifest(dataset)
+    if found is None:
+        return _Items(ordered, np.zeros(len(ordered), np.int64), {})
+    vocabulary = Vocabulary.load(dataset / "items.parquet")
+    ordered = _cast(ordered, vocabulary.raw_item_ids.type, tokens)
+    return _Items(ordered, _counts(ordered, vocabulary), found)
+
+
+def _order_of(dataset: Location, manifest: dict[str, Any], vocabulary: Vocabulary) -> pa.Array:
+    from lightsans.recbole_items import items_by_first_appearance
+    from pipelines.preprocess import resolve_as_of
+
+    data = from_dict({"data": manifest["data"]}).data
+    numbers = [part_index(part.name) for part in sequence_parts(dataset, manifest)]
+    tables = ((dataset / "interactions" / part_name(n)).read_table() for n in numbers)
+    return items_by_first_appearance(tables, vocabulary, data, resolve_as_of(data))
+
+
+def _cast(ids: pa.Array, to: pa.DataType, name: str) -> pa.Array:
+    try:
+        return ids.cast(to)
+    except pa.ArrowInvalid as error:
+        raise InputError(f"{name}: item ids must be {to}, as in the dataset ({error})") from error
+
+
+def _counts(ordered: pa.Array, vocabulary: Vocabulary) -> Any:
+    """Interactions of each item; 0 for items that the dataset does not have."""
+    return np.concatenate([[0], vocabulary.counts])[vocabulary.encode(ordered)].astype(np.int64)
+
+
+def _write_model(
+    root: Location, config: RunConfig, content: bytes, name: str, items: _Items
+) -> Location:
+    """A model directory; the manifest comes last."""
+    import torch
+
+    from lightsans import checkpoint as files
+    from lightsans.recbole import from_recbole
+    from lightsans.recbole_checkpoint import read_checkpoint
+
+    checkpoint = read_checkpoint(content, name)
+    model = from_recbole(checkpoint.state_dict, **checkpoint.settings)
+    if model.num_items != len(items.raw_item_ids):
+        raise InputError(
+            f"{name}: has {model.num_items} items, but {len(items.raw_item_ids)} are named; "
+            "use RecBole's input and filters (rating, k-core) in the dataset, or give --tokens"
+        )
+    vocabulary = Vocabulary(items.raw_item_ids, items.counts)
+    question = {
+        "recbole": hashlib.sha256(content).hexdigest(),
+        "items": vocabulary.fingerprint,
+        "dataset": items.dataset.get("id", ""),
+    }
+    directory = root / "models" / content_id("recbole", FORMAT_VERSION, question)
+    (directory / files.WEIGHTS).write_bytes(files.weights_to_bytes(model))
+    vocabulary.save(directory / files.ITEMS)
+    own = replace(config, model=model.config)
+    (directory / files.CONFIG).write_bytes(dump_yaml(own).encode())
+    (directory / files.METRICS).write_json({"valid": {}})
+    (directory / files.HISTORY).write_json([])
+    write_manifest(
+        directory,
+        {
+            "kind": "model",
+            "id": directory.name,
+            "format_version": FORMAT_VERSION,
+            "dataset_id": items.dataset.get("id", ""),
+            "dataset_fingerprint": items.dataset.get("fingerprint", ""),
+            "vocabulary_fingerprint": vocabulary.fingerprint,
+            "items": model.num_items,
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "epochs": checkpoint.epoch + 1,
+            "best_epoch": checkpoint.epoch + 1,
+            "train_s": 0.0,
+            "torch": torch.__version__,
+            "imported_from": {"program": "RecBole", "file": name},
+        },
+    )
+    return directory
