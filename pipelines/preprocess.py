@@ -34,6 +34,7 @@ from pipelines.preprocess_read import (
     choose_num_parts,
     collect_interactions,
 )
+from pipelines.progress import say
 from pipelines.ray_session import ensure_ray
 
 FORMAT_VERSION = 1
