@@ -38,6 +38,7 @@ from pipelines.command_line import (
     run_json,
     select,
 )
+from pipelines.export_commands import add_export_commands
 from pipelines.job_commands import add_job_commands, runs_on_cluster
 from pipelines.logs import configure_logs, log_error
 from pipelines.output import only_results_on_stdout, print_json, print_metrics, print_table
@@ -315,6 +316,7 @@ def models(
 add_publish_commands(app)
 add_job_commands(app)
 add_recbole_commands(app)
+add_export_commands(app)
 
 
 def _annotated_yaml(loaded: LoadedConfig) -> str:

@@ -53,7 +53,7 @@ def reference_context(x: Projected, newest_B: Tensor | None, dropout: Dropout) -
     position_NLL = position_logits(x.position_q, x.position_k).softmax(dim=1)
     if newest_B is None:
         return dropout(probs_BNLK) @ values_BNKH + _read_positions(position_NLL, x.v)
-    probs_BN1K = probs_BNLK.take_along_dim(newest_B[:, None, None, None], dim=2)
+    probs_BN1K = _take(probs_BNLK, newest_B)
     position_BN1L = position_NLL.index_select(1, newest_B).transpose(0, 1).unsqueeze(2)
     return dropout(probs_BN1K) @ values_BNKH + position_BN1L @ x.v
 
@@ -84,7 +84,7 @@ def newest_context(x: Projected, is_item_BL: Tensor, newest_B: Tensor, dropout: 
 
     With one query per sequence, interests need not be formed: both branches are weights on items.
     """
-    q_BN1H = x.q.take_along_dim(newest_B[:, None, None, None], dim=2)
+    q_BN1H = _take(x.q, newest_B)
     key_weights, value_weights = x.logits.softmax(dim=1).unsqueeze(1).chunk(2, dim=-1)
     matches_BN1L = q_BN1H @ x.k.transpose(-1, -2) / math.sqrt(q_BN1H.shape[-1])
     probs_BN1K = dropout((matches_BN1L @ key_weights).softmax(dim=-1))
@@ -102,6 +102,12 @@ def position_logits(q_NLH: Tensor, k_NLH: Tensor) -> Tensor:
     """
     H = q_NLH.shape[-1]
     return q_NLH @ k_NLH.transpose(-1, -2) / math.sqrt(2 * H) / math.sqrt(H)
+
+
+def _take(x_BNLH: Tensor, position_B: Tensor) -> Tensor:
+    """One position of each sequence, (B, N, 1, H). Unlike take_along_dim, this can be exported."""
+    _, N, _, H = x_BNLH.shape
+    return x_BNLH.gather(2, position_B[:, None, None, None].expand(-1, N, 1, H))
 
 
 def _interest_scores(q_BNLH: Tensor, keys_BNKH: Tensor) -> Tensor:
@@ -122,11 +128,12 @@ def _read_masked_positions(logits_NLL: Tensor, v_BNLH: Tensor, is_item_BL: Tenso
     Sequences differ only in how many of the keys they have, so numerator and denominator are
     products with the same exponentials, and no (B, N, L, L) tensor is needed. Where the first key,
     which every sequence has, lies far below its row's maximum, a short sequence's denominator could
-    vanish: then the softmax is done for each sequence.
+    vanish: then the softmax is done for each sequence, as in an exported program, which cannot
+    look at numbers and choose.
     """
     top_NL1 = logits_NLL.detach().amax(dim=-1, keepdim=True)
     spread = top_NL1 - logits_NLL.detach()[..., :1]
-    if bool(spread.amax() <= MAX_SPREAD):
+    if not torch.compiler.is_exporting() and bool(spread.amax() <= MAX_SPREAD):
         exp_NLL = (logits_NLL - top_NL1).exp()
         items_BNLH = v_BNLH.masked_fill(~is_item_BL[:, None, :, None], 0.0)
         z_BNL = (exp_NLL @ is_item_BL.to(exp_NLL.dtype).t()).permute(2, 0, 1)

@@ -72,7 +72,13 @@ def causal_item_context(
 
 
 def _plan_chunks(logits_BLJ: Tensor) -> tuple[list[int], list[bool]]:
-    """Cut the positions into chunks: their sizes, and whether one exponential per item will do."""
+    """Cut the positions into chunks: their sizes, and whether one exponential per item will do.
+
+    An exported program cannot look at numbers and choose, so it takes the way that is always safe.
+    """
+    if torch.compiler.is_exporting():
+        chunks = torch.split(logits_BLJ, SAFE_CHUNK, dim=1)
+        return [chunk.shape[1] for chunk in chunks], [False] * len(chunks)
     top_BJ = torch.full_like(logits_BLJ[:, 0], float("-inf"))
     length = logits_BLJ.shape[1]
     sizes: list[int] = []

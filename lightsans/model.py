@@ -22,6 +22,7 @@ from lightsans.attention import (
 from lightsans.config import Activation, ModelConfig
 from lightsans.dropout import Dropout
 from lightsans.errors import ConfigError
+from lightsans.ranking import TopK, top_k
 
 ACTIVATIONS: Final[dict[Activation, Callable[[Tensor], Tensor]]] = {
     "gelu": functional.gelu,
@@ -238,6 +239,28 @@ class LightSANs(nn.Module):
         if self.config.attention != "reference":
             scores_BV[:, 0] = 0.0
         return scores_BV
+
+    @torch.no_grad()
+    def recommend(
+        self, item_ids: Tensor, lengths: Tensor, k: int, remove_seen: bool = True
+    ) -> TopK:
+        """The k items with the highest scores after each history, best first; see `encode`.
+
+        Args:
+            item_ids: (B, W), right-padded with 0.
+            lengths: (B,), how many items each row has. For an empty history the list has no
+                meaning; recommend popular items instead.
+            k: Length of the lists. Where fewer items are left, the id 0 fills the rest.
+            remove_seen: Leave out all items of the history, also those too old to be read.
+
+        Returns:
+            ``item_ids`` (B, k) and ``scores`` (B, k).
+        """
+        vectors_BD = self.encode(item_ids, lengths)
+        if not remove_seen:
+            return top_k(vectors_BD, self.item_table(), k)
+        rows_S, columns_S = item_ids.nonzero(as_tuple=True)
+        return top_k(vectors_BD, self.item_table(), k, rows_S, item_ids[rows_S, columns_S])
 
     def _newest_items(self, item_ids_BW: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
         """The newest ``max_seq_len`` items of each row, not wider than the longest row."""

@@ -86,7 +86,8 @@ class NegativeSampler:
     def _draw_ranks(self, random: np.random.Generator) -> Int64:
         """Ranks from 0 with probability log((rank + 2) / (rank + 1)) / log(num_items + 1)."""
         drawn = np.exp(random.random(self._count) * np.log(self._num_items + 1))
-        return np.clip(drawn.astype(np.int64) - 1, 0, self._num_items - 1)
+        ranks: Int64 = np.clip(drawn.astype(np.int64) - 1, 0, self._num_items - 1)
+        return ranks
 
     def _probabilities(self, counts: Int64 | None) -> npt.NDArray[np.float64]:
         """(V,) how likely one draw gives each item; 0 for padding."""

@@ -1,7 +1,7 @@
 """Where things are kept: a URI becomes a `Location`, and nothing else opens files.
 
-Local paths, ``file://`` and every fsspec protocol work alike; ``s3://`` is served by s3fs. A
-`Location` is two strings and the `StorageConfig`, so it travels to Ray workers as it is and never
+Local paths, ``file://`` and every fsspec protocol work alike; ``s3://`` is served by s3fs, ``gs://``
+by gcsfs where it is installed. A `Location` is two strings and the `StorageConfig`, so it travels to Ray workers as it is and never
 carries credentials. Whatever is written appears whole or not at all: local files are written aside
 and renamed, objects are uploaded in one piece.
 """
@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,7 +34,7 @@ class FileInfo:
     location: "Location"
     size: int
     etag: str
-    """The object's etag, or the modification time in nanoseconds of a local file."""
+    """The object's etag (generation in gs://), or a local file's modification time in nanoseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,8 +191,8 @@ def locate(uri: str, storage: StorageConfig) -> Location:
     if "://" not in uri:
         return Location(str(Path(uri).expanduser().absolute()), storage)
     protocol, path = uri.split("://", 1)
-    if protocol in ("s3a", "s3n"):  # Hadoop's names for the same thing
-        protocol = "s3"
+    # Hadoop's names and gcsfs's long one, for the same things
+    protocol = {"s3a": "s3", "s3n": "s3", "gcs": "gs"}.get(protocol, protocol)
     if not path.strip("/"):
         raise ConfigError(f"{uri!r} names no bucket; expected {protocol}://bucket/path")
     return Location(f"{protocol}://{path.rstrip('/')}", storage)
@@ -226,7 +227,9 @@ def list_files(pattern: str, storage: StorageConfig) -> list[FileInfo]:
 
 
 def _file_info(location: Location, info: dict[str, Any]) -> FileInfo:
-    etag = info.get("ETag")
+    # In gs:// the etag changes with metadata too, the class of storage for example: the generation
+    # changes when content is written, and then only.
+    etag = info.get("ETag") or info.get("generation")
     if etag is None:
         etag = str(os.stat(location.path).st_mtime_ns) if location.is_local else ""
     return FileInfo(location, int(info["size"]), str(etag).strip('"'))
@@ -234,14 +237,36 @@ def _file_info(location: Location, info: dict[str, Any]) -> FileInfo:
 
 @functools.lru_cache(maxsize=32)
 def _open_filesystem(protocol: str, storage: StorageConfig) -> fsspec.AbstractFileSystem:
-    if protocol != "s3":
-        return fsspec.filesystem(protocol)
-    return fsspec.filesystem(
-        "s3",
-        anon=storage.anonymous,
-        profile=storage.profile,
-        endpoint_url=storage.endpoint_url,
-        # Another worker may have written a moment ago: a cached listing would hide it.
-        use_listings_cache=False,
-        config_kwargs={"retries": {"max_attempts": 10, "mode": "standard"}},
-    )
+    # Another worker may have written a moment ago: a cached listing would hide it.
+    match protocol:
+        case "s3":
+            return fsspec.filesystem(
+                "s3",
+                anon=storage.anonymous,
+                profile=storage.profile,
+                endpoint_url=storage.endpoint_url,
+                use_listings_cache=False,
+                config_kwargs={"retries": {"max_attempts": 10, "mode": "standard"}},
+            )
+        case "gs":
+            return _gcs_class()(
+                token="anon" if storage.anonymous else None, use_listings_cache=False
+            )
+        case _:
+            return fsspec.filesystem(protocol)
+
+
+def _gcs_class() -> type[fsspec.AbstractFileSystem]:
+    """gcsfs without its subclass for zonal buckets, which fsspec would take.
+
+    That one asks over gRPC of what kind the bucket is, time and again where it may not know: with
+    rights to a prefix alone.
+    """
+    try:
+        found: type[fsspec.AbstractFileSystem] = import_module("gcsfs.core").GCSFileSystem
+    except ImportError as error:
+        raise ConfigError(
+            f"gs:// needs the package gcsfs ({error}); run `pip install -r "
+            "cluster/requirements-gcp.txt`, or use an image that was built with CLOUD=gcp"
+        ) from None
+    return found

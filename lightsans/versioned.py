@@ -1,17 +1,20 @@
 """A small file that several processes change: read with its version, written only if unchanged.
 
-S3 compares and writes in one step (``PutObject`` with ``If-Match`` or ``If-None-Match``); on local
-disk ``flock`` on a hidden file beside it makes the two one step.
+S3 compares and writes in one step (``PutObject`` with ``If-Match`` or ``If-None-Match``), and so does
+Google Cloud Storage (``ifGenerationMatch``); on local disk ``flock`` on a hidden file beside it makes
+the two one step.
 """
 
 import fcntl
 import hashlib
+import json
 import os
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from botocore.exceptions import ClientError
 from fsspec.asyn import sync
@@ -37,10 +40,14 @@ def read_versioned(location: Location) -> Versioned | None:
         ConfigError: The storage has no conditional writes.
     """
     try:
-        if location.is_local:
-            content = location.read_bytes()
-            return Versioned(content, _hash(content))
-        return _read_s3(location)
+        match _protocol(location):
+            case "file":
+                content = location.read_bytes()
+                return Versioned(content, _hash(content))
+            case "s3":
+                return _read_s3(location)
+            case "gs":
+                return _read_gcs(location)
     except FileNotFoundError:
         return None
 
@@ -55,15 +62,30 @@ def write_if_unchanged(location: Location, content: bytes, version: str | None) 
     Raises:
         ConfigError: The storage has no conditional writes.
     """
-    if location.is_local:
-        written = _write_local(location, content, version)
-    else:
-        written = _write_s3(location, content, version)
+    match _protocol(location):
+        case "file":
+            written = _write_local(location, content, version)
+        case "s3":
+            written = _write_s3(location, content, version)
+        case "gs":
+            written = _write_gcs(location, content, version)
     if written is None:
         found = read_versioned(location)
         if found is not None and found.content == content:
             return found.version
     return written
+
+
+def _protocol(location: Location) -> Literal["file", "s3", "gs"]:
+    match location.uri.partition("://"):
+        case (_, "", ""):
+            return "file"
+        case ("s3" | "gs" as protocol, _, _):
+            return protocol
+    raise ConfigError(
+        f"{location}: publishing needs storage that writes on a condition; set root to a local path, "
+        "s3://bucket/prefix or gs://bucket/prefix"
+    )
 
 
 def _write_local(location: Location, content: bytes, version: str | None) -> str | None:
@@ -123,10 +145,42 @@ def _write_s3(location: Location, content: bytes, version: str | None) -> str | 
 
 
 def _s3(location: Location) -> tuple[Any, dict[str, str]]:
-    if not location.uri.startswith("s3://"):
-        raise ConfigError(
-            f"{location}: publishing needs storage that writes on a condition; set root to a local "
-            "path or s3://bucket/prefix"
-        )
     bucket, _, key = location.path.partition("/")
     return location.filesystem, {"Bucket": bucket, "Key": key}
+
+
+def _read_gcs(location: Location) -> Versioned:
+    filesystem: Any = location.filesystem
+    headers, content = filesystem.call("GET", filesystem.url(location.path))
+    return Versioned(content, headers["x-goog-generation"])
+
+
+def _write_gcs(location: Location, content: bytes, version: str | None) -> str | None:
+    """The upload of gcsfs's ``pipe_file``, which knows no condition but that there is no object."""
+    filesystem: Any = location.filesystem
+    bucket, _, name = location.path.partition("/")
+    boundary = uuid.uuid4().hex
+    body = b"\r\n".join(
+        [
+            f"--{boundary}\r\nContent-Type: application/json; charset=UTF-8\r\n".encode(),
+            json.dumps({"name": name}).encode(),
+            f"--{boundary}\r\nContent-Type: application/octet-stream\r\n".encode(),
+            content,
+            f"--{boundary}--\r\n".encode(),
+        ]
+    )
+    try:
+        response = filesystem.call(
+            "POST",
+            f"{filesystem.base.replace('/storage/v1/', '/upload/storage/v1/')}b/{{}}/o",
+            bucket,
+            uploadType="multipart",
+            ifGenerationMatch=version or "0",  # 0: there is none
+            headers={"Content-Type": f"multipart/related; boundary={boundary}"},
+            data=body,
+            json_out=True,
+        )
+    except FileExistsError:  # what gcsfs makes of status 412
+        return None
+    generation: str = response["generation"]
+    return generation

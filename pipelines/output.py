@@ -35,11 +35,9 @@ def print_json(content: Mapping[str, Any]) -> None:
     print(mark + json.dumps(content, ensure_ascii=False, default=str))
 
 
-def print_table(
-    title: str, header: Sequence[str], rows: Sequence[Sequence[object]], caption: str = ""
-) -> None:
+def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """A table for people; numbers are right-aligned."""
-    table = Table(title=title, caption=caption or None, box=box.SIMPLE_HEAD, title_justify="left")
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
     for index, name in enumerate(header):
         is_number = bool(rows) and all(isinstance(row[index], int | float) for row in rows)
         table.add_column(name, justify="right" if is_number else "left", overflow="fold")
@@ -49,7 +47,7 @@ def print_table(
     console.print(table)
 
 
-def print_metrics(metrics: Mapping[str, Mapping[str, Mapping[str, float]]], caption: str) -> None:
+def print_metrics(metrics: Mapping[str, Mapping[str, Mapping[str, float]]], protocol: str) -> None:
     """Metrics by scorer and split, with a word when the model loses to a baseline."""
     names = ("hit@10", "ndcg@10", "mrr@10")
     rows = [
@@ -58,7 +56,8 @@ def print_metrics(metrics: Mapping[str, Mapping[str, Mapping[str, float]]], capt
         for scorer, values in metrics.items()
         if split in values
     ]
-    print_table("Ranking quality", ["split", "scorer", *names], rows, caption)
+    print_table("Ranking quality", ["split", "scorer", *names], rows)
+    print(protocol)
     for scorer, values in metrics.items():
         if scorer != "model" and values["test"]["ndcg@10"] >= metrics["model"]["test"]["ndcg@10"]:
             print(f"WARNING: the model does not beat the baseline {scorer!r} on test ndcg@10")

@@ -28,6 +28,7 @@ from lightsans.config_file import dump_yaml, from_dict
 from lightsans.dataset import load_shards
 from lightsans.errors import LightSANsError, TrainingError
 from lightsans.learning_curve import EpochRow, StepNews
+from lightsans.loss import choose_loss
 from lightsans.manifest import content_id, read_manifest, require_manifest, write_manifest
 from lightsans.model import LightSANs
 from lightsans.storage import Location, locate
@@ -92,6 +93,7 @@ def run_train(config: RunConfig, dataset_id: str, *, force: bool = False) -> Tra
         say(f"train: model {name} is up to date ({directory}); --force redoes it")
         return TrainResult(name, directory, True, manifest, read_metrics(directory))
     say(f"train: model {name} on dataset {dataset_id}, {config.train.num_workers} workers")
+    _say_which_loss(config, int(dataset_manifest["items"]))
     ensure_ray()
     fitting = preflight("train", config)
     if force:
@@ -99,6 +101,13 @@ def run_train(config: RunConfig, dataset_id: str, *, force: bool = False) -> Tra
     best = _fit(fitting, dataset, directory)
     manifest, metrics = _finish(config, dataset, dataset_manifest, directory, best)
     return TrainResult(name, directory, False, manifest, metrics)
+
+
+def _say_which_loss(config: RunConfig, num_items: int) -> None:
+    if config.model.loss_type == "auto":
+        device = "cuda" if config.train.use_gpu else "cpu"
+        chosen = choose_loss(config.model, num_items, device)
+        say(f"train: model.loss_type auto is {chosen} for {num_items:,} items on {device}")
 
 
 def read_metrics(directory: Location) -> dict[str, Any]:
@@ -169,7 +178,9 @@ def _train(loop_config: dict[str, Any], board: Any) -> None:
         ray.train.torch.get_device(),
         wrap=lambda module: ray.train.torch.prepare_model(module, move_to_device=False),
         on_step=on_step,
-        item_counts=files.load_vocabulary(dataset).counts,
+        item_counts=None
+        if config.model.negative_sampling == "uniform"
+        else files.load_vocabulary(dataset).counts,
     )
     _restore(trainer)
     if is_first and trainer.progress.history:

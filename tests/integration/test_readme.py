@@ -21,7 +21,7 @@ SHORTER = {"make demo": "make demo ARGS='--set train.epochs=1'", "make test": "m
 
 
 @pytest.fixture(scope="module")
-def copy(tmp_path_factory) -> Path:
+def copy(tmp_path_factory):
     """The files that git tracks or would, beside the environment of this checkout."""
     directory = tmp_path_factory.mktemp("readme") / "lightsans"
     listed = subprocess.run(

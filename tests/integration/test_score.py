@@ -26,7 +26,7 @@ def finished(ray_cluster, tiny_config, tmp_path_factory) -> tuple[RunConfig, Pip
     return config, run_pipeline(config)
 
 
-def rows_of(directory: Location, subdirectory: str = "") -> list[dict]:
+def rows_of(directory: Location, subdirectory: str = ""):
     base = directory / subdirectory if subdirectory else directory
     names = [name for name in base.children() if name.startswith("part-")]
     return pa.concat_tables([(base / name).read_table() for name in names]).to_pylist()

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,8 +26,9 @@ from tests.integration.conftest import TINY
 REPOSITORY = Path(__file__).parents[2]
 
 
-def history_of(location: Location) -> list[dict]:
-    return json.loads((location / "history.json").read_bytes())
+def history_of(location: Location) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads((location / "history.json").read_bytes())
+    return rows
 
 
 def text_of(directory: Path, prefix: str) -> str:

@@ -79,7 +79,7 @@ def test_an_epoch_predicts_every_training_item_and_nothing_else():
         for target in alone.batch(step).target_ids
         if target
     )
-    expected = Counter()
+    expected: Counter[int] = Counter()
     for users in shards().values():
         for start, length in zip(users.offsets, users.lengths, strict=False):
             train = length - 2 if length >= 3 else length

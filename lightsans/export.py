@@ -1,0 +1,66 @@
+"""A model for serving without this package: a program for user vectors, and the items' vectors.
+
+Shapes: B users   L = max_seq_len   D hidden size   N items
+"""
+
+import io
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor, nn
+
+from lightsans.model import LightSANs
+from lightsans.vocabulary import Vocabulary
+
+ENCODER: Final = "user_encoder.pt2"
+ITEMS: Final = "items.parquet"
+VECTORS: Final = "item_vectors.npy"
+
+
+class _UserEncoder(nn.Module):
+    def __init__(self, model: LightSANs) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, item_ids: Tensor, lengths: Tensor) -> Tensor:
+        vectors_BD: Tensor = self.model(item_ids, lengths)
+        return vectors_BD
+
+
+def export_encoder(model: LightSANs) -> torch.export.ExportedProgram:
+    """A program from (B, L) item ids and (B,) lengths, both int64, to (B, D) user vectors.
+
+    B may be any number from 1; L is ``max_seq_len``, right-padded with 0. The program checks
+    nothing: ids must lie in 0..num_items, and a longer history must be cut to its newest L items.
+    """
+    L = model.config.max_seq_len
+    # With a batch of 1 the program would be for batches of 1.
+    example = torch.ones(2, L, dtype=torch.int64), torch.tensor([L, 1])
+    batch = torch.export.Dim("batch", min=1)
+    encoder = _UserEncoder(model).eval()
+    return torch.export.export(encoder, example, dynamic_shapes=({0: batch}, {0: batch}))
+
+
+def encoder_to_bytes(model: LightSANs) -> bytes:
+    """The content of a ``.pt2`` file: `export_encoder` for ``torch.export.load``."""
+    buffer = io.BytesIO()
+    torch.export.save(export_encoder(model), buffer)
+    return buffer.getvalue()
+
+
+def item_vectors(model: LightSANs) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    """(N, D) float32: row i is the vector of item i + 1. Padding is left out."""
+    vectors: np.ndarray[tuple[int, ...], np.dtype[np.float32]]
+    vectors = model.item_table()[1:].cpu().numpy().astype(np.float32)
+    return vectors
+
+
+def item_table(model: LightSANs, vocabulary: Vocabulary) -> pa.Table:
+    """Columns item_id, raw_item_id and vector (a list of D float32), in order of item_id."""
+    assert vocabulary.num_items == model.num_items
+    vectors = item_vectors(model)
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
+    ids = pa.array(np.arange(1, len(vectors) + 1, dtype=np.int32))
+    return pa.table({"item_id": ids, "raw_item_id": vocabulary.raw_item_ids, "vector": lists})

@@ -1,0 +1,78 @@
+"""The command `export`: a model for serving without this package."""
+
+import io
+from typing import Annotated
+
+import typer
+
+from lightsans.manifest import require_manifest, write_manifest
+from lightsans.storage import locate
+from pipelines.command_line import (
+    ConfigOption,
+    DatasetOption,
+    JsonOption,
+    ModelOption,
+    SetOption,
+    examples,
+    select,
+)
+from pipelines.output import print_json
+
+# torch is imported by the command: `--help` must not wait for it.
+
+FORMAT_VERSION = 1
+
+
+def export(
+    to: Annotated[
+        str | None,
+        typer.Option("--to", metavar="DIR", help="Where to; default: serving/ID below the root."),
+    ] = None,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    dataset: DatasetOption = None,
+    model: ModelOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a model for serving: a program for user vectors, and the items' vectors.
+
+    user_encoder.pt2 (torch.export), items.parquet (raw ids and vectors), item_vectors.npy, and
+    manifest.json, last. docs/serving.md has recipes.
+    """
+    import numpy as np
+
+    from lightsans import export as files
+    from lightsans.checkpoint import load_model, load_vocabulary
+
+    selected = select(config, overrides, dataset, model)
+    settings = selected.loaded.config
+    root = locate(settings.root, settings.storage)
+    directory = root / "models" / selected.model_id
+    source = require_manifest(directory, "run `submit.py train` first")
+    trained = load_model(directory)
+    target = locate(to, settings.storage) if to else root / "serving" / selected.model_id
+    vectors = io.BytesIO()
+    np.save(vectors, files.item_vectors(trained))
+    (target / files.ENCODER).write_bytes(files.encoder_to_bytes(trained))
+    (target / files.VECTORS).write_bytes(vectors.getvalue())
+    (target / files.ITEMS).write_table(files.item_table(trained, load_vocabulary(directory)))
+    facts = {
+        "model_id": selected.model_id,
+        "items": trained.num_items,
+        "max_seq_len": trained.config.max_seq_len,
+        "hidden_size": trained.config.hidden_size,
+    }
+    fingerprint = {"vocabulary_fingerprint": source["vocabulary_fingerprint"]}
+    kind = {"kind": "serving", "format_version": FORMAT_VERSION}
+    write_manifest(target, {**kind, **facts, **fingerprint, "torch": source["torch"]})
+    if as_json:
+        print_json({**facts, "path": target.uri})
+    else:
+        print(target)
+
+
+def add_export_commands(app: typer.Typer) -> None:
+    """Give the command line `export`."""
+    app.command(
+        epilog=examples("export --config my.yaml", "export -c my.yaml --to s3://bucket/serving")
+    )(export)

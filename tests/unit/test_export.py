@@ -1,0 +1,63 @@
+import io
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from lightsans import LightSANs, ModelConfig
+from lightsans.export import encoder_to_bytes, item_table, item_vectors
+from lightsans.model import EncoderLayer
+from lightsans.vocabulary import Vocabulary
+
+L, N = 35, 20  # three chunks of positions
+
+
+def make_model(attention, **settings) -> LightSANs:
+    config = ModelConfig(
+        attention=attention, max_seq_len=L, hidden_size=8, initializer_range=0.5, **settings
+    )
+    return LightSANs(config, N).eval()
+
+
+def make_batch(lengths) -> tuple[torch.Tensor, torch.Tensor]:
+    item_ids = torch.randint(1, N + 1, (len(lengths), L))
+    return item_ids * (torch.arange(L) < torch.tensor(lengths)[:, None]), torch.tensor(lengths)
+
+
+@pytest.mark.parametrize("attention", ["causal", "masked", "reference"])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_an_exported_program_gives_the_models_vectors_for_batches_of_any_size(attention):
+    model = make_model(attention)
+    program = torch.export.load(io.BytesIO(encoder_to_bytes(model))).module()
+    for lengths in ([L], [L, 1, 7], [1, 2, 3, 0, 17, 34, L]):
+        batch = make_batch(lengths)
+        torch.testing.assert_close(program(*batch), model.encode(*batch), rtol=0, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_an_exported_program_is_safe_for_logits_that_differ_by_far():
+    """Pooling logits of several hundred: one exponential per item would overflow."""
+    model = make_model("causal")
+    with torch.no_grad():
+        for layer in model.layers:
+            assert isinstance(layer, EncoderLayer)
+            layer.attention.key_theta.mul_(100)
+            layer.attention.value_theta.mul_(100)
+    program = torch.export.load(io.BytesIO(encoder_to_bytes(model))).module()
+    batch = make_batch([L, 20, 3])
+    vectors = program(*batch)
+    assert bool(vectors.isfinite().all())
+    torch.testing.assert_close(vectors, model.encode(*batch), rtol=0, atol=1e-4)
+
+
+def test_item_vectors_come_with_raw_ids_and_without_padding():
+    model = make_model("causal")
+    vocabulary = Vocabulary(pa.array([f"item {i}" for i in range(N)]), np.ones(N, np.int64))
+    table = item_table(model, vocabulary)
+    assert table.column_names == ["item_id", "raw_item_id", "vector"]
+    assert table["item_id"].to_pylist() == list(range(1, N + 1))
+    assert table["raw_item_id"][4].as_py() == "item 4"
+    weights = model.item_embedding.weight.detach()
+    np.testing.assert_array_equal(item_vectors(model), weights[1:].numpy())
+    np.testing.assert_array_equal(table["vector"][4].as_py(), weights[5].numpy())

@@ -1,0 +1,148 @@
+"""Checkpoint files against one that RecBole 1.2.1 wrote (tests/golden/record_recbole_tiny.py)."""
+
+import io
+import os
+import pickle
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pytest
+import torch
+
+from lightsans import InputError
+from lightsans.config import DataConfig
+from lightsans.recbole import from_recbole, recbole_settings, to_recbole
+from lightsans.recbole_checkpoint import read_checkpoint
+from lightsans.recbole_items import items_by_first_appearance, parse_tokens, reorder_items
+from lightsans.vocabulary import Vocabulary
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+CHECKPOINT = GOLDEN / "recbole_tiny.pth"
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    with np.load(GOLDEN / "recbole_tiny.npz", allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def archive(pickled: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        file.writestr("archive/data.pkl", pickled)
+    return buffer.getvalue()
+
+
+def test_a_checkpoint_of_recbole_scores_like_the_original(recorded):
+    checkpoint = read_checkpoint(CHECKPOINT.read_bytes(), "tiny.pth")
+    assert checkpoint.epoch == 0
+    assert checkpoint.settings["hidden_dropout_prob"] == 0.2
+    model = from_recbole(checkpoint.state_dict, **checkpoint.settings)
+    scores = model.score_items(
+        torch.from_numpy(recorded["item_ids"]), torch.from_numpy(recorded["lengths"])
+    )
+    np.testing.assert_allclose(scores, recorded["scores"], rtol=0, atol=1e-5)
+
+
+def test_what_is_exported_is_read_back_by_torch_without_unpickling_objects():
+    checkpoint = read_checkpoint(CHECKPOINT.read_bytes(), "tiny.pth")
+    model = from_recbole(checkpoint.state_dict, **checkpoint.settings)
+    buffer = io.BytesIO()
+    torch.save({"state_dict": to_recbole(model), "config": recbole_settings(model)}, buffer)
+    buffer.seek(0)
+    loaded = torch.load(buffer, weights_only=True)
+    torch.testing.assert_close(loaded["state_dict"], checkpoint.state_dict, rtol=0, atol=0)
+    for name, value in loaded["config"].items():
+        assert checkpoint.settings.get(name, value) == value, name
+    assert read_checkpoint(buffer.getvalue(), "x").state_dict.keys() == checkpoint.state_dict.keys()
+
+
+class _Hostile:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_nothing_that_a_file_names_is_run(tmp_path):
+    content = archive(pickle.dumps({"state_dict": {}, "config": _Hostile(tmp_path / "harm")}))
+    with pytest.raises(InputError, match="holds no weights"):
+        read_checkpoint(content, "bad.pth")
+    assert not (tmp_path / "harm").exists()
+    pickle.loads(pickle.dumps(_Hostile(tmp_path / "harm")))  # it does work where objects are made
+    assert (tmp_path / "harm").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "cannot be read as a PyTorch file"),
+        (b"\x80\x02not a zip", "cannot be read as a PyTorch file"),
+        (archive(b"\x80\x04broken"), "cannot be read as a PyTorch file"),
+        (archive(pickle.dumps([1, 2])), "holds no weights; expected a dict with 'state_dict'"),
+        (archive(pickle.dumps({"epoch": 3})), r"holds no weights.*found dict \['epoch'\]"),
+    ],
+)
+def test_files_without_weights_are_refused(content, message):
+    with pytest.raises(InputError, match=rf"bad\.pth: {message}"):
+        read_checkpoint(content, "bad.pth")
+
+
+def test_weights_of_every_layout_are_read_back():
+    base = torch.arange(12.0).view(3, 4)
+    weights = {
+        "view": base[1:, ::2],
+        "half": base.half(),
+        "long": torch.tensor([2**40]),
+        "none": torch.empty(0, 3),
+        "parameter": torch.nn.Parameter(base.t()),
+    }
+    buffer = io.BytesIO()
+    torch.save(weights, buffer)
+    read = read_checkpoint(buffer.getvalue(), "x").state_dict
+    for name, tensor in weights.items():
+        torch.testing.assert_close(read[name], tensor.detach(), rtol=0, atol=0)
+
+
+def test_items_in_order_of_first_appearance_are_recboles(recorded):
+    """The recorded log is in no order of time, and rows rated 1 do not count."""
+    parse = pyarrow.csv.ParseOptions(delimiter="\t")
+    log = pyarrow.csv.read_csv(GOLDEN / "recbole_tiny.inter", parse_options=parse)
+    table = pa.table(
+        {
+            "user_id": log["user_id:token"],
+            "raw_item_id": log["item_id:token"],
+            "timestamp": log["timestamp:float"].cast(pa.int64()),
+            "rating": log["rating:float"].cast(pa.float64()),
+            "order_key": np.arange(log.num_rows),
+            "bucket": np.zeros(log.num_rows, np.int32),
+        }
+    ).sort_by([("user_id", "ascending"), ("timestamp", "ascending")])
+    tokens = recorded["tokens"][1:].tolist()
+    vocabulary = Vocabulary(pa.array(sorted(tokens)), np.ones(len(tokens), np.int64))
+    ordered = items_by_first_appearance([table], vocabulary, DataConfig(min_rating=2))
+    assert ordered.to_pylist() == tokens
+
+
+def test_a_file_of_tokens_may_begin_with_padding():
+    assert parse_tokens(b"[PAD]\nb\n007\n", "x").to_pylist() == ["b", "007"]
+    with pytest.raises(InputError, match=r"x: item 'b' stands there twice, again as item 3"):
+        parse_tokens(b"b\na\nb\n", "x")
+    with pytest.raises(InputError, match="x: names no item"):
+        parse_tokens(b"[PAD]\n", "x")
+    with pytest.raises(InputError, match="x: not UTF-8"):
+        parse_tokens(b"\xff\xfe", "x")
+
+
+def test_rows_of_the_item_table_follow_their_items():
+    weights = {"item_embedding.weight": torch.tensor([[0.0], [1.0], [2.0], [3.0]])}
+    reorder_items(weights, pa.array(["a", "b", "c"]), pa.array(["c", "a", "b"]))
+    assert weights["item_embedding.weight"].squeeze(1).tolist() == [0, 3, 1, 2]
+    with pytest.raises(InputError, match=r"3 items and the order names 3, 1 of them unknown.*'z'"):
+        reorder_items(weights, pa.array(["a", "b", "c"]), pa.array(["c", "a", "z"]))
+    with pytest.raises(InputError, match="3 items and the order names 2"):
+        reorder_items(weights, pa.array(["a", "b", "c"]), pa.array(["c", "a"]))
