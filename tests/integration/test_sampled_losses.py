@@ -1,0 +1,85 @@
+"""Sampled losses in two processes that train together: shared negatives are the same everywhere."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from lightsans import distributed
+from lightsans.config import ModelConfig, RunConfig, TrainConfig
+from lightsans.sequences import UserSequences
+from lightsans.training import Trainer
+
+NUM_ITEMS, NUM_SHARDS = 30, 3
+CONFIG = RunConfig(
+    model=ModelConfig(
+        max_seq_len=6,
+        hidden_size=8,
+        n_layers=1,
+        num_negatives=20,
+        hidden_dropout_prob=0.0,
+        attn_dropout_prob=0.0,
+    ),
+    train=TrainConfig(batch_size=6, virtual_shards=NUM_SHARDS, num_workers=1, learning_rate=0.01),
+)
+
+
+def shards() -> dict[int, UserSequences]:
+    random = np.random.default_rng(5)
+    made = {}
+    for shard in range(NUM_SHARDS):
+        lengths = random.integers(3, 12, 8 + shard)
+        tape = random.zipf(1.3, int(lengths.sum())) % NUM_ITEMS + 1
+        made[shard] = UserSequences(
+            tape.astype(np.int32), np.concatenate([[0], np.cumsum(lengths)])
+        )
+    return made
+
+
+def losses_of(config: RunConfig, rank: int, world_size: int) -> list[float]:
+    def wrap(module: nn.Module) -> nn.Module:
+        return DistributedDataParallel(module) if world_size > 1 else module
+
+    everyone = shards()
+    counts = np.zeros(NUM_ITEMS + 1, np.int64)
+    for users in everyone.values():
+        counts += np.bincount(users.item_ids, minlength=NUM_ITEMS + 1)
+    own = {shard: everyone[shard] for shard in range(rank, NUM_SHARDS, world_size)}
+    device = torch.device("cpu")
+    trainer = Trainer(config, NUM_ITEMS, own, device, wrap, item_counts=counts[1:])
+    return [trainer.run_epoch().loss for _ in range(4)]
+
+
+def work(rank: int, configs: list[RunConfig], directory: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{directory}/meet", rank=rank, world_size=2)
+    curves = [losses_of(config, rank, 2) for config in configs]
+    assert distributed.world_size() == 2
+    if rank == 0:
+        np.save(Path(directory) / "curves.npy", np.array(curves))
+    dist.destroy_process_group()
+
+
+def test_one_worker_and_two_learn_the_same_curve(tmp_path):
+    kinds = [
+        ("sampled_softmax", "uniform"),
+        ("sampled_softmax", "log_uniform"),
+        ("sampled_softmax", "in_batch"),
+        ("gBCE", "uniform"),
+    ]
+    configs = [
+        replace(CONFIG, model=replace(CONFIG.model, loss_type=loss, negative_sampling=sampling))
+        for loss, sampling in kinds
+    ]
+    torch.multiprocessing.spawn(work, (configs, str(tmp_path)), nprocs=2)
+    together = np.load(tmp_path / "curves.npy")
+    alone = np.array([losses_of(config, 0, 1) for config in configs])
+    assert alone[:, -1] == pytest.approx(together[:, -1], rel=1e-4)
+    np.testing.assert_allclose(together, alone, rtol=1e-4)
+    assert (alone[:, -1] < alone[:, 0]).all()

@@ -1,0 +1,55 @@
+import pickle
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lightsans import LightSANs, ModelConfig
+from lightsans.checkpoint import load_model, model_from_bytes, weights_to_bytes
+from lightsans.errors import InputError, NotFoundError
+
+
+def small_model(attention: str = "causal", num_items: int = 9) -> LightSANs:
+    config = ModelConfig(attention=attention, max_seq_len=5, hidden_size=8, inner_size=8)  # type: ignore[arg-type]
+    return LightSANs(config, num_items).eval()
+
+
+@given(
+    attention=st.sampled_from(["causal", "masked", "reference"]),
+    history=st.lists(st.integers(1, 9), min_size=1, max_size=8),
+)
+def test_a_loaded_model_gives_the_scores_of_the_saved_one(attention, history):
+    model = small_model(attention)
+    loaded = model_from_bytes(weights_to_bytes(model), "x")
+    ids, lengths = torch.tensor([history]), torch.tensor([len(history)])
+    assert torch.equal(loaded.score_items(ids, lengths), model.score_items(ids, lengths))
+    assert loaded.config == model.config
+    assert not loaded.training
+
+
+def test_a_model_directory_is_loaded_by_path_or_uri(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(weights_to_bytes(small_model()))
+    assert load_model(str(tmp_path)).num_items == 9
+    assert LightSANs.from_pretrained(f"file://{tmp_path}").num_items == 9
+
+
+def test_a_directory_without_a_model_is_named(tmp_path):
+    with pytest.raises(NotFoundError, match=r"model\.safetensors: not found"):
+        load_model(str(tmp_path))
+
+
+@pytest.mark.parametrize("kept", [0, 7, 20, 300, -1])
+def test_a_truncated_file_is_an_error_that_names_it(kept):
+    with pytest.raises(InputError, match="models/x: not a LightSANs model"):
+        model_from_bytes(weights_to_bytes(small_model())[:kept], "models/x")
+
+
+def test_a_pickle_is_refused_and_never_run(tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "ran"), "w"))
+
+    with pytest.raises(InputError, match="not a LightSANs model"):
+        model_from_bytes(pickle.dumps(Bomb()), "x")
+    assert not (tmp_path / "ran").exists()

@@ -1,0 +1,129 @@
+"""The training loop without Ray, on one worker."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from lightsans.config import ModelConfig, RunConfig, TrainConfig
+from lightsans.errors import TrainingError
+from lightsans.learning_curve import EpochRow, Progress
+from lightsans.sequences import UserSequences
+from lightsans.training import Trainer
+
+NUM_ITEMS = 12
+
+
+def walks(num_users: int = 60) -> dict[int, UserSequences]:
+    """Two shards of users who walk round a circle of items, each from another start."""
+    shards = {}
+    for shard in range(2):
+        lengths = np.array([6 + (user % 5) for user in range(num_users // 2)])
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        steps = [np.arange(n) + 3 * user + shard for user, n in enumerate(lengths)]
+        shards[shard] = UserSequences(
+            (np.concatenate(steps) % NUM_ITEMS + 1).astype(np.int32), offsets
+        )
+    return shards
+
+
+def config_of(attention="causal", loss_type="CE", **train) -> RunConfig:
+    model = ModelConfig(
+        attention=attention,
+        loss_type=loss_type,
+        max_seq_len=6,
+        hidden_size=16,
+        inner_size=16,
+        n_layers=1,
+        k_interests=2,
+        hidden_dropout_prob=0.1,
+    )
+    settings = {"virtual_shards": 2, "batch_size": 16, "epochs": 8, "learning_rate": 0.02}
+    return RunConfig(model=model, train=TrainConfig(**{**settings, **train}))
+
+
+def train_all(trainer: Trainer) -> list[EpochRow]:
+    while not trainer.finished:
+        trainer.run_epoch()
+    return trainer.progress.history
+
+
+@pytest.mark.parametrize("attention", ["causal", "masked", "reference"])
+@pytest.mark.parametrize("loss_type", ["CE", "BPR"])
+def test_every_kind_and_loss_learns_the_circle(attention, loss_type):
+    trainer = Trainer(config_of(attention, loss_type), NUM_ITEMS, walks(), torch.device("cpu"))
+    rows = train_all(trainer)
+    assert rows[-1].loss < 0.6 * rows[0].loss
+    assert rows[-1].valid["mrr@10"] > 0.8  # guessing gives about 0.26
+
+
+def test_an_epoch_reports_its_targets():
+    trainer = Trainer(config_of("masked"), NUM_ITEMS, walks(), torch.device("cpu"))
+    row = trainer.run_epoch()
+    expected = sum(int((users.lengths - 3).sum()) for users in walks().values())
+    assert row.targets == row.distinct_targets == expected
+
+
+def test_a_restored_trainer_goes_on_as_if_nothing_had_happened():
+    """Dropout included: its masks depend on the epoch, not on what ran before."""
+    config = config_of(epochs=4)
+    whole = Trainer(config, NUM_ITEMS, walks(), torch.device("cpu"))
+    first = Trainer(config, NUM_ITEMS, walks(), torch.device("cpu"))
+    for _ in range(2):
+        first.run_epoch()
+    state = {name: tensor.clone() for name, tensor in first.state().items()}
+    weights = {name: tensor.clone() for name, tensor in first.model.state_dict().items()}
+    second = Trainer(config, NUM_ITEMS, walks(), torch.device("cpu"))
+    second.restore(weights, state, first.progress.to_json())
+    losses = [row.loss for row in train_all(second)]
+    assert losses == [row.loss for row in train_all(whole)]
+
+
+def test_training_stops_when_the_valid_metric_no_longer_grows():
+    trainer = Trainer(
+        config_of(epochs=50, patience=2, learning_rate=1e-9),
+        NUM_ITEMS,
+        walks(),
+        torch.device("cpu"),
+    )
+    rows = train_all(trainer)
+    best = trainer.progress.best_epoch
+    assert len(rows) == best + 2 < 50
+
+
+def test_a_patience_of_zero_never_stops_early():
+    trainer = Trainer(
+        config_of(epochs=5, patience=0, learning_rate=1e-9), NUM_ITEMS, walks(), torch.device("cpu")
+    )
+    assert len(train_all(trainer)) == 5
+
+
+def test_nothing_to_train_on_is_an_error_that_says_why():
+    alone = {0: UserSequences(np.array([1, 2], np.int32), np.array([0, 1, 2]))}
+    with pytest.raises(TrainingError, match="no user has two interactions left"):
+        Trainer(config_of(), NUM_ITEMS, alone, torch.device("cpu"))
+
+
+def test_a_loss_that_is_not_finite_names_epoch_and_setting():
+    trainer = Trainer(config_of(learning_rate=1e30), NUM_ITEMS, walks(), torch.device("cpu"))
+    with pytest.raises(TrainingError, match=r"in epoch \d+, .* lower train\.learning_rate"):
+        train_all(trainer)
+
+
+def test_progress_survives_as_text():
+    row = EpochRow(
+        epoch=1, loss=2.5, targets=9, distinct_targets=8, train_s=1.0, valid_s=0.5, valid={"a": 1.0}
+    )
+    progress = Progress([row], best_epoch=1, stopped=True)
+    assert Progress.from_json(progress.to_json()) == progress
+
+
+def test_another_seed_is_another_run():
+    config = config_of(epochs=1)
+    other = dataclasses.replace(config, train=dataclasses.replace(config.train, seed=7))
+    losses = [
+        Trainer(c, NUM_ITEMS, walks(), torch.device("cpu")).run_epoch().loss
+        for c in (config, config, other)
+    ]
+    assert losses[0] == losses[1] != losses[2]
