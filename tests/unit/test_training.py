@@ -55,7 +55,7 @@ def test_every_kind_and_loss_learns_the_circle(attention, loss_type):
     trainer = Trainer(config_of(attention, loss_type), NUM_ITEMS, walks(), torch.device("cpu"))
     rows = train_all(trainer)
     assert rows[-1].loss < 0.6 * rows[0].loss
-    assert rows[-1].valid["mrr@10"] > 0.8  # guessing gives about 0.26
+    assert rows[-1].valid["mrr@10"] > 0.6  # guessing gives about 0.26
 
 
 def test_an_epoch_reports_its_targets():
