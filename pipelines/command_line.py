@@ -47,6 +47,13 @@ class Selection:
     model_id: str
 
 
+def configured_dataset(loaded: LoadedConfig) -> str | None:
+    """The dataset that the configuration stands for; None where it names no input."""
+    from pipelines.preprocess import dataset_id
+
+    return dataset_id(loaded.config) if loaded.config.data.input else None
+
+
 def select(
     config: str | None,
     overrides: list[str] | None,

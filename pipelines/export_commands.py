@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from lightsans.config_file import load_config
 from lightsans.manifest import require_manifest, write_manifest
 from lightsans.storage import locate
 from pipelines.command_line import (
@@ -44,20 +45,20 @@ def export(
     from lightsans import export as files
     from lightsans.checkpoint import load_model, load_vocabulary
 
-    selected = select(config, overrides, dataset, model)
-    settings = selected.loaded.config
+    settings = load_config(config, overrides or ()).config
     root = locate(settings.root, settings.storage)
-    directory = root / "models" / selected.model_id
+    chosen = model or select(config, overrides, dataset).model_id
+    directory = root / "models" / chosen
     source = require_manifest(directory, "run `submit.py train` first")
     trained = load_model(directory)
-    target = locate(to, settings.storage) if to else root / "serving" / selected.model_id
+    target = locate(to, settings.storage) if to else root / "serving" / chosen
     vectors = io.BytesIO()
     np.save(vectors, files.item_vectors(trained))
     (target / files.ENCODER).write_bytes(files.encoder_to_bytes(trained))
     (target / files.VECTORS).write_bytes(vectors.getvalue())
     (target / files.ITEMS).write_table(files.item_table(trained, load_vocabulary(directory)))
     facts = {
-        "model_id": selected.model_id,
+        "model_id": chosen,
         "items": trained.num_items,
         "max_seq_len": trained.config.max_seq_len,
         "hidden_size": trained.config.hidden_size,

@@ -10,8 +10,8 @@ import pyarrow as pa
 import typer
 
 from lightsans.config import RunConfig
-from lightsans.config_file import dump_yaml, from_dict
-from lightsans.errors import InputError
+from lightsans.config_file import dump_yaml, from_dict, load_config
+from lightsans.errors import ConfigError, InputError
 from lightsans.manifest import content_id, read_manifest, require_manifest, write_manifest
 from lightsans.schema import part_index, part_name, sequence_parts
 from lightsans.storage import Location, locate
@@ -22,6 +22,7 @@ from pipelines.command_line import (
     JsonOption,
     ModelOption,
     SetOption,
+    configured_dataset,
     examples,
     select,
 )
@@ -64,11 +65,11 @@ def import_recbole(
     Items are known by RecBole's numbers only: their raw ids come from a dataset that was made of
     the same input with the same filters, or from a file. Evaluate and score it with --map-items.
     """
-    selected = select(config, overrides, dataset)
-    settings = selected.loaded.config
+    loaded = load_config(config, overrides or ())
+    settings = loaded.config
     root = locate(settings.root, settings.storage)
     file = locate(checkpoint, settings.storage)
-    items = _items(root, settings, selected.dataset_id, tokens)
+    items = _items(root, settings, dataset or configured_dataset(loaded), tokens)
     location = _write_model(root, settings, _read(file), str(file), items)
     found = {"model_id": location.name, "path": location.uri, "items": len(items.raw_item_ids)}
     if as_json:
@@ -96,14 +97,15 @@ def export_recbole(
     from lightsans.recbole import recbole_settings, to_recbole
     from lightsans.recbole_items import reorder_items
 
-    selected = select(config, overrides, dataset, model)
-    settings = selected.loaded.config
+    loaded = load_config(config, overrides or ())
+    settings = loaded.config
     root = locate(settings.root, settings.storage)
-    directory = root / "models" / selected.model_id
+    chosen = model or select(config, overrides, dataset).model_id
+    directory = root / "models" / chosen
     require_manifest(directory, "run `submit.py train` or `import-recbole` first")
     own = load_model(directory)
     weights = to_recbole(own)
-    items = _items(root, settings, selected.dataset_id, tokens)
+    items = _items(root, settings, dataset or configured_dataset(loaded), tokens)
     known = load_vocabulary(directory).raw_item_ids
     reorder_items(weights, known, _cast(items.raw_item_ids, known.type, "the items"))
     content = {
@@ -117,7 +119,7 @@ def export_recbole(
     written = locate(to, settings.storage)
     written.write_bytes(buffer.getvalue())
     if as_json:
-        print_json({"model_id": selected.model_id, "path": written.uri, "items": len(known)})
+        print_json({"model_id": chosen, "path": written.uri, "items": len(known)})
     else:
         print(written)
 
@@ -143,10 +145,17 @@ def _read(file: Location) -> bytes:
         raise InputError(f"{file}: there is no such file; name an existing one") from error
 
 
-def _items(root: Location, config: RunConfig, dataset_id: str, tokens: str | None) -> _Items:
+def _items(root: Location, config: RunConfig, dataset_id: str | None, tokens: str | None) -> _Items:
     """RecBole's items, from a file of tokens or from a dataset."""
     from lightsans.recbole_items import parse_tokens
 
+    if dataset_id is None:
+        if tokens is None:
+            raise ConfigError(
+                "RecBole's items are not known: set data.input to its log, or give --tokens"
+            )
+        ordered = parse_tokens(_read(locate(tokens, config.storage)), tokens)
+        return _Items(ordered, np.zeros(len(ordered), np.int64), {})
     dataset = root / "datasets" / dataset_id
     if tokens is None:
         manifest = require_manifest(

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,7 +68,7 @@ def work(rank: int, configs: list[RunConfig], directory: str) -> None:
 
 
 def test_one_worker_and_two_learn_the_same_curve(tmp_path):
-    kinds = [
+    kinds: list[tuple[Any, Any]] = [
         ("sampled_softmax", "uniform"),
         ("sampled_softmax", "log_uniform"),
         ("sampled_softmax", "in_batch"),
@@ -77,7 +78,8 @@ def test_one_worker_and_two_learn_the_same_curve(tmp_path):
         replace(CONFIG, model=replace(CONFIG.model, loss_type=loss, negative_sampling=sampling))
         for loss, sampling in kinds
     ]
-    torch.multiprocessing.spawn(work, (configs, str(tmp_path)), nprocs=2)
+    spawn: Any = torch.multiprocessing.spawn  # type: ignore[attr-defined]
+    spawn(work, (configs, str(tmp_path)), nprocs=2)
     together = np.load(tmp_path / "curves.npy")
     alone = np.array([losses_of(config, 0, 1) for config in configs])
     assert alone[:, -1] == pytest.approx(together[:, -1], rel=1e-4)

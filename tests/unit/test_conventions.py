@@ -20,7 +20,10 @@ CONFIGS = sorted((ROOT / "pipelines/configs").glob("*.yaml"))
 # What runs on machines that have torch and numpy and nothing else.
 TORCH_ONLY = [
     f"lightsans.{name}"
-    for name in ("errors", "config", "attention", "model", "loss", "metrics", "ranking")
+    for name in (
+        *("errors", "config", "attention", "model", "loss", "sampled_loss", "metrics", "ranking"),
+        "recbole",
+    )
     if (ROOT / f"lightsans/{name}.py").exists()
 ]
 
