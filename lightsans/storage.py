@@ -1,9 +1,9 @@
 """Where things are kept: a URI becomes a `Location`, and nothing else opens files.
 
-Local paths, ``file://`` and every fsspec protocol work alike; ``s3://`` is served by s3fs, ``gs://``
-by gcsfs where it is installed. A `Location` is two strings and the `StorageConfig`, so it travels to Ray workers as it is and never
-carries credentials. Whatever is written appears whole or not at all: local files are written aside
-and renamed, objects are uploaded in one piece.
+Local paths, ``file://`` and every fsspec protocol work alike; ``s3://`` is served by s3fs, and
+``gs://`` by gcsfs where it is installed. A `Location` is two strings and the `StorageConfig`, so it
+travels to Ray workers as it is and never carries credentials. Whatever is written appears whole or
+not at all: local files are written aside and renamed, objects are uploaded in one piece.
 """
 
 import functools
@@ -34,7 +34,7 @@ class FileInfo:
     location: "Location"
     size: int
     etag: str
-    """The object's etag (generation in gs://), or a local file's modification time in nanoseconds."""
+    """An object's etag (gs:// generation), or a local file's modification time in nanoseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,10 +257,10 @@ def _open_filesystem(protocol: str, storage: StorageConfig) -> fsspec.AbstractFi
 
 
 def _gcs_class() -> type[fsspec.AbstractFileSystem]:
-    """gcsfs without its subclass for zonal buckets, which fsspec would take.
+    """The plain client of gcsfs, rather than the subclass for zonal buckets that fsspec would take.
 
-    That one asks over gRPC of what kind the bucket is, time and again where it may not know: with
-    rights to a prefix alone.
+    That one asks over gRPC of what kind the bucket is, and again before every request where it
+    gets no answer: from an emulator, or with rights to one prefix only.
     """
     try:
         found: type[fsspec.AbstractFileSystem] = import_module("gcsfs.core").GCSFileSystem

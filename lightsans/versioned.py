@@ -1,8 +1,8 @@
 """A small file that several processes change: read with its version, written only if unchanged.
 
-S3 compares and writes in one step (``PutObject`` with ``If-Match`` or ``If-None-Match``), and so does
-Google Cloud Storage (``ifGenerationMatch``); on local disk ``flock`` on a hidden file beside it makes
-the two one step.
+S3 compares and writes in one step (``PutObject`` with ``If-Match`` or ``If-None-Match``), and so
+does Google Cloud Storage (``ifGenerationMatch``); on local disk ``flock`` on a hidden file beside
+it makes the two one step.
 """
 
 import fcntl
@@ -83,8 +83,8 @@ def _protocol(location: Location) -> Literal["file", "s3", "gs"]:
         case ("s3" | "gs" as protocol, _, _):
             return protocol
     raise ConfigError(
-        f"{location}: publishing needs storage that writes on a condition; set root to a local path, "
-        "s3://bucket/prefix or gs://bucket/prefix"
+        f"{location}: publishing needs storage that writes on a condition; set root to a local "
+        "path or s3://bucket/prefix or gs://bucket/prefix"
     )
 
 

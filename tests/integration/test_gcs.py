@@ -103,10 +103,11 @@ def test_what_is_written_is_read_back_listed_and_deleted(root):
     assert (root / "data").children() == []
 
 
-def test_a_file_is_seen_by_who_listed_its_directory_before(root):
+def test_a_file_that_another_process_writes_is_seen_in_a_directory_that_was_listed_before(root):
     (root / "one").write_bytes(b"1")
     assert root.children() == ["one"]
-    (root / "two").write_bytes(b"2")
+    another = type(root.filesystem)(token="anon", skip_instance_cache=True)
+    another.pipe_file((root / "two").path, b"2")
     assert root.children() == ["one", "two"]
 
 
