@@ -291,9 +291,24 @@ class ScoreConfig:
     num_workers: int = 2
     """Most scoring processes at a time. No effect on results."""
     use_gpu: bool = False
+    allow_items: str | None = None
+    """A text file with one raw item id a line: nothing else is recommended."""
+    deny_items: str | None = None
+    """A text file with one raw item id a line: never recommended."""
+    item_table: str | None = None
+    """A table of items (parquet, csv, .item) with ``data.columns.item`` and eligible_column."""
+    eligible_column: str | None = None
+    """The boolean column of item_table that says what may be recommended; null values say no."""
+    min_score: float | None = None
+    """The model's recommendations with a lower score are left out; lists may become shorter."""
 
     def __post_init__(self) -> None:
         _at_least("score", self, 1, "k", "batch_size", "num_workers")
+        _require(
+            (self.item_table is None) == (self.eligible_column is None),
+            f"score.item_table={self.item_table} and score.eligible_column={self.eligible_column} "
+            "need each other; set both or neither",
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,17 +1,41 @@
 """Exact top-K items for user vectors, without seen items and padding.
 
+Products are fast and approximate, with a proven bound on their error. They decide which items may
+be among the best; those few are scored again in float64, rounded to float32, and ordered by that
+score, then by id. So the lists are the same whatever the size of blocks and batches, the number
+of threads, and the precision of the products.
+
 Shapes: B users   D hidden size   V = num_items + 1: items and padding   K items of a list
-    S seen items of all users   C items of a block   R users for whom a block holds something
+    N items that may be recommended   S seen items of all users   C items of a block
+    M candidates of a user   R users for whom a block holds something
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+try:
+    from lightsans import ranking_scan
+except (ImportError, RuntimeError):  # no Numba, or no place for what it compiles: slower only
+    ranking_scan = None  # type: ignore[assignment]
+IS_COMPILED = ranking_scan is not None
+"""Whether a CPU reads blocks of scores with Numba; the lists are the same without."""
+
+Int64 = npt.NDArray[np.int64]
+
 SCORES_BUDGET = {"cpu": 2**22, "cuda": 2**28}
-"""Scores held at once."""
+"""Scores held at once, in all threads."""
 NOTHING = float("-inf")
+
+_BLOCK_USERS, _BLOCK_ITEMS = 512, 1024
+"""Users and items of a product on the CPU: its result stays in the cache until it is read."""
+_MIN_WIDTH_FOR_BFLOAT16, _MAX_NORM_RATIO = 32, 2.5
+_SLACK_ITEMS = 32
+"""Without Numba: candidates beyond K, so that nearly all lists can be proven right."""
 
 
 class TopK(NamedTuple):
@@ -20,10 +44,123 @@ class TopK(NamedTuple):
     item_ids: Tensor
     """(B, K), int64; 0 fills the row of a user with fewer than K items left to recommend."""
     scores: Tensor
-    """(B, K); minus infinity where the item id is 0."""
+    """(B, K) float32; minus infinity where the item id is 0."""
 
 
-@torch.no_grad()
+class ItemIndex:
+    """Item vectors made ready for `top_k`, for any number of batches of users.
+
+    Args:
+        table_VD: One row per item; row 0, padding, is never recommended.
+        eligible_ids: The only items to recommend, in any order; all unless given.
+        products: ``bfloat16`` is faster where the processor multiplies matrices of it (AMX);
+            ``auto`` takes it there. No effect on results.
+
+    Raises:
+        ValueError: A vector is not finite, or an eligible id is not in the table.
+    """
+
+    def __init__(
+        self, table_VD: Tensor, eligible_ids: Tensor | None = None, products: str = "auto"
+    ) -> None:
+        _require_finite("an item's", table_VD)
+        items_ND = table_VD.detach()[1:].float()
+        self._ids_N: Tensor | None = None
+        if eligible_ids is not None:
+            self._ids_N = torch.unique(eligible_ids.to(table_VD.device).long())
+            if self._ids_N.numel() and not 0 < self._ids_N[0] <= self._ids_N[-1] < len(table_VD):
+                raise ValueError(f"eligible item ids must be from 1 to {len(table_VD) - 1}")
+            items_ND = items_ND[self._ids_N - 1]
+        self.items_ND = items_ND.contiguous()
+        if products == "auto":
+            is_fast = items_ND.device.type == "cpu" and torch.cpu._is_amx_tile_supported()
+            products = "bfloat16" if is_fast and _suits_bfloat16(self.items_ND) else "float32"
+        self.products = torch.bfloat16 if products == "bfloat16" else torch.float32
+        self.factors_ND = self.items_ND.to(self.products)
+        self._max_norm = float(self.items_ND.norm(dim=1).amax()) if len(self.items_ND) else 0.0
+
+    @torch.no_grad()
+    def top_k(
+        self,
+        vectors_BD: Tensor,
+        k: int,
+        seen_rows_S: Tensor | None = None,
+        seen_item_ids_S: Tensor | None = None,
+        *,
+        min_score: float = NOTHING,
+        block_items: int | None = None,
+        compiled: bool | None = None,
+    ) -> TopK:
+        """The K items with the highest score, vector times item vector, of each user.
+
+        Items with equal scores are ordered by their id, also where the list ends between them.
+        Items are scored in blocks, and no more than a block of users times items exists at a time.
+        On the CPU as many threads work as torch is set to.
+
+        Args:
+            vectors_BD: One row per user, where the items are.
+            k: Length of the lists.
+            seen_rows_S: With ``seen_item_ids_S`` the items to leave out: for the user of this
+                row, the item of this id. In any order; repetitions and 0 do no harm.
+            seen_item_ids_S: See ``seen_rows_S``.
+            min_score: Items with a lower score are left out.
+            block_items: Items scored at once; chosen by device and users unless given.
+            compiled: Read blocks with Numba; where it is there, on the CPU, unless given.
+
+        Raises:
+            ValueError: A vector is not finite, or k is less than 1.
+        """
+        if k < 1:
+            raise ValueError(f"k={k} is too small; the least is 1")
+        if (seen_rows_S is None) != (seen_item_ids_S is None):
+            raise ValueError("give seen_rows and seen_item_ids together, or neither")
+        _require_finite("a user's", vectors_BD)
+        vectors_BD = vectors_BD.detach().float()
+        if not len(self.items_ND):
+            return _empty_lists(vectors_BD, k)
+        rows_S = vectors_BD.new_zeros(0, dtype=torch.int64) if seen_rows_S is None else seen_rows_S
+        ids_S = rows_S[:0] if seen_item_ids_S is None else seen_item_ids_S
+        seen = _SeenItems(*self._positions(rows_S.long(), ids_S.long()), len(vectors_BD))
+        if compiled is None:
+            compiled = IS_COMPILED and vectors_BD.device.type == "cpu"
+        search = _scan_blocks if compiled else _sort_blocks
+        found, in_doubt_B = search(self, vectors_BD, k, seen, min_score, block_items)
+        rows_R = in_doubt_B.nonzero().squeeze(1)
+        if rows_R.numel():
+            exact = _sort(
+                vectors_BD[rows_R].double(), self.items_ND, k, seen.of(rows_R), block_items
+            )
+            found.item_ids[rows_R], found.scores[rows_R] = exact
+        is_item_BK = (found.scores > NOTHING) & (found.scores >= min_score)
+        ids_BK = found.item_ids + 1 if self._ids_N is None else self._ids_N[found.item_ids]
+        return TopK(ids_BK * is_item_BK, found.scores.masked_fill(~is_item_BK, NOTHING))
+
+    def slack(self, vectors_BD: Tensor) -> Tensor:
+        """(B,) how much two approximate scores of a user may be wrong by, together.
+
+        Rounding both factors to bfloat16 moves a product by 2^-8 of its size and rounding the sum
+        by 2^-9; a sum of D products in float32 is off by D 2^-24 of the sum of their sizes, in any
+        order (doubled here for the second order). The sizes add up to |user| |item| at most.
+        """
+        D = vectors_BD.shape[1]
+        coarse = self.products == torch.bfloat16
+        # "high" and "medium" allow the hardware to round float32 factors, to bfloat16 at worst.
+        coarse = coarse or torch.get_float32_matmul_precision() != "highest"
+        relative = (1.51 * 2.0**-8 if coarse else 0.0) + (D + 8) * 2.0**-23
+        tiny = D * 2.0**-120  # denormal numbers may count as zero
+        slack_B: Tensor = 2 * (relative * vectors_BD.norm(dim=1) * self._max_norm + tiny)
+        return slack_B
+
+    def _positions(self, rows_S: Tensor, ids_S: Tensor) -> tuple[Tensor, Tensor]:
+        """Seen items as rows of ``items_ND``, without padding and what is not eligible."""
+        if self._ids_N is None:
+            kept_S = ids_S > 0
+            return rows_S[kept_S], ids_S[kept_S] - 1
+        positions_S = torch.searchsorted(self._ids_N, ids_S).clamp(max=len(self._ids_N) - 1)
+        kept_S = self._ids_N[positions_S] == ids_S
+        return rows_S[kept_S], positions_S[kept_S]
+
+
 def top_k(
     vectors_BD: Tensor,
     table_VD: Tensor,
@@ -33,31 +170,122 @@ def top_k(
     *,
     block_items: int | None = None,
 ) -> TopK:
-    """The K items with the highest score, vector times item vector, of each user.
+    """`ItemIndex.top_k` of a table that is used once."""
+    index = ItemIndex(table_VD)
+    return index.top_k(vectors_BD, k, seen_rows_S, seen_item_ids_S, block_items=block_items)
 
-    Items with equal scores are ordered by their id, also where the list ends between them. Items
-    are scored in blocks, and no more than a block of users times items exists at a time.
 
-    Args:
-        vectors_BD: One row per user.
-        table_VD: One row per item; row 0, padding, is never recommended.
-        k: Length of the lists.
-        seen_rows_S: With ``seen_item_ids_S`` the items to leave out: for the user of this row, the
-            item of this id. In any order; repetitions and 0 do no harm.
-        seen_item_ids_S: See ``seen_rows_S``.
-        block_items: Items scored at once; chosen by the number of users unless given.
+def _scan_blocks(
+    index: ItemIndex,
+    vectors_BD: Tensor,
+    k: int,
+    seen: "_SeenItems",
+    min_score: float,
+    block_items: int | None,
+) -> tuple[TopK, Tensor]:
+    """Lists as positions, and whether a list is in doubt; each thread takes some users."""
+    B, threads = len(vectors_BD), torch.get_num_threads()
+    found = _empty_lists(vectors_BD, k)
+    in_doubt_B = torch.zeros(B, dtype=torch.bool)
+    step = max(1, min(_BLOCK_USERS, -(-B // threads)))
 
-    Raises:
-        ValueError: A vector is not finite, or k is less than 1.
+    def search(first: int) -> None:
+        rows = slice(first, first + step)
+        in_doubt_B[rows] = _scan_users(
+            index, vectors_BD[rows], k, seen.between(first, first + step), min_score,
+            block_items or _BLOCK_ITEMS, TopK(found.item_ids[rows], found.scores[rows]),
+        )  # fmt: skip
+
+    if step >= B:
+        search(0)
+        return found, in_doubt_B
+    # One thread's product of some users with a block stays in the cache of its own core.
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        try:
+            list(pool.map(search, range(0, B, step)))
+        finally:
+            torch.set_num_threads(threads)  # what threads that start later begin with
+    return found, in_doubt_B
+
+
+@torch.no_grad()
+def _scan_users(
+    index: ItemIndex,
+    vectors_BD: Tensor,
+    k: int,
+    seen: "_SeenItems",
+    min_score: float,
+    block_items: int,
+    found: TopK,
+) -> Tensor:
+    B, M = len(vectors_BD), 3 * k + 128
+    slack_B = index.slack(vectors_BD).numpy()
+    threshold_B = (np.float64(min_score) - slack_B).astype(np.float32)
+    count_B = np.zeros(B, np.int64)
+    ids_BM, scores_BM = np.empty((B, M), np.int32), np.empty((B, M), np.float32)
+    seen_ids_S, seen_next_B, seen_end_B = seen.by_user()
+    factors_BD = vectors_BD.to(index.products)
+    is_bfloat16 = index.products == torch.bfloat16
+    to_float = ranking_scan.from_bfloat16 if is_bfloat16 else ranking_scan.from_float32
+    for first in range(0, len(index.items_ND), block_items):
+        scores_BC = factors_BD @ index.factors_ND[first : first + block_items].t()
+        ranking_scan.scan(
+            to_float,
+            scores_BC.view(torch.uint16).numpy() if is_bfloat16 else scores_BC.numpy(),
+            first, k, slack_B, seen_ids_S, seen_next_B, seen_end_B,
+            threshold_B, count_B, ids_BM, scores_BM,
+        )  # fmt: skip
+    in_doubt_B = torch.from_numpy(threshold_B == np.inf)
+    ranking_scan.finish(
+        vectors_BD.contiguous().numpy(), index.items_ND.numpy(), slack_B, count_B,
+        ids_BM, scores_BM, found.item_ids.numpy(), found.scores.numpy(),
+    )  # fmt: skip
+    return in_doubt_B
+
+
+def _sort_blocks(
+    index: ItemIndex,
+    vectors_BD: Tensor,
+    k: int,
+    seen: "_SeenItems",
+    min_score: float,
+    block_items: int | None,
+) -> tuple[TopK, Tensor]:
+    """The same with nothing but torch, for the GPU and where there is no Numba."""
+    M = k + _SLACK_ITEMS
+    rough = _sort(vectors_BD.to(index.products), index.factors_ND, M, seen, block_items)
+    found = _empty_lists(vectors_BD, k)
+    step = max(1, SCORES_BUDGET["cpu"] // (M * vectors_BD.shape[1]))
+    for first in range(0, len(vectors_BD), step):
+        rows = slice(first, first + step)
+        # In order of item, so that the stable sort leaves equal scores in it.
+        positions_BM, order_BM = rough.item_ids[rows].sort(dim=1)
+        is_item_BM = rough.scores[rows].gather(1, order_BM) > NOTHING
+        items_BMD = index.items_ND[positions_BM].double()
+        exact_BM = (items_BMD * vectors_BD[rows].double().unsqueeze(1)).sum(dim=2).float()
+        exact_BM.masked_fill_(~is_item_BM, NOTHING)
+        scores_BM, order_BM = exact_BM.sort(dim=1, descending=True, stable=True)
+        found.scores[rows] = scores_BM[:, :k]
+        found.item_ids[rows] = positions_BM.gather(1, order_BM)[:, :k]
+    # Whatever is not a candidate scored no more than the last candidate did.
+    slack_B, last_B = index.slack(vectors_BD), rough.scores[:, -1]
+    least_B = (rough.scores[:, k - 1] - slack_B).clamp(min=min_score - slack_B)
+    return found, (last_B > NOTHING) & (last_B >= least_B)
+
+
+def _sort(
+    vectors_BD: Tensor, items_ND: Tensor, k: int, seen: "_SeenItems", block_items: int | None
+) -> TopK:
+    """The K best positions by score, computed in the precision of the vectors, then float32.
+
+    Of equal scores the earlier position comes first.
     """
-    _check(vectors_BD, table_VD, k)
-    B, V = vectors_BD.shape[0], table_VD.shape[0]
+    best = _empty_lists(vectors_BD, k)
+    best_ids_BK, best_scores_BK = best
     step = block_items or _block_items(vectors_BD)
-    seen = _SeenItems(seen_rows_S, seen_item_ids_S)
-    best_ids_BK = torch.zeros(B, k, dtype=torch.int64, device=vectors_BD.device)
-    best_scores_BK = vectors_BD.new_full((B, k), NOTHING)
-    for first in range(1, V, step):
-        scores_BC = vectors_BD @ table_VD[first : first + step].t()
+    for first in range(0, len(items_ND), step):
+        block_CD = items_ND[first : first + step].to(vectors_BD.dtype)
+        scores_BC = (vectors_BD @ block_CD.t()).float()
         seen.remove(scores_BC, first)
         # Later items have higher ids: they must be strictly better than the last of the list.
         rows_R = (scores_BC.amax(dim=1) > best_scores_BK[:, -1]).nonzero().squeeze(1)
@@ -70,7 +298,7 @@ def top_k(
             scores, order = all_scores.sort(dim=1, descending=True, stable=True)
             best_scores_BK[rows_R] = scores[:, :k]
             best_ids_BK[rows_R] = all_ids.gather(1, order[:, :k])
-    return TopK(best_ids_BK, best_scores_BK)
+    return best
 
 
 def _best_columns(scores_RC: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -93,24 +321,66 @@ def _best_columns(scores_RC: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 class _SeenItems:
-    """(row, item) pairs in order of item, so that a block finds its own at once."""
+    """(row, position) pairs in order of both: what is not to be recommended to whom."""
 
-    def __init__(self, rows_S: Tensor | None, item_ids_S: Tensor | None) -> None:
-        if (rows_S is None) != (item_ids_S is None):
-            raise ValueError("give seen_rows and seen_item_ids together, or neither")
-        self._any = rows_S is not None and item_ids_S is not None and rows_S.numel() > 0
-        if rows_S is not None and item_ids_S is not None:
-            self._item_ids_S, order_S = item_ids_S.long().sort()
-            self._rows_S = rows_S.long()[order_S]
+    def __init__(self, rows_S: Tensor, ids_S: Tensor, num_rows: int) -> None:
+        key_S = (rows_S << 32) + ids_S
+        if key_S.device.type == "cpu":  # NumPy sorts whole numbers several times faster
+            self._key_S = torch.from_numpy(np.sort(key_S.numpy()))
+        else:
+            self._key_S = key_S.sort().values
+        self._num_rows = num_rows
+
+    def by_user(self) -> tuple[Int64, Int64, Int64]:
+        """All positions, and where each user's begin and end."""
+        bounds = torch.arange(self._num_rows + 1) << 32
+        ends = torch.searchsorted(self._key_S, bounds).numpy()
+        return (self._key_S & 0xFFFFFFFF).numpy(), ends[:-1].copy(), ends[1:]
+
+    def between(self, first: int, end: int) -> "_SeenItems":
+        """Those of a stretch of rows, which then count from 0."""
+        end = min(end, self._num_rows)
+        bounds = torch.tensor([first << 32, end << 32])
+        begin_S, end_S = torch.searchsorted(self._key_S, bounds).tolist()
+        return self._made_of(self._key_S[begin_S:end_S] - (first << 32), end - first)
+
+    def of(self, rows_R: Tensor) -> "_SeenItems":
+        """Those of some rows, which then count in the order given: ascending."""
+        rows_S = self._key_S >> 32
+        rank_S = torch.searchsorted(rows_R, rows_S).clamp(max=len(rows_R) - 1)
+        kept_S = rows_R[rank_S] == rows_S
+        return self._made_of(
+            (rank_S[kept_S] << 32) + (self._key_S[kept_S] & 0xFFFFFFFF), len(rows_R)
+        )
 
     def remove(self, scores_BC: Tensor, first: int) -> None:
-        """Set the scores of seen items in a block that starts at item ``first``, in place."""
-        if not self._any:
+        """Set the scores of seen items in a block that starts at position ``first``, in place."""
+        if not len(self._key_S):
             return
+        ids_S, rows_S = self._by_item()
         ends = torch.tensor([first, first + scores_BC.shape[1]], device=scores_BC.device)
-        begin, end = torch.searchsorted(self._item_ids_S, ends).tolist()
-        columns = self._item_ids_S[begin:end] - first
-        scores_BC[self._rows_S[begin:end], columns] = NOTHING
+        begin, end = torch.searchsorted(ids_S, ends).tolist()
+        scores_BC[rows_S[begin:end], ids_S[begin:end] - first] = NOTHING
+
+    def _by_item(self) -> tuple[Tensor, Tensor]:
+        if self._sorted_by_item is None:
+            ids_S, order_S = (self._key_S & 0xFFFFFFFF).sort()
+            self._sorted_by_item = ids_S, self._key_S[order_S] >> 32
+        return self._sorted_by_item
+
+    _sorted_by_item: tuple[Tensor, Tensor] | None = None
+
+    @classmethod
+    def _made_of(cls, key_S: Tensor, num_rows: int) -> "_SeenItems":
+        made = cls.__new__(cls)
+        made._key_S, made._num_rows = key_S, num_rows
+        return made
+
+
+def _empty_lists(vectors_BD: Tensor, k: int) -> TopK:
+    B, device = len(vectors_BD), vectors_BD.device
+    scores_BK = torch.full((B, k), NOTHING, device=device)
+    return TopK(torch.zeros(B, k, dtype=torch.int64, device=device), scores_BK)
 
 
 def _block_items(vectors_BD: Tensor) -> int:
@@ -118,12 +388,16 @@ def _block_items(vectors_BD: Tensor) -> int:
     return max(1024, budget // max(1, vectors_BD.shape[0]))
 
 
-def _check(vectors_BD: Tensor, table_VD: Tensor, k: int) -> None:
-    if k < 1:
-        raise ValueError(f"k={k} is too small; the least is 1")
-    for whose, x in (("a user's", vectors_BD), ("an item's", table_VD)):
-        if not bool(torch.isfinite(x).all()):
-            raise ValueError(
-                f"{whose} vector is not finite, so its scores have no order; the model is broken: "
-                "train it again, with a lower learning rate"
-            )
+def _suits_bfloat16(items_ND: Tensor) -> bool:
+    """Whether its error, which goes with the longest vector, is small beside usual scores."""
+    norms_N = items_ND.norm(dim=1)
+    is_wide = items_ND.shape[1] >= _MIN_WIDTH_FOR_BFLOAT16 and len(items_ND) > 0
+    return is_wide and bool(norms_N.amax() <= _MAX_NORM_RATIO * norms_N.square().mean().sqrt())
+
+
+def _require_finite(whose: str, x: Tensor) -> None:
+    if not bool(torch.isfinite(x).all()):
+        raise ValueError(
+            f"{whose} vector is not finite, so its scores have no order; the model is broken: "
+            "train it again, with a lower learning rate"
+        )

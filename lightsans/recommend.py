@@ -12,7 +12,7 @@ import pyarrow as pa
 import torch
 
 from lightsans.model import LightSANs
-from lightsans.ranking import top_k
+from lightsans.ranking import NOTHING, ItemIndex
 from lightsans.sequences import Int32, Int64, UserSequences, gather
 from lightsans.vocabulary import Vocabulary
 
@@ -40,6 +40,9 @@ class Recommender:
         k: Length of the lists.
         remove_seen: Leave out what a user has met already.
         device: Where to score.
+        eligible_ids: The only items of the model that are recommended; all unless given.
+        eligible_popular_ids: The same of the dataset's items, for the fallback.
+        min_score: The model's recommendations with a lower score are left out.
     """
 
     def __init__(
@@ -52,14 +55,22 @@ class Recommender:
         k: int,
         remove_seen: bool,
         device: torch.device,
+        eligible_ids: Int64 | None = None,
+        eligible_popular_ids: Int64 | None = None,
+        min_score: float | None = None,
     ) -> None:
         self._model = model.to(device).eval()
         self._model_items, self._dataset_items = model_items, dataset_items
         self._mapping, self._k, self._remove_seen = mapping, k, remove_seen
         self._device = device
+        self._min_score = NOTHING if min_score is None else min_score
+        with torch.inference_mode():
+            self._index = ItemIndex(self._model.item_table(), _tensor(eligible_ids))
         # Popularity as a model of width one: its top-K follows the same rules.
         popularity = np.concatenate([[0], dataset_items.counts]).astype(np.float32)
-        self._popularity_V1 = torch.from_numpy(popularity).unsqueeze(1)
+        self._popular_index = ItemIndex(
+            torch.from_numpy(popularity).unsqueeze(1), _tensor(eligible_popular_ids)
+        )
 
     def recommend(self, histories: UserSequences, also_seen: UserSequences) -> Recommendations:
         """Recommendations for all users, in order.
@@ -97,31 +108,31 @@ class Recommender:
                 lengths = torch.from_numpy(newest[piece]).to(self._device)
                 encoded = self._model.encode(items.to(self._device), lengths)
                 vectors_BD[torch.from_numpy(piece).to(self._device)] = encoded
-        table = self._model.item_table()
-        return self._lists(vectors_BD, table, seen, users, self._model_items)
+        return self._lists(vectors_BD, self._index, seen, users, self._model_items, self._min_score)
 
     @torch.inference_mode()
     def _by_popularity(
         self, seen: UserSequences, users: npt.NDArray[np.intp]
     ) -> tuple[pa.ListArray, pa.ListArray]:
         vectors = torch.ones(len(users), 1)
-        return self._lists(vectors, self._popularity_V1, seen, users, self._dataset_items)
+        return self._lists(vectors, self._popular_index, seen, users, self._dataset_items, NOTHING)
 
     def _lists(
         self,
         vectors_BD: torch.Tensor,
-        table_VD: torch.Tensor,
+        index: ItemIndex,
         seen: UserSequences,
         users: npt.NDArray[np.intp],
         items: Vocabulary,
+        min_score: float,
     ) -> tuple[pa.ListArray, pa.ListArray]:
         rows, seen_ids = self._seen_of(seen, users)
-        ids_BK, scores_BK = top_k(
+        ids_BK, scores_BK = index.top_k(
             vectors_BD,
-            table_VD,
             min(self._k, items.num_items),
             torch.from_numpy(rows).to(vectors_BD.device),
             torch.from_numpy(seen_ids.astype(np.int64)).to(vectors_BD.device),
+            min_score=min_score,
         )
         is_item = (ids_BK > 0).cpu().numpy()
         offsets = pa.array(np.concatenate([[0], np.cumsum(is_item.sum(1))]).astype(np.int32))
@@ -141,6 +152,10 @@ class Recommender:
         lengths = seen.lengths
         ids = seen.item_ids[np.repeat(chosen, lengths)]
         return np.repeat(np.arange(len(users)), lengths[users]), ids
+
+
+def _tensor(item_ids: Int64 | None) -> torch.Tensor | None:
+    return None if item_ids is None else torch.from_numpy(item_ids)
 
 
 def _merge(first: UserSequences, second: UserSequences) -> UserSequences:

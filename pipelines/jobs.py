@@ -185,8 +185,13 @@ def require_reachable_paths(config: RunConfig) -> None:
         ConfigError: ``root`` or an input is a relative path.
     """
     named = [("root", config.root), *(("data.input", path) for path in config.data.input)]
-    if config.data.exclude_users is not None:
-        named.append(("data.exclude_users", config.data.exclude_users))
+    optional = {
+        "data.exclude_users": config.data.exclude_users,
+        "score.allow_items": config.score.allow_items,
+        "score.deny_items": config.score.deny_items,
+        "score.item_table": config.score.item_table,
+    }
+    named += [(name, path) for name, path in optional.items() if path is not None]
     for name, path in named:
         if "://" not in path and not path.startswith(("/", "~")):
             raise ConfigError(

@@ -6,7 +6,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 import pyarrow.parquet as pq
 
 from lightsans import checkpoint as files
@@ -16,6 +15,7 @@ from lightsans.hashing import pieces_of, user_buckets
 from lightsans.manifest import require_manifest
 from lightsans.schema import id_type, part_name, recommendations_schema, sequence_parts
 from lightsans.storage import Location, locate
+from pipelines.eligible_items import read_item_table
 from pipelines.score import load_recommender, recommend_table
 
 RawId = str | int
@@ -95,7 +95,7 @@ def load_titles(config: RunConfig, uri: str, title_column: str | None = None) ->
     location = locate(uri, config.storage)
     if not location.exists():
         raise InputError(f"--items {uri}: no such file")
-    table = _read_item_table(location)
+    table = read_item_table(location)
     names = [name.split(":")[0] for name in table.column_names]  # .item headers carry types
     table = table.rename_columns(names)
     item = str(config.data.columns.item)
@@ -110,19 +110,3 @@ def load_titles(config: RunConfig, uri: str, title_column: str | None = None) ->
         raise InputError(f"{uri}: no column {title_column!r}; found {names}")
     ids, titles = (table[name].cast(pa.string()).to_pylist() for name in (item, title_column))
     return dict(zip(ids, titles, strict=True))
-
-
-def _read_item_table(location: Location) -> pa.Table:
-    if location.name.endswith(".parquet"):
-        return location.read_table()
-    is_tab = location.name.endswith((".item", ".tsv"))
-    parse = pyarrow.csv.ParseOptions(
-        delimiter="\t" if is_tab else ",", quote_char=False if is_tab else '"'
-    )
-    with location.open() as file:
-        header = file.readline().decode("utf-8-sig").rstrip("\r\n")
-    # Ids must stay text ("007"), whatever they look like.
-    columns = {name: pa.string() for name in header.split("\t" if is_tab else ",")}
-    convert = pyarrow.csv.ConvertOptions(column_types=columns)
-    with location.open() as file:
-        return pyarrow.csv.read_csv(file, parse_options=parse, convert_options=convert)

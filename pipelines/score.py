@@ -21,11 +21,12 @@ from ray.data import ActorPoolStrategy
 from lightsans import checkpoint as files
 from lightsans.config import RunConfig
 from lightsans.dataset import list_column
-from lightsans.errors import LightSANsError
+from lightsans.errors import InputError, LightSANsError
 from lightsans.manifest import content_id, read_manifest, require_manifest, write_manifest
 from lightsans.recommend import POPULAR, Recommender
 from lightsans.schema import id_type, recommendations_schema
 from lightsans.storage import Location, locate
+from pipelines.eligible_items import read_eligible_items
 from pipelines.evaluate import vocabulary_mapping
 from pipelines.logs import add_log_context, log_context
 from pipelines.preflight import preflight
@@ -72,7 +73,13 @@ def run_score(
     dataset, model = root / "datasets" / dataset_id, root / "models" / model_id
     dataset_manifest = require_manifest(dataset, "run `submit.py preprocess` first")
     require_manifest(model, "run `submit.py train` first")
-    settings = {"k": config.score.k, "remove_seen": config.score.remove_seen}
+    eligible = read_eligible_items(config)
+    settings: dict[str, Any] = {"k": config.score.k, "remove_seen": config.score.remove_seen}
+    # Only what is set: runs without keep the id that they had before there were these settings.
+    if eligible is not None:
+        settings["eligible_items"] = eligible.fingerprint
+    if config.score.min_score is not None:
+        settings["min_score"] = config.score.min_score
     question = {"dataset_id": dataset_id, "model_id": model_id, **settings, "map_items": map_items}
     run = root / "recommendations" / content_id("recommendations", FORMAT_VERSION, question)
     add_log_context(run_id=run.name)
@@ -81,6 +88,8 @@ def run_score(
         say(f"score: run {run.name} is up to date ({run}); --force redoes it")
         return ScoreResult(run.name, run, True, manifest)
     vocabulary_mapping(dataset, model, map_items)  # fail before anything is started or deleted
+    if eligible is not None:
+        say(f"score: {eligible.describe(files.load_vocabulary(model))}")
     ensure_ray()
     fitting = preflight("score", config)
     if force:
@@ -144,6 +153,12 @@ class PartScorer:
     ) -> None:
         self._dataset, self._run, self._question = dataset, run, question
         self._batch_size = config.score.batch_size
+        eligible = read_eligible_items(config)
+        if eligible is not None and eligible.fingerprint != question["eligible_items"]:
+            raise InputError(
+                "a list of items (score.allow_items, score.deny_items or score.item_table) changed "
+                "while scoring; score again"
+            )
         self._recommender = load_recommender(config, dataset, model, question["map_items"])
         manifest = require_manifest(dataset, "it was removed while scoring")
         self._schema = recommendations_schema(
@@ -182,14 +197,19 @@ def load_recommender(
     config: RunConfig, dataset: Location, model: Location, map_items: bool
 ) -> Recommender:
     """The recommender of a model for the users of a dataset."""
+    model_items, dataset_items = files.load_vocabulary(model), files.load_vocabulary(dataset)
+    eligible = read_eligible_items(config)
     return Recommender(
         files.load_model(model),
-        files.load_vocabulary(model),
-        files.load_vocabulary(dataset),
+        model_items,
+        dataset_items,
         vocabulary_mapping(dataset, model, map_items),
         k=config.score.k,
         remove_seen=config.score.remove_seen,
         device=torch.device("cuda" if config.score.use_gpu else "cpu"),
+        eligible_ids=None if eligible is None else eligible.item_ids(model_items),
+        eligible_popular_ids=None if eligible is None else eligible.item_ids(dataset_items),
+        min_score=config.score.min_score,
     )
 
 

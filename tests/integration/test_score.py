@@ -11,7 +11,7 @@ import torch
 from lightsans import LightSANs
 from lightsans.config import RunConfig
 from lightsans.config_file import dump_yaml
-from lightsans.errors import NotFoundError, VocabularyMismatchError
+from lightsans.errors import InputError, NotFoundError, VocabularyMismatchError
 from lightsans.storage import Location, locate
 from lightsans.vocabulary import Vocabulary
 from pipelines.evaluate import EvaluateResult, run_evaluate
@@ -173,3 +173,35 @@ def test_json_lines_up_with_the_files(finished):
     _, result = finished
     manifest = json.loads((result.recommendations.location / "manifest.json").read_bytes())
     assert manifest["users"] == sum(part["users"] for part in manifest["parts"])
+
+
+def test_only_eligible_items_are_recommended_and_lists_are_part_of_the_run_id(
+    finished, tiny_config, tmp_path, capsys
+):
+    config, result = finished
+    raw = (result.dataset.location / "items.parquet").read_table()["raw_item_id"].to_pylist()
+    (tmp_path / "allow.txt").write_text("\n".join([*raw[:40], "unheard-of"]))
+    (tmp_path / "deny.txt").write_text("\n".join(raw[:5]))
+    rows = [f"{item},{'false' if item in raw[5:8] else 'true'}" for item in raw]
+    (tmp_path / "items.csv").write_text("\n".join(["item_id,on_sale", *rows]))
+    overrides = ["data.min_rating=3", "train.epochs=8", f"score.allow_items={tmp_path}/allow.txt"]
+    overrides += [f"score.item_table={tmp_path}/items.csv", "score.eligible_column=on_sale"]
+
+    def score(*more: str):
+        other = tiny_config(config.root, *overrides, *more)
+        return run_score(other, result.dataset.dataset_id, result.model.model_id)
+
+    listed = score(f"score.deny_items={tmp_path}/deny.txt")
+    assert "32 of" in (said := capsys.readouterr().err), said
+    assert "1 of 41 ids of score.allow_items are unknown" in said
+    rows = rows_of(listed.location)
+    assert {item for row in rows for item in row["item_ids"]} <= set(raw[8:40])
+    (tmp_path / "deny.txt").write_text("\n".join(raw[:6]))
+    assert score(f"score.deny_items={tmp_path}/deny.txt").run_id != listed.run_id
+    best = sorted(row["scores"][0] for row in rows if row["source"] == "model")
+    cut = score("score.min_score=" + str(best[len(best) // 2]))
+    kept = [s for row in rows_of(cut.location) if row["source"] == "model" for s in row["scores"]]
+    assert kept
+    assert min(kept) >= best[len(best) // 2] - 1e-6
+    with pytest.raises(InputError, match=r"score\.deny_items: .*nobody.*no such file"):
+        score(f"score.deny_items={tmp_path}/nobody")

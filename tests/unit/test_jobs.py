@@ -169,7 +169,9 @@ def test_only_chosen_settings_travel_even_when_the_choice_is_the_default():
     assert jobs.settings_as_overrides(loaded) == ["train.epochs=100"]
 
 
-@pytest.mark.parametrize("setting", ["root", "data.input", "data.exclude_users", "score.deny_items"])
+@pytest.mark.parametrize(
+    "setting", ["root", "data.input", "data.exclude_users", "score.deny_items"]
+)
 def test_a_path_relative_to_this_machine_is_refused_by_name(setting):
     settings = {"root": "/shared", "data.input": "s3://b/x", setting: "./here"}
     config = load_config(None, [f"{name}={path}" for name, path in settings.items()]).config

@@ -83,3 +83,84 @@ def test_broken_models_and_settings_are_refused():
         top_k(torch.zeros(1, 1), torch.zeros(5, 1), 0)
     with pytest.raises(ValueError, match="together, or neither"):
         top_k(torch.zeros(1, 1), torch.zeros(5, 1), 3, torch.zeros(1, dtype=torch.int64))
+
+
+def exact_lists(vectors, table, k, rows, seen, eligible, min_score) -> list[list[int]]:
+    """Every score in float64, rounded to float32, sorted with the id as the second key."""
+    scores_BV = (vectors.double().numpy() @ table.double().numpy().T).astype("float32")
+    lists = []
+    for user, scores in enumerate(scores_BV):
+        left = set(eligible) - set(seen[rows == user].tolist())
+        left = {item for item in left if scores[item] >= min_score}
+        best = sorted(left, key=lambda item: (-scores[item], item))[:k]
+        lists.append(best + [0] * (k - len(best)))
+    return lists
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("products", ["float32", "bfloat16"])
+@pytest.mark.parametrize("kind", ["normal", "skewed norms", "whole numbers", "one dimension"])
+def test_lists_are_exact_whatever_computes_them(kind, products, compiled):
+    """Products in bfloat16 lose most of a score, and still no item and no order."""
+    if compiled and not ranking.IS_COMPILED:
+        pytest.skip("needs Numba")
+    generator = torch.Generator().manual_seed(1)
+    vectors = torch.randn(30, 64, generator=generator)
+    table = torch.randn(1500, 64, generator=generator)
+    if kind == "skewed norms":
+        table *= torch.randn(1500, 1, generator=generator).exp()
+    if kind == "whole numbers":
+        vectors, table = vectors.round(), table.round()
+        vectors[::3] = 0  # all items tie
+    if kind == "one dimension":
+        vectors, table = vectors[:, :1], table[:, :1].round()
+    rows = torch.randint(0, 30, (1500,), generator=generator)
+    seen = torch.randint(0, 1500, (1500,), generator=generator)
+    eligible = torch.randint(1, 1500, (900,), generator=generator)
+    index = ranking.ItemIndex(table, eligible, products)
+    expected = exact_lists(vectors, table, 20, rows, seen, eligible.tolist(), 0.5)
+    for block_items in (None, 7, 333):
+        best = index.top_k(
+            vectors, 20, rows, seen, min_score=0.5, block_items=block_items, compiled=compiled
+        )
+        assert best.item_ids.tolist() == expected, block_items
+
+
+def test_threads_and_batches_change_nothing():
+    generator = torch.Generator().manual_seed(2)
+    vectors, table = (torch.randn(n, 32, generator=generator) for n in (700, 3000))
+    rows, seen = torch.arange(700).repeat_interleave(5), torch.randint(1, 3000, (3500,))
+    index, threads = ranking.ItemIndex(table), torch.get_num_threads()
+    whole = index.top_k(vectors, 50, rows, seen)
+    try:
+        for other in (1, 3):
+            torch.set_num_threads(other)
+            assert torch.equal(index.top_k(vectors, 50, rows, seen).item_ids, whole.item_ids)
+            assert torch.get_num_threads() == other
+    finally:
+        torch.set_num_threads(threads)
+    for first, end in ((0, 1), (1, 300), (300, 700)):
+        own = (rows >= first) & (rows < end)
+        part = index.top_k(vectors[first:end], 50, rows[own] - first, seen[own])
+        assert torch.equal(part.item_ids, whole.item_ids[first:end])
+        assert torch.equal(part.scores, whole.scores[first:end])
+
+
+def test_no_eligible_item_leaves_empty_lists_and_unknown_ones_are_refused():
+    none = torch.zeros(0, dtype=torch.int64)
+    vectors, table = make_scores([[1, 4, 2]])
+    best = ranking.ItemIndex(table, none).top_k(vectors, 2, torch.tensor([0]), torch.tensor([1]))
+    assert best.item_ids.tolist() == [[0, 0]]
+    wide = ranking.ItemIndex(torch.randn(4, 64), none).top_k(torch.randn(1, 64), 2)
+    assert wide.item_ids.tolist() == [[0, 0]]
+    with pytest.raises(ValueError, match="from 1 to 3"):
+        ranking.ItemIndex(table, torch.tensor([0, 2]))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_finds_the_same_lists():
+    generator = torch.Generator().manual_seed(3)
+    vectors, table = (torch.randn(n, 32, generator=generator) for n in (100, 5000))
+    expected = top_k(vectors, table, 50).item_ids
+    assert torch.equal(top_k(vectors.cuda(), table.cuda(), 50).item_ids.cpu(), expected)

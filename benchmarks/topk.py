@@ -1,0 +1,190 @@
+"""Exact top-K without seen items: ours against torch.topk and FAISS, in users a second.
+
+    python benchmarks/topk.py [--smoke] [--json] [--users 1024] [--repeats 5]
+
+All three get the same vectors, the same seen items and two threads, take turns, and must find the
+same lists; medians are compared. FAISS (`pip install faiss-cpu`, the extra ``bench``) looks for K
+plus the seen items and what was seen is taken out; torch multiplies as many users at once as fit
+the memory allowed, sets seen items to minus infinity and calls topk.
+"""
+
+import argparse
+import datetime
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lightsans.ranking import ItemIndex, TopK
+
+try:
+    import faiss
+except ImportError:
+    faiss = None
+
+THREADS, HIDDEN_SIZE, K, SEEN = 2, 64, 100, 100
+CASES = {  # items: goal, times the better peer
+    3_700: 1.0,
+    60_000: 1.5,
+    1_000_000: 1.5,
+}
+TORCH_SCORES = 2**26
+"""Scores that the product of torch.topk holds at once: 256 MiB."""
+
+PAUSE_S = 0.3
+"""Before each turn: the threads of the one before keep a core busy for a while after their work."""
+
+
+class Data(NamedTuple):
+    """Users, items, and who has seen what: ``seen[b]`` are distinct ids from 1."""
+
+    users: Tensor
+    table: Tensor
+    seen: Tensor
+
+
+def make_data(num_users: int, num_items: int, skewed: bool, seed: int = 0) -> Data:
+    """Normal vectors; ``skewed`` gives items norms spread like popularity (log-normal)."""
+    generator = torch.Generator().manual_seed(seed)
+    vectors_BD = torch.randn(num_users, HIDDEN_SIZE, generator=generator)
+    table_VD = torch.randn(num_items + 1, HIDDEN_SIZE, generator=generator)
+    if skewed:
+        table_VD *= torch.randn(num_items + 1, 1, generator=generator).exp()
+    # One item of each stretch of the catalogue: distinct without sorting a permutation per user.
+    width = num_items // SEEN
+    offsets_BS = torch.randint(0, width, (num_users, SEEN), generator=generator)
+    return Data(vectors_BD, table_VD, 1 + torch.arange(SEEN) * width + offsets_BS)
+
+
+def ours(data: Data) -> Callable[[], TopK]:
+    """The engine, its index made beforehand."""
+    index = ItemIndex(data.table)
+    rows_S = torch.arange(len(data.users)).repeat_interleave(SEEN)
+    ids_S = data.seen.flatten()
+    return lambda: index.top_k(data.users, K, rows_S, ids_S)
+
+
+def by_torch(data: Data) -> Callable[[], TopK]:
+    """What `Tensor.topk` finds in the full product, a batch of users after the other."""
+    items_DV = data.table.t()
+    step = max(1, TORCH_SCORES // len(data.table))
+
+    def search() -> TopK:
+        lists = []
+        for vectors_BD, seen_BS in zip(
+            torch.split(data.users, step), torch.split(data.seen, step), strict=True
+        ):
+            scores_BV = vectors_BD @ items_DV
+            scores_BV[:, 0] = -torch.inf
+            scores_BV.scatter_(1, seen_BS, -torch.inf)
+            scores_BK, ids_BK = scores_BV.topk(K, dim=1)
+            lists.append(TopK(ids_BK, scores_BK))
+        return TopK(*(torch.cat(parts) for parts in zip(*lists, strict=True)))
+
+    return search
+
+
+def by_faiss(data: Data) -> Callable[[], TopK]:
+    """A flat index of inner products, made beforehand; seen items are taken out of longer lists."""
+    index = faiss.IndexFlatIP(HIDDEN_SIZE)
+    index.add(data.table[1:].numpy())
+    B, V = len(data.users), len(data.table)
+
+    def search() -> TopK:
+        scores, positions = index.search(data.users.numpy(), K + SEEN)
+        row = np.arange(B)[:, None] * V
+        is_seen = np.isin(positions + 1 + row, data.seen.numpy() + row, assume_unique=True)
+        kept = np.argsort(is_seen, axis=1, kind="stable")[:, :K]
+        ids = np.take_along_axis(positions, kept, 1) + 1
+        return TopK(torch.from_numpy(ids), torch.from_numpy(np.take_along_axis(scores, kept, 1)))
+
+    return search
+
+
+def require_equal(data: Data, found: TopK, peer: TopK, name: str) -> None:
+    """Raise unless scores agree and lists differ only where scores are equal up to rounding."""
+    tolerance = 1e-5 * float(data.users.norm(dim=1).max() * data.table.norm(dim=1).max())
+    if float((found.scores - peer.scores).abs().max()) > tolerance:
+        raise AssertionError(f"scores of {name} differ by more than {tolerance:.1e}")
+    for row in (found.item_ids.sort(1).values != peer.item_ids.sort(1).values).any(1).nonzero():
+        last = float(found.scores[row, -1])
+        odd = set(found.item_ids[row].flatten().tolist()) ^ set(
+            peer.item_ids[row].flatten().tolist()
+        )
+        scores = data.table[sorted(odd)] @ data.users[row].flatten()
+        if float((scores - last).abs().max()) > tolerance:
+            raise AssertionError(f"user {int(row)}: lists of {name} differ")
+
+
+def run_case(num_items: int, num_users: int, repeats: int, skewed: bool) -> dict[str, Any]:
+    """Users a second of each engine, taking turns."""
+    data = make_data(num_users, num_items, skewed)
+    engines = {"ours": ours(data), "torch.topk": by_torch(data)}
+    if faiss is not None:
+        engines["faiss"] = by_faiss(data)
+    found = {name: search() for name, search in engines.items()}  # also warms up
+    for name in engines:
+        require_equal(data, found["ours"], found[name], name)
+    seconds: dict[str, list[float]] = {name: [] for name in engines}
+    for _ in range(repeats):
+        for name, search in engines.items():
+            time.sleep(PAUSE_S)
+            started = time.perf_counter()
+            search()
+            seconds[name].append(time.perf_counter() - started)
+    speed = {name: num_users / statistics.median(times) for name, times in seconds.items()}
+    peer = max((name for name in speed if name != "ours"), key=speed.__getitem__)
+    return {
+        "case": f"{num_items:,} items" + (", skewed norms" if skewed else ""),
+        "ours": round(speed["ours"], 1),
+        "peer": round(speed[peer], 1),
+        "peer_name": peer,
+        "unit": "users/s",
+        "ratio": round(speed["ours"] / speed[peer], 2),
+        "goal": CASES.get(num_items, 0.0),
+        "all": {name: round(value, 1) for name, value in speed.items()},
+    }
+
+
+def main() -> None:
+    """Parse, run and report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--smoke", action="store_true", help="seconds: small, no goals")
+    parser.add_argument("--json", action="store_true", help="one JSON object, last")
+    parser.add_argument("--users", type=int, default=1024)
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args()
+    torch.set_num_threads(THREADS)
+    if faiss is None:
+        print("FAISS is missing (pip install faiss-cpu): compared with torch.topk only")
+    else:
+        faiss.omp_set_num_threads(THREADS)
+    sizes = [(2_000, False), (5_000, True)] if options.smoke else [(n, False) for n in CASES]
+    sizes += [] if options.smoke else [(60_000, True)]
+    cases = []
+    for num_items, skewed in sizes:
+        users, repeats = (64, 1) if options.smoke else (options.users, options.repeats)
+        case = run_case(num_items, users, repeats, skewed)
+        cases.append(case)
+        speeds = ", ".join(f"{name} {speed:,.0f}" for name, speed in case["all"].items())
+        print(f"{case['case']}: {speeds} users/s; {case['ratio']} times {case['peer_name']}")
+    report = {
+        "benchmark": "topk",
+        "machine": f"{platform.processor() or platform.machine()}, {THREADS} threads",
+        "date": datetime.date.today().isoformat(),
+        "products": str(ItemIndex(torch.zeros(2, HIDDEN_SIZE)).products).removeprefix("torch."),
+        "faiss": None if faiss is None else faiss.__version__,
+        "cases": cases,
+    }
+    if options.json:
+        print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()
