@@ -26,7 +26,7 @@ from lightsans.ranking import ItemIndex, TopK
 try:
     import faiss
 except ImportError:
-    faiss = None
+    faiss = None  # type: ignore[assignment]
 
 THREADS, HIDDEN_SIZE, K, SEEN = 2, 64, 100, 100
 CASES = {  # items: goal, times the better peer
