@@ -39,6 +39,8 @@ def _fraction(section: str, config: object, *names: str) -> None:
 class StorageConfig:
     """How ``s3://`` is reached. Unset values come from the usual AWS variables and files.
 
+    For ``gs://`` only ``anonymous`` means something; credentials are Google's defaults.
+
     There is no field for keys: credentials belong into the environment, a profile or a role, never
     into a file that is copied beside every result.
     """
@@ -363,7 +365,8 @@ class RunConfig:
     """Everything one run of the pipeline depends on."""
 
     root: str = "./lightsans-data"
-    """Local path or s3://bucket/prefix; datasets/, models/, recommendations/ live under it."""
+    """Local path, s3://bucket/prefix or gs://bucket/prefix; datasets/, models/, recommendations/ and
+    reports/ live under it."""
     storage: StorageConfig = field(default_factory=StorageConfig)
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)

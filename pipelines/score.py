@@ -21,7 +21,7 @@ from ray.data import ActorPoolStrategy
 from lightsans import checkpoint as files
 from lightsans.config import RunConfig
 from lightsans.dataset import list_column
-from lightsans.errors import InputError, LightSANsError
+from lightsans.errors import ConfigError, InputError, LightSANsError
 from lightsans.manifest import content_id, read_manifest, require_manifest, write_manifest
 from lightsans.recommend import POPULAR, Recommender
 from lightsans.schema import id_type, recommendations_schema
@@ -31,6 +31,7 @@ from pipelines.evaluate import vocabulary_mapping
 from pipelines.logs import add_log_context, log_context
 from pipelines.preflight import preflight
 from pipelines.progress import bar, say
+from pipelines.publish import latest_run_id
 from pipelines.ray_session import ensure_ray, original_errors
 
 FORMAT_VERSION = 1
@@ -93,6 +94,7 @@ def run_score(
     ensure_ray()
     fitting = preflight("score", config)
     if force:
+        _require_unpublished(root, run)
         run.delete()
     started = time.monotonic()
     with original_errors():
@@ -103,6 +105,15 @@ def run_score(
         f"{manifest['popular_users']:,} of them by popularity, run {run.name} ({run})"
     )
     return ScoreResult(run.name, run, False, manifest)
+
+
+def _require_unpublished(root: Location, run: Location) -> None:
+    """Refuse to take away what readers of ``LATEST`` are reading."""
+    if latest_run_id(root) == run.name:
+        raise ConfigError(
+            f"run {run.name} is published ({root}/recommendations/LATEST): --force would take it "
+            "away from its readers; publish another run first, or `submit.py rollback`"
+        )
 
 
 def _score_parts(

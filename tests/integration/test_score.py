@@ -11,7 +11,7 @@ import torch
 from lightsans import LightSANs
 from lightsans.config import RunConfig
 from lightsans.config_file import dump_yaml
-from lightsans.errors import InputError, NotFoundError, VocabularyMismatchError
+from lightsans.errors import ConfigError, InputError, NotFoundError, VocabularyMismatchError
 from lightsans.storage import Location, locate
 from lightsans.vocabulary import Vocabulary
 from pipelines.evaluate import EvaluateResult, run_evaluate
@@ -78,6 +78,16 @@ def test_an_interrupted_run_scores_only_what_is_missing(finished):
     assert (run / "part-00000.parquet").info().etag == kept
     assert rows_of(run) == before
     assert run_score(config, result.dataset.dataset_id, result.model.model_id).skipped
+
+
+def test_the_published_run_is_not_taken_away_from_its_readers(finished):
+    config, result = finished
+    run = result.recommendations.location
+    (run.parent / "LATEST").write_bytes(run.name.encode())
+    with pytest.raises(ConfigError, match=r"is published .* publish another run first"):
+        run_score(config, result.dataset.dataset_id, result.model.model_id, force=True)
+    (run.parent / "LATEST").delete()
+    assert (run / "manifest.json").exists()
 
 
 def test_parts_name_the_model_dataset_and_run_they_come_from(finished):
