@@ -365,8 +365,8 @@ class RunConfig:
     """Everything one run of the pipeline depends on."""
 
     root: str = "./lightsans-data"
-    """Local path, s3://bucket/prefix or gs://bucket/prefix; datasets/, models/, recommendations/ and
-    reports/ live under it."""
+    """Local path, s3://bucket/prefix or gs://bucket/prefix; datasets/, models/, recommendations/
+    and reports/ live under it."""
     storage: StorageConfig = field(default_factory=StorageConfig)
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
