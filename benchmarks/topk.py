@@ -1,11 +1,14 @@
 """Exact top-K without seen items: ours against torch.topk and FAISS, in users a second.
 
-    python benchmarks/topk.py [--smoke] [--json] [--users 1024] [--repeats 5]
+    python benchmarks/topk.py [--smoke] [--json] [--cuda] [--users 1024] [--repeats 5]
 
 All three get the same vectors, the same seen items and two threads, take turns, and must find the
 same lists; medians are compared. FAISS (`pip install faiss-cpu`, the extra ``bench``) looks for K
 plus the seen items and what was seen is taken out; torch multiplies as many users at once as fit
 the memory allowed, sets seen items to minus infinity and calls topk.
+
+With ``--cuda`` users and items are on a GPU, FAISS is left out, and each case also says what share
+of the bound is reached: of the users a second that the product alone would give, block by block.
 """
 
 import argparse
@@ -21,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightsans.ranking import ItemIndex, TopK
+from lightsans.ranking import SCORES_BUDGET, ItemIndex, TopK
 
 try:
     import faiss
@@ -34,8 +37,9 @@ CASES = {  # items: goal, times the better peer
     60_000: 1.5,
     1_000_000: 1.5,
 }
-TORCH_SCORES = 2**26
-"""Scores that the product of torch.topk holds at once: 256 MiB."""
+CUDA_CASES = {60_000: 1.0, 1_000_000: 1.0, 10_000_000: 1.0}
+TORCH_SCORES = {"cpu": 2**26, "cuda": 2**30}
+"""Scores that the product of torch.topk holds at once: 256 MiB, or 4 GiB."""
 
 PAUSE_S = 0.3
 """Before each turn: the threads of the one before keep a core busy for a while after their work."""
@@ -65,7 +69,7 @@ def make_data(num_users: int, num_items: int, skewed: bool, seed: int = 0) -> Da
 def ours(data: Data) -> Callable[[], TopK]:
     """The engine, its index made beforehand."""
     index = ItemIndex(data.table)
-    rows_S = torch.arange(len(data.users)).repeat_interleave(SEEN)
+    rows_S = torch.arange(len(data.users), device=data.users.device).repeat_interleave(SEEN)
     ids_S = data.seen.flatten()
     return lambda: index.top_k(data.users, K, rows_S, ids_S)
 
@@ -73,7 +77,7 @@ def ours(data: Data) -> Callable[[], TopK]:
 def by_torch(data: Data) -> Callable[[], TopK]:
     """What `Tensor.topk` finds in the full product, a batch of users after the other."""
     items_DV = data.table.t()
-    step = max(1, TORCH_SCORES // len(data.table))
+    step = max(1, TORCH_SCORES[data.users.device.type] // len(data.table))
 
     def search() -> TopK:
         lists = []
@@ -88,6 +92,20 @@ def by_torch(data: Data) -> Callable[[], TopK]:
         return TopK(*(torch.cat(parts) for parts in zip(*lists, strict=True)))
 
     return search
+
+
+def product_alone(data: Data) -> Callable[[], None]:
+    """The bound: all scores in the precision of our products, each block written over the last."""
+    index = ItemIndex(data.table)
+    factors_ND = index.factors_ND
+    users_BD = data.users.to(factors_ND.dtype)
+    step = max(1, SCORES_BUDGET[data.users.device.type] // len(users_BD))
+
+    def multiply() -> None:
+        for items_CD in torch.split(factors_ND, step):
+            users_BD @ items_CD.t()
+
+    return multiply
 
 
 def by_faiss(data: Data) -> Callable[[], TopK]:
@@ -122,24 +140,32 @@ def require_equal(data: Data, found: TopK, peer: TopK, name: str) -> None:
             raise AssertionError(f"user {int(row)}: lists of {name} differ")
 
 
-def run_case(num_items: int, num_users: int, repeats: int, skewed: bool) -> dict[str, Any]:
+def run_case(
+    num_items: int, num_users: int, repeats: int, skewed: bool, device: str
+) -> dict[str, Any]:
     """Users a second of each engine, taking turns."""
-    data = make_data(num_users, num_items, skewed)
+    data = Data(*(x.to(device) for x in make_data(num_users, num_items, skewed)))
     engines = {"ours": ours(data), "torch.topk": by_torch(data)}
-    if faiss is not None:
+    if faiss is not None and device == "cpu":
         engines["faiss"] = by_faiss(data)
     found = {name: search() for name, search in engines.items()}  # also warms up
     for name in engines:
         require_equal(data, found["ours"], found[name], name)
-    seconds: dict[str, list[float]] = {name: [] for name in engines}
+    timed: dict[str, Callable[[], object]] = dict(engines)
+    if device == "cuda":
+        timed["product alone"] = product_alone(data)
+    seconds: dict[str, list[float]] = {name: [] for name in timed}
     for _ in range(repeats):
-        for name, search in engines.items():
+        for name, search in timed.items():
             time.sleep(PAUSE_S)
+            _synchronize(device)
             started = time.perf_counter()
             search()
+            _synchronize(device)
             seconds[name].append(time.perf_counter() - started)
     speed = {name: num_users / statistics.median(times) for name, times in seconds.items()}
-    peer = max((name for name in speed if name != "ours"), key=speed.__getitem__)
+    peer = max((name for name in engines if name != "ours"), key=speed.__getitem__)
+    bound = speed.get("product alone")
     return {
         "case": f"{num_items:,} items" + (", skewed norms" if skewed else ""),
         "ours": round(speed["ours"], 1),
@@ -147,9 +173,21 @@ def run_case(num_items: int, num_users: int, repeats: int, skewed: bool) -> dict
         "peer_name": peer,
         "unit": "users/s",
         "ratio": round(speed["ours"] / speed[peer], 2),
-        "goal": CASES.get(num_items, 0.0),
+        "goal": (CUDA_CASES if device == "cuda" else CASES).get(num_items, 0.0),
+        "fraction_of_bound": None if bound is None else round(speed["ours"] / bound, 3),
         "all": {name: round(value, 1) for name, value in speed.items()},
     }
+
+
+def _machine(device: str) -> str:
+    if device == "cuda":
+        return str(torch.cuda.get_device_name())
+    return f"{platform.processor() or platform.machine()}, {THREADS} threads"
+
+
+def _synchronize(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
 
 
 def main() -> None:
@@ -157,6 +195,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--smoke", action="store_true", help="seconds: small, no goals")
     parser.add_argument("--json", action="store_true", help="one JSON object, last")
+    parser.add_argument("--cuda", action="store_true", help="on a GPU, against torch.topk there")
     parser.add_argument("--users", type=int, default=1024)
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
@@ -165,18 +204,20 @@ def main() -> None:
         print("FAISS is missing (pip install faiss-cpu): compared with torch.topk only")
     else:
         faiss.omp_set_num_threads(THREADS)
-    sizes = [(2_000, False), (5_000, True)] if options.smoke else [(n, False) for n in CASES]
+    device = "cuda" if options.cuda else "cpu"
+    goals = CUDA_CASES if options.cuda else CASES
+    sizes = [(2_000, False), (5_000, True)] if options.smoke else [(n, False) for n in goals]
     sizes += [] if options.smoke else [(60_000, True)]
     cases = []
     for num_items, skewed in sizes:
         users, repeats = (64, 1) if options.smoke else (options.users, options.repeats)
-        case = run_case(num_items, users, repeats, skewed)
+        case = run_case(num_items, users, repeats, skewed, device)
         cases.append(case)
         speeds = ", ".join(f"{name} {speed:,.0f}" for name, speed in case["all"].items())
         print(f"{case['case']}: {speeds} users/s; {case['ratio']} times {case['peer_name']}")
     report = {
         "benchmark": "topk",
-        "machine": f"{platform.processor() or platform.machine()}, {THREADS} threads",
+        "machine": _machine(device),
         "date": datetime.date.today().isoformat(),
         "products": str(ItemIndex(torch.zeros(2, HIDDEN_SIZE)).products).removeprefix("torch."),
         "faiss": None if faiss is None else faiss.__version__,

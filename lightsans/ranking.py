@@ -33,6 +33,8 @@ NOTHING = float("-inf")
 
 _BLOCK_USERS, _BLOCK_ITEMS = 512, 1024
 """Users and items of a product on the CPU: its result stays in the cache until it is read."""
+_SMALL_CATALOGUE = 4096
+"""Items that a product may have where these are all: one look at them gives a good threshold."""
 _MIN_WIDTH_FOR_BFLOAT16, _MAX_NORM_RATIO = 32, 2.5
 _SLACK_ITEMS = 32
 """Without Numba: candidates beyond K, so that nearly all lists can be proven right."""
@@ -186,26 +188,30 @@ def _scan_blocks(
     """Lists as positions, and whether a list is in doubt; each thread takes some users."""
     B, threads = len(vectors_BD), torch.get_num_threads()
     found = _empty_lists(vectors_BD, k)
-    in_doubt_B = torch.zeros(B, dtype=torch.bool)
+    in_doubt_B = np.zeros(B, np.bool_)  # no tensor: threads do not share the inference mode
     step = max(1, min(_BLOCK_USERS, -(-B // threads)))
+    if block_items is None:
+        num_items = len(index.items_ND)
+        block_items = num_items if num_items <= _SMALL_CATALOGUE else _BLOCK_ITEMS
 
     def search(first: int) -> None:
         rows = slice(first, first + step)
         in_doubt_B[rows] = _scan_users(
             index, vectors_BD[rows], k, seen.between(first, first + step), min_score,
-            block_items or _BLOCK_ITEMS, TopK(found.item_ids[rows], found.scores[rows]),
+            block_items, TopK(found.item_ids[rows], found.scores[rows]),
         )  # fmt: skip
 
-    if step >= B:
-        search(0)
-        return found, in_doubt_B
+    if threads == 1 or step >= B:
+        for first in range(0, B, step):
+            search(first)
+        return found, torch.from_numpy(in_doubt_B)
     # One thread's product of some users with a block stays in the cache of its own core.
     with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         try:
             list(pool.map(search, range(0, B, step)))
         finally:
             torch.set_num_threads(threads)  # what threads that start later begin with
-    return found, in_doubt_B
+    return found, torch.from_numpy(in_doubt_B)
 
 
 @torch.no_grad()
@@ -217,7 +223,8 @@ def _scan_users(
     min_score: float,
     block_items: int,
     found: TopK,
-) -> Tensor:
+) -> npt.NDArray[np.bool_]:
+    """Write the lists of some users; whether each is in doubt."""
     B, M = len(vectors_BD), 3 * k + 128
     slack_B = index.slack(vectors_BD).numpy()
     threshold_B = (np.float64(min_score) - slack_B).astype(np.float32)
@@ -235,11 +242,11 @@ def _scan_users(
             first, k, slack_B, seen_ids_S, seen_next_B, seen_end_B,
             threshold_B, count_B, ids_BM, scores_BM,
         )  # fmt: skip
-    in_doubt_B = torch.from_numpy(threshold_B == np.inf)
     ranking_scan.finish(
         vectors_BD.contiguous().numpy(), index.items_ND.numpy(), slack_B, count_B,
         ids_BM, scores_BM, found.item_ids.numpy(), found.scores.numpy(),
     )  # fmt: skip
+    in_doubt_B: npt.NDArray[np.bool_] = threshold_B == np.inf
     return in_doubt_B
 
 

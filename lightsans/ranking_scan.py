@@ -13,6 +13,8 @@ from numba import njit
 
 Array = npt.NDArray[Any]
 
+_BINS = 512
+"""Of equal width, for a quick look at how scores are spread."""
 _STRIP = 64
 """Scores compared at once before any of them is looked at: a few vector instructions."""
 
@@ -43,6 +45,55 @@ def _any_above(to_float: Any, scores: Array, threshold: Any) -> Any:
 def _compare(to_float: Any, scores: Array, threshold: Any, is_above: Array) -> None:
     for i in range(scores.shape[0]):
         is_above[i] = np.uint8(to_float(scores[i]) > threshold)
+
+
+@njit(cache=True, nogil=True)
+def _maxima(to_float: Any, scores: Array, maxima: Array) -> None:
+    """The largest score of each stretch of eight; what is left over at the end does not count."""
+    for i in range(maxima.shape[0]):
+        maxima[i] = to_float(scores[8 * i])
+    for j in range(1, 8):
+        for i in range(maxima.shape[0]):
+            maxima[i] = max(maxima[i], to_float(scores[8 * i + j]))
+
+
+@njit(cache=True, nogil=True)
+def _at_most(scores: Array, rank: int) -> Any:
+    """A number just under the ``rank``-th largest score, faster than finding that one.
+
+    Scores are counted in bins of equal width; it is where the bin of the one in question begins.
+    """
+    least, most = scores[0], scores[0]
+    for i in range(scores.shape[0]):
+        least, most = min(least, scores[i]), max(most, scores[i])
+    if not 1e-30 < most - least < 1e30:  # equal, or too near or far for the division below
+        return least
+    counts = np.zeros(_BINS, np.int32)
+    # A little less than fits, so that rounding never leads beyond the last bin.
+    per_width = np.float32(_BINS * (1 - 1e-5)) / (most - least)
+    for i in range(scores.shape[0]):
+        counts[int((scores[i] - least) * per_width)] += 1
+    place, above = _BINS - 1, counts[_BINS - 1]
+    while above < rank:
+        place -= 1
+        above += counts[place]
+    # What rounding may have put into the next bin is less than a bin away.
+    return max(least, least + np.float32(place - 1) / per_width)
+
+
+@njit(cache=True, nogil=True)
+def _first_threshold(to_float: Any, scores: Array, rank: int, slack: float) -> Any:
+    """What the best ``rank`` items exceed, from a look at these alone; minus infinity if unknown.
+
+    At least as many items exceed a score as stretches have a maximum that does. In a catalogue of
+    thousands this is close to the final threshold, before a single candidate is kept.
+    """
+    maxima = np.empty(scores.shape[0] // 8, np.float32)
+    if rank > maxima.shape[0]:
+        return np.float32(-np.inf)
+    _maxima(to_float, scores, maxima)
+    threshold = np.float32(_at_most(maxima, rank) - slack)
+    return np.nextafter(threshold, np.float32(-np.inf))
 
 
 @njit(cache=True, nogil=True)
@@ -84,6 +135,9 @@ def scan(
     for b in range(B):
         threshold, count, seen = threshold_B[b], count_B[b], seen_next_B[b]
         row = scores_BC[b]
+        if first == 0:
+            rank = k + seen_end_B[b] - seen
+            threshold = max(threshold, _first_threshold(to_float, row, rank, slack_B[b]))
         for begin in range(0, C, _STRIP):
             strip = row[begin : begin + _STRIP]
             if not _any_above(to_float, strip, threshold):
@@ -133,6 +187,14 @@ def _dot(x_D: Array, y_D: Array) -> float:
 
 
 @njit(cache=True, nogil=True)
+def _falling(score: Any) -> Any:
+    """A whole number that is less where the score is greater, and equal where it is equal."""
+    # Adding zero turns minus zero into zero.
+    bits = np.int64(np.float32(score + np.float32(0)).view(np.int32))
+    return -bits if bits >= 0 else bits + np.int64(2**31)
+
+
+@njit(cache=True, nogil=True)
 def finish(
     vectors_BD: Array,
     items_ND: Array,
@@ -147,13 +209,20 @@ def finish(
     B, K = best_ids_BK.shape
     for b in range(B):
         count = count_B[b]
+        least = -np.inf
         if count > K:
-            _, count = _prune(ids_BM[b], scores_BM[b], count, K, slack_B[b])
+            least = _at_most(scores_BM[b, :count], K) - slack_B[b]
         exact = np.empty(count, np.float32)
+        # A score with its place below it, to be sorted as one whole number: candidates are in
+        # order of item, and equal scores stay so.
+        keys, kept = np.empty(count, np.int64), 0
         for i in range(count):
-            exact[i] = -_dot(vectors_BD[b], items_ND[ids_BM[b, i]])
-        # Stable: candidates are in order of item, and equal scores stay so.
-        order = np.argsort(exact, kind="mergesort")
-        for rank in range(min(K, count)):
-            best_ids_BK[b, rank] = ids_BM[b, order[rank]]
-            best_scores_BK[b, rank] = -exact[order[rank]]
+            if scores_BM[b, i] >= least:
+                exact[i] = _dot(vectors_BD[b], items_ND[ids_BM[b, i]])
+                keys[kept] = (_falling(exact[i]) << 32) + i
+                kept += 1
+        keys = np.sort(keys[:kept])
+        for rank in range(min(K, kept)):
+            place = keys[rank] & 0xFFFFFFFF
+            best_ids_BK[b, rank] = ids_BM[b, place]
+            best_scores_BK[b, rank] = exact[place]

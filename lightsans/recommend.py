@@ -11,12 +11,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
+from lightsans.hashing import UInt64, hash_segments, mix
 from lightsans.model import LightSANs
 from lightsans.ranking import NOTHING, ItemIndex
 from lightsans.sequences import Int32, Int64, UserSequences, gather
 from lightsans.vocabulary import Vocabulary
 
 MODEL, POPULAR = "model", "popular"
+_ENCODED_AT_ONCE = 256
+"""Users: their tensors stay in the cache of a core."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,33 @@ class Recommendations:
     """``model``, or ``popular`` for users without an item that the model knows."""
 
 
+@dataclass(frozen=True, slots=True)
+class KnownHistories:
+    """What a model sees of some users: the part of their histories that it knows, in its ids."""
+
+    histories: UserSequences
+    also_seen: UserSequences
+
+    @property
+    def is_known(self) -> npt.NDArray[np.bool_]:
+        """(B,) whether the model knows anything that a user did."""
+        return self.histories.lengths > 0
+
+    @property
+    def fingerprints(self) -> UInt64:
+        """(B,) differ when a user's list may: two users with equal ones have the same list.
+
+        The order of ``also_seen`` does not count.
+        """
+        histories, also_seen = self.histories, self.also_seen
+        sums = np.cumsum(mix(also_seen.item_ids.astype(np.uint64)))
+        sums = np.concatenate([np.zeros(1, np.uint64), sums])
+        seen_B = sums[also_seen.offsets[1:]] - sums[also_seen.offsets[:-1]]
+        ordered_B = hash_segments(histories.item_ids.astype(np.uint64), histories.offsets)
+        found: UInt64 = mix(ordered_B + mix(seen_B))
+        return found
+
+
 class Recommender:
     """A model with everything that turns histories into lists of raw item ids.
 
@@ -39,7 +69,6 @@ class Recommender:
         mapping: Dataset item ids -> model item ids; None when they are the same.
         k: Length of the lists.
         remove_seen: Leave out what a user has met already.
-        device: Where to score.
         eligible_ids: The only items of the model that are recommended; all unless given.
         eligible_popular_ids: The same of the dataset's items, for the fallback.
         min_score: The model's recommendations with a lower score are left out.
@@ -54,22 +83,36 @@ class Recommender:
         *,
         k: int,
         remove_seen: bool,
-        device: torch.device,
         eligible_ids: Int64 | None = None,
         eligible_popular_ids: Int64 | None = None,
         min_score: float | None = None,
     ) -> None:
-        self._model = model.to(device).eval()
+        self._model = model.eval()
         self._model_items, self._dataset_items = model_items, dataset_items
         self._mapping, self._k, self._remove_seen = mapping, k, remove_seen
-        self._device = device
+        self._eligible_ids = _tensor(eligible_ids)
         self._min_score = NOTHING if min_score is None else min_score
-        with torch.inference_mode():
-            self._index = ItemIndex(self._model.item_table(), _tensor(eligible_ids))
+        self._index = ItemIndex(model.item_table(), self._eligible_ids)
         # Popularity as a model of width one: its top-K follows the same rules.
         popularity = np.concatenate([[0], dataset_items.counts]).astype(np.float32)
         self._popular_index = ItemIndex(
             torch.from_numpy(popularity).unsqueeze(1), _tensor(eligible_popular_ids)
+        )
+
+    def to(self, device: torch.device) -> None:
+        """Score on another device from now on; popular items stay on the CPU."""
+        if device != self._device:
+            self._model = self._model.to(device)
+            self._index = ItemIndex(self._model.item_table(), self._eligible_ids)
+
+    @property
+    def _device(self) -> torch.device:
+        return self._model.item_table().device
+
+    def know(self, histories: UserSequences, also_seen: UserSequences) -> KnownHistories:
+        """What the model knows of histories in the dataset's item ids."""
+        return KnownHistories(
+            histories.translate(self._mapping), also_seen.translate(self._mapping)
         )
 
     def recommend(self, histories: UserSequences, also_seen: UserSequences) -> Recommendations:
@@ -79,10 +122,10 @@ class Recommender:
             histories: Everything they interacted with, in the dataset's item ids.
             also_seen: Other items that must not be recommended to them when seen ones are removed.
         """
-        known = histories.translate(self._mapping)
-        is_known = known.lengths > 0
-        seen = _merge(known, also_seen.translate(self._mapping))
-        by_model = self._by_model(known, seen, np.flatnonzero(is_known))
+        known = self.know(histories, also_seen)
+        is_known = known.is_known
+        seen = _merge(known.histories, known.also_seen)
+        by_model = self._by_model(known.histories, seen, np.flatnonzero(is_known))
         by_popularity = self._by_popularity(_merge(histories, also_seen), np.flatnonzero(~is_known))
         # Both come in their own order: put every user back in its place.
         order = np.argsort(np.argsort(~is_known, kind="stable"), kind="stable")
@@ -102,7 +145,7 @@ class Recommender:
         # Similar lengths share a width: encode in order of length, in pieces.
         vectors_BD = torch.empty(len(users), self._model.config.hidden_size, device=self._device)
         by_length = np.argsort(newest, kind="stable")
-        for piece in np.array_split(by_length, max(1, -(-len(users) // 256))):
+        for piece in np.array_split(by_length, max(1, -(-len(users) // _ENCODED_AT_ONCE))):
             if len(piece):
                 items = torch.from_numpy(gather(known.item_ids, begin[piece], newest[piece]))
                 lengths = torch.from_numpy(newest[piece]).to(self._device)

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from lightsans.errors import NotFoundError, PublishError
 from lightsans.manifest import finished_directories, read_manifest, require_manifest
 from lightsans.reading.columns import parse_moment
-from lightsans.storage import Location
+from lightsans.storage import Location, list_files
 from lightsans.versioned import Versioned, read_versioned, write_if_unchanged
 
 LATEST, HISTORY = "LATEST", "history.json"
@@ -107,7 +107,7 @@ def publish_run(before: Published, run_id: str, action: Action = "publish") -> P
         action: What is done, for the history.
 
     Raises:
-        NotFoundError: The run is not finished, or parts of it are gone.
+        NotFoundError: The run is not finished, or files of it are gone.
         PublishError: Somebody else published meanwhile.
     """
     manifest = require_complete(before.runs / run_id)
@@ -135,17 +135,19 @@ def roll_back(before: Published) -> Publication:
 
 
 def require_complete(run: Location) -> dict[str, Any]:
-    """The manifest of a run all of whose parts are there.
+    """The manifest of a run all of whose files are there.
 
     Raises:
-        NotFoundError: It has no manifest, or parts are missing.
+        NotFoundError: It has no manifest, or files are missing.
     """
     manifest = require_manifest(run, "`submit.py recommendations` lists the finished runs")
-    missing = sorted({part["name"] for part in manifest["parts"]} - set(run.children()))
+    paths = [file["path"] for part in manifest["parts"] for file in part["files"]]
+    there = {file.location.uri for file in list_files(run.uri, run.storage)}
+    missing = sorted(path for path in paths if (run / path).uri not in there)
     if missing:
         raise NotFoundError(
-            f"{run}: {len(missing)} of {len(manifest['parts'])} parts are gone, such as "
-            f"{missing[0]}; write the run anew with `submit.py score --force`"
+            f"{run}: {len(missing)} of {len(paths)} files are gone, such as {missing[0]}; write "
+            "the run anew with `submit.py score --force`"
         )
     return manifest
 

@@ -13,10 +13,12 @@ from lightsans.config import RunConfig
 from lightsans.errors import InputError, NotFoundError
 from lightsans.hashing import pieces_of, user_buckets
 from lightsans.manifest import require_manifest
-from lightsans.schema import id_type, part_name, recommendations_schema, sequence_parts
+from lightsans.recommendation_files import wide_schema
+from lightsans.recommendation_rows import recommend_rows
+from lightsans.schema import id_type, part_name, sequence_parts
 from lightsans.storage import Location, locate
 from pipelines.eligible_items import read_item_table
-from pipelines.score import load_recommender, recommend_table
+from pipelines.score_model import load_recommender
 
 RawId = str | int
 
@@ -46,10 +48,8 @@ def recommend_for_user(
     manifest = require_manifest(dataset, "run `submit.py preprocess` first")
     require_manifest(model, "run `submit.py train` first")
     row = _find_user(dataset, manifest, user)
-    schema = recommendations_schema(
-        id_type(manifest["user_id_type"]), id_type(manifest["item_id_type"])
-    )
-    made = recommend_table(load_recommender(config, dataset, model, map_items), row, schema)
+    recommender = load_recommender(config, dataset, model, map_items)
+    made = recommend_rows(recommender, row, wide_schema(manifest))
     vocabulary = files.load_vocabulary(dataset)
     history = vocabulary.decode(row["item_ids"].combine_chunks().flatten().to_numpy())
     top = made.to_pylist()[0]

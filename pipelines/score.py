@@ -1,31 +1,28 @@
 """Batch scoring: the top-K of every user of a dataset, part by part on Ray Data.
 
-    recommendations/<run>/  part-*.parquet, manifest.json
+    recommendations/<run>/  part-*.parquet, report.json, report.png, manifest.json
 
-Output parts correspond to input parts. A part appears whole or not at all, so a rerun after any
-interruption scores only the parts that are missing; the manifest is written once the rows add up
-to the dataset's users.
+Output parts correspond to input parts. A part is committed by one small file that is written after
+its rows, so a rerun after any interruption scores only the parts that are missing; the manifest is
+written once the rows add up to the dataset's users.
 """
 
+import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import ray.data
-import torch
 from ray.data import ActorPoolStrategy
 
 from lightsans import checkpoint as files
 from lightsans.config import RunConfig
-from lightsans.dataset import list_column
 from lightsans.errors import ConfigError, InputError, LightSANsError
 from lightsans.manifest import content_id, read_manifest, require_manifest, write_manifest
-from lightsans.recommend import POPULAR, Recommender
-from lightsans.schema import id_type, recommendations_schema
-from lightsans.storage import Location, locate
+from lightsans.recommendation_files import remove_leftovers
+from lightsans.storage import Location, list_files, locate
 from pipelines.eligible_items import read_eligible_items
 from pipelines.evaluate import vocabulary_mapping
 from pipelines.logs import add_log_context, log_context
@@ -33,8 +30,16 @@ from pipelines.preflight import preflight
 from pipelines.progress import bar, say
 from pipelines.publish import latest_run_id
 from pipelines.ray_session import ensure_ray, original_errors
+from pipelines.score_model import load_shared
+from pipelines.score_parts import COMMITS, PartScorer, ScoreJob
+from pipelines.score_report import previous_run, write_report
+from pipelines.score_retention import remove_old_runs
+from pipelines.score_since import find_earlier
+from pipelines.score_users import segment_identity
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_READERS = 16
+"""Small files read at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +60,20 @@ def run_score(
     *,
     map_items: bool = False,
     force: bool = False,
+    since: str | None = None,
 ) -> ScoreResult:
     """Write the recommendations of all users of a dataset, or find or complete them.
 
     Args:
-        config: The run; ``score`` says how many and whether seen items are removed.
+        config: The run; ``score`` says how many, for whom, and how they are laid out.
         dataset_id: Whose users to score, and their histories.
         model_id: The model, of this dataset or an earlier one.
         map_items: Translate items by raw id when the two number them differently.
         force: Score again from nothing.
+        since: An earlier run, or ``LATEST``: users whose list would be the same are carried over.
 
     Raises:
-        NotFoundError: The dataset or the model is not finished.
+        NotFoundError: The dataset, the model or the earlier run is not finished.
         VocabularyMismatchError: They number items differently and ``map_items`` is false.
     """
     add_log_context(dataset_id=dataset_id, model_id=model_id)
@@ -74,14 +81,7 @@ def run_score(
     dataset, model = root / "datasets" / dataset_id, root / "models" / model_id
     dataset_manifest = require_manifest(dataset, "run `submit.py preprocess` first")
     require_manifest(model, "run `submit.py train` first")
-    eligible = read_eligible_items(config)
-    settings: dict[str, Any] = {"k": config.score.k, "remove_seen": config.score.remove_seen}
-    # Only what is set: runs without keep the id that they had before there were these settings.
-    if eligible is not None:
-        settings["eligible_items"] = eligible.fingerprint
-    if config.score.min_score is not None:
-        settings["min_score"] = config.score.min_score
-    question = {"dataset_id": dataset_id, "model_id": model_id, **settings, "map_items": map_items}
+    question = _question(config, dataset_id, model_id, map_items)
     run = root / "recommendations" / content_id("recommendations", FORMAT_VERSION, question)
     add_log_context(run_id=run.name)
     manifest = read_manifest(run)
@@ -89,22 +89,56 @@ def run_score(
         say(f"score: run {run.name} is up to date ({run}); --force redoes it")
         return ScoreResult(run.name, run, True, manifest)
     vocabulary_mapping(dataset, model, map_items)  # fail before anything is started or deleted
-    if eligible is not None:
-        say(f"score: {eligible.describe(files.load_vocabulary(model))}")
+    earlier = None
+    if since is not None:
+        versions = (FORMAT_VERSION, str(dataset_manifest["user_id_type"]))
+        earlier, reason = find_earlier(root, since, run, question, versions)
+        if earlier is None:
+            say(f"score: all users are scored, nothing is carried over: {reason}")
+    _say_eligible(config, model)
     ensure_ray()
     fitting = preflight("score", config)
     if force:
         _require_unpublished(root, run)
         run.delete()
     started = time.monotonic()
+    job = ScoreJob(fitting, dataset, dataset_manifest, model, run, question, earlier)
     with original_errors():
-        parts = _score_parts(fitting, dataset, dataset_manifest, model, run, question)
-    manifest = _finish(run, dataset_manifest, question, parts)
-    say(
-        f"score: {manifest['users']:,} users in {time.monotonic() - started:.1f} s, "
-        f"{manifest['popular_users']:,} of them by popularity, run {run.name} ({run})"
-    )
+        parts = _score_parts(job)
+        _require_all_users(job, parts)
+        content = _describe(job, parts)
+        previous = previous_run(root, run, earlier)
+        content["warnings"] = write_report(job, content, previous)
+    remove_leftovers(run)
+    manifest = write_manifest(run, content)
+    _say_summary(run, manifest, time.monotonic() - started)
+    remove_old_runs(root, config.score.keep_runs, newest=run.name)
     return ScoreResult(run.name, run, False, manifest)
+
+
+def _question(config: RunConfig, dataset_id: str, model_id: str, map_items: bool) -> dict[str, Any]:
+    """All that decides the content of a run."""
+    score, eligible = config.score, read_eligible_items(config)
+    return {
+        "dataset_id": dataset_id,
+        "model_id": model_id,
+        "map_items": map_items,
+        "k": score.k,
+        "remove_seen": score.remove_seen,
+        "eligible_items": None if eligible is None else eligible.fingerprint,
+        "min_score": score.min_score,
+        "segment": segment_identity(config),
+        "layout": score.layout,
+        "partition_by": score.partition_by,
+        "max_users_per_file": score.max_users_per_file,
+        "users_per_row_group": score.users_per_row_group,
+    }
+
+
+def _say_eligible(config: RunConfig, model: Location) -> None:
+    eligible = read_eligible_items(config)
+    if eligible is not None:
+        say(f"score: {eligible.describe(files.load_vocabulary(model))}")
 
 
 def _require_unpublished(root: Location, run: Location) -> None:
@@ -116,154 +150,108 @@ def _require_unpublished(root: Location, run: Location) -> None:
         )
 
 
-def _score_parts(
-    config: RunConfig,
-    dataset: Location,
-    dataset_manifest: Mapping[str, Any],
-    model: Location,
-    run: Location,
-    question: Mapping[str, Any],
-) -> list[dict[str, Any]]:
-    names = [part["name"] for part in dataset_manifest["parts"]]
-    finished = set(run.children())
-    done = [_read_stats(run / name) for name in names if name in finished]
-    missing = [name for name in names if name not in finished]
+def _score_parts(job: ScoreJob) -> list[dict[str, Any]]:
+    """Score what is missing; what was committed for each part, in order."""
+    sizes = {part["name"]: int(part["users"]) for part in job.dataset_manifest["parts"]}
+    done = _finished_parts(job.run)
+    missing = [name for name in sizes if name not in done]
     if done:
-        say(f"score: {len(done)} of {len(names)} parts are there already")
-    if not missing:
-        return done
-    scorer = ray.data.from_items([{"name": name} for name in missing]).map_batches(
-        PartScorer,
-        batch_size=1,
-        batch_format="pyarrow",
-        compute=ActorPoolStrategy(size=min(len(missing), config.score.num_workers)),
-        num_gpus=1 if config.score.use_gpu else 0,
-        fn_constructor_args=(config, dataset, model, run, dict(question)),
-    )
-    users = 0
-    started = time.monotonic()
-    with bar("score", len(missing)) as progress:
-        for row in scorer.iter_rows():
-            done.append(dict(row))
-            users += int(row["users"])
-            speed = users / (time.monotonic() - started)
-            progress.advance(note=f"{users:,} users, {speed:,.0f}/s")
-    return sorted(done, key=lambda part: str(part["name"]))
-
-
-class PartScorer:
-    """Scores whole parts; one Ray actor holds one."""
-
-    def __init__(
-        self,
-        config: RunConfig,
-        dataset: Location,
-        model: Location,
-        run: Location,
-        question: dict[str, Any],
-    ) -> None:
-        self._dataset, self._run, self._question = dataset, run, question
-        self._batch_size = config.score.batch_size
-        eligible = read_eligible_items(config)
-        if eligible is not None and eligible.fingerprint != question["eligible_items"]:
-            raise InputError(
-                "a list of items (score.allow_items, score.deny_items or score.item_table) changed "
-                "while scoring; score again"
+        say(f"score: {len(done)} of {len(sizes)} parts are there already")
+    if missing:
+        score = job.config.score
+        # Task and actors refer to it by a list: an argument of its own would be copied.
+        shared = [
+            load_shared.remote(
+                job.config, job.dataset, job.model, dict(job.question),
+                job.dataset_manifest["user_id_type"],
             )
-        self._recommender = load_recommender(config, dataset, model, question["map_items"])
-        manifest = require_manifest(dataset, "it was removed while scoring")
-        self._schema = recommendations_schema(
-            id_type(manifest["user_id_type"]), id_type(manifest["item_id_type"])
+        ]  # fmt: skip
+        most = min(len(missing), score.num_workers)
+        pool = ActorPoolStrategy(min_size=min(most, score.min_workers), max_size=most)
+        # A part to a block: a task that is repeated repeats one part.
+        named = ray.data.from_items(
+            [{"name": name} for name in missing], override_num_blocks=len(missing)
         )
-
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        """Score and commit one part; its name and counts."""
-        name = batch["name"][0].as_py()
-        source = self._dataset / "sequences" / name
-        metadata = {key: str(value) for key, value in self._question.items()}
-        metadata["run_id"] = self._run.name
-        users = popular = 0
-        with (
-            source.open() as file,
-            (self._run / name).open_atomic() as aside,
-            pq.ParquetWriter(aside, self._schema, compression="zstd") as writer,
-        ):
-            for rows in self._read(file):
-                table = recommend_table(self._recommender, rows, self._schema)
-                writer.write_table(table)
-                users += table.num_rows
-                popular += table["source"].to_pylist().count(POPULAR)
-            writer.add_key_value_metadata(
-                {**metadata, "users": str(users), "popular_users": str(popular)}
-            )
-        return pa.table({"name": [name], "users": [users], "popular_users": [popular]})
-
-    def _read(self, file: Any) -> Iterator[pa.Table]:
-        columns = ["user_id", "item_ids", "also_seen"]
-        for batch in pq.ParquetFile(file).iter_batches(self._batch_size, columns=columns):
-            yield pa.Table.from_batches([batch])
+        scored = named.map_batches(
+            PartScorer,
+            batch_size=1,
+            batch_format="pyarrow",
+            compute=pool,
+            num_gpus=1 if score.use_gpu else 0,
+            fn_constructor_args=(job, shared),
+        )
+        started, users = time.monotonic(), 0
+        with bar("score", sum(sizes[name] for name in missing)) as progress:
+            for row in scored.iter_rows():
+                commit = json.loads(row["commit"])
+                done[commit["name"]] = commit
+                users += sizes[commit["name"]]
+                speed = users / (time.monotonic() - started)
+                progress.advance(sizes[commit["name"]], note=f"({speed:,.0f} users/s)")
+    return [done[name] for name in sizes]
 
 
-def load_recommender(
-    config: RunConfig, dataset: Location, model: Location, map_items: bool
-) -> Recommender:
-    """The recommender of a model for the users of a dataset."""
-    model_items, dataset_items = files.load_vocabulary(model), files.load_vocabulary(dataset)
-    eligible = read_eligible_items(config)
-    return Recommender(
-        files.load_model(model),
-        model_items,
-        dataset_items,
-        vocabulary_mapping(dataset, model, map_items),
-        k=config.score.k,
-        remove_seen=config.score.remove_seen,
-        device=torch.device("cuda" if config.score.use_gpu else "cpu"),
-        eligible_ids=None if eligible is None else eligible.item_ids(model_items),
-        eligible_popular_ids=None if eligible is None else eligible.item_ids(dataset_items),
-        min_score=config.score.min_score,
-    )
+def _finished_parts(run: Location) -> dict[str, dict[str, Any]]:
+    """What earlier attempts committed, by part; parts whose files are gone do not count."""
+    names = (run / COMMITS).children()
+    if not names:
+        return {}
+    sizes = {file.location.uri: file.size for file in list_files(run.uri, run.storage)}
+    with ThreadPoolExecutor(_READERS) as pool:
+        commits = list(pool.map(lambda name: (run / COMMITS / name).read_json(), names))
+    return {
+        commit["name"]: commit
+        for commit in commits
+        if all(sizes.get((run / file["path"]).uri) == file["bytes"] for file in commit["files"])
+    }
 
 
-def recommend_table(recommender: Recommender, rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Recommendations for some rows of a sequences table."""
-    made = recommender.recommend(list_column(rows, "item_ids"), list_column(rows, "also_seen"))
-    columns = [rows["user_id"], made.item_ids, made.scores, made.source]
-    named = dict(zip(schema.names, columns, strict=True))
-    return pa.table(named).cast(schema)
-
-
-def _read_stats(part: Location) -> dict[str, Any]:
-    """The counts that a finished part carries in its footer."""
-    with part.open() as file:
-        metadata = pq.read_metadata(file).metadata
-    counts = {key: int(metadata[key.encode()]) for key in ("users", "popular_users")}
-    return {"name": part.name, **counts}
-
-
-def _finish(
-    run: Location,
-    dataset_manifest: Mapping[str, Any],
-    question: Mapping[str, Any],
-    parts: list[dict[str, Any]],
-) -> dict[str, Any]:
-    users = sum(int(part["users"]) for part in parts)
-    if users != dataset_manifest["users"]:
+def _require_all_users(job: ScoreJob, parts: list[dict[str, Any]]) -> None:
+    """Every user of the dataset has a row, or is outside the segment."""
+    expected = int(job.dataset_manifest["users"])
+    users = sum(part["users"] + part["other_users"] for part in parts)
+    if users != expected:
         raise LightSANsError(
-            f"{run}: {users} users were written but the dataset has {dataset_manifest['users']}; "
+            f"{job.run}: {users} users were written or left out but the dataset has {expected}; "
             "no manifest was written, score again with --force"
         )
-    return write_manifest(
-        run,
-        {
-            "kind": "recommendations",
-            "id": run.name,
-            "format_version": FORMAT_VERSION,
-            **question,
-            "dataset_fingerprint": dataset_manifest["fingerprint"],
-            "users": users,
-            "popular_users": sum(int(part["popular_users"]) for part in parts),
-            "user_id_type": dataset_manifest["user_id_type"],
-            "item_id_type": dataset_manifest["item_id_type"],
-            "parts": parts,
-        },
+    if job.question["segment"] is not None and not any(part["users"] for part in parts):
+        raise InputError(
+            f"score.users: {job.config.score.users}: none of these users is in dataset "
+            f"{job.dataset.name}; ids are compared as received"
+        )
+
+
+def _describe(job: ScoreJob, parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """The content of the manifest."""
+    manifest = job.dataset_manifest
+    names = ("users", "popular_users", "carried_users", "other_users", "unknown_interactions")
+    return {
+        "kind": "recommendations",
+        "id": job.run.name,
+        "format_version": FORMAT_VERSION,
+        **job.question,
+        "since": None if job.earlier is None else job.earlier.run.name,
+        "dataset_fingerprint": manifest["fingerprint"],
+        **{name: sum(int(part[name]) for part in parts) for name in names},
+        "user_id_type": manifest["user_id_type"],
+        "item_id_type": manifest["item_id_type"],
+        "num_parts": manifest["num_parts"],
+        "parts": parts,
+    }
+
+
+def _say_summary(run: Location, manifest: Mapping[str, Any], seconds: float) -> None:
+    carried = f"{manifest['carried_users']:,} carried over from {manifest['since']}, "
+    unknown = manifest["unknown_interactions"]
+    say(
+        f"score: {manifest['users']:,} users in {seconds:.1f} s, "
+        + (carried if manifest["since"] else "")
+        + f"{manifest['popular_users']:,} of them by popularity, "
+        + (f"{unknown:,} interactions with items unknown to the model, " if unknown else "")
+        + f"run {run.name} ({run})",
+        users=manifest["users"],
+        seconds=round(seconds, 2),
     )
+    for warning in manifest["warnings"]:
+        say(f"WARNING: {warning}")

@@ -5,12 +5,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pyarrow as pa
 import pytest
 
 from lightsans.config import StorageConfig
 from lightsans.errors import LeaseError, NotFoundError, PublishError
+from lightsans.hashing import NUM_BUCKETS
 from lightsans.manifest import write_manifest
-from lightsans.storage import locate
+from lightsans.recommendation_files import FileLayout, PartFiles, RunRows
+from lightsans.schema import part_name, recommendations_schema
+from lightsans.storage import list_files, locate
 from lightsans.versioned import Versioned, read_versioned, write_if_unchanged
 from pipelines.lease import Lease, hold
 from pipelines.publish import (
@@ -22,6 +26,7 @@ from pipelines.publish import (
     read_published,
     roll_back,
 )
+from pipelines.score_retention import remove_old_runs
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -44,7 +49,7 @@ def make_run(root, name, as_of=None):
         "model_id": "m",
         "users": 3,
         "popular_users": 1,
-        "parts": [{"name": "part-00000.parquet"}, {"name": "part-00001.parquet"}],
+        "parts": [{"files": [{"path": f"part-0000{i}.parquet"}]} for i in (0, 1)],
     }
     write_manifest(run, manifest)
 
@@ -129,7 +134,7 @@ def test_a_run_with_missing_parts_or_without_manifest_is_not_published(root):
     publish_run(read_published(root), "one")
     make_run(root, "two")
     (root / "recommendations" / "two" / "part-00001.parquet").delete()
-    with pytest.raises(NotFoundError, match=r"1 of 2 parts are gone, such as part-00001\.parquet"):
+    with pytest.raises(NotFoundError, match=r"1 of 2 files are gone, such as part-00001\.parquet"):
         publish_run(read_published(root), "two")
     with pytest.raises(NotFoundError, match=r"three/manifest\.json: not found.*recommendations"):
         publish_run(read_published(root), "three")
@@ -226,6 +231,43 @@ def test_only_runs_are_listed_not_the_files_beside_them(root):
     (root / "recommendations" / "unfinished" / "part-00000.parquet").write_bytes(b"")
     assert [run["id"] for run in list_runs(root)] == ["one"]
     assert set((root / "recommendations").children()) == {LATEST, HISTORY, "one", "unfinished"}
+
+
+# ---- files and retention
+
+
+def test_the_files_of_a_part_come_back_from_either_storage(root):
+    schema = recommendations_schema(pa.string(), pa.string())
+    rows = pa.Table.from_pylist(
+        [
+            {"user_id": f"u{i}", "item_ids": ["a", "b"], "scores": [2.0, 1.0], "source": "model"}
+            for i in range(5)
+        ],
+        schema,
+    )
+    layout = FileLayout("long", "rank", max_users_per_file=3, users_per_row_group=2)
+    run, part = root / "recommendations" / "one", part_name(0)
+    with PartFiles(run, part, schema, layout, {}) as files:
+        files.write(rows)
+    found = {file.location.uri: file.size for file in list_files(run.uri, run.storage)}
+    assert found == {(run / file["path"]).uri: file["bytes"] for file in files.files}
+    assert (run / "rank=2" / "part-00000-00001.parquet").uri in found
+    manifest = {"user_id_type": "string", "item_id_type": "string", "layout": "long", "k": 2}
+    manifest["parts"] = [{"name": part, "files": files.files}]
+    again = RunRows(run, manifest, [part], 2).between(0, NUM_BUCKETS - 1)
+    assert sorted(again.to_pylist(), key=lambda row: row["user_id"]) == rows.to_pylist()
+
+
+def test_old_runs_go_save_the_published_one(root):
+    for name in ("one", "two", "three"):
+        make_run(root, name)
+        manifest = root / "recommendations" / name / "manifest.json"
+        manifest.write_json({**manifest.read_json(), "created_at": f"20{len(name):02}-01-01"})
+    publish_run(read_published(root), "one")
+    assert remove_old_runs(root, 1, newest="three") == ["two"]
+    # A server may go on listing a directory without files.
+    assert (root / "recommendations" / "two").children() == []
+    assert [run["id"] for run in list_runs(root)] == ["one", "three"]
 
 
 # ---- conditional writes and the lease

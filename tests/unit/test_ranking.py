@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -144,6 +145,71 @@ def test_threads_and_batches_change_nothing():
         part = index.top_k(vectors[first:end], 50, rows[own] - first, seen[own])
         assert torch.equal(part.item_ids, whole.item_ids[first:end])
         assert torch.equal(part.scores, whole.scores[first:end])
+
+
+def best_of_float64(vector, table, k, seen) -> list[int]:
+    """Every score in float64, rounded to float32; no more are sorted than must be."""
+    scores = np.concatenate(
+        [(part.double() @ vector.double()).float().numpy() for part in table.split(1_000_000)]
+    )
+    scores[[0, *seen]] = -np.inf
+    least = np.partition(scores, -k)[-k]
+    items = np.flatnonzero(scores >= least)
+    best: list[int] = items[np.lexsort((items, -scores[items]))][:k].tolist()
+    return best
+
+
+@pytest.mark.parametrize("num_items", [3_000, 30_000])
+def test_lists_of_a_thousand_are_exact_for_any_block_batch_and_number_of_threads(num_items):
+    """No tolerance: not even items whose scores are near change places."""
+    generator = torch.Generator().manual_seed(5)
+    vectors = torch.randn(600, 16, generator=generator)
+    table = torch.randn(num_items + 1, 16, generator=generator).round(decimals=1)
+    seen = torch.randint(1, num_items + 1, (600, 20), generator=generator)
+    rows, threads = torch.arange(600).repeat_interleave(20), torch.get_num_threads()
+    index = ranking.ItemIndex(table)
+    whole = index.top_k(vectors, 1000, rows, seen.flatten()).item_ids
+    for user in (0, 311, 599):
+        expected = best_of_float64(vectors[user], table, 1000, seen[user].tolist())
+        assert whole[user].tolist() == expected
+    some = slice(311, 340)
+    own = (rows >= 311) & (rows < 340)
+    try:
+        for number, block_items in ((1, 777), (2, 5_000), (3, None)):
+            torch.set_num_threads(number)
+            part = index.top_k(
+                vectors[some], 1000, rows[own] - 311, seen[some].flatten(), block_items=block_items
+            )
+            assert torch.equal(part.item_ids, whole[some])
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.slow
+def test_ten_million_items_are_searched_without_holding_their_scores():
+    generator = torch.Generator().manual_seed(6)
+    vectors = torch.randn(3, 4, generator=generator)
+    table = torch.randn(10_000_001, 4, generator=generator)
+    seen = torch.randint(1, 10_000_001, (3, 50), generator=generator)
+    rows = torch.arange(3).repeat_interleave(50)
+    best = ranking.ItemIndex(table).top_k(vectors, 1000, rows, seen.flatten())
+    for user in range(3):
+        expected = best_of_float64(vectors[user], table, 1000, seen[user].tolist())
+        assert best.item_ids[user].tolist() == expected
+
+
+def test_threads_work_for_a_caller_in_inference_mode():
+    """Its tensors may be changed in the thread that made them only."""
+    threads = torch.get_num_threads()
+    table = torch.randn(3000, 8)
+    try:
+        for number in (1, 2):
+            torch.set_num_threads(number)
+            with torch.inference_mode():
+                best = ranking.ItemIndex(table).top_k(torch.ones(700, 8), 5)
+            assert best.item_ids[:, 0].tolist() == [1 + int(table[1:].sum(1).argmax())] * 700
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_no_eligible_item_leaves_empty_lists_and_unknown_ones_are_refused():

@@ -1,0 +1,245 @@
+"""The parquet files of recommendation runs: one part becomes one or more, and is read back wide.
+
+    part-00000.parquet                       a part
+    part-00000-00000.parquet, …              with a largest number of users per file
+    source=model/part-00000.parquet, …       in directories by a column, as Hive names them
+
+Which files a part has depends on its content and the layout alone, so writing it again after an
+interruption replaces all that was there.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from lightsans.bucket_order import BucketCursor, read_batches
+from lightsans.recommendation_rows import to_long, to_wide
+from lightsans.schema import id_type, long_recommendations_schema, recommendations_schema
+from lightsans.storage import Location
+
+_HASH_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class FileLayout:
+    """How rows are laid out; see the settings of the same names."""
+
+    layout: str
+    partition_by: str | None
+    max_users_per_file: int | None
+    users_per_row_group: int
+
+
+class PartFiles:
+    """Writes the rows of one part; use it as a context. Each file appears whole or not at all.
+
+    Args:
+        run: The run's directory.
+        part: The part's name.
+        schema: Of the wide rows.
+        layout: How they are written.
+        metadata: What the footers say.
+    """
+
+    def __init__(
+        self,
+        run: Location,
+        part: str,
+        schema: pa.Schema,
+        layout: FileLayout,
+        metadata: Mapping[str, str],
+    ) -> None:
+        self._run, self._part, self._layout = run, part, layout
+        self._metadata = dict(metadata)
+        self._is_long = layout.layout == "long"
+        if self._is_long:
+            item_type = schema.field("item_ids").type.value_type
+            schema = long_recommendations_schema(schema.field("user_id").type, item_type)
+        self._schema = schema
+        self._pending: list[pa.Table] = []
+        self._users_in_file = self._num_files = 0
+        self._open: dict[str, _File] = {}
+        self.files: list[dict[str, Any]] = []
+        """Path below the run, rows, bytes and SHA-256 of each finished file."""
+
+    def __enter__(self) -> "PartFiles":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            # Readers of a part without rows still find its columns.
+            self._flush()
+            if not self._open and not self.files:
+                self._file("")
+            self._finish_files()
+        else:
+            for file in self._open.values():
+                file.stack.__exit__(kind, error, trace)
+
+    def write(self, wide: pa.Table) -> None:
+        """Add rows."""
+        most = self._layout.max_users_per_file
+        while wide.num_rows:
+            if most is not None and self._users_in_file == most:
+                self._flush()
+                self._finish_files()
+            room = wide.num_rows if most is None else most - self._users_in_file
+            rows, wide = wide.slice(0, room), wide.slice(room)
+            self._users_in_file += rows.num_rows
+            self._pending.append(rows)
+            if sum(table.num_rows for table in self._pending) >= self._layout.users_per_row_group:
+                self._flush()
+
+    def _flush(self) -> None:
+        """Write what is pending as row groups, one per file."""
+        if not self._pending:
+            return
+        rows, self._pending = pa.concat_tables(self._pending), []
+        if self._is_long:
+            rows = to_long(rows)
+        column = self._layout.partition_by
+        if column is None:
+            self._file("").write(rows)
+            return
+        for value in sorted(pc.unique(rows[column]).to_pylist()):
+            chosen = rows.filter(pc.equal(rows[column], value))
+            self._file(f"{column}={value}").write(chosen.drop_columns(column))
+
+    def _file(self, directory: str) -> "_File":
+        if directory not in self._open:
+            name = self._part
+            if self._layout.max_users_per_file is not None:
+                name = name.replace(".parquet", f"-{self._num_files:05d}.parquet")
+            path = f"{directory}/{name}" if directory else name
+            column = self._layout.partition_by
+            is_partition = column is not None and directory != ""
+            names = [n for n in self._schema.names if not (is_partition and n == column)]
+            schema = pa.schema([self._schema.field(n) for n in names])
+            self._open[directory] = _File(self._run / path, path, schema)
+        return self._open[directory]
+
+    def _finish_files(self) -> None:
+        for file in self._open.values():
+            self.files.append(file.finish(self._metadata))
+        self._open.clear()
+        self._users_in_file = 0
+        self._num_files += 1
+
+
+class _File:
+    """One file that is being written aside."""
+
+    def __init__(self, location: Location, path: str, schema: pa.Schema) -> None:
+        self._path, self._rows = path, 0
+        self.stack = ExitStack()
+        self._aside = self.stack.enter_context(location.open_atomic())
+        self._writer = pq.ParquetWriter(self._aside, schema, compression="zstd")
+        # Closed before the file is moved into its place.
+        self.stack.callback(self._writer.close)
+
+    def write(self, rows: pa.Table) -> None:
+        self._writer.write_table(rows, row_group_size=max(1, rows.num_rows))
+        self._rows += rows.num_rows
+
+    def finish(self, metadata: Mapping[str, str]) -> dict[str, Any]:
+        """Move it into its place; what the manifest says about it."""
+        self._writer.add_key_value_metadata(dict(metadata))
+        self._writer.close()
+        described = {
+            "path": self._path,
+            "rows": self._rows,
+            "bytes": self._aside.stat().st_size,
+            "sha256": sha256(self._aside),
+        }
+        self.stack.close()
+        return described
+
+
+def sha256(path: Path) -> str:
+    """The checksum of a local file, as ``sha256sum`` prints it."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_HASH_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def remove_leftovers(run: Location) -> None:
+    """Remove what processes that were killed had begun to write on a local disk."""
+    if run.is_local:
+        for path in Path(run.path).rglob(".*.tmp"):
+            path.unlink(missing_ok=True)
+
+
+def wide_schema(manifest: Mapping[str, Any]) -> pa.Schema:
+    """Of the wide rows of a run or of the dataset with this manifest."""
+    return recommendations_schema(
+        id_type(manifest["user_id_type"]), id_type(manifest["item_id_type"])
+    )
+
+
+class RunRows:
+    """Rows of some parts of a finished run, wide whatever its layout, in order of bucket.
+
+    Args:
+        run: The run's directory.
+        manifest: Its manifest.
+        parts: Names of the parts, in order.
+        num_rows: How many rows of a file are decoded at once.
+    """
+
+    def __init__(
+        self, run: Location, manifest: Mapping[str, Any], parts: Sequence[str], num_rows: int
+    ) -> None:
+        self._schema = wide_schema(manifest)
+        self._is_long = manifest.get("layout", "wide") == "long"
+        item_type = self._schema.field("item_ids").type.value_type
+        user_type = self._schema.field("user_id").type
+        long_schema = long_recommendations_schema(user_type, item_type)
+        self._stored = long_schema if self._is_long else self._schema
+        if self._is_long:
+            num_rows *= int(manifest["k"])
+        files: dict[str, list[str]] = {}
+        for part in manifest["parts"]:
+            if part["name"] in parts:
+                for file in part["files"]:
+                    directory = file["path"].rpartition("/")[0]
+                    files.setdefault(directory, []).append(file["path"])
+        self._cursors = [
+            BucketCursor(
+                chain.from_iterable(self._read(run, path, num_rows) for path in sorted(paths))
+            )
+            for paths in files.values()
+        ]
+
+    def between(self, first: int, last: int) -> pa.Table:
+        """The rows of some buckets; buckets may not fall from call to call."""
+        found = [cursor.between(first, last) for cursor in self._cursors]
+        tables = [table for table in found if table is not None]
+        if not tables:
+            return self._schema.empty_table()
+        rows = pa.concat_tables(tables)
+        return to_wide(rows, self._schema) if self._is_long else rows
+
+    def _read(self, run: Location, path: str, num_rows: int) -> Iterator[pa.Table]:
+        column, _, value = path.rpartition("/")[0].partition("=")
+        names = [name for name in self._stored.names if name != column]
+        for table in read_batches(run / path, names, num_rows):
+            if column:
+                constant = pa.repeat(value, table.num_rows)
+                table = table.append_column(column, constant)
+            yield table.select(self._stored.names).cast(self._stored)

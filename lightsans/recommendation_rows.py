@@ -1,0 +1,58 @@
+"""Recommendations as tables: wide, one row per user with lists, and long, one per recommendation.
+
+The wide table is what the code works with; the long one exists on storage only.
+"""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lightsans.dataset import list_column
+from lightsans.recommend import Recommender
+from lightsans.schema import long_recommendations_schema
+
+
+def recommend_rows(recommender: Recommender, rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The wide table of some rows of a sequences table, in their order."""
+    made = recommender.recommend(list_column(rows, "item_ids"), list_column(rows, "also_seen"))
+    columns = [rows["user_id"], made.item_ids, made.scores, made.source]
+    named = dict(zip(schema.names, columns, strict=True))
+    return pa.table(named).cast(schema)
+
+
+def to_long(wide: pa.Table) -> pa.Table:
+    """The long table of a wide one. Users with an empty list have no row in it."""
+    items = wide["item_ids"].combine_chunks()
+    parents = items.value_parent_indices().to_numpy()
+    firsts = items.offsets.to_numpy()[:-1] - items.offsets.to_numpy()[0]
+    ranks = np.arange(len(parents)) - firsts[parents] + 1
+    per_row = pa.array(parents)
+    columns = [
+        wide["user_id"].combine_chunks().take(per_row),
+        pa.array(ranks, pa.int32()),
+        items.flatten(),
+        wide["scores"].combine_chunks().flatten(),
+        wide["source"].combine_chunks().take(per_row),
+    ]
+    schema = long_recommendations_schema(wide["user_id"].type, items.type.value_type)
+    return pa.table(columns, schema=schema)
+
+
+def to_wide(long: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The wide table, with users in order of their first row; rows may come in any order.
+
+    Args:
+        long: The long table.
+        schema: Of the wide table.
+    """
+    users = pc.dictionary_encode(long["user_id"]).combine_chunks()
+    codes = users.indices.to_numpy()
+    order = pa.array(np.lexsort([long["rank"].to_numpy(), codes]))
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(codes))]).astype(np.int32)
+    columns = [
+        users.dictionary,
+        pa.ListArray.from_arrays(pa.array(offsets), long["item_id"].take(order).combine_chunks()),
+        pa.ListArray.from_arrays(pa.array(offsets), long["score"].take(order).combine_chunks()),
+        long["source"].take(order).combine_chunks().take(pa.array(offsets[:-1])),
+    ]
+    return pa.table(columns, names=schema.names).cast(schema)

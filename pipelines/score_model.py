@@ -1,0 +1,145 @@
+"""The model of a scoring run: loaded once, and in memory once per machine.
+
+A task loads it and returns it packed: a few objects, and beside them its arrays, which actors on
+the same machine map out of Ray's object store instead of copying them. As the result of a task it
+is made anew when the machine that holds it dies.
+"""
+
+import io
+import pickle
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import ray
+import torch
+from torch import Tensor
+
+from lightsans import checkpoint as files
+from lightsans.config import RunConfig
+from lightsans.errors import InputError
+from lightsans.recommend import Recommender
+from lightsans.schema import id_type
+from lightsans.storage import Location
+from pipelines.eligible_items import read_eligible_items
+from pipelines.evaluate import vocabulary_mapping
+from pipelines.score_users import Segment, read_segment
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all scoring processes need."""
+
+    recommender: Recommender
+    segment: Segment | None
+    """The only users to score."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """An object whose arrays lie beside it, where Ray leaves them in shared memory."""
+
+    content: bytes
+    buffers: list[npt.NDArray[np.uint8]]
+
+
+def load_recommender(
+    config: RunConfig, dataset: Location, model: Location, map_items: bool
+) -> Recommender:
+    """The recommender of a model for the users of a dataset, on the CPU."""
+    model_items, dataset_items = files.load_vocabulary(model), files.load_vocabulary(dataset)
+    eligible = read_eligible_items(config)
+    return Recommender(
+        files.load_model(model),
+        model_items,
+        dataset_items,
+        vocabulary_mapping(dataset, model, map_items),
+        k=config.score.k,
+        remove_seen=config.score.remove_seen,
+        eligible_ids=None if eligible is None else eligible.item_ids(model_items),
+        eligible_popular_ids=None if eligible is None else eligible.item_ids(dataset_items),
+        min_score=config.score.min_score,
+    )
+
+
+@ray.remote
+def load_shared(
+    config: RunConfig,
+    dataset: Location,
+    model: Location,
+    question: dict[str, Any],
+    user_id_type: str,
+) -> Packed:
+    """Load what all scoring processes need.
+
+    Raises:
+        InputError: A list of items changed since ``question`` was asked, or is unreadable.
+    """
+    eligible = read_eligible_items(config)
+    if eligible is not None and eligible.fingerprint != question["eligible_items"]:
+        raise InputError(
+            "a list of items (score.allow_items, score.deny_items or score.item_table) changed "
+            "while scoring; score again"
+        )
+    segment = None
+    if config.score.users is not None:
+        segment = read_segment(config, id_type(user_id_type))
+    recommender = load_recommender(config, dataset, model, question["map_items"])
+    return pack(Shared(recommender, segment))
+
+
+def pack(shared: Shared) -> Packed:
+    """Take an object apart into a few bytes and its arrays."""
+    buffers: list[npt.NDArray[np.uint8]] = []
+    content = io.BytesIO()
+    pickler = _Pickler(
+        content, 5, buffer_callback=lambda b: buffers.append(np.frombuffer(b.raw(), np.uint8))
+    )
+    pickler.dump(shared)
+    return Packed(content.getvalue(), buffers)
+
+
+def unpack(packed: Packed) -> Shared:
+    """Put it together again around the arrays where they are: they cannot be written to."""
+    shared = pickle.loads(packed.content, buffers=packed.buffers)
+    assert isinstance(shared, Shared)
+    return shared
+
+
+class _Pickler(pickle.Pickler):
+    """Pickles tensors as arrays: of those, but not of tensors, the content can stay outside."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._memory: dict[int, npt.NDArray[np.uint8]] = {}
+
+    def reducer_override(self, value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return NotImplemented
+        storage = value.untyped_storage()
+        # Views of the same memory, such as the item table without its padding, stay so.
+        if storage.data_ptr() not in self._memory:
+            whole = torch.empty(0, dtype=torch.uint8).set_(storage)
+            self._memory[storage.data_ptr()] = whole.numpy()
+        view = (value.dtype, tuple(value.shape), value.stride(), value.storage_offset())
+        return _to_tensor, (self._memory[storage.data_ptr()], *view, type(value))
+
+
+def _to_tensor(
+    memory: npt.NDArray[np.uint8],
+    dtype: torch.dtype,
+    shape: tuple[int, ...],
+    stride: tuple[int, ...],
+    offset: int,
+    kind: type[Tensor],
+) -> Tensor:
+    with warnings.catch_warnings():
+        # That it cannot be written to is the point.
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        whole = torch.from_numpy(memory)
+    tensor = whole.view(dtype).as_strided(shape, stride, offset)
+    if kind is torch.nn.Parameter:
+        return torch.nn.Parameter(tensor, requires_grad=False)
+    return tensor

@@ -1,0 +1,121 @@
+"""Scoring whole parts: what one process of the pool does."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+import torch
+
+from lightsans.bucket_order import bucket_span, read_batches
+from lightsans.config import RunConfig
+from lightsans.dataset import list_column
+from lightsans.recommend import POPULAR
+from lightsans.recommendation_files import FileLayout, PartFiles, wide_schema
+from lightsans.recommendation_rows import recommend_rows
+from lightsans.storage import Location
+from pipelines.score_model import Packed, unpack
+from pipelines.score_since import Earlier, UnchangedRows
+
+COMMITS = "_commits"
+"""Directory of a run with one file per finished part. Its name keeps it from readers of tables."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreJob:
+    """Everything that a process must know to score parts."""
+
+    config: RunConfig
+    dataset: Location
+    dataset_manifest: Mapping[str, Any]
+    model: Location
+    run: Location
+    question: Mapping[str, Any]
+    earlier: Earlier | None
+
+
+@dataclass(slots=True)
+class _Counts:
+    users: int = 0
+    popular_users: int = 0
+    carried_users: int = 0
+    other_users: int = 0
+    """Users of the dataset who are not in the segment."""
+    unknown_interactions: int = 0
+    """With items that the model does not know: left out of the histories."""
+
+
+class PartScorer:
+    """Scores whole parts; one Ray actor holds one.
+
+    Args:
+        job: What to score.
+        shared: A list of one reference to what `load_shared` returned. (Ray would replace a bare
+            reference by a copy.)
+    """
+
+    def __init__(self, job: ScoreJob, shared: "list[ray.ObjectRef[Packed]]") -> None:
+        self._job = job
+        loaded = unpack(ray.get(shared[0]))
+        self._recommender, self._segment = loaded.recommender, loaded.segment
+        score = job.config.score
+        self._recommender.to(torch.device("cuda" if score.use_gpu else "cpu"))
+        self._schema = wide_schema(job.dataset_manifest)
+        self._layout = FileLayout(
+            score.layout, score.partition_by, score.max_users_per_file, score.users_per_row_group
+        )
+        self._metadata = {key: str(value) for key, value in job.question.items()}
+        self._metadata["run_id"] = job.run.name
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Score and commit one part; what was committed, as JSON."""
+        name = batch["name"][0].as_py()
+        job, counts = self._job, _Counts()
+        unchanged = None
+        if job.earlier is not None:
+            num_parts = int(job.dataset_manifest["num_parts"])
+            unchanged = UnchangedRows(job.earlier, job.model, name, num_parts)
+        with PartFiles(job.run, name, self._schema, self._layout, self._metadata) as files:
+            for rows in self._read(name):
+                files.write(self._score(rows, unchanged, counts))
+        commit = {
+            "name": name,
+            **asdict(counts),
+            "files": files.files,
+        }
+        # This file makes the part a finished one.
+        (job.run / COMMITS / f"{name}.json").write_json(commit)
+        return pa.table({"commit": [json.dumps(commit)]})
+
+    def _read(self, name: str) -> Iterator[pa.Table]:
+        columns = ["user_id", "item_ids", "also_seen"]
+        source = self._job.dataset / "sequences" / name
+        return read_batches(source, columns, self._job.config.score.batch_size)
+
+    def _score(self, rows: pa.Table, unchanged: UnchangedRows | None, counts: _Counts) -> pa.Table:
+        """Wide rows of those users of the segment, scored or carried over, in their order."""
+        first, last = bucket_span(rows["user_id"])
+        if self._segment is not None:
+            num_users = rows.num_rows
+            rows = rows.filter(self._segment.contains(rows["user_id"], first, last))
+            counts.other_users += num_users - rows.num_rows
+        histories = list_column(rows, "item_ids")
+        known = self._recommender.know(histories, list_column(rows, "also_seen"))
+        counts.unknown_interactions += len(histories.item_ids) - len(known.histories.item_ids)
+        if unchanged is None:
+            made = recommend_rows(self._recommender, rows, self._schema)
+        else:
+            is_carried, carried = unchanged.find(rows["user_id"], known, first, last)
+            others = rows.filter(pa.array(~is_carried))
+            scored = recommend_rows(self._recommender, others, self._schema)
+            # True sorts last: the scored users, each kind in its order.
+            order = np.argsort(np.argsort(~is_carried, kind="stable"), kind="stable")
+            made = pa.concat_tables([carried.cast(self._schema), scored]).take(pa.array(order))
+            counts.carried_users += carried.num_rows
+        counts.users += made.num_rows
+        counts.popular_users += pc.sum(pc.equal(made["source"], POPULAR)).as_py() or 0
+        return made

@@ -1,0 +1,198 @@
+"""The report of a scoring run: ``report.json`` and ``report.png`` beside its parts.
+
+The parts are read back and counted by tasks, whose totals are added in a tree, so nothing that
+grows with the users reaches the driver.
+"""
+
+import functools
+import operator
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import ray
+
+from lightsans import checkpoint as files
+from lightsans.bucket_order import overlapping_parts
+from lightsans.hashing import bucket_range
+from lightsans.manifest import read_manifest
+from lightsans.recommendation_files import RunRows, wide_schema
+from lightsans.run_report import (
+    DECILES,
+    RunTotals,
+    bin_edges,
+    describe,
+    find_warnings,
+    measure,
+    no_totals,
+)
+from lightsans.schema import part_index
+from lightsans.storage import Location
+from pipelines.eligible_items import read_eligible_items
+from pipelines.publish import latest_run_id
+from pipelines.score_parts import ScoreJob
+from pipelines.score_since import Earlier
+
+REPORT, PICTURE = "report.json", "report.png"
+MERGE_FAN_IN = 8
+TASKS = 64
+"""Most of them: each has counts of all items."""
+_AT_ONCE = 16_384
+"""Users whose lists are decoded at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run with all its parts; it need not have its manifest yet."""
+
+    location: Location
+    manifest: Mapping[str, Any]
+
+
+def previous_run(root: Location, run: Location, earlier: Earlier | None) -> Run | None:
+    """What to compare a run with: the one that rows came from, or else the published one."""
+    if earlier is not None:
+        return Run(earlier.run, earlier.manifest)
+    name = latest_run_id(root)
+    if name is None or name == run.name:
+        return None
+    location = root / "recommendations" / name
+    manifest = read_manifest(location)
+    # Rows of other versions of this program may lie elsewhere.
+    if manifest is None or not (location / REPORT).exists():
+        return None
+    return Run(location, manifest)
+
+
+def write_report(job: ScoreJob, content: Mapping[str, Any], previous: Run | None) -> list[str]:
+    """Write the report of a run, all of whose parts are there; its warnings.
+
+    Args:
+        job: The run.
+        content: What its manifest will say.
+        previous: What to compare it with.
+    """
+    items = files.load_vocabulary(job.dataset)
+    eligible = read_eligible_items(job.config)
+    is_eligible = np.ones(items.num_items, bool)
+    if eligible is not None:
+        is_eligible[:] = False
+        is_eligible[eligible.item_ids(items) - 1] = True
+    totals = _count(Run(job.run, content), previous, job.dataset)
+    before = (previous.location / REPORT).read_json() if previous is not None else None
+    described = describe(totals, items, is_eligible, before)
+    score = job.config.score
+    warnings = find_warnings(described["figures"], score.warn_below, score.warn_above)
+    report = {
+        "run_id": job.run.name,
+        "previous_run": None if previous is None else previous.location.name,
+        **described,
+        "warnings": warnings,
+    }
+    with (job.run / PICTURE).open_atomic() as aside:
+        _draw(report, totals, str(aside))
+    (job.run / REPORT).write_json(report)
+    return warnings
+
+
+def _count(run: Run, previous: Run | None, dataset: Location) -> RunTotals:
+    names = [part["name"] for part in run.manifest["parts"]]
+    shared = ray.put((run, previous, dataset))
+    size = -(-len(names) // TASKS)
+    level = [
+        _count_parts.remote(shared, names[first : first + size])
+        for first in range(0, len(names), size)
+    ]
+    while len(level) > 1:
+        level = [
+            _add_totals.remote(*level[first : first + MERGE_FAN_IN])
+            for first in range(0, len(level), MERGE_FAN_IN)
+        ]
+    totals: RunTotals = ray.get(level[0])
+    return totals
+
+
+@ray.remote
+def _count_parts(shared: tuple[Run, Run | None, Location], names: list[str]) -> RunTotals:
+    run, previous, dataset = shared
+    items = files.load_vocabulary(dataset)
+    nobody = wide_schema(run.manifest).empty_table()
+    users = {part["name"]: int(part["users"]) for part in run.manifest["parts"]}
+    totals = no_totals(items.num_items)
+    for name in names:
+        rows = RunRows(run.location, run.manifest, [name], _AT_ONCE)
+        theirs = None if previous is None else _rows_beside(name, run, previous)
+        begin, end = bucket_range(part_index(name), int(run.manifest["num_parts"]))
+        step = max(1, (end - begin) * _AT_ONCE // max(1, users[name]))
+        for first in range(begin, end, step):
+            last = min(end, first + step) - 1
+            before = nobody if theirs is None else theirs.between(first, last)
+            totals += measure(rows.between(first, last), before, items)
+    return totals
+
+
+def _rows_beside(name: str, run: Run, previous: Run) -> RunRows:
+    """Rows of the run before, of users of one part."""
+    theirs = [part["name"] for part in previous.manifest["parts"]]
+    counts = int(run.manifest["num_parts"]), int(previous.manifest["num_parts"])
+    return RunRows(
+        previous.location,
+        previous.manifest,
+        overlapping_parts(name, counts[0], theirs, counts[1]),
+        _AT_ONCE,
+    )
+
+
+@ray.remote
+def _add_totals(*totals: RunTotals) -> RunTotals:
+    return functools.reduce(operator.add, totals)
+
+
+def _draw(report: Mapping[str, Any], totals: RunTotals, path: str) -> None:
+    """Popularity of what is recommended, scores, and how often items are recommended."""
+    from matplotlib.figure import Figure  # takes a second to import
+
+    figure = Figure(figsize=(12, 4), layout="constrained")
+    popularity, scores, items = figure.subplots(1, 3)
+    tenths = np.arange(1, DECILES + 1)
+    for shift, name in ((-0.2, "recommendations"), (0.2, "interactions")):
+        popularity.bar(tenths + shift, report["popularity"][name], 0.4, label=name)
+    popularity.set(title="By popularity", xlabel="tenth of the items, most popular first")
+    popularity.set_ylabel("share")
+    popularity.legend()
+    for name, bins in (("best of a list", totals.best_scores), ("all", totals.all_scores)):
+        _draw_scores(scores, bins, name)
+    scores.set(title="Scores of the model", xlabel="score", ylabel="share")
+    if bins.any():
+        scores.legend()
+    counts = np.sort(totals.item_counts[1:])[::-1]
+    counts = counts[counts > 0]
+    # At most a thousand points, however many items there are.
+    ranks = np.unique(np.geomspace(1, max(1, len(counts)), 1000).astype(int))
+    if len(counts):
+        items.loglog(ranks, counts[ranks - 1])
+    items.set(title="Items by how often they are recommended", xlabel="rank")
+    items.set_ylabel("recommendations")
+    figures = report["figures"]
+    parts = [f"run {report['run_id']}: {figures['users']:,} users"]
+    parts += [
+        f"{name.replace('_', ' ')} {figures[name]:.1%}"
+        for name in ("fallback_share", "coverage", "overlap")
+        if figures[name] is not None
+    ]
+    figure.suptitle(", ".join(parts))
+    figure.savefig(path, format="png", dpi=100)
+
+
+def _draw_scores(axes: Any, bins: npt.NDArray[np.int64], name: str) -> None:
+    if not bins.any():
+        return
+    edges, total = bin_edges(), bins.sum()
+    # Between the outermost hundredths: a few odd scores would squeeze the rest together.
+    first, last = np.searchsorted(np.cumsum(bins), [0.005 * total, 0.995 * total])
+    grid = np.linspace(edges[first], edges[last + 1], 41)
+    middles = (edges[:-1] + edges[1:]) / 2
+    heights, _ = np.histogram(middles, grid, weights=bins / total)
+    axes.stairs(heights, grid, label=name)

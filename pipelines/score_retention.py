@@ -1,0 +1,59 @@
+"""Which old runs stay when ``score.keep_runs`` says how many.
+
+Kept are the newest runs; the published one, and the one that a rollback would publish; and for a
+day what was published before, because readers look ``LATEST`` up once and then read for a while.
+Runs without a manifest may be somebody's work at this moment: they are left alone.
+"""
+
+from datetime import UTC, datetime, timedelta
+
+from lightsans.manifest import MANIFEST, finished_directories
+from lightsans.storage import Location
+from pipelines.progress import say
+from pipelines.publish import Published, latest_run_id, read_published
+
+READERS_HAVE = timedelta(days=1)
+
+
+def remove_old_runs(root: Location, keep: int | None, newest: str) -> list[str]:
+    """Remove what may go; the ids of the removed runs, oldest first.
+
+    Args:
+        root: Of all runs.
+        keep: How many of the newest stay; None removes nothing.
+        newest: A run that stays whatever its date.
+    """
+    if keep is None:
+        return []
+    runs = finished_directories(root / "recommendations")
+    candidates = [name for name, _ in runs[: max(0, len(runs) - keep)] if name != newest]
+    if not candidates:
+        return []
+    needed = _needed(read_published(root), datetime.now(UTC))
+    removed = []
+    for name in candidates:
+        # Somebody may have published it a moment ago.
+        if name in needed or latest_run_id(root) == name:
+            continue
+        run = root / "recommendations" / name
+        (run / MANIFEST).delete()  # first: half a run has none
+        run.delete()
+        removed.append(name)
+    if removed:
+        say(
+            f"score: removed old runs (score.keep_runs={keep}): {', '.join(removed)}",
+            removed=removed,
+        )
+    return removed
+
+
+def _needed(published: Published, now: datetime) -> set[str | None]:
+    """Runs that readers have, may have, or may be given again."""
+    current = published.current
+    previous = published.number(current.previous) if current is not None else None
+    needed = {published.run_id, previous.run_id if previous is not None else None}
+    for entry in published.history:
+        # It was published until then.
+        if now - datetime.fromisoformat(entry.published_at) < READERS_HAVE:
+            needed |= {entry.run_id, entry.instead_of}
+    return needed

@@ -1,0 +1,142 @@
+"""Incremental scoring: rows of an earlier run are carried over where a new list would be the same.
+
+A list of the model is decided by the model, the lists of items, the settings, and by what the model
+knows of a user's history, which is compared user by user between the two datasets. Lists of popular
+items are always made anew: they change with everybody's interactions, and cost next to nothing.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lightsans.bucket_order import BucketCursor, overlapping_parts, read_batches
+from lightsans.dataset import list_column
+from lightsans.hashing import UInt64
+from lightsans.manifest import read_manifest, require_manifest
+from lightsans.recommend import MODEL, KnownHistories
+from lightsans.recommendation_files import RunRows
+from lightsans.sequences import Int32
+from lightsans.storage import Location
+from pipelines.evaluate import vocabulary_mapping
+from pipelines.publish import latest_run_id
+
+_DECISIVE = ("model_id", "k", "remove_seen", "eligible_items", "min_score")
+"""What must be the same in both runs. The rest changes no list, or is compared user by user."""
+_AT_ONCE = 4096
+"""Users of the earlier run that are decoded at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """A finished run, and the dataset whose users it scored."""
+
+    run: Location
+    manifest: dict[str, Any]
+    dataset: Location
+    dataset_manifest: dict[str, Any]
+
+
+def find_earlier(
+    root: Location, name: str, run: Location, question: Mapping[str, Any], versions: tuple[int, str]
+) -> tuple[Earlier | None, str]:
+    """The run to carry rows over from; None with the reason why all users must be scored.
+
+    Args:
+        root: Of all runs.
+        name: The run's id, or ``LATEST`` for the published one.
+        run: The run that is to be made.
+        question: What it answers.
+        versions: Its format version and type of user ids.
+
+    Raises:
+        NotFoundError: There is no such finished run.
+    """
+    chosen = latest_run_id(root) if name == "LATEST" else name
+    if chosen is None:
+        return None, "nothing is published yet"
+    earlier = root / "recommendations" / chosen
+    manifest = require_manifest(earlier, "`submit.py recommendations` lists the finished runs")
+    if earlier == run:
+        return None, f"run {chosen} is the one that is made anew"
+    format_version, user_id_type = versions
+    if manifest["format_version"] != format_version:
+        return None, f"run {chosen} was written by another version of this program"
+    for key in _DECISIVE:
+        if manifest[key] != question[key]:
+            return None, f"{key} was {manifest[key]} in run {chosen} and is {question[key]} now"
+    if manifest["user_id_type"] != user_id_type:
+        return None, f"user ids were of type {manifest['user_id_type']} in run {chosen}"
+    dataset = root / "datasets" / manifest["dataset_id"]
+    dataset_manifest = read_manifest(dataset)
+    if dataset_manifest is None:
+        return None, f"dataset {dataset.name} of run {chosen} was removed"
+    return Earlier(earlier, manifest, dataset, dataset_manifest), ""
+
+
+class UnchangedRows:
+    """Finds, for users of one part in order, the rows of an earlier run that still hold.
+
+    Args:
+        earlier: The run.
+        model: Whose ids histories are compared in.
+        part: Name of the part.
+        num_parts: Parts that the dataset of today is cut into.
+    """
+
+    def __init__(self, earlier: Earlier, model: Location, part: str, num_parts: int) -> None:
+        manifest, dataset_manifest = earlier.manifest, earlier.dataset_manifest
+        names = [entry["name"] for entry in dataset_manifest["parts"]]
+        names = overlapping_parts(part, num_parts, names, int(dataset_manifest["num_parts"]))
+        mapping = vocabulary_mapping(earlier.dataset, model, bool(manifest["map_items"]))
+        self._histories = BucketCursor(_fingerprints(earlier.dataset, names, mapping))
+        self._lists = RunRows(earlier.run, manifest, names, _AT_ONCE)
+
+    def find(
+        self, user_ids: pa.ChunkedArray, known: KnownHistories, first: int, last: int
+    ) -> tuple[npt.NDArray[np.bool_], pa.Table]:
+        """Which of some users need no scoring, and their rows in order.
+
+        Args:
+            user_ids: All in the buckets ``first`` to ``last``; these may not fall from call to
+                call.
+            known: Their histories.
+            first: See ``user_ids``.
+            last: See ``user_ids``.
+        """
+        lists = self._lists.between(first, last)
+        lists = lists.filter(pc.equal(lists["source"], MODEL))
+        place = _positions(user_ids, lists["user_id"])
+        has_list = known.is_known & (place >= 0)
+        histories = self._histories.between(first, last)
+        if histories is None:
+            has_list[:] = False
+        else:
+            before = _positions(user_ids, histories["user_id"])
+            fingerprints: UInt64 = histories["fingerprint"].to_numpy()
+            has_list &= before >= 0
+            has_list[has_list] = fingerprints[before[has_list]] == known.fingerprints[has_list]
+        return has_list, lists.take(pa.array(place[has_list]))
+
+
+def _fingerprints(dataset: Location, names: list[str], mapping: Int32 | None) -> Iterator[pa.Table]:
+    """Users of some parts of a dataset with fingerprints of what the model knows of them."""
+    for name in names:
+        columns = ["user_id", "item_ids", "also_seen"]
+        for rows in read_batches(dataset / "sequences" / name, columns, _AT_ONCE):
+            known = KnownHistories(
+                list_column(rows, "item_ids").translate(mapping),
+                list_column(rows, "also_seen").translate(mapping),
+            )
+            yield pa.table({"user_id": rows["user_id"], "fingerprint": known.fingerprints})
+
+
+def _positions(user_ids: pa.ChunkedArray, among: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """Where each user is among others; -1 where it is not."""
+    found = pc.index_in(user_ids, value_set=among.combine_chunks())
+    positions: npt.NDArray[np.int64] = pc.fill_null(found, -1).to_numpy().astype(np.int64)
+    return positions
