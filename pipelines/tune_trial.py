@@ -1,0 +1,295 @@
+"""One trial of a search: an ordinary training run that reports after every epoch.
+
+With one worker it trains in the process of the Ray Tune trial itself, with more in a Ray Train
+group of its own. The workers of such a group wait after each epoch to hear whether the trial goes
+on: one that is stopped ends its workers in order and leaves no placement group behind. Both write
+the checkpoints of `pipelines.train`, and a trial that starts anew goes on from the newest.
+"""
+
+import asyncio
+import json
+import threading
+from collections import deque
+from dataclasses import asdict
+from typing import Any, NamedTuple, Protocol
+
+import ray
+import torch
+from ray import tune
+
+from lightsans.checkpoint import HISTORY
+from lightsans.checkpoint_clock import CheckpointClock
+from lightsans.checkpoint_store import CheckpointStore
+from lightsans.config import RunConfig
+from lightsans.config_file import from_dict
+from lightsans.dataset import load_shards
+from lightsans.errors import LightSANsError
+from lightsans.learning_curve import EpochRow
+from lightsans.manifest import read_manifest, require_manifest
+from lightsans.storage import Location
+from lightsans.training import MidEpoch, Trainer
+from pipelines.ray_session import find_own_error
+from pipelines.train import (
+    first_weights,
+    make_torch_trainer,
+    popularity,
+    restore_trainer,
+    write_checkpoint,
+)
+from pipelines.train_errors import explain, is_out_of_memory
+from pipelines.training_board import start_board
+from pipelines.tune_records import checkpointed_progress, newest_checkpoint
+
+POLL_S = 0.5
+
+
+class TrialTask(NamedTuple):
+    """What all trials of a search share."""
+
+    dataset: Location
+    trials: Location
+    """Directory of the search's trials."""
+    models: Location
+    """Finished models: a trial that is one of them is not trained again."""
+    tapes: list[Any]
+    """Sequences of each virtual shard: one copy a node, which its trials read in place."""
+
+
+class News(NamedTuple):
+    """An epoch that ended, and whether it was the last one."""
+
+    row: EpochRow
+    finished: bool
+
+
+class Run(Protocol):
+    """A training run, epoch by epoch."""
+
+    def next_epoch(self) -> News:
+        """Train one more epoch; its checkpoint is written."""
+
+    def close(self) -> None:
+        """End the run where it stands."""
+
+
+@ray.remote(num_cpus=0, max_retries=-1)  # no CPU: trials may hold all of them
+def load_tape(dataset: Location, shard: int, num_shards: int) -> Any:
+    """The trainable sequences of one virtual shard."""
+    manifest = require_manifest(dataset, "it was removed during the search")
+    return load_shards(dataset, manifest, [shard], num_shards)[shard]
+
+
+class TrialTrainable(tune.Trainable):
+    """A trial for Ray Tune; its configuration is ``{"number": …, "model_id": …, "run": …}``.
+
+    A result holds ``epoch``, ``score`` (the best valid metric so far), ``row`` and ``finished``; or
+    ``error``, where a retry would be of no use.
+    """
+
+    def setup(self, config: dict[str, Any], task: TrialTask | None = None) -> None:
+        """Take a configuration; the data is read when the first epoch starts."""
+        assert task is not None
+        self._task = task
+        self._run: Run | None = None
+        self._has_begun = False
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take the next trial into this process, which has everything imported."""
+        self.cleanup()
+        self._begin(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """One epoch. After an interruption, the last one is reported again first."""
+        try:
+            if not self._has_begun:
+                self._has_begun = True
+                news = self._last_news()
+                if news is not None:
+                    return self._result(news)
+            if self._run is None:
+                self._run = self._start()
+            return self._result(self._run.next_epoch())
+        except LightSANsError as error:
+            return {"error": str(error), "done": True}
+        except Exception as error:
+            own = explain(error, self._config.train, f"trial {self._number}")
+            if own is None or not is_out_of_memory(error):
+                raise
+            return {"error": str(own), "done": True}  # it would happen again
+
+    def cleanup(self) -> None:
+        """End what is running."""
+        if self._run is not None:
+            self._run.close()
+        self._run = None
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Nothing: every epoch has written its own."""
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Nothing: a run finds its newest checkpoint."""
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        self._config = from_dict(config["run"])
+        self._number = config["number"]
+        self._directory = self._task.trials / f"{self._number:04d}"
+        self._model_id = config["model_id"]
+        self._best, self._has_begun = 0.0, False
+
+    def _start(self) -> Run:
+        model = self._task.models / self._model_id
+        if read_manifest(model) is not None:
+            return FinishedRun(model)
+        if self._config.train.num_workers == 1:
+            return LocalRun(self._config, self._task, self._directory)
+        return DistributedRun(self._config, self._task, self._directory)
+
+    def _last_news(self) -> News | None:
+        """The last epoch of a trial that was interrupted."""
+        train = self._config.train
+        progress = checkpointed_progress(self._directory)
+        if not progress.history:
+            return None
+        self._best = max(row.valid[train.valid_metric] for row in progress.history)
+        finished = progress.stopped or len(progress.history) >= train.epochs
+        return News(progress.history[-1], finished)
+
+    def _result(self, news: News) -> dict[str, Any]:
+        row, finished = news
+        self._best = max(self._best, row.valid[self._config.train.valid_metric])
+        return {
+            "epoch": row.epoch,
+            "score": self._best,
+            "row": asdict(row),
+            "finished": finished,
+            "done": finished,
+        }
+
+
+class LocalRun:
+    """A run in this process."""
+
+    def __init__(self, config: RunConfig, task: TrialTask, directory: Location) -> None:
+        manifest = require_manifest(task.dataset, "it was removed during the search")
+        device = torch.device("cuda" if config.train.use_gpu else "cpu")
+        newest = newest_checkpoint(directory)
+        self._trainer = Trainer(
+            config,
+            int(manifest["items"]),
+            dict(enumerate(ray.get(task.tapes))),
+            device,
+            item_counts=popularity(config, task.dataset),
+            weights=first_weights(config, task.dataset) if newest is None else None,
+        )
+        if newest is not None:
+            restore_trainer(self._trainer, lambda name: (newest / name).read_bytes())
+        self._store = CheckpointStore(directory / "checkpoints", keep=1)
+        minutes, steps = config.train.checkpoint_minutes, config.train.checkpoint_steps
+        clock = CheckpointClock(steps, None if minutes is None else 60 * minutes, device)
+        self._mid_epoch = MidEpoch(clock, self._save)
+
+    def next_epoch(self) -> News:
+        """Train an epoch and write its checkpoint."""
+        row = self._trainer.run_epoch(self._mid_epoch)
+        write_checkpoint(self._trainer, self._store)
+        self._store.wait()
+        return News(row, self._trainer.finished)
+
+    def close(self) -> None:
+        """Nothing is running between epochs."""
+
+    def _save(self) -> None:
+        if not self._store.is_writing:
+            write_checkpoint(self._trainer, self._store)
+
+
+class FinishedRun:
+    """A run whose model exists already: its epochs are told again."""
+
+    def __init__(self, model: Location) -> None:
+        history = json.loads((model / HISTORY).read_bytes())
+        self._rows = deque(EpochRow(**row) for row in history)
+
+    def next_epoch(self) -> News:
+        """The next epoch of the learning curve."""
+        return News(self._rows.popleft(), not self._rows)
+
+    def close(self) -> None:
+        """Nothing is running."""
+
+
+class DistributedRun:
+    """A run of several workers, started by Ray Train from here."""
+
+    def __init__(self, config: RunConfig, task: TrialTask, directory: Location) -> None:
+        self._gate: Any = ray.remote(num_cpus=0)(Gate).remote()
+        self._epoch = len(checkpointed_progress(directory).history)
+        helpers = {"board": start_board(), "tapes": task.tapes, "gate": self._gate}
+        self._fit = make_torch_trainer(config, task.dataset, directory, helpers).fit
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._fit()
+        except BaseException as error:
+            self._error = error
+
+    def next_epoch(self) -> News:
+        """Let the workers go on, and wait for their next epoch."""
+        news = self._gate.next.remote(self._epoch)
+        while not ray.wait([news], timeout=POLL_S)[0]:
+            if not self._thread.is_alive():
+                raise self._why_ended()
+        row, finished = ray.get(news)
+        self._epoch = row.epoch
+        return News(row, finished)
+
+    def _why_ended(self) -> BaseException:
+        if self._error is None:
+            return RuntimeError("the workers ended before the last epoch")
+        return find_own_error(self._error) or self._error
+
+    def close(self) -> None:
+        """Tell the workers to end, and wait until they have."""
+        ray.get(self._gate.close.remote())
+        self._thread.join()
+
+
+class Gate:
+    """Where the workers of a trial wait after each epoch; an asynchronous Ray actor."""
+
+    def __init__(self) -> None:
+        self._changed = asyncio.Condition()
+        self._news: tuple[EpochRow, bool] | None = None
+        self._passed = 0
+        self._closed = False
+
+    async def arrive(self, row: EpochRow, finished: bool) -> bool:
+        """A worker has ended an epoch, checkpoint included; whether it is to go on."""
+        async with self._changed:
+            self._news = (row, finished)
+            self._changed.notify_all()
+            if not finished:
+                await self._changed.wait_for(lambda: self._closed or self._passed >= row.epoch)
+            return not self._closed
+
+    async def next(self, epoch: int) -> tuple[EpochRow, bool]:
+        """Let workers pass that have ended ``epoch``; the first later epoch that ends."""
+        async with self._changed:
+            self._passed = max(self._passed, epoch)
+            self._changed.notify_all()
+            await self._changed.wait_for(
+                lambda: self._news is not None and self._news[0].epoch > epoch
+            )
+            assert self._news is not None
+            return self._news
+
+    async def close(self) -> None:
+        """Let nobody pass any more."""
+        async with self._changed:
+            self._closed = True
+            self._changed.notify_all()
