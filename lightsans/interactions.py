@@ -1,29 +1,48 @@
 """Interactions of one part -> what survives the filters -> one sequence per user.
 
 A part holds all rows of its users, so every rule about a user is decided here without looking at
-other parts. Rules about items need counts of all parts, which `merge_counts` adds up.
+other parts. Rules about items need counts of all parts, which `merge_counts` adds up. Items are
+compared by a hash of 64 bits; that no two of them share one is checked when counts first meet.
 
 Shapes:
-    R rows of a part   U its users   I its distinct items
+    R rows of a part   U its users   I its distinct items   K rows that pass the filters
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
+from lightsans import interaction_scan as scan
+from lightsans.arrow_columns import (
+    as_dictionary,
+    codes_of,
+    narrow,
+    one_chunk,
+    ranks_of,
+    value_type,
+    wide,
+)
 from lightsans.config import DataConfig
-from lightsans.hashing import hash_ids, hash_segments, mix, pieces_of, user_buckets
-from lightsans.schema import interactions_schema, sequences_schema
+from lightsans.errors import InputError
+from lightsans.hashing import hash_ids, hash_segments, mix, user_buckets
+from lightsans.retention import Retention
+from lightsans.schema import sequences_schema
+from lightsans.storage import Location
+from lightsans.temporal import NUM_PERIODS, Cutoffs, cut_periods
 from lightsans.vocabulary import Vocabulary
 
 Bool = npt.NDArray[np.bool_]
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 UInt64 = npt.NDArray[np.uint64]
+
+_ROW_GROUP = 2**20
+_DICTIONARY_BYTES = 2**26  # of a row group; beyond, ids are written row by row
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,131 +51,232 @@ class PartRows:
 
     user_ids: pa.Array
     """(U,) in order of (bucket, user id)."""
-    buckets: Int32
-    """(U,)"""
+    offsets: Int64
+    """(U + 1,) where each user's rows begin; they are in the order of the sequence."""
     raw_item_ids: pa.Array
     """(I,) distinct items, in no particular order."""
-    user: Int64
-    """(R,) index into ``user_ids``, ascending; a user's rows are in the order of the sequence."""
-    item: Int64
+    item: Int32
     """(R,) index into ``raw_item_ids``."""
     timestamps: Int64
     """(R,)"""
     is_kept: Bool
     """(R,) rows that pass dedupe and the rating filter."""
+    is_counted: Bool
+    """(R,) those of them that vocabulary and k-core see: all, or those before the cut-off."""
     row_counts: dict[str, int]
     """Rows left after each step."""
 
-
-def assign_parts(table: pa.Table, num_parts: int) -> pa.Table:
-    """Interactions with their bucket, and the part that they belong to."""
-    users = _one_chunk(table["user_id"]).dictionary_encode()
-    bucket = user_buckets(users.dictionary)[users.indices.to_numpy()]
-    table = table.append_column("bucket", pa.array(bucket))
-    return table.append_column("part", pa.array(pieces_of(bucket, num_parts)))
+    @property
+    def user(self) -> Int64:
+        """(R,) index into ``user_ids``, ascending."""
+        return np.repeat(np.arange(len(self.user_ids)), np.diff(self.offsets))
 
 
-def split_parts(table: pa.Table) -> Iterator[tuple[int, pa.Table]]:
-    """Number and interactions, sorted as they are stored, of each part in a table.
+@dataclass(frozen=True, slots=True)
+class CoreRows:
+    """As little of a part as counting for k-core needs, again and again."""
 
-    One after the other: sorting takes several times the memory of what is sorted.
+    offsets: Int64
+    """(U + 1,) where each user's rows begin."""
+    item: Int32
+    """(K,) index into ``item_hashes`` of the rows that pass the filters."""
+    item_hashes: UInt64
+    """(I,) ascending."""
+
+
+def sort_interactions(table: pa.Table) -> pa.Table:
+    """Interactions of a part as they are stored: by bucket, user, time and place in the input.
+
+    Args:
+        table: user_id, raw_item_id, timestamp, rating and order_key; ids may be dictionaries.
+            Rows of one user and time must come in ascending order of the key.
+
+    Returns:
+        The columns of `lightsans.schema.interactions_schema`, ids as dictionaries.
     """
-    part = table["part"].to_numpy()
-    for number in np.unique(part):
-        yield int(number), _sort_rows(table.filter(pa.array(part == number)))
-
-
-def _sort_rows(table: pa.Table) -> pa.Table:
-    schema = interactions_schema(table["user_id"].type, table["raw_item_id"].type)
-    table = table.select(schema.names).combine_chunks()
-    users = _one_chunk(table["user_id"]).dictionary_encode()
-    keys = (
-        table["order_key"].to_numpy(),
-        table["timestamp"].to_numpy(),
-        _ranks(users.dictionary)[users.indices.to_numpy()],
-        table["bucket"].to_numpy(),
+    users, items = as_dictionary(table["user_id"]), as_dictionary(table["raw_item_id"])
+    buckets = user_buckets(users.dictionary)
+    by_id, _ = ranks_of(users.dictionary)
+    user_order = by_id[np.argsort(buckets[by_id].astype(np.uint16), kind="stable")]
+    rank = np.empty(len(user_order), np.int32)
+    rank[user_order] = np.arange(len(user_order), dtype=np.int32)
+    timestamps = table["timestamp"].to_numpy()
+    order, starts = scan.group_rows(rank[codes_of(users)], len(rank))
+    scan.order_by_time(order, starts, timestamps)
+    user = np.repeat(np.arange(len(rank), dtype=np.int32), np.diff(starts))
+    return pa.table(
+        {
+            "user_id": pa.DictionaryArray.from_arrays(
+                pa.array(user), users.dictionary.take(pa.array(user_order))
+            ),
+            "raw_item_id": pa.DictionaryArray.from_arrays(
+                pa.array(codes_of(items)[order]), items.dictionary
+            ),
+            "timestamp": timestamps[order],
+            "rating": one_chunk(table["rating"]).take(pa.array(order)),
+            "order_key": table["order_key"].to_numpy()[order],
+            "bucket": buckets[user_order][user],
+        }
     )
-    return table.take(pa.array(np.lexsort(keys))).cast(schema)  # the last key counts most
+
+
+def save_interactions(location: Location, table: pa.Table) -> None:
+    """Write a part of the interactions; to its readers, ids are plain strings or integers."""
+    with location.open_atomic() as aside:
+        pq.write_table(
+            table,
+            aside,
+            compression="zstd",
+            compression_level=1,
+            row_group_size=_ROW_GROUP,
+            dictionary_pagesize_limit=_DICTIONARY_BYTES,
+            store_schema=False,
+            use_dictionary=["user_id", "raw_item_id", "rating", "bucket"],
+            column_encoding={
+                "timestamp": "DELTA_BINARY_PACKED",
+                "order_key": "DELTA_BINARY_PACKED",
+            },
+        )
+
+
+def load_interactions(location: Location, columns: Sequence[str] | None = None) -> pa.Table:
+    """A part of the interactions, or some columns of it; text as dictionaries."""
+    names = None if columns is None else list(columns)
+    ids = ["user_id", "raw_item_id"]
+    with location.open() as file, pq.ParquetFile(file, read_dictionary=ids) as opened:
+        return opened.read(names)
+
+
+def user_offsets(table: pa.Table) -> Int64:
+    """(U + 1,) where the rows of each user of a sorted part begin, with the end."""
+    return _users(table["user_id"])[1]
 
 
 def count_exact_duplicates(table: pa.Table) -> int:
     """Rows of sorted interactions that repeat user, item and timestamp of another row."""
-    distinct = table.group_by(["user_id", "raw_item_id", "timestamp"], use_threads=False)
-    return int(table.num_rows - distinct.aggregate([]).num_rows)
+    _, offsets = _users(table["user_id"])
+    items = codes_of(as_dictionary(table["raw_item_id"]))
+    return int(scan.count_repeats(offsets, items, table["timestamp"].to_numpy()))
 
 
-def select_rows(table: pa.Table, data: DataConfig, as_of: int | None = None) -> PartRows:
+def select_rows(
+    table: pa.Table, data: DataConfig, as_of: int | None = None, cutoffs: Cutoffs | None = None
+) -> PartRows:
     """The rows of a part before ``as_of``, and which of them pass dedupe and the rating filter.
 
     Args:
         table: A part of the interactions, sorted as it is stored.
         data: The filters.
         as_of: Rows from this time on, in microseconds, count for nothing at all.
+        cutoffs: Of a temporal split. A repeat then removes no earlier row of another period: it
+            would be known before it happened.
     """
     if as_of is not None:
         table = table.filter(pc.less(table["timestamp"], as_of))
-    table = table.combine_chunks()
-    users = _one_chunk(table["user_id"]).dictionary_encode()  # in order of first appearance
-    items = _one_chunk(table["raw_item_id"]).dictionary_encode()
-    user = users.indices.to_numpy().astype(np.int64)
-    item = items.indices.to_numpy().astype(np.int64)
-    _, first_row = np.unique(user, return_index=True)
-    row_counts = {"after_as_of": len(user)}
-    is_kept = _without_repeats(user * len(items.dictionary) + item, data.dedupe)
+    user_ids, offsets = _users(table["user_id"])
+    items = as_dictionary(table["raw_item_id"])
+    item = codes_of(items)
+    timestamps = table["timestamp"].to_numpy()
+    row_counts = {"after_as_of": len(item)}
+    is_kept = np.ones(len(item), bool)
+    num_items = len(items.dictionary)
+    if data.dedupe == "first":
+        is_kept = scan.first_of_each_item(offsets, item, num_items, False)
+    elif data.dedupe == "last" and cutoffs is None:
+        is_kept = scan.first_of_each_item(offsets, item, num_items, True)
+    elif data.dedupe == "last":
+        assert cutoffs is not None
+        in_period = item + num_items * cutoffs.period_of(timestamps)
+        is_kept = scan.first_of_each_item(offsets, in_period, NUM_PERIODS * num_items, True)
     row_counts["after_dedupe"] = int(is_kept.sum())
     if data.min_rating is not None:
         is_rated = pc.fill_null(pc.greater_equal(table["rating"], data.min_rating), False)
         is_kept &= is_rated.to_numpy()
     row_counts["after_min_rating"] = int(is_kept.sum())
+    is_counted = is_kept
+    if cutoffs is not None:
+        is_counted = is_kept & (timestamps < cutoffs.valid_from)
+        row_counts["before_cutoff"] = int(is_counted.sum())
     return PartRows(
-        user_ids=users.dictionary,
-        buckets=table["bucket"].to_numpy()[first_row],
+        user_ids=user_ids,
+        offsets=offsets,
         raw_item_ids=items.dictionary,
-        user=user,
         item=item,
-        timestamps=table["timestamp"].to_numpy(),
+        timestamps=timestamps,
         is_kept=is_kept,
+        is_counted=is_counted,
         row_counts=row_counts,
     )
 
 
-def count_items(rows: PartRows, alive: pa.Array | None, min_user_interactions: int) -> pa.Table:
+def core_rows(rows: PartRows) -> tuple[CoreRows, pa.Array]:
+    """What k-core needs of a part, and the raw ids of its items in the order of their hashes."""
+    hashes = hash_ids(rows.raw_item_ids)
+    order = np.argsort(hashes)
+    place = np.empty(len(order), np.int32)
+    place[order] = np.arange(len(order), dtype=np.int32)
+    counted_before = np.concatenate([[0], np.cumsum(rows.is_counted)])
+    item = place[rows.item[rows.is_counted]]
+    core = CoreRows(counted_before[rows.offsets], item, hashes[order])
+    return core, rows.raw_item_ids.take(pa.array(order))
+
+
+def count_items(
+    core: CoreRows, alive: UInt64 | None, min_user_interactions: int
+) -> tuple[UInt64, Int64]:
     """How often users with enough interactions met each item.
 
     Args:
-        rows: A part.
-        alive: The items that interactions are counted with; None for all.
+        core: A part.
+        alive: Hashes of the items that interactions are counted with, ascending; None for all.
         min_user_interactions: Users with fewer interactions do not count.
 
     Returns:
-        Columns raw_item_id and count; items with count 0 are left out.
+        Hashes, ascending, and counts; items with count 0 are left out.
     """
-    is_alive = np.ones(len(rows.raw_item_ids), bool)
+    is_alive = np.ones(len(core.item_hashes), bool)
     if alive is not None:
-        is_alive = pc.is_in(rows.raw_item_ids, value_set=alive).to_numpy(zero_copy_only=False)
-    counted = rows.is_kept & is_alive[rows.item]
-    per_user = np.bincount(rows.user[counted], minlength=len(rows.user_ids))
-    counted &= per_user[rows.user] >= min_user_interactions
-    counts = np.bincount(rows.item[counted], minlength=len(rows.raw_item_ids))
-    table = pa.table({"raw_item_id": rows.raw_item_ids, "count": counts.astype(np.int64)})
-    return table.filter(pa.array(counts > 0))
+        is_alive = _is_in(core.item_hashes, alive)
+    counts = scan.count_alive(core.offsets, core.item, is_alive, min_user_interactions)
+    found = np.flatnonzero(counts)
+    return core.item_hashes[found], counts[found]
+
+
+def item_counts(hashes: UInt64, counts: Int64, raw_item_ids: pa.Array | None = None) -> pa.Table:
+    """Counts as the table that `merge_counts` adds up, with raw ids where they are known."""
+    columns = {"hash": pa.array(hashes), "count": pa.array(counts)}
+    return pa.table(columns if raw_item_ids is None else {**columns, "raw_item_id": raw_item_ids})
 
 
 def merge_counts(tables: Sequence[pa.Table]) -> pa.Table:
-    """The sum of the counts of several parts."""
-    merged = pa.concat_tables(tables).group_by("raw_item_id", use_threads=False)
-    summed = merged.aggregate([("count", "sum")])
-    return summed.select(["raw_item_id", "count_sum"]).rename_columns(["raw_item_id", "count"])
+    """The sum of the counts of several parts, by ascending hash.
+
+    Raises:
+        InputError: Two different raw ids have the same hash.
+    """
+    table = pa.concat_tables(tables)
+    hashes = table["hash"].to_numpy()
+    order = np.argsort(hashes, kind="stable")  # they are a few ascending runs
+    hashes = hashes[order]
+    is_first = np.concatenate([[True], hashes[1:] != hashes[:-1]])[: len(hashes)]
+    first = np.flatnonzero(is_first)
+    counts = table["count"].to_numpy()[order]
+    summed = np.add.reduceat(counts, first) if len(first) else counts
+    if "raw_item_id" not in table.column_names:
+        return item_counts(hashes[first], summed)
+    raw = one_chunk(table["raw_item_id"])
+    _check_hashes(raw, order, is_first)
+    return item_counts(hashes[first], summed, raw.take(pa.array(order[first])))
 
 
 def k_core(
-    count: Callable[[pa.Array | None], pa.Table], min_item_interactions: int
+    count: Callable[[UInt64 | None], pa.Table], min_item_interactions: int
 ) -> tuple[pa.Table, int]:
     """The items that stay when users and items with too few interactions go, until none does.
 
     Args:
-        count: `count_items` over all parts: how often users with enough interactions with the
-            given items met each of them.
+        count: `count_items` over all parts, as `item_counts`: how often users with enough
+            interactions with the given items met each of them.
         min_item_interactions: Items with fewer go.
 
     Returns:
@@ -168,37 +288,68 @@ def k_core(
         # With all of them still there, the next round would count the same again.
         if survivors.num_rows in (0, counts.num_rows):
             return survivors, num_rounds
-        counts, num_rounds = count(_one_chunk(survivors["raw_item_id"])), num_rounds + 1
+        counts, num_rounds = count(survivors["hash"].to_numpy()), num_rounds + 1
 
 
 def derive_sequences(
-    rows: PartRows, vocabulary: Vocabulary, min_user_interactions: int
+    rows: PartRows,
+    vocabulary: Vocabulary,
+    min_user_interactions: int,
+    retention: Retention | None = None,
+    cutoffs: Cutoffs | None = None,
 ) -> pa.Table:
     """One row per user, as `lightsans.schema.sequences_schema` says.
 
     Args:
         rows: A part.
-        vocabulary: The items that k-core has left.
+        vocabulary: The items that k-core has left; those with count 0 have left it since.
         min_user_interactions: Users with fewer interactions are not trainable.
+        retention: What sequences keep of the rows that pass the filters; None for all.
+        cutoffs: Of a temporal split, which adds columns.
     """
-    num_users = len(rows.user_ids)
-    item_id = vocabulary.encode(rows.raw_item_ids)[rows.item]
-    in_sequence = rows.is_kept & (item_id > 0)
-    lengths = np.bincount(rows.user[in_sequence], minlength=num_users)
-    trainable = lengths >= max(min_user_interactions, 1)
-    other = _also_seen(rows, item_id, in_sequence)
-    other_lengths = np.bincount(rows.user[other], minlength=num_users)
-    fingerprint = _fingerprint_users(rows, in_sequence, lengths, other, trainable)
+    least = max(min_user_interactions, 1)
+    item_ids = vocabulary.encode_living(rows.raw_item_ids)
+    is_kept = rows.is_kept
+    if retention is not None:
+        in_sequence = is_kept & (item_ids[rows.item] > 0)
+        is_kept = is_kept & retention.keeps(rows.offsets, rows.timestamps, in_sequence)
+    ends, items, times, other_ends, others, fingerprints = scan.derive(
+        rows.offsets,
+        rows.item,
+        rows.timestamps,
+        is_kept,
+        item_ids,
+        hash_ids(rows.raw_item_ids),
+        hash_ids(rows.user_ids),
+        least,
+    )
+    lengths = np.diff(ends, prepend=0)
+    is_trainable = lengths >= least
+    periods: list[Int64] = []
+    if retention is not None or cutoffs is not None:
+        is_counted = rows.is_counted & (item_ids[rows.item] > 0)
+        is_trainable = (_sums(is_counted, rows.offsets) >= least) & (lengths > 0)
+    if cutoffs is not None:
+        found = cut_periods(rows.offsets, item_ids[rows.item], rows.timestamps, is_kept, cutoffs)
+        is_trainable &= found.train_lengths > 0
+        periods = found.columns()
+        # Numbers of items are left out: numbering them anew leaves a fingerprint unchanged.
+        for column in (*periods[:2], *(np.sign(targets) for targets in periods[2:])):
+            fingerprints = mix(fingerprints ^ mix(column.astype(np.uint64)))
+    if retention is not None or cutoffs is not None:
+        fingerprints = mix(np.bitwise_xor(fingerprints, is_trainable.astype(np.uint64)))
+    user_ids = narrow(rows.user_ids)
     columns = [
-        rows.user_ids,
-        _lists(item_id[in_sequence], lengths),
-        _lists(rows.timestamps[in_sequence], lengths),
-        pa.array(trainable),
-        _lists(item_id[other], other_lengths),
-        pa.array(rows.buckets),
-        pa.array(fingerprint),
+        user_ids,
+        _lists(items, ends),
+        _lists(times, ends),
+        pa.array(is_trainable),
+        _lists(others, other_ends),
+        pa.array(user_buckets(rows.user_ids)),
+        pa.array(fingerprints),
+        *(pa.array(column.astype(np.int32)) for column in periods),
     ]
-    return pa.table(columns, schema=sequences_schema(rows.user_ids.type))
+    return pa.table(columns, schema=sequences_schema(user_ids.type, cutoffs is not None))
 
 
 def fingerprint_part(sequences: pa.Table) -> int:
@@ -212,56 +363,50 @@ def fingerprint_dataset(parts: Sequence[int], vocabulary_fingerprint: str) -> st
     return f"{hash_segments(total, np.array([0, 2]))[0]:016x}"
 
 
-def _also_seen(rows: PartRows, item_id: Int32, in_sequence: Bool) -> Int64:
-    """One row of each pair of user and known item that is not in a sequence, by user and item."""
-    pair = rows.user * (int(item_id.max(initial=0)) + 1) + item_id
-    removed = np.flatnonzero(~in_sequence & (item_id > 0))
-    _, first = np.unique(pair[removed], return_index=True)
-    removed = removed[first]
-    return removed[~np.isin(pair[removed], pair[in_sequence])]
+def _users(column: pa.ChunkedArray) -> tuple[pa.Array, Int64]:
+    """The users of sorted rows, and where the rows of each begin, with the end."""
+    ids = pa.array([], wide(value_type(column.type)))
+    starts, num_rows = np.zeros(0, np.int64), 0
+    for chunk in column.chunks:
+        chunk = as_dictionary(chunk)
+        user = codes_of(chunk)
+        is_new = np.concatenate([[True], user[1:] != user[:-1]])[: len(user)]
+        first = np.flatnonzero(is_new)
+        found = chunk.dictionary.take(pa.array(user[first]))
+        if len(ids) and len(found) and ids[-1] == found[0]:  # the user goes on from chunk to chunk
+            first, found = first[1:], found.slice(1)
+        ids = pa.concat_arrays([ids, found])
+        starts, num_rows = np.concatenate([starts, first + num_rows]), num_rows + len(user)
+    return ids, np.append(starts, num_rows)
 
 
-def _fingerprint_users(
-    rows: PartRows, in_sequence: Bool, lengths: Int64, other: Int64, trainable: Bool
-) -> UInt64:
-    """One hash per user, of raw ids: numbering items anew leaves it unchanged."""
-    item_hash = hash_ids(rows.raw_item_ids)[rows.item]
-    events = mix(item_hash[in_sequence] ^ mix(rows.timestamps[in_sequence].view(np.uint64)))
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    also_seen = np.zeros(len(rows.user_ids), np.uint64)
-    np.add.at(also_seen, rows.user[other], mix(item_hash[other]))  # a set: order does not matter
-    fields = [hash_ids(rows.user_ids), hash_segments(events, offsets), also_seen, trainable]
-    values = np.stack(fields, axis=1).astype(np.uint64)
-    ends = np.arange(0, values.size + 1, values.shape[1])
-    return hash_segments(values.ravel(), ends)
+def _sums(is_counted: Bool, offsets: Int64) -> Int64:
+    before = np.concatenate([[0], np.cumsum(is_counted)])
+    sums: Int64 = before[offsets[1:]] - before[offsets[:-1]]
+    return sums
 
 
-def _without_repeats(pair: Int64, dedupe: str) -> Bool:
-    """Which rows stay when only the first or last of equal pairs does."""
-    if dedupe == "none":
-        return np.ones(len(pair), bool)
-    is_kept = np.zeros(len(pair), bool)
-    if dedupe == "first":
-        _, rows = np.unique(pair, return_index=True)
-    else:
-        _, rows = np.unique(pair[::-1], return_index=True)
-        rows = len(pair) - 1 - rows
-    is_kept[rows] = True
-    return is_kept
+def _is_in(values: UInt64, ascending: UInt64) -> Bool:
+    if not len(ascending):
+        return np.zeros(len(values), bool)
+    places = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)
+    return np.equal(ascending[places], values)
 
 
-def _lists(values: npt.NDArray[np.generic], lengths: Int64) -> pa.Array:
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+def _check_hashes(raw: pa.Array, order: Int64, is_first: Bool) -> None:
+    """Refuse rows that have the hash, but not the raw id, of the row before."""
+    repeats = np.flatnonzero(~is_first)
+    these, others = (raw.take(pa.array(order[rows])) for rows in (repeats, repeats - 1))
+    differ = pc.not_equal(these, others)
+    if pc.any(differ).as_py():
+        a, b = (ids.filter(differ)[0].as_py() for ids in (these, others))
+        raise InputError(
+            f"items {a!r} and {b!r} have the same hash of 64 bits, so that they cannot be told "
+            "apart; rename one of them"
+        )
+
+
+def _lists(values: npt.NDArray[np.generic], ends: Int64) -> pa.Array:
+    assert len(values) < 2**31, "lists of a part hold at most 2^31 values; raise data.num_parts"
+    offsets = np.concatenate([[0], ends]).astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))
-
-
-def _ranks(ids: pa.Array) -> Int64:
-    """Place of each of some distinct ids in their order."""
-    order = pc.sort_indices(ids).to_numpy()
-    ranks = np.empty(len(ids), np.int64)
-    ranks[order] = np.arange(len(ids))
-    return ranks
-
-
-def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
-    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)

@@ -25,9 +25,9 @@ def interactions_schema(user_type: pa.DataType, item_type: pa.DataType) -> pa.Sc
     )
 
 
-def sequences_schema(user_type: pa.DataType) -> pa.Schema:
-    """One row per user, sorted by (bucket, user_id)."""
-    return pa.schema(
+def sequences_schema(user_type: pa.DataType, with_periods: bool = False) -> pa.Schema:
+    """One row per user, sorted by (bucket, user_id); with `PERIOD_COLUMNS` for a temporal split."""
+    schema = pa.schema(
         [
             ("user_id", user_type),
             ("item_ids", pa.list_(pa.int32())),
@@ -38,6 +38,13 @@ def sequences_schema(user_type: pa.DataType) -> pa.Schema:
             ("fingerprint", pa.uint64()),
         ]
     )
+    for name in PERIOD_COLUMNS if with_periods else ():
+        schema = schema.append(pa.field(name, pa.int32()))
+    return schema
+
+
+PERIOD_COLUMNS = ("train_length", "test_length", "valid_target", "test_target")
+"""Int32 columns of sequences under a temporal split; `lightsans.sequences.Periods` says what."""
 
 
 def items_schema(item_type: pa.DataType) -> pa.Schema:
@@ -52,6 +59,7 @@ REJECTS = pa.schema(
         ("reason", pa.string()),
     ]
 )
+REJECTS_WITH_VALUES = REJECTS.append(pa.field("values", pa.string()))  # JSON by role, or null
 
 
 def recommendations_schema(user_type: pa.DataType, item_type: pa.DataType) -> pa.Schema:
@@ -62,6 +70,19 @@ def recommendations_schema(user_type: pa.DataType, item_type: pa.DataType) -> pa
             ("item_ids", pa.list_(item_type)),
             ("scores", pa.list_(pa.float32())),
             ("source", pa.string()),  # model, or popular for users without a known item
+        ]
+    )
+
+
+def long_recommendations_schema(user_type: pa.DataType, item_type: pa.DataType) -> pa.Schema:
+    """One row per recommendation: each user's are together, rank 1 first."""
+    return pa.schema(
+        [
+            ("user_id", user_type),
+            ("rank", pa.int32()),
+            ("item_id", item_type),
+            ("score", pa.float32()),
+            ("source", pa.string()),
         ]
     )
 

@@ -1,7 +1,7 @@
 """Held-out targets and the histories before them.
 
 Leave-one-out: a user's last interaction is the test target, the one before the valid target, the
-rest is for training (`lightsans.sequences.train_lengths`).
+rest is for training. Temporal: the first interaction of each period, see `lightsans.temporal`.
 
 Shapes:
     E users who are evaluated
@@ -13,7 +13,13 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from lightsans.sequences import Int32, Int64, UserSequences, evaluated_users
+from lightsans.sequences import (
+    NO_TARGET,
+    Int32,
+    Int64,
+    UserSequences,
+    evaluated_users,
+)
 
 Split = Literal["valid", "test"]
 
@@ -39,7 +45,18 @@ class HeldOut:
 
 
 def hold_out(users: UserSequences, split: Split) -> HeldOut:
-    """The histories and targets of the users who are long enough for leave-one-out."""
+    """The histories and targets of the users who have one.
+
+    Under leave-one-out these are the users with enough interactions; under a temporal split those
+    who met something in the period and had a known item before it.
+    """
+    if users.periods is not None:
+        periods = users.periods
+        is_valid = split == "valid"
+        lengths = periods.train_lengths if is_valid else periods.test_lengths
+        targets = periods.valid_targets if is_valid else periods.test_targets
+        chosen = np.flatnonzero((targets != NO_TARGET) & (lengths > 0))
+        return HeldOut(users.item_ids, users.offsets[chosen], lengths[chosen], targets[chosen])
     chosen = evaluated_users(users.lengths)
     starts = users.offsets[chosen]
     lengths = users.lengths[chosen] - (2 if split == "valid" else 1)

@@ -9,6 +9,7 @@ not at all: local files are written aside and renamed, objects are uploaded in o
 import functools
 import json
 import os
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -154,6 +155,21 @@ class Location:
         with self.open_atomic() as aside:
             pq.write_table(table, aside, compression="zstd", row_group_size=row_group_size)
 
+    def copy_to(self, target: "Location") -> None:
+        """Make this file appear at ``target`` too, without its content passing through here.
+
+        A hard link on a disk (what is written here is replaced, never changed), a copy made by the
+        store elsewhere.
+        """
+        if not self.is_local:
+            self.filesystem.cp_file(self.path, target.path)
+            return
+        with target.open_atomic() as aside:
+            try:
+                os.link(self.path, aside)
+            except OSError:  # another disk, or one without hard links
+                shutil.copyfile(self.path, aside)
+
     def children(self) -> list[str]:
         """Names of the files and directories directly below, sorted; empty when there is nothing.
 
@@ -240,13 +256,15 @@ def _open_filesystem(protocol: str, storage: StorageConfig) -> fsspec.AbstractFi
     # Another worker may have written a moment ago: a cached listing would hide it.
     match protocol:
         case "s3":
-            return fsspec.filesystem(
-                "s3",
+            from lightsans.s3 import PatientS3FileSystem  # botocore takes a while to import
+
+            return PatientS3FileSystem(
+                max_attempts=storage.max_attempts,
+                timeout_s=storage.timeout_s,
                 anon=storage.anonymous,
                 profile=storage.profile,
                 endpoint_url=storage.endpoint_url,
                 use_listings_cache=False,
-                config_kwargs={"retries": {"max_attempts": 10, "mode": "standard"}},
             )
         case "gs":
             return _gcs_class()(

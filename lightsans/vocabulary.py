@@ -62,12 +62,35 @@ class Vocabulary:
 
     def encode(self, raw_item_ids: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.int32]:
         """Item ids of raw ids; 0 where the item is unknown."""
-        positions = pc.index_in(raw_item_ids, value_set=self.raw_item_ids)
+        known = self.raw_item_ids.cast(raw_item_ids.type)  # text may be string or large_string
+        positions = pc.index_in(raw_item_ids, value_set=known)
         if isinstance(positions, pa.ChunkedArray):
             positions = positions.combine_chunks()
         positions = pc.fill_null(positions, -1)
         found: npt.NDArray[np.int32] = positions.to_numpy(zero_copy_only=False).astype(np.int32)
         return found + np.int32(1)
+
+    def encode_living(self, raw_item_ids: pa.Array) -> npt.NDArray[np.int32]:
+        """Item ids of raw ids; 0 for unknown items and for those that count 0."""
+        found = self.encode(raw_item_ids)
+        is_living = np.concatenate([[False], self.counts > 0])
+        return np.where(is_living[found], found, np.int32(0))
+
+    def extended(self, raw_item_ids: pa.Array, counts: npt.NDArray[np.int64]) -> "Vocabulary":
+        """This one with other counts: items keep their ids, new ones follow, missing ones count 0.
+
+        Args:
+            raw_item_ids: Items that there are now.
+            counts: Of each of them.
+        """
+        numbers = self.encode(raw_item_ids)
+        known = np.zeros(self.num_items, np.int64)
+        known[numbers[numbers > 0] - 1] = counts[numbers > 0]
+        is_new = pa.array(numbers == 0)
+        new = Vocabulary.from_counts(raw_item_ids.filter(is_new), counts[numbers == 0])
+        kind = self.raw_item_ids.type
+        ids = pa.concat_arrays([self.raw_item_ids, new.raw_item_ids.cast(kind)])
+        return Vocabulary(ids, np.concatenate([known, new.counts]))
 
     def decode(self, item_ids: npt.NDArray[np.int32]) -> pa.Array:
         """Raw ids of item ids; 0 (padding) is an error."""

@@ -1,14 +1,23 @@
 """Interaction logs -> a dataset.
 
-Two steps, each resumable: `preprocess_read` reads, checks and exchanges rows, so that a part of
-``interactions/`` holds all rows of its users; `preprocess_derive` finds the vocabulary and derives
-``sequences/`` from them part by part. The manifest, which makes the dataset exist, is written last.
+Three steps, each of which a later attempt goes on with:
+
+1. `preprocess_read`: a task per read unit checks rows and packs them by part
+   (`lightsans.exchange`); Ray Data's shuffle, the only exchange, brings each part's rows together;
+   a task per part sorts them (`lightsans.interactions.sort_interactions`) and writes
+   ``interactions/``.
+2. `preprocess_core`: filters and k-core over the parts where they are, only counts move; gives the
+   vocabulary.
+3. `preprocess_derive`: a task per part derives ``sequences/`` from its interactions and the
+   vocabulary.
+
+The manifest, which makes the dataset exist, is written last.
 """
 
 import hashlib
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,27 +29,33 @@ from lightsans.errors import ConfigError, InputError
 from lightsans.hashing import NUM_BUCKETS
 from lightsans.interactions import fingerprint_dataset
 from lightsans.manifest import MANIFEST, content_id, read_manifest, write_manifest
-from lightsans.reading.columns import parse_moment
 from lightsans.reading.rejects import check_reject_limit
+from lightsans.retention import Retention
 from lightsans.schema import TIMESTAMP_UNIT
 from lightsans.storage import Location, list_files, locate
+from lightsans.vocabulary import Vocabulary
 from pipelines.logs import add_log_context, log_context
+from pipelines.memory import MemoryWatch, spilled_bytes
 from pipelines.preflight import preflight
-from pipelines.preprocess_derive import Core, Filters, find_core, write_sequences
+from pipelines.preprocess_base import find_unchanged, input_entries, load_base, new_files
+from pipelines.preprocess_core import Core, Filters, find_core
+from pipelines.preprocess_derive import write_sequences
+from pipelines.preprocess_parts import MARKER, WORK
 from pipelines.preprocess_read import (
-    MARKER,
     Interactions,
     Source,
     choose_num_parts,
     collect_interactions,
 )
+from pipelines.preprocess_report import write_report
+from pipelines.preprocess_split import configured_cutoffs, counted_cutoffs, moment_of
 from pipelines.progress import say
-from pipelines.ray_session import ensure_ray
+from pipelines.ray_session import ensure_ray, is_cluster
 
 FORMAT_VERSION = 1
 """Raised whenever the same input and settings would give another dataset."""
 
-_NOT_CONTENT = ("input", "exclude_users", "split", "max_reject_fraction", "read_unit_bytes")
+_NOT_CONTENT = ("input", "exclude_users", "max_reject_fraction", "read_unit_bytes")
 """Settings that do not determine what a dataset holds; files and excluded users do by content."""
 
 _SUSPICIOUSLY_OLD_YEAR = 1980
@@ -89,12 +104,13 @@ def run_preprocess(config: RunConfig, *, force: bool = False) -> PreprocessResul
         say(f"preprocess: dataset {name} is up to date ({job.dataset}); --force redoes it")
         return PreprocessResult(name, job.dataset, True, manifest)
     if force:
-        ensure_ray()
+        ensure_ray(config.resources.memory_bytes)
         preflight("preprocess", config)  # a refused run must not cost the old result
-        for file in (MANIFEST, MARKER):  # the manifest first: half a dataset has none
+        for file in (MANIFEST, MARKER, WORK):  # the manifest first: half a dataset has none
             (job.dataset / file).delete()
-    manifest = _make(config, job)
-    _say_summary(job.dataset, manifest, time.monotonic() - started)
+    with MemoryWatch().watching() as watch:
+        manifest = _make(config, job)
+    _say_summary(job.dataset, manifest, time.monotonic() - started, watch.peak_bytes)
     return PreprocessResult(name, job.dataset, False, manifest)
 
 
@@ -111,28 +127,48 @@ def dataset_id(config: RunConfig) -> str:
 def _make(config: RunConfig, job: _Job) -> dict[str, Any]:
     made = collect_interactions(config, job.dataset, job.source, job.num_parts)
     data = config.data
-    check_reject_limit(made.counts, data.max_reject_fraction, job.dataset / "rejects")
+    base = job.source.base
+    own = made.counts if base is None else base.own_counts(made.counts)
+    check_reject_limit(own, data.max_reject_fraction, job.dataset / "rejects")
     _warn_about_time(made, data)
-    ensure_ray()
+    ensure_ray(config.resources.memory_bytes)
     preflight("preprocess", config)
-    core = find_core(job.dataset, made.parts, job.filters)
-    parts = write_sequences(job.dataset, made.parts, job.filters, job.num_parts, core)
-    core.vocabulary.save(job.dataset / "items.parquet")
-    return write_manifest(job.dataset, _describe(job, made, core, parts))
+    numbers, time_range = made.part_numbers, _time_range(made)
+    filters = job.filters
+    if data.split == "temporal" and filters.cutoffs is None:
+        cutoffs = counted_cutoffs(job.dataset, numbers, data, filters.as_of, time_range)
+        filters = replace(filters, cutoffs=cutoffs)
+    before = Vocabulary.load(base.location / "items.parquet") if base is not None else None
+    core = find_core(job.dataset, numbers, filters, before)
+    vocabulary = core.vocabulary
+    vocabulary.save(job.dataset / "items.parquet")
+    unchanged = None
+    if base is not None and before is not None:
+        unchanged = find_unchanged(base, made.parts, data, before, vocabulary)
+    parts = write_sequences(
+        job.dataset, numbers, filters, job.num_parts, vocabulary, time_range, unchanged
+    )
+    manifest = _describe(replace(job, filters=filters), made, core, parts)
+    write_report(job.dataset, made.counts, manifest["rows"], parts, vocabulary, filters.cutoffs)
+    (job.dataset / WORK).delete()
+    return write_manifest(job.dataset, manifest)
 
 
 def _prepare(config: RunConfig) -> _Job:
     data = config.data
-    if not data.input:
+    if not data.input and data.base is None:
         raise ConfigError("data.input is empty; name files, directories or globs")
     files = [file for pattern in data.input for file in list_files(pattern, config.storage)]
     uris = Counter(file.location.uri for file in files)
     twice = next((uri for uri, count in uris.items() if count > 1), None)
     if twice is not None:
         raise InputError(f"{twice}: data.input names this file twice; every row would count double")
-    source = Source(data, files, _read_excluded_users(config))
-    filters = Filters(data, resolve_as_of(data))
-    num_parts = choose_num_parts(files, data)
+    base = load_base(config)
+    if base is not None:
+        files = new_files(base, files)
+    source = Source(data, files, _read_excluded_users(config), base)
+    filters = _resolve_filters(data)
+    num_parts = choose_num_parts(files, data) if base is None else base.manifest["num_parts"]
     settings = {key: v for key, v in to_dict(data).items() if key not in _NOT_CONTENT}
     question = {
         **settings,
@@ -144,6 +180,15 @@ def _prepare(config: RunConfig) -> _Job:
     name = content_id("dataset", FORMAT_VERSION, question)
     dataset = locate(config.root, config.storage) / "datasets" / name
     return _Job(dataset, source, filters, num_parts)
+
+
+def _resolve_filters(data: DataConfig) -> Filters:
+    as_of = resolve_as_of(data)
+    keep_since = moment_of(data, "keep_since", data.keep_since)
+    retention = None
+    if data.keep_last is not None or keep_since is not None:
+        retention = Retention(data.keep_last, keep_since)
+    return Filters(data, as_of, retention, configured_cutoffs(data, as_of))
 
 
 def _read_excluded_users(config: RunConfig) -> list[str]:
@@ -173,15 +218,7 @@ def resolve_as_of(data: DataConfig) -> int | None:
             f"data.timezone={data.timezone!r} is unknown; expected a name such as Europe/Berlin "
             "or UTC"
         ) from None
-    if data.as_of is None:
-        return None
-    moment = parse_moment(data.as_of, data.timezone)
-    if moment is None:
-        raise ConfigError(
-            f"data.as_of={data.as_of!r} is no date or time; expected 2026-11-05 or "
-            "2026-11-05T04:00:00+01:00"
-        )
-    return moment
+    return moment_of(data, "as_of", data.as_of)
 
 
 def _describe(
@@ -191,6 +228,8 @@ def _describe(
     counts, vocabulary = made.counts, core.vocabulary
     fingerprints = [int(part["fingerprint"], 16) for part in parts]
     rejected = dict(counts.rejected.most_common())
+    cuts = job.filters.cutoffs
+    cutoffs = {name: _to_iso(at) for name, at in asdict(cuts).items()} if cuts else {}
     return {
         "kind": "dataset",
         "id": job.dataset.name,
@@ -216,13 +255,19 @@ def _describe(
         "time_range": [_to_iso(counts.oldest), _to_iso(counts.newest)],
         "num_buckets": NUM_BUCKETS,
         "num_parts": job.num_parts,
-        "parts": parts,
+        "parts": [{name: v for name, v in part.items() if name != "report"} for part in parts],
         "data": to_dict(job.source.data),
-        "input": [
-            {"uri": file.location.uri, "size": file.size, "etag": file.etag}
-            for file in job.source.files
-        ],
+        "base": job.source.data.base,
+        **({"cutoffs": cutoffs} if cutoffs else {}),
+        "input": input_entries(job.source.base, job.source.files),
     }
+
+
+def _time_range(made: Interactions) -> tuple[int, int]:
+    oldest, newest = made.counts.oldest, made.counts.newest
+    assert oldest is not None
+    assert newest is not None
+    return oldest, newest
 
 
 def _to_iso(micros: int | None) -> str:
@@ -243,16 +288,23 @@ def _warn_about_time(made: Interactions, data: DataConfig) -> None:
         )
 
 
-def _say_summary(dataset: Location, manifest: dict[str, Any], seconds: float) -> None:
-    rows = manifest["rows"]
+def _say_summary(
+    dataset: Location, manifest: dict[str, Any], seconds: float, peak_bytes: int
+) -> None:
+    rows, spilled = manifest["rows"], spilled_bytes() or 0
+    # Of a cluster, only this process is seen from here.
+    memory = f"peak memory {peak_bytes / 1e9:.1f} GB, " if not is_cluster() else ""
     num_rejected = sum(rows["rejected"].values())
     say(
         f"preprocess: {rows['read']:,} rows, {manifest['users']:,} users "
         f"({manifest['trainable_users']:,} trainable), {manifest['items']:,} items, "
-        f"{num_rejected:,} rows refused, {seconds:.1f} s: dataset {dataset.name} ({dataset})",
+        f"{num_rejected:,} rows refused, {seconds:.1f} s ({rows['read'] / seconds:,.0f} rows/s), "
+        f"{memory}{spilled / 1e9:.1f} GB spilled: dataset {dataset.name} ({dataset})",
         dataset_id=dataset.name,
         rows=rows,
         users=manifest["users"],
         items=manifest["items"],
         seconds=round(seconds, 2),
+        peak_bytes=peak_bytes,
+        spilled_bytes=spilled,
     )

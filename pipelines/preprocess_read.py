@@ -1,7 +1,8 @@
 """First step of preprocessing: logs -> ``interactions/``, all rows of a user in one part.
 
 Read units are read side by side, rows exchanged once, and every part written by one task. Names
-are determined by the content, files appear whole: a task that runs twice does no harm.
+are determined by the content, files appear whole: a task that runs twice does no harm. A part that
+an earlier attempt has written stays, and its rows are not exchanged again.
 """
 
 import pickle
@@ -13,29 +14,30 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import ray
 import ray.data
 
 from lightsans.config import DataConfig, RunConfig
 from lightsans.errors import InputError, LightSANsError
+from lightsans.exchange import PART, pack_rows, packed_schema, unpack_rows
 from lightsans.hashing import NUM_BUCKETS
-from lightsans.interactions import assign_parts, count_exact_duplicates, split_parts
+from lightsans.interactions import sort_interactions
 from lightsans.reading.files import format_of
 from lightsans.reading.rejects import RowCounts, rejects_file
 from lightsans.reading.text_pieces import compression_of
 from lightsans.reading.units import ReadPlan, ReadUnit, order_keys, plan_reading, read_unit
-from lightsans.schema import id_type, interactions_schema, part_name
+from lightsans.schema import id_type, part_name
 from lightsans.storage import FileInfo, Location
 from pipelines.preflight import preflight
+from pipelines.preprocess_base import Base, merge_part, take_over_parts, take_over_rejects
+from pipelines.preprocess_parts import MARKER, PART_NOTE, PART_STATS, WORK, write_part
+from pipelines.preprocess_tasks import task_memory
 from pipelines.progress import Bar, bar, say
 from pipelines.ray_session import ensure_ray, iterate_tables, original_errors
 
-MARKER = "interactions.json"
-"""Written when ``interactions/`` is complete: a later attempt goes on from there."""
-
-_WORK = "_work"
-"""Notes of the tasks, inside the dataset while it is made."""
 _PART_BYTES = 96 * 2**20
 _LEAST_PARTS = 8
 _WATCH_EVERY_S = 2.0
@@ -48,7 +50,10 @@ class Source:
 
     data: DataConfig
     files: list[FileInfo]
+    """New ones only, where there is a base."""
     excluded_users: list[str]
+    base: Base | None = None
+    """What the rows are added to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +63,18 @@ class Interactions:
     counts: RowCounts
     user_id_type: str
     item_id_type: str
-    parts: list[int]
-    """Numbers of the parts that have rows."""
-    exact_duplicates: int
+    parts: list[dict[str, Any]]
+    """What `write_part` says of each part that has rows."""
+
+    @property
+    def part_numbers(self) -> list[int]:
+        """Numbers of the parts that have rows."""
+        return [int(part["part"]) for part in self.parts]
+
+    @property
+    def exact_duplicates(self) -> int:
+        """Rows that repeat user, item and time of another."""
+        return sum(int(part["exact_duplicates"]) for part in self.parts)
 
 
 def choose_num_parts(files: list[FileInfo], data: DataConfig) -> int:
@@ -83,35 +97,67 @@ def collect_interactions(
     if found is not None:
         say(f"preprocess: continuing from the finished {dataset / 'interactions'}")
         return found
-    plan = plan_reading(source.files, source.data)
+    base = source.base
+    plan = plan_reading(source.files, source.data, base.num_files if base else 0)
+    if base is not None:
+        plan = base.check_plan(plan)
     size = sum(file.size for file in source.files)
     say(
         f"preprocess: {len(source.files):,} files, {size / 1e6:,.1f} MB, in {len(plan.units):,} "
         f"read units -> {num_parts} parts of dataset {dataset.name}"
     )
-    for leftover in ("interactions", "rejects", _WORK):
-        (dataset / leftover).delete()
-    ensure_ray()
+    finished = _finished_parts(dataset)
+    if finished:
+        say(f"preprocess: {len(finished)} of {num_parts} parts were written by an earlier attempt")
+    ensure_ray(config.resources.memory_bytes)
     preflight("preprocess", config)
-    stats = _exchange(dataset, source, plan, num_parts)
-    made = _sum_up(dataset / _WORK, plan, stats)
+    stats = finished + _exchange(dataset, source, plan, num_parts, finished)
+    base_counts = RowCounts()
+    if base is not None:
+        excluded = _excluded_ids(source, plan.user_id_type)
+        written = {part["part"] for part in stats}
+        stats += take_over_parts(base, dataset, written, num_parts, excluded)
+        take_over_rejects(base, dataset, source.excluded_users)
+        base_counts = base.counts
+    made = _sum_up(dataset / WORK, plan, stats, base_counts)
     (dataset / MARKER).write_json(_marker(dataset, made))
-    (dataset / _WORK).delete()
     return made
 
 
+def _finished_parts(dataset: Location) -> list[dict[str, Any]]:
+    """Counts of the parts that an earlier attempt has written; whatever else it left goes."""
+    notes = [name for name in (dataset / WORK).children() if name.startswith(PART_NOTE)]
+    with ThreadPoolExecutor(_READERS) as pool:
+        finished = list(pool.map(lambda name: (dataset / WORK / name).read_json(), notes))
+    kept = {part_name(stats["part"]) for stats in finished}
+    for name in set((dataset / "interactions").children()) - kept:
+        (dataset / "interactions" / name).delete()
+    for name in set((dataset / WORK).children()) - set(notes):
+        (dataset / WORK / name).delete()
+    for leftover in ("rejects", "sequences"):
+        (dataset / leftover).delete()
+    return finished
+
+
 def _exchange(
-    dataset: Location, source: Source, plan: ReadPlan, num_parts: int
+    dataset: Location,
+    source: Source,
+    plan: ReadPlan,
+    num_parts: int,
+    finished: list[dict[str, Any]],
 ) -> list[dict[str, Any]]:
-    """Write all parts; a row of counts for each."""
+    """Write all parts but the finished ones; counts of each."""
     if not plan.units:
         return []
+    is_wanted = np.ones(num_parts, bool)
+    is_wanted[[part["part"] for part in finished]] = False
+    excluded_users = ray.put(_excluded_ids(source, plan.user_id_type))
     read = partial(
         read_units,
         data=source.data,
         id_types=(plan.user_id_type, plan.item_id_type),
-        num_parts=num_parts,
-        excluded_users=ray.put(_excluded_ids(source, plan.user_id_type)),
+        is_wanted=is_wanted,
+        excluded_users=excluded_users,
         dataset=dataset,
     )
     items = [{"unit": pickle.dumps(unit)} for unit in plan.units]
@@ -119,16 +165,19 @@ def _exchange(
     total = len(plan.units) + num_parts
     with bar("preprocess: reading", total) as progress, original_errors():
         units = ray.data.from_items(items, override_num_blocks=len(items))
-        rows = units.map_batches(read, batch_size=None, batch_format="pyarrow")
+        rows = units.map_batches(
+            read, batch_size=None, batch_format="pyarrow", memory=task_memory()
+        )
         # Fewer partitions than parts when the input is small: each costs a task.
         num_partitions = min(num_parts, _num_pieces(source.files, source.data))
-        written = rows.repartition(num_partitions, keys=["part"]).map_batches(
-            partial(write_parts, dataset=dataset), batch_size=None, batch_format="pyarrow"
+        written = rows.repartition(num_partitions, keys=[PART]).map_batches(
+            partial(write_parts, dataset=dataset, base=source.base, excluded_users=excluded_users),
+            batch_size=None,
+            batch_format="pyarrow",
         )
-        with _watch(dataset / _WORK, progress):
+        with _watch(dataset / WORK, progress):
             for table in iterate_tables(written):
                 stats += table.to_pylist()
-                progress.advance(table.num_rows)
     return sorted(stats, key=lambda part: int(part["part"]))
 
 
@@ -137,11 +186,14 @@ def read_units(
     *,
     data: DataConfig,
     id_types: tuple[str, str],
-    num_parts: int,
+    is_wanted: npt.NDArray[np.bool_],
     excluded_users: "ray.ObjectRef[pa.Array | None]",
     dataset: Location,
 ) -> Iterator[pa.Table]:
-    """The valid rows of some read units; refused ones and counts go to files beside them."""
+    """The valid rows of some read units, packed for the parts that are wanted.
+
+    Refused rows and counts go to files beside them.
+    """
     excluded = ray.get(excluded_users)
     for pickled in batch["unit"].to_pylist():
         unit: ReadUnit = pickle.loads(pickled)
@@ -152,30 +204,47 @@ def read_units(
                 counts.add_rows(piece.file.location, rows)
                 keys = order_keys(piece, rows.table["position"].to_numpy())
                 table = rows.table.drop_columns("position")
-                yield assign_parts(table.append_column("order_key", pa.array(keys)), num_parts)
-        (dataset / _WORK / f"unit-{unit.index:05d}.json").write_json(counts.to_dict())
-    empty = interactions_schema(*map(id_type, id_types)).empty_table()
-    yield assign_parts(empty.drop_columns("bucket"), num_parts)  # there is always a schema
+                table = table.append_column("order_key", pa.array(keys))
+                yield pack_rows(table, len(is_wanted), is_wanted)
+        (dataset / WORK / f"unit-{unit.index:05d}.json").write_json(counts.to_dict())
+    yield packed_schema(*map(id_type, id_types)).empty_table()  # there is always a schema
 
 
-def write_parts(table: pa.Table, *, dataset: Location) -> pa.Table:
-    """Write the parts whose rows these are; one row of counts for each."""
+def write_parts(
+    packed: pa.Table,
+    *,
+    dataset: Location,
+    base: Base | None,
+    excluded_users: "ray.ObjectRef[pa.Array | None]",
+) -> pa.Table:
+    """Write the parts whose rows these are, merged into those of a base; a row about each."""
     stats = []
-    for number, rows in split_parts(table):
-        (dataset / "interactions" / part_name(number)).write_table(rows)
-        duplicates = count_exact_duplicates(rows)
-        stats.append({"part": number, "rows": rows.num_rows, "exact_duplicates": duplicates})
-    names = ("part", "rows", "exact_duplicates")
-    return pa.Table.from_pylist(stats, pa.schema([(name, pa.int64()) for name in names]))
+    for number, rows in unpack_rows(packed):
+        if base is None or not base.has_part(number):
+            stats.append(write_part(dataset, number, sort_interactions(rows)))
+            continue
+        stats.append(merge_part(base, dataset, number, rows, ray.get(excluded_users)))
+    return pa.Table.from_pylist(stats, pa.schema([(name, pa.int64()) for name in PART_STATS]))
 
 
-def _sum_up(work: Location, plan: ReadPlan, stats: list[dict[str, Any]]) -> Interactions:
+def _sum_up(
+    work: Location, plan: ReadPlan, stats: list[dict[str, Any]], counts: RowCounts
+) -> Interactions:
+    """All that was read, with the counts of a base.
+
+    Raises:
+        LightSANsError: Rows were lost between tasks.
+    """
     names = [f"unit-{unit.index:05d}.json" for unit in plan.units]
-    counts = RowCounts()
     with ThreadPoolExecutor(_READERS) as pool:
         for content in pool.map(lambda name: (work / name).read_json(), names):
             counts.add(RowCounts.from_dict(content))
     written = sum(int(part["rows"]) for part in stats)
+    erased = sum(int(part["erased"]) for part in stats)
+    counts.valid, counts.excluded = counts.valid - erased, counts.excluded + erased
+    stats = [part for part in stats if part["rows"]]
+    counts.oldest = min((int(part["oldest"]) for part in stats), default=None)
+    counts.newest = max((int(part["newest"]) for part in stats), default=None)
     if written != counts.valid:
         raise LightSANsError(
             f"{counts.valid:,} valid rows were read but {written:,} written; a worker may have "
@@ -185,8 +254,7 @@ def _sum_up(work: Location, plan: ReadPlan, stats: list[dict[str, Any]]) -> Inte
         counts=counts,
         user_id_type=plan.user_id_type,
         item_id_type=plan.item_id_type,
-        parts=[int(part["part"]) for part in stats],
-        exact_duplicates=sum(int(part["exact_duplicates"]) for part in stats),
+        parts=sorted(stats, key=lambda part: int(part["part"])),
     )
 
 
@@ -197,7 +265,6 @@ def _marker(dataset: Location, made: Interactions) -> dict[str, Any]:
         "user_id_type": made.user_id_type,
         "item_id_type": made.item_id_type,
         "parts": made.parts,
-        "exact_duplicates": made.exact_duplicates,
     }
 
 

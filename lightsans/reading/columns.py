@@ -7,6 +7,7 @@ Shapes:
     R rows of the piece of a file at hand
 """
 
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lightsans.arrow_columns import codes_of, compact
 from lightsans.config import DataConfig
 from lightsans.schema import id_type
 
@@ -52,6 +54,9 @@ class CheckedRows:
     reject_reasons: list[str]
     num_excluded: int
     """Valid rows of users who are to be left out."""
+    reject_values: list[str | None] | None = None
+    """What refused rows held, as JSON by role, where ``data.keep_reject_values`` asks for it; None
+    for rows that could not be taken apart, and for users who are to be left out."""
 
     @property
     def num_rows(self) -> int:
@@ -71,6 +76,11 @@ class Problems:
         if is_bad.any():
             self._codes[is_bad & (self._codes == 0)] = len(self._reasons)
             self._reasons.append(reason)
+
+    def add_of_values(self, values: "Problems", index: npt.NDArray[np.int32]) -> None:
+        """Refuse the rows whose value, at this index, has a problem."""
+        for code, reason in enumerate(values._reasons[1:], start=1):
+            self.add(reason, (values._codes == code)[index])
 
     @property
     def is_valid(self) -> Bool:
@@ -112,12 +122,57 @@ def check_rows(
     broken = np.array([position for position, _ in rows.broken], np.int64)
     reject_positions = np.concatenate([rows.positions[~is_valid], broken])
     reject_reasons = problems.of(~is_valid) + [reason for _, reason in rows.broken]
+    values = None
+    if data.keep_reject_values:
+        values = [*_raw_values(columns, ~is_valid, excluded_users), *([None] * len(broken))]
     if not is_valid.all():
         table = table.filter(pa.array(is_valid))
     num_valid = table.num_rows
     if excluded_users is not None:
-        table = table.filter(pc.invert(pc.is_in(table["user_id"], value_set=excluded_users)))
-    return CheckedRows(table, reject_positions, reject_reasons, num_valid - table.num_rows)
+        table = table.filter(pa.array(~_is_excluded(table["user_id"], excluded_users)))
+    if table.num_rows < len(is_valid):
+        table = _without_unused_ids(table)
+    num_excluded = num_valid - table.num_rows
+    return CheckedRows(table, reject_positions, reject_reasons, num_excluded, values)
+
+
+def _raw_values(
+    columns: dict[str, pa.Array], is_chosen: Bool, excluded_users: pa.Array | None
+) -> list[str | None]:
+    """The rows as JSON objects of text; a user of another type than the valid ones stays text."""
+    excluded = set() if excluded_users is None else set(map(str, excluded_users.to_pylist()))
+    is_chosen = pa.array(is_chosen)
+    chosen = {role: column.filter(is_chosen).to_pylist() for role, column in columns.items()}
+    rows = [
+        {role: _as_text(value) for role, value in zip(chosen, row, strict=True)}
+        for row in zip(*chosen.values(), strict=True)
+    ]
+    return [None if row["user"] in excluded else json.dumps(row) for row in rows]
+
+
+def _as_text(value: object) -> str | None:
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return None if value is None else str(value)
+
+
+def _is_excluded(users: pa.ChunkedArray, excluded: pa.Array) -> Bool:
+    if not pa.types.is_dictionary(users.type):
+        return _bools(pc.is_in(users, value_set=excluded))
+    found = [_bools(pc.is_in(ids.dictionary, value_set=excluded))[codes_of(ids)]
+             for ids in users.chunks]  # fmt: skip
+    return np.concatenate([np.zeros(0, bool), *found])
+
+
+def _without_unused_ids(table: pa.Table) -> pa.Table:
+    """Distinct ids of refused rows must not travel, and some of them are null."""
+    for name in ("user_id", "raw_item_id"):
+        column = table[name]
+        if pa.types.is_dictionary(column.type):
+            ids = [compact(chunk) for chunk in column.chunks]
+            at = table.schema.get_field_index(name)
+            table = table.set_column(at, name, pa.chunked_array(ids, column.type))
+    return table
 
 
 def is_text(arrow_type: pa.DataType) -> bool:
@@ -129,13 +184,27 @@ def is_text(arrow_type: pa.DataType) -> bool:
 def clean_ids(
     column: pa.Array, role: str, type_name: str, data: DataConfig, problems: Problems
 ) -> pa.Array:
-    """Ids as string or int64; null or arbitrary where there is a problem.
+    """Ids as int64 or text, a dictionary stays one; null or arbitrary where there is a problem.
 
     Reasons: ``<role>_missing``, ``<role>_too_long``, ``<role>_not_int``, ``not_utf8``.
     """
+    if not pa.types.is_dictionary(column.type):
+        return _clean_values(column, role, type_name, data, problems)
+    problems.add(f"{role}_missing", _is_null(column.indices))
+    index = column.indices.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int32)
+    values = column.dictionary
+    if not len(values):  # all rows are null
+        values = pa.nulls(1, values.type)
+    of_values = Problems(len(values))
+    cleaned = _clean_values(values, role, type_name, data, of_values)
+    problems.add_of_values(of_values, index)
+    return pa.DictionaryArray.from_arrays(pa.array(index), cleaned)
+
+
+def _clean_values(
+    column: pa.Array, role: str, type_name: str, data: DataConfig, problems: Problems
+) -> pa.Array:
     target = id_type(type_name)
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
     if is_text(column.type):
         column = _utf8(column, problems)
         lengths = _ints(pc.binary_length(column))

@@ -12,7 +12,7 @@ from lightsans.errors import InputError
 from lightsans.reading.columns import RawRows
 from lightsans.storage import Location
 
-_BATCH_ROWS = 2**17
+_BATCH_ROWS = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,8 @@ def read_row_groups(
     file: Location, groups: Sequence[int], first_row: int, roles: Mapping[str, str]
 ) -> Iterator[RawRows]:
     """The rows of some consecutive row groups; positions are row numbers from ``first_row``."""
-    with _open(file) as opened:
+    # Items repeat within a file more than users, whose dictionaries outgrow what parquet allows.
+    with _open(file, [roles["item"]]) as opened:
         batches = opened.iter_batches(_BATCH_ROWS, list(groups), columns=list(roles.values()))
         for batch in batches:
             positions = np.arange(first_row, first_row + len(batch))
@@ -52,9 +53,12 @@ def read_row_groups(
 
 
 @contextmanager
-def _open(file: Location) -> Iterator[pq.ParquetFile]:
+def _open(file: Location, as_dictionaries: Sequence[str] = ()) -> Iterator[pq.ParquetFile]:
     try:
-        with file.open() as raw, pq.ParquetFile(raw) as opened:
+        with (
+            file.open() as raw,
+            pq.ParquetFile(raw, read_dictionary=list(as_dictionaries)) as opened,
+        ):
             yield opened
     except pa.ArrowInvalid as error:
         raise InputError(f"{file}: not readable as parquet: {error}") from None

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from lightsans.errors import InputError, RejectLimitError
 from lightsans.reading.columns import CheckedRows
-from lightsans.schema import REJECTS
+from lightsans.schema import REJECTS, REJECTS_WITH_VALUES
 from lightsans.storage import Location
 
 _EXAMPLES = 3
@@ -30,6 +30,8 @@ class RowCounts:
     """Refused rows by reason."""
     examples: dict[str, list[str]] = field(default_factory=dict)
     """A few places, ``file:position``, for each reason."""
+    files: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Rows read, valid and rejected of each file."""
     oldest: int | None = None
     """Least timestamp of a valid row."""
     newest: int | None = None
@@ -39,6 +41,11 @@ class RowCounts:
         self.read += rows.num_rows
         self.valid += rows.table.num_rows
         self.excluded += rows.num_excluded
+        num_rejected = len(rows.reject_reasons)
+        self._add_file(
+            file.uri,
+            {"read": rows.num_rows, "valid": rows.table.num_rows, "rejected": num_rejected},
+        )
         reasons = np.array(rows.reject_reasons, object)
         for reason, count in Counter(rows.reject_reasons).items():
             self.rejected[reason] += count
@@ -56,6 +63,8 @@ class RowCounts:
         self.rejected += other.rejected
         for reason, places in other.examples.items():
             self._add_examples(reason, places)
+        for uri, counts in other.files.items():
+            self._add_file(uri, counts)
         if other.oldest is not None and other.newest is not None:
             self._add_time_range(other.oldest, other.newest)
 
@@ -67,6 +76,7 @@ class RowCounts:
             "excluded": self.excluded,
             "rejected": dict(sorted(self.rejected.items())),
             "examples": dict(sorted(self.examples.items())),
+            "files": dict(sorted(self.files.items())),
             "oldest": self.oldest,
             "newest": self.newest,
         }
@@ -75,6 +85,10 @@ class RowCounts:
     def from_dict(cls, content: Mapping[str, Any]) -> "RowCounts":
         """What `to_dict` made."""
         return cls(**{**content, "rejected": Counter(content["rejected"])})
+
+    def _add_file(self, uri: str, counts: Mapping[str, int]) -> None:
+        before = self.files.get(uri, {})
+        self.files[uri] = {name: before.get(name, 0) + count for name, count in counts.items()}
 
     def _add_examples(self, reason: str, places: Iterable[str]) -> None:
         self.examples[reason] = [*self.examples.get(reason, []), *places][:_EXAMPLES]
@@ -146,9 +160,12 @@ def rejects_file(location: Location) -> Iterator[Callable[[Location, CheckedRows
                 return
             if writer is None:
                 aside = stack.enter_context(location.open_atomic())
-                writer = stack.enter_context(pq.ParquetWriter(aside, REJECTS, compression="zstd"))
+                schema = REJECTS if rows.reject_values is None else REJECTS_WITH_VALUES
+                writer = stack.enter_context(pq.ParquetWriter(aside, schema, compression="zstd"))
             names = pa.repeat(pa.scalar(file.uri), len(rows.reject_reasons))
             columns = [names, pa.array(rows.reject_positions), pa.array(rows.reject_reasons)]
-            writer.write_table(pa.table(columns, schema=REJECTS))
+            if rows.reject_values is not None:
+                columns.append(pa.array(rows.reject_values, pa.string()))
+            writer.write_table(pa.table(columns, schema=writer.schema))
 
         yield add

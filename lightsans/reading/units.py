@@ -62,8 +62,13 @@ class ReadPlan:
     item_id_type: str
 
 
-def plan_reading(files: Sequence[FileInfo], data: DataConfig) -> ReadPlan:
+def plan_reading(files: Sequence[FileInfo], data: DataConfig, first_index: int = 0) -> ReadPlan:
     """Look at every file and cut the input into read units.
+
+    Args:
+        files: In the order that breaks ties between timestamps.
+        data: How to read them.
+        first_index: Number of the first file: how many a base dataset has.
 
     Raises:
         InputError: A file is unusable, or files disagree on the type of ids.
@@ -72,7 +77,9 @@ def plan_reading(files: Sequence[FileInfo], data: DataConfig) -> ReadPlan:
         inspected = list(pool.map(lambda info: inspect_file(info, data), files))
     user_id_type = _common_type(inspected, "user", data)
     item_id_type = _common_type(inspected, "item", data)
-    slices = [s for index, file in enumerate(inspected) for s in _cut(file, index, data)]
+    slices = [
+        s for index, file in enumerate(inspected, first_index) for s in _cut(file, index, data)
+    ]
     return ReadPlan(_pack(slices, data.read_unit_bytes), user_id_type, item_id_type)
 
 

@@ -302,7 +302,8 @@ def test_leftovers_of_an_interrupted_exchange_are_swept_away(tmp_path):
     result = make(tmp_path / "root", path)
     assert result.manifest["fingerprint"] == whole.manifest["fingerprint"]
     assert sorted(p.name for p in directory.iterdir()) == [
-        "interactions", "interactions.json", "items.parquet", "manifest.json", "sequences",
+        "interactions", "interactions.json", "items.parquet", "manifest.json", "report",
+        "sequences",
     ]  # fmt: skip
     assert not (directory / "interactions" / "part-x").exists()
 

@@ -13,14 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightsans.config import ColumnsConfig, DataConfig
+from lightsans.exchange import pack_rows, unpack_rows
 from lightsans.interactions import (
-    assign_parts,
+    core_rows,
     count_items,
     derive_sequences,
+    item_counts,
     k_core,
     merge_counts,
     select_rows,
-    split_parts,
+    sort_interactions,
 )
 from lightsans.reading.units import POSITION_BITS
 from lightsans.vocabulary import Vocabulary
@@ -40,11 +42,15 @@ LOGS = st.lists(
 LEAST = st.integers(1, 4)
 
 
-def parts_of(log, num_parts):
+def parts_of(log, num_parts, stretch=7):
+    """The log through an exchange in which stretches arrive last first."""
     names = ("user_id", "raw_item_id", "timestamp", "rating")
     columns = dict(zip(names, map(list, zip(*log, strict=True)), strict=True))
     table = pa.table({**columns, "order_key": list(range(len(log)))})
-    return [part for _, part in split_parts(assign_parts(table, num_parts))]
+    table = table.set_column(3, "rating", table["rating"].cast(pa.float64()))
+    stretches = [table.slice(at, stretch) for at in range(0, len(log), stretch)]
+    packed = pa.concat_tables([pack_rows(rows, num_parts) for rows in stretches[::-1]])
+    return [sort_interactions(rows) for _, rows in unpack_rows(packed)]
 
 
 def naive_core(rows, min_user, min_item):
@@ -85,12 +91,19 @@ def naive_filters(log, as_of, dedupe, min_rating):
 @given(LOGS, LEAST, LEAST, st.integers(1, 5))
 def test_the_core_is_what_a_naive_loop_leaves(log, min_user, min_item, num_parts):
     selected = [select_rows(part, DataConfig()) for part in parts_of(log, num_parts)]
+    cores = [core_rows(rows) for rows in selected]
+    names = {
+        number: name
+        for core, raw in cores
+        for number, name in zip(core.item_hashes.tolist(), raw.to_pylist(), strict=True)
+    }
 
     def count(alive):
-        return merge_counts([count_items(rows, alive, min_user) for rows in selected])
+        return merge_counts([item_counts(*count_items(core, alive, min_user)) for core, _ in cores])
 
     survivors, _ = k_core(count, min_item)
-    found = dict(zip(*survivors.to_pydict().values(), strict=True))
+    columns = (survivors[name].to_pylist() for name in ("hash", "count"))
+    found = {names[number]: count for number, count in zip(*columns, strict=True)}
     assert found == Counter(row[1] for row in naive_core(log, min_user, min_item))
 
 

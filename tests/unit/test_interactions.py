@@ -2,27 +2,33 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from lightsans.config import DataConfig
+from lightsans.config import DataConfig, StorageConfig
+from lightsans.errors import InputError
+from lightsans.exchange import pack_rows, unpack_rows
 from lightsans.interactions import (
-    assign_parts,
+    core_rows,
     count_exact_duplicates,
     count_items,
     derive_sequences,
     fingerprint_dataset,
     fingerprint_part,
+    item_counts,
     k_core,
+    load_interactions,
     merge_counts,
+    save_interactions,
     select_rows,
-    split_parts,
+    sort_interactions,
 )
 from lightsans.schema import interactions_schema
+from lightsans.storage import locate
 from lightsans.vocabulary import Vocabulary
 
 
 def make_log(rows):
-    """A part of ``interactions/`` from (user, item, timestamp, rating) in order of the input."""
+    """A log of (user, item, timestamp, rating) in order of the input."""
     columns = [list(column) for column in zip(*rows, strict=True)] if rows else [[]] * 4
-    table = pa.table(
+    return pa.table(
         {
             "user_id": pa.array(columns[0], pa.string()),
             "raw_item_id": pa.array(columns[1], pa.string()),
@@ -31,13 +37,29 @@ def make_log(rows):
             "order_key": pa.array(range(len(rows)), pa.int64()),
         }
     )
-    return assign_parts(table, 1)
+
+
+def parts_of(log, num_parts):
+    """Number and sorted interactions of the parts of a log that travels in three stretches."""
+    third = len(log) // 3 + 1
+    stretches = [log.slice(start, third) for start in range(0, len(log), third)]
+    packed = pa.concat_tables([pack_rows(rows, num_parts) for rows in stretches])
+    return {number: sort_interactions(rows) for number, rows in unpack_rows(packed)}
 
 
 def part_of(rows):
-    [(number, table)] = split_parts(make_log(rows))
-    assert number == 0
+    [table] = parts_of(make_log(rows), 1).values()
     return table
+
+
+def core_of(rows, min_user, min_item):
+    """Raw ids and counts of what k-core leaves of a part, and its rounds."""
+    core, raw = core_rows(rows)
+    survivors, rounds = k_core(
+        lambda alive: item_counts(*count_items(core, alive, min_user)), min_item
+    )
+    places = np.searchsorted(core.item_hashes, survivors["hash"].to_numpy())
+    return raw.take(pa.array(places)), survivors["count"].to_numpy(), rounds
 
 
 def simple(*pairs):
@@ -51,12 +73,9 @@ def sequences(rows, *, as_of=None, items=None, **settings):
     selected = select_rows(part_of(rows), data, as_of)
     vocabulary = Vocabulary(pa.array(items), np.ones(len(items), np.int64)) if items else None
     if vocabulary is None:
-        survivors, _ = k_core(
-            lambda alive: count_items(selected, alive, data.min_user_interactions),
-            data.min_item_interactions,
-        )
-        ids, counts = survivors["raw_item_id"].combine_chunks(), survivors["count"].to_numpy()
-        vocabulary = Vocabulary.from_counts(ids, counts)
+        least = (data.min_user_interactions, data.min_item_interactions)
+        ids, counts, _ = core_of(selected, *least)
+        vocabulary = Vocabulary.from_counts(ids.cast(pa.string()), counts)
     table = derive_sequences(selected, vocabulary, data.min_user_interactions)
     names = [None, *vocabulary.raw_item_ids.to_pylist()]
     derived = {}
@@ -67,10 +86,14 @@ def sequences(rows, *, as_of=None, items=None, **settings):
     return derived
 
 
-def test_a_part_is_sorted_by_user_time_and_position_in_the_input():
-    rows = [("b", "late", 9, 1.0), ("a", "x", 5, 1.0), ("b", "y", 5, 1.0), ("b", "z", 5, 1.0)]
+def test_a_part_is_sorted_by_user_time_and_position_in_the_input(tmp_path):
+    rows = [("b", "late", 9, 1.0), ("a", "x", 5, None), ("b", "y", 5, 1.0), ("b", "z", 5, 1.0)]
     table = part_of(rows)
-    assert table.schema == interactions_schema(pa.string(), pa.string())
+    location = locate(str(tmp_path / "part.parquet"), StorageConfig())
+    save_interactions(location, table)
+    stored = location.read_table()
+    assert stored.schema == interactions_schema(pa.string(), pa.string())
+    assert load_interactions(location).to_pylist() == stored.to_pylist() == table.to_pylist()
     of_b = [row["raw_item_id"] for row in table.to_pylist() if row["user_id"] == "b"]
     assert of_b == ["y", "z", "late"]
     buckets = table["bucket"].to_pylist()
@@ -79,8 +102,7 @@ def test_a_part_is_sorted_by_user_time_and_position_in_the_input():
 
 def test_rows_are_cut_into_parts_by_user():
     log = make_log(simple(*((f"u{n % 50}", f"i{n}") for n in range(500))))
-    log = assign_parts(log.drop_columns(["bucket", "part"]), 7)
-    parts = dict(split_parts(log))
+    parts = parts_of(log, 7)
     assert len(parts) == 7
     assert sum(table.num_rows for table in parts.values()) == 500
     users = [set(table["user_id"].to_pylist()) for table in parts.values()]
@@ -88,6 +110,17 @@ def test_rows_are_cut_into_parts_by_user():
     for number, table in parts.items():
         assert all(number * 4096 // 7 <= b <= (number + 1) * 4096 // 7 for b in
                    table["bucket"].to_pylist())  # fmt: skip
+
+
+def test_parts_that_are_not_wanted_do_not_travel():
+    log = make_log(simple(*((f"u{n}", "x") for n in range(100))))
+    is_wanted = np.array([True, False, True])
+    parts = dict(unpack_rows(pack_rows(log, 3, is_wanted)))
+    assert set(parts) == {0, 2}
+
+
+def test_a_stretch_without_rows_has_nothing_to_send():
+    assert pack_rows(make_log([]), 3).num_rows == 0
 
 
 def test_exact_duplicates_repeat_user_item_and_time():
@@ -162,8 +195,8 @@ def test_k_core_drops_users_and_items_until_none_is_too_rare():
     assert derived["c"]["items"] == []
     assert not derived["c"]["trainable"]
     selected = select_rows(part_of(rows), DataConfig())
-    survivors, rounds = k_core(lambda alive: count_items(selected, alive, 2), 2)
-    assert dict(zip(*survivors.to_pydict().values(), strict=True)) == {"x": 2, "w": 2}
+    ids, counts, rounds = core_of(selected, 2, 2)
+    assert dict(zip(ids.to_pylist(), counts.tolist(), strict=True)) == {"x": 2, "w": 2}
     assert rounds == 3
 
 
@@ -177,21 +210,30 @@ def test_users_below_the_core_are_kept_for_scoring_with_the_items_they_know():
 
 def test_a_core_of_nothing_has_no_items():
     selected = select_rows(part_of(simple(("a", "x"), ("b", "y"))), DataConfig())
-    survivors, _ = k_core(lambda alive: count_items(selected, alive, 2), 1)
-    assert survivors.num_rows == 0
+    ids, _, _ = core_of(selected, 2, 1)
+    assert len(ids) == 0
 
 
 def test_counts_of_parts_add_up():
-    one = pa.table({"raw_item_id": ["a", "b"], "count": [1, 2]})
-    two = pa.table({"raw_item_id": ["b", "c"], "count": [3, 4]})
-    merged = merge_counts([one, two]).sort_by("raw_item_id").to_pydict()
-    assert merged == {"raw_item_id": ["a", "b", "c"], "count": [1, 5, 4]}
+    one = item_counts(np.array([3, 7], np.uint64), np.array([1, 2]), pa.array(["a", "b"]))
+    two = item_counts(np.array([5, 7], np.uint64), np.array([4, 3]), pa.array(["c", "b"]))
+    merged = merge_counts([one, two]).to_pydict()
+    assert merged == {"hash": [3, 5, 7], "count": [1, 4, 5], "raw_item_id": ["a", "c", "b"]}
+
+
+def test_two_items_with_one_hash_are_refused():
+    tables = [
+        item_counts(np.array([7], np.uint64), np.array([1]), pa.array([name])) for name in "abb"
+    ]
+    assert merge_counts(tables[1:])["count"].to_pylist() == [2]
+    with pytest.raises(InputError, match=r"items 'b' and 'a' have the same hash"):
+        merge_counts(tables)
 
 
 def test_a_part_whose_rows_are_all_too_new_has_no_sequences():
     table = part_of(simple(("a", "x")))
     selected = select_rows(table, DataConfig(min_rating=1.0, dedupe="last"), as_of=0)
-    assert count_items(selected, None, 1).num_rows == 0
+    assert len(count_items(core_rows(selected)[0], None, 1)[0]) == 0
     vocabulary = Vocabulary(pa.array(["x"]), np.array([1]))
     assert derive_sequences(selected, vocabulary, 1).num_rows == 0
 
@@ -200,7 +242,7 @@ def test_integer_ids_work_as_text_does():
     table = pa.table({"user_id": [5, 3, 5], "raw_item_id": [8, 8, 9], "timestamp": [2, 1, 1]})
     table = table.append_column("rating", pa.nulls(3, pa.float64()))
     table = table.append_column("order_key", pa.array([0, 1, 2]))
-    [(_, part)] = split_parts(assign_parts(table, 1))
+    [part] = parts_of(table, 1).values()
     vocabulary = Vocabulary(pa.array([9, 8]), np.array([1, 2]))
     derived = derive_sequences(select_rows(part, DataConfig()), vocabulary, 1)
     by_user = dict(
@@ -242,14 +284,43 @@ def test_fingerprints_do_not_depend_on_how_items_are_numbered():
 
 def test_a_dataset_has_the_same_fingerprint_however_it_is_cut_into_parts():
     log = make_log(simple(*((f"u{n % 50}", f"i{n % 7}") for n in range(500))))
-    log = log.drop_columns(["bucket", "part"])
     vocabulary = Vocabulary(pa.array([f"i{n}" for n in range(7)]), np.ones(7, np.int64))
     found = set()
     for num_parts in (1, 3, 50):
         parts = [
             fingerprint_part(derive_sequences(select_rows(table, DataConfig()), vocabulary, 1))
-            for _, table in split_parts(assign_parts(log, num_parts))
+            for table in parts_of(log, num_parts).values()
         ]
         found.add(fingerprint_dataset(parts, vocabulary.fingerprint))
     assert len(found) == 1
     assert fingerprint_dataset(parts, "0" * 16) not in found
+
+
+@pytest.mark.parametrize("shape", ["one user has nearly all rows", "one item", "only single rows"])
+def test_no_shape_of_a_log_is_too_uneven(shape):
+    """Sequences equal those of one stable sort, whatever is heavy."""
+    rng, num_rows = np.random.default_rng(0), 60_000
+    user, item = rng.integers(0, 900, num_rows), rng.integers(0, 700, num_rows)
+    if shape == "one user has nearly all rows":
+        user[rng.random(num_rows) < 0.98] = 7
+    elif shape == "one item":
+        item[rng.random(num_rows) < 0.5] = 7
+    else:
+        user = rng.permutation(num_rows)
+    time = rng.integers(0, 5000, num_rows)
+    columns = {"user_id": [f"u{n}" for n in user], "raw_item_id": [f"i{n}" for n in item]}
+    log = pa.table({**columns, "timestamp": time, "rating": np.full(num_rows, 5.0)})
+    log = log.append_column("order_key", pa.array(np.arange(num_rows)))
+    order = np.lexsort((np.arange(num_rows), time, user))
+    starts = np.flatnonzero(np.diff(user[order], prepend=-1))
+    expected = {
+        f"u{user[rows[0]]}": [f"i{n}" for n in item[rows]] for rows in np.split(order, starts[1:])
+    }
+    names = np.unique(columns["raw_item_id"])
+    vocabulary = Vocabulary(pa.array(names), np.ones(len(names), np.int64))
+    found: dict[str, list[str]] = {}
+    for part in parts_of(log, 5).values():
+        derived = derive_sequences(select_rows(part, DataConfig()), vocabulary, 1)
+        users, lists = derived["user_id"].to_pylist(), derived["item_ids"].to_pylist()
+        found |= {u: names[np.array(ids) - 1].tolist() for u, ids in zip(users, lists, strict=True)}
+    assert found == expected

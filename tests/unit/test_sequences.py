@@ -7,7 +7,6 @@ from lightsans.sequences import (
     cut_windows,
     distinct_targets,
     gather,
-    train_lengths,
 )
 
 
@@ -25,7 +24,7 @@ def stretches(users: UserSequences, samples: Samples) -> list[list[int]]:
 
 
 def test_leave_one_out_keeps_two_of_three_or_more():
-    assert train_lengths(np.array([0, 1, 2, 3, 4])).tolist() == [0, 1, 2, 1, 2]
+    assert users_of(0, 1, 2, 3, 4).train_lengths.tolist() == [0, 1, 2, 1, 2]
 
 
 def test_a_short_sequence_is_one_window_and_a_single_item_none():
@@ -52,7 +51,7 @@ def test_windows_cover_every_target_for_every_offset():
         for first in range(1, stride + 1):
             samples = cut_windows(users, 5, stride, np.full(5, first))
             covered = {item for items in stretches(users, samples) for item in items[1:]}
-            train = train_lengths(users.lengths)
+            train = users.train_lengths
             expected = {
                 int(users.offsets[u]) + 1 + position
                 for u in range(5)

@@ -51,6 +51,18 @@ def test_tables_and_json_round_trip(tmp_path):
     assert root.children() == ["j.json", "t.parquet"]
 
 
+def test_a_copy_outlives_and_ignores_what_happens_to_its_source(tmp_path):
+    source, target = (locate(str(tmp_path / name), STORAGE) for name in ("a", "b/c"))
+    source.write_bytes(b"old")
+    source.copy_to(target)
+    source.write_bytes(b"new")
+    assert target.read_bytes() == b"old"
+    source.copy_to(target)
+    source.delete()
+    assert target.read_bytes() == b"new"
+    assert [path.name for path in (tmp_path / "b").iterdir()] == ["c"]
+
+
 def test_directories_and_globs_are_listed_by_path_bytes_without_markers(tmp_path):
     for name in ("b.csv", "a/z.csv", "B.csv", "_SUCCESS", ".hidden", "c.txt"):
         path = tmp_path / name

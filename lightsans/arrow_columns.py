@@ -1,0 +1,131 @@
+"""Small steps between Arrow columns and numpy arrays that several modules share.
+
+Text is wide (64-bit offsets) in memory, so that no part is too large for a column; files and other
+programs see plain strings.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lightsans import interaction_scan
+
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+
+_CHUNK = 2**20  # ids of the greatest length that data.max_id_bytes usually allows: 1 GiB
+
+
+def value_type(kind: pa.DataType) -> pa.DataType:
+    """The type of the values of a dictionary, or the type itself."""
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def wide(kind: pa.DataType) -> pa.DataType:
+    """The type that ids of a type have in memory: int64 or large_string."""
+    return pa.int64() if pa.types.is_integer(kind) else pa.large_string()
+
+
+def narrow(ids: pa.Array) -> pa.ChunkedArray:
+    """Ids as files hold them, int64 or string; in several chunks, as one may be too small."""
+    kind = pa.int64() if pa.types.is_integer(ids.type) else pa.string()
+    pieces = [ids.slice(start, _CHUNK) for start in range(0, len(ids), _CHUNK)]
+    return pa.chunked_array([piece.cast(kind) for piece in pieces], kind)
+
+
+def one_chunk(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """A column as a single array."""
+    if isinstance(column, pa.Array):
+        return column
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+
+
+def number_distinct(ids: pa.Array, order: Int64, starts: Int64) -> tuple[Int32, pa.Array, Int64]:
+    """Number the distinct ids of each stretch of some rows from 0 by first appearance.
+
+    Args:
+        ids: int64, text, or a dictionary of either; without nulls.
+        order: (R,) index of the id of each row.
+        starts: Where each stretch of rows begins, and the end of the last.
+
+    Returns:
+        (R,) numbers; the ids that they stand for, stretch after stretch; where each stretch begins
+        among those.
+    """
+    if pa.types.is_dictionary(ids.type):
+        values = ids.dictionary
+        found = interaction_scan.renumber(codes_of(ids)[order], starts, len(values))
+    else:
+        values = ids
+        found = interaction_scan.number_texts(*_bytes_of(ids), order, starts)
+    numbers, used, used_starts = found
+    return numbers, values.take(pa.array(used)).cast(wide(values.type)), used_starts
+
+
+def _bytes_of(ids: pa.Array) -> tuple[npt.NDArray[np.uint8], Int64]:
+    """The bytes of each id, end to end, and where each begins."""
+    if pa.types.is_integer(ids.type):
+        numbers = ids.cast(pa.int64()).to_numpy(zero_copy_only=False)
+        return numbers.view(np.uint8), np.arange(len(ids) + 1) * 8
+    column = ids.cast(pa.large_binary())
+    _, offset_buffer, data_buffer = column.buffers()
+    offsets = np.frombuffer(offset_buffer, np.int64)[column.offset :][: len(column) + 1]
+    return np.frombuffer(data_buffer or b"", np.uint8), offsets
+
+
+def encode(ids: pa.Array) -> pa.DictionaryArray:
+    """Ids, no dictionary and without nulls, as int32 indices into distinct values."""
+    rows = np.arange(len(ids))
+    codes, values, _ = number_distinct(ids, rows, np.array([0, len(ids)]))
+    return pa.DictionaryArray.from_arrays(pa.array(codes), values)
+
+
+def as_dictionary(ids: pa.ChunkedArray | pa.Array) -> pa.DictionaryArray:
+    """Ids as int32 indices into distinct values, which are int64 or large_string."""
+    chunks = ids.chunks if isinstance(ids, pa.ChunkedArray) else [ids]
+    kind = value_type(ids.type)
+    if not pa.types.is_dictionary(ids.type):
+        return encode(one_chunk(ids).cast(wide(kind)))
+    if not chunks:
+        return encode(pa.array([], wide(kind)))
+    values = pa.concat_arrays([chunk.dictionary.cast(wide(kind)) for chunk in chunks])
+    counts = [len(chunk.dictionary) for chunk in chunks]
+    firsts = np.cumsum(counts) - counts
+    codes = [codes_of(chunk) + np.int32(at) for chunk, at in zip(chunks, firsts, strict=True)]
+    if len(chunks) == 1:
+        return pa.DictionaryArray.from_arrays(pa.array(codes[0]), values)
+    distinct = encode(values)
+    return pa.DictionaryArray.from_arrays(
+        pa.array(codes_of(distinct)[np.concatenate(codes)]), distinct.dictionary
+    )
+
+
+def compact(ids: pa.DictionaryArray) -> pa.DictionaryArray:
+    """The same ids without the values that no row has."""
+    codes, starts = codes_of(ids), np.array([0, len(ids)])
+    codes, used, _ = interaction_scan.renumber(codes, starts, len(ids.dictionary))
+    return pa.DictionaryArray.from_arrays(pa.array(codes), ids.dictionary.take(pa.array(used)))
+
+
+def codes_of(ids: pa.DictionaryArray) -> npt.NDArray[np.int32]:
+    """The indices of a column without nulls."""
+    codes: npt.NDArray[np.int32] = ids.indices.to_numpy()
+    return codes
+
+
+def lists_of(values: npt.NDArray[Any] | pa.Array, starts: Int64) -> pa.LargeListArray:
+    """Values as lists that begin at ``starts``, whose last entry is the end."""
+    return pa.LargeListArray.from_arrays(pa.array(starts), pa.array(values))
+
+
+def ranks_of(ids: pa.Array) -> tuple[Int64, Int64]:
+    """Order of some distinct ids, and the place of each in it."""
+    order = pc.sort_indices(ids).to_numpy().astype(np.int64)
+    ranks = np.empty(len(ids), np.int64)
+    ranks[order] = np.arange(len(ids))
+    return order, ranks

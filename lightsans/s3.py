@@ -1,0 +1,66 @@
+"""s3fs with one place that tries again.
+
+botocore repeats requests that the store refuses for a while (500, 502, 503, 504, throttling) or
+that get no answer, with growing, jittered pauses; what the store refuses for good (403, 404, 412)
+is never repeated. s3fs repeats reading a body that breaks off. Left alone, s3fs would also repeat
+every request that botocore has given up on, so that attempts multiply into hours.
+"""
+
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+from fsspec.asyn import sync_wrapper
+from s3fs import S3FileSystem
+from s3fs.errors import translate_boto_error
+
+from lightsans.errors import StorageError
+
+_FIRST_SERVER_ERROR = 500
+_THROTTLED = {"SlowDown", "RequestTimeout", "Throttling", "TooManyRequests", "RequestLimitExceeded"}
+
+
+class PatientS3FileSystem(S3FileSystem):  # type: ignore[misc]  # s3fs has no types
+    """An S3 filesystem whose requests are attempted ``max_attempts`` times, no more."""
+
+    def __init__(self, *, max_attempts: int, timeout_s: float, **settings: Any) -> None:
+        retries = {"total_max_attempts": max_attempts, "mode": "standard"}
+        timeouts = {"connect_timeout": timeout_s, "read_timeout": timeout_s}
+        super().__init__(config_kwargs={"retries": retries, **timeouts}, **settings)
+        self.retries = max_attempts  # of reading a body
+
+    async def _call_s3(self, method: str, *settings: Any, **arguments: Any) -> Any:
+        """One request, as s3fs makes it but for the repetitions.
+
+        Raises:
+            StorageError: All attempts failed.
+            OSError: The store refuses; `FileNotFoundError` and `PermissionError` among others.
+        """
+        await self.set_session()
+        client = await self.get_s3(arguments.get("Bucket"))
+        function = getattr(client, method)
+        arguments = self._get_s3_method_kwargs(function, *settings, **arguments)
+        try:
+            return await function(**arguments)
+        except ClientError as error:
+            if not _is_passing(error):
+                raise translate_boto_error(error) from error
+            raise _given_up(error, arguments, self.retries) from error
+        except BotoCoreError as error:
+            raise _given_up(error, arguments, self.retries) from error
+
+    call_s3 = sync_wrapper(_call_s3)
+
+
+def _is_passing(error: ClientError) -> bool:
+    """Whether the answer says that the same request may succeed later."""
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    return status >= _FIRST_SERVER_ERROR or error.response["Error"].get("Code") in _THROTTLED
+
+
+def _given_up(error: Exception, arguments: dict[str, Any], attempts: int) -> StorageError:
+    key = arguments.get("Key") or arguments.get("Prefix") or ""
+    return StorageError(
+        f"s3://{arguments.get('Bucket', '')}/{key}: gave up after {attempts} attempts "
+        f"(storage.max_attempts), the last one with: {error}. Check storage.endpoint_url and the "
+        "network, then run the same command again: it goes on from what is finished"
+    )

@@ -1,0 +1,308 @@
+"""What a dataset takes over from another one: ``preprocess --base ID``.
+
+The base keeps every valid row in ``interactions/``, so only files that it does not list are read.
+New rows are merged into the parts of their users; parts without any are linked. Items keep their
+ids, and new ones are appended.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lightsans.arrow_columns import as_dictionary
+from lightsans.config import DataConfig, RunConfig, to_dict
+from lightsans.errors import ConfigError, InputError
+from lightsans.interactions import load_interactions
+from lightsans.manifest import require_manifest
+from lightsans.merging import forget_users, merge_interactions, parts_of_users, without_users
+from lightsans.reading.rejects import RowCounts
+from lightsans.reading.units import ReadPlan
+from lightsans.schema import part_index, part_name
+from lightsans.storage import FileInfo, Location, locate
+from lightsans.vocabulary import Vocabulary
+from pipelines.preprocess_parts import MARKER, note_part, write_part
+from pipelines.preprocess_tasks import remote, run_tasks
+
+READING_SETTINGS = (
+    "format",
+    "separator",
+    "header",
+    "quote_char",
+    "newlines_in_values",
+    "columns",
+    "user_id_type",
+    "item_id_type",
+    "max_id_bytes",
+    "timestamp_unit",
+    "timezone",
+)
+"""Settings that say what a row of a file means; the base's rows were read with its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A finished dataset that another one adds to."""
+
+    location: Location
+    manifest: dict[str, Any]
+    marker: dict[str, Any]
+    """Its `MARKER`: counts of rows, and what is known of every part."""
+
+    @property
+    def counts(self) -> RowCounts:
+        """Of all rows that were ever read for it."""
+        return RowCounts.from_dict(self.marker["counts"])
+
+    def has_part(self, number: int) -> bool:
+        """Whether the part has rows."""
+        return any(part["part"] == number for part in self.marker["parts"])
+
+    def part(self, number: int) -> Location:
+        """File of a part of ``interactions/``."""
+        return self.location / "interactions" / part_name(number)
+
+    def check_plan(self, plan: ReadPlan) -> ReadPlan:
+        """A plan of reading new files, ids of the types that the base has.
+
+        Raises:
+            InputError: The new files have ids of other types.
+        """
+        for role in ("user", "item"):
+            theirs = self.manifest[f"{role}_id_type"]
+            ours = plan.user_id_type if role == "user" else plan.item_id_type
+            if plan.units and ours != theirs:
+                raise InputError(
+                    f"{role} ids are {theirs} in dataset {self.location.name} but {ours} in the "
+                    f"new files; set data.{role}_id_type to {theirs}"
+                )
+        types = {f"{role}_id_type": self.manifest[f"{role}_id_type"] for role in ("user", "item")}
+        return replace(plan, **types)
+
+    def own_counts(self, counts: RowCounts) -> RowCounts:
+        """What is new in the counts of a dataset made from this one, as far as rejects go."""
+        before = self.counts
+        return RowCounts(
+            read=counts.read - before.read,
+            valid=counts.valid,
+            rejected=counts.rejected - before.rejected,
+            examples=counts.examples,
+        )
+
+    @property
+    def num_files(self) -> int:
+        """Files that it was made of; those of its own base come first."""
+        return len(self.manifest["input"])
+
+
+_SEQUENCE_SETTINGS = (
+    "min_rating",
+    "dedupe",
+    "min_user_interactions",
+    "keep_last",
+    "keep_since",
+    "as_of",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class UnchangedSequences:
+    """Which sequences of a base are those of a dataset made from it: file by file."""
+
+    directory: Location
+    """Of the base's sequences."""
+    parts: dict[int, int]
+    """Parts whose interactions did not change, and the rows that they then had."""
+    changed_items: pa.Array
+    """Raw ids of items that entered or left the k-core since."""
+
+    def location(self, part: int) -> Location:
+        """The base's file."""
+        return self.directory / part_name(part)
+
+    def num_rows(self, part: int) -> int:
+        """Rows that the sequences were made from."""
+        return self.parts[part]
+
+    def holds(self, part: int, raw_item_ids: pa.ChunkedArray) -> bool:
+        """Whether the base's sequences of a part with these items are still right."""
+        if part not in self.parts:
+            return False
+        items = as_dictionary(raw_item_ids).dictionary
+        found = pc.is_in(items, value_set=self.changed_items.cast(items.type))
+        return not pc.any(found).as_py()
+
+
+def find_unchanged(
+    base: Base,
+    parts: Sequence[dict[str, Any]],
+    data: DataConfig,
+    before: Vocabulary,
+    after: Vocabulary,
+) -> UnchangedSequences | None:
+    """What can be taken over of a base's sequences; None where settings differ.
+
+    Args:
+        base: The base.
+        parts: `PART_STATS` of the dataset made from it.
+        data: Its settings.
+        before: The base's vocabulary.
+        after: The one that extends it.
+    """
+    settings, theirs = to_dict(data), base.manifest["data"]
+    names = _SEQUENCE_SETTINGS
+    if any(settings[name] != theirs[name] for name in names) or data.split != "leave_one_out":
+        return None
+    if theirs["split"] != "leave_one_out":
+        return None
+    rows = {part_index(part["name"]): part["rows"] for part in base.manifest["parts"]}
+    was_living = np.zeros(after.num_items, bool)
+    was_living[: before.num_items] = before.counts > 0
+    changed = after.raw_item_ids.filter(pa.array(was_living != (after.counts > 0)))
+    linked = {part["part"]: rows[part["part"]] for part in parts if part["linked"]}
+    return UnchangedSequences(base.location / "sequences", linked, changed)
+
+
+def load_base(config: RunConfig) -> Base | None:
+    """The dataset that ``data.base`` names; None when the setting is null.
+
+    Raises:
+        NotFoundError: There is no such dataset.
+        ConfigError: Its rows were read by other rules than ``config.data`` has.
+    """
+    if config.data.base is None:
+        return None
+    location = locate(config.root, config.storage) / "datasets" / config.data.base
+    manifest = require_manifest(
+        location, f"data.base={config.data.base} names no finished dataset of root={config.root}"
+    )
+    base = Base(location, manifest, (location / MARKER).read_json())
+    _check_reading(base, config.data)
+    return base
+
+
+def new_files(base: Base, files: Sequence[FileInfo]) -> list[FileInfo]:
+    """Those of some files that a base was not made of, in their order.
+
+    Raises:
+        InputError: A file that it was made of has changed since.
+    """
+    known = {entry["uri"]: entry for entry in base.manifest["input"]}
+    added = []
+    for file in files:
+        entry = known.get(file.location.uri)
+        if entry is None:
+            added.append(file)
+        elif (file.size, file.etag) != (entry["size"], entry["etag"]):
+            raise InputError(
+                f"{file.location}: the file changed since dataset {base.location.name} was made of "
+                f"it: {entry['size']:,} bytes with etag {entry['etag']} then, {file.size:,} with "
+                f"{file.etag} now. A base holds the old rows; preprocess without --base to read "
+                "everything anew, or restore the file"
+            )
+    return added
+
+
+def input_entries(base: Base | None, files: Sequence[FileInfo]) -> list[dict[str, Any]]:
+    """The list of input files for a manifest: those of the base, then the new ones."""
+    listed = [{"uri": f.location.uri, "size": f.size, "etag": f.etag} for f in files]
+    return (list(base.manifest["input"]) if base is not None else []) + listed
+
+
+def _check_reading(base: Base, data: DataConfig) -> None:
+    settings, theirs = to_dict(data), base.manifest["data"]
+    for name in READING_SETTINGS:
+        if settings[name] != theirs[name]:
+            raise ConfigError(
+                f"data.{name} is {settings[name]!r}, but dataset {base.location.name} was read "
+                f"with {theirs[name]!r}; take the base's setting, or preprocess without --base"
+            )
+    if data.min_rating is not None and theirs["min_rating"] is None:
+        raise ConfigError(
+            f"data.min_rating={data.min_rating} needs a rating in every row, but dataset "
+            f"{base.location.name} was read without that check; preprocess without --base"
+        )
+    if data.num_parts is not None and data.num_parts != base.manifest["num_parts"]:
+        raise ConfigError(
+            f"data.num_parts is {data.num_parts}, but dataset {base.location.name} has "
+            f"{base.manifest['num_parts']} parts; set it to that, or to null"
+        )
+
+
+def merge_part(
+    base: Base,
+    dataset: Location,
+    number: int,
+    rows: pa.Table | None,
+    excluded_users: pa.Array | None,
+) -> dict[str, Any]:
+    """Write a part of a base with new rows and without excluded users; its `PART_STATS`."""
+    old = load_interactions(base.part(number))
+    kept = without_users(old, excluded_users)
+    merged = merge_interactions([kept] if rows is None else [kept, rows])
+    return write_part(dataset, number, merged, erased=old.num_rows - kept.num_rows)
+
+
+def take_over_parts(
+    base: Base,
+    dataset: Location,
+    written: set[int],
+    num_parts: int,
+    excluded_users: pa.Array | None,
+) -> list[dict[str, Any]]:
+    """Link the parts of a base that have no new rows, or write them without excluded users."""
+    found = () if excluded_users is None else parts_of_users(excluded_users, num_parts)
+    left = [part for part in base.marker["parts"] if part["part"] not in written]
+    take = remote(take_over_part)
+
+    def submit(part: dict[str, Any]) -> Any:
+        users = excluded_users if part["part"] in found else None
+        return take.remote(base, dataset, part, users)
+
+    return list(run_tasks(submit, left, "preprocess: base"))
+
+
+def take_over_part(
+    base: Base, dataset: Location, part: dict[str, Any], excluded_users: pa.Array | None
+) -> dict[str, Any]:
+    """`take_over_parts` for one part."""
+    number = part["part"]
+    if excluded_users is not None:
+        users = load_interactions(base.part(number), ["user_id"])
+        if without_users(users, excluded_users).num_rows < part["rows"]:
+            return merge_part(base, dataset, number, None, excluded_users)
+    base.part(number).copy_to(dataset / "interactions" / part_name(number))
+    stats = {**part, "erased": 0, "linked": 1}
+    note_part(dataset, stats)
+    return stats
+
+
+def take_over_rejects(base: Base, dataset: Location, excluded_users: Sequence[str]) -> None:
+    """Link the lists of refused rows of a base, or write them without users' values."""
+    names = (base.location / "rejects").children()
+    take = remote(take_over_rejects_file)
+
+    def submit(name: str) -> Any:
+        return take.remote(base.location, dataset, name, excluded_users)
+
+    for _ in run_tasks(submit, names, "preprocess: rejects of the base"):
+        pass
+
+
+def take_over_rejects_file(
+    base: Location, dataset: Location, name: str, excluded_users: Sequence[str]
+) -> None:
+    """`take_over_rejects` for one file."""
+    source = base / "rejects" / name
+    # A base of a base has given its name already.
+    target = dataset / "rejects" / (name if not name.startswith("unit-") else f"{base.name}-{name}")
+    if excluded_users:
+        table = source.read_table()
+        left = forget_users(table, excluded_users)
+        if left != table:
+            target.write_table(left)
+            return
+    source.copy_to(target)

@@ -1,0 +1,53 @@
+"""The report of a dataset: what its parts counted, added up, as JSON and as pictures.
+
+Files of ``report/``: report.json, lengths.png, popularity.png, time.png.
+"""
+
+import functools
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from lightsans.data_report import PartReport, describe_dataset
+from lightsans.reading.rejects import RowCounts
+from lightsans.report_plots import draw_report
+from lightsans.storage import Location
+from lightsans.temporal import Cutoffs
+from lightsans.vocabulary import Vocabulary
+
+REPORT = "report"
+
+
+def write_report(
+    dataset: Location,
+    counts: RowCounts,
+    rows: Mapping[str, Any],
+    parts: Sequence[dict[str, Any]],
+    vocabulary: Vocabulary,
+    cutoffs: Cutoffs | None,
+) -> None:
+    """Write ``report/`` of a dataset.
+
+    Args:
+        dataset: Its directory.
+        counts: Of the rows of its input.
+        rows: Left after each step, for the manifest.
+        parts: What `write_sequences` says of each; ``report`` is taken out.
+        vocabulary: Its items.
+        cutoffs: Of a temporal split.
+    """
+    total = functools.reduce(
+        operator.add, (PartReport.from_dict(part.pop("report")) for part in parts)
+    )
+    assert counts.oldest is not None
+    assert counts.newest is not None
+    cuts = {} if cutoffs is None else asdict(cutoffs)
+    content = {
+        "rows": rows,
+        "files": counts.files,
+        **describe_dataset(total, vocabulary.counts, (counts.oldest, counts.newest), cuts),
+    }
+    (dataset / REPORT / "report.json").write_json(content)
+    for name, png in draw_report(content).items():
+        (dataset / REPORT / name).write_bytes(png)

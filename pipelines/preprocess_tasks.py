@@ -1,0 +1,67 @@
+"""Tasks over the parts of a dataset: a few at a time, results as they finish, merged in a tree."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import ray
+
+from pipelines.progress import bar
+from pipelines.ray_session import original_errors
+
+_FAN_IN = 8
+_RETRIES = 8
+"""How often a task is run again after its worker or node was lost."""
+TASK_BYTES = 384 * 2**20
+"""What a task on a part of the usual size takes, or one that reads: its process and its columns."""
+_WAITING_PER_CPU = 4
+"""Tasks submitted at a time: enough to keep every CPU busy, few enough to look after."""
+
+Ref = Any
+"""``ray.ObjectRef``, whose type says nothing of several returns."""
+
+
+def remote(function: Callable[..., Any], num_returns: int = 1) -> Any:
+    """A function, which may be a partial one, as a Ray task that survives the loss of workers."""
+
+    def call(*arguments: Any) -> Any:  # Ray takes nothing but plain functions
+        return function(*arguments)
+
+    call.__name__ = call.__qualname__ = getattr(function, "func", function).__name__
+    return ray.remote(call).options(
+        num_returns=num_returns, max_retries=_RETRIES, memory=task_memory()
+    )
+
+
+def task_memory() -> int:
+    """Logical memory that a task asks for: `TASK_BYTES`, or what the largest machine has.
+
+    Ray runs no more tasks on a machine than its logical memory has room for.
+    """
+    listed = ray.nodes()  # type: ignore[no-untyped-call]
+    found = [node["Resources"].get("memory", 0) for node in listed if node["Alive"]]
+    return int(min(TASK_BYTES, max(found, default=TASK_BYTES) or TASK_BYTES))
+
+
+def run_tasks(submit: Callable[[Any], Ref], arguments: Sequence[Any], title: str) -> Iterator[Any]:
+    """What ``submit(argument)`` returns for each argument, as tasks finish."""
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    limit = max(1, _WAITING_PER_CPU * int(resources.get("CPU", 1)))
+    left, waiting = list(reversed(arguments)), set[Ref]()
+    with bar(title, len(arguments)) as progress, original_errors():
+        while left or waiting:
+            while left and len(waiting) < limit:
+                waiting.add(submit(left.pop()))
+            [ready], _ = ray.wait(list(waiting), num_returns=1)
+            waiting.discard(ready)
+            result = ray.get(ready)
+            progress.advance()
+            yield result
+
+
+def merge_in_tree(merge: Any, refs: Sequence[Ref]) -> Ref:
+    """One object out of many: ``merge(*objects)`` on up to eight of them, again and again."""
+    level = list(refs)
+    while len(level) > 1:
+        groups = [level[i : i + _FAN_IN] for i in range(0, len(level), _FAN_IN)]
+        level = [merge.remote(*group) if len(group) > 1 else group[0] for group in groups]
+    return level[0]

@@ -1,0 +1,188 @@
+"""Datasets made from a base, compared with datasets made of all files at once."""
+
+import doctest
+import os
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from lightsans.config import DataConfig, RunConfig, TemporalConfig
+from lightsans.errors import ConfigError, InputError
+from lightsans.schema import sequence_parts
+from lightsans.vocabulary import Vocabulary
+from pipelines.preprocess import PreprocessResult, run_preprocess
+from tests.logs_on_disk import write_bytes
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+FILTERS = DataConfig(
+    min_rating=2.0,
+    dedupe="last",
+    min_user_interactions=3,
+    min_item_interactions=4,
+    num_parts=3,
+    max_reject_fraction=None,
+)
+
+
+@pytest.fixture(scope="module")
+def days(tmp_path_factory) -> list[Path]:
+    """Three files: in the third some rows are late, some items and users new, one line broken."""
+    rng, directory = random.Random(5), tmp_path_factory.mktemp("days")
+    paths = []
+    for day in range(3):
+        lines = ["user_id,item_id,timestamp,rating"]
+        for _ in range(500 if day == 0 else 60):
+            user = f"u{int((40 + 10 * day) * rng.random() ** 2)}"
+            item = f"i{int((60 + 20 * day) * rng.random() ** 2)}"
+            time = 86_400 * (day if rng.random() < 0.8 else rng.randrange(day + 1)) + rng.randrange(
+                9
+            )
+            lines.append(f"{user},{item},{time},{rng.randrange(1, 6)}")
+        lines.append(f"u{day},broken")
+        paths.append(write_bytes(directory / f"{day}.csv", "\n".join(lines).encode()))
+    return paths
+
+
+def make(root, files, data: DataConfig = FILTERS, base=None, **settings) -> PreprocessResult:
+    names = tuple(str(file) for file in files)
+    data = replace(data, input=names, base=base, **settings)
+    return run_preprocess(RunConfig(root=str(root), data=data))
+
+
+def content(result: PreprocessResult):
+    """All that must be equal: users with raw items, living items with counts, numbers of rows."""
+    vocabulary = Vocabulary.load(result.location / "items.parquet")
+    names = np.array([None, *vocabulary.raw_item_ids.to_pylist()], object)
+    users = {}
+    for part in sequence_parts(result.location, result.manifest):
+        for row in part.read_table().to_pylist():
+            row["item_ids"] = names[row["item_ids"]].tolist()
+            row["also_seen"] = sorted(names[row["also_seen"]].tolist())
+            for name in {"valid_target", "test_target"} & set(row):
+                row[name] = names[row[name]] if row[name] > 0 else row[name]
+            assert row["user_id"] not in users
+            users[row["user_id"]] = row
+    counts = dict(zip(names[1:].tolist(), vocabulary.counts.tolist(), strict=True))
+    manifest = result.manifest
+    parts = {part["name"]: (part["users"], part["fingerprint"]) for part in manifest["parts"]}
+    totals = [manifest[name] for name in ("rows", "users", "trainable_users", "interactions")]
+    living = {item: count for item, count in counts.items() if count}
+    return users, living, parts, totals, manifest["time_range"], manifest["input"]
+
+
+def interactions_of(result: PreprocessResult) -> pa.Table:
+    directory = result.location / "interactions"
+    return pa.concat_tables((directory / name).read_table() for name in directory.children())
+
+
+@pytest.fixture(scope="module")
+def base(ray_cluster, days, tmp_path_factory) -> tuple[Path, PreprocessResult]:
+    root = tmp_path_factory.mktemp("root")
+    return root, make(root, days[:1])
+
+
+def test_days_added_to_a_base_equal_one_run_over_all_files(base, days):
+    """With rating filter, dedupe and k-core on all rows; a base of a base too."""
+    root, first = base
+    second = make(root, days[:2], base=first.dataset_id)
+    third = make(root, days, base=second.dataset_id)
+    whole = make(root / "whole", days)
+    assert content(third) == content(whole)
+    assert interactions_of(third).to_pylist() == interactions_of(whole).to_pylist()
+    old, new = (Vocabulary.load(r.location / "items.parquet") for r in (first, third))
+    assert new.extends(old)
+    assert new.num_items > old.num_items
+    assert make(root, days, base=second.dataset_id).skipped
+    changed = {
+        name
+        for name, (_, fingerprint) in content(third)[2].items()
+        if content(second)[2].get(name, (0, ""))[1] != fingerprint
+    }
+    assert changed, "the third day changes some part"
+
+
+def test_another_day_under_a_temporal_split_with_short_sequences(base, days):
+    """Filters of the sequences are the new dataset's own: the base may have had others."""
+    root, first = base
+    cuts = TemporalConfig(valid_from="1970-01-02", test_from="1970-01-03")
+    settings: dict[str, Any] = {
+        "split": "temporal",
+        "temporal": cuts,
+        "keep_last": 3,
+        "min_item_interactions": 2,
+    }
+    both = [
+        make(where, files, base=made_from, **settings)
+        for where, files, made_from in (
+            (root, days[:2], first.dataset_id), (root / "whole", days[:2], None)
+        )
+    ]  # fmt: skip
+    assert content(both[0]) == content(both[1])
+    assert max(len(row["item_ids"]) for row in content(both[0])[0].values()) == 3
+
+
+def test_erased_users_leave_a_base_without_its_logs(base, days, tmp_path):
+    root, first = base
+    erased = write_bytes(tmp_path / "erased.txt", b"u1\nu2\nnobody\n")
+    settings: dict[str, Any] = {"exclude_users": str(erased), "keep_reject_values": True}
+    whole = make(root / "whole", days[:1], **settings)
+    hidden = days[0].with_suffix(".gone")
+    os.rename(days[0], hidden)
+    try:
+        left = make(root, [], base=first.dataset_id, **settings)
+    finally:
+        os.rename(hidden, days[0])
+    assert content(left) == content(whole)
+    assert not {"u1", "u2"} & set(interactions_of(left)["user_id"].to_pylist())
+    assert left.manifest["rows"]["excluded"] > 0
+
+
+def test_refused_rows_of_erased_users_lose_their_values(days, tmp_path):
+    log = write_bytes(
+        tmp_path / "a.csv", b"user_id,item_id,timestamp\nann,x,1\nann,y,never\nbob,x,never\n"
+    )
+    data = DataConfig(num_parts=2, keep_reject_values=True, max_reject_fraction=None)
+    first = make(tmp_path / "root", [log], data)
+
+    def values(result):
+        directory = result.location / "rejects"
+        tables = [(directory / name).read_table() for name in directory.children()]
+        return pa.concat_tables(tables).to_pylist()
+
+    assert [row["values"] for row in values(first)] == [
+        '{"user": "ann", "item": "y", "timestamp": "never"}',
+        '{"user": "bob", "item": "x", "timestamp": "never"}',
+    ]
+    erased = write_bytes(tmp_path / "erased.txt", b"bob\n")
+    second = make(tmp_path / "root", [], data, first.dataset_id, exclude_users=str(erased))
+    assert [row["values"] is None for row in values(second)] == [False, True]
+    assert [row["position"] for row in values(second)] == [row["position"] for row in values(first)]
+
+
+def test_a_listed_file_that_changed_is_an_error_that_names_it(base, days, tmp_path):
+    root, _ = base
+    log = write_bytes(tmp_path / "a.csv", days[0].read_bytes())
+    made = make(root, [log])
+    write_bytes(log, days[0].read_bytes() + b"\nu1,i1,5,5\n")
+    with pytest.raises(InputError, match=r"a\.csv: the file changed since dataset"):
+        make(root, [log, days[1]], base=made.dataset_id)
+
+
+def test_a_base_that_was_read_by_other_rules_is_refused(base, days):
+    root, first = base
+    with pytest.raises(ConfigError, match=r"data\.timestamp_unit is 'ms', but dataset"):
+        make(root, days[:2], base=first.dataset_id, timestamp_unit="ms")
+
+
+def test_the_examples_of_the_data_page_print_what_they_say(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = Path(__file__).parents[2] / "docs" / "data.md"
+    result = doctest.testfile(str(page), module_relative=False, encoding="utf-8")
+    assert result.attempted > 0
+    assert result.failed == 0

@@ -1,0 +1,114 @@
+"""Through a network that loses requests and answers: the same result, or an error that says where.
+
+Everything that s3fs asks passes a proxy before the real server.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from lightsans.config import StorageConfig
+from lightsans.errors import StorageError
+from lightsans.storage import list_files, locate
+from pipelines.preprocess import run_preprocess
+from tests.s3_faults import Fault, Faults, run_faulty_proxy
+
+ROUGH: dict[Fault, float] = {
+    "busy": 0.08, "reset": 0.05, "lost_answer": 0.05, "cut_body": 0.08, "slow": 0.1,
+    "stalled": 0.02,
+}  # fmt: skip
+
+
+@pytest.fixture
+def behind_proxy(s3_server) -> Iterator[Callable[..., StorageConfig]]:
+    """Storage settings that lead through a proxy with some faults; it stops with the test."""
+    with ExitStack() as stack:
+
+        def start(faults: Faults, timeout_s: float = 1.0, max_attempts: int = 10) -> StorageConfig:
+            url = stack.enter_context(run_faulty_proxy(s3_server.endpoint_url, faults))
+            return StorageConfig(endpoint_url=url, timeout_s=timeout_s, max_attempts=max_attempts)
+
+        yield start
+
+
+def test_every_operation_survives_a_rough_network(s3_server, behind_proxy):
+    faults = Faults(dict(ROUGH), seed=1, stalled_s=1.5)
+    root = locate(s3_server.uri("rough"), behind_proxy(faults))
+    table = pa.table({"x": np.arange(50_000)})
+    for number in range(2):
+        directory = root / f"{number}"
+        assert not directory.exists()
+        (directory / "t.parquet").write_table(table)
+        (directory / "j.json").write_json({"number": number})
+        assert directory.children() == ["j.json", "t.parquet"]
+        assert (directory / "t.parquet").read_table() == table
+        assert (directory / "j.json").read_json() == {"number": number}
+        whole = (directory / "t.parquet").read_bytes()
+        assert (directory / "t.parquet").read_range(100, 9000) == whole[100:9000]
+        assert [file.size for file in list_files(f"{directory}/*.parquet", root.storage)] == [
+            len(whole)
+        ]
+        directory.delete()
+        assert directory.children() == []
+    assert {"busy", "reset", "lost_answer", "cut_body"} <= set(faults.made), faults.made
+
+
+def test_a_preprocessed_log_is_the_same_through_a_rough_network(
+    ray_cluster, tmp_path, small_log, tiny_config, s3_server, behind_proxy
+):
+    here = run_preprocess(tiny_config(tmp_path))
+    faults = Faults({name: rate / 3 for name, rate in ROUGH.items()}, seed=2, stalled_s=1.5)
+    storage = behind_proxy(faults)
+    log = locate(s3_server.uri("rough-log/small.inter"), storage)
+    log.write_bytes(small_log.read_bytes())
+    settings = [f"storage.endpoint_url={storage.endpoint_url}", "storage.timeout_s=1"]
+    settings += [f"data.input={log.uri}", "data.read_unit_bytes=20000"]
+    there = run_preprocess(tiny_config(s3_server.uri("rough-root"), *settings))
+    assert there.manifest["fingerprint"] == here.manifest["fingerprint"]
+    assert faults.made.total() >= 5, faults.made
+
+
+def test_a_store_that_stays_busy_is_an_error_that_names_the_object(s3_server, behind_proxy):
+    faults = Faults({"busy": 1.0})
+    location = locate(s3_server.uri("busy/x.json"), behind_proxy(faults, max_attempts=2))
+    for action in (location.read_bytes, lambda: location.write_bytes(b"1"), location.exists):
+        faults.requests.clear()
+        with pytest.raises(StorageError, match=r"s3://lightsans/busy/x.json: gave up after 2 att"):
+            action()
+        assert faults.requests.total() == 2, faults.requests
+    with pytest.raises(StorageError, match=r"s3://lightsans/busy.*storage.max_attempts"):
+        location.parent.children()
+
+
+def test_an_address_where_nobody_listens_is_an_error_that_names_the_object(s3_server):
+    storage = StorageConfig(endpoint_url="http://127.0.0.1:1", max_attempts=2, timeout_s=1)
+    with pytest.raises(StorageError, match=r"x.json: gave up after 2 attempts.*127.0.0.1:1"):
+        locate(s3_server.uri("nobody/x.json"), storage).read_bytes()
+
+
+def test_what_is_missing_or_forbidden_is_asked_for_once(s3_server, behind_proxy, monkeypatch):
+    faults = Faults({})
+    missing = locate(s3_server.uri("missing.json"), behind_proxy(faults))
+    with pytest.raises(FileNotFoundError):
+        missing.read_json()
+    repeated = {request for request, count in faults.requests.items() if count > 1}
+    assert not repeated, faults.requests
+    faults.requests.clear()
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    forbidden = locate(s3_server.uri("x"), behind_proxy(faults, timeout_s=2.0))
+    with pytest.raises(PermissionError):
+        forbidden.write_bytes(b"1")
+    assert faults.requests.total() == 1, faults.requests
+
+
+def test_faults_depend_on_the_seed_and_the_request_alone():
+    def draw(seed, names):
+        faults = Faults(dict(ROUGH), seed=seed)
+        return {(name, n): faults.draw(name) for n, name in itertools.product(range(20), names)}
+
+    assert draw(1, "abc") == draw(1, "cba")
+    assert draw(1, "abc") != draw(2, "abc")

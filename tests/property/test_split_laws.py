@@ -1,0 +1,130 @@
+"""Laws of temporal splits and retention: slow Python agrees, and the future changes nothing."""
+
+from collections import Counter
+
+import numpy as np
+import pyarrow as pa
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from lightsans.config import DataConfig
+from lightsans.interactions import (
+    core_rows,
+    count_items,
+    derive_sequences,
+    item_counts,
+    k_core,
+    merge_counts,
+    select_rows,
+    sort_interactions,
+)
+from lightsans.retention import Retention
+from lightsans.temporal import Cutoffs
+from lightsans.vocabulary import Vocabulary
+
+CUTOFFS = Cutoffs(valid_from=3, test_from=5)
+ROWS = st.lists(
+    st.tuples(
+        st.sampled_from("abcd"),
+        st.sampled_from("vwxyz"),
+        st.integers(0, 6),
+        st.sampled_from([1.0, 5.0]),
+    ),
+    min_size=1,
+    max_size=40,
+)
+SETTINGS = st.builds(
+    DataConfig,
+    dedupe=st.sampled_from(["none", "first", "last"]),
+    min_rating=st.sampled_from([None, 3.0]),
+    min_user_interactions=st.integers(1, 3),
+    min_item_interactions=st.integers(1, 3),
+)
+
+
+def derive(log, data, cutoffs=None, retention=None):
+    """Vocabulary and rows of ``sequences/`` by user; None when k-core leaves nothing."""
+    names = ("user_id", "raw_item_id", "timestamp", "rating")
+    columns = dict(zip(names, map(list, zip(*log, strict=True)), strict=True))
+    table = sort_interactions(pa.table({**columns, "order_key": list(range(len(log)))}))
+    rows = select_rows(table, data, None, cutoffs)
+    core, ids = core_rows(rows)
+
+    def count(alive):
+        return merge_counts([item_counts(*count_items(core, alive, data.min_user_interactions))])
+
+    found, _ = k_core(count, data.min_item_interactions)
+    if not found.num_rows:
+        return None
+    raw = {int(h): raw for h, raw in zip(core.item_hashes, ids.to_pylist(), strict=True)}
+    names_left = pa.array([raw[h] for h in found["hash"].to_pylist()])
+    vocabulary = Vocabulary.from_counts(names_left, found["count"].to_numpy())
+    least = data.min_user_interactions
+    derived = derive_sequences(rows, vocabulary, least, retention, cutoffs).to_pylist()
+    return vocabulary, {row["user_id"]: row for row in derived}
+
+
+@given(ROWS, ROWS, SETTINGS)
+def test_what_comes_after_the_cutoff_changes_nothing_of_training(log, other, data):
+    """Replace the future by another one: vocabulary, counts, training items and users stay."""
+    past = [row for row in log if row[2] < CUTOFFS.valid_from]
+    assume(past)
+    future = [row for row in other if row[2] >= CUTOFFS.valid_from]
+    made = [derive(rows, data, CUTOFFS) for rows in (past, log, past + future)]
+    assume(made[0] is not None)
+    for vocabulary, users in made[1:]:
+        assert vocabulary.table() == made[0][0].table()
+        for user, row in made[0][1].items():
+            length = row["train_length"]
+            assert users[user]["train_length"] == length
+            assert users[user]["item_ids"][:length] == row["item_ids"]
+            assert users[user]["trainable"] == row["trainable"]
+
+
+@given(ROWS)
+def test_targets_are_the_first_of_their_period(log):
+    made = derive(log, DataConfig(), CUTOFFS)
+    assume(made is not None)
+    vocabulary, users = made
+    ids = {raw: number for number, raw in enumerate(vocabulary.raw_item_ids.to_pylist(), 1)}
+    assert set(ids) == {row[1] for row in log if row[2] < 3}
+    for user, row in users.items():
+        own = sorted((r for r in log if r[0] == user), key=lambda r: r[2])
+        valid = [ids.get(r[1], 0) for r in own if 3 <= r[2] < 5]
+        test = [ids.get(r[1], 0) for r in own if r[2] >= 5]
+        assert row["valid_target"] == (valid[0] if valid else -1)
+        assert row["test_target"] == (test[0] if test else -1)
+        assert row["train_length"] == sum(r[2] < 3 for r in own)
+        assert row["test_length"] == sum(r[2] < 5 and r[1] in ids for r in own)
+        assert row["trainable"] == (row["train_length"] > 0)
+
+
+@given(ROWS, SETTINGS, st.integers(1, 4), st.integers(0, 6))
+def test_retention_shortens_sequences_and_nothing_else(log, data, keep_last, keep_since):
+    whole = derive(log, data)
+    assume(whole is not None)
+    kept = derive(log, data, retention=Retention(keep_last, keep_since))
+    assert kept[0].table() == whole[0].table()
+    for user, row in kept[1].items():
+        full = whole[1][user]
+        pairs = list(zip(full["item_ids"], full["timestamps"], strict=True))
+        expected = [pair for pair in pairs if pair[1] >= keep_since][-keep_last:]
+        assert list(zip(row["item_ids"], row["timestamps"], strict=True)) == expected
+        assert row["trainable"] == (full["trainable"] and bool(expected))
+        everything = set(full["item_ids"]) | set(full["also_seen"])
+        assert set(row["item_ids"]) | set(row["also_seen"]) == everything
+        assert not set(row["item_ids"]) & set(row["also_seen"])
+
+
+@given(ROWS, ROWS)
+def test_an_extended_vocabulary_keeps_numbers_and_marks_the_dead(log, more):
+    old, new = (Counter(row[1] for row in rows) for rows in (log, more))
+    base = Vocabulary.from_counts(pa.array(list(old)), np.array(list(old.values())))
+    extended = base.extended(pa.array(list(new)), np.array(list(new.values())))
+    assert extended.extends(base)
+    raw = extended.raw_item_ids.to_pylist()
+    assert dict(zip(raw, extended.counts.tolist(), strict=True)) == {
+        **dict.fromkeys(old, 0), **new
+    }  # fmt: skip
+    living = extended.encode_living(extended.raw_item_ids)
+    assert living.tolist() == [i if item in new else 0 for i, item in enumerate(raw, 1)]

@@ -1,0 +1,21 @@
+from datetime import UTC, datetime
+
+from pipelines.nightly import base_of_night
+
+FIFTH, SIXTH = datetime(2026, 11, 5, tzinfo=UTC), datetime(2026, 11, 6, tzinfo=UTC)
+MANIFEST = {"id": "today", "base": "before"}
+
+
+def test_a_night_adds_to_the_dataset_of_the_published_run():
+    assert base_of_night(MANIFEST, FIFTH.isoformat(), SIXTH) == "today"
+
+
+def test_the_same_night_again_asks_for_the_dataset_that_it_has():
+    assert base_of_night(MANIFEST, FIFTH.isoformat(), FIFTH) == "before"
+    assert base_of_night({**MANIFEST, "base": None}, FIFTH.isoformat(), FIFTH) is None
+
+
+def test_a_backfill_or_a_removed_dataset_reads_everything():
+    assert base_of_night(MANIFEST, SIXTH.isoformat(), FIFTH) is None
+    assert base_of_night(None, FIFTH.isoformat(), SIXTH) is None
+    assert base_of_night(MANIFEST, None, SIXTH) is None
