@@ -21,10 +21,16 @@ METRICS = "metrics.json"
 HISTORY = "history.json"
 
 
-def weights_to_bytes(model: LightSANs) -> bytes:
-    """A model as a safetensors file whose header holds its configuration."""
+def weights_to_bytes(model: LightSANs, weights: dict[str, Tensor] | None = None) -> bytes:
+    """A model as a safetensors file whose header holds its configuration.
+
+    Args:
+        model: Whose configuration it is.
+        weights: An earlier copy of its weights; None for those it has now.
+    """
     header = {"model": json.dumps(asdict(model.config)), "num_items": str(model.num_items)}
-    tensors = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    weights = model.state_dict() if weights is None else weights
+    tensors = {name: tensor.detach().cpu() for name, tensor in weights.items()}
     return safetensors.torch.save(tensors, header)
 
 

@@ -19,17 +19,64 @@ class EpochRow:
     """Targets of the epoch, over all workers; overlapping windows count theirs again."""
     distinct_targets: int
     train_s: float
+    """Training alone, over all interruptions."""
     valid_s: float
     valid: dict[str, float]
+    """Empty where nothing is held out."""
+    load_s: float = 0.0
+    """Of train_s, rank 0's making of batches."""
+    communication_s: float = 0.0
+    """Of train_s, rank 0's exchange of gradients that its own computation did not hide."""
+    compute_s: float = 0.0
+    """Of train_s, the rest."""
+    gradient_norm: float = 0.0
+    """Mean over steps of the global norm, before clipping."""
+    learning_rate: float = 0.0
+    """At the end of the epoch."""
+    memory_mib: float = 0.0
+    """Most that rank 0 has held so far: GPU memory, or the process's resident memory."""
+
+    @property
+    def targets_per_s(self) -> float:
+        """Throughput of training over all workers."""
+        return self.targets / max(self.train_s, 1e-9)
+
+
+@dataclass(slots=True, kw_only=True)
+class Partial:
+    """Where an unfinished epoch stands, between two steps."""
+
+    step: int
+    """Steps done."""
+    loss_sums: list[float]
+    """Of every worker, over its own targets so far."""
+    seconds: dict[str, float]
+    """``train_s``, ``load_s`` and ``communication_s`` so far."""
+    norm_sum: float
+    """Of the gradient norms so far."""
+
+    def own_loss_sum(self, rank: int, world_size: int) -> float:
+        """A worker's share of the loss so far; rank 0 has it all when their number has changed."""
+        if len(self.loss_sums) == world_size:
+            return self.loss_sums[rank]
+        return sum(self.loss_sums) if rank == 0 else 0.0
 
 
 @dataclass(slots=True)
 class Progress:
-    """Where a run stands between two epochs; JSON-able."""
+    """Where a run stands between two steps; JSON-able."""
 
     history: list[EpochRow] = field(default_factory=list)
     best_epoch: int = 0
     stopped: bool = False
+    partial: Partial | None = None
+    """The epoch after those of the history, where it has begun."""
+
+    @property
+    def name(self) -> str:
+        """A name for this position; names sort as positions do."""
+        name = f"epoch-{len(self.history):05d}"
+        return name if self.partial is None else f"{name}-step-{self.partial.step:08d}"
 
     def to_json(self) -> str:
         """As text, for the checkpoint."""
@@ -40,7 +87,8 @@ class Progress:
         """From the text of `to_json`."""
         content = json.loads(text)
         history = [EpochRow(**row) for row in content["history"]]
-        return cls(history, content["best_epoch"], content["stopped"])
+        partial = None if content["partial"] is None else Partial(**content["partial"])
+        return cls(history, content["best_epoch"], content["stopped"], partial)
 
 
 @dataclass(frozen=True, slots=True)

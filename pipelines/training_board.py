@@ -26,14 +26,14 @@ class TrainingBoard:
     """Keeps what the workers of a run have to say; runs as a Ray actor."""
 
     def __init__(self) -> None:
-        self._resumed_after = 0
+        self._resumed = (0, 0)
         self._step: StepNews | None = None
         self._rows: dict[int, EpochRow] = {}
         self._error: LightSANsError | None = None
 
-    def resume(self, epoch: int) -> None:
-        """Note that the run goes on from a checkpoint of this epoch."""
-        self._resumed_after = epoch
+    def resume(self, epoch: int, step: int) -> None:
+        """Note that the run goes on after so many epochs, and steps of the next."""
+        self._resumed = (epoch, step)
 
     def step(self, news: StepNews) -> None:
         """Note where the current epoch stands."""
@@ -51,10 +51,10 @@ class TrainingBoard:
         """The noted error; it ends the run."""
         return self._error
 
-    def read(self, after: int) -> tuple[int, StepNews | None, list[EpochRow]]:
-        """The epoch that the run went on from, the latest step, the epochs after the given one."""
+    def read(self, after: int) -> tuple[tuple[int, int], StepNews | None, list[EpochRow]]:
+        """Where the run last went on, the latest step, and the epochs after the given one."""
         rows = [row for epoch, row in sorted(self._rows.items()) if epoch > after]
-        return self._resumed_after, self._step, rows
+        return self._resumed, self._step, rows
 
 
 def start_board() -> Any:
@@ -89,6 +89,7 @@ def watch_board(board: Any, epochs: int) -> Iterator[None]:
 
 def _draw(board: Any, epochs: int, stop: threading.Event) -> None:
     shown, finished, seconds = 0, 0, 0.0
+    announced = (0, 0)
     live = Live(console=Console(stderr=True), transient=True, refresh_per_second=4)
     is_terminal = can_draw()
     if is_terminal:
@@ -100,9 +101,11 @@ def _draw(board: Any, epochs: int, stop: threading.Event) -> None:
                 resumed, step, rows = ray.get(board.read.remote(shown), timeout=10)
             except (RayError, TimeoutError):
                 return  # the cluster is going away: training itself reports why
-            if resumed > shown:
-                say(f"train: the run goes on after epoch {resumed}")
-                shown = resumed
+            if resumed != announced:
+                announced = resumed
+                epoch, done = resumed
+                say(f"train: the run goes on after epoch {epoch}" + (f", step {done}" * (done > 0)))
+                shown = max(shown, epoch)
             for row in rows:
                 shown, finished = row.epoch, finished + 1
                 seconds += row.train_s + row.valid_s
@@ -122,11 +125,11 @@ def _draw(board: Any, epochs: int, stop: threading.Event) -> None:
 
 def format_row(row: EpochRow, epochs: int, left_s: float) -> str:
     """One finished epoch as a line."""
-    speed = row.targets / max(row.train_s, 1e-9)
-    valid = " ".join(f"{name} {row.valid[name]:.4f}" for name in ("hit@10", "ndcg@10", "mrr@10"))
+    shown = [name for name in ("hit@10", "ndcg@10", "mrr@10") if name in row.valid]
+    valid = " ".join(f"{name} {row.valid[name]:.4f}" for name in shown) or "none"
     return (
         f"epoch {row.epoch:>3}/{epochs}  loss {row.loss:.4f}  valid {valid}  "
-        f"{speed:,.0f} targets/s  at most {left_s:.0f} s left"
+        f"{row.targets_per_s:,.0f} targets/s  at most {left_s:.0f} s left"
     )
 
 

@@ -1,5 +1,6 @@
 """Training on a real Ray: the same curve whatever the workers, and after an interruption."""
 
+import contextlib
 import json
 import os
 import re
@@ -9,6 +10,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +22,10 @@ from lightsans import LightSANs
 from lightsans.config import RunConfig
 from lightsans.errors import NotFoundError, TrainingError
 from lightsans.storage import Location
+from pipelines.dry_run import dry_run
 from pipelines.preprocess import run_preprocess
-from pipelines.train import TrainResult, run_train
+from pipelines.tracking import log_to_mlflow
+from pipelines.train import TrainResult, refit_config, run_train
 from tests.integration.conftest import TINY
 
 REPOSITORY = Path(__file__).parents[2]
@@ -31,9 +36,29 @@ def history_of(location: Location) -> list[dict[str, Any]]:
     return rows
 
 
-def text_of(directory: Path, prefix: str) -> str:
-    """The content of the file whose name begins so, once there is one."""
-    return "".join(path.read_text() for path in directory.glob(f"{prefix}*"))
+def newest_checkpoint(directory: Path) -> str:
+    """Its name; names sort as positions in training do."""
+    return max((path.parent.name for path in directory.glob("epoch-*/progress.json")), default="")
+
+
+def train_workers() -> list[int]:
+    """Ids of the processes below this one that train."""
+    parents, found = {}, []
+    for directory in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            parent = (directory / "stat").read_text().rpartition(") ")[2].split()[1]
+            parents[int(directory.name)] = int(parent)
+            if b"TrainWorker" in (directory / "cmdline").read_bytes():
+                found.append(int(directory.name))
+    return [pid for pid in found if os.getpid() in _ancestors(pid, parents)]
+
+
+def _ancestors(pid: int, parents: dict[int, int]) -> set[int]:
+    above = set()
+    while pid in parents:
+        pid = parents[pid]
+        above.add(pid)
+    return above
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float = 120) -> None:
@@ -112,22 +137,24 @@ def test_settings_that_change_the_weights_change_the_id_and_others_do_not(two_wo
     assert model_id(config, "another") != result.model_id
 
 
-def test_a_killed_run_goes_on_from_its_last_epoch_with_the_same_curve(
+def test_a_killed_run_goes_on_from_the_middle_of_an_epoch_with_the_same_curve(
     two_workers, small_log, tmp_path
 ):
-    """The driver and its embedded Ray are killed after epoch 2; the same command finishes."""
+    """The driver and its embedded Ray are killed after epoch 2; the same command finishes, and
+    every loss and metric is that of the run that nobody interrupted.
+    """
     config, uninterrupted = two_workers
     shutil.copytree(Path(config.root) / "datasets", tmp_path / "datasets")
     command = [sys.executable, "submit.py", "train", "--json"]
     relative = os.path.relpath(tmp_path, REPOSITORY)  # as people write it; workers run elsewhere
-    for setting in (f"root={relative}", f"data.input={small_log}", *TINY, "train.num_workers=2"):
+    own = ("train.num_workers=2", "train.checkpoint_steps=2", "train.keep_checkpoints=1")
+    for setting in (f"root={relative}", f"data.input={small_log}", *TINY, *own):
         command += ["--set", setting]
-    # Epochs of this size end faster than Ray Train usually looks for news.
-    environment = {**os.environ, "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1"}
+    environment = dict(os.environ)
     environment.pop("RAY_ADDRESS", None)
     checkpoints = tmp_path / "models" / uninterrupted.model_id / "checkpoints"
     with subprocess.Popen(command, cwd=REPOSITORY, env=environment) as killed:
-        wait_until(lambda: "epoch-00002" in text_of(checkpoints, "checkpoint_manager_snapshot"))
+        wait_until(lambda: newest_checkpoint(checkpoints) >= "epoch-00002-step")
         killed.send_signal(signal.SIGKILL)
     assert killed.returncode == -signal.SIGKILL
     assert not (checkpoints.parent / "manifest.json").exists()
@@ -138,8 +165,92 @@ def test_a_killed_run_goes_on_from_its_last_epoch_with_the_same_curve(
     assert finished.returncode == 0, finished.stderr
     assert json.loads(finished.stdout.splitlines()[-1])["model_id"] == uninterrupted.model_id
     model = Location(str(checkpoints.parent), config.storage)
-    np.testing.assert_allclose(curve_of(model), curve_of(uninterrupted.location), rtol=1e-5, atol=0)
+    assert curve_of(model) == curve_of(uninterrupted.location)
+    valid = [
+        [row["valid"] for row in history_of(where)] for where in (model, uninterrupted.location)
+    ]
+    assert valid[0] == valid[1]
     assert resumed_after(finished.stderr) >= 2
+
+
+def test_a_killed_worker_is_started_again_and_the_curve_stays_the_same(
+    two_workers, tiny_config, tmp_path
+):
+    config, uninterrupted = two_workers
+    shutil.copytree(Path(config.root) / "datasets", tmp_path / "datasets")
+    own = tiny_config(tmp_path, "train.num_workers=2", "train.checkpoint_steps=2")
+    checkpoints = tmp_path / "models" / uninterrupted.model_id / "checkpoints"
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(run_train, own, uninterrupted.manifest["dataset_id"])
+        wait_until(lambda: newest_checkpoint(checkpoints) >= "epoch-00001" or running.done())
+        os.kill(train_workers()[-1], signal.SIGKILL)
+        result = running.result(timeout=240)
+    assert curve_of(result.location) == curve_of(uninterrupted.location)
+    assert result.metrics == uninterrupted.metrics
+
+
+def test_a_model_is_refitted_on_all_data_and_begins_with_another(two_workers, tmp_path):
+    """Both at once: the refit takes its epochs from the finished model, the weights too."""
+    config, first = two_workers
+    dataset = first.manifest["dataset_id"]
+    refit = refit_config(config, dataset)
+    refit = replace(refit, train=replace(refit.train, warm_start=first.model_id))
+    result = run_train(refit, dataset)
+    rows = history_of(result.location)
+    assert len(rows) == result.manifest["best_epoch"] == first.manifest["best_epoch"]
+    assert result.manifest["refit"]
+    assert result.metrics == {"valid": {}}
+    held_back = history_of(first.location)[0]
+    assert rows[0]["distinct_targets"] > held_back["distinct_targets"]
+    assert rows[0]["loss"] < held_back["loss"]
+
+
+def test_resuming_what_never_began_is_an_error(two_workers, tiny_config):
+    config, first = two_workers
+    other = tiny_config(config.root, "train.seed=5")
+    with pytest.raises(NotFoundError, match="no checkpoint to resume from"):
+        run_train(other, first.manifest["dataset_id"], must_resume=True)
+
+
+def test_a_dry_run_counts_what_training_does(two_workers):
+    config, first = two_workers
+    figures = dry_run(config, first.manifest["dataset_id"])
+    row = history_of(first.location)[0]
+    assert figures["parameters"] == first.manifest["parameters"]
+    assert figures["targets_per_epoch"] == row["targets"]
+    assert figures["distinct_targets_per_epoch"] == row["distinct_targets"]
+    assert figures["workers"] == 2
+    assert figures["epochs"] == config.train.epochs
+    assert 0 < figures["step_s"] < figures["epoch_s"] < figures["total_s"]
+
+
+def test_an_epoch_says_where_its_time_went_and_the_curves_are_drawn(two_workers):
+    _, result = two_workers
+    for row in history_of(result.location):
+        assert 0 < row["communication_s"] < row["train_s"]
+        assert row["load_s"] + row["compute_s"] + row["communication_s"] == pytest.approx(
+            row["train_s"], abs=0.01
+        )
+        assert row["gradient_norm"] > 0
+    assert (result.location / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_runs_are_logged_to_an_mlflow_directory(two_workers, tmp_path):
+    pytest.importorskip("mlflow", reason="needs MLflow: pip install mlflow-skinny")
+    from mlflow import MlflowClient
+
+    config, result = two_workers
+    uri = f"file://{tmp_path}/mlruns"
+    tracked = replace(config, train=replace(config.train, mlflow_uri=uri))
+    log_to_mlflow(tracked, history_of(result.location), result.manifest)
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("lightsans")
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.run_name == result.model_id
+    logged = [metric.value for metric in client.get_metric_history(run.info.run_id, "loss")]
+    assert logged == pytest.approx(curve_of(result.location))
+    assert run.data.params["model.k_interests"] == "3"
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_setting(

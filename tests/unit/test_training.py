@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from lightsans.checkpoint_clock import CheckpointClock
 from lightsans.config import ModelConfig, RunConfig, TrainConfig
 from lightsans.errors import TrainingError
 from lightsans.learning_curve import EpochRow, Progress
 from lightsans.sequences import UserSequences
-from lightsans.training import Trainer
+from lightsans.training import MidEpoch, Trainer
 
 NUM_ITEMS = 12
 
@@ -65,9 +66,13 @@ def test_an_epoch_reports_its_targets():
     assert row.targets == row.distinct_targets == expected
 
 
-def test_a_restored_trainer_goes_on_as_if_nothing_had_happened():
+@pytest.mark.parametrize(
+    ("loss_type", "precision"),
+    [("CE", "fp32"), ("sampled_softmax", "fp32"), ("gBCE", "bf16"), ("BPR", "fp32")],
+)
+def test_a_restored_trainer_goes_on_as_if_nothing_had_happened(loss_type, precision):
     """Dropout included: its masks depend on the epoch, not on what ran before."""
-    config = config_of(epochs=4)
+    config = config_of(loss_type=loss_type, epochs=4, table_precision=precision)
     whole = Trainer(config, NUM_ITEMS, walks(), torch.device("cpu"))
     first = Trainer(config, NUM_ITEMS, walks(), torch.device("cpu"))
     for _ in range(2):
@@ -78,6 +83,64 @@ def test_a_restored_trainer_goes_on_as_if_nothing_had_happened():
     second.restore(weights, state, first.progress.to_json())
     losses = [row.loss for row in train_all(second)]
     assert losses == [row.loss for row in train_all(whole)]
+
+
+@pytest.mark.parametrize("loss_type", ["CE", "sampled_softmax"])
+def test_a_trainer_restored_in_the_middle_of_an_epoch_repeats_it_bit_for_bit(loss_type):
+    """Weights, optimizer, schedule, dropout and the loss of the epoch so far."""
+    config = config_of(
+        loss_type=loss_type, epochs=2, schedule="cosine", warmup_epochs=0.5, clip_norm=0.5
+    )
+    whole = Trainer(config, NUM_ITEMS, walks(), torch.device("cpu"))
+    expected = [row.loss for row in train_all(whole)]
+    saved: list[tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], str]] = []
+    first = Trainer(config, NUM_ITEMS, walks(), torch.device("cpu"))
+
+    def save() -> None:
+        weights = {name: tensor.clone() for name, tensor in first.model.state_dict().items()}
+        state = {name: tensor.clone() for name, tensor in first.state().items()}
+        saved.append((weights, state, first.progress.to_json()))
+
+    mid_epoch = MidEpoch(CheckpointClock(1, None, torch.device("cpu")), save)
+    while not first.finished:
+        first.run_epoch(mid_epoch)
+    assert [row.loss for row in first.progress.history] == expected
+    names = [Progress.from_json(progress).name for _, _, progress in saved]
+    assert names[0] == "epoch-00000-step-00000001"
+    assert names == sorted(names)
+    for checkpoint in saved[:: max(1, len(saved) // 3)]:
+        second = Trainer(config, NUM_ITEMS, walks(), torch.device("cpu"))
+        second.restore(*checkpoint)
+        assert [row.loss for row in train_all(second)] == expected
+        for name, tensor in whole.model.state_dict().items():
+            assert torch.equal(second.model.state_dict()[name], tensor), name
+
+
+def test_micro_batches_take_the_same_steps():
+    curves = []
+    for pieces in (1, 3):
+        config = config_of(micro_batches=pieces, epochs=3)
+        model = dataclasses.replace(config.model, hidden_dropout_prob=0, attn_dropout_prob=0)
+        config = dataclasses.replace(config, model=model)
+        trainer = Trainer(config, NUM_ITEMS, walks(), torch.device("cpu"))
+        curves.append([row.loss for row in train_all(trainer)])
+    np.testing.assert_allclose(curves[0], curves[1], rtol=1e-5)
+
+
+def test_a_refit_trains_on_everything_for_its_epochs_and_validates_nothing():
+    trainer = Trainer(config_of("masked", refit_epochs=2), NUM_ITEMS, walks(), torch.device("cpu"))
+    rows = train_all(trainer)
+    assert len(rows) == trainer.progress.best_epoch == 2
+    assert rows[0].targets == sum(int((users.lengths - 1).sum()) for users in walks().values())
+    assert rows[0].valid == {}
+
+
+def test_an_epoch_says_where_its_time_went():
+    row = Trainer(config_of(), NUM_ITEMS, walks(), torch.device("cpu")).run_epoch()
+    assert row.load_s + row.compute_s + row.communication_s == pytest.approx(row.train_s, abs=0.01)
+    assert row.communication_s == 0
+    assert row.gradient_norm > 0
+    assert row.memory_mib > 10
 
 
 def test_training_stops_when_the_valid_metric_no_longer_grows():

@@ -1,0 +1,229 @@
+"""Whole epochs: Ray Train against a bare loop, two workers against two threads, and loading.
+
+    make bench NAME=train_epoch ARGS="[--smoke] [--json]"
+
+The bare loop has the same processes, threads, batches and model: forward, loss, backward through
+DDP, Adam, with all batches of the epoch made beforehand. An epoch of ours also plans and makes its
+batches, exchanges counts, seeds every step, follows loss and gradient norm, and votes about
+checkpoints; validation is left out of both. Each side's best epoch counts: other work on the
+machine only ever slows one down.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch.multiprocessing.spawn import spawn
+from torch.nn.parallel import DistributedDataParallel
+
+from lightsans import LightSANs
+from lightsans.batches import RankEpoch
+from lightsans.config import ModelConfig, RunConfig, TrainConfig
+from lightsans.dataset import load_shards
+from lightsans.loss import NextItemObjective
+from lightsans.made_up import write_made_up_dataset
+from lightsans.manifest import require_manifest
+from lightsans.storage import Location, locate
+
+DATASET = "d"
+
+
+def make_config(root: str, smoke: bool, workers: int, epochs: int) -> RunConfig:
+    """The recipe for ML-100K; early stopping off."""
+    model = ModelConfig(
+        max_seq_len=8 if smoke else 50, hidden_dropout_prob=0.2, attn_dropout_prob=0.2
+    )
+    train = TrainConfig(num_workers=workers, epochs=epochs, patience=0, batch_size=32)
+    return RunConfig(root=root, model=model, train=train)
+
+
+def write_dataset(directory: Location, smoke: bool) -> None:
+    """Sequences of the size of ML-100K."""
+    users, items, history = (60, 40, 20) if smoke else (943, 1_682, 106)
+    write_made_up_dataset(directory, users, items, history=history, num_parts=4, newcomers=0.0)
+
+
+def through_ray(config: RunConfig, threads: int) -> list[dict[str, Any]]:
+    """The learning curve of a run."""
+    import ray
+
+    from pipelines.train import run_train
+
+    environment = {"OMP_NUM_THREADS": str(threads)}
+    ray.init(
+        address="local",
+        num_cpus=4,
+        include_dashboard=False,
+        log_to_driver=False,
+        runtime_env={"env_vars": environment},
+    )
+    try:
+        result = run_train(config, DATASET, force=True)
+    finally:
+        ray.shutdown()
+    history: list[dict[str, Any]] = json.loads((result.location / "history.json").read_bytes())
+    return history
+
+
+def load_epoch(config: RunConfig, shards: list[int], epoch: int) -> tuple[RankEpoch, int]:
+    """One rank's batches of an epoch, and the number of items."""
+    dataset = locate(config.root, config.storage) / "datasets" / DATASET
+    manifest = require_manifest(dataset, "the benchmark writes it")
+    users = load_shards(dataset, manifest, shards, config.train.virtual_shards)
+    num_items = int(manifest["items"])
+    batches = RankEpoch(users, epoch, config, num_items)
+    # Shards are as long as each other, but for a batch.
+    batches.set_num_steps(batches.longest_shard)
+    return batches, num_items
+
+
+def bare_worker(rank: int, config: RunConfig, threads: int, epochs: int, directory: str) -> None:
+    """The loop that Ray Train is compared with; rank 0 writes the targets/s of each epoch."""
+    torch.set_num_threads(threads)
+    workers = config.train.most_workers
+    dist.init_process_group(
+        "gloo", init_method=f"file://{directory}/group", rank=rank, world_size=workers
+    )
+    shards = list(range(rank, config.train.virtual_shards, workers))
+    batches, num_items = load_epoch(config, shards, 0)
+    steps = torch.tensor(batches.longest_shard)
+    dist.all_reduce(steps, dist.ReduceOp.MAX)
+    batches.set_num_steps(int(steps))
+    made = [batches.batch(step) for step in range(int(steps))]
+    targets = torch.from_numpy(batches.targets_per_step().astype(np.float64))
+    dist.all_reduce(targets)
+    torch.manual_seed(0)
+    objective = NextItemObjective(LightSANs(config.model, num_items)).train()
+    module = DistributedDataParallel(objective) if workers > 1 else objective
+    optimizer = torch.optim.Adam(module.parameters(), lr=2e-3, fused=True)
+    speeds = []
+    for _ in range(epochs):
+        dist.barrier()
+        started = time.perf_counter()
+        for batch, total in zip(made, targets.tolist(), strict=True):
+            optimizer.zero_grad(set_to_none=True)
+            arrays = (batch.item_ids, batch.lengths, batch.target_ids)
+            loss = module(*(torch.from_numpy(array) for array in arrays))
+            (loss * (workers / total)).backward()
+            optimizer.step()
+        speeds.append(float(targets.sum()) / (time.perf_counter() - started))
+    if rank == 0:
+        (Path(directory) / "speeds.json").write_text(json.dumps(speeds))
+    dist.destroy_process_group()
+
+
+def bare(config: RunConfig, threads: int, epochs: int) -> float:
+    """The best epoch's targets/s of the bare loop."""
+    with tempfile.TemporaryDirectory() as directory:
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+        workers = config.train.most_workers
+        arguments = (config, threads, epochs, directory)
+        spawn(bare_worker, arguments, nprocs=workers)  # type: ignore[no-untyped-call]
+        return float(max(json.loads((Path(directory) / "speeds.json").read_text())))
+
+
+def loader_speed(config: RunConfig, epochs: int) -> float:
+    """Targets/s of planning epochs and making their batches, in one process."""
+    speeds = []
+    dataset = locate(config.root, config.storage) / "datasets" / DATASET
+    manifest = require_manifest(dataset, "the benchmark writes it")
+    shards = list(range(config.train.virtual_shards))
+    users = load_shards(dataset, manifest, shards, config.train.virtual_shards)
+    for epoch in range(epochs):
+        started = time.perf_counter()
+        batches = RankEpoch(users, epoch, config, int(manifest["items"]))
+        batches.set_num_steps(batches.longest_shard)
+        targets = batches.targets_per_step().sum()
+        for step in range(batches.longest_shard):
+            batches.batch(step)
+        speeds.append(float(targets) / (time.perf_counter() - started))
+    return max(speeds)
+
+
+def speed(history: list[dict[str, Any]]) -> float:
+    """The best epoch's targets/s."""
+    return float(max(row["targets"] / row["train_s"] for row in history))
+
+
+def case(name: str, ours: float, peer: float, goal: float, **more: Any) -> dict[str, Any]:
+    """One line of the report."""
+    return {
+        "case": name,
+        "ours": round(ours),
+        "peer": round(peer),
+        "unit": "targets/s",
+        "ratio": round(ours / peer, 2),
+        "goal": goal,
+        **more,
+    }
+
+
+def measure(root: str, smoke: bool, epochs: int) -> list[dict[str, Any]]:
+    """All cases, one after the other."""
+    two = make_config(root, smoke, 2, epochs)
+    one = replace(two, train=replace(two.train, num_workers=1))
+    write_dataset(locate(root, two.storage) / "datasets" / DATASET, smoke)
+    found: dict[int, list[dict[str, Any]]] = {}
+    cases = []
+    for config, threads in ((two, 1), (one, 2)):
+        workers = config.train.most_workers
+        found[workers] = through_ray(config, threads)
+        loop = bare(config, threads, epochs)
+        name = f"Ray Train against the bare loop, {workers} x {threads} threads"
+        cases.append(case(name, speed(found[workers]), loop, 0.9))
+    share = min(row["communication_s"] / row["train_s"] for row in found[2])
+    cases.append(
+        case(
+            "2 workers against 1 worker with 2 threads",
+            speed(found[2]),
+            speed(found[1]),
+            1.0,
+            communication_share=round(share, 3),
+        )
+    )
+    cases.append(
+        case(
+            "one process loading against two workers training",
+            loader_speed(one, epochs),
+            speed(found[2]),
+            5.0,
+        )
+    )
+    return cases
+
+
+def main() -> None:
+    """Parse, measure and report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--smoke", action="store_true", help="seconds: few users, no goals")
+    parser.add_argument("--json", action="store_true", help="one JSON object, last")
+    parser.add_argument("--epochs", type=int, default=6)
+    options = parser.parse_args()
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    with tempfile.TemporaryDirectory(prefix="lightsans-bench-") as root:
+        cases = measure(root, options.smoke, 2 if options.smoke else options.epochs)
+    report = {
+        "benchmark": "train_epoch",
+        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+        "date": datetime.date.today().isoformat(),
+        "torch": torch.__version__,
+        "cases": cases,
+    }
+    for entry in cases:
+        print(f"{entry['case']}: {entry['ours']:,} / {entry['peer']:,} = {entry['ratio']}")
+    if options.json:
+        print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""How good models become on MovieLens-1M, beside published results: the ladder of the field.
+
+    make bench NAME=train_to_quality ARGS="[--smoke] [--json] [--data data/ml-1m.inter]
+        [--conventions recbole sasrec] [--seeds 2020 2021 2022] [--minutes 60] [--set k=v ...]"
+
+Two conventions, each with the settings of its file in pipelines/configs. Valid chooses the epoch by
+ndcg@10, and test is looked at once, for the chosen epoch. A budget is given in minutes and reported
+in distinct targets too: where windows overlap, what an epoch repeats is not counted.
+"""
+
+import argparse
+import copy
+import datetime
+import json
+import os
+import platform
+import statistics
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow.csv
+import torch
+
+from benchmarks.movielens import Log, arrange
+from lightsans.config import RunConfig
+from lightsans.config_file import load_config
+from lightsans.evaluation import model_scorer, rank_held_out
+from lightsans.split import hold_out
+from lightsans.synthetic import generate_log
+from lightsans.training import Trainer
+
+CONFIGS = Path(__file__).parents[1] / "pipelines" / "configs"
+SMOKE = (
+    "model.max_seq_len=8",
+    "model.hidden_size=8",
+    "model.inner_size=16",
+    "train.window_stride=4",
+    "train.epochs=2",
+)
+
+
+class Convention(NamedTuple):
+    """A protocol of the field, and what was published or measured under it."""
+
+    config: str
+    ladder: dict[str, tuple[float, float]]
+    """Test hit@10 and ndcg@10; what is to be passed or approached, the lowest first."""
+
+
+CONVENTIONS = {
+    "recbole": Convention(
+        "ml-1m.yaml",
+        {"LightSANs, the authors'": (0.2284, 0.1145), "causal prototype": (0.2335, 0.1192)},
+    ),
+    "sasrec": Convention(
+        "ml-1m-sasrec.yaml",
+        {
+            "SASRec": (0.2500, 0.1341),
+            "BERT4Rec": (0.2843, 0.1537),
+            "gSASRec": (0.3003, 0.1726),
+            "eSASRec": (0.3133, 0.1772),
+            "causal prototype": (0.3141, 0.1814),
+            "SASRec+": (0.3152, 0.1821),
+            "HSTU-large": (0.3294, 0.1893),
+        },
+    ),
+}
+
+
+def load(path: Path, config: RunConfig) -> Log:
+    """The log under a convention's filters."""
+    options = pyarrow.csv.ParseOptions(delimiter="\t")
+    table = pyarrow.csv.read_csv(path, parse_options=options)
+    users, items, ratings, times = (column.to_numpy() for column in table.columns[:4])
+    lowest = config.data.min_rating
+    kept = np.ones(len(users), bool) if lowest is None else ratings >= lowest
+    users, items, times = users[kept], items[kept], times[kept]
+    _, item, count = np.unique(items, return_inverse=True, return_counts=True)
+    kept = count[item] >= config.data.min_item_interactions
+    return arrange(users[kept], items[kept], times[kept], str(path))
+
+
+def train(log: Log, config: RunConfig, minutes: float) -> dict[str, Any]:
+    """One seed: the best epoch by valid, its test metrics, and what it cost."""
+    trainer = Trainer(config, log.num_items, {0: log.users}, torch.device("cpu"))
+    best, started, to_best = copy.deepcopy(trainer.model.state_dict()), time.monotonic(), 0.0
+    while not trainer.finished and time.monotonic() - started < 60 * minutes:
+        row = trainer.run_epoch()
+        if trainer.progress.best_epoch == row.epoch:
+            best = copy.deepcopy(trainer.model.state_dict())
+            to_best = time.monotonic() - started
+        valid = {name: round(row.valid[name], 4) for name in ("hit@10", "ndcg@10")}
+        print(json.dumps({"epoch": row.epoch, "loss": round(row.loss, 4), **valid}), flush=True)
+    trainer.model.load_state_dict(best)
+    trainer.model.eval()
+    totals = rank_held_out(
+        model_scorer(trainer.model, torch.device("cpu")),
+        hold_out(log.users, "test"),
+        ks=config.evaluate.ks,
+        num_items=log.num_items,
+        max_seq_len=config.model.max_seq_len,
+        remove_seen=config.evaluate.remove_seen,
+    )
+    chosen = trainer.progress.best_epoch
+    return {
+        "best_epoch": chosen,
+        "epochs": len(trainer.progress.history),
+        "minutes_to_best": round(to_best / 60, 2),
+        "distinct_targets_to_best": chosen * trainer.progress.history[0].distinct_targets,
+        "valid": trainer.progress.history[chosen - 1].valid,
+        "test": totals.metrics(),
+    }
+
+
+def cases(name: str, runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The mean over seeds beside every step of the ladder."""
+    found = []
+    for peer, values in CONVENTIONS[name].ladder.items():
+        for metric, value in zip(("hit@10", "ndcg@10"), values, strict=True):
+            ours = statistics.mean(run["test"][metric] for run in runs)
+            found.append(
+                {
+                    "case": f"{name}'s convention, {metric}: {peer}",
+                    "ours": round(ours, 4),
+                    "peer": value,
+                    "unit": metric,
+                    "ratio": round(ours / value, 3),
+                    "goal": 1.0,
+                    "sd": round(statistics.stdev(r["test"][metric] for r in runs), 4)
+                    if len(runs) > 1
+                    else 0.0,
+                }
+            )
+    return found
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--smoke", action="store_true", help="seconds: a made-up log, no goals")
+    parser.add_argument("--json", action="store_true", help="one JSON object, last")
+    parser.add_argument("--data", type=Path, default=Path("data/ml-1m.inter"))
+    parser.add_argument(
+        "--conventions", nargs="+", choices=list(CONVENTIONS), default=list(CONVENTIONS)
+    )
+    parser.add_argument("--seeds", nargs="+", type=int, default=[2020, 2021, 2022])
+    parser.add_argument("--minutes", type=float, default=60.0, help="limit of each run")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", dest="overrides")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Parse, train and report."""
+    options = parse()
+    torch.set_num_threads(options.threads)
+    seeds = options.seeds[:1] if options.smoke else options.seeds
+    runs: dict[str, list[dict[str, Any]]] = {}
+    report: list[dict[str, Any]] = []
+    for name in options.conventions:
+        settings = SMOKE if options.smoke else options.overrides
+        path = str(CONFIGS / CONVENTIONS[name].config)
+        for seed in seeds:
+            own = [*settings, f"train.seed={seed}", "train.num_workers=1"]
+            config = load_config(path, own).config
+            if options.smoke:
+                made = generate_log(60, 40, 1_200)
+                log = arrange(made.user_ids, made.item_ids, made.timestamps, "generated")
+            else:
+                log = load(options.data, config)
+            runs.setdefault(name, []).append(train(log, config, options.minutes))
+        report += cases(name, runs[name])
+    for entry in report:
+        print(f"{entry['case']}: {entry['ours']} / {entry['peer']} = {entry['ratio']}")
+    if options.json:
+        machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+        print(
+            json.dumps(
+                {
+                    "benchmark": "train_to_quality",
+                    "machine": machine,
+                    "date": datetime.date.today().isoformat(),
+                    "torch": torch.__version__,
+                    "runs": runs,
+                    "cases": report,
+                }
+            )
+        )
+
+
+if __name__ == "__main__":
+    main()

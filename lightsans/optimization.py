@@ -1,0 +1,118 @@
+"""What turns gradients into steps: decay groups, learning rate, clipping, micro-batches.
+
+Everything here is a pure function of the configuration and of where training stands, so a resumed
+run needs no state but the optimizer's own.
+"""
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from lightsans.batches import Batch
+from lightsans.config import TrainConfig
+
+
+def make_optimizer(
+    module: nn.Module, train: TrainConfig, left_out: Iterable[Tensor] = ()
+) -> torch.optim.Optimizer:
+    """Adam or AdamW over a module's parameters, with weight decay where it belongs.
+
+    Decay shrinks the weight matrices of linear maps and the pooling projections. Biases, layer
+    norms and embeddings are excluded: they do not multiply activations, or are looked up too
+    rarely for a pull in every step (a rare item would shrink between two meetings).
+
+    Args:
+        module: What is trained.
+        train: ``optimizer``, ``learning_rate`` and ``weight_decay`` matter here.
+        left_out: Parameters that something else updates, by identity.
+    """
+    apart = {id(parameter) for parameter in left_out}
+    decayed: list[Tensor] = []
+    plain: list[Tensor] = []
+    for name, parameter in module.named_parameters():
+        if id(parameter) not in apart and parameter.requires_grad:
+            (decayed if _decays(name, parameter) else plain).append(parameter)
+    groups = [
+        {"params": decayed, "weight_decay": train.weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+    if train.weight_decay == 0:  # one group is updated sooner than two
+        groups = [{"params": decayed + plain, "weight_decay": 0.0}]
+    kind = torch.optim.AdamW if train.optimizer == "adamw" else torch.optim.Adam
+    return kind(groups, lr=train.learning_rate, fused=True)
+
+
+def _decays(name: str, parameter: Tensor) -> bool:
+    return parameter.ndim == 2 and "embedding" not in name
+
+
+def learning_rate(train: TrainConfig, position: float) -> float:
+    """The learning rate of a step.
+
+    Warm-up rises linearly from 0; ``cosine`` then falls along half a cosine, reaching 0 with the
+    last epoch.
+
+    Args:
+        train: ``learning_rate``, ``warmup_epochs``, ``schedule`` and ``epochs``.
+        position: Epochs, with fraction, that are done when the step ends. Epochs rather than steps
+            because windows are cut anew in each epoch, so their number of steps differs a little.
+    """
+    if position < train.warmup_epochs:
+        return train.learning_rate * position / train.warmup_epochs
+    if train.schedule == "constant":
+        return train.learning_rate
+    length = train.epochs - train.warmup_epochs
+    done = min(1.0, (position - train.warmup_epochs) / length)
+    return train.learning_rate * 0.5 * (1.0 + math.cos(math.pi * done))
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
+    """Let the next step of an optimizer use this learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = value
+
+
+@torch.no_grad()
+def clip_gradients(gradients: list[Tensor], max_norm: float | None) -> Tensor:
+    """Scale gradients in place so that their global norm is at most ``max_norm``.
+
+    Args:
+        gradients: Of everything that the step updates, summed over workers.
+        max_norm: None leaves them as they are.
+
+    Returns:
+        The norm before scaling, a scalar on their device; nothing waits for it.
+    """
+    norm: Tensor = torch.stack(torch._foreach_norm(gradients)).norm()
+    if max_norm is not None:
+        scale = (max_norm / (norm + 1e-6)).clamp(max=1.0)
+        torch._foreach_mul_(gradients, scale)
+    return norm
+
+
+def split_batch(batch: Batch, pieces: int) -> list[Batch]:
+    """The rows of a batch in ``pieces`` nearly equal parts, whose gradients add up to the whole's.
+
+    Every worker has to run equally many backward passes, so there are always ``pieces`` parts:
+    those without rows are one row of padding, which teaches nothing.
+    """
+    if pieces == 1:
+        return [batch]
+    rows = np.array_split(np.arange(len(batch.lengths)), pieces)
+    return [_take(batch, chosen) if len(chosen) else _padding_like(batch) for chosen in rows]
+
+
+def _take(batch: Batch, rows: npt.NDArray[np.intp]) -> Batch:
+    negatives = None if batch.negative_ids is None else batch.negative_ids[rows]
+    return Batch(batch.item_ids[rows], batch.lengths[rows], batch.target_ids[rows], negatives)
+
+
+def _padding_like(batch: Batch) -> Batch:
+    row = _take(batch, np.zeros(1, np.intp))
+    negatives = None if row.negative_ids is None else np.zeros_like(row.negative_ids)
+    nothing = np.zeros_like(row.item_ids), np.zeros_like(row.lengths), np.zeros_like(row.target_ids)
+    return Batch(*nothing, negatives)

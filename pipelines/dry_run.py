@@ -1,0 +1,145 @@
+"""What training would cost on the cluster at hand, without training: ``train --dry-run``."""
+
+import contextlib
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+
+from lightsans.batches import plan_shard_epoch
+from lightsans.checkpoint_clock import CheckpointClock
+from lightsans.config import RunConfig
+from lightsans.dataset import load_shards
+from lightsans.loss import choose_loss
+from lightsans.manifest import require_manifest
+from lightsans.sequences import distinct_targets
+from lightsans.storage import Location, locate
+from lightsans.tally import peak_memory_mib
+from lightsans.tapes import for_refit
+from lightsans.training import MidEpoch, Trainer
+from pipelines.preflight import preflight
+from pipelines.ray_session import ensure_ray, original_errors
+from pipelines.train import count_parameters, popularity
+
+MEASURE_S = 5.0
+WARM_UP_STEPS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardPlan:
+    """One virtual shard's part of the first epoch."""
+
+    steps: int
+    targets: int
+    distinct_targets: int
+    tape_bytes: int
+
+
+def dry_run(config: RunConfig, dataset_id: str) -> dict[str, Any]:
+    """Parameters, memory, steps and an estimate of the time, for the connected cluster.
+
+    One worker trains on its share of a few global batches; from its speed follow the others'. What
+    they wait for each other is not in it, nor that early stopping may end a run sooner.
+    """
+    dataset = locate(config.root, config.storage) / "datasets" / dataset_id
+    manifest = require_manifest(dataset, "run `submit.py preprocess` first")
+    ensure_ray()
+    config = preflight("train", config)
+    train = config.train
+    workers = train.most_workers
+    per_worker = {"num_gpus": 1.0, "num_cpus": 0.0} if train.use_gpu else {"num_cpus": 1.0}
+    with original_errors():
+        plans: list[ShardPlan] = ray.get(
+            [_plan_shard.remote(config, dataset, shard) for shard in range(train.virtual_shards)]
+        )
+        measured = ray.get(_measure.options(**per_worker).remote(config, dataset, workers))
+    epochs = train.refit_epochs or train.epochs
+    steps = max(plan.steps for plan in plans)
+    return {
+        "parameters": measured["parameters"],
+        "loss_type": choose_loss(
+            config.model, int(manifest["items"]), "cuda" if train.use_gpu else "cpu"
+        ),
+        "workers": workers,
+        "epochs": epochs,
+        "steps_per_epoch": steps,
+        "targets_per_epoch": sum(plan.targets for plan in plans),
+        "distinct_targets_per_epoch": sum(plan.distinct_targets for plan in plans),
+        "model_mib": measured["model_mib"],
+        "optimizer_mib": round(2 * measured["model_mib"], 2),  # Adam keeps two moments
+        "tape_mib_per_worker": round(sum(p.tape_bytes for p in plans) / workers / 2**20, 1),
+        "peak_mib_per_worker": measured["memory_mib"],
+        "step_s": measured["step_s"],
+        "valid_s": measured["valid_s"],
+        "epoch_s": round(steps * measured["step_s"] + measured["valid_s"], 1),
+        "total_s": round(epochs * (steps * measured["step_s"] + measured["valid_s"]), 1),
+    }
+
+
+@ray.remote
+def _plan_shard(config: RunConfig, dataset: Location, shard: int) -> ShardPlan:
+    manifest = require_manifest(dataset, "it was removed meanwhile")
+    users = load_shards(dataset, manifest, [shard], config.train.virtual_shards)[shard]
+    if config.train.refit_epochs is not None:
+        users = for_refit(users)
+    plan = plan_shard_epoch(users, shard, 0, config)
+    per_sample = plan.samples.lengths - 1
+    if config.model.attention != "causal":
+        per_sample = np.minimum(per_sample, 1)
+    return ShardPlan(
+        steps=plan.num_batches,
+        targets=int(per_sample.sum()),
+        distinct_targets=distinct_targets(users),
+        tape_bytes=users.item_ids.nbytes + users.offsets.nbytes,
+    )
+
+
+@ray.remote
+def _measure(config: RunConfig, dataset: Location, workers: int) -> dict[str, Any]:
+    """Train as worker 0 of so many would, for a few seconds."""
+    manifest = require_manifest(dataset, "it was removed meanwhile")
+    num_items = int(manifest["items"])
+    shards = list(range(0, config.train.virtual_shards, workers))
+    users = load_shards(dataset, manifest, shards, config.train.virtual_shards)
+    device = torch.device("cuda" if config.train.use_gpu else "cpu")
+    trainer = Trainer(config, num_items, users, device, item_counts=popularity(config, dataset))
+    watch = _Stopwatch()
+    with contextlib.suppress(_EnoughError):
+        trainer.run_epoch(MidEpoch(watch, lambda: None))
+    started = time.monotonic()
+    valid = {} if config.train.refit_epochs else trainer.validate()
+    valid_s = time.monotonic() - started if valid else 0.0
+    model_bytes = sum(p.numel() * p.element_size() for p in trainer.model.parameters())
+    return {
+        "parameters": count_parameters(trainer.model),
+        "model_mib": round(model_bytes / 2**20, 2),
+        "memory_mib": round(peak_memory_mib(device), 1),
+        "step_s": round(watch.step_s, 5),
+        "valid_s": round(valid_s, 2),
+    }
+
+
+class _EnoughError(Exception):
+    """Ends an epoch that is only measured."""
+
+
+class _Stopwatch(CheckpointClock):
+    """Times the steps of an epoch after the first few, and ends it."""
+
+    def __init__(self) -> None:
+        super().__init__(None, None, torch.device("cpu"))
+        self.step_s = 0.0
+
+    def is_due(self, step: int) -> bool:
+        """Never; raises once enough is measured."""
+        now = time.monotonic()
+        if step <= WARM_UP_STEPS:
+            self._measured_from, self._first = now, step
+            return False
+        self.step_s = (now - self._measured_from) / (step - self._first)
+        if now - self._measured_from > MEASURE_S:
+            raise _EnoughError
+        return False

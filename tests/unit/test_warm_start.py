@@ -1,0 +1,38 @@
+import numpy as np
+import pytest
+import torch
+
+from lightsans.config import ModelConfig
+from lightsans.errors import ConfigError
+from lightsans.model import LightSANs
+from lightsans.warm_start import ITEM_TABLE, warm_weights
+
+CONFIG = ModelConfig(hidden_size=8, inner_size=8, n_layers=1, max_seq_len=4, k_interests=2)
+
+
+def test_old_items_keep_their_vectors_and_new_ones_begin_anew():
+    source = LightSANs(CONFIG, 3)
+    mapping = np.array([0, 3, 0, 1, 0], np.int32)  # items 2 and 4 are new, the source's 2 is gone
+    weights = warm_weights(source, CONFIG, 4, mapping, seed=1, name="m")
+    table, old = weights[ITEM_TABLE], source.item_table()
+    assert torch.equal(table[[1, 3]], old[[3, 1]])
+    assert not table[0].any()
+    for new in (2, 4):
+        assert 0 < table[new].std() < 4 * CONFIG.initializer_range
+    for name, value in source.state_dict().items():
+        if name != ITEM_TABLE:
+            assert torch.equal(weights[name], value), name
+    again = warm_weights(source, CONFIG, 4, mapping, seed=1, name="m")
+    assert torch.equal(again[ITEM_TABLE], table)
+
+
+def test_an_equal_vocabulary_gives_an_equal_model():
+    source = LightSANs(CONFIG, 3)
+    weights = warm_weights(source, CONFIG, 3, None, seed=1, name="m")
+    assert all(torch.equal(weights[name], value) for name, value in source.state_dict().items())
+
+
+def test_models_of_another_shape_are_refused_with_the_settings():
+    other = ModelConfig(hidden_size=16, inner_size=8, n_layers=1, max_seq_len=4, k_interests=2)
+    with pytest.raises(ConfigError, match=r"model\.hidden_size=8, this configuration has 16"):
+        warm_weights(LightSANs(CONFIG, 3), other, 3, None, seed=1, name="models/a")
