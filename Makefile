@@ -5,12 +5,14 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	  $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 STAMP := .venv/.installed
+PEER_BIN := .venv-bench/bin
+PEER_STAMP := .venv-bench/.installed
 CODE := $(wildcard lightsans pipelines cluster benchmarks tools tests submit.py)
 # mypy refuses a directory without a Python file
 TYPED := $(wildcard submit.py) $(patsubst %/,%,$(sort $(dir $(wildcard $(addsuffix /*.py,$(CODE))))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup hooks check format test test-unit test-chaos bench demo lock schema clean
+.PHONY: help setup hooks check format test test-unit test-chaos bench bench-env demo lock schema clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' Makefile
@@ -48,7 +50,16 @@ test-chaos: $(STAMP) ## kill tests and fault injection
 bench: $(STAMP) ## one benchmark: make bench NAME=x [ARGS=--smoke]
 	@[ -f "benchmarks/$(NAME).py" ] || { echo "make: name a benchmark, make bench NAME=x, of:" \
 	  $(basename $(notdir $(wildcard benchmarks/*.py))) >&2; exit 1; }
-	$(BIN)/python benchmarks/$(NAME).py $(ARGS)
+	$(BIN)/python -m benchmarks.$(NAME) $(ARGS)
+
+bench-env: $(PEER_STAMP) ## create .venv-bench with RecBole beside the project, and compare the two
+	$(PEER_BIN)/python -m pytest tests/integration/test_recbole.py
+
+$(PEER_STAMP): benchmarks/requirements-recbole.txt
+	@"$(or $(wildcard $(PEER_BIN)/python),$(PYTHON),python3)" tools/make_venv.py .venv-bench
+	$(PEER_BIN)/python -m pip install --quiet --requirement benchmarks/requirements-recbole.txt
+	$(PEER_BIN)/python -m pip install --quiet --no-deps recbole==1.2.1
+	@touch $(PEER_STAMP)
 
 demo: $(STAMP) ## fetch MovieLens-100K (or generate a log), train, recommend
 	PATH="$(CURDIR)/$(BIN):$$PATH" tools/demo.sh $(ARGS)

@@ -19,10 +19,34 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
-from lightsans.causal import Dropout, causal_item_context, pool_interests
+from lightsans.causal import Dropout, causal_item_context, exact_product, pool_interests
 
 MAX_SPREAD: Final = 60.0
 """Largest difference of position logits in a row for which sequences can share exponentials."""
+POSITION_BLOCK: Final = 128
+"""Rows of the causal position matrix that are treated at once: of a block's columns, only those up
+to its last row exist. Smaller blocks leave out more, larger ones are faster to multiply."""
+
+
+class Positions(NamedTuple):
+    """What a layer has learnt about positions: the same for all sequences."""
+
+    q: Tensor
+    """Queries of the positions, (N, L, H); keys likewise."""
+    k: Tensor
+    matrix: list[Tensor]
+    """How much each position (rows) reads from each other, in blocks of rows: `causal_weights`;
+    for masked attention one block of logits, for the reference one of weights, (N, L, L). Empty
+    where nothing needs it."""
+
+    def first(self, length: int) -> "Positions":
+        """The same as if there were no later positions; not for the reference, which reads all."""
+        starts = range(0, length, POSITION_BLOCK if len(self.matrix) > 1 else length)
+        blocks = [
+            block[:, : length - start, :length]
+            for start, block in zip(starts, self.matrix, strict=False)
+        ]
+        return Positions(self.q[:, :length], self.k[:, :length], blocks)
 
 
 class Projected(NamedTuple):
@@ -35,9 +59,7 @@ class Projected(NamedTuple):
     logits: Tensor
     """How much each item counts in each interest, before the softmax, (B, L, J). Minus infinity at
     padding, except for the reference."""
-    position_q: Tensor
-    """Queries of the positions, (N, L, H); keys likewise."""
-    position_k: Tensor
+    positions: Positions
 
 
 def reference_context(x: Projected, newest_B: Tensor | None, dropout: Dropout) -> Tensor:
@@ -50,9 +72,9 @@ def reference_context(x: Projected, newest_B: Tensor | None, dropout: Dropout) -
     keys_BNKH = pool_interests(x.k, key_weights)
     values_BNKH = pool_interests(x.v, value_weights)
     probs_BNLK = _interest_scores(x.q, keys_BNKH).softmax(dim=2)
-    position_NLL = position_logits(x.position_q, x.position_k).softmax(dim=1)
+    (position_NLL,) = x.positions.matrix
     if newest_B is None:
-        return dropout(probs_BNLK) @ values_BNKH + _read_positions(position_NLL, x.v)
+        return dropout(probs_BNLK) @ values_BNKH + read_positions(x.positions.matrix, x.v)
     probs_BN1K = _take(probs_BNLK, newest_B)
     position_BN1L = position_NLL.index_select(1, newest_B).transpose(0, 1).unsqueeze(2)
     return dropout(probs_BN1K) @ values_BNKH + position_BN1L @ x.v
@@ -63,7 +85,7 @@ def masked_context(x: Projected, is_item_BL: Tensor, dropout: Dropout) -> Tensor
     key_weights, value_weights = x.logits.softmax(dim=1).chunk(2, dim=-1)
     scores_BNLK = _interest_scores(x.q, pool_interests(x.k, key_weights))
     items_BNLH = dropout(scores_BNLK.softmax(dim=-1)) @ pool_interests(x.v, value_weights)
-    logits_NLL = position_logits(x.position_q, x.position_k)
+    (logits_NLL,) = x.positions.matrix
     return items_BNLH + _read_masked_positions(logits_NLL, x.v, is_item_BL)
 
 
@@ -73,10 +95,7 @@ def causal_context(x: Projected, dropout: Dropout) -> Tensor:
     At position t this is what `masked_context` gives for the sequence cut off after t.
     """
     items_BNLH = causal_item_context(x.q, x.k, x.v, x.logits, dropout)
-    logits_NLL = position_logits(x.position_q, x.position_k)
-    is_later_LL = torch.ones_like(logits_NLL[0], dtype=torch.bool).triu(1)
-    weights_NLL = logits_NLL.masked_fill(is_later_LL, float("-inf")).softmax(dim=-1)
-    return items_BNLH + _read_positions(weights_NLL, x.v)
+    return items_BNLH + read_positions(x.positions.matrix, x.v)
 
 
 def newest_context(x: Projected, is_item_BL: Tensor, newest_B: Tensor, dropout: Dropout) -> Tensor:
@@ -87,9 +106,9 @@ def newest_context(x: Projected, is_item_BL: Tensor, newest_B: Tensor, dropout: 
     q_BN1H = _take(x.q, newest_B)
     key_weights, value_weights = x.logits.softmax(dim=1).unsqueeze(1).chunk(2, dim=-1)
     matches_BN1L = q_BN1H @ x.k.transpose(-1, -2) / math.sqrt(q_BN1H.shape[-1])
-    probs_BN1K = dropout((matches_BN1L @ key_weights).softmax(dim=-1))
-    position_q_NBH = x.position_q.index_select(1, newest_B)
-    logits_BNL = position_logits(position_q_NBH, x.position_k).transpose(0, 1)
+    probs_BN1K = dropout((matches_BN1L @ key_weights).float().softmax(dim=-1))
+    position_q_NBH = x.positions.q.index_select(1, newest_B)
+    logits_BNL = position_logits(position_q_NBH, x.positions.k).transpose(0, 1)
     logits_BNL = logits_BNL.masked_fill(~is_item_BL.unsqueeze(1), float("-inf"))
     position_BN1L = logits_BNL.softmax(dim=-1).unsqueeze(2)
     return (probs_BN1K @ value_weights.transpose(-1, -2) + position_BN1L) @ x.v
@@ -101,7 +120,21 @@ def position_logits(q_NLH: Tensor, k_NLH: Tensor) -> Tensor:
     Scaled twice, by (2 H) ** -0.5 and by H ** -0.5, as in the released code.
     """
     H = q_NLH.shape[-1]
-    return q_NLH @ k_NLH.transpose(-1, -2) / math.sqrt(2 * H) / math.sqrt(H)
+    return exact_product(q_NLH, k_NLH.transpose(-1, -2)) / math.sqrt(2 * H) / math.sqrt(H)
+
+
+def causal_weights(q_NLH: Tensor, k_NLH: Tensor) -> list[Tensor]:
+    """How much each position reads from itself and each earlier one, in blocks of C rows.
+
+    Block i is (N, C, (i + 1) C): what comes after its last row is left out, nearly half of it all.
+    """
+    blocks = []
+    for start in range(0, q_NLH.shape[1], POSITION_BLOCK):
+        end = min(start + POSITION_BLOCK, q_NLH.shape[1])
+        logits_NCE = position_logits(q_NLH[:, start:end], k_NLH[:, :end])
+        is_later_CE = torch.ones_like(logits_NCE[0], dtype=torch.bool).triu(start + 1)
+        blocks.append(logits_NCE.masked_fill(is_later_CE, float("-inf")).softmax(dim=-1))
+    return blocks
 
 
 def _take(x_BNLH: Tensor, position_B: Tensor) -> Tensor:
@@ -111,15 +144,20 @@ def _take(x_BNLH: Tensor, position_B: Tensor) -> Tensor:
 
 
 def _interest_scores(q_BNLH: Tensor, keys_BNKH: Tensor) -> Tensor:
-    return q_BNLH @ keys_BNKH.transpose(-1, -2) / math.sqrt(q_BNLH.shape[-1])
+    scores_BNLK = q_BNLH @ keys_BNKH.transpose(-1, -2)
+    return scores_BNLK.float() / math.sqrt(q_BNLH.shape[-1])
 
 
-def _read_positions(weights_NLL: Tensor, v_BNLH: Tensor) -> Tensor:
-    """Apply one matrix per head to every sequence: a single product with B * H columns."""
+def read_positions(blocks: list[Tensor], v_BNLH: Tensor) -> Tensor:
+    """Apply one matrix per head to every sequence: a product with B * H columns for each block.
+
+    A block has weights for the first positions only, as many as it has columns.
+    """
     B, N, L, H = v_BNLH.shape
     columns = v_BNLH.permute(1, 2, 0, 3).reshape(N, L, B * H)
-    context_NLBH = (weights_NLL @ columns).view(N, L, B, H)
-    return context_NLBH.permute(2, 0, 1, 3)
+    contexts = [weights_NCE @ columns[:, : weights_NCE.shape[2]] for weights_NCE in blocks]
+    context = contexts[0] if len(contexts) == 1 else torch.cat(contexts, dim=1)
+    return context.view(N, L, B, H).permute(2, 0, 1, 3)
 
 
 def _read_masked_positions(logits_NLL: Tensor, v_BNLH: Tensor, is_item_BL: Tensor) -> Tensor:
@@ -136,8 +174,8 @@ def _read_masked_positions(logits_NLL: Tensor, v_BNLH: Tensor, is_item_BL: Tenso
     if not torch.compiler.is_exporting() and bool(spread.amax() <= MAX_SPREAD):
         exp_NLL = (logits_NLL - top_NL1).exp()
         items_BNLH = v_BNLH.masked_fill(~is_item_BL[:, None, :, None], 0.0)
-        z_BNL = (exp_NLL @ is_item_BL.to(exp_NLL.dtype).t()).permute(2, 0, 1)
+        z_BNL = exact_product(exp_NLL, is_item_BL.to(exp_NLL.dtype).t()).permute(2, 0, 1)
         # exp(-log z) rather than 1 / z: the derivative of 1 / z squares it, which overflows.
-        return _read_positions(exp_NLL, items_BNLH) * (-z_BNL.log()).exp().unsqueeze(-1)
+        return read_positions([exp_NLL], items_BNLH) * (-z_BNL.log()).exp().unsqueeze(-1)
     is_padding_B11L = ~is_item_BL[:, None, None, :]
     return logits_NLL.masked_fill(is_padding_B11L, float("-inf")).softmax(dim=-1) @ v_BNLH

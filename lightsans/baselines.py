@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lightsans.sequences import Int32, Int64, UserSequences, train_lengths
+from lightsans.sequences import Int32, Int64, UserSequences
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class TransitionCounts:
     @classmethod
     def count(cls, users: UserSequences, num_items: int) -> "TransitionCounts":
         """Count the training interactions of some users."""
-        lengths = train_lengths(users.lengths)
+        lengths = users.train_lengths
         position = np.arange(len(users.item_ids)) - np.repeat(users.offsets[:-1], users.lengths)
         is_train = position < np.repeat(lengths, users.lengths)
         is_source = position + 1 < np.repeat(lengths, users.lengths)

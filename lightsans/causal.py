@@ -23,6 +23,14 @@ exponential per item will do: exp(-60) leaves room for sums, their inverses and 
 float32, whose normal numbers end near exp(-87) and exp(88)."""
 
 
+def exact_product(left: Tensor, right: Tensor) -> Tensor:
+    """The product in float32, also under autocast: for what is exponentiated or summed up."""
+    if not torch.is_autocast_enabled(left.device.type):
+        return left @ right
+    with torch.autocast(left.device.type, enabled=False):
+        return left.float() @ right.float()
+
+
 def pool_interests(x_BNLH: Tensor, weights_BLK: Tensor) -> Tensor:
     """Summarise each sequence as K interests, (B, N, K, H): weighted sums over its positions."""
     return weights_BLK.transpose(1, 2).unsqueeze(1) @ x_BNLH
@@ -59,7 +67,7 @@ def causal_item_context(
         dropout: Applied to the probabilities over interests.
     """
     sizes, is_flat = _plan_chunks(logits_BLJ.detach())
-    carry = _nothing_yet(k_BNLH, logits_BLJ)
+    carry: _Carry | None = None
     contexts: list[Tensor] = []
     parts = [torch.split(x, sizes, dim=2) for x in (q_BNLH, k_BNLH, v_BNLH)]
     parts.append(torch.split(logits_BLJ, sizes, dim=1))
@@ -97,17 +105,10 @@ def _plan_chunks(logits_BLJ: Tensor) -> tuple[list[int], list[bool]]:
     return sizes, is_flat
 
 
-def _nothing_yet(k_BNLH: Tensor, logits_BLJ: Tensor) -> _Carry:
-    B, N, _, H = k_BNLH.shape
-    J = logits_BLJ.shape[-1]
-    z_BJ = logits_BLJ.new_zeros(B, J)
-    interests_BNKH = k_BNLH.new_zeros(B, N, J // 2, H)
-    return _Carry(torch.full_like(z_BJ, float("-inf")), z_BJ, interests_BNKH, interests_BNKH)
-
-
-def _top(logits_BCJ: Tensor, carry: _Carry) -> Tensor:
+def _top(logits_BCJ: Tensor, carry: _Carry | None) -> Tensor:
     """The maximum of everything up to a chunk's end. No gradient: it cancels in every ratio."""
-    return torch.maximum(logits_BCJ.detach().amax(dim=1), carry.top)
+    top_BJ = logits_BCJ.detach().amax(dim=1)
+    return top_BJ if carry is None else torch.maximum(top_BJ, carry.top)
 
 
 def _attend_flat(
@@ -115,28 +116,35 @@ def _attend_flat(
     k_BNCH: Tensor,
     v_BNCH: Tensor,
     logits_BCJ: Tensor,
-    carry: _Carry,
+    carry: _Carry | None,
     dropout: Dropout,
 ) -> Tensor:
-    """One chunk with one exponential per item, taken relative to the chunk's maximum."""
+    """One chunk with one exponential per item, taken relative to the chunk's maximum.
+
+    Logits, exponentials and their sums are float32; under autocast only products with q, k and v
+    are bfloat16.
+    """
     top_BJ = _top(logits_BCJ, carry)
     exp_BCJ = (logits_BCJ - top_BJ.unsqueeze(1)).exp()
-    decay_BJ = (carry.top - top_BJ).exp()
-    z_BCJ = exp_BCJ.cumsum(dim=1) + (decay_BJ * carry.z).unsqueeze(1)
+    z_BCJ = exp_BCJ.cumsum(dim=1)
+    if carry is not None:
+        decay_BJ = (carry.top - top_BJ).exp()
+        key_decay, value_decay = decay_BJ[:, None, :, None].chunk(2, dim=2)
+        z_BCJ = z_BCJ + (decay_BJ * carry.z).unsqueeze(1)
     # exp(-log z) rather than 1 / z: the derivative of 1 / z squares it, which overflows.
     key_inverse, value_inverse = (-z_BCJ.log()).exp().unsqueeze(1).chunk(2, dim=-1)
     key_exp, value_exp = exp_BCJ.unsqueeze(1).chunk(2, dim=-1)
-    key_decay, value_decay = decay_BJ[:, None, :, None].chunk(2, dim=2)
 
     # Later items are multiplied by 0: every number here is finite.
     C = q_BNCH.shape[2]
     is_due_CC = q_BNCH.new_ones(C, C).tril()
     scores = (q_BNCH @ k_BNCH.transpose(-1, -2) * is_due_CC) @ key_exp
-    scores = scores + q_BNCH @ (key_decay * carry.keys).transpose(-1, -2)
+    if carry is not None:
+        scores = scores + q_BNCH @ (key_decay * carry.keys).transpose(-1, -2)
     probs = (scores * key_inverse / math.sqrt(q_BNCH.shape[-1])).softmax(dim=-1)
     reads = dropout(probs) * value_inverse
     context = (reads @ value_exp.transpose(-1, -2) * is_due_CC) @ v_BNCH
-    return context + reads @ (value_decay * carry.values)
+    return context if carry is None else context + reads @ (value_decay * carry.values)
 
 
 def _attend_steep(
@@ -144,42 +152,50 @@ def _attend_steep(
     k_BNCH: Tensor,
     v_BNCH: Tensor,
     logits_BCJ: Tensor,
-    carry: _Carry,
+    carry: _Carry | None,
     dropout: Dropout,
 ) -> Tensor:
     """One chunk with an exponential per pair: query t weighs item s by exp(logit_s - top_t)."""
     C = logits_BCJ.shape[1]
     top_BCJ = logits_BCJ.detach().cummax(dim=1).values
-    top_BCJ = torch.maximum(top_BCJ, carry.top.unsqueeze(1))
+    if carry is not None:
+        top_BCJ = torch.maximum(top_BCJ, carry.top.unsqueeze(1))
     is_later_CC1 = torch.ones(C, C, dtype=torch.bool, device=q_BNCH.device).triu(1).unsqueeze(-1)
     gaps_BCCJ = logits_BCJ.unsqueeze(1) - top_BCJ.unsqueeze(2)
     exp_BCCJ = gaps_BCCJ.masked_fill(is_later_CC1, float("-inf")).exp()
-    decay_BCJ = (carry.top.unsqueeze(1) - top_BCJ).exp()
-    z_BCJ = exp_BCCJ.sum(dim=2) + decay_BCJ * carry.z.unsqueeze(1)
+    z_BCJ = exp_BCCJ.sum(dim=2)
+    if carry is not None:
+        decay_BCJ = (carry.top.unsqueeze(1) - top_BCJ).exp()
+        key_decay, value_decay = decay_BCJ.unsqueeze(1).chunk(2, dim=-1)
+        z_BCJ = z_BCJ + decay_BCJ * carry.z.unsqueeze(1)
     key_z, value_z = z_BCJ.unsqueeze(1).chunk(2, dim=-1)
     key_exp, value_exp = exp_BCCJ.chunk(2, dim=-1)
-    key_decay, value_decay = decay_BCJ.unsqueeze(1).chunk(2, dim=-1)
 
     matches_BCNC = (q_BNCH @ k_BNCH.transpose(-1, -2)).transpose(1, 2)
     scores = (matches_BCNC @ key_exp).transpose(1, 2)
-    scores = scores + q_BNCH @ carry.keys.transpose(-1, -2) * key_decay
+    if carry is not None:
+        scores = scores + q_BNCH @ carry.keys.transpose(-1, -2) * key_decay
     probs = (scores / key_z / math.sqrt(q_BNCH.shape[-1])).softmax(dim=-1)
     reads = dropout(probs) / value_z
     weights_BCNC = reads.transpose(1, 2) @ value_exp.transpose(-1, -2)
     context = weights_BCNC.transpose(1, 2) @ v_BNCH
-    return context + (reads * value_decay) @ carry.values
+    return context if carry is None else context + (reads * value_decay) @ carry.values
 
 
-def _advance(k_BNCH: Tensor, v_BNCH: Tensor, logits_BCJ: Tensor, carry: _Carry) -> _Carry:
+def _advance(k_BNCH: Tensor, v_BNCH: Tensor, logits_BCJ: Tensor, carry: _Carry | None) -> _Carry:
     """Add a chunk to the sums."""
     top_BJ = _top(logits_BCJ, carry)
     exp_BCJ = (logits_BCJ - top_BJ.unsqueeze(1)).exp()
-    decay_BJ = (carry.top - top_BJ).exp()
     key_exp, value_exp = exp_BCJ.chunk(2, dim=-1)
+    z_BJ = exp_BCJ.sum(dim=1)
+    keys, values = pool_interests(k_BNCH, key_exp), pool_interests(v_BNCH, value_exp)
+    if carry is None:
+        return _Carry(top_BJ, z_BJ, keys, values)
+    decay_BJ = (carry.top - top_BJ).exp()
     key_decay, value_decay = decay_BJ[:, None, :, None].chunk(2, dim=2)
     return _Carry(
         top_BJ,
-        exp_BCJ.sum(dim=1) + decay_BJ * carry.z,
-        pool_interests(k_BNCH, key_exp) + key_decay * carry.keys,
-        pool_interests(v_BNCH, value_exp) + value_decay * carry.values,
+        z_BJ + decay_BJ * carry.z,
+        keys + key_decay * carry.keys,
+        values + value_decay * carry.values,
     )

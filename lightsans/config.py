@@ -51,8 +51,15 @@ class StorageConfig:
     """Name of a profile in ~/.aws/config."""
     anonymous: bool = False
     """Read public buckets without credentials."""
+    max_attempts: int = 10
+    """How often a request is made that fails for a passing reason (busy, unreachable, cut off),
+    with pauses that grow to 20 s. No effect on results."""
+    timeout_s: float = 60.0
+    """Seconds without a byte after which an attempt has failed. No effect on results."""
 
     def __post_init__(self) -> None:
+        _at_least("storage", self, 1, "max_attempts")
+        _at_least("storage", self, 0.1, "timeout_s")
         url = self.endpoint_url
         _require(
             url is None or url.startswith(("http://", "https://")),
@@ -74,6 +81,36 @@ class ColumnsConfig:
     timestamp: str | int = "timestamp"
     rating: str | int | None = "rating"
     """Null when there is none. A column that is absent is only an error when min_rating is set."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TemporalConfig:
+    """Where ``split: temporal`` cuts: two times, or two shares of the rows."""
+
+    valid_from: str | None = None
+    """ISO date or time from which on interactions are for validation."""
+    test_from: str | None = None
+    """ISO date or time from which on interactions are for testing."""
+    valid_fraction: float | None = None
+    """Share of all interactions that are for validation, at most; cut at a whole second."""
+    test_fraction: float | None = None
+    """Share of all interactions, the newest, that are for testing, at most."""
+
+    def __post_init__(self) -> None:
+        _fraction("data.temporal", self, "valid_fraction", "test_fraction")
+        times = [self.valid_from, self.test_from]
+        shares = [self.valid_fraction, self.test_fraction]
+        given = [value is not None for value in (*times, *shares)]
+        _require(
+            given in ([False] * 4, [True, True, False, False], [False, False, True, True]),
+            "data.temporal needs both valid_from and test_from, or both valid_fraction and "
+            f"test_fraction, and not all; found {', '.join(map(str, (*times, *shares)))}",
+        )
+        _require(
+            shares[0] is None or shares[1] is None or 0 < shares[0] + shares[1] < 1,
+            f"data.temporal leaves nothing to split: valid_fraction={shares[0]} and "
+            f"test_fraction={shares[1]} add up to 0, or to 1 and more",
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,8 +152,20 @@ class DataConfig:
     """k-core: items with fewer do not enter the vocabulary."""
     dedupe: Literal["none", "first", "last"] = "none"
     """Which of a user's interactions with the same item to keep."""
-    split: Literal["leave_one_out"] = "leave_one_out"
-    """leave_one_out: each user's last interaction is test, the one before valid, the rest train."""
+    split: Literal["leave_one_out", "temporal"] = "leave_one_out"
+    """leave_one_out: each user's last interaction is test, the one before valid, the rest train.
+    temporal: by time; later rows do not influence vocabulary, counts or k-core."""
+    temporal: TemporalConfig = field(default_factory=TemporalConfig)
+    keep_last: int | None = None
+    """Sequences keep only a user's newest so many items. Counts and k-core see all interactions,
+    and what is dropped still counts as seen."""
+    keep_since: str | None = None
+    """Sequences keep only items from this moment on (ISO date or time); like keep_last."""
+    base: str | None = None
+    """Id of a dataset to add to: only files that it does not list are read, and items keep their
+    ids. ``preprocess --base ID`` sets it."""
+    keep_reject_values: bool = False
+    """rejects/ also holds the values of refused rows, not only their positions and reasons."""
     max_reject_fraction: float | None = 0.05
     """Refusing a larger share of the rows is an error; null turns the check off."""
     num_parts: int | None = None
@@ -126,7 +175,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _at_least("data", self, 1, "min_user_interactions", "min_item_interactions", "num_parts")
-        _at_least("data", self, 1, "max_id_bytes", "read_unit_bytes")
+        _at_least("data", self, 1, "max_id_bytes", "read_unit_bytes", "keep_last")
         _require(
             self.read_unit_bytes <= 2**30,
             f"data.read_unit_bytes={self.read_unit_bytes} is larger than a task can parse at once; "
@@ -136,6 +185,15 @@ class DataConfig:
         _require(
             limit is None or 0 <= limit <= 1,
             f"data.max_reject_fraction={limit} is not in [0, 1]; null turns the check off",
+        )
+        is_cut = self.temporal != TemporalConfig()
+        _require(
+            is_cut == (self.split == "temporal"),
+            "data.split=temporal needs data.temporal, such as {valid_from: 2026-10-01, test_from: "
+            "2026-11-01} or {valid_fraction: 0.1, test_fraction: 0.1}"
+            if not is_cut
+            else f"data.temporal has no effect with data.split={self.split}; set data.split to "
+            "temporal",
         )
         _require(self.separator != "", "data.separator is empty; give one or more characters")
         _require(
@@ -220,39 +278,115 @@ class ModelConfig:
 class TrainConfig:
     """How the model is fitted."""
 
-    num_workers: int = 2
-    """Processes that train together (DDP). No effect on results beyond float error."""
+    num_workers: int | tuple[int, int] = 2
+    """Processes that train together (DDP). [least, most]: as many as the cluster has room for, and
+    on with fewer while a machine is missing. No effect on results beyond float error."""
     use_gpu: bool = False
     """One GPU per worker."""
     epochs: int = 100
     batch_size: int = 32
     """Over all workers: windows of max_seq_len + 1 items for causal, prefixes for the others."""
+    micro_batches: int = 1
+    """Pieces that a worker computes its share of a batch in, one after the other: less memory, the
+    same step."""
     learning_rate: float = 0.002
+    optimizer: Literal["adam", "adamw"] = "adam"
+    """adamw takes weight decay from the weights themselves, adam adds it to the gradients."""
+    weight_decay: float = 0.0
+    """Of weight matrices; biases, layer norms and embeddings are excluded."""
+    warmup_epochs: float = 0.0
+    """Epochs, or a part of one, over which the learning rate rises from 0."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """cosine: after the warm-up the learning rate falls to 0, reached with the last of epochs."""
+    clip_norm: float | None = None
+    """Gradients are scaled down to this global norm; null leaves them as they are."""
     seed: int = 2020
     window_stride: int | None = None
     """Distance between the windows of a long history (causal only); null is max_seq_len // 2."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16 multiplies matrices in bfloat16 while training (autocast); softmaxes, sums, weights and
+    ranking stay in fp32. Faster where the processor or GPU knows bfloat16."""
+    compile: bool = False
+    """Compile the layers with torch.compile while training: minutes at the start, and faster steps
+    afterwards. Without a working compiler training goes on uncompiled, with a warning. No effect on
+    results beyond float error."""
+    table_precision: Literal["fp32", "bf16"] = "fp32"
+    """How item vectors and their optimizer state are kept while training with a sampled loss; bf16
+    halves that memory and rounds at random. What is computed with them is fp32 either way."""
     virtual_shards: int = 8
     """Pieces that the order of training is defined over; at least the number of workers."""
     valid_metric: Literal["ndcg@10", "hit@10", "mrr@10"] = "ndcg@10"
     """What early stopping and the choice of the best epoch look at."""
+    warm_start: str | None = None
+    """A model to begin with, by its id or directory: weights are copied, item rows by raw id; new
+    items begin as in any new model. ``train --from`` sets it."""
+    refit_epochs: int | None = None
+    """Train on all interactions, those for valid and test included, for so many of the epochs;
+    nothing is validated. ``train --refit`` sets it."""
     patience: int = 10
     """Epochs without a better valid metric after which training stops; 0 never stops early."""
     eval_batch_size: int = 512
     """Users ranked at once during validation, per worker."""
     max_failures: int = 3
-    """How often a run restarts from its last checkpoint when workers are lost."""
+    """How often a run restarts from its last checkpoint when workers are lost. Machines that are
+    taken away with notice do not count."""
+    checkpoint_steps: int | None = None
+    """Steps of an epoch after which a checkpoint is written, beside one after every epoch."""
+    checkpoint_minutes: float | None = 5.0
+    """Minutes after which a checkpoint is written in the middle of an epoch; null: never."""
+    keep_checkpoints: int = 2
+    """Newest checkpoints to keep, besides that of the best epoch."""
+    collective_timeout_s: int = 600
+    """How long workers wait for each other before a run counts as stuck."""
+    tape_memory_mb: int | None = None
+    """Sequences that a worker holds in memory; what is beyond lies in a file on its disk, of which
+    the system keeps in memory what is used. null: all in memory."""
+    mlflow_uri: str | None = None
+    """MLflow tracking server or directory to log runs to, such as file:///data/mlruns."""
+
+    @property
+    def least_workers(self) -> int:
+        """Fewest processes that training goes on with."""
+        return self.num_workers if isinstance(self.num_workers, int) else self.num_workers[0]
+
+    @property
+    def most_workers(self) -> int:
+        """Most processes that train together."""
+        return self.num_workers if isinstance(self.num_workers, int) else self.num_workers[1]
 
     def __post_init__(self) -> None:
-        _at_least("train", self, 1, "num_workers", "epochs", "batch_size", "virtual_shards")
+        _at_least("train", self, 1, "epochs", "batch_size", "virtual_shards", "micro_batches")
+        _at_least("train", self, 1, "checkpoint_steps", "keep_checkpoints", "refit_epochs")
+        _at_least("train", self, 1, "collective_timeout_s")
+        _at_least("train", self, 0, "weight_decay", "warmup_epochs", "tape_memory_mb")
+        _require(
+            1 <= self.least_workers <= self.most_workers,
+            f"train.num_workers={self.num_workers} must be a number from 1, or [least, most]",
+        )
+        for name in ("checkpoint_minutes", "clip_norm"):
+            value = getattr(self, name)
+            _require(
+                value is None or value > 0,
+                f"train.{name}={value} must be positive; null turns it off",
+            )
+        _require(
+            self.warmup_epochs < self.epochs,
+            f"train.warmup_epochs={self.warmup_epochs} is not less than train.epochs={self.epochs}",
+        )
+        _require(
+            self.refit_epochs is None or self.refit_epochs <= self.epochs,
+            f"train.refit_epochs={self.refit_epochs} is more than train.epochs={self.epochs}, over "
+            "which the learning rate is planned",
+        )
         _at_least("train", self, 1, "window_stride", "eval_batch_size")
         _at_least("train", self, 0, "patience", "max_failures", "seed")
         _require(
             self.learning_rate > 0, f"train.learning_rate={self.learning_rate} must be positive"
         )
         _require(
-            self.virtual_shards >= self.num_workers,
+            self.virtual_shards >= self.most_workers,
             f"train.virtual_shards={self.virtual_shards} is less than "
-            f"train.num_workers={self.num_workers}; raise it (it changes the order of training)",
+            f"train.num_workers={self.most_workers}; raise it (it changes the order of training)",
         )
         _require(
             self.batch_size >= self.virtual_shards,
@@ -281,6 +415,19 @@ class EvaluateConfig:
         _at_least("evaluate", self, 1, "batch_size")
 
 
+_SCORE_FIGURES = (
+    "users",
+    "fallback_share",
+    "mean_list_length",
+    "coverage",
+    "never_recommended_share",
+    "top_1_percent_share",
+    "median_best_score",
+)
+REPORT_FIGURES = (*_SCORE_FIGURES, *(f"{name}_change" for name in _SCORE_FIGURES), "overlap")
+"""Figures of a run report that can be bounded; a change is relative to the run before."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScoreConfig:
     """What the batch-scoring stage writes for each user."""
@@ -292,7 +439,13 @@ class ScoreConfig:
     """Users scored at once by a worker."""
     num_workers: int = 2
     """Most scoring processes at a time. No effect on results."""
+    min_workers: int = 1
+    """Scoring processes to begin with; more come, up to num_workers, while parts wait. No effect on
+    results."""
     use_gpu: bool = False
+    users: str | None = None
+    """Score only the users of this file: text with one id a line, or a parquet or csv table with
+    the column ``data.columns.user``."""
     allow_items: str | None = None
     """A text file with one raw item id a line: nothing else is recommended."""
     deny_items: str | None = None
@@ -303,14 +456,48 @@ class ScoreConfig:
     """The boolean column of item_table that says what may be recommended; null values say no."""
     min_score: float | None = None
     """The model's recommendations with a lower score are left out; lists may become shorter."""
+    layout: Literal["wide", "long"] = "wide"
+    """wide: one row per user with lists. long: one row per recommendation with its rank; users
+    without any have no row."""
+    partition_by: Literal["source", "rank"] | None = None
+    """Write files into directories by this column, named as Hive does (``source=model/``); rank
+    needs the long layout."""
+    max_users_per_file: int | None = None
+    """A part with more users becomes several files; null: one file per part of the dataset."""
+    users_per_row_group: int = 8192
+    """Users of a row group of the files: what a reader decodes at once."""
+    keep_runs: int | None = None
+    """Finished runs to keep, the newest; older ones are removed after scoring, save those that are
+    or lately were published. null keeps all."""
+    warn_below: dict[str, float] = field(default_factory=dict)
+    """Least values of figures of the run report, such as {coverage: 0.05, overlap: 0.3}; less is a
+    warning."""
+    warn_above: dict[str, float] = field(default_factory=dict)
+    """Greatest values, such as {fallback_share: 0.2, users_change: 0.5}."""
 
     def __post_init__(self) -> None:
-        _at_least("score", self, 1, "k", "batch_size", "num_workers")
+        _at_least("score", self, 1, "k", "batch_size", "num_workers", "min_workers")
+        _at_least("score", self, 1, "max_users_per_file", "users_per_row_group", "keep_runs")
+        _require(
+            self.min_workers <= self.num_workers,
+            f"score.min_workers={self.min_workers} is more than score.num_workers="
+            f"{self.num_workers}, which is the most; lower the one or raise the other",
+        )
         _require(
             (self.item_table is None) == (self.eligible_column is None),
             f"score.item_table={self.item_table} and score.eligible_column={self.eligible_column} "
             "need each other; set both or neither",
         )
+        _require(
+            self.partition_by != "rank" or self.layout == "long",
+            "score.partition_by=rank needs score.layout=long: a wide row holds all ranks",
+        )
+        for setting in ("warn_below", "warn_above"):
+            unknown = [name for name in getattr(self, setting) if name not in REPORT_FIGURES]
+            _require(
+                not unknown,
+                f"score.{setting} names {', '.join(unknown)}; expected {', '.join(REPORT_FIGURES)}",
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -325,8 +512,14 @@ class ResourcesConfig:
     max_gpus: int | None = None
     """GPUs of all workers when fully grown; null: no more than there are now."""
 
+    memory_bytes: int | None = None
+    """Memory that a Ray started by the command itself may use, its object store included; rows that
+    do not fit there spill to disk, and fewer tasks run at a time. null: most of the machine. A
+    cluster has its own, ``ray start --memory --object-store-memory``. No effect on results."""
+
     def __post_init__(self) -> None:
         _at_least("resources", self, 0, "max_cpus", "max_gpus")
+        _at_least("resources", self, 2**30, "memory_bytes")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -346,6 +539,9 @@ class NightlyConfig:
     max_user_drop: float | None = 0.5
     """How many users fewer than in the published run there may be, as a share; null does not
     compare."""
+    incremental: bool = False
+    """Make the night's dataset from the published run's: only files that this one does not list are
+    read, and items keep their ids. Needs logs that are added to, file by file, never changed."""
     lease_s: float = 60.0
     """Seconds after which a run that died no longer keeps others out."""
 
@@ -357,6 +553,45 @@ class NightlyConfig:
             not unknown,
             f"nightly.beat_baselines={list(self.beat_baselines)}; expected popular, successor, "
             "both or []",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TuneConfig:
+    """How hyper-parameters are searched for; ``train.valid_metric`` is what trials compete for."""
+
+    space: dict[str, dict[str, list[int | float | str | bool | None]]] = field(default_factory=dict)
+    """Setting to what it may be: {choice: [..]}, {uniform: [low, high]}, {loguniform: [low, high]}
+    or {quniform: [low, high, step]}. ``tune --space FILE`` fills it in."""
+    engine: Literal["optuna", "random", "grid"] = "optuna"
+    """optuna: its TPE sampler, which learns from finished trials; grid: every combination."""
+    scheduler: Literal["asha", "median", "none"] = "asha"
+    """What ends poor trials early, by their valid metric after each epoch."""
+    grace_epochs: int = 2
+    """Epochs that every trial gets; the first rung of asha."""
+    reduction_factor: int = 3
+    """asha: the best 1/reduction_factor of the trials go on from a rung to one this many times as
+    far."""
+    max_trials: int | None = None
+    """Trials of the whole search; null: all combinations, where they can be counted."""
+    max_minutes: float | None = None
+    """Time of the whole search, interruptions not counted; null: no limit."""
+    target: float | None = None
+    """The search ends once a trial reaches this valid metric."""
+    num_workers: int = 1
+    """Processes that train a trial together; takes the place of train.num_workers."""
+    max_concurrent: int | None = None
+    """Trials at a time; null: as many as the cluster has room for."""
+    seed: int = 2020
+    """Of the draws; train.seed is that of the trials."""
+
+    def __post_init__(self) -> None:
+        _at_least("tune", self, 1, "grace_epochs", "max_trials", "num_workers", "max_concurrent")
+        _at_least("tune", self, 2, "reduction_factor")
+        _at_least("tune", self, 0, "seed")
+        _require(
+            self.max_minutes is None or self.max_minutes > 0,
+            f"tune.max_minutes={self.max_minutes} must be positive; null sets no limit",
         )
 
 
@@ -374,6 +609,7 @@ class RunConfig:
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     score: ScoreConfig = field(default_factory=ScoreConfig)
     nightly: NightlyConfig = field(default_factory=NightlyConfig)
+    tune: TuneConfig = field(default_factory=TuneConfig)
     resources: ResourcesConfig = field(default_factory=ResourcesConfig)
     profile: str | None = None
     """A file of pipelines/profiles, such as laptop: workers and GPUs that suit a kind of machine.
@@ -387,6 +623,14 @@ class RunConfig:
             stride is None or stride <= window,
             f"train.window_stride={stride} is larger than model.max_seq_len={window}: some "
             "interactions would never be trained on",
+        )
+        loss, attention = self.model.loss_type, self.model.attention
+        is_dense = loss == "CE" or (loss == "BPR" and attention == "reference")
+        _require(
+            self.train.table_precision == "fp32" or not is_dense,
+            f"train.table_precision={self.train.table_precision} needs a loss that looks at some "
+            f"items only, but model.loss_type={loss} with model.attention={attention} updates "
+            "every item in every step; set model.loss_type to sampled_softmax, gBCE or auto",
         )
         metrics = [
             f"{name}@{k}"

@@ -253,6 +253,42 @@ def _suggest(key: str) -> str:
     return f"expected one of {', '.join(_under(section if section in _SECTIONS else ''))}"
 
 
+def setting_names() -> list[str]:
+    """Every setting by its dotted name."""
+    return [name for name in _TYPES if name in _LEAVES]
+
+
+def setting_type(name: str) -> Any:
+    """The type of a setting's values."""
+    return _TYPES[name]
+
+
+def check_value(name: str, value: object, origin: str) -> Any:
+    """The value as this setting keeps it: 1 becomes 1.0 where numbers may be fractions.
+
+    Raises:
+        ConfigError: It is of another type; the message names ``origin``.
+    """
+    try:
+        return TypeAdapter(_TYPES[name]).validate_json(json.dumps(value), strict=True)
+    except ValidationError:
+        expected = _describe(_TYPES[name])
+        raise ConfigError(f"{name} is {value!r} ({origin}); expected {expected}") from None
+
+
+def read_yaml(text: str, name: str) -> object:
+    """The content of YAML text by this project's rules: 2e-3 is a number, 007 a text.
+
+    Raises:
+        ConfigError: It is not YAML; the message begins with ``name``.
+    """
+    try:
+        loader, node = _compose(text)
+        return None if node is None else loader.construct_document(node)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{name}: not valid YAML: {error}") from error
+
+
 def _under(section: str) -> list[str]:
     return [name for name in _TYPES if name.rpartition(".")[0] == section]
 
@@ -358,6 +394,8 @@ def _describe(annotation: Any) -> str:
     if kind is tuple:
         return f"a list of {_PLURALS[arguments[0]]}"
     if kind is dict:
+        if arguments[1] not in _PLURALS:
+            return "names with ranges, such as {model.k_interests: {choice: [5, 10]}}"
         return f"names with {_PLURALS[arguments[1]]}, such as {{name: value}}"
     if kind in (Union, types.UnionType):
         return " or ".join("null" if a is type(None) else _describe(a) for a in arguments)

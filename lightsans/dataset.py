@@ -1,6 +1,7 @@
 """Reading a finished dataset: parts of its sequences, and its virtual shards."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lightsans.hashing import bucket_range
-from lightsans.schema import part_index, sequence_parts
-from lightsans.sequences import UserSequences
+from lightsans.schema import PERIOD_COLUMNS, part_index, sequence_parts
+from lightsans.sequences import Periods, UserSequences
 from lightsans.storage import Location
 
 
@@ -24,9 +25,25 @@ def list_column(table: pa.Table, name: str) -> UserSequences:
     return UserSequences(tape, offsets - offsets[0] if len(offsets) else np.zeros(1, np.int64))
 
 
-def trainable_sequences(table: pa.Table) -> UserSequences:
-    """The sequences of those rows that training and evaluation use."""
-    return list_column(table.filter(table["trainable"]), "item_ids")
+def load_trainable(part: Location, buckets: tuple[int, int] | None = None) -> UserSequences:
+    """The sequences of a part that training and evaluation use, and where a temporal split cuts.
+
+    Args:
+        part: A file of ``sequences/``.
+        buckets: First bucket and end; None for all.
+    """
+    rows = pc.field("trainable")
+    if buckets is not None:
+        rows &= (pc.field("bucket") >= buckets[0]) & (pc.field("bucket") < buckets[1])
+    with part.open() as file:
+        found = [name for name in PERIOD_COLUMNS if name in pq.read_schema(file).names]
+        file.seek(0)
+        table = pq.read_table(file, columns=["item_ids", *found], filters=rows)
+    sequences = list_column(table, "item_ids")
+    if not found:
+        return sequences
+    columns = [table[name].to_numpy().astype(np.int64) for name in PERIOD_COLUMNS]
+    return replace(sequences, periods=Periods(*columns))
 
 
 def load_shards(
@@ -50,16 +67,6 @@ def load_shards(
         pieces = []
         for part, (part_first, part_end) in parts:
             if part_first < end and first < part_end:
-                pieces.append(trainable_sequences(_read_buckets(part, first, end)))
+                pieces.append(load_trainable(part, (first, end)))
         loaded[shard] = UserSequences.concatenate(pieces)
     return loaded
-
-
-def _read_buckets(part: Location, first: int, end: int) -> pa.Table:
-    bucket = pc.field("bucket")
-    with part.open() as file:
-        return pq.read_table(
-            file,
-            columns=["item_ids", "trainable", "bucket"],
-            filters=(bucket >= first) & (bucket < end),
-        )

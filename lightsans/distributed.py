@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 
 def rank() -> int:
@@ -28,19 +29,55 @@ def max_over_workers(value: int, device: torch.device) -> int:
     return int(_reduce(np.array([value]), device, dist.ReduceOp.MAX)[0])
 
 
+def max_of_each(values: npt.NDArray[np.generic], device: torch.device) -> npt.NDArray[np.float64]:
+    """The element-wise maximum of every worker's array."""
+    return _reduce(values, device, dist.ReduceOp.MAX)
+
+
+def from_first_worker(value: str | None, device: torch.device) -> str | None:
+    """The text that worker 0 has."""
+    values = [value]
+    if dist.is_initialized():
+        dist.broadcast_object_list(values, device=device)
+    return values[0]
+
+
 def gather_ids(values: npt.NDArray[np.integer], device: torch.device) -> npt.NDArray[np.int64]:
     """Every worker's ids one after the other; they may hold different numbers of them."""
     own = torch.as_tensor(values.astype(np.int64), device=device)
-    if dist.is_initialized():
-        most = max_over_workers(len(values), device)
-        padded = torch.full((most,), -1, dtype=torch.int64, device=device)
-        padded[: len(values)] = own
-        pieces = [torch.empty_like(padded) for _ in range(world_size())]
-        dist.all_gather(pieces, padded)
-        own = torch.cat(pieces)
-        own = own[own >= 0]
-    ids: npt.NDArray[np.int64] = own.cpu().numpy()
+    ids: npt.NDArray[np.int64] = torch.cat(_gather(own)).cpu().numpy()
     return ids
+
+
+def sum_rows(rows_R: Tensor, values_RD: Tensor) -> tuple[Tensor, Tensor]:
+    """The sum over workers of tables of which each has some rows: (S,) rows and (S, D) values.
+
+    Rows are distinct within a worker. What is exchanged grows with the rows and not with the table.
+    Every worker adds in the same order, so all of them get the same bits.
+    """
+    if world_size() == 1:
+        return rows_R, values_RD
+    rows, values = _gather(rows_R), _gather(values_RD)
+    rows_S = torch.unique(torch.cat(rows))
+    sum_SD = values_RD.new_zeros(len(rows_S), values_RD.shape[1])
+    for own_rows, own_values in zip(rows, values, strict=True):
+        sum_SD.index_add_(0, torch.searchsorted(rows_S, own_rows), own_values)
+    return rows_S, sum_SD
+
+
+def _gather(values: Tensor) -> list[Tensor]:
+    """The tensors of all workers, in order of rank; their first axes may differ in length."""
+    if world_size() == 1:
+        return [values]
+    length = torch.tensor([len(values)], device=values.device)
+    lengths = torch.empty(world_size(), dtype=length.dtype, device=values.device)
+    dist.all_gather_into_tensor(lengths, length)
+    most = int(lengths.max())
+    padded = values.new_zeros(most, *values.shape[1:])
+    padded[: len(values)] = values
+    pieces = [torch.empty_like(padded) for _ in range(world_size())]
+    dist.all_gather(pieces, padded)
+    return [piece[:n] for piece, n in zip(pieces, lengths.tolist(), strict=True)]
 
 
 def _reduce(

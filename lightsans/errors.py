@@ -9,6 +9,7 @@ LightSANsError
 ├── NotFoundError        a dataset, model or run that was asked for does not exist
 ├── TrainingError        a training run cannot go on: non-finite loss, for example
 ├── GateError            a nightly run is not good enough to be published
+├── StorageError         a store stayed unreachable, or busy, through all attempts
 ├── LeaseError           another nightly run is at work on the same root
 └── PublishError         LATEST cannot be moved, or was moved by somebody else meanwhile
 
@@ -48,6 +49,10 @@ class NotFoundError(LightSANsError):
 
 class TrainingError(LightSANsError):
     """Training cannot continue; the message says what to change."""
+
+
+class StorageError(LightSANsError, OSError):
+    """A request to a store failed as often as ``storage.max_attempts`` allows."""
 
 
 class GateError(LightSANsError):

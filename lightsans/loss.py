@@ -4,10 +4,10 @@ All losses are sums over targets: workers hold unequal numbers of them, so the t
 the number over all workers.
 
 Shapes: B sequences   L positions   T targets   D hidden size   V = num_items + 1: items and padding
-    C rows or columns of a block   R rows   K negatives of a step
+    R rows of a block   C items of a block   K negatives of a step
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +40,16 @@ def choose_loss(config: ModelConfig, num_items: int, device_type: str) -> LossTy
     return "CE" if num_items <= most else "sampled_softmax"
 
 
+def trains_rows(config: ModelConfig) -> bool:
+    """Whether training touches only the item rows of each step (`lightsans.item_rows`).
+
+    So it is for all losses but CE, which looks at every item. The reference with BPR is trained as
+    RecBole does, by an Adam that moves every row in every step.
+    """
+    is_recbole = config.attention == "reference" and config.loss_type == "BPR"
+    return config.loss_type != "CE" and not is_recbole
+
+
 class NextItemObjective(nn.Module):
     """Loss as a function of a batch: what DDP wraps, so that gradients are shared.
 
@@ -61,6 +71,7 @@ class NextItemObjective(nn.Module):
         target_ids: Tensor,
         negative_ids: Tensor | None = None,
         log_expected: Tensor | None = None,
+        item_vectors: Tensor | None = None,
     ) -> Tensor:
         """Sum of the losses of all targets, a scalar.
 
@@ -72,21 +83,23 @@ class NextItemObjective(nn.Module):
             negative_ids: BPR: in the same shape, one item per target that is not it. Sampled
                 softmax and gBCE: (K,) items for all targets.
             log_expected: Sampled softmax: (K,), see `lightsans.negatives`.
+            item_vectors: (R, D), padding's first, whose rows all ids above number; None for the
+                model's own table. Not for CE, which compares with all items.
         """
         model = self.model
-        vectors = model(item_ids, lengths, every_position=model.config.attention == "causal")
+        table_VD = model.item_embedding.weight if item_vectors is None else item_vectors
+        every_position = model.config.attention == "causal"
+        vectors = model(item_ids, lengths, every_position, item_vectors)
         rows_T = target_ids.flatten().nonzero().squeeze(1)
         vectors_TD = vectors.flatten(0, -2).index_select(0, rows_T)
         target_T = target_ids.flatten().index_select(0, rows_T).long()
         if self.loss_type in ("sampled_softmax", "gBCE"):
-            return self._sampled(vectors_TD, target_T, negative_ids, log_expected)
+            return self._sampled(vectors_TD, table_VD, target_T, negative_ids, log_expected)
         if self.loss_type == "BPR":
             if negative_ids is None:
                 raise ValueError("loss_type='BPR' needs negative_ids, one for each target")
             negative_T = negative_ids.flatten().index_select(0, rows_T).long()
-            table = model.item_embedding
-            return bpr_sum(vectors_TD, table(target_T), table(negative_T))
-        table_VD = model.item_embedding.weight
+            return bpr_sum(vectors_TD, _rows(table_VD, target_T), _rows(table_VD, negative_T))
         if model.config.attention == "reference":
             return cross_entropy_sum(vectors_TD, table_VD, target_T)
         return cross_entropy_sum(vectors_TD, table_VD[1:], target_T - 1)
@@ -94,22 +107,28 @@ class NextItemObjective(nn.Module):
     def _sampled(
         self,
         vectors_TD: Tensor,
+        table_VD: Tensor,
         target_T: Tensor,
         negative_K: Tensor | None,
         log_expected_K: Tensor | None,
     ) -> Tensor:
-        config, table = self.model.config, self.model.item_embedding
+        config = self.model.config
         if negative_K is None or (log_expected_K is None and self.loss_type != "gBCE"):
             raise ValueError(
                 f"loss_type={self.loss_type!r} needs negative_ids of the step, and sampled_softmax "
                 "log_expected; lightsans.negatives draws them"
             )
         is_target_TK = target_T.unsqueeze(1) == negative_K
-        items = vectors_TD, table(target_T), table(negative_K), is_target_TK
+        targets_TD, negatives_KD = _rows(table_VD, target_T), _rows(table_VD, negative_K)
+        items = vectors_TD, targets_TD, negatives_KD, is_target_TK
         if log_expected_K is not None and self.loss_type == "sampled_softmax":
             return sampled_softmax_sum(*items, log_expected_K)
         beta = gbce_beta(len(negative_K), self.model.num_items, config.gbce_t)
         return gbce_sum(*items, beta)
+
+
+def _rows(table_VD: Tensor, rows: Tensor) -> Tensor:
+    return functional.embedding(rows, table_VD, padding_idx=0)
 
 
 def bpr_sum(vectors_TD: Tensor, target_vectors_TD: Tensor, negative_vectors_TD: Tensor) -> Tensor:
@@ -124,10 +143,13 @@ def bpr_sum(vectors_TD: Tensor, target_vectors_TD: Tensor, negative_vectors_TD: 
 def cross_entropy_sum(vectors_TD: Tensor, table_VD: Tensor, target_T: Tensor) -> Tensor:
     """Sum of -log softmax(scores of all rows of the table)[target].
 
-    The logits, (T, V), exist in blocks of rows only, and each block's gradient is taken while it is
-    at hand: nothing of that size is kept for the backward pass, and nothing is computed twice. So
-    there is no second derivative. Where even a few rows would be too large (`ROW_BLOCK_LIMIT`),
-    items are taken in blocks as well, once for the normaliser and once more for the gradient.
+    The logits, (T, V), exist in blocks of rows only, one at a time in the same memory, and each
+    block's gradient is taken while it is at hand: nothing else is kept for the backward pass, and
+    nothing is computed twice. So there is no second derivative, and one backward pass only. Where
+    even a few rows would be too large (`ROW_BLOCK_LIMIT`), items are taken in blocks as well, once
+    for the normaliser and once more for the gradient.
+
+    Under autocast, factors of products are bfloat16. Exponentials and their sums are float32.
     """
     with_grad = torch.is_grad_enabled() and (vectors_TD.requires_grad or table_VD.requires_grad)
     total: Tensor = _CrossEntropySum.apply(  # type: ignore[no-untyped-call]
@@ -141,60 +163,111 @@ class _CrossEntropySum(torch.autograd.Function):
     def forward(
         ctx: Any, vectors_TD: Tensor, table_VD: Tensor, target_T: Tensor, with_grad: bool
     ) -> Tensor:
+        device, T, V = vectors_TD.device.type, len(vectors_TD), len(table_VD)
+        step = min(T, max(MIN_ROWS, LOGITS_BUDGET.get(device, LOGITS_BUDGET["cpu"]) // V))
+        limit = ROW_BLOCK_LIMIT.get(device, ROW_BLOCK_LIMIT["cpu"])
+        columns = min(V, max(1, limit // max(step, 1)))
+        factors_VD = table_VD
+        if torch.is_autocast_enabled(device):
+            factors_VD = table_VD.to(torch.get_autocast_dtype(device))
         total = vectors_TD.new_zeros(())
         vectors_grad = torch.empty_like(vectors_TD)
         table_grad = torch.zeros_like(table_VD) if with_grad else None
-        budget = LOGITS_BUDGET.get(vectors_TD.device.type, LOGITS_BUDGET["cpu"])
-        step = max(MIN_ROWS, budget // table_VD.shape[0])
-        limit = ROW_BLOCK_LIMIT.get(vectors_TD.device.type, ROW_BLOCK_LIMIT["cpu"])
-        columns = max(1, limit // step)
-        for first in range(0, vectors_TD.shape[0], step):
-            block_CD = vectors_TD[first : first + step]
-            target_C1 = target_T[first : first + step].unsqueeze(1)
-            if columns < table_VD.shape[0]:
-                grad_CD = vectors_grad[first : first + step]
-                total += _item_blocks(block_CD, table_VD, target_C1, columns, grad_CD, table_grad)
-                continue
-            log_probs_CV = functional.log_softmax(block_CD @ table_VD.t(), dim=1)
-            total -= log_probs_CV.gather(1, target_C1).sum()
-            if table_grad is not None:
-                # The gradient of the logits: probabilities, less one at the target.
-                grad_CV = log_probs_CV.exp_()
-                grad_CV.scatter_add_(1, target_C1, grad_CV.new_full(target_C1.shape, -1.0))
-                torch.mm(grad_CV, table_VD, out=vectors_grad[first : first + step])
-                table_grad.addmm_(grad_CV.t(), block_CD)
-        ctx.save_for_backward(vectors_grad, table_grad)
+        memory = vectors_TD.new_empty(step, columns)
+        with torch.autocast(device, enabled=False):
+            for first in range(0, T, max(step, 1)):
+                chosen = slice(first, first + step)
+                rows = _Rows(vectors_TD[chosen], target_T[chosen].unsqueeze(1), factors_VD, memory)
+                block = _all_items if columns == V else _item_blocks
+                total += block(rows, vectors_grad[chosen], table_grad)
+        ctx.gradients = (vectors_grad, table_grad)
         return total
 
     @staticmethod
     def backward(ctx: Any, total_grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        vectors_grad, table_grad = ctx.saved_tensors
-        return total_grad * vectors_grad, total_grad * table_grad, None, None
+        if ctx.gradients is None:
+            raise RuntimeError(
+                "cross_entropy_sum has handed out its gradients; compute the loss again for "
+                "another backward pass"
+            )
+        (vectors_grad, table_grad), ctx.gradients = ctx.gradients, None
+        return vectors_grad.mul_(total_grad), table_grad.mul_(total_grad), None, None
 
 
-def _item_blocks(
-    rows_RD: Tensor,
-    table_VD: Tensor,
-    target_R1: Tensor,
-    columns: int,
-    rows_grad_RD: Tensor,
-    table_grad_VD: Tensor | None,
-) -> Tensor:
-    """Cross-entropy of some rows with ``columns`` items at a time; gradients go into the last two.
+class _Rows(NamedTuple):
+    """A block of targets, and what they are compared with."""
+
+    vectors: Tensor
+    """(R, D) float32."""
+    target: Tensor
+    """(R, 1)"""
+    table: Tensor
+    """(V, D), in the precision of products."""
+    memory: Tensor
+    """For logits: at least R rows, and as many columns as items are taken at once."""
+
+    def logits(self, first: int = 0) -> Tensor:
+        """The scores of the items from ``first``, (R, C), in ``memory``."""
+        items_CD = self.table[first : first + self.memory.shape[1]]
+        out = self.memory[: len(self.vectors), : len(items_CD)]
+        if items_CD.dtype == out.dtype:
+            return torch.mm(self.vectors, items_CD.t(), out=out)
+        return out.copy_(self.vectors.to(items_CD.dtype) @ items_CD.t())
+
+
+def _all_items(rows: _Rows, vectors_grad_RD: Tensor, table_grad_VD: Tensor | None) -> Tensor:
+    """Cross-entropy of some rows; their gradients go into the last two arguments."""
+    logits_RV = rows.logits()
+    target_logit_R1 = logits_RV.gather(1, rows.target)
+    top_R1 = logits_RV.amax(dim=1, keepdim=True)
+    exp_RV = logits_RV.sub_(top_R1).exp_()
+    z_R1 = exp_RV.sum(dim=1, keepdim=True)
+    total = (z_R1.log() + top_R1 - target_logit_R1).sum()
+    if table_grad_VD is not None:
+        # The gradient of the logits, times z: exponentials, less z at the target. Dividing the
+        # small factors of the products is cheaper than dividing this.
+        grad_RV = exp_RV.scatter_add_(1, rows.target, -z_R1)
+        _add_gradients(grad_RV, rows, 1 / z_R1, 0, vectors_grad_RD.zero_(), table_grad_VD)
+    return total
+
+
+def _item_blocks(rows: _Rows, vectors_grad_RD: Tensor, table_grad_VD: Tensor | None) -> Tensor:
+    """`_all_items` for a part of the items at a time.
 
     The normaliser has to be known before the gradient of the first block, hence two passes.
     """
-    blocks = list(range(0, table_VD.shape[0], columns))
-    parts = [(rows_RD @ table_VD[c : c + columns].t()).logsumexp(dim=1) for c in blocks]
-    normaliser_R = torch.stack(parts).logsumexp(dim=0)
-    target_RD = table_VD.index_select(0, target_R1.squeeze(1))
-    total = (normaliser_R - (rows_RD * target_RD).sum(dim=1)).sum()
+    starts = range(0, len(rows.table), rows.memory.shape[1])
+    parts = [rows.logits(first).logsumexp(dim=1, keepdim=True) for first in starts]
+    normaliser_R1 = torch.cat(parts, dim=1).logsumexp(dim=1, keepdim=True)
+    target_RD = rows.table.index_select(0, rows.target.squeeze(1)).to(rows.vectors.dtype)
+    total = (normaliser_R1 - (rows.vectors * target_RD).sum(dim=1, keepdim=True)).sum()
     if table_grad_VD is not None:
-        torch.neg(target_RD, out=rows_grad_RD)
-        table_grad_VD.index_add_(0, target_R1.squeeze(1), rows_RD, alpha=-1)
-        for c in blocks:
-            block_CD = table_VD[c : c + columns]
-            probs_RC = (rows_RD @ block_CD.t()).sub_(normaliser_R.unsqueeze(1)).exp_()
-            rows_grad_RD.addmm_(probs_RC, block_CD)
-            table_grad_VD[c : c + columns].addmm_(probs_RC.t(), rows_RD)
+        torch.neg(target_RD, out=vectors_grad_RD)
+        table_grad_VD.index_add_(0, rows.target.squeeze(1), rows.vectors, alpha=-1)
+        for first in starts:
+            probs_RC = rows.logits(first).sub_(normaliser_R1).exp_()
+            _add_gradients(probs_RC, rows, None, first, vectors_grad_RD, table_grad_VD)
     return total
+
+
+def _add_gradients(
+    grad_RC: Tensor,
+    rows: _Rows,
+    scale_R1: Tensor | None,
+    first: int,
+    vectors_grad_RD: Tensor,
+    table_grad_VD: Tensor,
+) -> None:
+    """From the gradient of a block of logits, of which ``scale_R1`` is still to be multiplied."""
+    vectors_RD = rows.vectors if scale_R1 is None else rows.vectors * scale_R1
+    items_CD = rows.table[first : first + grad_RC.shape[1]]
+    items_grad_CD = table_grad_VD[first : first + grad_RC.shape[1]]
+    if items_CD.dtype == grad_RC.dtype:
+        vectors_grad_RD.addmm_(grad_RC, items_CD)
+        items_grad_CD.addmm_(grad_RC.t(), vectors_RD)
+    else:
+        rounded_RC = grad_RC.to(items_CD.dtype)
+        vectors_grad_RD += rounded_RC @ items_CD
+        items_grad_CD += rounded_RC.t() @ vectors_RD.to(items_CD.dtype)
+    if scale_R1 is not None:
+        vectors_grad_RD *= scale_R1

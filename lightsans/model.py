@@ -13,12 +13,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lightsans.attention import (
+    Positions,
     Projected,
     causal_context,
+    causal_weights,
     masked_context,
     newest_context,
+    position_logits,
     reference_context,
 )
+from lightsans.causal import exact_product
 from lightsans.config import Activation, ModelConfig
 from lightsans.dropout import Dropout
 from lightsans.errors import ConfigError
@@ -32,6 +36,9 @@ ACTIVATIONS: Final[dict[Activation, Callable[[Tensor], Tensor]]] = {
     "sigmoid": torch.sigmoid,
 }
 
+ITEM_BLOCK: Final = 2**15
+"""Item vectors of another precision that are converted at once for scoring."""
+
 
 class Padding(NamedTuple):
     """Where the items of a right-padded batch are."""
@@ -40,6 +47,27 @@ class Padding(NamedTuple):
     """(B, L), True at items. Also at an empty sequence's first position: a sum needs a term."""
     newest: Tensor
     """(B,), position of the newest item; 0 for an empty sequence."""
+
+
+class _Kept:
+    """What a layer has learnt about positions, and a copy of the weights it follows from.
+
+    The copy is small and compared by value: not every optimizer leaves a trace of its changes.
+    """
+
+    def __init__(self) -> None:
+        self.weights: list[Tensor] = []
+        self.positions: Positions
+
+    def follows_from(self, weights: list[Tensor]) -> bool:
+        """Whether these are still the weights."""
+        return len(self.weights) == len(weights) and all(
+            new.device == old.device and new.dtype == old.dtype and torch.equal(new, old)
+            for new, old in zip(weights, self.weights, strict=True)
+        )
+
+    def __reduce__(self) -> tuple[type["_Kept"], tuple[()]]:
+        return _Kept, ()  # copies of a model compute it again
 
 
 class LightAttention(nn.Module):
@@ -61,11 +89,22 @@ class LightAttention(nn.Module):
         self.output = nn.Linear(D, D)
         self.dropout = Dropout(config.attn_dropout_prob)
 
+        self._kept = _Kept()
+
     def forward(
-        self, x_BLD: Tensor, positions_LD: Tensor, padding: Padding, newest_only: bool
+        self, x_BLD: Tensor, positions_MD: Tensor, padding: Padding, newest_only: bool
     ) -> Tensor:
-        """What each position, or the newest alone, reads from its sequence: (B, Q, D)."""
-        x = self._project(x_BLD, positions_LD, padding)
+        """What each position, or the newest alone, reads from its sequence: (B, Q, D).
+
+        Args:
+            x_BLD: Vectors of the items.
+            positions_MD: The table of all M = ``max_seq_len`` positions, of which L are used.
+            padding: Where the items are.
+            newest_only: One position of each sequence instead of all.
+        """
+        needs_matrix = self.kind == "reference" or not newest_only
+        positions = self._positions(positions_MD, x_BLD.shape[1], needs_matrix)
+        x = self._project(x_BLD, positions, padding)
         if self.kind == "reference":
             newest_B = padding.newest if newest_only else None
             context = reference_context(x, newest_B, self.dropout)
@@ -78,25 +117,53 @@ class LightAttention(nn.Module):
         read_BQD: Tensor = self.output(context.transpose(1, 2).flatten(2))
         return read_BQD
 
-    def _project(self, x_BLD: Tensor, positions_LD: Tensor, padding: Padding) -> Projected:
+    def _positions(self, positions_MD: Tensor, length: int, needs_matrix: bool) -> Positions:
+        """What the layer has learnt about the first positions; at inference computed once for all.
+
+        Where gradients are wanted, under autocast, and in exported and compiled programs, it is
+        computed each time.
+        """
+        is_inference = not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        if not is_inference or torch.is_autocast_enabled(positions_MD.device.type):
+            return self._learnt_positions(positions_MD[:length], needs_matrix)
+        parts = (self.position_norm, self.position_query, self.position_key)
+        weights = [positions_MD, *(p for part in parts for p in part.parameters())]
+        kept = self._kept
+        if not kept.follows_from(weights) or (needs_matrix and not kept.positions.matrix):
+            kept.weights = [weight.detach().clone() for weight in weights]
+            kept.positions = self._learnt_positions(positions_MD, needs_matrix)
+        return kept.positions if length == len(positions_MD) else kept.positions.first(length)
+
+    def _learnt_positions(self, positions_LD: Tensor, needs_matrix: bool) -> Positions:
+        L, N, H = len(positions_LD), self.n_heads, positions_LD.shape[1] // self.n_heads
+        positions_LD = self.position_norm(positions_LD)
+        q, k = (
+            linear(positions_LD).view(L, N, H).transpose(0, 1)
+            for linear in (self.position_query, self.position_key)
+        )
+        if not needs_matrix:
+            return Positions(q, k, [])
+        if self.kind == "causal":
+            return Positions(q, k, causal_weights(q, k))
+        logits_NLL = position_logits(q, k)
+        matrix_NLL = logits_NLL if self.kind == "masked" else logits_NLL.softmax(dim=1)
+        return Positions(q, k, [matrix_NLL])
+
+    def _project(self, x_BLD: Tensor, positions: Positions, padding: Padding) -> Projected:
         B, L, D = x_BLD.shape
         N, H = self.n_heads, D // self.n_heads
         maps = (self.query, self.key, self.value)
         weight, bias = torch.cat([m.weight for m in maps]), torch.cat([m.bias for m in maps])
         qkv_BLPD = functional.linear(x_BLD, weight, bias).view(B, L, 3, D)
         _, k_BLD, v_BLD = qkv_BLPD.unbind(2)
-        logits_BLJ = torch.cat([k_BLD @ self.key_theta, v_BLD @ self.value_theta], dim=-1)
+        pooled = ((k_BLD, self.key_theta), (v_BLD, self.value_theta))
+        logits_BLJ = torch.cat([exact_product(x, theta) for x, theta in pooled], dim=-1)
         if self.kind != "reference":
             is_padding_BL1 = ~padding.is_item.unsqueeze(-1)
             logits_BLJ = logits_BLJ.masked_fill(is_padding_BL1, float("-inf"))
         # One copy, so that the many products by head and sequence need none.
         q, k, v = qkv_BLPD.view(B, L, 3, N, H).permute(2, 0, 3, 1, 4).contiguous().unbind(0)
-        positions_LD = self.position_norm(positions_LD)
-        position_q, position_k = (
-            linear(positions_LD).view(L, N, H).transpose(0, 1)
-            for linear in (self.position_query, self.position_key)
-        )
-        return Projected(q, k, v, logits_BLJ, position_q, position_k)
+        return Projected(q, k, v, logits_BLJ, positions)
 
 
 class EncoderLayer(nn.Module):
@@ -114,10 +181,10 @@ class EncoderLayer(nn.Module):
         self.activation = ACTIVATIONS[config.hidden_act]
 
     def forward(
-        self, x_BLD: Tensor, positions_LD: Tensor, padding: Padding, newest_only: bool
+        self, x_BLD: Tensor, positions_MD: Tensor, padding: Padding, newest_only: bool
     ) -> Tensor:
         """The layer's output at every position, or at the newest alone: (B, Q, D)."""
-        read_BQD = self.attention(x_BLD, positions_LD, padding, newest_only)
+        read_BQD = self.attention(x_BLD, positions_MD, padding, newest_only)
         x_BQD = _take(x_BLD, padding.newest) if newest_only else x_BLD
         x_BQD = self.attention_norm(x_BQD + self.dropout(read_BQD))
         fed_BQD = self.outer(self.activation(self.inner(x_BQD)))
@@ -171,7 +238,13 @@ class LightSANs(nn.Module):
         if self.config.attention != "reference":
             self.item_embedding.weight[0].zero_()
 
-    def forward(self, item_ids: Tensor, lengths: Tensor, every_position: bool = False) -> Tensor:
+    def forward(
+        self,
+        item_ids: Tensor,
+        lengths: Tensor,
+        every_position: bool = False,
+        item_vectors: Tensor | None = None,
+    ) -> Tensor:
         """User vectors (B, D), or with ``every_position`` one for each prefix, (B, L, D).
 
         Args:
@@ -179,6 +252,8 @@ class LightSANs(nn.Module):
                 vector: ``reference``, which reads padding, always pads to ``max_seq_len``.
             lengths: (B,), how many items each row has. An empty row's vector has no meaning.
             every_position: Causal attention only. Vectors at padding have no meaning.
+            item_vectors: (R, D), padding's first, whose rows ``item_ids`` number; None for the
+                model's own table.
         """
         item_ids_BL, lengths_B = item_ids, lengths
         self._check(item_ids_BL, every_position)
@@ -189,20 +264,26 @@ class LightSANs(nn.Module):
         positions_L = torch.arange(item_ids_BL.shape[1], device=item_ids_BL.device)
         padding = Padding(positions_L <= newest_B.unsqueeze(1), newest_B)
 
-        x_BLD = self.item_norm(self.item_embedding(item_ids_BL))
+        table = self.item_embedding.weight if item_vectors is None else item_vectors
+        items_BLD = functional.embedding(item_ids_BL, table, padding_idx=0)
+        x_BLD = self.item_norm(items_BLD.to(self.item_norm.weight.dtype))
         if self.config.attention != "reference":
             x_BLD = x_BLD.masked_fill((positions_L >= lengths_B.unsqueeze(1)).unsqueeze(-1), 0.0)
         x_BLD = self.dropout(x_BLD)
-        positions_LD = self.position_embedding.weight[: item_ids_BL.shape[1]]
+        positions_MD = self.position_embedding.weight
         *inner_layers, last_layer = self.layers
         for layer in inner_layers:
-            x_BLD = layer(x_BLD, positions_LD, padding, newest_only=False)
+            x_BLD = layer(x_BLD, positions_MD, padding, newest_only=False)
         newest_only = not every_position
-        x_BQD: Tensor = last_layer(x_BLD, positions_LD, padding, newest_only=newest_only)
+        x_BQD: Tensor = last_layer(x_BLD, positions_MD, padding, newest_only=newest_only)
         return x_BQD if every_position else x_BQD.squeeze(1)
 
     def item_table(self) -> Tensor:
-        """The item vectors, (V, D); row 0 is padding. Shares memory with the parameter."""
+        """The item vectors, (V, D); row 0 is padding. Shares memory with the parameter.
+
+        While a model is trained with ``train.table_precision: bf16`` they are bfloat16; a model
+        that was loaded has float32.
+        """
         return self.item_embedding.weight.detach()
 
     @torch.no_grad()
@@ -235,7 +316,7 @@ class LightSANs(nn.Module):
         Column 0 is padding and must be left out of any ranking. It is 0, except for ``reference``,
         which scores padding like any item.
         """
-        scores_BV = self.encode(item_ids, lengths) @ self.item_table().t()
+        scores_BV = _products(self.encode(item_ids, lengths), self.item_table())
         if self.config.attention != "reference":
             scores_BV[:, 0] = 0.0
         return scores_BV
@@ -313,6 +394,19 @@ class LightSANs(nn.Module):
                 "item_ids has a 0 before the end of a row's items; put the items first, oldest to "
                 "newest, and pad with 0 on the right"
             )
+
+
+def _products(vectors_BD: Tensor, table_VD: Tensor) -> Tensor:
+    """Scores in the precision of the vectors, whatever that of the table: (B, V)."""
+    if table_VD.dtype == vectors_BD.dtype:
+        return vectors_BD @ table_VD.t()
+    scores_BV = vectors_BD.new_empty(len(vectors_BD), len(table_VD))
+    blocks = zip(
+        torch.split(table_VD, ITEM_BLOCK), torch.split(scores_BV, ITEM_BLOCK, dim=1), strict=True
+    )
+    for items_CD, scores_BC in blocks:
+        torch.mm(vectors_BD, items_CD.to(vectors_BD.dtype).t(), out=scores_BC)
+    return scores_BV
 
 
 def _range(x: Tensor) -> tuple[int, int]:

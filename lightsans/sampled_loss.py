@@ -37,7 +37,7 @@ def sampled_softmax_sum(
     "Correcting the LogQ Correction", RecSys 2025.
     """
     target_T1 = (vectors_TD * target_vectors_TD).sum(dim=-1, keepdim=True)
-    scores_TK = vectors_TD @ negative_vectors_KD.t() - log_expected_K
+    scores_TK = (vectors_TD @ negative_vectors_KD.t()).float() - log_expected_K
     scores_TK = scores_TK.masked_fill(is_target_TK, float("-inf"))
     all_scores = torch.cat([target_T1, scores_TK], dim=1)
     return (all_scores.logsumexp(dim=1, keepdim=True) - target_T1).sum()
@@ -66,7 +66,7 @@ def gbce_sum(
     Trained with Negative Sampling", RecSys 2023, equation 9.
     """
     target_T = (vectors_TD * target_vectors_TD).sum(dim=-1)
-    scores_TK = vectors_TD @ negative_vectors_KD.t()
+    scores_TK = (vectors_TD @ negative_vectors_KD.t()).float()
     negative_TK = functional.softplus(scores_TK).masked_fill(is_target_TK, 0.0)
     total = beta * functional.softplus(-target_T).sum() + negative_TK.sum()
     return total / (negative_vectors_KD.shape[0] + 1)

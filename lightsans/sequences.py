@@ -18,6 +18,33 @@ Int64 = npt.NDArray[np.int64]
 
 LEAVE_ONE_OUT_MINIMUM = 3
 """Users with fewer interactions train with all they have and are not evaluated."""
+NO_TARGET = -1
+UNKNOWN_ITEM = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Periods:
+    """Where the cut-offs of a temporal split lie in users' sequences."""
+
+    train_lengths: Int64
+    """(U,) items before the first cut-off."""
+    test_lengths: Int64
+    """(U,) items before the second cut-off, from which on rows are for testing."""
+    valid_targets: Int64
+    """(U,) the first item between the cut-offs; `UNKNOWN_ITEM` outside the vocabulary, `NO_TARGET`
+    when there is none."""
+    test_targets: Int64
+    """(U,) likewise after the second."""
+
+    @classmethod
+    def concatenate(cls, pieces: Sequence["Periods"]) -> "Periods":
+        """The users of all pieces, in order."""
+        columns = zip(*(piece.columns() for piece in pieces), strict=True)
+        return cls(*(np.concatenate(column) for column in columns))
+
+    def columns(self) -> list[Int64]:
+        """In the order of `lightsans.schema.PERIOD_COLUMNS`."""
+        return [self.train_lengths, self.test_lengths, self.valid_targets, self.test_targets]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +55,24 @@ class UserSequences:
     """The tape: all sequences, end to end."""
     offsets: Int64
     """(U + 1,) where each sequence begins; the last one is the length of the tape."""
+    periods: Periods | None = None
+    """How a temporal split cuts them; None for leave-one-out."""
 
     @property
     def lengths(self) -> Int64:
         """(U,) items of each user."""
         return np.diff(self.offsets)
+
+    @property
+    def train_lengths(self) -> Int64:
+        """(U,) how many of each user's items, from the oldest, are for training.
+
+        Leave-one-out keeps a user's last two for valid and test, when there are enough.
+        """
+        if self.periods is not None:
+            return self.periods.train_lengths
+        lengths = self.lengths
+        return np.where(lengths >= LEAVE_ONE_OUT_MINIMUM, lengths - 2, lengths)
 
     @classmethod
     def concatenate(cls, pieces: Sequence["UserSequences"]) -> "UserSequences":
@@ -40,10 +80,13 @@ class UserSequences:
         lengths = [piece.lengths for piece in pieces]
         offsets = np.concatenate([[0], np.cumsum(np.concatenate([[], *lengths]))])
         tape = np.concatenate([np.zeros(0, np.int32), *(piece.item_ids for piece in pieces)])
-        return cls(tape, offsets.astype(np.int64))
+        periods = [piece.periods for piece in pieces if piece.periods is not None]
+        assert len(periods) in (0, len(pieces))
+        joined = Periods.concatenate(periods) if periods else None
+        return cls(tape, offsets.astype(np.int64), joined)
 
     def translate(self, mapping: Int32 | None) -> "UserSequences":
-        """The same in the item ids of another vocabulary; unknown items are left out.
+        """Whole sequences in the item ids of another vocabulary; unknown items are left out.
 
         Args:
             mapping: Row i holds the other id of item i, 0 for unknown; None changes nothing.
@@ -54,14 +97,6 @@ class UserSequences:
         is_known = translated > 0
         before = np.concatenate([[0], np.cumsum(is_known)])
         return UserSequences(translated[is_known], before[self.offsets])
-
-
-def train_lengths(lengths: Int64) -> Int64:
-    """How many of each user's interactions, from the oldest, are for training.
-
-    Leave-one-out keeps a user's last two for valid and test, when there are enough.
-    """
-    return np.where(lengths >= LEAVE_ONE_OUT_MINIMUM, lengths - 2, lengths)
 
 
 def evaluated_users(lengths: Int64) -> npt.NDArray[np.intp]:
@@ -101,7 +136,7 @@ def cut_windows(users: UserSequences, max_seq_len: int, stride: int, offset: Int
             epoch, it lets every interaction be predicted from contexts of different lengths.
     """
     width = max_seq_len + 1
-    lengths = train_lengths(users.lengths)
+    lengths = users.train_lengths
     last_start = np.maximum(lengths - width, 0)
     inner = np.where(last_start > offset, -(-(last_start - offset) // stride), 0)
     count = np.where(lengths >= 2, 1 + inner + (last_start > 0), 0)
@@ -116,7 +151,7 @@ def cut_prefixes(users: UserSequences, max_seq_len: int) -> Samples:
 
     Only the newest ``max_seq_len`` items of a prefix are kept as inputs.
     """
-    user, rank = _expand(np.maximum(train_lengths(users.lengths) - 1, 0))
+    user, rank = _expand(np.maximum(users.train_lengths - 1, 0))
     target = rank + 1  # its position in the sequence
     length = np.minimum(target, max_seq_len) + 1
     return Samples(users.offsets[user] + target + 1 - length, length)
@@ -124,7 +159,7 @@ def cut_prefixes(users: UserSequences, max_seq_len: int) -> Samples:
 
 def distinct_targets(users: UserSequences) -> int:
     """Training interactions with something before them: what an epoch predicts at least once."""
-    return int(np.maximum(train_lengths(users.lengths) - 1, 0).sum())
+    return int(np.maximum(users.train_lengths - 1, 0).sum())
 
 
 def gather(item_ids: Int32, starts: Int64, lengths: Int64, width: int | None = None) -> Int32:

@@ -1,4 +1,4 @@
-"""Sampled losses in two processes that train together: shared negatives are the same everywhere."""
+"""Sampled losses in two processes that train together: the same negatives, the same item rows."""
 
 import os
 from dataclasses import replace
@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing
@@ -44,7 +43,9 @@ def shards() -> dict[int, UserSequences]:
     return made
 
 
-def losses_of(config: RunConfig, rank: int, world_size: int) -> list[float]:
+def train(config: RunConfig, rank: int, world_size: int) -> tuple[list[float], np.ndarray]:
+    """The learning curve and the item table."""
+
     def wrap(module: nn.Module) -> nn.Module:
         return DistributedDataParallel(module) if world_size > 1 else module
 
@@ -55,16 +56,17 @@ def losses_of(config: RunConfig, rank: int, world_size: int) -> list[float]:
     own = {shard: everyone[shard] for shard in range(rank, NUM_SHARDS, world_size)}
     device = torch.device("cpu")
     trainer = Trainer(config, NUM_ITEMS, own, device, wrap, item_counts=counts[1:])
-    return [trainer.run_epoch().loss for _ in range(4)]
+    losses = [trainer.run_epoch().loss for _ in range(4)]
+    return losses, trainer.model.item_table().float().numpy()
 
 
 def work(rank: int, configs: list[RunConfig], directory: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{directory}/meet", rank=rank, world_size=2)
-    curves = [losses_of(config, rank, 2) for config in configs]
+    curves, tables = zip(*(train(config, rank, 2) for config in configs), strict=True)
     assert distributed.world_size() == 2
-    if rank == 0:
-        np.save(Path(directory) / "curves.npy", np.array(curves))
+    np.save(Path(directory) / f"curves-{rank}.npy", np.array(curves))
+    np.save(Path(directory) / f"tables-{rank}.npy", np.array(tables))
     dist.barrier()
     # Gloo's threads may still hold tensors when the interpreter ends, which aborts the process
     # (pytorch/pytorch#179291); what is tested has been done by now.
@@ -77,15 +79,22 @@ def test_one_worker_and_two_learn_the_same_curve(tmp_path):
         ("sampled_softmax", "log_uniform"),
         ("sampled_softmax", "in_batch"),
         ("gBCE", "uniform"),
+        ("BPR", "uniform"),
     ]
     configs = [
         replace(CONFIG, model=replace(CONFIG.model, loss_type=loss, negative_sampling=sampling))
         for loss, sampling in kinds
     ]
+    rounded = replace(configs[0], train=replace(CONFIG.train, table_precision="bf16"))
     spawn: Any = torch.multiprocessing.spawn  # type: ignore[attr-defined]
-    spawn(work, (configs, str(tmp_path)), nprocs=2)
-    together = np.load(tmp_path / "curves.npy")
-    alone = np.array([losses_of(config, 0, 1) for config in configs])
-    assert alone[:, -1] == pytest.approx(together[:, -1], rel=1e-4)
-    np.testing.assert_allclose(together, alone, rtol=1e-4)
+    spawn(work, ([*configs, rounded], str(tmp_path)), nprocs=2)
+    first, second = (np.load(tmp_path / f"tables-{rank}.npy") for rank in range(2))
+    np.testing.assert_array_equal(first, second, "both workers hold the same bits")
+    together = np.load(tmp_path / "curves-0.npy")
+    trained = [train(config, 0, 1) for config in [*configs, rounded]]
+    alone = np.array([curve for curve, _ in trained])
+    np.testing.assert_allclose(together[:-1], alone[:-1], rtol=1e-4)
+    np.testing.assert_allclose(together[-1], alone[-1], rtol=0.02)
+    for table, (_, expected) in zip(first[:-1], trained[:-1], strict=True):
+        np.testing.assert_allclose(table, expected, atol=2e-3)
     assert (alone[:, -1] < alone[:, 0]).all()

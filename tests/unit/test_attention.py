@@ -6,14 +6,13 @@ from torch import Tensor
 
 from lightsans import attention, causal
 from lightsans.attention import (
+    Positions,
     Projected,
-    causal_context,
-    masked_context,
+    causal_weights,
     newest_context,
     position_logits,
-    reference_context,
 )
-from lightsans.causal import causal_item_context
+from lightsans.causal import Dropout, causal_item_context
 from tests.oracle import item_context
 
 B, L, K, N, H = 3, 7, 4, 2, 5
@@ -23,11 +22,38 @@ def no_dropout(x: Tensor) -> Tensor:
     return x
 
 
+def causal_context(x: Projected, dropout: Dropout) -> Tensor:
+    return attention.causal_context(with_matrix(x, "causal"), dropout)
+
+
+def masked_context(x: Projected, is_item: Tensor, dropout: Dropout) -> Tensor:
+    return attention.masked_context(with_matrix(x, "masked"), is_item, dropout)
+
+
+def reference_context(x: Projected, newest: Tensor | None, dropout: Dropout) -> Tensor:
+    return attention.reference_context(with_matrix(x, "reference"), newest, dropout)
+
+
 def projected(*, length: int = L, seed: int = 0) -> Projected:
     torch.manual_seed(seed)
     q, k, v = torch.randn(3, B, N, length, H)
     logits = torch.randn(B, length, 2 * K)
-    return Projected(q, k, v, logits, torch.randn(N, length, H), torch.randn(N, length, H))
+    return with_positions(
+        Projected(q, k, v, logits, Positions(q[0], k[0], [])),
+        torch.randn(N, length, H),
+        torch.randn(N, length, H),
+    )
+
+
+def with_positions(x: Projected, position_q: Tensor, position_k: Tensor) -> Projected:
+    return x._replace(positions=Positions(position_q, position_k, []))
+
+
+def with_matrix(x: Projected, kind: str) -> Projected:
+    q, k, _ = x.positions
+    logits = position_logits(q, k)
+    matrix = {"masked": [logits], "reference": [logits.softmax(dim=1)]}
+    return x._replace(positions=Positions(q, k, matrix.get(kind) or causal_weights(q, k)))
 
 
 def with_padding(x: Projected, lengths: Tensor) -> tuple[Projected, Tensor]:
@@ -77,6 +103,33 @@ def test_an_extreme_logit_anywhere_changes_neither_values_nor_gradients(value, p
     compare_with_oracle(logits)
 
 
+def relative_error(found: Tensor, expected: Tensor) -> float:
+    return float((found.detach().double() - expected.detach()).norm() / expected.detach().norm())
+
+
+@pytest.mark.parametrize("value", [-1000.0, -100.0, 0.0, 100.0, 1000.0])
+@pytest.mark.parametrize("position", [0, 99])
+def test_bfloat16_products_keep_float32_sums_whatever_the_logits(value, position):
+    """Under autocast q, k and v are bfloat16, whose neighbours are 2^-8 apart; logits are not."""
+    torch.manual_seed(0)
+    logits = torch.randn(1, 100, 2 * K)
+    logits[:, position, ::2] = value
+    q, k, v = torch.randn(3, 1, 1, 100, H).bfloat16()
+    ours = [x.clone().requires_grad_() for x in (q, k, v, logits)]
+    exact = [x.double().requires_grad_() for x in (q[0, 0], k[0, 0], v[0, 0], logits[0])]
+    with torch.autocast("cpu", torch.bfloat16):
+        out = causal_item_context(ours[0], ours[1], ours[2], ours[3], no_dropout)[0, 0]
+    expected = item_context(*exact)
+    assert relative_error(out, expected) < 0.02
+    direction = torch.randn_like(expected)
+    out.backward(direction.to(out.dtype))
+    expected.backward(direction)
+    for x, y in zip(ours, exact, strict=True):
+        assert x.grad is not None
+        assert y.grad is not None
+        assert relative_error(x.grad.view_as(y), y.grad) < 0.05
+
+
 @pytest.mark.parametrize("scale", [20.0, 100.0, 1000.0])
 def test_widely_spread_logits_are_exact(scale):
     torch.manual_seed(0)
@@ -88,6 +141,48 @@ def test_logits_may_rise_or_fall_steadily(rise):
     """The largest rise that one exponential per item is used for, and more."""
     slope = torch.linspace(0, rise, causal.CHUNK)
     compare_with_oracle(slope[None, :, None] + torch.rand(1, causal.CHUNK, 2 * K))
+
+
+def numbers_for_backward(length: int) -> int:
+    """How many numbers the item branch keeps for its backward pass."""
+    x = projected(length=length)
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes() // 4
+        return tensor
+
+    q, k, v, logits = (t.requires_grad_() for t in (x.q, x.k, x.v, x.logits))
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        out = causal_item_context(q, k, v, logits, no_dropout)
+    assert out.shape == (B, N, length, H)
+    return sum(kept.values())
+
+
+def test_the_memory_of_the_item_branch_is_linear_in_the_length():
+    """To 4,096 positions; a matrix of them would be 16 times as large as that of 1,024."""
+    short, long = numbers_for_backward(1024), numbers_for_backward(4096)
+    assert 3.5 < long / short < 4.5
+
+
+@pytest.mark.parametrize("length", [1, 128, 129, 300])
+def test_blocks_of_position_weights_are_the_causal_half_of_the_matrix(length):
+    q, k = torch.randn(2, N, length, H)
+    is_later = torch.ones(length, length, dtype=torch.bool).triu(1)
+    whole = position_logits(q, k).masked_fill(is_later, -torch.inf).softmax(-1)
+    blocks = causal_weights(q, k)
+    size = attention.POSITION_BLOCK
+    for i, block in enumerate(blocks):
+        end = min((i + 1) * size, length)
+        torch.testing.assert_close(block, whole[:, i * size : end, :end])
+    assert sum(block.shape[1] for block in blocks) == length
+    v = torch.randn(B, N, length, H)
+    torch.testing.assert_close(attention.read_positions(blocks, v), whole @ v)
+    for shorter in {1, length // 2 + 1, length}:
+        first = Positions(q, k, blocks).first(shorter)
+        read = attention.read_positions(first.matrix, v[:, :, :shorter])
+        torch.testing.assert_close(read, whole[:, :shorter, :shorter] @ v[:, :, :shorter])
 
 
 def test_both_ways_of_weighting_items_give_the_same_numbers(monkeypatch):
@@ -171,7 +266,8 @@ def test_position_weights_of_short_sequences_survive_a_far_larger_later_logit(sp
 def test_dropout_is_applied_to_the_probabilities_over_interests():
     """With all of them dropped, only the position branch is left."""
     x, is_item = with_padding(projected(), torch.full((B,), L))
-    still = x._replace(position_q=torch.zeros_like(x.position_q))  # equal position weights
+    equal = torch.zeros_like(x.positions.q)
+    still = with_positions(x, equal, equal)
     mean = x.v.mean(dim=2, keepdim=True).expand(-1, -1, L, -1)
     torch.testing.assert_close(masked_context(still, is_item, torch.zeros_like), mean)
     so_far = x.v.cumsum(dim=2) / torch.arange(1, L + 1).view(L, 1)

@@ -1,0 +1,54 @@
+"""Sequences of an ``.inter`` log in memory, without Ray: what the benchmarks train on.
+
+The order and numbering are those of `submit.py preprocess`: by time, ties in order of the file;
+items by falling count. Where there is no log, one of the same size is made up.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow.csv
+
+from lightsans.sequences import Int64, UserSequences
+from lightsans.synthetic import generate_log
+
+SIZES = {"ml-100k": (943, 1_682, 100_000), "ml-1m": (6_040, 3_628, 836_478)}
+"""Users, items and interactions; MovieLens-1M with ratings of at least 3."""
+
+
+class Log(NamedTuple):
+    """Who has met what, in order of time."""
+
+    users: UserSequences
+    num_items: int
+    source: str
+    """The file, or that it was made up."""
+
+
+def load_log(path: Path, min_rating: float | None = None) -> Log:
+    """The sequences of an ``.inter`` file, ratings below ``min_rating`` left out."""
+    table = pyarrow.csv.read_csv(path, parse_options=pyarrow.csv.ParseOptions(delimiter="\t"))
+    users, items, ratings, times = (column.to_numpy() for column in table.columns[:4])
+    kept = np.ones(len(users), bool) if min_rating is None else ratings >= min_rating
+    return arrange(users[kept], items[kept], times[kept], str(path))
+
+
+def load_or_generate(name: str, directory: Path, min_rating: float | None = None) -> Log:
+    """``directory/NAME.inter``, or a made-up log of its size where there is no such file."""
+    path = directory / f"{name}.inter"
+    if path.exists():
+        return load_log(path, min_rating)
+    made = generate_log(*SIZES[name])
+    return arrange(made.user_ids, made.item_ids, made.timestamps, f"generated like {name}")
+
+
+def arrange(users: Int64, items: Int64, times: Int64, source: str) -> Log:
+    """Rows, in order of the file, as sequences."""
+    raw_ids, item, count = np.unique(items, return_inverse=True, return_counts=True)
+    rank = np.empty(len(raw_ids), np.int32)
+    rank[np.argsort(-count, kind="stable")] = np.arange(1, len(raw_ids) + 1, dtype=np.int32)
+    order = np.lexsort((np.arange(len(users)), times, users))
+    lengths = np.unique(users, return_counts=True)[1]
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return Log(UserSequences(rank[item[order]], offsets), len(raw_ids), source)

@@ -1,0 +1,225 @@
+"""Quality against time: every kind of attention trained on one log, beside RecBole's own run.
+
+    make bench NAME=quality ARGS="--data data/ml-100k.inter [--kinds causal] [--seeds 2020 2021]"
+
+Leave-one-out, all ratings, all items ranked, seen ones included; the epoch is chosen by valid
+ndcg@10 and test looked at once. RecBole's run is that of `benchmarks/train_recbole.py`:
+``--recbole OUTPUT/epochs.jsonl`` reads its log, and ``--recbole-speed`` says how many targets a
+second it trains on a quiet machine (`benchmarks/train_step.py` measures it).
+
+Time is the wall-clock of training and validation. Where a run shares its core with others or is
+paused, ``--clock cpu`` takes the processor time of its one thread instead, which both leave alone.
+"""
+
+import argparse
+import copy
+import datetime
+import json
+import platform
+import statistics
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from benchmarks.movielens import Log, arrange, load_log
+from lightsans.config import RunConfig
+from lightsans.config_file import load_config
+from lightsans.evaluation import model_scorer, rank_held_out
+from lightsans.split import hold_out
+from lightsans.synthetic import generate_log
+from lightsans.training import Trainer
+
+METRIC = "ndcg@10"
+GOAL = 30.0
+"""How much sooner `causal` has to reach what RecBole converges to."""
+PREFIXES = ("train.batch_size=2048", "train.learning_rate=1e-3")
+RECIPES: dict[str, tuple[str, ...]] = {
+    "reference": PREFIXES,  # RecBole's own, dropout .5 included
+    "masked": PREFIXES,
+    "causal": (
+        "train.batch_size=32",
+        "train.learning_rate=2e-3",
+        "model.hidden_dropout_prob=0.2",
+        "model.attn_dropout_prob=0.2",
+    ),
+}
+"""How each kind is trained; docs/experiments.md has what else was tried."""
+
+
+class Point(NamedTuple):
+    """Where a run stands after an epoch."""
+
+    seconds: float
+    valid: dict[str, float]
+
+
+class Run(NamedTuple):
+    """One kind, one seed."""
+
+    points: list[Point]
+    test: dict[str, float]
+    """Of the best epoch."""
+    distinct_targets: int
+
+    @property
+    def best(self) -> Point:
+        """The epoch that valid chooses."""
+        return max(self.points, key=lambda point: point.valid[METRIC])
+
+    def time_to(self, goal: float) -> float | None:
+        """Seconds until valid first reaches ``goal``; None if it never does."""
+        return next((p.seconds for p in self.points if p.valid[METRIC] >= goal), None)
+
+
+def make_config(kind: str, seed: int, overrides: list[str]) -> RunConfig:
+    """The recipe of a kind; one process holds all users."""
+    fixed = [f"model.attention={kind}", f"train.seed={seed}", "train.num_workers=1"]
+    return load_config(None, [*fixed, *RECIPES[kind], *overrides]).config
+
+
+def train(log: Log, config: RunConfig, minutes: float, clock: str) -> Run:
+    """Train until early stopping, the last epoch, or out of time; test the best epoch."""
+    trainer = Trainer(config, log.num_items, {0: log.users}, torch.device("cpu"))
+    read = time.process_time if clock == "cpu" else time.monotonic
+    points: list[Point] = []
+    best, distinct, started = trainer.model.state_dict(), 0, read()
+    while not trainer.finished and read() - started < 60 * minutes:
+        row = trainer.run_epoch()
+        points.append(Point(round(read() - started, 2), row.valid))
+        distinct = row.distinct_targets
+        if trainer.progress.best_epoch == row.epoch:
+            best = copy.deepcopy(trainer.model.state_dict())
+        print(
+            json.dumps({"epoch": row.epoch, "loss": row.loss, **points[-1]._asdict()}), flush=True
+        )
+    trainer.model.load_state_dict(best)
+    trainer.model.eval()
+    totals = rank_held_out(
+        model_scorer(trainer.model, torch.device("cpu")),
+        hold_out(log.users, "test"),
+        ks=config.evaluate.ks,
+        num_items=log.num_items,
+        max_seq_len=config.model.max_seq_len,
+    )
+    return Run(points, totals.metrics(), distinct)
+
+
+def summary(kind: str, runs: list[Run], clock: str, threads: int) -> dict[str, Any]:
+    """Best valid and test of a kind over its seeds, mean and standard deviation, and the curves."""
+    found: dict[str, Any] = {
+        "kind": kind,
+        "seeds": len(runs),
+        "distinct_targets_per_epoch": runs[0].distinct_targets,
+        "threads": threads,
+        "clock": clock,
+        "epochs": [len(run.points) for run in runs],
+        "seconds_to_best": _spread([run.best.seconds for run in runs]),
+        "seconds": [run.points[-1].seconds for run in runs],
+    }
+    for name in ("hit@10", METRIC, "mrr@10"):
+        found[f"valid {name}"] = _spread([run.best.valid[name] for run in runs])
+        found[f"test {name}"] = _spread([run.test[name] for run in runs])
+    found["curves"] = [[(p.seconds, round(p.valid[METRIC], 4)) for p in r.points] for r in runs]
+    return found
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+    return {"mean": round(statistics.mean(values), 4), "sd": round(deviation, 4)}
+
+
+def against_recbole(kind: str, runs: list[Run], log: Path, speed: float) -> dict[str, Any]:
+    """How much sooner our runs reach the best valid metric of RecBole's, by its own speed.
+
+    Args:
+        kind: Of our runs.
+        runs: One per seed.
+        log: RecBole's epochs, a JSON object a line.
+        speed: Targets a second that RecBole trains.
+    """
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    best = max(rows, key=lambda row: row[METRIC])
+    peer = best["epoch"] * runs[0].distinct_targets / speed
+    times = [run.time_to(best[METRIC]) for run in runs]
+    reached = [seconds for seconds in times if seconds is not None]
+    ours = statistics.mean(reached) if len(reached) == len(runs) else None
+    return {
+        "case": f"{kind}: valid {METRIC} {best[METRIC]:.4f}, RecBole's best, of epoch "
+        f"{best['epoch']} of {len(rows)}",
+        "ours": None if ours is None else round(ours, 3),
+        "peer": round(peer, 1),
+        "unit": "s",
+        "ratio": None if ours is None else round(peer / ours, 1),
+        "goal": GOAL if kind == "causal" else 0.0,
+        "by_seed": times,
+    }
+
+
+def smoke_log() -> Log:
+    """A small log, so that all code runs in seconds."""
+    made = generate_log(60, 40, 1_200)
+    return arrange(made.user_ids, made.item_ids, made.timestamps, "generated")
+
+
+SMOKE = ("model.max_seq_len=8", "model.hidden_size=8", "model.inner_size=16", "train.epochs=2")
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--smoke", action="store_true", help="seconds: a made-up log, no goals")
+    parser.add_argument("--json", action="store_true", help="one JSON object, last")
+    parser.add_argument("--data", type=Path, default=Path("data/ml-100k.inter"))
+    parser.add_argument("--kinds", nargs="+", choices=list(RECIPES), default=list(RECIPES))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[2020, 2021, 2022])
+    parser.add_argument("--minutes", type=float, default=30.0, help="limit of each run")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--clock", choices=["wall", "cpu"], default="wall")
+    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", dest="overrides")
+    parser.add_argument("--recbole", type=Path, help="epochs.jsonl of benchmarks/train_recbole.py")
+    parser.add_argument("--recbole-speed", type=float, help="its targets/s on a quiet machine")
+    options = parser.parse_args()
+    if options.clock == "cpu" and options.threads > 1:
+        parser.error("--clock cpu adds up the time of all threads; it needs --threads 1")
+    if options.recbole and not options.recbole_speed:
+        parser.error("--recbole needs --recbole-speed, which benchmarks/train_step.py measures")
+    return options
+
+
+def main() -> None:
+    """Parse, train and report."""
+    options = parse()
+    torch.set_num_threads(options.threads)
+    log = smoke_log() if options.smoke else load_log(options.data)
+    overrides = [*SMOKE] if options.smoke else options.overrides
+    seeds = options.seeds[:1] if options.smoke else options.seeds
+    report: dict[str, Any] = {
+        "benchmark": "quality",
+        "machine": f"{platform.processor() or platform.machine()}, {options.threads} threads",
+        "date": datetime.date.today().isoformat(),
+        "data": log.source,
+        "settings": overrides,
+        "cases": [],
+        "kinds": [],
+    }
+    for kind in options.kinds:
+        runs = []
+        for seed in seeds:
+            print(f"{kind}, seed {seed}", flush=True)
+            config = make_config(kind, seed, overrides)
+            runs.append(train(log, config, options.minutes, options.clock))
+        report["kinds"].append(summary(kind, runs, options.clock, options.threads))
+        shown = {k: v for k, v in report["kinds"][-1].items() if k != "curves"}
+        print(json.dumps(shown, indent=1), flush=True)
+        if options.recbole:
+            case = against_recbole(kind, runs, options.recbole, options.recbole_speed)
+            report["cases"].append(case)
+            print(json.dumps(case), flush=True)
+    if options.json:
+        print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()
