@@ -24,19 +24,28 @@ from lightsans.errors import (
 from lightsans.manifest import finished_directories
 from lightsans.storage import locate
 from pipelines.command_line import (
+    BaseOption,
     ConfigOption,
     DatasetOption,
+    DryRunOption,
     ForceOption,
+    FromOption,
     JsonOption,
     MapItemsOption,
     ModelOption,
+    RefitOption,
+    ResumeOption,
     SetOption,
+    SinceOption,
+    SpaceOption,
     dataset_json,
     evaluation_json,
     examples,
     model_json,
     run_json,
+    search_json,
     select,
+    with_space,
 )
 from pipelines.export_commands import add_export_commands
 from pipelines.job_commands import add_job_commands, runs_on_cluster
@@ -61,18 +70,25 @@ app = typer.Typer(
 )
 
 
-@app.command(epilog=examples("preprocess --config my.yaml --set data.min_rating=3"))
+@app.command(
+    epilog=examples(
+        "preprocess --config my.yaml --set data.min_rating=3",
+        "preprocess --config my.yaml --base 0a1b2c3d4e5f",
+    )
+)
 @runs_on_cluster
 def preprocess(
     config: ConfigOption = None,
     overrides: SetOption = None,
+    base: BaseOption = None,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Turn interaction logs into a dataset of user sequences."""
     from pipelines.preprocess import run_preprocess
 
-    loaded = load_config(config, overrides or ())
+    settings = [*(overrides or ()), *([f"data.base={base}"] if base else [])]
+    loaded = load_config(config, settings)
     with only_results_on_stdout():
         result = run_preprocess(loaded.config, force=force)
     manifest = result.manifest
@@ -84,21 +100,48 @@ def preprocess(
         print(result.location)
 
 
-@app.command(epilog=examples("train --config my.yaml", "train -c my.yaml -s train.epochs=20"))
+@app.command(
+    epilog=examples(
+        "train --config my.yaml",
+        "train -c my.yaml -s train.epochs=20 --dry-run",
+        "train -c my.yaml --from 0a1b2c3d4e5f",
+        "train -c my.yaml --refit",
+    )
+)
 @runs_on_cluster
 def train(
     config: ConfigOption = None,
     overrides: SetOption = None,
     dataset: DatasetOption = None,
+    resume: ResumeOption = False,
+    warm_start: FromOption = None,
+    refit: RefitOption = False,
+    dry_run: DryRunOption = False,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a model on a dataset; an interrupted run goes on from its last epoch."""
-    from pipelines.train import run_train
+    """Train a model on a dataset; an interrupted run goes on from its last checkpoint."""
+    from pipelines.train import refit_config, run_train
 
+    if warm_start is not None:
+        overrides = [*(overrides or ()), f"train.warm_start={warm_start}"]
     selected = select(config, overrides, dataset)
+    run = selected.loaded.config
+    if refit:
+        run = refit_config(run, selected.dataset_id)
+    if dry_run:
+        from pipelines.dry_run import dry_run as estimate
+
+        with only_results_on_stdout():
+            figures = estimate(run, selected.dataset_id)
+        if as_json:
+            print_json(figures)
+        else:
+            rows = [[name.replace("_", " "), value] for name, value in figures.items()]
+            print_table("Dry run", ["figure", "value"], rows)
+        return
     with only_results_on_stdout():
-        result = run_train(selected.loaded.config, selected.dataset_id, force=force)
+        result = run_train(run, selected.dataset_id, force=force, must_resume=resume)
     if as_json:
         print_json(model_json(result))
     else:
@@ -136,7 +179,14 @@ def evaluate(
         print_metrics(result.metrics, protocol_text(selected.loaded.config))
 
 
-@app.command(epilog=examples("score -c my.yaml", "score -c my.yaml -s score.k=20"))
+@app.command(
+    epilog=examples(
+        "score -c my.yaml",
+        "score -c my.yaml -s score.k=20 -s score.layout=long",
+        "score -c my.yaml --model 0a1b2c3d4e5f --since LATEST",
+        "score -c my.yaml -s score.users=segment.csv",
+    )
+)
 @runs_on_cluster
 def score(
     config: ConfigOption = None,
@@ -144,10 +194,16 @@ def score(
     dataset: DatasetOption = None,
     model: ModelOption = None,
     map_items: MapItemsOption = False,
+    since: SinceOption = None,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write the top-K recommendations of every user to parquet."""
+    """Write the top-K recommendations of every user to parquet.
+
+    The same command after an interruption scores only the parts that are missing. Beside the parts
+    are report.json and report.png (coverage, popularity, scores, overlap with the run before);
+    manifest.json comes last. docs/recommendations.md has the layouts and example queries.
+    """
     from pipelines.score import run_score
 
     selected = select(config, overrides, dataset, model)
@@ -158,6 +214,7 @@ def score(
             selected.model_id,
             map_items=map_items,
             force=force,
+            since=since,
         )
     if as_json:
         print_json(run_json(result))
@@ -197,6 +254,44 @@ def pipeline(
     print_metrics(result.evaluation.metrics, protocol_text(loaded.config))
     for name in ("dataset", "model", "recommendations"):
         print(f"{name:16} {getattr(result, name).location}")
+
+
+@app.command(
+    epilog=examples(
+        "tune --space hyper.test --config my.yaml",
+        "tune -c my.yaml -s 'tune.space={k_interests: {choice: [5, 10]}}' -s tune.engine=grid",
+    )
+)
+@runs_on_cluster
+def tune(
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    space: SpaceOption = None,
+    dataset: DatasetOption = None,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Search hyper-parameters on valid; an interrupted search goes on. Test: once, for the best."""
+    from pipelines.evaluate import protocol_text
+    from pipelines.tune import run_tune
+    from pipelines.tune_report import print_leaderboard
+
+    selected = select(config, with_space(overrides, space), dataset)
+    loaded = selected.loaded
+    with only_results_on_stdout():
+        if dataset is None:
+            from pipelines.preprocess import run_preprocess
+
+            run_preprocess(loaded.config)
+        result = run_tune(loaded.config, selected.dataset_id, force=force)
+    if as_json:
+        print_json(search_json(result, loaded))
+        return
+    print_leaderboard(result)
+    print_metrics(result.evaluation.metrics, protocol_text(loaded.config))
+    for name, path in (("search", ""), ("configuration", "/best.yaml")):
+        print(f"{name:16} {result.location}{path}")
+    print(f"{'model':16} {result.manifest['best']['model_id']}")
 
 
 @app.command("config", epilog=examples("config -c my.yaml", "config --schema > schema.json"))

@@ -1,11 +1,13 @@
 """What the commands of `submit.py` share: options, choice of dataset and model, JSON results."""
 
+import json
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
 
 from lightsans.config_file import LoadedConfig, load_config
+from lightsans.errors import ConfigError
 
 # Stages are imported by what uses them: `--help` must not wait for Ray and torch.
 
@@ -20,6 +22,14 @@ JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON object last on standard output.")
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Redo even when the result exists.")]
+BaseOption = Annotated[
+    str | None,
+    typer.Option(
+        "--base",
+        metavar="ID",
+        help="Add to this dataset: read only the files that it does not list; sets data.base.",
+    ),
+]
 DatasetOption = Annotated[
     str | None,
     typer.Option("--dataset", metavar="ID", help="A dataset; default: the configuration's."),
@@ -27,15 +37,86 @@ DatasetOption = Annotated[
 ModelOption = Annotated[
     str | None, typer.Option("--model", metavar="ID", help="A model; default: the configuration's.")
 ]
+SpaceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--space",
+        metavar="FILE",
+        help="What to search: YAML, or RecBole's hyper.test; sets tune.space.",
+    ),
+]
 MapItemsOption = Annotated[
     bool,
     typer.Option("--map-items", help="Translate items by raw id when model and dataset disagree."),
+]
+
+ResumeOption = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        help="Only go on with an interrupted run; without a checkpoint it is an error. (The plain "
+        "command goes on too, and starts anew where there is none.)",
+    ),
+]
+FromOption = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="MODEL",
+        help="Begin with the weights of this model (id or directory), items by raw id; sets "
+        "train.warm_start.",
+    ),
+]
+RefitOption = Annotated[
+    bool,
+    typer.Option(
+        "--refit",
+        help="Train on all data, valid and test included, for the number of epochs that the "
+        "configuration's finished model was best at.",
+    ),
+]
+DryRunOption = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Print parameters, memory, steps and an estimate of the time on this cluster; train "
+        "for seconds, write nothing.",
+    ),
+]
+
+SinceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--since",
+        metavar="RUN_ID",
+        help="Carry over from this earlier run (or LATEST) whose list would be the same, and score "
+        "the others; with another model, lists of items or settings all are scored, and it says "
+        "why.",
+    ),
 ]
 
 
 def examples(*lines: str) -> str:
     """Example calls for the end of a command's help."""
     return "**Examples**\n\n" + "\n\n".join(f"`python submit.py {line}`" for line in lines)
+
+
+def with_space(overrides: list[str] | None, space: str | None) -> list[str]:
+    """The overrides, and the space of a local file as one more of them.
+
+    Raises:
+        ConfigError: The file cannot be read, or is no space.
+    """
+    if space is None:
+        return list(overrides or ())
+    from lightsans.search_space import parse_space
+
+    try:
+        with open(space, encoding="utf-8-sig") as file:
+            text = file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the search space {space}: {error}") from error
+    return [*(overrides or ()), f"tune.space={json.dumps(parse_space(text, space))}"]
 
 
 @dataclass(frozen=True)
@@ -107,6 +188,18 @@ def evaluation_json(result: Any, loaded: LoadedConfig) -> dict[str, Any]:
     }
 
 
+def search_json(result: Any, loaded: LoadedConfig) -> dict[str, Any]:
+    """A `TuneResult` for ``--json``."""
+    names = ("metric", "trials", "epochs", "spent_s", "train_s", "slots", "importance", "best")
+    return {
+        "search_id": result.search_id,
+        "path": result.location.uri,
+        "skipped": result.skipped,
+        **{name: result.manifest[name] for name in names},
+        "evaluation": evaluation_json(result.evaluation, loaded),
+    }
+
+
 def run_json(result: Any) -> dict[str, Any]:
     """A `ScoreResult` for ``--json``."""
     return {
@@ -115,4 +208,6 @@ def run_json(result: Any) -> dict[str, Any]:
         "skipped": result.skipped,
         "users": result.manifest["users"],
         "popular_users": result.manifest["popular_users"],
+        "carried_users": result.manifest["carried_users"],
+        "warnings": result.manifest["warnings"],
     }

@@ -20,8 +20,9 @@ from ray.data import ActorPoolStrategy
 
 from lightsans import checkpoint as files
 from lightsans.baselines import TransitionCounts, popular_scores, successor_scores
-from lightsans.config import RunConfig
-from lightsans.dataset import trainable_sequences
+from lightsans.config import RunConfig, TemporalConfig
+from lightsans.dataset import load_trainable
+from lightsans.errors import ConfigError
 from lightsans.evaluation import Scorer, model_scorer, rank_held_out
 from lightsans.manifest import content_id, read_manifest, require_manifest, write_manifest
 from lightsans.metrics import RankingTotals
@@ -83,6 +84,11 @@ def run_evaluate(
     dataset, model = root / "datasets" / dataset_id, root / "models" / model_id
     dataset_manifest = require_manifest(dataset, "run `submit.py preprocess` first")
     model_manifest = require_manifest(model, "run `submit.py train` first")
+    if model_manifest.get("refit") and model_manifest["dataset_id"] == dataset_id:
+        raise ConfigError(
+            f"model {model_id} was refitted on all of dataset {dataset_id}: it has learnt what it "
+            "would be asked; evaluate the model that it was refitted from"
+        )
     protocol = {"ks": config.evaluate.ks, "remove_seen": config.evaluate.remove_seen}
     question = {"dataset": dataset_id, "model": model_id, "protocol": protocol, "map": map_items}
     report = root / "reports" / f"evaluate-{content_id('evaluation', FORMAT_VERSION, question)}"
@@ -173,7 +179,7 @@ class PartEvaluator:
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Totals of one part, by ``scorer/split``."""
         part = Location(batch["part"][0].as_py(), self._dataset.storage)
-        users = trainable_sequences(part.read_table(["item_ids", "trainable"]))
+        users = load_trainable(part)
         keys, totals = [], []
         for split in SPLITS:
             held_out = hold_out(users, split)
@@ -242,8 +248,7 @@ def _count_transitions(parts: list[Location], num_items: int, result: Location) 
 
 @ray.remote
 def _count_parts(parts: list[Location], num_items: int) -> TransitionCounts:
-    tables = (part.read_table(["item_ids", "trainable"]) for part in parts)
-    counts = (TransitionCounts.count(trainable_sequences(table), num_items) for table in tables)
+    counts = (TransitionCounts.count(load_trainable(part), num_items) for part in parts)
     return functools.reduce(operator.add, counts)
 
 
@@ -267,12 +272,23 @@ def protocol_text(config: RunConfig) -> str:
         if max(data.min_user_interactions, data.min_item_interactions) > 1
         else []
     )
+    split = "leave-one-out" if data.split == "leave_one_out" else _temporal_text(data.temporal)
     return (
-        f"leave-one-out, {', '.join(filters) or 'no filter'}, all items ranked, seen items {seen}, "
+        f"{split}, {', '.join(filters) or 'no filter'}, all items ranked, seen items {seen}, "
         "equal scores rank ahead of the target"
     )
 
 
 def protocol_dict(config: RunConfig) -> dict[str, Any]:
     """The protocol as values, for ``--json``."""
-    return {"split": config.data.split, **asdict(config.evaluate)}
+    cuts = {"temporal": asdict(config.data.temporal)} if config.data.split == "temporal" else {}
+    return {"split": config.data.split, **cuts, **asdict(config.evaluate)}
+
+
+def _temporal_text(cuts: TemporalConfig) -> str:
+    if cuts.valid_from is not None:
+        return f"temporal (valid from {cuts.valid_from}, test from {cuts.test_from})"
+    return (
+        f"temporal (the newest {cuts.test_fraction:g} of the interactions for test, "
+        f"{cuts.valid_fraction:g} before them for valid)"
+    )

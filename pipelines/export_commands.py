@@ -41,6 +41,7 @@ def export(
     manifest.json, last. docs/serving.md has recipes.
     """
     import numpy as np
+    import torch
 
     from lightsans import export as files
     from lightsans.checkpoint import load_model, load_vocabulary
@@ -65,7 +66,7 @@ def export(
     }
     fingerprint = {"vocabulary_fingerprint": source["vocabulary_fingerprint"]}
     kind = {"kind": "serving", "format_version": FORMAT_VERSION}
-    write_manifest(target, {**kind, **facts, **fingerprint, "torch": source["torch"]})
+    write_manifest(target, {**kind, **facts, **fingerprint, "torch": torch.__version__})
     if as_json:
         print_json({**facts, "path": target.uri})
     else:

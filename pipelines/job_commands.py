@@ -14,7 +14,7 @@ import typer
 
 from lightsans.config_file import load_config
 from lightsans.errors import ConfigError
-from pipelines.command_line import JsonOption, examples
+from pipelines.command_line import JsonOption, examples, with_space
 from pipelines.logs import configure_logs, log, log_context, log_error, logs_are_json, redact
 from pipelines.output import print_json, print_table
 from pipelines.progress import say
@@ -98,7 +98,7 @@ def runs_on_cluster(command: Callable[..., None]) -> Callable[..., None]:
 
 
 _NOT_FOR_THE_JOB = {
-    "config", "overrides", "cluster", "no_wait", "cluster_python", "log_format", "help"
+    "config", "overrides", "space", "cluster", "no_wait", "cluster_python", "log_format", "help"
 }  # fmt: skip
 
 
@@ -107,7 +107,8 @@ def _submit(context: typer.Context, cluster: str, python: str, no_wait: bool) ->
     from pipelines import jobs
 
     options = context.params
-    loaded = load_config(options["config"], options["overrides"] or ())
+    overrides = with_space(options["overrides"], options.get("space"))
+    loaded = load_config(options["config"], overrides)
     jobs.require_reachable_paths(loaded.config)
     arguments = [str(context.command.name), *_given_options(context)]
     arguments += [

@@ -187,6 +187,7 @@ def require_reachable_paths(config: RunConfig) -> None:
     named = [("root", config.root), *(("data.input", path) for path in config.data.input)]
     optional = {
         "data.exclude_users": config.data.exclude_users,
+        "score.users": config.score.users,
         "score.allow_items": config.score.allow_items,
         "score.deny_items": config.score.deny_items,
         "score.item_table": config.score.item_table,

@@ -108,8 +108,9 @@ class _Night:
     def make_run(self) -> ScoreResult:
         """Recommendations that passed the gate."""
         self._require_newest()
-        config, nightly = self._config, self._config.nightly
+        nightly = self._config.nightly
         published = self._published_manifest()
+        config = self._config = self._with_base(published)
         dataset = run_preprocess(config)
         self._ids["dataset_id"] = dataset.dataset_id
         users = int(dataset.manifest["users"])
@@ -171,6 +172,16 @@ class _Night:
             )
         return manifest
 
+    def _with_base(self, published: Mapping[str, Any] | None) -> RunConfig:
+        """The configuration, its dataset made from the published one where that is asked for."""
+        config = self._config
+        if not config.nightly.incremental or published is None:
+            return config
+        manifest = read_manifest(self._root / "datasets" / published["dataset_id"])
+        as_of = self.before.current.as_of if self.before.current is not None else None
+        base = base_of_night(manifest, as_of, self._moment)
+        return replace(config, data=replace(config.data, base=base))
+
     def _evaluate_published(
         self, published: Mapping[str, Any] | None, dataset_id: str, model_id: str
     ) -> Metrics | None:
@@ -214,6 +225,24 @@ class _Night:
         }
         self.report.write_json(report)
         return report
+
+
+def base_of_night(
+    manifest: Mapping[str, Any] | None, as_of: str | None, moment: datetime
+) -> str | None:
+    """Id of the dataset that an incremental night adds to; None when it reads everything.
+
+    Args:
+        manifest: Of the dataset of the published run; None when it was removed.
+        as_of: Date of the published run.
+        moment: Date of this night.
+    """
+    if manifest is None or as_of is None or moment < datetime.fromisoformat(as_of):
+        return None
+    if moment == datetime.fromisoformat(as_of):  # the same night again finds its own dataset
+        own: str | None = manifest["base"]
+        return own
+    return str(manifest["id"])
 
 
 def _to_moment(data: DataConfig) -> datetime:

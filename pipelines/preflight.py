@@ -45,13 +45,26 @@ def preflight(stage: Stage, config: RunConfig) -> RunConfig:
     Raises:
         ResourceError: The stage could never run here.
     """
-    listed = ray.nodes()  # type: ignore[no-untyped-call]
-    alive = [node["Resources"] for node in listed if node["Alive"]]
-    nodes = [Node(r.get("CPU", 0), r.get("GPU", 0), r.get("memory", 0)) for r in alive]
-    planned = plan(stage, config, nodes)
+    planned = plan(stage, config, _nodes())
     for note in planned.notes:
         say(note)
     return planned.config
+
+
+def train_places(config: RunConfig) -> int:
+    """How many train workers the connected cluster has room for, once it has grown."""
+    return _train_places(config, _nodes())
+
+
+def _nodes() -> list[Node]:
+    listed = ray.nodes()  # type: ignore[no-untyped-call]
+    alive = [node["Resources"] for node in listed if node["Alive"]]
+    return [Node(r.get("CPU", 0), r.get("GPU", 0), r.get("memory", 0)) for r in alive]
+
+
+def _train_places(config: RunConfig, nodes: Sequence[Node]) -> int:
+    per_worker = (0, 1) if config.train.use_gpu else (1, 0)
+    return _count_places(*per_worker, nodes, config.resources)
 
 
 def plan(stage: Stage, config: RunConfig, nodes: Sequence[Node]) -> Plan:
@@ -76,19 +89,19 @@ def plan(stage: Stage, config: RunConfig, nodes: Sequence[Node]) -> Plan:
         return Plan(config)
     if stage == "train":
         train = config.train
-        per_worker = (0, 1) if train.use_gpu else (1, 0)
-        places = _count_places(*per_worker, nodes, config.resources)
+        places = _train_places(config, nodes)
         _require_place(stage, places, config, train.use_gpu)
-        if places >= train.num_workers:
+        if places >= train.least_workers:  # between least and most, Ray Train takes what there is
             return Plan(config)
         smaller = replace(config, train=replace(train, num_workers=places))
-        return Plan(smaller, (_note(stage, "train", train.num_workers, places),))
+        return Plan(smaller, (_note(stage, "train", train.least_workers, places),))
     score = config.score
     places = _count_places(1, int(score.use_gpu), nodes, config.resources)
     _require_place(stage, places, config, score.use_gpu)
     if places >= score.num_workers:
         return Plan(config)
-    smaller = replace(config, score=replace(score, num_workers=places))
+    least = min(score.min_workers, places)
+    smaller = replace(config, score=replace(score, num_workers=places, min_workers=least))
     return Plan(smaller, (_note(stage, "score", score.num_workers, places),))
 
 

@@ -20,10 +20,14 @@ EMBEDDED_CPUS = 4
 """Least logical CPUs of an embedded Ray: with fewer, train workers leave none for other tasks."""
 
 
-def ensure_ray() -> None:
+def ensure_ray(memory_bytes: int | None = None) -> None:
     """Connect to the cluster of ``RAY_ADDRESS`` (set inside a Ray job), or start an embedded one.
 
     Does nothing when Ray is already connected. An embedded Ray ends with this process.
+
+    Args:
+        memory_bytes: What an embedded Ray may use (``resources.memory_bytes``): a quarter for its
+            object store, which spills beyond, the rest for tasks; None for Ray's own choice.
 
     Raises:
         ConfigError: ``RAY_ADDRESS`` is that of a dashboard.
@@ -41,6 +45,8 @@ def ensure_ray() -> None:
         else:
             ray.init(
                 num_cpus=max(EMBEDDED_CPUS, os.cpu_count() or 1),
+                object_store_memory=None if memory_bytes is None else memory_bytes // 4,
+                _memory=None if memory_bytes is None else memory_bytes * 3 // 4,
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.WARNING,
@@ -48,10 +54,16 @@ def ensure_ray() -> None:
     _configure_data(DataContext.get_current())
 
 
+def is_cluster() -> bool:
+    """Whether `ensure_ray` connects to a Ray that was there before, rather than start its own."""
+    return bool(os.environ.get("RAY_ADDRESS"))
+
+
 def _configure_data(context: DataContext) -> None:
     context.enable_progress_bars = False  # ours know what a part is
     context.print_on_execution_start = False
     context.shuffle_input_batch_bytes = 64 << 20  # the default asks for 2 GiB a task
+    context.shuffle_compression = "lz4"  # half of the time of zstd
     # Wrapped, an error would lose its cause on the way from the worker.
     context.raise_original_map_exception = True
     logging.getLogger("ray.data").setLevel(logging.WARNING)

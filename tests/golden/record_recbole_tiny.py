@@ -19,11 +19,11 @@ for name, new in {
     if not hasattr(np, name):
         setattr(np, name, new)
 
-from recbole.config import Config  # type: ignore[import-not-found]  # noqa: E402
-from recbole.data import create_dataset, data_preparation  # type: ignore[import-not-found]  # noqa: E402
-from recbole.model.sequential_recommender import LightSANs  # type: ignore[import-not-found]  # noqa: E402
-from recbole.trainer import Trainer  # type: ignore[import-not-found]  # noqa: E402
-from recbole.utils import init_seed  # type: ignore[import-not-found]  # noqa: E402
+from recbole.config import Config  # noqa: E402
+from recbole.data import create_dataset, data_preparation  # noqa: E402
+from recbole.model.sequential_recommender import LightSANs  # noqa: E402
+from recbole.trainer import Trainer  # noqa: E402
+from recbole.utils import init_seed  # noqa: E402
 
 SETTINGS = {
     "data_path": "data",

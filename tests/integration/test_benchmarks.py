@@ -5,19 +5,86 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_topk_benchmark_runs_and_its_engines_agree():
+def report_of(name: str, *arguments: str) -> dict[str, Any]:
+    """What ``make bench NAME=name ARGS=--smoke`` reports."""
     ran = subprocess.run(
-        [sys.executable, "benchmarks/topk.py", "--smoke", "--json"],
+        [sys.executable, "-m", f"benchmarks.{name}", "--smoke", "--json", *arguments],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
         capture_output=True,
         text=True,
         check=True,
     )
-    report = json.loads(ran.stdout.splitlines()[-1])
-    assert report["benchmark"] == "topk"
-    assert {"case", "ours", "peer", "unit", "ratio", "goal"} <= set(report["cases"][0])
+    report: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
+    assert report["benchmark"] == name
+    for case in report["cases"]:
+        assert {"case", "ours", "peer", "unit", "ratio", "goal"} <= set(case)
+    return report
+
+
+def test_the_topk_benchmark_runs_and_its_engines_agree():
+    assert report_of("topk")["cases"]
+
+
+def test_training_speed_is_compared_with_a_causal_sasrec_where_recbole_is_missing():
+    cases = report_of("train_step", "--threads", "1")["cases"]
+    assert any("causal against causal SASRec" in case["case"] for case in cases)
+    assert all(case["ours"] > 0 and case["peer"] > 0 for case in cases)
+
+
+def test_quality_is_set_against_time_and_recboles_epochs(tmp_path):
+    epochs = tmp_path / "epochs.jsonl"
+    rows = [{"epoch": 1, "ndcg@10": 0.0}, {"epoch": 2, "ndcg@10": 0.01}, {"epoch": 3, "ndcg@10": 0}]
+    epochs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    peer = ["--recbole", str(epochs), "--recbole-speed", "2"]
+    report = report_of("quality", "--threads", "1", *peer)
+    assert [kind["kind"] for kind in report["kinds"]] == ["reference", "masked", "causal"]
+    for kind, case in zip(report["kinds"], report["cases"], strict=True):
+        # Two epochs at two targets a second.
+        assert case["peer"] == kind["distinct_targets_per_epoch"]
+        assert case["ratio"] == pytest.approx(case["peer"] / case["ours"], rel=0.05)
+        assert kind["test ndcg@10"]["sd"] == 0
+
+
+def test_the_scoring_stage_is_compared_with_its_arithmetic_alone():
+    (case,) = report_of("score")["cases"]
+    assert case["ratio"] == pytest.approx(case["ours"] / case["peer"], rel=0.01)
+
+
+def test_the_overhead_of_a_search_is_measured():
+    (case,) = report_of("tune")["cases"]
+    assert 0 < case["ours"] < 1
+
+
+@pytest.mark.parametrize("name", ["attention_scaling", "loss_scaling", "step_options"])
+def test_benchmarks_of_the_model_run(name):
+    assert all(
+        case["ours"] > 0 for case in report_of(name)["cases"] if case["unit"] != "power of L"
+    )
+
+
+@pytest.mark.slow
+def test_whole_epochs_are_compared_with_a_bare_loop():
+    cases = report_of("train_epoch")["cases"]
+    assert len(cases) == 4
+    assert all(case["ours"] > 0 and case["peer"] > 0 for case in cases)
+    assert 0 < cases[2]["communication_share"] < 1
+
+
+def test_quality_is_set_beside_what_was_published():
+    report = report_of("train_to_quality", "--threads", "1")
+    assert set(report["runs"]) == {"recbole", "sasrec"}
+    assert len(report["cases"]) == 2 * (2 + 7)
+
+
+def test_preprocessing_writes_what_polars_and_duckdb_write(tmp_path):
+    report = report_of("preprocess", "--work", str(tmp_path))
+    assert set(report["cases"][0]["all"]) == {"ours", "polars", "duckdb"}
+    assert 0 < report["packed_bytes_per_row"] < report["plain_bytes_per_row"]

@@ -10,7 +10,7 @@ import lightsans
 from lightsans import ConfigError, LightSANs, ModelConfig
 from lightsans.attention import MAX_SPREAD
 from lightsans.config import Attention
-from lightsans.model import ACTIVATIONS
+from lightsans.model import ACTIVATIONS, LightAttention
 from tests.oracle import causal_vectors, double_weights, masked_vector
 
 KINDS: tuple[Attention, ...] = ("causal", "masked", "reference")
@@ -160,6 +160,56 @@ def test_encode_is_without_dropout_and_leaves_the_mode_alone(attention):
     assert model.training
     assert not vectors.requires_grad
     assert not torch.equal(model(item_ids, lengths), expected), "in training there is dropout"
+
+
+@pytest.mark.parametrize("attention", KINDS)
+def test_what_is_learnt_about_positions_is_computed_once_for_inference(attention, monkeypatch):
+    model = make_model(attention, n_layers=3, max_seq_len=150)
+    computed = []
+    original = LightAttention._learnt_positions
+
+    def count(self, positions, needs_matrix):
+        computed.append(len(positions))
+        return original(self, positions, needs_matrix)
+
+    monkeypatch.setattr(LightAttention, "_learnt_positions", count)
+    batches = [make_batch([130, 140]), make_batch([20, 3]), make_batch([150])]
+    vectors = [model.encode(*batch) for batch in batches]
+    assert computed == [150] * 3, "each layer once, for all positions"
+    for batch, found in zip(batches, vectors, strict=True):
+        torch.testing.assert_close(model(*batch).detach(), found)  # with gradients: not kept
+
+
+@pytest.mark.parametrize("attention", KINDS)
+def test_weights_that_change_in_place_are_noticed(attention):
+    """Fused optimizers change them without a trace."""
+    model = make_model(attention)
+    batch = make_batch([9, 4])
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1, fused=True)
+    before = model.encode(*batch)
+    model(*batch).square().sum().backward()
+    optimizer.step()
+    after = model.encode(*batch)
+    fresh = make_model(attention)
+    fresh.load_state_dict(model.state_dict())
+    torch.testing.assert_close(after, fresh.encode(*batch))
+    assert not torch.equal(before, after)
+    model.get_parameter("layers.0.attention.position_key.weight").data.mul_(-1)
+    fresh.load_state_dict(model.state_dict())
+    torch.testing.assert_close(model.encode(*batch), fresh.encode(*batch))
+
+
+@pytest.mark.parametrize("attention", KINDS)
+def test_autocast_rounds_products_and_nothing_is_kept_of_them(attention):
+    model = make_model(attention)
+    batch = make_batch([9, 4])
+    exact = model.encode(*batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = model.encode(*batch)
+    assert rounded.dtype == torch.float32
+    assert not torch.equal(rounded, exact)
+    torch.testing.assert_close(rounded, exact, rtol=0.1, atol=0.1)
+    assert torch.equal(model.encode(*batch), exact)
 
 
 @pytest.mark.parametrize("dtype", [torch.int32, torch.int64])

@@ -47,6 +47,12 @@ def test_scoring_takes_as_many_actors_as_there_are_cpus_and_says_so():
     assert planned.notes[0].startswith("score: 1 worker instead of score.num_workers=8")
 
 
+def test_the_least_number_of_actors_never_exceeds_what_there_is_room_for():
+    asked = config("score.num_workers=8", "score.min_workers=4")
+    assert plan("score", asked, nodes((2, 0))).config.score.min_workers == 2
+    assert plan("score", asked, nodes((6, 0))).config.score.min_workers == 4
+
+
 def test_a_gpu_worker_of_training_takes_a_gpu_and_no_cpu():
     gpu = config("train.num_workers=4", "train.use_gpu=true")
     assert workers(plan("train", gpu, nodes((0, 3))))[0] == 3

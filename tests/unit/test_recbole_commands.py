@@ -61,11 +61,14 @@ def test_an_imported_model_is_a_model_and_returns_to_recbole_as_it_came(tmp_path
 
 def test_an_exported_model_is_complete_and_its_vectors_are_the_models(tmp_path, tokens):
     made = run(tmp_path, "import-recbole", CHECKPOINT, "--tokens", tokens)
+    trained_by = Path(made["path"]) / "manifest.json"
+    trained_by.write_text(trained_by.read_text().replace(torch.__version__, "2.13.99"))
     serving = Path(run(tmp_path, "export", "--model", made["model_id"])["path"])
     names = {"user_encoder.pt2", "items.parquet", "item_vectors.npy", "manifest.json"}
     assert {path.name for path in serving.iterdir()} == names
     manifest = json.loads((serving / "manifest.json").read_bytes())
     assert (manifest["max_seq_len"], manifest["hidden_size"], manifest["items"]) == (8, 8, 28)
+    assert manifest["torch"] == torch.__version__  # that the program was made with
     encoder = torch.export.load(io.BytesIO((serving / "user_encoder.pt2").read_bytes())).module()
     with np.load(GOLDEN / "recbole_tiny.npz", allow_pickle=False) as arrays:
         batch = [torch.from_numpy(arrays[n]).long() for n in ("item_ids", "lengths")]
