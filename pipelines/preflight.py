@@ -15,7 +15,7 @@ from lightsans.config import ResourcesConfig, RunConfig
 from lightsans.errors import ResourceError
 from pipelines.progress import say
 
-Stage = Literal["preprocess", "train", "evaluate", "score"]
+Stage = Literal["preprocess", "train", "tune", "evaluate", "score"]
 
 EXCHANGE_MEMORY = 512 << 20
 """Logical memory that one task of the exchange by user may ask for: two to three times its input,
@@ -71,9 +71,9 @@ def plan(stage: Stage, config: RunConfig, nodes: Sequence[Node]) -> Plan:
     """Fit a stage to a cluster.
 
     A train worker takes one CPU or one GPU, and nothing else in training takes any: workers read
-    their own files. An actor of score or evaluate takes one CPU and, with ``score.use_gpu``, one
-    GPU of the same machine. The tasks of preprocess take one CPU each, one after the other if need
-    be, and memory.
+    their own files. A trial of tune takes what its workers take. An actor of score or evaluate
+    takes one CPU and, with ``score.use_gpu``, one GPU of the same machine. The tasks of preprocess
+    take one CPU each, one after the other if need be, and memory.
 
     Args:
         stage: What is about to run.
@@ -87,14 +87,14 @@ def plan(stage: Stage, config: RunConfig, nodes: Sequence[Node]) -> Plan:
         _require_place(stage, _count_places(1, 0, nodes, config.resources), config, False)
         _require_memory(config, nodes)
         return Plan(config)
-    if stage == "train":
-        train = config.train
+    if stage in ("train", "tune"):
+        train = config.train  # of a trial, too: `pipelines.tune` puts its tune.num_workers here
         places = _train_places(config, nodes)
         _require_place(stage, places, config, train.use_gpu)
         if places >= train.least_workers:  # between least and most, Ray Train takes what there is
             return Plan(config)
         smaller = replace(config, train=replace(train, num_workers=places))
-        return Plan(smaller, (_note(stage, "train", train.least_workers, places),))
+        return Plan(smaller, (_note(stage, stage, train.least_workers, places),))
     score = config.score
     places = _count_places(1, int(score.use_gpu), nodes, config.resources)
     _require_place(stage, places, config, score.use_gpu)
@@ -126,12 +126,13 @@ def _fit(cpus: int, gpus: int, free_cpus: float, free_gpus: float) -> int:
 def _require_place(stage: Stage, places: int, config: RunConfig, use_gpu: bool) -> None:
     if places:
         return
-    section = "train" if stage == "train" else "score"
+    trains = stage in ("train", "tune")
+    section = "train" if trains else "score"
     need = "1 CPU"
     way_out = "start the cluster with CPUs, or unset RAY_ADDRESS to run on this machine"
     grows = "resources.max_cpus"
     if use_gpu:
-        need = "1 GPU" if stage == "train" else "1 GPU and 1 CPU on one machine"
+        need = "1 GPU" if trains else "1 GPU and 1 CPU on one machine"
         need += f" ({section}.use_gpu is true)"
         way_out = f"set {section}.use_gpu=false, or add a machine with a GPU"
         grows = "resources.max_gpus"

@@ -87,6 +87,8 @@ def run_tune(config: RunConfig, dataset_id: str, *, force: bool = False) -> Tune
     if manifest is None or not skipped:
         with hold(root / "locks" / f"tune-{name}.json", f"search {name}", LEASE_S):
             if force:
+                ensure_ray()
+                preflight("tune", space.base)  # a refused run must not cost the old result
                 directory.delete()
             (directory / "manifest.json").delete()  # a larger budget: it is unfinished again
             manifest = _search(space, dataset, directory, root)
@@ -132,7 +134,7 @@ def _search(
         _require_an_end(search)
         _say_what_is_searched(search, directory)
         ensure_ray()
-        base = preflight("train", base)  # as many workers as there is room for
+        base = preflight("tune", base)  # as many workers as there is room for
         slots = _slots(base)
         with _ends_on_interrupt(search):
             _run_trials(search, base, dataset, directory, root, slots)

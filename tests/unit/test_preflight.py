@@ -5,7 +5,7 @@ from lightsans.errors import ConfigError, ResourceError
 from pipelines.preflight import Node, plan
 
 GIB = 2**30
-STAGES = ("preprocess", "train", "evaluate", "score")
+STAGES = ("preprocess", "train", "tune", "evaluate", "score")
 
 
 def config(*overrides):
@@ -28,9 +28,14 @@ def test_a_cluster_with_room_changes_nothing_and_says_nothing(stage):
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_one_cpu_is_enough_for_every_stage(stage):
-    planned = plan(stage, config(), nodes((1, 0)))
-    assert workers(planned) in {(1, 2), (2, 1), (2, 2)}  # only the stage's own section shrinks
+@pytest.mark.parametrize("cpus", [1, 2, 3])
+def test_two_workers_fit_on_two_cpus_and_become_one_on_a_single_cpu(stage, cpus):
+    """Of a stage's own workers, that is, and it says so; preprocess has none."""
+    planned = plan(stage, config("train.num_workers=2", "score.num_workers=2"), nodes((cpus, 0)))
+    shrunk = {"train": (1, 2), "tune": (1, 2), "evaluate": (2, 1), "score": (2, 1)}
+    expected = shrunk.get(stage, (2, 2)) if cpus == 1 else (2, 2)
+    assert workers(planned) == expected
+    assert len(planned.notes) == (expected != (2, 2))
 
 
 def test_training_takes_as_many_workers_as_there_are_cpus_and_says_so():
@@ -39,6 +44,11 @@ def test_training_takes_as_many_workers_as_there_are_cpus_and_says_so():
     (note,) = planned.notes
     assert note.startswith("train: 3 workers instead of train.num_workers=8")
     assert "results stay the same" in note
+
+
+def test_the_workers_of_a_trial_are_told_by_the_setting_of_tune():
+    (note,) = plan("tune", config("train.num_workers=4"), nodes((3, 0))).notes
+    assert note.startswith("tune: 3 workers instead of tune.num_workers=4")
 
 
 def test_scoring_takes_as_many_actors_as_there_are_cpus_and_says_so():
@@ -79,7 +89,9 @@ def test_a_cluster_without_cpus_is_refused_with_a_way_out(stage):
     assert "resources.max_cpus" in message
 
 
-@pytest.mark.parametrize(("stage", "section"), [("train", "train"), ("score", "score")])
+@pytest.mark.parametrize(
+    ("stage", "section"), [("train", "train"), ("tune", "train"), ("score", "score")]
+)
 def test_a_cluster_without_gpus_is_refused_with_the_setting_that_asks_for_them(stage, section):
     with pytest.raises(ResourceError) as caught:
         plan(stage, config(f"{section}.use_gpu=true"), nodes((16, 0)))
