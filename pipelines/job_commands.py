@@ -122,6 +122,9 @@ def _submit(context: typer.Context, cluster: str, python: str, no_wait: bool) ->
     job_id = jobs.submit_job(client, arguments, python=python, variables=variables)
     with log_context(job_id=job_id):
         say(f"job {job_id} submitted to {redact(cluster)}")
+        root = loaded.config.root
+        if "://" not in root:
+            say(f"root={root} must be a directory that all machines of the cluster share")
         if no_wait:
             print_json({"job_id": job_id}) if as_json else print(job_id)
             return 0

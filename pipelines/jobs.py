@@ -199,8 +199,6 @@ def require_reachable_paths(config: RunConfig) -> None:
                 f"{name}={path} is relative to this directory, which the cluster does not have; "
                 "use s3://bucket/prefix, or an absolute path that all of its machines share"
             )
-    if "://" not in config.root:
-        say(f"root={config.root} must be a directory that all machines of the cluster share")
 
 
 def submit_job(
