@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Service account and bucket permissions on Google Cloud, once: `cluster/iam/gcp.sh PROJECT BUCKET`.
+# Service account and bucket permissions on Google Cloud, once: `cluster/iam/gcp.sh PROJECT BUCKET`,
+# or `cluster/iam/gcp.sh PROJECT BUCKET gke` for KubeRay, once the GKE cluster is there.
 # The account may read and write below gs://BUCKET/lightsans/ and pull images, and nothing else.
 set -euo pipefail
-project=${1:?usage: $0 PROJECT BUCKET}
-bucket=${2:?usage: $0 PROJECT BUCKET}
+project=${1:?usage: $0 PROJECT BUCKET [gke]}
+bucket=${2:?usage: $0 PROJECT BUCKET [gke]}
 account=lightsans-worker@$project.iam.gserviceaccount.com
 
 gcloud iam service-accounts create lightsans-worker --project "$project"
@@ -17,9 +18,12 @@ gcloud storage managed-folders add-iam-policy-binding "gs://$bucket/lightsans/" 
 gcloud artifacts repositories add-iam-policy-binding lightsans --project "$project" \
   --location us-west1 --member "serviceAccount:$account" --role roles/artifactregistry.reader
 
-# KubeRay on GKE: the Kubernetes accounts of kuberay/access.yaml act as this one.
-for name in lightsans-head lightsans-worker; do
-  gcloud iam service-accounts add-iam-policy-binding "$account" --project "$project" \
-    --role roles/iam.workloadIdentityUser \
-    --member "serviceAccount:$project.svc.id.goog[lightsans/$name]"
-done
+# The Kubernetes accounts of kuberay/access.yaml act as this one. The project's identity pool, which
+# is named here, comes with its first GKE cluster.
+if [ "${3:-}" = gke ]; then
+  for name in lightsans-head lightsans-worker; do
+    gcloud iam service-accounts add-iam-policy-binding "$account" --project "$project" \
+      --role roles/iam.workloadIdentityUser \
+      --member "serviceAccount:$project.svc.id.goog[lightsans/$name]"
+  done
+fi
