@@ -28,13 +28,13 @@ IS_COMPILED = ranking_scan is not None
 Int64 = npt.NDArray[np.int64]
 
 SCORES_BUDGET = {"cpu": 2**22, "cuda": 2**28}
-"""Scores held at once, in all threads."""
+"""Scores held at once where torch alone looks at them."""
 NOTHING = float("-inf")
 
 _BLOCK_USERS, _BLOCK_ITEMS = 512, 1024
 """Users and items of a product on the CPU: its result stays in the cache until it is read."""
-_SMALL_CATALOGUE = 4096
-"""Items that a product may have where these are all: one look at them gives a good threshold."""
+_FIRST_BLOCK_ITEMS = 8192
+"""Items of the first one: a look at so many gives a threshold that few of the rest exceed."""
 _MIN_WIDTH_FOR_BFLOAT16, _MAX_NORM_RATIO = 32, 2.5
 _SLACK_ITEMS = 32
 """Without Numba: candidates beyond K, so that nearly all lists can be proven right."""
@@ -55,8 +55,8 @@ class ItemIndex:
     Args:
         table_VD: One row per item; row 0, padding, is never recommended.
         eligible_ids: The only items to recommend, in any order; all unless given.
-        products: ``bfloat16`` is faster where the processor multiplies matrices of it (AMX);
-            ``auto`` takes it there. No effect on results.
+        products: ``bfloat16`` is faster where the processor multiplies it; ``auto`` takes it
+            there. No effect on results.
 
     Raises:
         ValueError: A vector is not finite, or an eligible id is not in the table.
@@ -75,7 +75,7 @@ class ItemIndex:
             items_ND = items_ND[self._ids_N - 1]
         self.items_ND = items_ND.contiguous()
         if products == "auto":
-            is_fast = items_ND.device.type == "cpu" and torch.cpu._is_amx_tile_supported()
+            is_fast = items_ND.device.type == "cpu" and _multiplies_bfloat16()
             products = "bfloat16" if is_fast and _suits_bfloat16(self.items_ND) else "float32"
         self.products = torch.bfloat16 if products == "bfloat16" else torch.float32
         self.factors_ND = self.items_ND.to(self.products)
@@ -190,9 +190,6 @@ def _scan_blocks(
     found = _empty_lists(vectors_BD, k)
     in_doubt_B = np.zeros(B, np.bool_)  # no tensor: threads do not share the inference mode
     step = max(1, min(_BLOCK_USERS, -(-B // threads)))
-    if block_items is None:
-        num_items = len(index.items_ND)
-        block_items = num_items if num_items <= _SMALL_CATALOGUE else _BLOCK_ITEMS
 
     def search(first: int) -> None:
         rows = slice(first, first + step)
@@ -221,7 +218,7 @@ def _scan_users(
     k: int,
     seen: "_SeenItems",
     min_score: float,
-    block_items: int,
+    block_items: int | None,
     found: TopK,
 ) -> npt.NDArray[np.bool_]:
     """Write the lists of some users; whether each is in doubt."""
@@ -234,14 +231,16 @@ def _scan_users(
     factors_BD = vectors_BD.to(index.products)
     is_bfloat16 = index.products == torch.bfloat16
     to_float = ranking_scan.from_bfloat16 if is_bfloat16 else ranking_scan.from_float32
-    for first in range(0, len(index.items_ND), block_items):
-        scores_BC = factors_BD @ index.factors_ND[first : first + block_items].t()
+    first, end = 0, block_items or _FIRST_BLOCK_ITEMS
+    while first < len(index.items_ND):
+        scores_BC = factors_BD @ index.factors_ND[first:end].t()
         ranking_scan.scan(
             to_float,
             scores_BC.view(torch.uint16).numpy() if is_bfloat16 else scores_BC.numpy(),
             first, k, slack_B, seen_ids_S, seen_next_B, seen_end_B,
             threshold_B, count_B, ids_BM, scores_BM,
         )  # fmt: skip
+        first, end = end, end + (block_items or _BLOCK_ITEMS)
     ranking_scan.finish(
         vectors_BD.contiguous().numpy(), index.items_ND.numpy(), slack_B, count_B,
         ids_BM, scores_BM, found.item_ids.numpy(), found.scores.numpy(),
@@ -393,6 +392,11 @@ def _empty_lists(vectors_BD: Tensor, k: int) -> TopK:
 def _block_items(vectors_BD: Tensor) -> int:
     budget = SCORES_BUDGET.get(vectors_BD.device.type, SCORES_BUDGET["cpu"])
     return max(1024, budget // max(1, vectors_BD.shape[0]))
+
+
+def _multiplies_bfloat16() -> bool:
+    """Whether the processor has instructions for it: AMX, or AVX-512 with dot products of pairs."""
+    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
 
 
 def _suits_bfloat16(items_ND: Tensor) -> bool:

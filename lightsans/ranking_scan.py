@@ -136,7 +136,8 @@ def scan(
         threshold, count, seen = threshold_B[b], count_B[b], seen_next_B[b]
         row = scores_BC[b]
         if first == 0:
-            rank = k + seen_end_B[b] - seen
+            # Seen items of this block may be among the best of it, and do not count.
+            rank = k + int(np.searchsorted(seen_ids_S[seen : seen_end_B[b]], C))
             threshold = max(threshold, _first_threshold(to_float, row, rank, slack_B[b]))
         for begin in range(0, C, _STRIP):
             strip = row[begin : begin + _STRIP]
@@ -159,23 +160,35 @@ def scan(
                     scores_BM[b, count] = score
                     count += 1
                     if count == M:
-                        threshold, count = _prune(ids_BM[b], scores_BM[b], M, k, slack_B[b])
-                        if count > M - M // 8:
-                            threshold = np.float32(np.inf)
+                        threshold, count = _prune(ids_BM[b], scores_BM[b], k, slack_B[b])
         threshold_B[b], count_B[b], seen_next_B[b] = threshold, count, seen
 
 
 @njit(cache=True, nogil=True)
-def _prune(ids_M: Array, scores_M: Array, count: int, k: int, slack: float) -> tuple[Any, int]:
-    """Keep the candidates that may be among the K best; the new threshold and their number."""
-    kth = np.partition(scores_M[:count], count - k)[count - k]
-    threshold = np.float32(kth - slack)
+def _prune(ids_M: Array, scores_M: Array, k: int, slack: float) -> tuple[Any, int]:
+    """Keep the candidates that may be among the K best; the new threshold and their number.
+
+    The threshold is infinity where those are nearly all.
+    """
+    M = ids_M.shape[0]
+    threshold = np.float32(_at_most(scores_M, k) - slack)
+    kept = _keep(ids_M, scores_M, M, threshold)
+    if kept > M - M // 8:  # scores far apart share few bins: find the K-th itself
+        kth = np.partition(scores_M[:kept], kept - k)[kept - k]
+        threshold = np.float32(kth - slack)
+        kept = _keep(ids_M, scores_M, kept, threshold)
+    return threshold if kept <= M - M // 8 else np.float32(np.inf), kept
+
+
+@njit(cache=True, nogil=True)
+def _keep(ids_M: Array, scores_M: Array, count: int, threshold: Any) -> int:
+    """Move the candidates that reach a threshold to the front, in order; how many there are."""
     kept = 0
     for i in range(count):
         if scores_M[i] >= threshold:
             ids_M[kept], scores_M[kept] = ids_M[i], scores_M[i]
             kept += 1
-    return threshold, kept
+    return kept
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})

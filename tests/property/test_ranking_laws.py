@@ -12,8 +12,6 @@ from lightsans import ranking
 @given(data=st.data())
 @settings(max_examples=60, deadline=None)
 def test_lists_are_the_sorted_scores_with_ties_by_id(compiled, data):
-    if compiled and not ranking.IS_COMPILED:
-        pytest.skip("needs Numba")
     seed = data.draw(st.integers(0, 2**31))
     users, items, k = (data.draw(st.integers(1, most)) for most in (6, 300, 20))
     products = data.draw(st.sampled_from(["float32", "bfloat16"]))
