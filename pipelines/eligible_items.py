@@ -3,60 +3,62 @@
 import hashlib
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
 from lightsans.config import RunConfig
 from lightsans.errors import InputError
+from lightsans.hashing import hash_ids, mix
 from lightsans.sequences import Int64
 from lightsans.storage import Location, locate
 from lightsans.vocabulary import Vocabulary
 
-_WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+_YES, _NO = ("true", "1", "yes"), ("false", "0", "no")
 
 
 @dataclass(frozen=True, slots=True)
 class EligibleItems:
-    """Raw item ids, as text, by the setting that lists them; lists that are not set are absent."""
+    """Raw item ids, as text and each once, by the setting that lists them."""
 
-    allowed: dict[str, frozenset[str]]
+    allowed: dict[str, pa.Array]
     """An item must be on every one of these."""
-    denied: dict[str, frozenset[str]]
+    denied: dict[str, pa.Array]
     """An item must be on none of these."""
 
     @property
     def fingerprint(self) -> str:
-        """Differs when any list does."""
-        digest = hashlib.sha256()
-        for kind, lists in (("allowed", self.allowed), ("denied", self.denied)):
-            for name, ids in sorted(lists.items()):
-                digest.update(repr((kind, name, sorted(ids))).encode())
-        return digest.hexdigest()[:16]
+        """Differs when any list does; the order of a list does not count."""
+        lists = [(name, *entry) for name, entry in sorted(self._lists.items())]
+        sums = [
+            (name, is_allowed, len(ids), int(mix(hash_ids(ids)).sum()))
+            for name, is_allowed, ids in lists
+        ]
+        return hashlib.sha256(repr(sums).encode()).hexdigest()[:16]
+
+    @property
+    def _lists(self) -> dict[str, tuple[bool, pa.Array]]:
+        allowed = {name: (True, ids) for name, ids in self.allowed.items()}
+        return allowed | {name: (False, ids) for name, ids in self.denied.items()}
 
     def item_ids(self, items: Vocabulary) -> Int64:
         """Ids of the vocabulary's items that may be recommended, ascending."""
         raw = items.raw_item_ids.cast(pa.string())
-        is_eligible = pa.repeat(True, len(raw))
-        for ids in self.allowed.values():
-            is_eligible = pc.and_(is_eligible, pc.is_in(raw, pa.array(sorted(ids), pa.string())))
-        for ids in self.denied.values():
-            is_listed = pc.is_in(raw, pa.array(sorted(ids), pa.string()))
-            is_eligible = pc.and_(is_eligible, pc.invert(is_listed))
-        found: Int64 = is_eligible.to_numpy(zero_copy_only=False).nonzero()[0] + 1
-        return found
+        is_eligible = np.ones(len(raw), bool)
+        for is_allowed, ids in self._lists.values():
+            is_eligible &= pc.is_in(raw, ids).to_numpy(zero_copy_only=False) == is_allowed
+        return is_eligible.nonzero()[0] + 1
 
     def describe(self, items: Vocabulary) -> str:
         """How many items are left, and how many ids of each list the vocabulary does not have."""
         raw = items.raw_item_ids.cast(pa.string())
-        unknown = []
-        for name, ids in {**self.allowed, **self.denied}.items():
-            is_known = pc.is_in(pa.array(sorted(ids), pa.string()), raw)
-            count = len(ids) - (pc.sum(is_known).as_py() or 0)
-            if count:
-                unknown.append(f"{count:,} of {len(ids):,} ids of {name} are unknown to the model")
-        left = f"{len(self.item_ids(items)):,} of {items.num_items:,} items are eligible"
-        return "; ".join([left, *unknown])
+        said = [f"{len(self.item_ids(items)):,} of {items.num_items:,} items are eligible"]
+        for name, (_, ids) in self._lists.items():
+            unknown = len(ids) - (pc.sum(pc.is_in(ids, raw)).as_py() or 0)
+            if unknown:
+                said.append(f"{unknown:,} of {len(ids):,} ids of {name} are unknown to the model")
+        return "; ".join(said)
 
 
 def read_eligible_items(config: RunConfig) -> EligibleItems | None:
@@ -76,7 +78,7 @@ def read_eligible_items(config: RunConfig) -> EligibleItems | None:
     return EligibleItems(allowed, denied) if allowed or denied else None
 
 
-def _read_ids(config: RunConfig, setting: str, uri: str) -> frozenset[str]:
+def _read_ids(config: RunConfig, setting: str, uri: str) -> pa.Array:
     location = locate(uri, config.storage)
     try:
         lines = location.read_bytes().decode("utf-8-sig").splitlines()
@@ -84,10 +86,10 @@ def _read_ids(config: RunConfig, setting: str, uri: str) -> frozenset[str]:
         raise InputError(f"{setting}: {location}: no such file") from None
     except UnicodeDecodeError:
         raise InputError(f"{setting}: {location}: not a text file in UTF-8") from None
-    return frozenset(line.strip() for line in lines) - {""}
+    return _each_once(pc.utf8_trim_whitespace(pa.array(lines, pa.string())))
 
 
-def _read_eligible_column(config: RunConfig, uri: str) -> frozenset[str]:
+def _read_eligible_column(config: RunConfig, uri: str) -> pa.Array:
     location = locate(uri, config.storage)
     if not location.exists():
         raise InputError(f"score.item_table: {location}: no such file")
@@ -97,19 +99,22 @@ def _read_eligible_column(config: RunConfig, uri: str) -> frozenset[str]:
     for setting, name in (("data.columns.item", item), ("score.eligible_column", column)):
         if name not in table.column_names:
             raise InputError(f"{uri}: no column {name!r} ({setting}); found {table.column_names}")
-    values = table[column].cast(pa.string()).to_pylist()
-    odd = next((v for v in values if v is not None and v.lower() not in _WORDS), None)
-    if odd is not None:
+    words = table[column].cast(pa.string())
+    lower = pc.utf8_lower(words)
+    is_yes = pc.is_in(lower, pa.array(_YES))
+    is_no = pc.is_in(lower, pa.array([*_NO, "", None]))
+    odd = words.filter(pc.invert(pc.or_(is_yes, is_no)))
+    if len(odd):
         raise InputError(
-            f"{uri}: column {column!r} (score.eligible_column) holds {odd!r}; expected booleans, "
-            f"or one of {', '.join(_WORDS)}"
+            f"{uri}: column {column!r} (score.eligible_column) holds {odd[0].as_py()!r}; expected "
+            f"booleans, or one of {', '.join(_YES + _NO)}"
         )
-    ids = table[item].cast(pa.string()).to_pylist()
-    return frozenset(
-        key
-        for key, value in zip(ids, values, strict=True)
-        if key is not None and value is not None and _WORDS[value.lower()]
-    )
+    return _each_once(table[item].cast(pa.string()).filter(is_yes))
+
+
+def _each_once(ids: pa.Array | pa.ChunkedArray) -> pa.Array:
+    found = pc.unique(ids).drop_null()
+    return found.filter(pc.not_equal(found, ""))
 
 
 def read_item_table(location: Location) -> pa.Table:

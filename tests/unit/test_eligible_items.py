@@ -1,0 +1,89 @@
+"""Which items may be recommended: lists and tables of items, without Ray."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lightsans.config import RunConfig, ScoreConfig
+from lightsans.errors import InputError
+from lightsans.vocabulary import Vocabulary
+from pipelines.eligible_items import EligibleItems, read_eligible_items
+
+ITEMS = Vocabulary(pa.array(["007", "a b", "c", "d", "e"]), np.array([5, 4, 3, 2, 1]))
+
+
+def read(**settings: Any) -> EligibleItems:
+    eligible = read_eligible_items(RunConfig(score=ScoreConfig(**settings)))
+    assert eligible is not None
+    return eligible
+
+
+def write_csv(path, rows):
+    path.write_text("item_id,sold\n" + "".join(f"{item},{sold}\n" for item, sold in rows))
+
+
+def write_item(path, rows):
+    path.write_text(
+        "item_id:token\tsold:token\n" + "".join(f"{item}\t{sold}\n" for item, sold in rows)
+    )
+
+
+def write_parquet(path, rows):
+    items, sold = zip(*rows, strict=True)
+    known = [{"yes": True, "No": False, "": None}[word] for word in sold]
+    pq.write_table(pa.table({"item_id": items, "sold": known}), path)
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [("items.csv", write_csv), ("items.item", write_item), ("items.parquet", write_parquet)],
+)
+def test_a_table_says_by_a_column_what_may_be_recommended(tmp_path, name, write):
+    rows = [("007", "yes"), ("a b", "No"), ("d", "yes"), ("new", "yes"), ("e", "")]
+    write(tmp_path / name, rows)
+    eligible = read(item_table=f"{tmp_path}/{name}", eligible_column="sold")
+    assert eligible.item_ids(ITEMS).tolist() == [1, 4]
+    assert eligible.describe(ITEMS) == (
+        "2 of 5 items are eligible; 1 of 3 ids of score.item_table are unknown to the model"
+    )
+
+
+def test_an_item_must_be_allowed_by_every_list_and_denied_by_none(tmp_path):
+    (tmp_path / "allow.txt").write_text("\ufeff007\n a b \n\nc\nc\n")
+    (tmp_path / "deny.txt").write_text("c\n")
+    write_csv(tmp_path / "items.csv", [("007", 1), ("a b", 0), ("c", 1), ("d", 1)])
+    table = {"item_table": f"{tmp_path}/items.csv", "eligible_column": "sold"}
+    lists = {"allow_items": f"{tmp_path}/allow.txt", "deny_items": f"{tmp_path}/deny.txt"}
+    assert read(**lists).item_ids(ITEMS).tolist() == [1, 2]
+    assert read(deny_items=f"{tmp_path}/deny.txt").item_ids(ITEMS).tolist() == [1, 2, 4, 5]
+    assert read(**lists, **table).item_ids(ITEMS).tolist() == [1]
+    assert read_eligible_items(RunConfig()) is None
+
+
+def test_the_fingerprint_is_of_the_items_and_not_of_the_file(tmp_path):
+    def fingerprint(setting, text):
+        (tmp_path / "list.txt").write_text(text)
+        return read(**{setting: f"{tmp_path}/list.txt"}).fingerprint
+
+    same = fingerprint("allow_items", "a\nb\n")
+    assert fingerprint("allow_items", "b\n\na\na\n") == same
+    others = [("allow_items", "a\n"), ("allow_items", "ab\n"), ("deny_items", "a\nb\n")]
+    assert len({fingerprint(*other) for other in others} | {same}) == 4
+
+
+def test_what_is_wrong_with_a_list_is_said(tmp_path):
+    with pytest.raises(InputError, match=r"score\.deny_items: .*none\.txt: no such file"):
+        read(deny_items=f"{tmp_path}/none.txt")
+    with pytest.raises(InputError, match=r"score\.item_table: .*none\.csv: no such file"):
+        read(item_table=f"{tmp_path}/none.csv", eligible_column="sold")
+    (tmp_path / "list.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match=r"score\.allow_items: .*not a text file in UTF-8"):
+        read(allow_items=f"{tmp_path}/list.txt")
+    write_csv(tmp_path / "items.csv", [("a", "yes"), ("b", "maybe")])
+    with pytest.raises(InputError, match=r"holds 'maybe'; expected booleans, or one of true, 1"):
+        read(item_table=f"{tmp_path}/items.csv", eligible_column="sold")
+    with pytest.raises(InputError, match=r"no column 'on' \(score\.eligible_column\); found"):
+        read(item_table=f"{tmp_path}/items.csv", eligible_column="on")
