@@ -239,7 +239,9 @@ def _run_trials(
             run_config=tune.RunConfig(
                 name=directory.name,
                 storage_path=scratch,
-                failure_config=tune.FailureConfig(max_failures=base.train.max_failures),
+                failure_config=tune.FailureConfig(max_failures=0),  # `Search.fail` does that
+                # Else trials on other machines would look for this driver's scratch directory.
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 callbacks=[Recorder(search)],
                 stop=BudgetStopper(search),
                 verbose=0,

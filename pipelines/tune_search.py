@@ -7,6 +7,7 @@ where it stood, on another machine if need be.
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +29,8 @@ from pipelines.train import model_id
 from pipelines.tune_records import TrialRecord, TrialStore
 
 EPOCH, SCORE = "epoch", "score"
+NOBODY: Any = None
+"""In place of Ray Tune's controller, at which our schedulers do not look."""
 
 
 class Search:
@@ -56,7 +59,9 @@ class Search:
         self.combinations = self._proposer.combinations
         self.trials = {record.number: record for record in store.load()}
         self._kept = self._best_of(r for r in self.trials.values() if r.status != "running")
-        self._unfinished = [n for n, record in self.trials.items() if record.status == "running"]
+        self._waiting = [n for n, record in self.trials.items() if record.status == "running"]
+        self._handed_out: set[int] = set()
+        self._failures = Counter[int]()
         self._spent_before = store.load_spent()
         self._started = time.monotonic()
         self.interrupted = False
@@ -81,9 +86,18 @@ class Search:
         return replace(run, tune=TuneConfig())
 
     def next(self) -> TrialRecord | None:
-        """The next trial to run: first those that were interrupted, then a new one."""
-        if self._unfinished:
-            return self.trials[self._unfinished.pop(0)]
+        """The next trial to run: first those that were interrupted or failed, then a new one."""
+        record = self.trials[self._waiting.pop(0)] if self._waiting else self._draw()
+        if record is not None:
+            self._handed_out.add(record.number)
+        return record
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether a trial may come back for another attempt when there is no next one."""
+        return bool(self._handed_out) and not self.is_over()
+
+    def _draw(self) -> TrialRecord | None:
         limit = self.settings.max_trials
         if self.is_over() or (limit is not None and len(self.trials) >= limit):
             return None
@@ -108,12 +122,22 @@ class Search:
     def end(self, number: int, *, finished: bool = False, error: str | None = None) -> None:
         """A trial has ended: by itself, by the scheduler, or with an error."""
         record = self.trials[number]
+        self._handed_out.discard(number)
         record.error = error
         record.status = "failed" if error else "finished" if finished else "stopped"
         self._store.save(record)
         self._store.save_spent(self.spent_s)
         self._tidy(record)
         self._on_change(self, record)
+
+    def fail(self, number: int, error: str) -> None:
+        """An attempt has failed: the trial goes on from its checkpoint, up to so many times."""
+        self._failures[number] += 1
+        if self._failures[number] > self.space.base.train.max_failures:
+            self.end(number, error=error)
+        else:
+            self._handed_out.discard(number)
+            self._waiting.append(number)
 
     def is_over(self) -> bool:
         """Whether the budget, or somebody's patience, is used up: running trials end, too."""
@@ -151,7 +175,7 @@ class RecordedSearcher(Searcher):
         """The next trial for Ray Tune, by number and configuration."""
         record = self._search.next()
         if record is None:
-            return Searcher.FINISHED
+            return None if self._search.may_go_on else Searcher.FINISHED
         run = self._search.configuration(record)
         # Workers of a trial are not started again by themselves: the whole trial is.
         train = replace(run.train, num_workers=self._num_workers, max_failures=0)
@@ -192,9 +216,15 @@ class Recorder(tune.Callback):
         self._search.end(trial.config["number"], finished=finished, error=last.get("error"))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """The end of the last retry."""
+        """The end of an attempt; of an interrupted search trials stay running.
+
+        Ray Tune itself retries nothing: it would not try again where a process dies, or raises,
+        while it takes over the next trial.
+        """
+        if self._search.is_over():
+            return
         lines = Path(trial.error_file).read_text().strip().splitlines()
-        self._search.end(trial.config["number"], error=lines[-1].strip()[:500])
+        self._search.fail(trial.config["number"], lines[-1].strip()[:500])
 
 
 class BudgetStopper(tune.Stopper):
@@ -217,8 +247,8 @@ class BudgetStopper(tune.Stopper):
 
 
 @dataclass(frozen=True, slots=True)
-class _EndedTrial:
-    """What a scheduler looks at in a trial that ended in an earlier part of the search."""
+class _Contestant:
+    """What a scheduler looks at in a trial; the same for all its attempts, now and earlier."""
 
     trial_id: str
 
@@ -233,36 +263,52 @@ class _Remembering(TrialScheduler):
     _search: Search
 
     def remember(self, search: Search) -> None:
-        self._search, self._told = search, dict[Any, int]()
-        nobody: Any = None  # neither scheduler looks at the controller here
+        self._search, self._told = search, dict[int, int]()
         for record in search.trials.values():
             if record.status == "running" or not record.history:
                 continue
-            trial: Any = _EndedTrial(f"ended-{record.number}")
-            super().on_trial_add(nobody, trial)
-            results = self._reports_of(record)
-            for result in results:
-                super().on_trial_result(nobody, trial, result)
-            super().on_trial_complete(nobody, trial, results[-1])
+            reports = self._reports_of(record)
+            self._add(record.number)
+            self._tell(record.number, reports)
+            super().on_trial_complete(NOBODY, _contestant(record.number), reports[-1])
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        super().on_trial_add(tune_controller, trial)
-        for result in self._reports_of(self._search.trials[trial.config["number"]])[:-1]:
-            self.on_trial_result(tune_controller, trial, result)
+        number = trial.config["number"]
+        self._add(number)
+        self._tell(number, self._reports_of(self._search.trials[number])[:-1])
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        if SCORE not in result or result[EPOCH] <= self._told.get(trial, 0):
-            return TrialScheduler.CONTINUE
-        self._told[trial] = result[EPOCH]
-        return super().on_trial_result(tune_controller, trial, result)
+        return self._tell(trial.config["number"], [result] if SCORE in result else [])
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         if SCORE in result:  # else it failed
-            super().on_trial_complete(tune_controller, trial, result)
+            number = trial.config["number"]
+            super().on_trial_complete(NOBODY, _contestant(number), result)
+
+    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
+        """Nothing: what it has reported stays."""
+
+    def _add(self, number: int) -> None:
+        if number not in self._told:
+            self._told[number] = 0
+            super().on_trial_add(NOBODY, _contestant(number))
+
+    def _tell(self, number: int, reports: list[dict[str, Any]]) -> str:
+        """Pass on what is new; the last decision."""
+        decision: str = TrialScheduler.CONTINUE
+        for report in reports:
+            if report[EPOCH] > self._told[number]:
+                self._told[number] = report[EPOCH]
+                decision = super().on_trial_result(NOBODY, _contestant(number), report)
+        return decision
 
     def _reports_of(self, record: TrialRecord) -> list[dict[str, Any]]:
         curve = record.curve(self._search.metric)
         return [{EPOCH: epoch, SCORE: score} for epoch, score in curve.items()]
+
+
+def _contestant(number: int) -> Any:
+    return _Contestant(f"trial-{number}")
 
 
 class _RememberingASHA(_Remembering, ASHAScheduler):

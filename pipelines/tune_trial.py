@@ -83,7 +83,8 @@ class TrialTrainable(tune.Trainable):
     """A trial for Ray Tune; its configuration is ``{"number": …, "model_id": …, "run": …}``.
 
     A result holds ``epoch``, ``score`` (the best valid metric so far), ``row`` and ``finished``; or
-    ``error``, where a retry would be of no use.
+    ``error``, where a retry would be of no use. Ray Tune has no checkpoint to save or to load:
+    every epoch writes its own, and a run finds its newest.
     """
 
     def setup(self, config: dict[str, Any], task: TrialTask | None = None) -> None:
@@ -124,12 +125,6 @@ class TrialTrainable(tune.Trainable):
         if self._run is not None:
             self._run.close()
         self._run = None
-
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Nothing: every epoch has written its own."""
-
-    def load_checkpoint(self, checkpoint: Any) -> None:
-        """Nothing: a run finds its newest checkpoint."""
 
     def _begin(self, config: dict[str, Any]) -> None:
         self._config = from_dict(config["run"])

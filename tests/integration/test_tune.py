@@ -70,8 +70,9 @@ def test_a_trial_that_cannot_learn_has_an_error_and_no_score(results):
     [failed] = [r for r in records_of(result) if r["values"]["train.learning_rate"] == 1e30]
     assert failed["status"] == "failed"
     assert "lower train.learning_rate" in failed["error"]
-    others = [r for r in records_of(result) if r is not failed]
-    assert all(record["error"] is None for record in others)
+    assert failed["history"] == []
+    others = [r for r in records_of(result) if r["number"] != failed["number"]]
+    assert [record["error"] for record in others] == [None, None]
 
 
 def test_a_finished_search_is_found_again(results):

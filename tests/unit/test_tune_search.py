@@ -3,17 +3,26 @@
 import pickle
 import threading
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from ray.tune.schedulers import TrialScheduler
+from ray.tune.search import Searcher
 
 from lightsans.config import RunConfig, StorageConfig
 from lightsans.config_file import load_config
 from lightsans.search_space import build_space
 from lightsans.storage import locate
 from pipelines.tune_records import TrialRecord, TrialStore
-from pipelines.tune_search import BudgetStopper, Search, make_scheduler
+from pipelines.tune_search import (
+    NOBODY,
+    BudgetStopper,
+    RecordedSearcher,
+    Recorder,
+    Search,
+    make_scheduler,
+)
 
 SPACE = {"k_interests": [1, 2, 3, 4, 5, 6]}
 
@@ -23,6 +32,16 @@ class Trial:
 
     def __init__(self, number: int) -> None:
         self.trial_id, self.config = f"trial-{number}", {"number": number}
+
+
+class FailedTrial(Trial):
+    """One whose error is in a file, as Ray Tune has it."""
+
+    def __init__(self, number: int, directory: Path, error: str) -> None:
+        super().__init__(number)
+        path = directory / "error.txt"
+        path.write_text(f"Failure # 1\nTraceback:\n  …\n{error}\n")
+        self.error_file = str(path)
 
 
 def make_search(directory, *overrides: str, raw: dict[str, Any] | None = None) -> Search:
@@ -138,6 +157,65 @@ def test_a_failed_trial_has_an_error_and_is_never_the_best(tmp_path):
     assert again.trials[2].error == "the loss became nan"
     assert again.best is not None
     assert again.best.number == 1
+
+
+def test_a_trial_goes_on_after_failures_and_is_recorded_with_the_last_one(tmp_path):
+    search = make_search(tmp_path, "train.max_failures=2", "tune.max_trials=2")
+    searcher, recorder = RecordedSearcher(search, 1), Recorder(search)
+    first, other = searcher.suggest("a"), searcher.suggest("b")
+    assert (first["number"], other["number"]) == (1, 2)
+    search.report(1, row(1, 0.2))
+    for attempt in range(3):
+        assert searcher.suggest("c") is None, "not the end: a trial may come back"
+        recorder.on_trial_error(0, [], FailedTrial(1, tmp_path, f"attempt {attempt} died"))
+        assert search.trials[1].status == ("failed" if attempt == 2 else "running")
+        if attempt < 2:
+            assert searcher.suggest("d") == first
+    assert search.trials[1].error == "attempt 2 died"
+    search.end(2, finished=True)
+    assert searcher.suggest("e") == Searcher.FINISHED
+    again = make_search(tmp_path, "tune.max_trials=2")
+    assert again.trials[1].error == "attempt 2 died"
+    assert again.best is None, "the other one never ended an epoch"
+
+
+def test_a_trial_that_fails_while_the_search_ends_goes_on_with_it(tmp_path):
+    """Ctrl-C in a terminal reaches the trials' processes as well."""
+    search = make_search(tmp_path, "train.max_failures=0")
+    searcher, recorder = RecordedSearcher(search, 1), Recorder(search)
+    searcher.suggest("a")
+    search.interrupted = True
+    recorder.on_trial_error(0, [], FailedTrial(1, tmp_path, "died"))
+    assert searcher.suggest("b") == Searcher.FINISHED
+    [record] = make_search(tmp_path).trials.values()
+    assert (record.status, record.error) == ("running", None)
+
+
+@pytest.mark.parametrize("scheduler", ["asha", "median"])
+def test_schedulers_see_one_trial_in_all_its_attempts(tmp_path, scheduler):
+    """What an attempt reported counts once, and is not judged again."""
+    settings = (f"tune.scheduler={scheduler}", "tune.grace_epochs=1")
+    whole = make_search(tmp_path / "whole", *settings)
+    expected = run(whole, CURVES, make_scheduler(whole))
+    search = make_search(tmp_path / "failing", *settings)
+    rules, ended = make_scheduler(search), []
+    for curve in CURVES:
+        record = search.next()
+        assert record is not None
+        rules.on_trial_add(NOBODY, Trial(record.number))  # type: ignore[arg-type]
+        search.report(record.number, row(1, curve[0]))
+        result = {"epoch": 1, "score": curve[0]}
+        attempt: Any = Trial(record.number)
+        if rules.on_trial_result(NOBODY, attempt, result) == TrialScheduler.STOP:
+            rules.on_trial_complete(NOBODY, attempt, result)
+            search.end(record.number)
+            ended.append("stopped at 1")
+            continue
+        rules.on_trial_error(NOBODY, attempt)
+        search.fail(record.number, "died")
+        assert search.next() is record
+        ended.append(run_trial(search, record, curve, rules))
+    assert ended == expected
 
 
 def test_ray_tune_can_pickle_the_stopper_of_a_search_that_is_shown_on_a_terminal(tmp_path):
