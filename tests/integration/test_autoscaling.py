@@ -18,8 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.preprocess import run_preprocess
-from pipelines.train import run_train
+from lightsans.config import ModelConfig, StorageConfig
+from lightsans.made_up import write_made_up_dataset, write_made_up_model
+from lightsans.storage import locate
 
 ROOT = Path(__file__).parents[2]
 TIME_LIMIT_S = 170
@@ -171,16 +172,17 @@ def end_processes_of(directory):
 @pytest.mark.slow
 @pytest.mark.timeout(TIME_LIMIT_S + 120)
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc to clean up after a failure")
-def test_scoring_brings_two_machines_and_leaves_none(ray_cluster, tiny_config, tmp_path):
-    overrides = ["train.epochs=1", "train.num_workers=1"]
-    config = tiny_config(tmp_path, *overrides)
-    dataset = run_preprocess(config)
-    model = run_train(config, dataset.dataset_id)
+def test_scoring_brings_two_machines_and_leaves_none(tmp_path):
+    root = locate(str(tmp_path), StorageConfig())
+    users, items = 300, 120
+    write_made_up_dataset(root / "datasets" / "d", users, items, history=8, num_parts=3)
+    model = ModelConfig(max_seq_len=8, hidden_size=16, inner_size=16, n_layers=1, k_interests=2)
+    write_made_up_model(root / "models" / "m", model, items, "d")
 
     settings = [f"root={tmp_path}", "score.k=7", "score.num_workers=2", "resources.max_cpus=2"]
     with growing_cluster() as environment:
         done = subprocess.run(
-            [sys.executable, "-c", DRIVER, dataset.dataset_id, model.model_id, *settings],
+            [sys.executable, "-c", DRIVER, "d", "m", *settings],
             env=environment,
             capture_output=True,
             text=True,
@@ -188,7 +190,7 @@ def test_scoring_brings_two_machines_and_leaves_none(ray_cluster, tiny_config, t
         )
     assert done.returncode == 0, done.stderr[-4000:]
     result = json.loads(done.stdout.splitlines()[-1])
-    assert result["users"] == dataset.manifest["users"] == 300
+    assert result["users"] == users
     assert result["workers"][0] == 0
     assert max(result["workers"]) == 2
     assert result["workers"][-1] == 0
