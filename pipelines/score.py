@@ -209,7 +209,7 @@ def _finished_parts(run: Location) -> dict[str, dict[str, Any]]:
 def _require_all_users(job: ScoreJob, parts: list[dict[str, Any]]) -> None:
     """Every user of the dataset has a row, or is outside the segment."""
     expected = int(job.dataset_manifest["users"])
-    users = sum(part["users"] + part["other_users"] for part in parts)
+    users = sum(_written_users(job, part) + part["other_users"] for part in parts)
     if users != expected:
         raise LightSANsError(
             f"{job.run}: {users} users were written or left out but the dataset has {expected}; "
@@ -220,6 +220,12 @@ def _require_all_users(job: ScoreJob, parts: list[dict[str, Any]]) -> None:
             f"score.users: {job.config.score.users}: none of these users is in dataset "
             f"{job.dataset.name}; ids are compared as received"
         )
+
+
+def _written_users(job: ScoreJob, part: Mapping[str, Any]) -> int:
+    if job.question["layout"] == "long":  # a user has several rows, or none
+        return int(part["users"])
+    return sum(file["rows"] for file in part["files"])
 
 
 def _describe(job: ScoreJob, parts: list[dict[str, Any]]) -> dict[str, Any]:

@@ -44,10 +44,10 @@ class World:
             self.root / "datasets" / "monday", USERS, ITEMS, history=8, num_parts=3, newcomers=0.05
         )
         write_made_up_model(self.root / "models" / "m", MODEL, ITEMS, "monday")
-        self.monday = self.score("monday")
+        self.monday = self.score("monday", "score.num_workers=2")
 
     def score(self, dataset, *overrides, model="m", **arguments):
-        settings = [f"root={self.root}", f"score.k={K}", *overrides]
+        settings = [f"root={self.root}", f"score.k={K}", "score.num_workers=1", *overrides]
         return run_score(load_config(None, settings).config, dataset, model, **arguments)
 
     def sequences(self, dataset):
@@ -166,8 +166,7 @@ def test_carrying_over_equals_scoring_all_in_other_batches_and_drift_is_told(wor
     assert report["previous_run"] == world.monday.run_id
     assert carried.manifest["warnings"] == report["warnings"]
     assert report["warnings"] == ["users_change is 0, more than score.warn_above (-0.5)"]
-    others = ["score.batch_size=64", "score.num_workers=1"]
-    everyone = world.score("tuesday", *others, force=True)
+    everyone = world.score("tuesday", "score.batch_size=64", force=True)
     assert everyone.run_id == carried.run_id
     assert everyone.manifest["carried_users"] == 0
     assert_same_lists(found, world.rows(everyone))
@@ -255,6 +254,7 @@ def test_a_rerun_writes_the_parts_of_which_a_file_is_missing(world):
     changed = {path for path in paths if (run.location / path).info().etag != stamps[path]}
     assert changed == {path for path in paths if "part-00001" in path}
     assert_same_lists(world.rows(again), world.rows(world.monday))
+    assert world.score("monday", *layout).skipped
 
 
 def test_yesterdays_model_leaves_out_what_it_does_not_know(world):
