@@ -58,9 +58,12 @@ def test_the_scoring_stage_is_compared_with_its_arithmetic_alone():
     assert case["ratio"] == pytest.approx(case["ours"] / case["peer"], rel=0.01)
 
 
-def test_the_overhead_of_a_search_is_measured():
-    (case,) = report_of("tune")["cases"]
-    assert 0 < case["ours"] < 1
+def test_a_search_is_set_against_its_training_and_the_defaults():
+    overhead, time, defaults = report_of("tune")["cases"]
+    assert 0 < overhead["ours"] < 1
+    assert time["ours"] > 0
+    assert 0 < defaults["peer"] <= 1
+    assert set(defaults["test"]) == {"winner", "defaults"}
 
 
 @pytest.mark.parametrize("name", ["attention_scaling", "loss_scaling", "step_options"])
