@@ -65,7 +65,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit status: 0 done, 1 failed, 2 bad usage, configuration or input, 3 refused by the "
+    epilog=examples(
+        "fetch ml-100k",
+        "pipeline --config pipelines/configs/quickstart.yaml",
+        "recommend --config pipelines/configs/quickstart.yaml --user 196 --items data/ml-100k.item",
+    )
+    + "\n\nExit status: 0 done, 1 failed, 2 bad usage, configuration or input, 3 refused by the "
     "gate of nightly.",
 )
 
@@ -84,7 +89,13 @@ def preprocess(
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Turn interaction logs into a dataset of user sequences."""
+    """Turn interaction logs into a dataset of user sequences.
+
+    Reads parquet, csv, jsonl or RecBole's .inter from data.input (files, directories or globs) and
+    writes datasets/ID under root: interactions, a sequence for every user, items, a data report.
+    Rows that cannot be used go to rejects/ with file, position and reason. The same input and
+    settings have the same ID, so what exists is not made again.
+    """
     from pipelines.preprocess import run_preprocess
 
     settings = [*(overrides or ()), *([f"data.base={base}"] if base else [])]
@@ -120,7 +131,12 @@ def train(
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a model on a dataset; an interrupted run goes on from its last checkpoint."""
+    """Train a model on a dataset; an interrupted run goes on from its last checkpoint.
+
+    After every epoch all held-out valid items are ranked; training stops after train.patience
+    epochs that were no better. models/ID gets the weights of the best epoch, the items,
+    metrics.json and the learning curve.
+    """
     from pipelines.train import refit_config, run_train
 
     if warm_start is not None:
@@ -161,7 +177,11 @@ def evaluate(
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Rank held-out items with a model and two baselines, on valid and test."""
+    """Rank held-out items with a model and two baselines, on valid and test.
+
+    The baselines are the most popular items, and the most frequent successors of the last item; a
+    model that loses to one is named. Results go to reports/, and to metrics.json of the model.
+    """
     from pipelines.evaluate import protocol_text, run_evaluate
 
     selected = select(config, overrides, dataset, model)
@@ -235,7 +255,11 @@ def pipeline(
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Preprocess, train, evaluate and score; finished stages are skipped."""
+    """Preprocess, train, evaluate and score; finished stages are skipped.
+
+    After an interruption the same command goes on where it was. With a changed setting only the
+    stages that depend on it run anew.
+    """
     from pipelines.evaluate import protocol_text
     from pipelines.run_pipeline import run_pipeline
 
@@ -294,7 +318,12 @@ def tune(
     print(f"{'model':16} {result.manifest['best']['model_id']}")
 
 
-@app.command("config", epilog=examples("config -c my.yaml", "config --schema > schema.json"))
+@app.command(
+    "config",
+    epilog=examples(
+        "config", "config -c my.yaml -s model.k_interests=10", "config --schema > schema.json"
+    ),
+)
 def show_config(
     config: ConfigOption = None,
     overrides: SetOption = None,
@@ -303,7 +332,11 @@ def show_config(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Print the effective configuration and where each value came from."""
+    """Print the effective configuration and where each value came from.
+
+    The command line (--set) wins over the file, the file over the defaults. The output is a
+    complete configuration file.
+    """
     if schema:
         print_json(json_schema())
         return
@@ -316,7 +349,7 @@ def show_config(
     print(_annotated_yaml(loaded))
 
 
-@app.command(epilog=examples("fetch ml-100k", "fetch ml-1m --to data"))
+@app.command(epilog=examples("fetch ml-100k", "fetch ml-1m --to data", "fetch generated"))
 def fetch(
     name: Annotated[str, typer.Argument(help="ml-100k, ml-1m, or generated (a made-up log).")],
     to: Annotated[str, typer.Option("--to", metavar="DIR", help="Where to put it.")] = "data",
@@ -325,7 +358,11 @@ def fetch(
     ] = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Download a public log and check it. MovieLens is free for research, not for resale."""
+    """Download a public log and check it. MovieLens is free for research, not for resale.
+
+    Writes DIR/NAME.inter, titles in DIR/NAME.item, and their checksums; files that are there and
+    unchanged are kept. Without a network, DIR/NAME.zip from GroupLens will do.
+    """
     from pipelines.fetch import run_fetch
 
     with only_results_on_stdout():
@@ -337,7 +374,12 @@ def fetch(
             print(path)
 
 
-@app.command(epilog=examples("recommend -c my.yaml --user 196 --items data/ml-100k.item"))
+@app.command(
+    epilog=examples(
+        "recommend -c my.yaml --user 17",
+        "recommend -c my.yaml --user 196 --items data/ml-100k.item -k 20",
+    )
+)
 def recommend(
     user: Annotated[str, typer.Option("--user", "-u", help="User id, as in the log.")],
     config: ConfigOption = None,
@@ -345,14 +387,26 @@ def recommend(
     dataset: DatasetOption = None,
     model: ModelOption = None,
     items: Annotated[
-        str | None, typer.Option("--items", metavar="FILE", help="Item table with titles.")
+        str | None,
+        typer.Option(
+            "--items", metavar="FILE", help="Item table with titles: parquet, csv or .item."
+        ),
     ] = None,
-    title_column: Annotated[str | None, typer.Option("--title-column", metavar="NAME")] = None,
+    title_column: Annotated[
+        str | None,
+        typer.Option(
+            "--title-column", metavar="NAME", help="Default: the first that is named so or alike."
+        ),
+    ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many to show.")] = 10,
     map_items: MapItemsOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show one user's history and recommendations."""
+    """Show one user's history and recommendations.
+
+    Both are those of the dataset and the model that the configuration stands for. No Ray is
+    started, nothing is written.
+    """
     from pipelines.recommend import load_titles, recommend_for_user
 
     selected = select(config, [*(overrides or ()), f"score.k={k}"], dataset, model)
@@ -416,7 +470,7 @@ add_export_commands(app)
 
 def _annotated_yaml(loaded: LoadedConfig) -> str:
     """The configuration as YAML, with the origin of each value that is not a default."""
-    lines = []
+    lines = ["# Values without a remark are defaults."]
     path: list[str] = []
     for line in dump_yaml(loaded.config).splitlines():
         name = line.split(":", 1)[0]

@@ -158,19 +158,19 @@ def _from_any_source(name: str, target: Path, source: str) -> tuple[Files, str]:
     ]
     if name == "ml-100k":
         sources.append(("recbole", f"{_RECBOLE} from PyPI", _from_recbole))
-    failures = []
-    for kind, origin, load in sources:
-        if source not in ("auto", kind):
-            continue
+    chosen = [(origin, load) for kind, origin, load in sources if source in ("auto", kind)]
+    if not chosen:
+        raise InputError(f"source {source!r} does not have {name}; use grouplens")
+    failures: list[str] = []
+    for origin, load in chosen:
+        if failures:
+            say(f"{failures[-1]}; trying {origin}")
         try:
             return load(), origin
         except InputError as error:
-            failures.append(f"  {origin}: {error}")
-            say(f"{name}: {error}")
-    if not failures:
-        raise InputError(f"source {source!r} does not have {name}; use grouplens")
+            failures.append(f"{origin}: {error}")
     raise InputError(
-        f"{name} could not be fetched:\n" + "\n".join(failures) + "\n"
+        f"{name} could not be fetched:\n  " + "\n  ".join(failures) + "\n"
         f"Without a network, put {name}.zip from GroupLens into {target} and run this again, or "
         "use the generated log: fetch generated"
     )
