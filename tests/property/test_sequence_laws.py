@@ -1,0 +1,69 @@
+"""Nothing looks ahead: items are numbered by their place in time, so later is larger."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lightsans.batches import RankEpoch
+from lightsans.config import ModelConfig, RunConfig, TrainConfig
+from lightsans.sequences import UserSequences
+from lightsans.split import hold_out
+
+LENGTHS = st.lists(st.integers(0, 25), min_size=1, max_size=8)
+
+
+def users_of(lengths: list[int]) -> UserSequences:
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return UserSequences(np.arange(1, offsets[-1] + 1, dtype=np.int32), offsets)
+
+
+@pytest.mark.parametrize("attention", ["causal", "masked", "reference"])
+@given(
+    lengths=LENGTHS,
+    max_seq_len=st.integers(1, 9),
+    stride=st.none() | st.integers(1, 9),
+    epoch=st.integers(0, 3),
+)
+def test_no_input_is_later_than_its_target_and_nothing_held_out_is_learnt(
+    attention, lengths, max_seq_len, stride, epoch
+):
+    users = users_of(lengths)
+    config = RunConfig(
+        model=ModelConfig(attention=attention, max_seq_len=max_seq_len),
+        train=TrainConfig(
+            virtual_shards=1,
+            num_workers=1,
+            batch_size=4,
+            window_stride=None if stride is None else min(stride, max_seq_len),
+        ),
+    )
+    plan = RankEpoch({0: users}, epoch, config, num_items=len(users.item_ids) + 1)
+    plan.set_num_steps(plan.longest_shard)
+    learnt: set[int] = set()
+    for step in range(plan.longest_shard):
+        batch = plan.batch(step)
+        for inputs, length, targets in zip(
+            batch.item_ids.tolist(), batch.lengths.tolist(), batch.target_ids, strict=True
+        ):
+            last = inputs[length - 1]
+            assert inputs[:length] == list(range(last - length + 1, last + 1))
+            expected = [item + 1 for item in inputs[:length]] if targets.ndim else [last + 1]
+            assert np.atleast_1d(targets)[: len(expected)].tolist() == expected
+            learnt.update(inputs[:length], expected)
+    ends = [(end, length) for end, length in zip(users.offsets[1:], users.lengths, strict=True)]
+    held_out = {int(end) - back for end, length in ends if length >= 3 for back in (0, 1)}
+    assert not learnt & held_out
+
+
+@given(lengths=LENGTHS)
+def test_a_history_ends_where_its_target_comes_next(lengths):
+    users = users_of(lengths)
+    for split, back in (("valid", 1), ("test", 0)):
+        found = hold_out(users, split)  # type: ignore[arg-type]
+        for start, length, target in zip(
+            found.starts, found.lengths, found.target_ids, strict=True
+        ):
+            assert found.item_ids[start : start + length][-1] + 1 == target
+            assert target + back in users.offsets  # the end of a user's sequence
+        assert len(found.lengths) == sum(length >= 3 for length in lengths)
