@@ -5,6 +5,7 @@ store (or are made again where a node is lost). From then on only counts of item
 in a tree; the driver holds items, never rows or users.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -82,8 +83,12 @@ def find_core(
     data = filters.data
     cores, items, rows = _load_parts(dataset, parts, filters)
 
+    rounds = itertools.count(1)
+
     def count(alive: UInt64 | None) -> pa.Table:
-        return _count_round(cores, data.min_user_interactions, alive)
+        counts = _count_round(cores, data.min_user_interactions, alive)
+        say_round(next(rounds), counts, alive)
+        return counts
 
     survivors, num_rounds = k_core(count, data.min_item_interactions)
     rows = {**rows, "after_k_core": int(pc.sum(survivors["count"]).as_py() or 0)}
@@ -145,14 +150,17 @@ def _count_round(cores: Sequence[Ref], least: int, alive: UInt64 | None) -> pa.T
     tables = [count.remote(core, alive_ref, least) for core in cores]
     with original_errors():
         counts: pa.Table = ray.get(merge_in_tree(remote(merge_tables), tables))
-    say_round(counts, alive)
     return counts
 
 
-def say_round(counts: pa.Table, alive: UInt64 | None) -> None:
+def say_round(number: int, counts: pa.Table, alive: UInt64 | None) -> None:
     """One line on a round of k-core."""
     before = "" if alive is None else f", {len(alive):,} before"
-    say(f"preprocess: {counts.num_rows:,} items with enough users{before}")
+    say(
+        f"preprocess: k-core, round {number}: {counts.num_rows:,} items with enough users{before}",
+        round=number,
+        items=counts.num_rows,
+    )
 
 
 def _nothing_left(data: DataConfig, rows: dict[str, int]) -> str:

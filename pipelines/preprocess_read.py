@@ -303,21 +303,29 @@ def _num_pieces(files: list[FileInfo], data: DataConfig) -> int:
 @contextmanager
 def _watch(work: Location, progress: Bar) -> Iterator[None]:
     """Advance the bar as tasks leave their notes; the exchange shows nothing until its end."""
-    done = threading.Event()
+    done, seen = threading.Event(), set[str]()
+    rows = parts = 0
 
-    def count() -> None:
-        seen = 0
+    def look() -> None:
+        nonlocal rows, parts
+        with suppress(OSError):  # it is only a bar
+            for name in sorted(set(work.children()) - seen):
+                if name.startswith(PART_NOTE):
+                    parts += 1
+                else:
+                    rows += (work / name).read_json()["read"]
+                seen.add(name)
+                progress.advance(1, f"(rows read: {rows:,}, parts written: {parts})")
+
+    def look_on() -> None:
         while not done.wait(_WATCH_EVERY_S):
-            with suppress(OSError):  # it is only a bar
-                found = len(work.children())
-                if found > seen:
-                    progress.advance(found - seen)
-                seen = found
+            look()
 
-    thread = threading.Thread(target=count, daemon=True)
+    thread = threading.Thread(target=look_on, daemon=True)
     thread.start()
     try:
         yield
     finally:
         done.set()
         thread.join()
+        look()
