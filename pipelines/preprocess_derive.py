@@ -16,6 +16,7 @@ from lightsans.interactions import (
     derive_sequences,
     fingerprint_part,
     load_interactions,
+    save_sequences,
     user_offsets,
 )
 from lightsans.schema import part_name
@@ -26,7 +27,6 @@ from pipelines.preprocess_core import Filters
 from pipelines.preprocess_parts import WORK
 from pipelines.preprocess_tasks import remote, run_tasks
 
-_ROW_GROUP_USERS = 2**16
 _COLUMNS = ("user_id", "raw_item_id", "timestamp", "rating")
 
 
@@ -92,7 +92,7 @@ def write_sequence_part(
             filters.retention,
             filters.cutoffs,
         )
-        target.write_table(table, _ROW_GROUP_USERS)
+        save_sequences(target, table)
         num_rows = len(selected.item)
     lengths = pc.list_value_length(table["item_ids"]).to_numpy()
     num_trainable = int(pc.sum(table["trainable"]).as_py() or 0)
