@@ -51,6 +51,30 @@ def write_log(directory: Path, num_rows: int, num_users: int, num_items: int) ->
     return paths
 
 
+def write_lopsided_log(directory: Path, num_rows: int) -> list[Path]:
+    """A log, or find it written: half its rows are of one user, the others of a user each.
+
+    Half of the rows, of either kind, are of one item, the others of 100,000 items.
+    """
+    paths = [directory / f"day-{day:02d}.parquet" for day in range(DAYS)]
+    if paths[-1].exists():
+        return paths
+    directory.mkdir(parents=True, exist_ok=True)
+    for day, path in enumerate(paths):
+        row = np.arange(num_rows * day // DAYS, num_rows * (day + 1) // DAYS)
+        rng = np.random.default_rng([2, day])
+        columns = {
+            "user_id": _names("user", np.where(row % 2 == 0, 0, row)),
+            "item_id": _names("item", rng.integers(1, 10**5, len(row)) * (row % 4 > 1)),
+            "rating": np.full(len(row), 4, np.float32),
+            "timestamp": _START_S + row // 16,
+        }
+        aside = path.with_suffix(".aside")
+        pq.write_table(pa.table(columns), aside, row_group_size=_ROW_GROUP, compression="zstd")
+        aside.rename(path)
+    return paths
+
+
 def expand_inter(source: Path, directory: Path, copies: int) -> list[Path]:
     """A synthetic log: a RecBole ``.inter`` file many times over, each copy with users of its own.
 

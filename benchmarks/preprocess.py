@@ -1,7 +1,7 @@
 """Preprocessing a large log: ours against Polars and DuckDB on the same cores.
 
     python -m benchmarks.preprocess [--smoke] [--json] [--rows 20000000] [--engines ours,polars]
-                                    [--incremental | --inter FILE] [--work DIRECTORY]
+                                    [--incremental | --lopsided | --inter FILE] [--work DIRECTORY]
 
 Every engine runs in a process of its own (`benchmarks.preprocess_engines` says what each does), one
 after the other; sequences must be equal. Seconds exclude starting up, which is given beside them.
@@ -27,9 +27,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.ipc
-import pyarrow.parquet as pq
 
-from benchmarks.interaction_logs import DAYS, expand_inter, write_log
+from benchmarks.interaction_logs import DAYS, expand_inter, write_log, write_lopsided_log
 from benchmarks.preprocess_engines import THREADS
 from pipelines.memory import MemoryWatch
 
@@ -38,7 +37,7 @@ GOAL = 1.5
 INCREMENTAL_GOAL = 5
 """Times the cost of adding a day of a thirtieth of the rows is to be less than a full run."""
 ROWS_PER_USER, ROWS_PER_ITEM, COPIES = 20, 200, 20
-PARTS = 16
+PARTS, STRETCH_ROWS = 16, 2**19
 
 
 def run_engine(name: str, output: Path, files: Sequence[Path]) -> dict[str, Any]:
@@ -153,11 +152,14 @@ def run_incremental_case(case: str, files: Sequence[Path], work: Path) -> dict[s
     }
 
 
-def bytes_exchanged(file: Path) -> tuple[float, float]:
-    """Bytes a row of the first rows of a file: as plain columns, and as they travel (lz4)."""
+def bytes_exchanged(files: Sequence[Path]) -> tuple[float, float]:
+    """Bytes a row of the first rows of a log: as plain columns, and as they travel (lz4).
+
+    As many rows as are packed at once from a large log, which smaller files have together.
+    """
     from lightsans.exchange import pack_rows
 
-    rows = pq.ParquetFile(file).read_row_group(0)
+    rows = ds.dataset(list(map(str, files)), format="parquet").head(STRETCH_ROWS)
     times = pc.multiply(rows["timestamp"], 10**6)
     columns = {"user_id": rows["user_id"], "raw_item_id": rows["item_id"], "timestamp": times}
     table = pa.table({**columns, "rating": rows["rating"].cast(pa.float64())})
@@ -178,6 +180,9 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=20_000_000)
     parser.add_argument("--engines", default="ours,polars,duckdb,ray data")
     parser.add_argument("--incremental", action="store_true", help="also add a day to a base")
+    parser.add_argument(
+        "--lopsided", action="store_true", help="half of the rows of one user, of one item"
+    )
     parser.add_argument("--inter", type=Path, help="20 copies of this .inter file instead")
     parser.add_argument(
         "--work", type=Path, default=Path(tempfile.gettempdir()) / "lightsans-benchmark"
@@ -185,18 +190,22 @@ def main() -> None:
     options = parser.parse_args()
     rows = 20_000 if options.smoke else options.rows
     engines = ["ours", "polars", "duckdb"] if options.smoke else options.engines.split(",")
-    case = f"{rows:,} rows" if options.inter is None else f"{options.inter.stem}, {COPIES} copies"
-    if options.inter is None:
+    case = f"{rows:,} rows"
+    if options.inter is not None:
+        case = f"{options.inter.stem}, {COPIES} copies"
+        files = expand_inter(options.inter, options.work / options.inter.stem, COPIES)
+    elif options.lopsided:
+        case = f"{rows:,} lopsided rows"
+        files = write_lopsided_log(options.work / f"lopsided-{rows}", rows)
+    else:
         directory = options.work / f"log-{rows}"
         files = write_log(directory, rows, rows // ROWS_PER_USER, rows // ROWS_PER_ITEM)
-    else:
-        files = expand_inter(options.inter, options.work / options.inter.stem, COPIES)
     if not options.smoke:  # Numba compiles once on a machine
         run_engine("ours", options.work / "output" / "warm", files[:1])
         shutil.rmtree(options.work / "output" / "warm")
     cases = [run_case(case, files[:DAYS], engines, options.work)]
-    plain, packed = bytes_exchanged(files[0])
-    if options.inter is None and (options.smoke or options.incremental):
+    plain, packed = bytes_exchanged(files)
+    if options.smoke or options.incremental:
         cases.append(run_incremental_case(f"one day added to {rows:,} rows", files, options.work))
     report = {
         "benchmark": "preprocess",
