@@ -78,9 +78,3 @@ def test_every_command_and_code_block_runs(copy, s3_server):
         else:
             assert language == "text", f"what is a {language} block?"
     assert ran > 10
-
-
-def test_every_link_leads_to_a_file():
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        if "://" not in target:
-            assert (REPOSITORY / target).exists(), target
