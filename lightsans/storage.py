@@ -284,7 +284,7 @@ def _gcs_class() -> type[fsspec.AbstractFileSystem]:
         found: type[fsspec.AbstractFileSystem] = import_module("gcsfs.core").GCSFileSystem
     except ImportError as error:
         raise ConfigError(
-            f"gs:// needs the package gcsfs ({error}); run `pip install -r "
-            "cluster/requirements-gcp.txt`, or use an image that was built with CLOUD=gcp"
+            f"gs:// needs the package gcsfs ({error}); run `pip install -c requirements.lock "
+            "gcsfs`, or use an image that was built with CLOUD=gcp"
         ) from None
     return found

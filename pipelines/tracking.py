@@ -1,7 +1,7 @@
 """Learning curves where people look at them: TensorBoard, a PNG, MLflow.
 
 ``tensorboard --logdir ROOT/models`` compares runs. TensorBoard and MLflow are of the ``tracking``
-extra, matplotlib of ``docs``; without them their files are not written, and training is the same.
+extra; without TensorBoard its files are not written, and training is the same.
 """
 
 import importlib.util
@@ -98,7 +98,7 @@ def log_to_mlflow(
     if importlib.util.find_spec("mlflow") is None:
         raise ConfigError(
             f"train.mlflow_uri={config.train.mlflow_uri} needs MLflow; run `pip install "
-            "mlflow-skinny`, or set it to null"
+            "-c requirements.lock mlflow-skinny`, or set it to null"
         )
     if "://" not in config.train.mlflow_uri or config.train.mlflow_uri.startswith("file:"):
         # MLflow 3 asks whether a directory is meant, which is what the setting says

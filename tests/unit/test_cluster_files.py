@@ -8,11 +8,14 @@ import json
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
+import jsonschema
+import kubernetes_validate
 import pytest
+import typer
 
+import submit
 from lightsans.config_file import load_config
 from tests.cluster_files import (
     CLUSTER,
@@ -32,6 +35,8 @@ KUBERNETES = "1.34"
 """A version that its makers still mend; its schemas, taken strictly, refuse unknown fields."""
 KUBERAY = ["raycluster.yaml", "rayjob.yaml", "raycronjob.yaml"]
 CORE = ["access.yaml", "nightly-cronjob.yaml"]
+SCRIPTS = [path for path in TEXTS if path.suffix == ".sh"]
+POLICIES = [path for path in TEXTS if path.suffix == ".json"]
 
 
 # ---- ray up --------------------------------------------------------------------------------------
@@ -94,8 +99,7 @@ def strict(schema):
 
 
 @pytest.mark.parametrize("name", KUBERAY)
-def test_kuberay_s_schemas_accept_the_manifest(name):
-    jsonschema = pytest.importorskip("jsonschema")
+def test_kuberay_s_schemas_accept_the_manifest_and_no_field_that_they_do_not_know(name):
     manifest = load(name)
     path = SCHEMAS / f"{manifest['kind']}.v1.json"
     if not path.exists():
@@ -103,20 +107,20 @@ def test_kuberay_s_schemas_accept_the_manifest(name):
     schema = strict(json.loads(path.read_text(encoding="utf-8")))
     # Any metadata is Kubernetes' own; the definition says no more than that it is an object.
     schema["properties"]["metadata"] = {"type": "object"}
-    problems = jsonschema.Draft202012Validator(schema).iter_errors(manifest)
-    assert [f"{list(problem.path)}: {problem.message}" for problem in problems] == []
+    validator = jsonschema.Draft202012Validator(schema)
+    assert [problem.message for problem in validator.iter_errors(manifest)] == []
+    manifest["spec"]["colour"] = "red"
+    assert "'colour' was unexpected" in next(validator.iter_errors(manifest)).message
 
 
 @pytest.mark.parametrize("name", CORE)
 def test_kubernetes_schemas_accept_the_manifest(name):
-    kubernetes_validate = pytest.importorskip("kubernetes_validate")
     for document in load_all(name):
         kubernetes_validate.validate(document, KUBERNETES, strict=True)
 
 
 @pytest.mark.parametrize("name", PODS, ids="{}-pod".format)
 def test_every_pod_is_one_that_kubernetes_knows(name):
-    kubernetes_validate = pytest.importorskip("kubernetes_validate")
     document = {"apiVersion": "v1", "kind": "PodTemplate", "template": PODS[name]}
     document["metadata"] = {"name": name}
     kubernetes_validate.validate(document, KUBERNETES, strict=True)
@@ -238,6 +242,49 @@ def test_the_profile_expects_no_more_than_the_cluster_may_grow_to(name):
 # ---- commands, files and versions ----------------------------------------------------------------
 
 
+def test_every_file_is_of_a_kind_that_is_checked_here_or_in_the_neighbouring_tests():
+    """A new file needs a test, and its name here."""
+    kuberay = {f"kuberay/{name}" for name in [*KUBERAY, *CORE]}
+    image = {
+        "Dockerfile",
+        "Dockerfile.dockerignore",
+        "requirements-aws.txt",
+        "requirements-gcp.txt",
+    }
+    other = {"README.md", "nightly.yaml", "kuberay/create_night.py"}
+    found = {str(path.relative_to(CLUSTER)) for path in TEXTS}
+    by_suffix = {str(path.relative_to(CLUSTER)) for path in [*SCRIPTS, *POLICIES]}
+    assert found == kuberay | image | other | {*LAUNCHER} | by_suffix
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_shell_scripts_can_be_parsed_and_started(path):
+    assert path.stat().st_mode & 0o111
+    assert subprocess.run(["bash", "-n", path], capture_output=True, text=True).stderr == ""
+
+
+def test_every_command_of_the_readme_can_be_parsed():
+    readme = (CLUSTER / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```sh\n(.*?)^```", readme, flags=re.MULTILINE | re.DOTALL)
+    assert len(blocks) >= 6
+    done = subprocess.run(
+        ["bash", "-n"], input="\n".join(blocks), capture_output=True, text=True, timeout=30
+    )
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.name)
+def test_policies_have_the_form_that_aws_asks_for(path):
+    policy = json.loads(path.read_text(encoding="utf-8"))
+    assert policy.keys() == {"Version", "Statement"}
+    assert policy["Version"] == "2012-10-17"
+    for statement in policy["Statement"]:
+        who_or_what = "Principal" if path.name.endswith("-trust.json") else "Resource"
+        assert {"Effect", "Action", who_or_what} <= statement.keys()
+        assert statement.keys() <= {"Sid", "Effect", "Action", "Condition", who_or_what}
+        assert statement["Effect"] == "Allow"
+
+
 def submit_commands():
     """Every call of submit.py in a manifest or README, as a list of words."""
     for path in TEXTS:
@@ -246,18 +293,10 @@ def submit_commands():
                 yield path.name, shlex.split(call)
 
 
-def known_commands():
-    script = "import submit, typer; print(*typer.main.get_command(submit.app).commands)"
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    return set(done.stdout.split())
-
-
 def test_every_command_line_names_a_command_and_a_configuration_that_exist():
     calls = list(submit_commands())
     assert {"rayjob.yaml", "README.md"} <= {name for name, _ in calls}
-    commands = known_commands()
+    commands = typer.main.get_command(submit.app).commands  # type: ignore[attr-defined]
     for name, words in calls:
         assert words[0] in commands, f"{name}: submit.py {words[0]}"
         if "--config" in words:
