@@ -12,9 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lightsans import interaction_scan
+from lightsans.hashing import hash_ids
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
+UInt8 = npt.NDArray[np.uint8]
+UInt64 = npt.NDArray[np.uint64]
 
 _CHUNK = 2**20  # ids of the greatest length that data.max_id_bytes usually allows: 1 GiB
 
@@ -45,13 +48,16 @@ def one_chunk(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
 
 
-def number_distinct(ids: pa.Array, order: Int64, starts: Int64) -> tuple[Int32, pa.Array, Int64]:
+def number_distinct(
+    ids: pa.Array, order: Int64, starts: Int64, hashes: UInt64 | None = None
+) -> tuple[Int32, pa.Array, Int64]:
     """Number the distinct ids of each stretch of some rows from 0 by first appearance.
 
     Args:
         ids: int64, text, or a dictionary of either; without nulls.
         order: (R,) index of the id of each row.
         starts: Where each stretch of rows begins, and the end of the last.
+        hashes: `hash_ids` of ids that are no dictionary, where they are known already.
 
     Returns:
         (R,) numbers; the ids that they stand for, stretch after stretch; where each stretch begins
@@ -60,14 +66,17 @@ def number_distinct(ids: pa.Array, order: Int64, starts: Int64) -> tuple[Int32, 
     if pa.types.is_dictionary(ids.type):
         values = ids.dictionary
         found = interaction_scan.renumber(codes_of(ids)[order], starts, len(values))
-    else:
-        values = ids
-        found = interaction_scan.number_texts(*_bytes_of(ids), order, starts)
-    numbers, used, used_starts = found
-    return numbers, values.take(pa.array(used)).cast(wide(values.type)), used_starts
+        numbers, used, used_starts = found
+        return numbers, values.take(pa.array(used)).cast(wide(values.type)), used_starts
+    data, offsets = _bytes_of(ids)
+    hashes = hash_ids(ids) if hashes is None else hashes
+    numbers, kept, ends, kept_starts = interaction_scan.number_texts(
+        data, offsets, hashes, order, starts
+    )
+    return numbers, _from_bytes(kept, ends, wide(ids.type)), kept_starts
 
 
-def _bytes_of(ids: pa.Array) -> tuple[npt.NDArray[np.uint8], Int64]:
+def _bytes_of(ids: pa.Array) -> tuple[UInt8, Int64]:
     """The bytes of each id, end to end, and where each begins."""
     if pa.types.is_integer(ids.type):
         numbers = ids.cast(pa.int64()).to_numpy(zero_copy_only=False)
@@ -76,6 +85,14 @@ def _bytes_of(ids: pa.Array) -> tuple[npt.NDArray[np.uint8], Int64]:
     _, offset_buffer, data_buffer = column.buffers()
     offsets = np.frombuffer(offset_buffer, np.int64)[column.offset :][: len(column) + 1]
     return np.frombuffer(data_buffer or b"", np.uint8), offsets
+
+
+def _from_bytes(data: UInt8, offsets: Int64, kind: pa.DataType) -> pa.Array:
+    """The ids whose bytes these are."""
+    if pa.types.is_integer(kind):
+        return pa.array(data.view(np.int64))
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data)]
+    return pa.Array.from_buffers(kind, len(offsets) - 1, buffers)
 
 
 def encode(ids: pa.Array) -> pa.DictionaryArray:

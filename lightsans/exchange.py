@@ -24,7 +24,7 @@ from lightsans.arrow_columns import (
     value_type,
     wide,
 )
-from lightsans.hashing import pieces_of, user_buckets
+from lightsans.hashing import buckets_of, hash_ids, pieces_of
 
 Bool = npt.NDArray[np.bool_]
 
@@ -61,9 +61,12 @@ def pack_rows(table: pa.Table, num_parts: int, is_wanted: Bool | None = None) ->
     schema = packed_schema(value_type(users.type), value_type(items.type))
     if not table.num_rows:
         return schema.empty_table()
-    part = pieces_of(_buckets(users), num_parts)
+    is_dictionary = pa.types.is_dictionary(users.type)
+    hashes = hash_ids(users.dictionary if is_dictionary else users)
+    buckets = buckets_of(hashes)
+    part = pieces_of(buckets[codes_of(users)] if is_dictionary else buckets, num_parts)
     order, starts = scan.group_rows(part, num_parts)
-    user, user_ids, user_starts = number_distinct(users, order, starts)
+    user, user_ids, user_starts = number_distinct(users, order, starts, hashes)
     item, raw_item_ids, item_starts = number_distinct(items, order, starts)
     keys = table["order_key"].to_numpy()[order]
     lengths = np.diff(starts)
@@ -117,12 +120,6 @@ def _unpack(packed: pa.Table, rows: npt.NDArray[np.intp]) -> pa.Table:
             "order_key": keys + lists["key_offset"].flatten().to_numpy(),
         }
     )
-
-
-def _buckets(users: pa.Array) -> npt.NDArray[np.int32]:
-    if pa.types.is_dictionary(users.type):
-        return user_buckets(users.dictionary)[codes_of(users)]
-    return user_buckets(users)
 
 
 def _join(

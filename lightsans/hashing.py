@@ -53,7 +53,12 @@ def hash_ids(ids: pa.Array | pa.ChunkedArray) -> UInt64:
 
 def user_buckets(user_ids: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.int32]:
     """The bucket, 0 to `NUM_BUCKETS` - 1, of each user."""
-    return (hash_ids(user_ids) % np.uint64(NUM_BUCKETS)).astype(np.int32)
+    return buckets_of(hash_ids(user_ids))
+
+
+def buckets_of(hashes: UInt64) -> npt.NDArray[np.int32]:
+    """The buckets of users with these hashes."""
+    return (hashes % np.uint64(NUM_BUCKETS)).astype(np.int32)
 
 
 def bucket_range(index: int, count: int) -> tuple[int, int]:

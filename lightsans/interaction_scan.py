@@ -18,7 +18,7 @@ Array = npt.NDArray[Any]
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, so multiplying loses no bits
 _MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _30, _27, _31 = np.uint64(30), np.uint64(27), np.uint64(31)
-_ZERO, _ONE, _FOUR = np.uint64(0), np.uint64(1), np.uint64(4)
+_ZERO, _ONE, _FOUR, _SIXTEEN = np.uint64(0), np.uint64(1), np.uint64(4), np.uint64(16)
 _LOW, _HIGH = np.uint64(0xFFFFFFFF), np.uint64(0xFFFFFFFF00000000)
 
 
@@ -46,71 +46,77 @@ def hash_segments(values: Array, offsets: Array) -> Array:
 
 @njit(cache=True, nogil=True)
 def number_texts(
-    data: Array, offsets: Array, order: Array, starts: Array
-) -> tuple[Array, Array, Array]:
+    data: Array, offsets: Array, hashes: Array, order: Array, starts: Array
+) -> tuple[Array, Array, Array, Array]:
     """Number the distinct texts of each stretch of some rows from 0 by first appearance.
 
     Args:
         data: Bytes.
         offsets: (N + 1,) text i is ``data[offsets[i]:offsets[i + 1]]``.
+        hashes: (N,) of the texts.
         order: (R,) the text of each row.
         starts: Where each stretch of rows begins, and the end of the last.
 
     Returns:
-        (R,) numbers; the texts that they stand for, stretch after stretch; where each stretch
-        begins among those.
+        (R,) numbers; the bytes of the texts that they stand for, stretch after stretch; where each
+        text begins in them, and the end of the last; where each stretch begins among the texts.
     """
-    numbers, used = np.empty(len(order), np.int32), np.empty(len(order), np.int64)
-    used_starts = np.zeros(len(starts), np.int64)
-    places = np.empty(2 * len(order), np.int64)  # begin and length of the text of each number
-    hashes = np.empty(len(order), np.uint64)
-    first_size = 256
-    total = 0
+    numbers = np.empty(len(order), np.int32)
+    # The texts are copied next to each other: few enough of them to compare with from the cache.
+    kept, ends = np.empty(len(data), np.uint8), np.zeros(len(order) + 1, np.int64)
+    kept_hashes = np.empty(len(order), np.uint64)
+    kept_starts = np.zeros(len(starts), np.int64)
+    first_size, total = 256, 0
     for p in range(len(starts) - 1):
         while first_size < starts[p + 1] - starts[p] and first_size < 2**16:
             first_size *= 2
         size, count = first_size, 0
         table = np.zeros(size, np.uint64)  # upper half of the hash, and number + 1
         for i in range(starts[p], starts[p + 1]):
-            begin = offsets[order[i]]
-            length = offsets[order[i] + 1] - begin
-            value, power = np.uint64(length), _ONE
-            for j in range(begin, begin + length):
-                power = power * _MULTIPLIER
-                value += np.uint64(data[j]) * power
-            value = mix(value)
-            slot = np.int64(value & np.uint64(size - 1))
+            value, begin = hashes[order[i]], np.uint64(offsets[order[i]])
+            length = np.uint64(offsets[order[i] + 1]) - begin
+            slot = _slot(value, size)
             while True:
                 entry = table[slot]
                 if entry == _ZERO:
                     table[slot] = (value & _HIGH) | np.uint64(count + 1)
-                    hashes[count] = value
-                    places[2 * count], places[2 * count + 1] = begin, length
-                    used[total + count] = order[i]
+                    kept_hashes[count] = value
+                    first, end = np.uint64(ends[total + count]), _ZERO
+                    while end < length:
+                        kept[first + end] = data[begin + end]
+                        end += _ONE
                     numbers[i] = count
                     count += 1
+                    ends[total + count] = first + end
                     break
                 if (entry ^ value) & _HIGH == _ZERO:
                     number = np.int64(entry & _LOW) - 1
-                    first = places[2 * number]
-                    j = 0 if places[2 * number + 1] == length else -1
-                    while 0 <= j < length:
-                        j = j + 1 if data[first + j] == data[begin + j] else -1
-                    if j == length:
-                        numbers[i] = number
-                        break
+                    first = np.uint64(ends[total + number])
+                    if np.uint64(ends[total + number + 1]) - first == length:
+                        same = _ZERO
+                        while same < length and kept[first + same] == data[begin + same]:
+                            same += _ONE
+                        if same == length:
+                            numbers[i] = number
+                            break
                 slot = (slot + 1) & (size - 1)
             if 2 * count > size:
                 size *= 4
                 table = np.zeros(size, np.uint64)
                 for known in range(count):
-                    slot = np.int64(hashes[known] & np.uint64(size - 1))
+                    slot = _slot(kept_hashes[known], size)
                     while table[slot] != _ZERO:
                         slot = (slot + 1) & (size - 1)
-                    table[slot] = (hashes[known] & _HIGH) | np.uint64(known + 1)
+                    table[slot] = (kept_hashes[known] & _HIGH) | np.uint64(known + 1)
         total += count
-        used_starts[p + 1] = total
-    return numbers, used[:total].copy(), used_starts
+        kept_starts[p + 1] = total
+    return numbers, kept[: ends[total]].copy(), ends[: total + 1].copy(), kept_starts
+
+
+@njit(cache=True, nogil=True)
+def _slot(value: Any, size: Any) -> Any:
+    """Where to look first: not by the lowest bits, which users of one part share."""
+    return np.int64((value >> _SIXTEEN) & np.uint64(size - 1))
 
 
 @njit(cache=True, nogil=True)
