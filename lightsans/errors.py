@@ -2,6 +2,7 @@
 
 LightSANsError
 ├── ConfigError          a setting is wrong: the message names it, what was found and the way out
+│   ├── AccessError      a store refuses the credentials, or there are none
 │   └── ResourceError    a stage asks for more than the cluster has or may grow to
 ├── InputError           the data a user gave is unusable: the message names the file or column
 │   └── RejectLimitError more rows were refused than ``data.max_reject_fraction`` allows
@@ -25,6 +26,10 @@ class LightSANsError(Exception):
 
 class ConfigError(LightSANsError, ValueError):
     """A setting has an unknown name or a value out of range."""
+
+
+class AccessError(ConfigError, PermissionError):
+    """A store lets nobody in with these credentials; the message says where they come from."""
 
 
 class ResourceError(ConfigError):

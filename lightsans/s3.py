@@ -8,14 +8,29 @@ every request that botocore has given up on, so that attempts multiply into hour
 
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    SSOError,
+)
 from fsspec.asyn import sync_wrapper
 from s3fs import S3FileSystem
 from s3fs.errors import translate_boto_error
 
-from lightsans.errors import StorageError
+from lightsans.errors import AccessError, StorageError
 
 _FIRST_SERVER_ERROR = 500
+_WITHOUT_CREDENTIALS = (
+    NoCredentialsError,
+    PartialCredentialsError,
+    CredentialRetrievalError,
+    ProfileNotFound,
+    SSOError,
+)
 _THROTTLED = {"SlowDown", "RequestTimeout", "Throttling", "TooManyRequests", "RequestLimitExceeded"}
 
 
@@ -33,18 +48,24 @@ class PatientS3FileSystem(S3FileSystem):  # type: ignore[misc]  # s3fs has no ty
 
         Raises:
             StorageError: All attempts failed.
-            OSError: The store refuses; `FileNotFoundError` and `PermissionError` among others.
+            AccessError: There are no credentials, or they do not suffice.
+            OSError: The store refuses for another reason; `FileNotFoundError` among others.
         """
-        await self.set_session()
-        client = await self.get_s3(arguments.get("Bucket"))
-        function = getattr(client, method)
-        arguments = self._get_s3_method_kwargs(function, *settings, **arguments)
         try:
+            await self.set_session()
+            client = await self.get_s3(arguments.get("Bucket"))
+            function = getattr(client, method)
+            arguments = self._get_s3_method_kwargs(function, *settings, **arguments)
             return await function(**arguments)
         except ClientError as error:
-            if not _is_passing(error):
-                raise translate_boto_error(error) from error
-            raise _given_up(error, arguments, self.retries) from error
+            if _is_passing(error):
+                raise _given_up(error, arguments, self.retries) from error
+            refused = translate_boto_error(error)
+            if isinstance(refused, PermissionError):
+                raise _no_access(refused, arguments) from error
+            raise refused from error
+        except _WITHOUT_CREDENTIALS as error:
+            raise _no_access(error, arguments) from error
         except BotoCoreError as error:
             raise _given_up(error, arguments, self.retries) from error
 
@@ -57,10 +78,23 @@ def _is_passing(error: ClientError) -> bool:
     return status >= _FIRST_SERVER_ERROR or error.response["Error"].get("Code") in _THROTTLED
 
 
-def _given_up(error: Exception, arguments: dict[str, Any], attempts: int) -> StorageError:
+def _uri(arguments: dict[str, Any]) -> str:
+    """What a request was about."""
     key = arguments.get("Key") or arguments.get("Prefix") or ""
+    return f"s3://{arguments.get('Bucket', '')}/{key}"
+
+
+def _no_access(error: Exception, arguments: dict[str, Any]) -> AccessError:
+    return AccessError(
+        f"{_uri(arguments)}: no access: {str(error).rstrip('.')}. Credentials come from "
+        "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, storage.profile or a role; "
+        "storage.anonymous=true reads public buckets without any"
+    )
+
+
+def _given_up(error: Exception, arguments: dict[str, Any], attempts: int) -> StorageError:
     return StorageError(
-        f"s3://{arguments.get('Bucket', '')}/{key}: gave up after {attempts} attempts "
+        f"{_uri(arguments)}: gave up after {attempts} attempts "
         f"(storage.max_attempts), the last one with: {error}. Check storage.endpoint_url and the "
         "network, then run the same command again: it goes on from what is finished"
     )

@@ -4,6 +4,7 @@ Everything that s3fs asks passes a proxy before the real server.
 """
 
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from lightsans.config import StorageConfig
-from lightsans.errors import StorageError
+from lightsans.errors import AccessError, StorageError
 from lightsans.storage import list_files, locate
 from pipelines.preprocess import run_preprocess
 from tests.s3_faults import Fault, Faults, run_faulty_proxy
@@ -100,9 +101,34 @@ def test_what_is_missing_or_forbidden_is_asked_for_once(s3_server, behind_proxy,
     faults.requests.clear()
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     forbidden = locate(s3_server.uri("x"), behind_proxy(faults, timeout_s=2.0))
-    with pytest.raises(PermissionError):
+    with pytest.raises(AccessError, match=r"s3://lightsans/x: no access: .*storage\.profile"):
         forbidden.write_bytes(b"1")
     assert faults.requests.total() == 1, faults.requests
+
+
+def test_credentials_come_from_where_the_settings_say(s3_server, tmp_path, monkeypatch):
+    location = locate(s3_server.uri("who"), StorageConfig(endpoint_url=s3_server.endpoint_url))
+    location.write_bytes(b"1")
+    profiles = tmp_path / "config"
+    profiles.write_text(
+        f"[profile team]\naws_access_key_id = {os.environ['AWS_ACCESS_KEY_ID']}\n"
+        f"aws_secret_access_key = {os.environ['AWS_SECRET_ACCESS_KEY']}\n"
+    )
+
+    def read(**settings) -> bytes:
+        storage = StorageConfig(endpoint_url=s3_server.endpoint_url, timeout_s=9.0, **settings)
+        return locate(location.uri, storage).read_bytes()
+
+    with pytest.raises(AccessError, match="no access: Forbidden"):  # though there are keys
+        read(anonymous=True)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(profiles))
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    assert read(profile="team") == b"1"
+    with pytest.raises(AccessError, match=r"who: no access: .*profile \(nobody\)"):
+        read(profile="nobody")
+    with pytest.raises(AccessError, match="Unable to locate credentials"):
+        read()
 
 
 def test_faults_depend_on_the_seed_and_the_request_alone():
