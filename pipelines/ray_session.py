@@ -43,6 +43,8 @@ def ensure_ray(memory_bytes: int | None = None) -> None:
         if address:
             ray.init(log_to_driver=False, logging_level=logging.WARNING)
         else:
+            # Says only that this Ray, which nobody else uses, made itself a token.
+            logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
             ray.init(
                 num_cpus=max(EMBEDDED_CPUS, os.cpu_count() or 1),
                 object_store_memory=None if memory_bytes is None else memory_bytes // 4,
