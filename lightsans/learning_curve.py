@@ -100,3 +100,5 @@ class StepNews:
     num_steps: int
     loss: float
     targets_per_s: float
+    left_s: float
+    """Until the epoch's last step, at this speed."""

@@ -402,5 +402,7 @@ class _Watch:
 
     def tell(self, step: int, loss: float) -> None:
         self._last = time.monotonic()
-        speed = (float(self._targets[step]) - self._before) / (self._last - self._started)
-        self._tell(StepNews(self._epoch + 1, step + 1, self._num_steps, loss, speed))
+        done, all_targets = float(self._targets[step]), float(self._targets[-1])
+        speed = (done - self._before) / (self._last - self._started)
+        left_s = (all_targets - done) / max(speed, 1e-9)
+        self._tell(StepNews(self._epoch + 1, step + 1, self._num_steps, loss, speed, left_s))

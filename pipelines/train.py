@@ -133,7 +133,9 @@ def run_train(
             "changed since (`submit.py config` shows it): drop --resume to start anew"
         )
     _check_warm_start(config)
-    say(f"train: model {name} on dataset {dataset_id}, {_workers_text(config)}")
+    say(
+        f"train: model {name} on dataset {dataset_id}, {_workers_text(config)}, {_end_text(config)}"
+    )
     _say_which_loss(config, int(dataset_manifest["items"]))
     ensure_ray()
     fitting = preflight("train", config)
@@ -161,6 +163,16 @@ def read_metrics(directory: Location) -> dict[str, Any]:
 def _workers_text(config: RunConfig) -> str:
     least, most = config.train.least_workers, config.train.most_workers
     return f"{most} workers" if least == most else f"{least} to {most} workers"
+
+
+def _end_text(config: RunConfig) -> str:
+    train = config.train
+    if train.refit_epochs is not None or train.patience == 0:
+        return f"{train.refit_epochs or train.epochs} epochs"
+    return (
+        f"{train.epochs} epochs at most: it ends {train.patience} epochs after the best "
+        f"{train.valid_metric}"
+    )
 
 
 def refit_config(config: RunConfig, dataset_id: str) -> RunConfig:

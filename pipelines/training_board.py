@@ -5,8 +5,9 @@ keeps the news until a thread of the driver fetches them.
 """
 
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -20,6 +21,8 @@ from lightsans.learning_curve import EpochRow, StepNews
 from pipelines.progress import can_draw, say
 
 POLL_S = 0.5
+LINE_EVERY_S = 30.0
+"""Without a terminal, a long epoch is spoken of at most this often."""
 
 
 class TrainingBoard:
@@ -74,11 +77,51 @@ def raise_noted_error(board: Any) -> None:
         raise error
 
 
+class Narrator:
+    """Tells the news: a line per epoch, and in between a live line, or a few where nobody looks."""
+
+    def __init__(self, epochs: int, live: Live | None) -> None:
+        self._epochs, self._live = epochs, live
+        self.shown = 0
+        """The last epoch that was told of."""
+        self._finished, self._seconds = 0, 0.0
+        self._last_line = time.monotonic()
+
+    def resume(self, epoch: int, step: int) -> None:
+        """The run goes on after so many epochs, and steps of the next."""
+        self.shown = max(self.shown, epoch)
+        self._say(f"train: the run goes on after epoch {epoch}" + f", step {step}" * (step > 0))
+
+    def epoch(self, row: EpochRow) -> None:
+        """An epoch is finished."""
+        self.shown, self._finished = row.epoch, self._finished + 1
+        self._seconds += row.train_s + row.valid_s
+        left_s = self._seconds / self._finished * (self._epochs - row.epoch)
+        line = format_row(row, self._epochs, left_s)
+        if self._live is None:
+            self._say(line, **asdict(row))
+        else:
+            self._live.console.print(line, highlight=False)
+
+    def step(self, news: StepNews) -> None:
+        """An epoch has come so far."""
+        if news.epoch <= self.shown:
+            return
+        if self._live is not None:
+            self._live.update(format_step(news))
+        elif time.monotonic() - self._last_line >= LINE_EVERY_S:
+            self._say(format_step(news), **asdict(news))
+
+    def _say(self, text: str, **fields: Any) -> None:
+        self._last_line = time.monotonic()
+        say(text, **fields)
+
+
 @contextmanager
 def watch_board(board: Any, epochs: int) -> Iterator[None]:
-    """Draw a board's news while the block runs: one line per epoch, and a live line between."""
+    """Tell a board's news while the block runs."""
     stop = threading.Event()
-    thread = threading.Thread(target=_draw, args=(board, epochs, stop), daemon=True)
+    thread = threading.Thread(target=_watch, args=(board, epochs, stop), daemon=True)
     thread.start()
     try:
         yield
@@ -87,40 +130,27 @@ def watch_board(board: Any, epochs: int) -> Iterator[None]:
         thread.join(timeout=10)
 
 
-def _draw(board: Any, epochs: int, stop: threading.Event) -> None:
-    shown, finished, seconds = 0, 0, 0.0
-    announced = (0, 0)
-    live = Live(console=Console(stderr=True), transient=True, refresh_per_second=4)
-    is_terminal = can_draw()
-    if is_terminal:
-        live.start()
-    try:
-        while True:
-            ending = stop.is_set()
+def _watch(board: Any, epochs: int, stop: threading.Event) -> None:
+    with ExitStack() as stack:
+        live = None
+        if can_draw():
+            live = Live(console=Console(stderr=True), transient=True, refresh_per_second=4)
+            stack.enter_context(live)
+        narrator, announced = Narrator(epochs, live), (0, 0)
+        ending = False
+        while not ending:
+            ending = stop.wait(POLL_S)
             try:
-                resumed, step, rows = ray.get(board.read.remote(shown), timeout=10)
+                resumed, step, rows = ray.get(board.read.remote(narrator.shown), timeout=10)
             except (RayError, TimeoutError):
                 return  # the cluster is going away: training itself reports why
             if resumed != announced:
                 announced = resumed
-                epoch, done = resumed
-                say(f"train: the run goes on after epoch {epoch}" + (f", step {done}" * (done > 0)))
-                shown = max(shown, epoch)
+                narrator.resume(*resumed)
             for row in rows:
-                shown, finished = row.epoch, finished + 1
-                seconds += row.train_s + row.valid_s
-                line = format_row(row, epochs, seconds / finished * (epochs - shown))
-                if is_terminal:
-                    live.console.print(line, highlight=False)
-                else:
-                    say(line, **asdict(row))
-            if is_terminal and step is not None and step.epoch > shown:
-                live.update(format_step(step))
-            if ending:
-                return
-            stop.wait(POLL_S)
-    finally:
-        live.stop()
+                narrator.epoch(row)
+            if step is not None:
+                narrator.step(step)
 
 
 def format_row(row: EpochRow, epochs: int, left_s: float) -> str:
@@ -137,5 +167,5 @@ def format_step(step: StepNews) -> str:
     """The current epoch as a line."""
     return (
         f"epoch {step.epoch}: step {step.step}/{step.num_steps}  loss {step.loss:.4f}  "
-        f"{step.targets_per_s:,.0f} targets/s"
+        f"{step.targets_per_s:,.0f} targets/s  {step.left_s:.0f} s left of the epoch"
     )
