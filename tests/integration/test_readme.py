@@ -17,7 +17,12 @@ README = (REPOSITORY / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
 
 # What the test adds to commands as they stand in the README, so that it takes seconds.
-SHORTER = {"make demo": "make demo ARGS='--set train.epochs=1'", "make test": "make -n test"}
+ON_S3 = "python submit.py pipeline --config my.yaml --set root=s3://my-bucket/lightsans"
+SHORTER = {
+    "make demo": "make demo ARGS='--set train.epochs=1'",
+    "make test": "make -n test",
+    ON_S3: f"{ON_S3} --set train.epochs=1",
+}
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +65,7 @@ def test_every_command_and_code_block_runs(copy, s3_server):
         "PATH": f"{Path(sys.prefix) / 'bin'}:{os.environ['PATH']}",
     }
     environment.pop("RAY_ADDRESS", None)
+    assert all(f"{command}\n" in README for command in SHORTER)
     ran = 0
     for language, text in BLOCKS:
         if language == "sh":
