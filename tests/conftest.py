@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from tests.s3_server import S3Server, run_s3_server
+from tests.watchdog import pytest_runtest_protocol as pytest_runtest_protocol  # a hook
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
