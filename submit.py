@@ -6,7 +6,7 @@ A stage runs on the Ray cluster of RAY_ADDRESS (set inside a Ray job), or on an 
 
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated
 
@@ -418,17 +418,33 @@ def recommend(
         user,
         map_items=map_items,
     )
+    recent = view.history[:k]
     if as_json:
-        top = [{"item": item, "score": value} for item, value in view.recommendations]
-        print_json({"user": view.user_id, "source": view.source, "recommendations": top})
+        print_json(
+            {
+                "user": view.user_id,
+                "source": view.source,
+                "history": [_item_json(item, titles) for item in recent],
+                "recommendations": [
+                    {**_item_json(item, titles), "score": value}
+                    for item, value in view.recommendations
+                ],
+            }
+        )
         return
-    recent = [[str(item), titles.get(str(item), "")] for item in view.history[:k]]
-    print_table(f"User {user}: last of {len(view.history)} items", ["item", "title"], recent)
-    rows = [
-        [rank, str(item), titles.get(str(item), ""), value]
-        for rank, (item, value) in enumerate(view.recommendations, 1)
-    ]
-    print_table(f"Top {k} ({view.source})", ["rank", "item", "title", "score"], rows)
+    print_table(
+        f"User {user}: {len(recent)} of {len(view.history)} items, newest first",
+        ["item", "title"],
+        [[str(item), titles.get(str(item), "")] for item in recent],
+    )
+    print_table(
+        f"Top {k} ({view.source})",
+        ["rank", "item", "title", "score"],
+        [
+            [rank, str(item), titles.get(str(item), ""), value]
+            for rank, (item, value) in enumerate(view.recommendations, 1)
+        ],
+    )
 
 
 @app.command(epilog=examples("models -c my.yaml"))
@@ -466,6 +482,12 @@ add_publish_commands(app)
 add_job_commands(app)
 add_recbole_commands(app)
 add_export_commands(app)
+
+
+def _item_json(item: str | int, titles: Mapping[str, str]) -> dict[str, object]:
+    """One item for ``--json``, with its title where one is known."""
+    title = titles.get(str(item))
+    return {"item": item} if title is None else {"item": item, "title": title}
 
 
 def _annotated_yaml(loaded: LoadedConfig) -> str:

@@ -1,10 +1,13 @@
 """Evaluation and scoring on a real Ray, against computations on one machine."""
 
+import json
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from lightsans import LightSANs
 from lightsans.config import RunConfig
@@ -16,6 +19,7 @@ from pipelines.evaluate import EvaluateResult, run_evaluate
 from pipelines.recommend import load_titles, recommend_for_user
 from pipelines.run_pipeline import PipelineResult, run_pipeline
 from pipelines.score import run_score
+from submit import app
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +32,15 @@ def rows_of(directory: Location, subdirectory: str = ""):
     base = directory / subdirectory if subdirectory else directory
     names = [name for name in base.children() if name.startswith("part-")]
     return pa.concat_tables([(base / name).read_table() for name in names]).to_pylist()
+
+
+def history_of(result: PipelineResult, user_id: str) -> list[str]:
+    """A user's items as received, oldest first."""
+    raw = (result.dataset.location / "items.parquet").read_table()["raw_item_id"].to_pylist()
+    [row] = [
+        row for row in rows_of(result.dataset.location, "sequences") if row["user_id"] == user_id
+    ]
+    return [raw[item - 1] for item in row["item_ids"]]
 
 
 def test_every_user_gets_one_row_and_nothing_that_was_seen(finished):
@@ -163,6 +176,26 @@ def test_one_user_is_shown_what_the_batch_wrote(finished, tmp_path):
     assert load_titles(config, str(table)) == {"007": 'A "quoted" title'}
 
 
+def test_the_command_shows_history_and_recommendations_with_titles(finished, tmp_path):
+    config, result = finished
+    row = rows_of(result.recommendations.location)[5]
+    best, newest = row["item_ids"][0], history_of(result, row["user_id"])[-1]
+    (tmp_path / "my.yaml").write_text(dump_yaml(config))
+    titles = f"item_id:token\tmovie_title:token_seq\n{best}\tThe best\n{newest}\tThe newest\n"
+    (tmp_path / "films.item").write_text(titles)
+    arguments = ["recommend", "--config", f"{tmp_path}/my.yaml", "--user", row["user_id"]]
+    arguments += ["--items", f"{tmp_path}/films.item", "-k", "7"]
+    shown = CliRunner().invoke(app, [*arguments, "--json"]).stdout
+    found = json.loads(shown)
+    assert found["history"][0] == {"item": newest, "title": "The newest"}
+    assert [entry["item"] for entry in found["recommendations"]] == row["item_ids"]
+    first = {"item": best, "title": "The best", "score": pytest.approx(row["scores"][0])}
+    assert found["recommendations"][0] == first
+    table = CliRunner().invoke(app, arguments).stdout
+    assert "The best" in table
+    assert "The newest" in table
+
+
 def test_only_eligible_items_are_recommended_and_lists_are_part_of_the_run_id(
     finished, tiny_config, tmp_path, capsys
 ):
@@ -184,7 +217,6 @@ def test_only_eligible_items_are_recommended_and_lists_are_part_of_the_run_id(
     assert "1 of 41 ids of score.allow_items are unknown" in said
     rows = rows_of(listed.location)
     assert {item for row in rows for item in row["item_ids"]} <= set(raw[8:40])
-    assert {row["source"] for row in rows} == {"model", "popular"}
     best = sorted(row["scores"][0] for row in rows if row["source"] == "model")
     (tmp_path / "deny.txt").write_text("\n".join(raw[:9]))
     cut = score("score.min_score=" + str(best[len(best) // 2]))
