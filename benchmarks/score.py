@@ -33,7 +33,7 @@ from lightsans.ranking import ItemIndex
 from lightsans.sequences import UserSequences, gather
 from lightsans.storage import Location, locate
 
-PROCESSES, K = 2, 100
+PROCESSES, TURNS, K = 2, 2, 100
 USERS_PER_PART, BATCH, ENCODED_AT_ONCE = 40_000, 1024, 256
 ALONE_USERS = 12_000
 """Scored by each process in each of the two measurements of the arithmetic alone."""
@@ -100,24 +100,29 @@ def _alone_process(
     uri: str, part: int, users: int, k: int, barrier: Barrier, results: Queue
 ) -> None:
     root = locate(uri, StorageConfig())
-    barrier.wait()
-    results.put(score_alone(root, part, users, k))
+    for _ in range(TURNS):
+        barrier.wait()
+        results.put(score_alone(root, part, users, k))
 
 
-def measure_alone(root: Location, users: int, k: int) -> float:
-    """Users a second of `PROCESSES` processes at once."""
-    context = multiprocessing.get_context("spawn")
-    barrier, results = context.Barrier(PROCESSES), context.Queue()
-    workers = [
-        context.Process(target=_alone_process, args=(root.uri, i, users, k, barrier, results))
-        for i in range(PROCESSES)
-    ]
-    for worker in workers:
-        worker.start()
-    speeds = [count / seconds for count, seconds in (results.get() for _ in workers)]
-    for worker in workers:
-        worker.join()
-    return float(sum(speeds))
+class AloneProcesses:
+    """`PROCESSES` processes that do the arithmetic alone at the same time, `TURNS` times."""
+
+    def __init__(self, root: Location, users: int, k: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._barrier, self._results = context.Barrier(PROCESSES + 1), context.Queue()
+        shared = (self._barrier, self._results)
+        for i in range(PROCESSES):
+            # Daemons: they end with this process, whatever goes wrong.
+            context.Process(
+                target=_alone_process, args=(root.uri, i, users, k, *shared), daemon=True
+            ).start()
+
+    def measure(self) -> float:
+        """Users a second, of all together."""
+        self._barrier.wait()
+        found = [self._results.get() for _ in range(PROCESSES)]
+        return float(sum(count / seconds for count, seconds in found))
 
 
 def configure(root: Location, k: int) -> RunConfig:
@@ -142,9 +147,10 @@ def run_speed(users: int, items: int, history: int, k: int, alone_users: int) ->
     with tempfile.TemporaryDirectory(prefix="score-") as directory:
         root = locate(directory, StorageConfig())
         make_inputs(root, users, items, history)
-        before = measure_alone(root, alone_users, k)
+        alone_processes = AloneProcesses(root, alone_users, k)
+        before = alone_processes.measure()
         seconds = run_stage(root, k)
-        after = measure_alone(root, alone_users, k)
+        after = alone_processes.measure()
     alone, speed = (before + after) / 2, users / seconds
     return {
         "case": f"{users:,} users, histories of {history}, {items:,} items, K {k}",
