@@ -19,16 +19,18 @@ import pyarrow as pa
 
 LEAST_RATING, LEAST = 3, 5
 THREADS = 2
+MEMORY_BYTES = 3 * 2**30
+"""The budget that ours has: ``resources.memory_bytes``."""
 
 
 def ours(output: Path, files: Sequence[str]) -> dict[str, Any]:
     """The stage ``preprocess``, which also writes interactions, rejects, a report and manifest."""
-    from lightsans.config import DataConfig, RunConfig
+    from lightsans.config import DataConfig, ResourcesConfig, RunConfig
     from pipelines.preprocess import run_preprocess
     from pipelines.ray_session import ensure_ray
 
     started = time.perf_counter()
-    ensure_ray()
+    ensure_ray(MEMORY_BYTES)
     start_s = time.perf_counter() - started
     data = DataConfig(
         input=tuple(files),
@@ -37,7 +39,8 @@ def ours(output: Path, files: Sequence[str]) -> dict[str, Any]:
         min_item_interactions=LEAST,
     )
     started = time.perf_counter()
-    result = run_preprocess(RunConfig(root=str(output), data=data))
+    resources = ResourcesConfig(memory_bytes=MEMORY_BYTES)
+    result = run_preprocess(RunConfig(root=str(output), data=data, resources=resources))
     manifest = result.manifest
     return {
         "seconds": time.perf_counter() - started,
