@@ -223,8 +223,10 @@ def run_memory(counts: tuple[int, int], items: int, history: int, k: int) -> dic
             results = context.Queue()
             process = context.Process(target=_peak_in_process, args=(root.uri, k, results))
             process.start()
-            peaks.append(results.get() / 2**20)
             process.join()
+            if process.exitcode:
+                raise SystemExit(f"the run with {users:,} users failed; its error is above")
+            peaks.append(results.get() / 2**20)
     return {
         "case": f"peak memory with {counts[1]:,} users, against {counts[0]:,}",
         "ours": round(peaks[1], 1),

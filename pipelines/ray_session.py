@@ -46,6 +46,7 @@ def ensure_ray(memory_bytes: int | None = None) -> None:
             # Says only that this Ray, which nobody else uses, made itself a token.
             logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
             ray.init(
+                address="local",  # not one that happens to run on this machine
                 num_cpus=max(EMBEDDED_CPUS, os.cpu_count() or 1),
                 object_store_memory=None if memory_bytes is None else memory_bytes // 4,
                 _memory=None if memory_bytes is None else memory_bytes * 3 // 4,

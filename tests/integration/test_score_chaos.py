@@ -144,7 +144,7 @@ def test_twenty_faults_change_no_row(tmp_path):
         run.delete()
         while True:
             driver = start_driver(root.uri, address, log)
-            while len(injected) < FAULTS:
+            while len(injected) < FAULTS and driver.poll() is None:
                 goal = len((run / "_commits").children()) + rng.randint(0, PARTS_BETWEEN_FAULTS)
                 if not wait_for_parts(run, min(goal, PARTS), driver):
                     break
