@@ -7,7 +7,7 @@ added. Interests are pooled with one set of weights for all heads and split into
 
 Shapes (a capital suffix names a tensor's axes, in order):
     B sequences   L positions   K interests   J = 2 K: interests of the keys, then of the values
-    N heads   H head size   D hidden size, D = N * H
+    N heads   H head size   D hidden size, D = N * H   S = N * R: R vectors of each head
 
 Source: Fan et al., "Lighter and Better: Low-Rank Decomposed Self-Attention Networks for Next-Item
 Recommendation", SIGIR 2021, and its code in RecBole 1.2.1, recbole/model/layers.py.
@@ -18,8 +18,9 @@ from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from lightsans.causal import Dropout, causal_item_context, exact_product, pool_interests
+from lightsans.causal import Dropout, causal_item_context, exact_product
 
 MAX_SPREAD: Final = 60.0
 """Largest difference of position logits in a row for which sequences can share exponentials."""
@@ -49,6 +50,39 @@ class Positions(NamedTuple):
         return Positions(self.q[:, :length], self.k[:, :length], blocks)
 
 
+class HeadMap(NamedTuple):
+    """A linear map to D numbers, seen as N maps to H each."""
+
+    weight: Tensor
+    """(N, H, D)"""
+    bias: Tensor
+    """(N, H)"""
+
+    def by_head(self, x: Tensor) -> Tensor:
+        """All maps of vectors (..., D): (..., N, H)."""
+        mapped = functional.linear(x, self.weight.flatten(0, 1), self.bias.flatten())
+        return mapped.view(*x.shape[:-1], *self.bias.shape)
+
+
+class Unmapped(NamedTuple):
+    """A layer's input and what is to be read from it, before any linear map.
+
+    An interest is a mean of mapped items, hence the map of a mean of items: so K vectors of a
+    sequence pass through the maps of keys and values instead of L. Likewise an item's query is
+    compared with a key by comparing the item with the key drawn back through the queries' map.
+    """
+
+    x: Tensor
+    """(B, L, D)"""
+    logits: Tensor
+    """How much each item counts in each interest, before the softmax, (B, L, J). Minus infinity at
+    padding, except for the reference."""
+    query: HeadMap
+    key: HeadMap
+    value: HeadMap
+    positions: Positions
+
+
 class Projected(NamedTuple):
     """A layer's input after all of its linear maps, split into heads."""
 
@@ -57,61 +91,60 @@ class Projected(NamedTuple):
     k: Tensor
     v: Tensor
     logits: Tensor
-    """How much each item counts in each interest, before the softmax, (B, L, J). Minus infinity at
-    padding, except for the reference."""
+    """As in `Unmapped`."""
     positions: Positions
 
 
-def reference_context(x: Projected, newest_B: Tensor | None, dropout: Dropout) -> Tensor:
-    """The released code, number for number: (B, N, L, H), or (B, N, 1, H) at ``newest_B``.
+def reference_context(x: Unmapped, newest_B: Tensor | None, dropout: Dropout) -> Tensor:
+    """The released code, number for number: (B, L, D), or (B, 1, D) at ``newest_B``.
 
     Scores and position weights are normalised over the *query* positions, and padding takes part
     in everything, so all queries are scored even if one is wanted.
     """
     key_weights, value_weights = x.logits.softmax(dim=1).chunk(2, dim=-1)
-    keys_BNKH = pool_interests(x.k, key_weights)
-    values_BNKH = pool_interests(x.v, value_weights)
-    probs_BNLK = _interest_scores(x.q, keys_BNKH).softmax(dim=2)
+    probs_BLNK = _interest_scores(x, key_weights).softmax(dim=1)
     (position_NLL,) = x.positions.matrix
     if newest_B is None:
-        return dropout(probs_BNLK) @ values_BNKH + read_positions(x.positions.matrix, x.v)
-    probs_BN1K = _take(probs_BNLK, newest_B)
-    position_BN1L = position_NLL.index_select(1, newest_B).transpose(0, 1).unsqueeze(2)
-    return dropout(probs_BN1K) @ values_BNKH + position_BN1L @ x.v
+        items_BLD = _read_interests(dropout(probs_BLNK), value_weights, x)
+        return items_BLD + _side_by_side(read_positions([position_NLL], _values(x)))
+    probs_BNK = take_positions(probs_BLNK, newest_B)
+    position_BNL = position_NLL.index_select(1, newest_B).transpose(0, 1)
+    return _read_items(dropout(probs_BNK) @ value_weights.transpose(1, 2) + position_BNL, x)
 
 
-def masked_context(x: Projected, is_item_BL: Tensor, dropout: Dropout) -> Tensor:
-    """The paper, padding left out: all positions read from the whole sequence, (B, N, L, H)."""
+def masked_context(x: Unmapped, is_item_BL: Tensor, dropout: Dropout) -> Tensor:
+    """The paper, padding left out: all positions read from the whole sequence, (B, L, D)."""
     key_weights, value_weights = x.logits.softmax(dim=1).chunk(2, dim=-1)
-    scores_BNLK = _interest_scores(x.q, pool_interests(x.k, key_weights))
-    items_BNLH = dropout(scores_BNLK.softmax(dim=-1)) @ pool_interests(x.v, value_weights)
+    probs_BLNK = _interest_scores(x, key_weights).softmax(dim=-1)
+    items_BLD = _read_interests(dropout(probs_BLNK), value_weights, x)
     (logits_NLL,) = x.positions.matrix
-    return items_BNLH + _read_masked_positions(logits_NLL, x.v, is_item_BL)
+    positions_BNLH = _read_masked_positions(logits_NLL, _values(x), is_item_BL)
+    return items_BLD + _side_by_side(positions_BNLH)
 
 
 def causal_context(x: Projected, dropout: Dropout) -> Tensor:
-    """Every position reads from the prefix that it ends, (B, N, L, H).
+    """Every position reads from the prefix that it ends, (B, L, D).
 
     At position t this is what `masked_context` gives for the sequence cut off after t.
     """
     items_BNLH = causal_item_context(x.q, x.k, x.v, x.logits, dropout)
-    return items_BNLH + read_positions(x.positions.matrix, x.v)
+    return _side_by_side(items_BNLH + read_positions(x.positions.matrix, x.v))
 
 
-def newest_context(x: Projected, is_item_BL: Tensor, newest_B: Tensor, dropout: Dropout) -> Tensor:
-    """The row of `masked_context` and of `causal_context` at ``newest_B``, (B, N, 1, H).
+def newest_context(x: Unmapped, is_item_BL: Tensor, newest_B: Tensor, dropout: Dropout) -> Tensor:
+    """The row of `masked_context` and of `causal_context` at ``newest_B``, (B, 1, D).
 
     With one query per sequence, interests need not be formed: both branches are weights on items.
     """
-    q_BN1H = _take(x.q, newest_B)
-    key_weights, value_weights = x.logits.softmax(dim=1).unsqueeze(1).chunk(2, dim=-1)
-    matches_BN1L = q_BN1H @ x.k.transpose(-1, -2) / math.sqrt(q_BN1H.shape[-1])
-    probs_BN1K = dropout((matches_BN1L @ key_weights).float().softmax(dim=-1))
+    newest_BD = take_positions(x.x, newest_B)
+    q_BNH = x.query.by_head(newest_BD)
+    matches_BNL = _match(q_BNH.unsqueeze(1), x.key, x.x).squeeze(3).transpose(1, 2)
+    key_weights, value_weights = x.logits.softmax(dim=1).chunk(2, dim=-1)
+    probs_BNK = dropout((matches_BNL @ key_weights).float().softmax(dim=-1))
     position_q_NBH = x.positions.q.index_select(1, newest_B)
     logits_BNL = position_logits(position_q_NBH, x.positions.k).transpose(0, 1)
     logits_BNL = logits_BNL.masked_fill(~is_item_BL.unsqueeze(1), float("-inf"))
-    position_BN1L = logits_BNL.softmax(dim=-1).unsqueeze(2)
-    return (probs_BN1K @ value_weights.transpose(-1, -2) + position_BN1L) @ x.v
+    return _read_items(probs_BNK @ value_weights.transpose(1, 2) + logits_BNL.softmax(dim=-1), x)
 
 
 def position_logits(q_NLH: Tensor, k_NLH: Tensor) -> Tensor:
@@ -137,15 +170,54 @@ def causal_weights(q_NLH: Tensor, k_NLH: Tensor) -> list[Tensor]:
     return blocks
 
 
-def _take(x_BNLH: Tensor, position_B: Tensor) -> Tensor:
-    """One position of each sequence, (B, N, 1, H). Unlike take_along_dim, this can be exported."""
-    _, N, _, H = x_BNLH.shape
-    return x_BNLH.gather(2, position_B[:, None, None, None].expand(-1, N, 1, H))
+def take_positions(x: Tensor, position_B: Tensor) -> Tensor:
+    """One position of each sequence, (B, ...), of ``x``, (B, L, ...)."""
+    rows_B = torch.arange(x.shape[0], device=x.device) * x.shape[1] + position_B
+    return x.flatten(0, 1).index_select(0, rows_B)
 
 
-def _interest_scores(q_BNLH: Tensor, keys_BNKH: Tensor) -> Tensor:
-    scores_BNLK = q_BNLH @ keys_BNKH.transpose(-1, -2)
-    return scores_BNLK.float() / math.sqrt(q_BNLH.shape[-1])
+def _interest_scores(x: Unmapped, key_weights_BLK: Tensor) -> Tensor:
+    """Every item's query against every interest, (B, L, N, K) float32."""
+    keys_BKNH = x.key.by_head(key_weights_BLK.transpose(1, 2) @ x.x)
+    return _match(keys_BKNH, x.query, x.x).float()
+
+
+def _match(y_BRNH: Tensor, maps: HeadMap, x_BLD: Tensor) -> Tensor:
+    """Products of R vectors of each head with the maps of all items, scaled, (B, L, N, R)."""
+    (B, R, N, H), (_, L, D) = y_BRNH.shape, x_BLD.shape
+    y_NPH = (y_BRNH / math.sqrt(H)).permute(2, 0, 1, 3).reshape(N, B * R, H)
+    back_BSD = (y_NPH @ maps.weight).view(N, B, R, D).transpose(0, 1).reshape(B, N * R, D)
+    bias_NP1 = y_NPH @ maps.bias.unsqueeze(-1)
+    bias_B1S = bias_NP1.view(N, B, R).transpose(0, 1).reshape(B, 1, N * R)
+    return torch.baddbmm(bias_B1S, x_BLD, back_BSD.transpose(1, 2)).view(B, L, N, R)
+
+
+def _read_interests(probs_BLNK: Tensor, value_weights_BLK: Tensor, x: Unmapped) -> Tensor:
+    """Means of the interests' values, (B, L, D): one product for all heads, zeros off a head."""
+    B, _, N, K = probs_BLNK.shape
+    values_BKNH = x.value.by_head(value_weights_BLK.transpose(1, 2) @ x.x)
+    is_own_N1N1 = torch.eye(N, dtype=values_BKNH.dtype, device=values_BKNH.device).view(N, 1, N, 1)
+    values_BNKNH = values_BKNH.unsqueeze(1) * is_own_N1N1
+    return probs_BLNK.flatten(2) @ values_BNKNH.view(B, N * K, x.x.shape[2])
+
+
+def _read_items(weights_BNL: Tensor, x: Unmapped) -> Tensor:
+    """Sums of the items' values, one for each head, side by side, (B, 1, D)."""
+    sums_NBD = (weights_BNL @ x.x).transpose(0, 1)
+    context_BNH = (sums_NBD @ x.value.weight.transpose(1, 2)).transpose(0, 1)
+    return (
+        (context_BNH + weights_BNL.sum(dim=-1, keepdim=True) * x.value.bias).flatten(1).unsqueeze(1)
+    )
+
+
+def _values(x: Unmapped) -> Tensor:
+    """The items' values by head, (B, N, L, H)."""
+    return x.value.by_head(x.x).transpose(1, 2)
+
+
+def _side_by_side(x_BNLH: Tensor) -> Tensor:
+    """The heads of each position in one vector, (B, L, D)."""
+    return x_BNLH.transpose(1, 2).flatten(2)
 
 
 def read_positions(blocks: list[Tensor], v_BNLH: Tensor) -> Tensor:

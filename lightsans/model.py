@@ -13,14 +13,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lightsans.attention import (
+    HeadMap,
     Positions,
     Projected,
+    Unmapped,
     causal_context,
     causal_weights,
     masked_context,
     newest_context,
     position_logits,
     reference_context,
+    take_positions,
 )
 from lightsans.causal import exact_product
 from lightsans.config import Activation, ModelConfig
@@ -104,17 +107,20 @@ class LightAttention(nn.Module):
         """
         needs_matrix = self.kind == "reference" or not newest_only
         positions = self._positions(positions_MD, x_BLD.shape[1], needs_matrix)
-        x = self._project(x_BLD, positions, padding)
-        if self.kind == "reference":
-            newest_B = padding.newest if newest_only else None
-            context = reference_context(x, newest_B, self.dropout)
-        elif newest_only:
-            context = newest_context(x, padding.is_item, padding.newest, self.dropout)
-        elif self.kind == "masked":
-            context = masked_context(x, padding.is_item, self.dropout)
+        logits_BLJ = self._pooling_logits(x_BLD, padding)
+        if self.kind == "causal" and not newest_only:
+            context_BQD = causal_context(self._project(x_BLD, logits_BLJ, positions), self.dropout)
         else:
-            context = causal_context(x, self.dropout)
-        read_BQD: Tensor = self.output(context.transpose(1, 2).flatten(2))
+            query, key, value = map(self._by_head, (self.query, self.key, self.value))
+            x = Unmapped(x_BLD, logits_BLJ, query, key, value, positions)
+            if self.kind == "reference":
+                newest_B = padding.newest if newest_only else None
+                context_BQD = reference_context(x, newest_B, self.dropout)
+            elif newest_only:
+                context_BQD = newest_context(x, padding.is_item, padding.newest, self.dropout)
+            else:
+                context_BQD = masked_context(x, padding.is_item, self.dropout)
+        read_BQD: Tensor = self.output(context_BQD)
         return read_BQD
 
     def _positions(self, positions_MD: Tensor, length: int, needs_matrix: bool) -> Positions:
@@ -149,21 +155,32 @@ class LightAttention(nn.Module):
         matrix_NLL = logits_NLL if self.kind == "masked" else logits_NLL.softmax(dim=1)
         return Positions(q, k, [matrix_NLL])
 
-    def _project(self, x_BLD: Tensor, positions: Positions, padding: Padding) -> Projected:
+    def _pooling_logits(self, x_BLD: Tensor, padding: Padding) -> Tensor:
+        """How much each item counts in each interest, before the softmax, (B, L, J).
+
+        A product with theta follows a linear map, so the two are one map, from D to K numbers.
+        """
+        pooled = ((self.key, self.key_theta), (self.value, self.value_theta))
+        weight_DJ = torch.cat([exact_product(m.weight.t(), theta) for m, theta in pooled], dim=1)
+        bias_J = torch.cat([exact_product(m.bias, theta) for m, theta in pooled])
+        logits_BLJ = exact_product(x_BLD, weight_DJ) + bias_J
+        if self.kind == "reference":
+            return logits_BLJ
+        return logits_BLJ.masked_fill(~padding.is_item.unsqueeze(-1), float("-inf"))
+
+    def _project(self, x_BLD: Tensor, logits_BLJ: Tensor, positions: Positions) -> Projected:
         B, L, D = x_BLD.shape
         N, H = self.n_heads, D // self.n_heads
         maps = (self.query, self.key, self.value)
         weight, bias = torch.cat([m.weight for m in maps]), torch.cat([m.bias for m in maps])
-        qkv_BLPD = functional.linear(x_BLD, weight, bias).view(B, L, 3, D)
-        _, k_BLD, v_BLD = qkv_BLPD.unbind(2)
-        pooled = ((k_BLD, self.key_theta), (v_BLD, self.value_theta))
-        logits_BLJ = torch.cat([exact_product(x, theta) for x, theta in pooled], dim=-1)
-        if self.kind != "reference":
-            is_padding_BL1 = ~padding.is_item.unsqueeze(-1)
-            logits_BLJ = logits_BLJ.masked_fill(is_padding_BL1, float("-inf"))
+        qkv = functional.linear(x_BLD, weight, bias).view(B, L, 3, N, H)
         # One copy, so that the many products by head and sequence need none.
-        q, k, v = qkv_BLPD.view(B, L, 3, N, H).permute(2, 0, 3, 1, 4).contiguous().unbind(0)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).contiguous().unbind(0)
         return Projected(q, k, v, logits_BLJ, positions)
+
+    def _by_head(self, linear: nn.Linear) -> HeadMap:
+        N, D = self.n_heads, linear.in_features
+        return HeadMap(linear.weight.view(N, -1, D), linear.bias.view(N, -1))
 
 
 class EncoderLayer(nn.Module):
@@ -185,7 +202,7 @@ class EncoderLayer(nn.Module):
     ) -> Tensor:
         """The layer's output at every position, or at the newest alone: (B, Q, D)."""
         read_BQD = self.attention(x_BLD, positions_MD, padding, newest_only)
-        x_BQD = _take(x_BLD, padding.newest) if newest_only else x_BLD
+        x_BQD = take_positions(x_BLD, padding.newest).unsqueeze(1) if newest_only else x_BLD
         x_BQD = self.attention_norm(x_BQD + self.dropout(read_BQD))
         fed_BQD = self.outer(self.activation(self.inner(x_BQD)))
         out_BQD: Tensor = self.feed_forward_norm(x_BQD + self.dropout(fed_BQD))
@@ -412,10 +429,3 @@ def _products(vectors_BD: Tensor, table_VD: Tensor) -> Tensor:
 def _range(x: Tensor) -> tuple[int, int]:
     """Smallest and largest value; zeros when there is none."""
     return (int(x.min()), int(x.max())) if x.numel() else (0, 0)
-
-
-def _take(x_BLD: Tensor, position_B: Tensor) -> Tensor:
-    """One position of each sequence, (B, 1, D)."""
-    B, L, _ = x_BLD.shape
-    rows_B = torch.arange(B, device=x_BLD.device) * L + position_B
-    return x_BLD.flatten(0, 1).index_select(0, rows_B).unsqueeze(1)

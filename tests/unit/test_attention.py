@@ -1,4 +1,4 @@
-"""Shapes: B sequences, L positions, K interests, J = 2 K, N heads, H head size."""
+"""Shapes: B sequences, L positions, K interests, J = 2 K, N heads, H head size, D = N * H."""
 
 import pytest
 import torch
@@ -6,8 +6,10 @@ from torch import Tensor
 
 from lightsans import attention, causal
 from lightsans.attention import (
+    HeadMap,
     Positions,
     Projected,
+    Unmapped,
     causal_weights,
     newest_context,
     position_logits,
@@ -16,49 +18,58 @@ from lightsans.causal import Dropout, causal_item_context
 from tests.oracle import item_context
 
 B, L, K, N, H = 3, 7, 4, 2, 5
+D = N * H
 
 
 def no_dropout(x: Tensor) -> Tensor:
     return x
 
 
-def causal_context(x: Projected, dropout: Dropout) -> Tensor:
-    return attention.causal_context(with_matrix(x, "causal"), dropout)
+def causal_context(x: Unmapped, dropout: Dropout) -> Tensor:
+    return attention.causal_context(mapped(with_matrix(x, "causal")), dropout)
 
 
-def masked_context(x: Projected, is_item: Tensor, dropout: Dropout) -> Tensor:
+def masked_context(x: Unmapped, is_item: Tensor, dropout: Dropout) -> Tensor:
     return attention.masked_context(with_matrix(x, "masked"), is_item, dropout)
 
 
-def reference_context(x: Projected, newest: Tensor | None, dropout: Dropout) -> Tensor:
+def reference_context(x: Unmapped, newest: Tensor | None, dropout: Dropout) -> Tensor:
     return attention.reference_context(with_matrix(x, "reference"), newest, dropout)
 
 
-def projected(*, length: int = L, seed: int = 0) -> Projected:
+def unmapped(*, length: int = L, seed: int = 0) -> Unmapped:
     torch.manual_seed(seed)
-    q, k, v = torch.randn(3, B, N, length, H)
+    maps = [HeadMap(torch.randn(N, H, D) / D**0.5, torch.randn(N, H)) for _ in range(3)]
     logits = torch.randn(B, length, 2 * K)
-    return with_positions(
-        Projected(q, k, v, logits, Positions(q[0], k[0], [])),
-        torch.randn(N, length, H),
-        torch.randn(N, length, H),
-    )
+    nothing = torch.zeros(N, length, H)
+    x = Unmapped(torch.randn(B, length, D), logits, *maps, Positions(nothing, nothing, []))
+    return with_positions(x, torch.randn(N, length, H), torch.randn(N, length, H))
 
 
-def with_positions(x: Projected, position_q: Tensor, position_k: Tensor) -> Projected:
+def mapped(x: Unmapped) -> Projected:
+    q, k, v = (maps.by_head(x.x).transpose(1, 2) for maps in (x.query, x.key, x.value))
+    return Projected(q, k, v, x.logits, x.positions)
+
+
+def with_positions(x: Unmapped, position_q: Tensor, position_k: Tensor) -> Unmapped:
     return x._replace(positions=Positions(position_q, position_k, []))
 
 
-def with_matrix(x: Projected, kind: str) -> Projected:
+def with_matrix(x: Unmapped, kind: str) -> Unmapped:
     q, k, _ = x.positions
     logits = position_logits(q, k)
     matrix = {"masked": [logits], "reference": [logits.softmax(dim=1)]}
     return x._replace(positions=Positions(q, k, matrix.get(kind) or causal_weights(q, k)))
 
 
-def with_padding(x: Projected, lengths: Tensor) -> tuple[Projected, Tensor]:
+def with_padding(x: Unmapped, lengths: Tensor) -> tuple[Unmapped, Tensor]:
     is_item = torch.arange(x.logits.shape[1]) < lengths.unsqueeze(1)
     return x._replace(logits=x.logits.masked_fill(~is_item.unsqueeze(-1), -torch.inf)), is_item
+
+
+def with_value(x: Unmapped, value: float) -> Unmapped:
+    """Every item has the same value, whatever its vector."""
+    return x._replace(value=HeadMap(torch.zeros(N, H, D), torch.full((N, H), value)))
 
 
 def compare_with_oracle(logits: Tensor) -> None:
@@ -145,7 +156,7 @@ def test_logits_may_rise_or_fall_steadily(rise):
 
 def numbers_for_backward(length: int) -> int:
     """How many numbers the item branch keeps for its backward pass."""
-    x = projected(length=length)
+    x = mapped(unmapped(length=length))
     kept: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -153,7 +164,7 @@ def numbers_for_backward(length: int) -> int:
         kept[storage.data_ptr()] = storage.nbytes() // 4
         return tensor
 
-    q, k, v, logits = (t.requires_grad_() for t in (x.q, x.k, x.v, x.logits))
+    q, k, v, logits = (t.detach().requires_grad_() for t in (x.q, x.k, x.v, x.logits))
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         out = causal_item_context(q, k, v, logits, no_dropout)
     assert out.shape == (B, N, length, H)
@@ -186,7 +197,7 @@ def test_blocks_of_position_weights_are_the_causal_half_of_the_matrix(length):
 
 
 def test_both_ways_of_weighting_items_give_the_same_numbers(monkeypatch):
-    x = projected(length=100)
+    x = mapped(unmapped(length=100))
     one_per_item = causal_item_context(x.q, x.k, x.v, x.logits, no_dropout)
     monkeypatch.setattr(causal, "MAX_RISE", -1.0)
     one_per_pair = causal_item_context(x.q, x.k, x.v, x.logits, no_dropout)
@@ -202,23 +213,19 @@ def test_only_steep_chunks_are_weighted_pair_by_pair():
 
 def test_a_position_of_a_masked_sequence_reads_a_mean_of_values_twice():
     """Equal values in: the item branch gives that value, and so does the position branch."""
-    x, is_item = with_padding(projected(), torch.tensor([7, 3, 1]))
-    x = x._replace(v=torch.full_like(x.v, 7.0))
-    torch.testing.assert_close(
-        masked_context(x, is_item, no_dropout), torch.full((B, N, L, H), 14.0)
-    )
+    x, is_item = with_padding(with_value(unmapped(), 7.0), torch.tensor([7, 3, 1]))
+    torch.testing.assert_close(masked_context(x, is_item, no_dropout), torch.full((B, L, D), 14.0))
 
 
 def test_the_causal_branches_read_means_too():
-    x = projected()._replace(v=torch.full((B, N, L, H), 7.0))
-    torch.testing.assert_close(causal_context(x, no_dropout), torch.full((B, N, L, H), 14.0))
+    x = with_value(unmapped(), 7.0)
+    torch.testing.assert_close(causal_context(x, no_dropout), torch.full((B, L, D), 14.0))
 
 
 def test_the_reference_normalises_over_query_positions():
     """Each of K interests and L keys spreads a weight of one over the queries: K + L in all."""
-    x = projected()._replace(v=torch.full((B, N, L, H), 7.0))
-    total = reference_context(x, None, no_dropout).sum(dim=2)
-    torch.testing.assert_close(total, torch.full((B, N, H), 7.0 * (K + L)))
+    total = reference_context(with_value(unmapped(), 7.0), None, no_dropout).sum(dim=1)
+    torch.testing.assert_close(total, torch.full((B, D), 7.0 * (K + L)))
 
 
 def test_position_logits_are_scaled_twice():
@@ -227,27 +234,27 @@ def test_position_logits_are_scaled_twice():
 
 
 def test_the_reference_at_one_position_is_that_row_of_all():
-    x, newest = projected(), torch.tensor([0, 6, 3])
-    rows = reference_context(x, None, no_dropout)[torch.arange(B), :, newest].unsqueeze(2)
+    x, newest = unmapped(), torch.tensor([0, 6, 3])
+    rows = reference_context(x, None, no_dropout)[torch.arange(B), newest].unsqueeze(1)
     torch.testing.assert_close(reference_context(x, newest, no_dropout), rows)
 
 
 def test_the_newest_position_is_that_row_of_masked_and_of_causal_attention():
     lengths = torch.tensor([7, 4, 1])
-    x, is_item = with_padding(projected(), lengths)
+    x, is_item = with_padding(unmapped(), lengths)
     newest = newest_context(x, is_item, lengths - 1, no_dropout)
     for whole in (masked_context(x, is_item, no_dropout), causal_context(x, no_dropout)):
-        rows = whole[torch.arange(B), :, lengths - 1].unsqueeze(2)
+        rows = whole[torch.arange(B), lengths - 1].unsqueeze(1)
         torch.testing.assert_close(newest, rows)
 
 
 def test_causal_attention_is_masked_attention_on_every_prefix():
-    x = projected()
+    x = unmapped()
     whole = causal_context(x, no_dropout)
     for t in range(L):
         prefix, is_item = with_padding(x, torch.full((B,), t + 1))
         masked = masked_context(prefix, is_item, no_dropout)
-        torch.testing.assert_close(whole[:, :, t], masked[:, :, t])
+        torch.testing.assert_close(whole[:, t], masked[:, t])
 
 
 @pytest.mark.parametrize("spread", [10.0, 200.0])
@@ -265,11 +272,12 @@ def test_position_weights_of_short_sequences_survive_a_far_larger_later_logit(sp
 
 def test_dropout_is_applied_to_the_probabilities_over_interests():
     """With all of them dropped, only the position branch is left."""
-    x, is_item = with_padding(projected(), torch.full((B,), L))
+    x, is_item = with_padding(unmapped(), torch.full((B,), L))
     equal = torch.zeros_like(x.positions.q)
     still = with_positions(x, equal, equal)
-    mean = x.v.mean(dim=2, keepdim=True).expand(-1, -1, L, -1)
+    values_BLD = x.value.by_head(x.x).flatten(2)
+    mean = values_BLD.mean(dim=1, keepdim=True).expand(-1, L, -1)
     torch.testing.assert_close(masked_context(still, is_item, torch.zeros_like), mean)
-    so_far = x.v.cumsum(dim=2) / torch.arange(1, L + 1).view(L, 1)
+    so_far = values_BLD.cumsum(dim=1) / torch.arange(1, L + 1).view(L, 1)
     torch.testing.assert_close(causal_context(still, torch.zeros_like), so_far)
     torch.testing.assert_close(reference_context(still, None, torch.zeros_like), mean)
