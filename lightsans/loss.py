@@ -220,14 +220,12 @@ def _all_items(rows: _Rows, vectors_grad_RD: Tensor, table_grad_VD: Tensor | Non
     logits_RV = rows.logits()
     target_logit_R1 = logits_RV.gather(1, rows.target)
     top_R1 = logits_RV.amax(dim=1, keepdim=True)
-    exp_RV = logits_RV.sub_(top_R1).exp_()
-    z_R1 = exp_RV.sum(dim=1, keepdim=True)
-    total = (z_R1.log() + top_R1 - target_logit_R1).sum()
+    probs_RV = torch.softmax(logits_RV, dim=1, out=logits_RV)
+    # The largest probability is 1 / z: softmax takes exponentials relative to the maximum.
+    total = (top_R1 - probs_RV.amax(dim=1, keepdim=True).log() - target_logit_R1).sum()
     if table_grad_VD is not None:
-        # The gradient of the logits, times z: exponentials, less z at the target. Dividing the
-        # small factors of the products is cheaper than dividing this.
-        grad_RV = exp_RV.scatter_add_(1, rows.target, -z_R1)
-        _add_gradients(grad_RV, rows, 1 / z_R1, 0, vectors_grad_RD.zero_(), table_grad_VD)
+        probs_RV.scatter_add_(1, rows.target, torch.full_like(top_R1, -1.0))
+        _add_gradients(probs_RV, rows, 0, vectors_grad_RD.zero_(), table_grad_VD)
     return total
 
 
@@ -246,28 +244,24 @@ def _item_blocks(rows: _Rows, vectors_grad_RD: Tensor, table_grad_VD: Tensor | N
         table_grad_VD.index_add_(0, rows.target.squeeze(1), rows.vectors, alpha=-1)
         for first in starts:
             probs_RC = rows.logits(first).sub_(normaliser_R1).exp_()
-            _add_gradients(probs_RC, rows, None, first, vectors_grad_RD, table_grad_VD)
+            _add_gradients(probs_RC, rows, first, vectors_grad_RD, table_grad_VD)
     return total
 
 
 def _add_gradients(
     grad_RC: Tensor,
     rows: _Rows,
-    scale_R1: Tensor | None,
     first: int,
     vectors_grad_RD: Tensor,
     table_grad_VD: Tensor,
 ) -> None:
-    """From the gradient of a block of logits, of which ``scale_R1`` is still to be multiplied."""
-    vectors_RD = rows.vectors if scale_R1 is None else rows.vectors * scale_R1
+    """From the gradient of a block of logits, those of its factors."""
     items_CD = rows.table[first : first + grad_RC.shape[1]]
     items_grad_CD = table_grad_VD[first : first + grad_RC.shape[1]]
     if items_CD.dtype == grad_RC.dtype:
         vectors_grad_RD.addmm_(grad_RC, items_CD)
-        items_grad_CD.addmm_(grad_RC.t(), vectors_RD)
+        items_grad_CD.addmm_(grad_RC.t(), rows.vectors)
     else:
         rounded_RC = grad_RC.to(items_CD.dtype)
         vectors_grad_RD += rounded_RC @ items_CD
-        items_grad_CD += rounded_RC.t() @ vectors_RD.to(items_CD.dtype)
-    if scale_R1 is not None:
-        vectors_grad_RD *= scale_R1
+        items_grad_CD += rounded_RC.t() @ rows.vectors.to(items_CD.dtype)
