@@ -65,6 +65,11 @@ def search():
     result = run_tune(config, run_preprocess(config).dataset_id)
     found.append({"trials": result.manifest["trials"], "best": result.manifest["best"]})
 
+def report(**more):
+    print(json.dumps({**found[0], **more}))
+    ray.shutdown()  # at exit the machines would go first, and the driver with status 1 after them
+    cluster.shutdown()
+
 found = []
 killed = []
 """
@@ -85,7 +90,7 @@ thread = threading.Thread(target=kill)
 thread.start()
 search()
 thread.join()
-print(json.dumps({**found[0], "killed": len(killed)}))
+report(killed=len(killed))
 """
 
 KILL_NODE = """
@@ -103,14 +108,14 @@ thread = threading.Thread(target=kill)
 thread.start()
 search()
 thread.join()
-print(json.dumps({**found[0], "killed": len(killed)}))
+report(killed=len(killed))
 """
 
 UNDISTURBED = """
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
 ray.init(address=cluster.address, log_to_driver=False)
 search()
-print(json.dumps(found[0]))
+report()
 """
 
 
