@@ -230,12 +230,10 @@ def _scan_users(
     seen_ids_S, seen_next_B, seen_end_B = seen.by_user()
     factors_BD = vectors_BD.to(index.products)
     is_bfloat16 = index.products == torch.bfloat16
-    to_float = ranking_scan.from_bfloat16 if is_bfloat16 else ranking_scan.from_float32
     first, end = 0, block_items or _FIRST_BLOCK_ITEMS
     while first < len(index.items_ND):
         scores_BC = factors_BD @ index.factors_ND[first:end].t()
         ranking_scan.scan(
-            to_float,
             scores_BC.view(torch.uint16).numpy() if is_bfloat16 else scores_BC.numpy(),
             first, k, slack_B, seen_ids_S, seen_next_B, seen_end_B,
             threshold_B, count_B, ids_BM, scores_BM,

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+from numba import njit, types
+from numba.extending import overload
 
 Array = npt.NDArray[Any]
 
@@ -19,42 +20,47 @@ _STRIP = 64
 """Scores compared at once before any of them is looked at: a few vector instructions."""
 
 
-@njit(cache=True, nogil=True)
-def from_float32(score: Any) -> Any:
-    """A score that is a number already."""
-    return score
+def _to_float(score: Any) -> Any:
+    """A score as a number: NumPy has no bfloat16, so 16 bits are the upper half of a float32."""
+    raise NotImplementedError("compiled code alone calls this")
+
+
+# By type, not as an argument: code that is given a function cannot be kept for other processes.
+@overload(_to_float)
+def _to_float_by_type(score: Any) -> Any:
+    def from_bfloat16(score: Any) -> Any:
+        return np.uint32(np.uint32(score) << np.uint32(16)).view(np.float32)
+
+    def from_float32(score: Any) -> Any:
+        return score
+
+    return from_bfloat16 if score == types.uint16 else from_float32
 
 
 @njit(cache=True, nogil=True)
-def from_bfloat16(score: Any) -> Any:
-    """The number whose upper half these 16 bits are: NumPy has no bfloat16."""
-    return np.uint32(np.uint32(score) << np.uint32(16)).view(np.float32)
-
-
-@njit(cache=True, nogil=True)
-def _any_above(to_float: Any, scores: Array, threshold: Any) -> Any:
+def _any_above(scores: Array, threshold: Any) -> Any:
     # A function of its own over a slice, without an early end: only so does the compiler use
     # vector instructions.
     above = np.int32(0)
     for i in range(scores.shape[0]):
-        above += np.int32(to_float(scores[i]) > threshold)
+        above += np.int32(_to_float(scores[i]) > threshold)
     return above > 0
 
 
 @njit(cache=True, nogil=True)
-def _compare(to_float: Any, scores: Array, threshold: Any, is_above: Array) -> None:
+def _compare(scores: Array, threshold: Any, is_above: Array) -> None:
     for i in range(scores.shape[0]):
-        is_above[i] = np.uint8(to_float(scores[i]) > threshold)
+        is_above[i] = np.uint8(_to_float(scores[i]) > threshold)
 
 
 @njit(cache=True, nogil=True)
-def _maxima(to_float: Any, scores: Array, maxima: Array) -> None:
+def _maxima(scores: Array, maxima: Array) -> None:
     """The largest score of each stretch of eight; what is left over at the end does not count."""
     for i in range(maxima.shape[0]):
-        maxima[i] = to_float(scores[8 * i])
+        maxima[i] = _to_float(scores[8 * i])
     for j in range(1, 8):
         for i in range(maxima.shape[0]):
-            maxima[i] = max(maxima[i], to_float(scores[8 * i + j]))
+            maxima[i] = max(maxima[i], _to_float(scores[8 * i + j]))
 
 
 @njit(cache=True, nogil=True)
@@ -82,7 +88,7 @@ def _at_most(scores: Array, rank: int) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def _first_threshold(to_float: Any, scores: Array, rank: int, slack: float) -> Any:
+def _first_threshold(scores: Array, rank: int, slack: float) -> Any:
     """What the best ``rank`` items exceed, from a look at these alone; minus infinity if unknown.
 
     At least as many items exceed a score as stretches have a maximum that does. In a catalogue of
@@ -91,14 +97,13 @@ def _first_threshold(to_float: Any, scores: Array, rank: int, slack: float) -> A
     maxima = np.empty(scores.shape[0] // 8, np.float32)
     if rank > maxima.shape[0]:
         return np.float32(-np.inf)
-    _maxima(to_float, scores, maxima)
+    _maxima(scores, maxima)
     threshold = np.float32(_at_most(maxima, rank) - slack)
     return np.nextafter(threshold, np.float32(-np.inf))
 
 
 @njit(cache=True, nogil=True)
 def scan(
-    to_float: Any,
     scores_BC: Array,
     first: int,
     k: int,
@@ -114,7 +119,6 @@ def scan(
     """Append what is above a user's threshold to the candidates, and raise full users' thresholds.
 
     Args:
-        to_float: `from_float32` or `from_bfloat16`, what the scores are.
         scores_BC: Approximate scores; bfloat16 as uint16.
         first: Item of column 0. Blocks come in order of item.
         k: Items that are looked for.
@@ -138,19 +142,19 @@ def scan(
         if first == 0:
             # Seen items of this block may be among the best of it, and do not count.
             rank = k + int(np.searchsorted(seen_ids_S[seen : seen_end_B[b]], C))
-            threshold = max(threshold, _first_threshold(to_float, row, rank, slack_B[b]))
+            threshold = max(threshold, _first_threshold(row, rank, slack_B[b]))
         for begin in range(0, C, _STRIP):
             strip = row[begin : begin + _STRIP]
-            if not _any_above(to_float, strip, threshold):
+            if not _any_above(strip, threshold):
                 continue
-            _compare(to_float, strip, threshold, is_above)
+            _compare(strip, threshold, is_above)
             for eight in range((strip.shape[0] + 7) // 8):
                 if eights[eight] == 0:
                     continue
                 for c in range(8 * eight, min(8 * eight + 8, strip.shape[0])):
                     if is_above[c] == 0:
                         continue
-                    score, item = to_float(strip[c]), first + begin + c
+                    score, item = _to_float(strip[c]), first + begin + c
                     while seen < seen_end_B[b] and seen_ids_S[seen] < item:
                         seen += 1
                     is_seen = seen < seen_end_B[b] and seen_ids_S[seen] == item

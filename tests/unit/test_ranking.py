@@ -1,4 +1,8 @@
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +12,7 @@ from lightsans import ranking
 from lightsans.ranking import top_k
 
 INF = math.inf
+ROOT = Path(__file__).parents[2]
 
 
 def make_scores(scores) -> tuple[torch.Tensor, torch.Tensor]:
@@ -232,3 +237,30 @@ def test_a_gpu_finds_the_same_lists():
     vectors, table = (torch.randn(n, 32, generator=generator) for n in (100, 5000))
     expected = top_k(vectors, table, 50).item_ids
     assert torch.equal(top_k(vectors.cuda(), table.cuda(), 50).item_ids.cpu(), expected)
+
+
+TWO_SEARCHES = """
+import torch
+from lightsans import ranking_scan
+from lightsans.ranking import ItemIndex
+
+for products in ("float32", "bfloat16"):
+    ItemIndex(torch.randn(50, 4), products=products).top_k(torch.randn(3, 4), 5)
+for function in (ranking_scan.scan, ranking_scan.finish):
+    print(sum(function.stats.cache_hits.values()), sum(function.stats.cache_misses.values()))
+"""
+
+
+@pytest.mark.skipif(not ranking.IS_COMPILED, reason="needs Numba")
+def test_what_one_process_has_compiled_others_find(tmp_path):
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+
+    def hits_and_misses() -> list[str]:
+        done = subprocess.run(
+            [sys.executable, "-c", TWO_SEARCHES],
+            cwd=ROOT, env=environment, check=True, capture_output=True, text=True,
+        )  # fmt: skip
+        return done.stdout.splitlines()
+
+    assert hits_and_misses() == ["0 2", "0 1"]
+    assert hits_and_misses() == ["2 0", "1 0"]
