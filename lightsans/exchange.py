@@ -1,8 +1,9 @@
 """Interactions as they travel from the task that reads them to the part that keeps them.
 
 Text is what makes rows heavy, and it repeats. So the rows that a stretch of input has for one part
-travel as a single row of lists: each distinct user and item once, and numbers for the rest. The
-receiver needs nothing but these rows; the numbers mean something within their own row only.
+become a single row of lists: each distinct user and item once, and numbers for the rest. The
+receiver needs nothing but these rows; the numbers mean something within their own row only. They
+travel as one compressed value, which a shuffle moves as it is: it would copy lists value by value.
 
 Shapes:
     P parts
@@ -32,12 +33,20 @@ PART = "part"
 """The column that rows are exchanged by: the number of a part."""
 
 
-def packed_schema(user_type: pa.DataType, item_type: pa.DataType) -> pa.Schema:
-    """One row for each stretch of input and part."""
+PACKED_SCHEMA = pa.schema(
+    [
+        (PART, pa.int32()),
+        ("first_key", pa.int64()),  # stretches in this order are in the order of the input
+        ("rows", pa.large_binary()),  # an Arrow stream of `_lists_schema`
+    ]
+)
+"""One row for each stretch of input and part."""
+_LZ4 = pa.ipc.IpcWriteOptions(compression="lz4")
+
+
+def _lists_schema(user_type: pa.DataType, item_type: pa.DataType) -> pa.Schema:
     return pa.schema(
         [
-            (PART, pa.int32()),
-            ("first_key", pa.int64()),  # stretches in this order are in the order of the input
             ("user_ids", pa.large_list(wide(user_type))),
             ("raw_item_ids", pa.large_list(wide(item_type))),
             ("user", pa.large_list(pa.int32())),
@@ -56,11 +65,13 @@ def pack_rows(table: pa.Table, num_parts: int, is_wanted: Bool | None = None) ->
         table: user_id, raw_item_id, timestamp, rating and order_key, in ascending order of the key.
         num_parts: Of the dataset.
         is_wanted: (P,) the parts whose rows are needed; None for all.
+
+    Returns:
+        A table of `PACKED_SCHEMA`.
     """
-    users, items = one_chunk(table["user_id"]), one_chunk(table["raw_item_id"])
-    schema = packed_schema(value_type(users.type), value_type(items.type))
     if not table.num_rows:
-        return schema.empty_table()
+        return PACKED_SCHEMA.empty_table()
+    users, items = one_chunk(table["user_id"]), one_chunk(table["raw_item_id"])
     is_dictionary = pa.types.is_dictionary(users.type)
     hashes = hash_ids(users.dictionary if is_dictionary else users)
     buckets = buckets_of(hashes)
@@ -72,8 +83,6 @@ def pack_rows(table: pa.Table, num_parts: int, is_wanted: Bool | None = None) ->
     lengths = np.diff(starts)
     first_keys = keys[np.minimum(starts[:-1], len(keys) - 1)]
     columns = [
-        pa.array(np.arange(num_parts, dtype=np.int32)),
-        pa.array(first_keys),
         lists_of(user_ids, user_starts),
         lists_of(raw_item_ids, item_starts),
         lists_of(user, starts),
@@ -82,9 +91,22 @@ def pack_rows(table: pa.Table, num_parts: int, is_wanted: Bool | None = None) ->
         lists_of(one_chunk(table["rating"]).take(pa.array(order)), starts),
         lists_of((keys - np.repeat(first_keys, lengths)).astype(np.int32), starts),
     ]
+    schema = _lists_schema(value_type(users.type), value_type(items.type))
+    lists = pa.record_batch(columns, schema=schema)
     is_sent = lengths > 0 if is_wanted is None else (lengths > 0) & is_wanted
-    packed = pa.table(columns, schema=schema)
-    return packed if is_sent.all() else packed.filter(pa.array(is_sent))
+    sent = np.flatnonzero(is_sent)
+    rows = [_to_bytes(lists.slice(part, 1)) for part in sent]
+    return pa.table(
+        [sent.astype(np.int32), first_keys[sent], pa.array(rows, pa.large_binary())],
+        schema=PACKED_SCHEMA,
+    )
+
+
+def _to_bytes(lists: pa.RecordBatch) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, lists.schema, options=_LZ4) as stream:
+        stream.write_batch(lists)
+    return bytes(sink.getvalue())
 
 
 def unpack_rows(packed: pa.Table) -> Iterator[tuple[int, pa.Table]]:
@@ -95,7 +117,6 @@ def unpack_rows(packed: pa.Table) -> Iterator[tuple[int, pa.Table]]:
     Args:
         packed: All that was sent to these parts, in any order.
     """
-    packed = packed.combine_chunks()
     parts, first_keys = packed[PART].to_numpy(), packed["first_key"].to_numpy()
     order = np.lexsort((first_keys, parts))
     for rows in np.split(order, np.flatnonzero(np.diff(parts[order])) + 1):
@@ -104,11 +125,9 @@ def unpack_rows(packed: pa.Table) -> Iterator[tuple[int, pa.Table]]:
 
 
 def _unpack(packed: pa.Table, rows: npt.NDArray[np.intp]) -> pa.Table:
-    lists = {}
-    for field in packed.schema:
-        if pa.types.is_large_list(field.type):
-            column = one_chunk(packed[field.name])  # slices, as `take` copies value by value
-            lists[field.name] = pa.concat_arrays([column.slice(row, 1) for row in rows])
+    stretches = [pa.ipc.open_stream(packed["rows"][row].as_buffer()).read_all() for row in rows]
+    table = pa.concat_tables(stretches).combine_chunks()
+    lists = {name: one_chunk(table[name]) for name in table.column_names}
     lengths = lists["timestamp"].value_lengths().to_numpy()
     keys = np.repeat(packed["first_key"].to_numpy()[rows], lengths)
     return pa.table(

@@ -22,7 +22,7 @@ import ray.data
 
 from lightsans.config import DataConfig, RunConfig
 from lightsans.errors import InputError, LightSANsError
-from lightsans.exchange import PART, pack_rows, packed_schema, unpack_rows
+from lightsans.exchange import PACKED_SCHEMA, PART, pack_rows, unpack_rows
 from lightsans.hashing import NUM_BUCKETS
 from lightsans.interactions import sort_interactions
 from lightsans.reading.files import format_of
@@ -207,7 +207,7 @@ def read_units(
                 table = table.append_column("order_key", pa.array(keys))
                 yield pack_rows(table, len(is_wanted), is_wanted)
         (dataset / WORK / f"unit-{unit.index:05d}.json").write_json(counts.to_dict())
-    yield packed_schema(*map(id_type, id_types)).empty_table()  # there is always a schema
+    yield PACKED_SCHEMA.empty_table()  # there is always a schema
 
 
 def write_parts(

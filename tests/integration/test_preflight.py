@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TIME_LIMIT_S = 270
+TIME_LIMIT_S = 400
 """Of three pipelines that take half a minute each on two idle cores; a hang would last for ever."""
 REFUSED_WITHIN_S = 5.0
 
@@ -46,7 +46,7 @@ def run_stages(cpus, root, overrides):
         "users": scored.manifest["users"],
         "splits": sorted(evaluation.metrics["model"]),
     }
-    if cpus != 2:  # test_tune.py has that
+    if cpus == 1:  # test_tune.py has two
         found["trials"] = run_tune(config, dataset.dataset_id).manifest["trials"]
     return ids, found
 
@@ -113,7 +113,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(TIME_LIMIT_S + 20)]
 def test_every_stage_finishes_on_a_small_cluster(results, cpus):
     found, said = results[cpus]
     assert (found["epochs"], found["users"], found["splits"]) == (1, 300, ["test", "valid"])
-    assert found.get("trials") == (None if cpus == 2 else {"finished": 1})
+    assert found.get("trials") == ({"finished": 1} if cpus == 1 else None)
     for section in ("train", "tune", "score"):
         shrunk = f"{section}: 1 worker instead of {section}.num_workers=2" in said
         assert shrunk == (cpus == 1), said

@@ -239,7 +239,10 @@ from lightsans.config_file import load_config
 from pipelines.preprocess import run_preprocess
 from pipelines.tune import run_tune
 
-ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=200 << 20)
+ray.init(
+    address="local", num_cpus=2, include_dashboard=False, log_to_driver=False,
+    object_store_memory=200 << 20,
+)
 found = {}
 for workers in ("1", "2"):
     config = load_config(None, [*sys.argv[1:], f"tune.num_workers={workers}"]).config
