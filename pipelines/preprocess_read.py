@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import ray
 import ray.data
+from ray.data import ExecutionResources
 
 from lightsans.config import DataConfig, RunConfig
 from lightsans.errors import InputError, LightSANsError
@@ -36,7 +37,7 @@ from pipelines.preprocess_base import Base, merge_part, take_over_parts, take_ov
 from pipelines.preprocess_parts import MARKER, PART_NOTE, PART_STATS, WORK, write_part
 from pipelines.preprocess_tasks import task_memory
 from pipelines.progress import Bar, bar, say
-from pipelines.ray_session import ensure_ray, iterate_tables, original_errors
+from pipelines.ray_session import ensure_ray, iterate_tables, original_errors, usable_cpus
 
 _PART_BYTES = 96 * 2**20
 _LEAST_PARTS = 8
@@ -165,6 +166,8 @@ def _exchange(
     total = len(plan.units) + num_parts
     with bar("preprocess: reading", total) as progress, original_errors():
         units = ray.data.from_items(items, override_num_blocks=len(items))
+        limits = ExecutionResources.for_limits(cpu=usable_cpus())
+        units.context.execution_options.resource_limits = limits
         rows = units.map_batches(
             read, batch_size=None, batch_format="pyarrow", memory=task_memory()
         )

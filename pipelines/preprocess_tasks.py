@@ -6,7 +6,7 @@ from typing import Any
 import ray
 
 from pipelines.progress import bar
-from pipelines.ray_session import original_errors
+from pipelines.ray_session import original_errors, usable_cpus
 
 _FAN_IN = 8
 _RETRIES = 8
@@ -28,8 +28,16 @@ def remote(function: Callable[..., Any], num_returns: int = 1) -> Any:
 
     call.__name__ = call.__qualname__ = getattr(function, "func", function).__name__
     return ray.remote(call).options(
-        num_returns=num_returns, max_retries=_RETRIES, memory=task_memory()
+        num_returns=num_returns,
+        max_retries=_RETRIES,
+        memory=task_memory(),
+        num_cpus=_cluster_cpus() // usable_cpus(),
     )
+
+
+def _cluster_cpus() -> int:
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return max(1, int(resources.get("CPU", 1)))
 
 
 def task_memory() -> int:
@@ -44,8 +52,7 @@ def task_memory() -> int:
 
 def run_tasks(submit: Callable[[Any], Ref], arguments: Sequence[Any], title: str) -> Iterator[Any]:
     """What ``submit(argument)`` returns for each argument, as tasks finish."""
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    limit = max(1, _WAITING_PER_CPU * int(resources.get("CPU", 1)))
+    limit = _WAITING_PER_CPU * usable_cpus()
     left, waiting = list(reversed(arguments)), set[Ref]()
     with bar(title, len(arguments)) as progress, original_errors():
         while left or waiting:

@@ -62,6 +62,16 @@ def is_cluster() -> bool:
     return bool(os.environ.get("RAY_ADDRESS"))
 
 
+def usable_cpus() -> int:
+    """CPUs that can work at a time: an embedded Ray counts more than a small machine has.
+
+    More processes than that are no faster together, and each takes its memory.
+    """
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    logical = max(1, int(resources.get("CPU", 1)))
+    return logical if is_cluster() else min(logical, os.cpu_count() or 1)
+
+
 def _configure_data(context: DataContext) -> None:
     context.enable_progress_bars = False  # ours know what a part is
     context.print_on_execution_start = False
