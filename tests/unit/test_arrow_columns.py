@@ -19,7 +19,9 @@ def test_distinct_ids_are_numbered_within_each_stretch(kind, share_a_hash):
     order, starts = rng.permutation(3000), np.array([0, 1000, 1000, 3000])
     hashes = np.zeros(3000, np.uint64) if share_a_hash else None
     numbers, found, found_starts = number_distinct(ids, order, starts, hashes)
-    values, expected, expected_starts = ids.to_pylist(), [], [0]
+    values = ids.to_pylist()
+    expected: list[object] = []
+    expected_starts = [0]
     for first, end in itertools.pairwise(starts):
         seen: dict[object, int] = {}
         stretch = [seen.setdefault(values[row], len(seen)) for row in order[first:end]]

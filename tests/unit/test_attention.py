@@ -39,10 +39,10 @@ def reference_context(x: Unmapped, newest: Tensor | None, dropout: Dropout) -> T
 
 def unmapped(*, length: int = L, seed: int = 0) -> Unmapped:
     torch.manual_seed(seed)
-    maps = [HeadMap(torch.randn(N, H, D) / D**0.5, torch.randn(N, H)) for _ in range(3)]
+    q, k, v = (HeadMap(torch.randn(N, H, D) / D**0.5, torch.randn(N, H)) for _ in range(3))
     logits = torch.randn(B, length, 2 * K)
     nothing = torch.zeros(N, length, H)
-    x = Unmapped(torch.randn(B, length, D), logits, *maps, Positions(nothing, nothing, []))
+    x = Unmapped(torch.randn(B, length, D), logits, q, k, v, Positions(nothing, nothing, []))
     return with_positions(x, torch.randn(N, length, H), torch.randn(N, length, H))
 
 

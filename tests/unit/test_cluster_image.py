@@ -21,7 +21,7 @@ def instructions(keyword):
 
 
 def hadolint(text):
-    command = [Path(sys.executable).with_name("hadolint"), "--no-color", "-"]
+    command = [str(Path(sys.executable).with_name("hadolint")), "--no-color", "-"]
     done = subprocess.run(command, input=text, cwd=CLUSTER, capture_output=True, text=True)
     return done.returncode, done.stdout
 
