@@ -2,7 +2,7 @@
 
 LightSANsError
 ├── ConfigError          a setting is wrong: the message names it, what was found and the way out
-│   ├── AccessError      a store refuses the credentials, or there are none
+│   ├── AccessError      a store refuses the credentials, or there are none; a disk refuses to write
 │   └── ResourceError    a stage asks for more than the cluster has or may grow to
 ├── InputError           the data a user gave is unusable: the message names the file or column
 │   └── RejectLimitError more rows were refused than ``data.max_reject_fraction`` allows
@@ -29,7 +29,7 @@ class ConfigError(LightSANsError, ValueError):
 
 
 class AccessError(ConfigError, PermissionError):
-    """A store lets nobody in with these credentials; the message says where they come from."""
+    """A store lets nobody in with these credentials, or a disk nobody write; with the way out."""
 
 
 class ResourceError(ConfigError):

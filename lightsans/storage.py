@@ -25,7 +25,7 @@ import pyarrow.fs
 import pyarrow.parquet as pq
 
 from lightsans.config import StorageConfig
-from lightsans.errors import ConfigError, InputError
+from lightsans.errors import AccessError, ConfigError, InputError
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,10 @@ class Location:
 
     def open(self) -> IO[bytes]:
         """An open file for reading."""
-        opened: IO[bytes] = self.filesystem.open(self.path, "rb")
+        try:
+            opened: IO[bytes] = self.filesystem.open(self.path, "rb")
+        except NotADirectoryError as error:
+            raise FileNotFoundError(str(error)) from None
         return opened
 
     def read_bytes(self) -> bytes:
@@ -116,6 +119,27 @@ class Location:
         with self.open() as file:
             return pq.read_table(file, columns=columns)
 
+    def require_directory(self) -> None:
+        """Make this a directory that can be written to, with all above it; on a disk only.
+
+        Raises:
+            AccessError: It cannot be.
+        """
+        if not self.is_local:
+            return
+        try:
+            Path(self.path).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            reason = error.strerror
+        else:
+            if os.access(self.path, os.W_OK | os.X_OK):
+                return
+            reason = "it cannot be written to"
+        raise AccessError(
+            f"{self.uri}: no directory for results: {reason}; choose another root, or make this "
+            "one writable for the user of this process, on every machine of the cluster"
+        )
+
     @contextmanager
     def open_atomic(self) -> Iterator[Path]:
         """A local path to write to; its content appears here when the block ends without error.
@@ -125,7 +149,7 @@ class Location:
         """
         if self.is_local:
             target = Path(self.path)
-            target.parent.mkdir(parents=True, exist_ok=True)
+            self.parent.require_directory()
             aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
             try:
                 yield aside

@@ -94,12 +94,15 @@ def run_preprocess(config: RunConfig, *, force: bool = False) -> PreprocessResul
         ConfigError: A setting cannot be understood.
         InputError: A file is missing or unusable, or no rows are left.
         RejectLimitError: More rows were refused than ``data.max_reject_fraction`` allows.
+        AccessError: The root cannot be written to.
     """
     started = time.monotonic()
     job = _prepare(config)
     name = job.dataset.name
     add_log_context(dataset_id=name)
     manifest = read_manifest(job.dataset)
+    if manifest is None or force:
+        job.dataset.parent.require_directory()  # rather than after all has been read
     if manifest is not None and not force:
         say(f"preprocess: dataset {name} is up to date ({job.dataset}); --force redoes it")
         return PreprocessResult(name, job.dataset, True, manifest)

@@ -104,8 +104,8 @@ def collect_interactions(
         plan = base.check_plan(plan)
     size = sum(file.size for file in source.files)
     say(
-        f"preprocess: {len(source.files):,} files, {size / 1e6:,.1f} MB, in {len(plan.units):,} "
-        f"read units -> {num_parts} parts of dataset {dataset.name}"
+        f"preprocess: files: {len(source.files):,}, {size / 1e6:,.1f} MB, in read units: "
+        f"{len(plan.units):,} -> parts: {num_parts}, of dataset {dataset.name}"
     )
     finished = _finished_parts(dataset)
     if finished:

@@ -2,7 +2,7 @@ import pyarrow as pa
 import pytest
 
 from lightsans.config import StorageConfig
-from lightsans.errors import ConfigError, InputError
+from lightsans.errors import AccessError, ConfigError, InputError
 from lightsans.storage import list_files, locate
 
 STORAGE = StorageConfig()
@@ -20,6 +20,15 @@ def test_relative_paths_become_absolute(tmp_path, monkeypatch):
 def test_a_bucketless_uri_is_refused():
     with pytest.raises(ConfigError, match="names no bucket"):
         locate("s3://", STORAGE)
+
+
+def test_a_root_below_a_file_holds_nothing_and_cannot_be_written_to(tmp_path):
+    (tmp_path / "file").write_text("x")
+    target = locate(str(tmp_path / "file" / "root" / "x.json"), STORAGE)
+    with pytest.raises(FileNotFoundError):
+        target.read_bytes()
+    with pytest.raises(AccessError, match=r"file/root: no directory for results: Not a directory"):
+        target.write_bytes(b"x")
 
 
 def test_a_failed_write_leaves_nothing_behind(tmp_path):
