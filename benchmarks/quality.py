@@ -75,8 +75,9 @@ class Run(NamedTuple):
 
 def make_config(kind: str, seed: int, overrides: list[str]) -> RunConfig:
     """The recipe of a kind; one process holds all users."""
-    fixed = [f"model.attention={kind}", f"train.seed={seed}", "train.num_workers=1"]
-    return load_config(None, [*fixed, *RECIPES[kind], *overrides]).config
+    fixed = [f"model.attention={kind}", f"train.seed={seed}"]
+    whole = ["train.num_workers=1", "train.virtual_shards=1"]
+    return load_config(None, [*fixed, *whole, *RECIPES[kind], *overrides]).config
 
 
 def train(log: Log, config: RunConfig, minutes: float, clock: str) -> Run:

@@ -163,7 +163,7 @@ def main() -> None:
         settings = SMOKE if options.smoke else options.overrides
         path = str(CONFIGS / CONVENTIONS[name].config)
         for seed in seeds:
-            own = [*settings, f"train.seed={seed}", "train.num_workers=1"]
+            own = [*settings, f"train.seed={seed}", "train.num_workers=1", "train.virtual_shards=1"]
             config = load_config(path, own).config
             if options.smoke:
                 made = generate_log(60, 40, 1_200)
