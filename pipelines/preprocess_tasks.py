@@ -6,7 +6,7 @@ from typing import Any
 import ray
 
 from pipelines.progress import bar
-from pipelines.ray_session import original_errors, usable_cpus
+from pipelines.ray_session import cpus_per_task, original_errors, usable_cpus
 
 _FAN_IN = 8
 _RETRIES = 8
@@ -31,13 +31,8 @@ def remote(function: Callable[..., Any], num_returns: int = 1) -> Any:
         num_returns=num_returns,
         max_retries=_RETRIES,
         memory=task_memory(),
-        num_cpus=_cluster_cpus() // usable_cpus(),
+        num_cpus=cpus_per_task(),
     )
-
-
-def _cluster_cpus() -> int:
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return max(1, int(resources.get("CPU", 1)))
 
 
 def task_memory() -> int:

@@ -72,6 +72,12 @@ def usable_cpus() -> int:
     return logical if is_cluster() else min(logical, os.cpu_count() or 1)
 
 
+def cpus_per_task() -> int:
+    """Logical CPUs that a task asks for, so that no more run at a time than `usable_cpus`."""
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return max(1, int(resources.get("CPU", 1))) // usable_cpus()
+
+
 def _configure_data(context: DataContext) -> None:
     context.enable_progress_bars = False  # ours know what a part is
     context.print_on_execution_start = False

@@ -89,6 +89,7 @@ class PartScorer:
         }
         # This file makes the part a finished one.
         (job.run / COMMITS / f"{name}.json").write_json(commit)
+        pa.default_memory_pool().release_unused()  # else it grows a little from part to part
         return pa.table({"commit": [json.dumps(commit)]})
 
     def _read(self, name: str) -> Iterator[pa.Table]:

@@ -32,6 +32,7 @@ from lightsans.schema import part_index
 from lightsans.storage import Location
 from pipelines.eligible_items import read_eligible_items
 from pipelines.publish import latest_run_id
+from pipelines.ray_session import cpus_per_task
 from pipelines.score_parts import ScoreJob
 from pipelines.score_since import Earlier
 
@@ -100,14 +101,14 @@ def write_report(job: ScoreJob, content: Mapping[str, Any], previous: Run | None
 def _count(run: Run, previous: Run | None, dataset: Location) -> RunTotals:
     names = [part["name"] for part in run.manifest["parts"]]
     shared = ray.put((run, previous, dataset))
-    size = -(-len(names) // TASKS)
+    size, cpus = -(-len(names) // TASKS), cpus_per_task()
     level = [
-        _count_parts.remote(shared, names[first : first + size])
+        _count_parts.options(num_cpus=cpus).remote(shared, names[first : first + size])
         for first in range(0, len(names), size)
     ]
     while len(level) > 1:
         level = [
-            _add_totals.remote(*level[first : first + MERGE_FAN_IN])
+            _add_totals.options(num_cpus=cpus).remote(*level[first : first + MERGE_FAN_IN])
             for first in range(0, len(level), MERGE_FAN_IN)
         ]
     totals: RunTotals = ray.get(level[0])
