@@ -11,7 +11,7 @@ from pipelines.ray_session import cpus_per_task, original_errors, usable_cpus
 _FAN_IN = 8
 _RETRIES = 8
 """How often a task is run again after its worker or node was lost."""
-TASK_BYTES = 384 * 2**20
+TASK_BYTES = 448 * 2**20
 """What a task on a part of the usual size takes, or one that reads: its process and its columns."""
 _WAITING_PER_CPU = 4
 """Tasks submitted at a time: enough to keep every CPU busy, few enough to look after."""

@@ -125,7 +125,7 @@ def run_script(script: str, root: Path, log: Path) -> tuple[dict[str, Any], list
     environment = {name: v for name, v in os.environ.items() if name != "RAY_ADDRESS"}
     ran = subprocess.run(
         [sys.executable, "-c", COMMON + script, *settings],
-        cwd=REPOSITORY, env=environment, timeout=280, capture_output=True, text=True,
+        cwd=REPOSITORY, env=environment, timeout=600, capture_output=True, text=True,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     records = [json.loads(p.read_text()) for p in sorted(root.glob("tune/*/trials/*.json"))]
@@ -138,6 +138,7 @@ def undisturbed(small_log, tmp_path_factory):
 
 
 @pytest.mark.chaos
+@pytest.mark.timeout(1300)
 @pytest.mark.parametrize(("script", "kills"), [(KILL_TRIALS, 3), (KILL_NODE, 1)])
 def test_killed_trials_go_on_from_their_checkpoints(
     script, kills, undisturbed, small_log, tmp_path
