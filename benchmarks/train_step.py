@@ -66,7 +66,7 @@ class Shape(NamedTuple):
 
 SHAPES = (
     Shape(
-        "ML-100K, L 50", "ml-100k", None, 50, 5, 512, 32, 25,
+        "ML-100K, L 50", "ml-100k", None, 50, 5, 512, 32, 50,
         {"reference": 4.0, "causal": 40.0, "sasrec": 1 / 1.3},
     ),
     Shape(
