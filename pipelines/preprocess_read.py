@@ -171,8 +171,11 @@ def _exchange(
         rows = units.map_batches(
             read, batch_size=None, batch_format="pyarrow", memory=task_memory()
         )
-        # Fewer partitions than parts when the input is small: each costs a task.
+        # Fewer partitions than parts when the input is small: each costs a task. Rows of a base
+        # weigh more than that.
         num_partitions = min(num_parts, _num_pieces(source.files, source.data))
+        if source.base is not None:
+            num_partitions = num_parts
         written = rows.repartition(num_partitions, keys=[PART]).map_batches(
             partial(write_parts, dataset=dataset, base=source.base, excluded_users=excluded_users),
             batch_size=None,
