@@ -39,7 +39,7 @@ from pipelines.preprocess_tasks import task_memory
 from pipelines.progress import Bar, bar, say
 from pipelines.ray_session import ensure_ray, iterate_tables, original_errors, usable_cpus
 
-_PART_BYTES = 96 * 2**20
+_PART_BYTES = 64 * 2**20
 _LEAST_PARTS = 8
 _WATCH_EVERY_S = 2.0
 _READERS = 16
@@ -79,7 +79,7 @@ class Interactions:
 
 
 def choose_num_parts(files: list[FileInfo], data: DataConfig) -> int:
-    """How many parts a dataset is cut into: about 96 MB of text each, or as configured."""
+    """How many parts a dataset is cut into: about 64 MB of text each, or as configured."""
     if data.num_parts is not None:
         return min(data.num_parts, NUM_BUCKETS)
     return min(max(_num_pieces(files, data), _LEAST_PARTS), NUM_BUCKETS)
@@ -213,6 +213,7 @@ def read_units(
                 table = table.append_column("order_key", pa.array(keys))
                 yield pack_rows(table, len(is_wanted), is_wanted)
         (dataset / WORK / f"unit-{unit.index:05d}.json").write_json(counts.to_dict())
+    pa.default_memory_pool().release_unused()  # the process idles while parts are written
     yield PACKED_SCHEMA.empty_table()  # there is always a schema
 
 
@@ -230,6 +231,7 @@ def write_parts(
             stats.append(write_part(dataset, number, sort_interactions(rows)))
             continue
         stats.append(merge_part(base, dataset, number, rows, ray.get(excluded_users)))
+    pa.default_memory_pool().release_unused()
     return pa.Table.from_pylist(stats, pa.schema([(name, pa.int64()) for name in PART_STATS]))
 
 
