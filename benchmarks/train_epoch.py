@@ -5,8 +5,8 @@
 The bare loop has the same processes, threads, batches and model: forward, loss, backward through
 DDP, Adam, with all batches of the epoch made beforehand. An epoch of ours also plans and makes its
 batches, exchanges counts, seeds every step, follows loss and gradient norm, and votes about
-checkpoints; validation is left out of both. Each side's best epoch counts: other work on the
-machine only ever slows one down.
+checkpoints; validation is left out of both. The two take turns, and each side's best epoch counts:
+other work on the machine only ever slows one down.
 """
 
 import argparse
@@ -168,7 +168,7 @@ def case(name: str, ours: float, peer: float, goal: float, **more: Any) -> dict[
     }
 
 
-def measure(root: str, smoke: bool, epochs: int) -> list[dict[str, Any]]:
+def measure(root: str, smoke: bool, epochs: int, turns: int) -> list[dict[str, Any]]:
     """All cases, one after the other."""
     two = make_config(root, smoke, 2, epochs)
     one = replace(two, train=replace(two.train, num_workers=1))
@@ -177,8 +177,10 @@ def measure(root: str, smoke: bool, epochs: int) -> list[dict[str, Any]]:
     cases = []
     for config, threads in ((two, 1), (one, 2)):
         workers = config.train.most_workers
-        found[workers] = through_ray(config, threads)
-        loop = bare(config, threads, epochs)
+        found[workers], loop = [], 0.0
+        for _ in range(turns):
+            found[workers] += through_ray(config, threads)
+            loop = max(loop, bare(config, threads, epochs))
         name = f"Ray Train against the bare loop, {workers} x {threads} threads"
         cases.append(case(name, speed(found[workers]), loop, 0.9))
     share = min(row["communication_s"] / row["train_s"] for row in found[2])
@@ -207,11 +209,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--smoke", action="store_true", help="seconds: few users, no goals")
     parser.add_argument("--json", action="store_true", help="one JSON object, last")
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--turns", type=int, default=3)
     options = parser.parse_args()
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     with tempfile.TemporaryDirectory(prefix="lightsans-bench-") as root:
-        cases = measure(root, options.smoke, 2 if options.smoke else options.epochs)
+        epochs, turns = (2, 1) if options.smoke else (options.epochs, options.turns)
+        cases = measure(root, options.smoke, epochs, turns)
     report = {
         "benchmark": "train_epoch",
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
