@@ -85,13 +85,13 @@ def train(log: Log, config: RunConfig, minutes: float, clock: str) -> Run:
     trainer = Trainer(config, log.num_items, {0: log.users}, torch.device("cpu"))
     read = time.process_time if clock == "cpu" else time.monotonic
     points: list[Point] = []
-    best, distinct, started = trainer.model.state_dict(), 0, read()
+    best, distinct, started = trainer.weights(), 0, read()
     while not trainer.finished and read() - started < 60 * minutes:
         row = trainer.run_epoch()
         points.append(Point(round(read() - started, 2), row.valid))
         distinct = row.distinct_targets
         if trainer.progress.best_epoch == row.epoch:
-            best = copy.deepcopy(trainer.model.state_dict())
+            best = copy.deepcopy(trainer.weights())
         print(
             json.dumps({"epoch": row.epoch, "loss": row.loss, **points[-1]._asdict()}), flush=True
         )

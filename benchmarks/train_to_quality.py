@@ -87,11 +87,11 @@ def train(log: Log, config: RunConfig, minutes: float, clock: str) -> dict[str, 
     """One seed: the best epoch by valid, its test metrics, and what it cost."""
     trainer = Trainer(config, log.num_items, {0: log.users}, torch.device("cpu"))
     read = time.process_time if clock == "cpu" else time.monotonic
-    best, started, to_best = copy.deepcopy(trainer.model.state_dict()), read(), 0.0
+    best, started, to_best = copy.deepcopy(trainer.weights()), read(), 0.0
     while not trainer.finished and read() - started < 60 * minutes:
         row = trainer.run_epoch()
         if trainer.progress.best_epoch == row.epoch:
-            best = copy.deepcopy(trainer.model.state_dict())
+            best = copy.deepcopy(trainer.weights())
             to_best = read() - started
         valid = {name: round(row.valid[name], 4) for name in ("hit@10", "ndcg@10")}
         print(json.dumps({"epoch": row.epoch, "loss": round(row.loss, 4), **valid}), flush=True)

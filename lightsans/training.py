@@ -25,7 +25,7 @@ from lightsans.checkpoint_clock import CheckpointClock
 from lightsans.compiled import compile_layers
 from lightsans.config import RunConfig
 from lightsans.distributed import gather_ids
-from lightsans.errors import TrainingError
+from lightsans.errors import ConfigError, TrainingError
 from lightsans.evaluation import model_scorer, rank_held_out
 from lightsans.item_rows import RowAdam, renumber
 from lightsans.learning_curve import EpochRow, Progress, StepNews
@@ -44,10 +44,12 @@ from lightsans.sequences import Int64, UserSequences, distinct_targets
 from lightsans.split import hold_out
 from lightsans.tally import ExchangeTimer, Tally, peak_memory_mib
 from lightsans.tapes import for_refit
+from lightsans.weight_average import WeightAverage
 
 PROGRESS_EVERY_S = 1.0
-ITEMS = "items"
-"""What the names of `RowAdam`'s state begin with; those of the other parameters have a number."""
+ITEMS, AVERAGE = "items", "average"
+"""What the names of the state of `RowAdam` and `WeightAverage` begin with; those of the other
+parameters have a number."""
 
 
 class MidEpoch(NamedTuple):
@@ -95,6 +97,7 @@ class Trainer:
         if weights is not None:
             self.model.load_state_dict(weights)
         self._row_adam = self._take_over_rows() if trains_rows(config.model) else None
+        self._average = self._begin_average()
         if config.train.compile:
             self._compile()
         self._objective = wrap(NextItemObjective(self.model))
@@ -136,7 +139,8 @@ class Trainer:
         self.model.eval()
         ks = self._config.evaluate.ks
         totals = RankingTotals.zero(ks)
-        with torch.inference_mode():
+        averaged = self._average.in_model() if self._average is not None else nullcontext()
+        with averaged, torch.inference_mode():
             for users in self._users.values():
                 totals += rank_held_out(
                     model_scorer(self.model, self._device),
@@ -150,8 +154,15 @@ class Trainer:
         summed = distributed.sum_over_workers(totals.to_array(), self._device)
         return RankingTotals.from_array(summed, ks).metrics()
 
+    def weights(self) -> dict[str, Tensor]:
+        """What the run has come to so far, as a ``state_dict``: validated, and worth keeping.
+
+        The model's own weights, or with ``train.ema_decay`` their average.
+        """
+        return self.model.state_dict() if self._average is None else self._average.weights()
+
     def state(self) -> dict[str, Tensor]:
-        """The optimizer's state as named tensors; the model's own is ``model.state_dict()``."""
+        """What is needed beside `weights` and `progress` to go on: named tensors."""
         tensors = {}
         for index, values in self._optimizer.state_dict()["state"].items():
             for name, value in values.items():
@@ -159,15 +170,21 @@ class Trainer:
         if self._row_adam is not None:
             for name, value in self._row_adam.state().items():
                 tensors[f"{ITEMS}.{name}"] = value
+        if self._average is not None:
+            for name, value in self._average.state().items():
+                tensors[f"{AVERAGE}.{name}"] = value
         return tensors
 
     def restore(self, weights: dict[str, Tensor], state: dict[str, Tensor], progress: str) -> None:
-        """Go on from a checkpoint: the model's weights, `state` and ``progress.to_json()``."""
-        self.model.load_state_dict(weights)
+        """Go on from a checkpoint: `weights`, `state` and ``progress.to_json()``."""
         by_index: dict[str, dict[str, Any]] = {}
         for key, value in state.items():
             index, name = key.split(".", 1)
             by_index.setdefault(index, {})[name] = value
+        if self._average is None:
+            self.model.load_state_dict(weights)
+        else:
+            self._average.restore(weights, by_index.pop(AVERAGE))
         if self._row_adam is not None:
             self._row_adam.load_state(by_index.pop(ITEMS))
         groups = self._optimizer.state_dict()["param_groups"]
@@ -264,6 +281,18 @@ class Trainer:
         table.requires_grad_(False)
         return RowAdam(table.weight, train.learning_rate, train.seed)
 
+    def _begin_average(self) -> WeightAverage | None:
+        decay = self._config.train.ema_decay
+        if decay is None:
+            return None
+        if self._row_adam is not None:
+            raise ConfigError(
+                f"train.ema_decay={decay} averages all item vectors in every step, and "
+                f"model.loss_type={self._config.model.loss_type} is there to leave most of them "
+                "alone; set train.ema_decay to null, or model.loss_type to CE"
+            )
+        return WeightAverage(self.model, decay)
+
     def _shared_negatives(self, batch: Batch, epoch: int, step: int) -> SharedNegatives | None:
         """Negatives of the step; None where the loss takes none that targets share."""
         if self._sampler is None:
@@ -296,6 +325,8 @@ class Trainer:
         if self._row_adam is not None:
             assert rows_R is not None
             self._row_adam.step(rows_R, gradients[-1])
+        if self._average is not None:
+            self._average.update()
         return loss_sum, norm
 
     def _backward(

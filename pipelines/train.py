@@ -410,7 +410,7 @@ def restore_trainer(trainer: Trainer, read: Callable[[str], bytes]) -> None:
 
 def snapshot(trainer: Trainer) -> Callable[[], Files]:
     """A copy of a trainer's state in this host's memory, from which another thread makes files."""
-    weights = {name: _copy(tensor) for name, tensor in trainer.model.state_dict().items()}
+    weights = {name: _copy(tensor) for name, tensor in trainer.weights().items()}
     state = {name: _copy(tensor) for name, tensor in trainer.state().items()}
     progress = trainer.progress.to_json().encode()
     return partial(_make_files, trainer.model, weights, state, progress)

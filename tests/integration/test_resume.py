@@ -73,7 +73,7 @@ def train(config: RunConfig, rank: int, world_size: int, checkpoint: Path, resum
         assert partial is not None
         assert len(partial.loss_sums) == world_size
         if rank == 0 and partial.step == SAVED_STEP and len(trainer.progress.history) == 1:
-            content = (trainer.model.state_dict(), trainer.state(), trainer.progress.to_json())
+            content = (trainer.weights(), trainer.state(), trainer.progress.to_json())
             torch.save(content, checkpoint)
 
     clock = CheckpointClock(SAVED_STEP, None, torch.device("cpu"))

@@ -8,7 +8,7 @@ import torch
 
 from lightsans.checkpoint_clock import CheckpointClock
 from lightsans.config import ModelConfig, RunConfig, TrainConfig
-from lightsans.errors import TrainingError
+from lightsans.errors import ConfigError, TrainingError
 from lightsans.learning_curve import EpochRow, Progress
 from lightsans.sequences import UserSequences
 from lightsans.training import MidEpoch, Trainer
@@ -85,11 +85,18 @@ def test_a_restored_trainer_goes_on_as_if_nothing_had_happened(loss_type, precis
     assert losses == [row.loss for row in train_all(whole)]
 
 
-@pytest.mark.parametrize("loss_type", ["CE", "sampled_softmax"])
-def test_a_trainer_restored_in_the_middle_of_an_epoch_repeats_it_bit_for_bit(loss_type):
-    """Weights, optimizer, schedule, dropout and the loss of the epoch so far."""
+@pytest.mark.parametrize(
+    ("loss_type", "ema_decay"), [("CE", None), ("CE", 0.9), ("sampled_softmax", None)]
+)
+def test_a_trainer_restored_in_the_middle_of_an_epoch_repeats_it_bit_for_bit(loss_type, ema_decay):
+    """Weights, their average, optimizer, schedule, dropout and the loss of the epoch so far."""
     config = config_of(
-        loss_type=loss_type, epochs=2, schedule="cosine", warmup_epochs=0.5, clip_norm=0.5
+        loss_type=loss_type,
+        epochs=2,
+        schedule="cosine",
+        warmup_epochs=0.5,
+        clip_norm=0.5,
+        ema_decay=ema_decay,
     )
     whole = Trainer(config, NUM_ITEMS, walks(), torch.device("cpu"))
     expected = [row.loss for row in train_all(whole)]
@@ -97,7 +104,7 @@ def test_a_trainer_restored_in_the_middle_of_an_epoch_repeats_it_bit_for_bit(los
     first = Trainer(config, NUM_ITEMS, walks(), torch.device("cpu"))
 
     def save() -> None:
-        weights = {name: tensor.clone() for name, tensor in first.model.state_dict().items()}
+        weights = {name: tensor.clone() for name, tensor in first.weights().items()}
         state = {name: tensor.clone() for name, tensor in first.state().items()}
         saved.append((weights, state, first.progress.to_json()))
 
@@ -112,8 +119,25 @@ def test_a_trainer_restored_in_the_middle_of_an_epoch_repeats_it_bit_for_bit(los
         second = Trainer(config, NUM_ITEMS, walks(), torch.device("cpu"))
         second.restore(*checkpoint)
         assert [row.loss for row in train_all(second)] == expected
-        for name, tensor in whole.model.state_dict().items():
-            assert torch.equal(second.model.state_dict()[name], tensor), name
+        for name, tensor in whole.weights().items():
+            assert torch.equal(second.weights()[name], tensor), name
+
+
+def test_valid_measures_the_averaged_weights_and_training_goes_on_with_its_own():
+    plain = Trainer(config_of(epochs=3), NUM_ITEMS, walks(), torch.device("cpu"))
+    averaged = Trainer(config_of(epochs=3, ema_decay=0.99), NUM_ITEMS, walks(), torch.device("cpu"))
+    curves = train_all(plain), train_all(averaged)
+    assert [row.loss for row in curves[0]] == [row.loss for row in curves[1]]
+    assert [row.valid for row in curves[0]] != [row.valid for row in curves[1]]
+    kept = Trainer(config_of(epochs=3), NUM_ITEMS, walks(), torch.device("cpu"))
+    kept.model.load_state_dict(averaged.weights())
+    assert kept.validate() == curves[1][-1].valid
+
+
+def test_an_average_is_refused_where_steps_touch_only_their_own_items():
+    config = config_of(loss_type="sampled_softmax", ema_decay=0.99)
+    with pytest.raises(ConfigError, match=r"train\.ema_decay=0\.99 .* model\.loss_type to CE"):
+        Trainer(config, NUM_ITEMS, walks(), torch.device("cpu"))
 
 
 def test_micro_batches_take_the_same_steps():
