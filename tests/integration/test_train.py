@@ -29,6 +29,8 @@ from pipelines.train import TrainResult, refit_config, run_train
 from tests.integration.conftest import TINY
 
 REPOSITORY = Path(__file__).parents[2]
+AVERAGED = "train.ema_decay=0.9"
+"""Of the runs that are interrupted and compared: there is more to go on with than weights."""
 
 
 def history_of(location: Location) -> list[dict[str, Any]]:
@@ -79,12 +81,12 @@ def curve_of(location: Location) -> list[float]:
 
 @pytest.fixture(scope="module")
 def two_workers(ray_cluster, tiny_config, tmp_path_factory) -> tuple[RunConfig, TrainResult]:
-    config = tiny_config(tmp_path_factory.mktemp("two"), "train.num_workers=2")
+    config = tiny_config(tmp_path_factory.mktemp("two"), AVERAGED, "train.num_workers=2")
     return config, run_train(config, run_preprocess(config).dataset_id)
 
 
 def test_one_worker_and_two_learn_the_same_curve_and_metrics(two_workers, tiny_config, tmp_path):
-    config = tiny_config(tmp_path, "train.num_workers=1")
+    config = tiny_config(tmp_path, AVERAGED, "train.num_workers=1")
     alone = run_train(config, run_preprocess(config).dataset_id)
     _, together = two_workers
     assert alone.model_id == together.model_id
@@ -131,9 +133,12 @@ def test_settings_that_change_the_weights_change_the_id_and_others_do_not(two_wo
 
     config, result = two_workers
     dataset = result.manifest["dataset_id"]
-    assert model_id(tiny_config(config.root, "train.num_workers=1"), dataset) == result.model_id
-    assert model_id(tiny_config(config.root, "score.k=99"), dataset) == result.model_id
-    assert model_id(tiny_config(config.root, "train.seed=1"), dataset) != result.model_id
+    assert (
+        model_id(tiny_config(config.root, AVERAGED, "train.num_workers=1"), dataset)
+        == result.model_id
+    )
+    assert model_id(tiny_config(config.root, AVERAGED, "score.k=99"), dataset) == result.model_id
+    assert model_id(tiny_config(config.root, AVERAGED, "train.seed=1"), dataset) != result.model_id
     assert model_id(config, "another") != result.model_id
 
 
@@ -148,7 +153,7 @@ def test_a_killed_run_goes_on_from_the_middle_of_an_epoch_with_the_same_curve(
     command = [sys.executable, "submit.py", "train", "--json"]
     relative = os.path.relpath(tmp_path, REPOSITORY)  # as people write it; workers run elsewhere
     own = ("train.num_workers=2", "train.checkpoint_steps=2", "train.keep_checkpoints=1")
-    for setting in (f"root={relative}", f"data.input={small_log}", *TINY, *own):
+    for setting in (f"root={relative}", f"data.input={small_log}", *TINY, AVERAGED, *own):
         command += ["--set", setting]
     environment = dict(os.environ)
     environment.pop("RAY_ADDRESS", None)
@@ -178,7 +183,7 @@ def test_a_killed_worker_is_started_again_and_the_curve_stays_the_same(
 ):
     config, uninterrupted = two_workers
     shutil.copytree(Path(config.root) / "datasets", tmp_path / "datasets")
-    own = tiny_config(tmp_path, "train.num_workers=2", "train.checkpoint_steps=2")
+    own = tiny_config(tmp_path, AVERAGED, "train.num_workers=2", "train.checkpoint_steps=2")
     checkpoints = tmp_path / "models" / uninterrupted.model_id / "checkpoints"
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(run_train, own, uninterrupted.manifest["dataset_id"])
