@@ -12,7 +12,8 @@ from dataclasses import asdict
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import GetTimeoutError, RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 from rich.live import Live
 
@@ -61,8 +62,19 @@ class TrainingBoard:
 
 
 def start_board() -> Any:
-    """A board for one run, as an actor that takes no CPU."""
-    return ray.remote(num_cpus=0)(TrainingBoard).remote()
+    """A board for one run, as an actor that takes no CPU.
+
+    It lives on the driver's machine, with which the run ends anyway, if that takes actors at all. A
+    board that is lost elsewhere begins again empty: what was told is told, and the rest is in the
+    checkpoints.
+    """
+    actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(TrainingBoard)
+    return actor.options(scheduling_strategy=on_this_machine()).remote()
+
+
+def on_this_machine() -> NodeAffinitySchedulingStrategy:
+    """Where an actor goes that is of no use without this process."""
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
 
 
 def has_failed(board: Any) -> bool:
@@ -142,7 +154,9 @@ def _watch(board: Any, epochs: int, stop: threading.Event) -> None:
             ending = stop.wait(POLL_S)
             try:
                 resumed, step, rows = ray.get(board.read.remote(narrator.shown), timeout=10)
-            except (RayError, TimeoutError):
+            except GetTimeoutError:
+                continue  # it is on its way to another machine
+            except RayError:
                 return  # the cluster is going away: training itself reports why
             if resumed != announced:
                 announced = resumed

@@ -1,4 +1,8 @@
-"""README's commands and code run as they stand, in order, in a copy of the repository."""
+"""README's commands and code run as they stand, in order, in a copy of the repository.
+
+They use the Ray of the tests, as a command does that finds RAY_ADDRESS; `make demo` and the one on
+S3 start their own.
+"""
 
 import os
 import re
@@ -8,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import ray
 
 from lightsans.config import StorageConfig
 from lightsans.storage import locate
@@ -57,7 +62,7 @@ def run(command: str, directory: Path, environment: dict[str, str]) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_every_command_and_code_block_runs(copy, s3_server):
+def test_every_command_and_code_block_runs(copy, s3_server, ray_cluster):
     storage = StorageConfig(endpoint_url=s3_server.endpoint_url)
     locate("s3://my-bucket/x", storage).filesystem.mkdir("my-bucket")
     environment = {
@@ -67,13 +72,16 @@ def test_every_command_and_code_block_runs(copy, s3_server):
         "PATH": f"{Path(sys.prefix) / 'bin'}:{os.environ['PATH']}",
     }
     environment.pop("RAY_ADDRESS", None)
+    on_cluster = {**environment, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
     assert all(f"{command}\n" in README for command in SHORTER)
     ran = 0
     for language, text in BLOCKS:
         if language == "sh":
             for line in text.splitlines():
                 if line and not line.startswith("source "):
-                    run(SHORTER.get(line, line), copy, environment)
+                    # Workers of a cluster have its variables, not those of the command.
+                    own_ray = line == ON_S3 or line.startswith("make ")
+                    run(SHORTER.get(line, line), copy, environment if own_ray else on_cluster)
                     ran += 1
         elif language == "yaml":
             name = re.match(r"# (\S+)", text)
@@ -81,7 +89,7 @@ def test_every_command_and_code_block_runs(copy, s3_server):
             (copy / name[1]).write_text(text)
         elif language == "python":
             (copy / "block.py").write_text(text)
-            run("python block.py", copy, environment)
+            run("python block.py", copy, on_cluster)
             ran += 1
         else:
             assert language == "text", f"what is a {language} block?"
