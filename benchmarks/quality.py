@@ -44,7 +44,7 @@ PREFIXES = (
     *AVERAGED,
     "train.batch_size=2048",
     "train.learning_rate=2e-3",
-    "train.epochs=8",
+    "train.epochs=6",
     "model.attn_dropout_prob=0.5",
 )
 RECIPES: dict[str, tuple[str, ...]] = {
