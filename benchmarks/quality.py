@@ -186,7 +186,13 @@ def smoke_log() -> Log:
     return arrange(made.user_ids, made.item_ids, made.timestamps, "generated")
 
 
-SMOKE = ("model.max_seq_len=8", "model.hidden_size=8", "model.inner_size=16", "train.epochs=2")
+SMOKE = (
+    "model.max_seq_len=8",
+    "model.hidden_size=8",
+    "model.inner_size=16",
+    "train.window_stride=4",
+    "train.epochs=2",
+)
 
 
 def parse() -> argparse.Namespace:
