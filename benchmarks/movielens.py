@@ -13,6 +13,15 @@ import pyarrow.csv
 from lightsans.sequences import Int64, UserSequences
 from lightsans.synthetic import generate_log
 
+SMOKE = (
+    "model.max_seq_len=8",
+    "model.hidden_size=8",
+    "model.inner_size=16",
+    "train.window_stride=4",
+    "train.epochs=2",
+)
+"""Settings with which a run on `smoke_log` takes seconds."""
+
 SIZES = {"ml-100k": (943, 1_682, 100_000), "ml-1m": (6_040, 3_628, 836_478)}
 """Users, items and interactions; MovieLens-1M with ratings of at least 3."""
 
@@ -52,3 +61,9 @@ def arrange(users: Int64, items: Int64, times: Int64, source: str) -> Log:
     lengths = np.unique(users, return_counts=True)[1]
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     return Log(UserSequences(rank[item[order]], offsets), len(raw_ids), source)
+
+
+def smoke_log() -> Log:
+    """A small log, so that all code runs in seconds."""
+    made = generate_log(60, 40, 1_200)
+    return arrange(made.user_ids, made.item_ids, made.timestamps, "generated")

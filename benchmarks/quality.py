@@ -23,12 +23,11 @@ from typing import Any, NamedTuple
 
 import torch
 
-from benchmarks.movielens import Log, arrange, load_log
+from benchmarks.movielens import SMOKE, Log, load_log, smoke_log
 from lightsans.config import RunConfig
 from lightsans.config_file import load_config
 from lightsans.evaluation import model_scorer, rank_held_out
 from lightsans.split import hold_out
-from lightsans.synthetic import generate_log
 from lightsans.training import Trainer
 
 METRIC = "ndcg@10"
@@ -178,21 +177,6 @@ def against_recbole(kind: str, runs: list[Run], log: Path, speed: float) -> dict
         "goal": GOAL if kind == "causal" else 0.0,
         "by_seed": [run.time_to(best[METRIC]) for run in runs],
     }
-
-
-def smoke_log() -> Log:
-    """A small log, so that all code runs in seconds."""
-    made = generate_log(60, 40, 1_200)
-    return arrange(made.user_ids, made.item_ids, made.timestamps, "generated")
-
-
-SMOKE = (
-    "model.max_seq_len=8",
-    "model.hidden_size=8",
-    "model.inner_size=16",
-    "train.window_stride=4",
-    "train.epochs=2",
-)
 
 
 def parse() -> argparse.Namespace:

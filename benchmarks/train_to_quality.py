@@ -24,22 +24,14 @@ import numpy as np
 import pyarrow.csv
 import torch
 
-from benchmarks.movielens import Log, arrange
+from benchmarks.movielens import SMOKE, Log, arrange, smoke_log
 from lightsans.config import RunConfig
 from lightsans.config_file import load_config
 from lightsans.evaluation import model_scorer, rank_held_out
 from lightsans.split import hold_out
-from lightsans.synthetic import generate_log
 from lightsans.training import Trainer
 
 CONFIGS = Path(__file__).parents[1] / "pipelines" / "configs"
-SMOKE = (
-    "model.max_seq_len=8",
-    "model.hidden_size=8",
-    "model.inner_size=16",
-    "train.window_stride=4",
-    "train.epochs=2",
-)
 
 
 class Convention(NamedTuple):
@@ -171,11 +163,7 @@ def main() -> None:
         for seed in seeds:
             own = [*settings, f"train.seed={seed}", "train.num_workers=1", "train.virtual_shards=1"]
             config = load_config(path, own).config
-            if options.smoke:
-                made = generate_log(60, 40, 1_200)
-                log = arrange(made.user_ids, made.item_ids, made.timestamps, "generated")
-            else:
-                log = load(options.data, config)
+            log = smoke_log() if options.smoke else load(options.data, config)
             runs.setdefault(name, []).append(train(log, config, options.minutes, options.clock))
         report += cases(name, runs[name])
     for entry in report:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import ray
 from ray.data import DataContext, Dataset
 from ray.exceptions import RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from lightsans.errors import ConfigError, LightSANsError
 from pipelines.logs import adopt_ray_loggers
@@ -76,6 +77,11 @@ def cpus_per_task() -> int:
     """Logical CPUs that a task asks for, so that no more run at a time than `usable_cpus`."""
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     return max(1, int(resources.get("CPU", 1))) // usable_cpus()
+
+
+def on_this_machine() -> NodeAffinitySchedulingStrategy:
+    """Where an actor goes that is of no use without this process."""
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
 
 
 def _configure_data(context: DataContext) -> None:

@@ -13,13 +13,13 @@ from typing import Any
 
 import ray
 from ray.exceptions import GetTimeoutError, RayError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 from rich.live import Live
 
 from lightsans.errors import LightSANsError
 from lightsans.learning_curve import EpochRow, StepNews
 from pipelines.progress import can_draw, say
+from pipelines.ray_session import on_this_machine
 
 POLL_S = 0.5
 LINE_EVERY_S = 30.0
@@ -70,11 +70,6 @@ def start_board() -> Any:
     """
     actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(TrainingBoard)
     return actor.options(scheduling_strategy=on_this_machine()).remote()
-
-
-def on_this_machine() -> NodeAffinitySchedulingStrategy:
-    """Where an actor goes that is of no use without this process."""
-    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
 
 
 def has_failed(board: Any) -> bool:

@@ -28,7 +28,7 @@ from lightsans.learning_curve import EpochRow
 from lightsans.manifest import read_manifest, require_manifest
 from lightsans.storage import Location
 from lightsans.training import MidEpoch, Trainer
-from pipelines.ray_session import find_own_error
+from pipelines.ray_session import find_own_error, on_this_machine
 from pipelines.train import (
     first_weights,
     make_torch_trainer,
@@ -37,7 +37,7 @@ from pipelines.train import (
     write_checkpoint,
 )
 from pipelines.train_errors import explain, is_out_of_memory
-from pipelines.training_board import on_this_machine, start_board
+from pipelines.training_board import start_board
 from pipelines.tune_records import checkpointed_progress, newest_checkpoint
 
 POLL_S = 0.5
@@ -219,9 +219,7 @@ class DistributedRun:
     """A run of several workers, started by Ray Train from here."""
 
     def __init__(self, config: RunConfig, task: TrialTask, directory: Location) -> None:
-        gate: Any = ray.remote(num_cpus=0)(
-            Gate
-        )  # its loss would end every new start of the workers
+        gate: Any = ray.remote(num_cpus=0)(Gate)  # workers that start again need it
         self._gate = gate.options(scheduling_strategy=on_this_machine()).remote()
         self._epoch = len(checkpointed_progress(directory).history)
         helpers = {"board": start_board(), "tapes": task.tapes, "gate": self._gate}
