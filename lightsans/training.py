@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
 
 from lightsans import distributed
 from lightsans.batches import Batch, RankEpoch
@@ -37,6 +38,7 @@ from lightsans.optimization import (
     clip_gradients,
     learning_rate,
     make_optimizer,
+    moving_average,
     set_learning_rate,
     split_batch,
 )
@@ -44,12 +46,11 @@ from lightsans.sequences import Int64, UserSequences, distinct_targets
 from lightsans.split import hold_out
 from lightsans.tally import ExchangeTimer, Tally, peak_memory_mib
 from lightsans.tapes import for_refit
-from lightsans.weight_average import WeightAverage
 
 PROGRESS_EVERY_S = 1.0
-ITEMS, AVERAGE = "items", "average"
-"""What the names of the state of `RowAdam` and `WeightAverage` begin with; those of the other
-parameters have a number."""
+ITEMS, AVERAGE, LAST = "items", "average", "last"
+"""What the names of some state begin with: of `RowAdam`, of the average, and of the weights that
+training goes on with where a model is an average. That of the other parameters has a number."""
 
 
 class MidEpoch(NamedTuple):
@@ -136,14 +137,13 @@ class Trainer:
 
     def validate(self) -> dict[str, float]:
         """Full-ranking metrics on the valid targets of all workers' users."""
-        self.model.eval()
+        model = self._validated.eval()
         ks = self._config.evaluate.ks
         totals = RankingTotals.zero(ks)
-        averaged = self._average.in_model() if self._average is not None else nullcontext()
-        with averaged, torch.inference_mode():
+        with torch.inference_mode():
             for users in self._users.values():
                 totals += rank_held_out(
-                    model_scorer(self.model, self._device),
+                    model_scorer(model, self._device),
                     hold_out(users, "valid"),
                     ks=ks,
                     num_items=self._num_items,
@@ -159,7 +159,7 @@ class Trainer:
 
         The model's own weights, or with ``train.ema_decay`` their average.
         """
-        return self.model.state_dict() if self._average is None else self._average.weights()
+        return self._validated.state_dict()
 
     def state(self) -> dict[str, Tensor]:
         """What is needed beside `weights` and `progress` to go on: named tensors."""
@@ -171,8 +171,9 @@ class Trainer:
             for name, value in self._row_adam.state().items():
                 tensors[f"{ITEMS}.{name}"] = value
         if self._average is not None:
-            for name, value in self._average.state().items():
-                tensors[f"{AVERAGE}.{name}"] = value
+            tensors[f"{AVERAGE}.steps"] = self._average.n_averaged
+            for name, value in self.model.state_dict().items():
+                tensors[f"{LAST}.{name}"] = value
         return tensors
 
     def restore(self, weights: dict[str, Tensor], state: dict[str, Tensor], progress: str) -> None:
@@ -181,10 +182,10 @@ class Trainer:
         for key, value in state.items():
             index, name = key.split(".", 1)
             by_index.setdefault(index, {})[name] = value
-        if self._average is None:
-            self.model.load_state_dict(weights)
-        else:
-            self._average.restore(weights, by_index.pop(AVERAGE))
+        self._validated.load_state_dict(weights)
+        if self._average is not None:
+            self._average.n_averaged.copy_(by_index.pop(AVERAGE)["steps"])
+            self.model.load_state_dict(by_index.pop(LAST))
         if self._row_adam is not None:
             self._row_adam.load_state(by_index.pop(ITEMS))
         groups = self._optimizer.state_dict()["param_groups"]
@@ -281,7 +282,15 @@ class Trainer:
         table.requires_grad_(False)
         return RowAdam(table.weight, train.learning_rate, train.seed)
 
-    def _begin_average(self) -> WeightAverage | None:
+    @property
+    def _validated(self) -> LightSANs:
+        """The model whose weights `weights` are."""
+        if self._average is None:
+            return self.model
+        assert isinstance(self._average.module, LightSANs)
+        return self._average.module
+
+    def _begin_average(self) -> AveragedModel | None:
         decay = self._config.train.ema_decay
         if decay is None:
             return None
@@ -291,7 +300,7 @@ class Trainer:
                 f"model.loss_type={self._config.model.loss_type} is there to leave most of them "
                 "alone; set train.ema_decay to null, or model.loss_type to CE"
             )
-        return WeightAverage(self.model, decay)
+        return moving_average(self.model, decay)
 
     def _shared_negatives(self, batch: Batch, epoch: int, step: int) -> SharedNegatives | None:
         """Negatives of the step; None where the loss takes none that targets share."""
@@ -326,7 +335,7 @@ class Trainer:
             assert rows_R is not None
             self._row_adam.step(rows_R, gradients[-1])
         if self._average is not None:
-            self._average.update()
+            self._average.update_parameters(self.model)
         return loss_sum, norm
 
     def _backward(

@@ -7,7 +7,13 @@ from lightsans.batches import Batch
 from lightsans.config import ModelConfig, TrainConfig
 from lightsans.errors import ConfigError
 from lightsans.model import LightSANs
-from lightsans.optimization import clip_gradients, learning_rate, make_optimizer, split_batch
+from lightsans.optimization import (
+    clip_gradients,
+    learning_rate,
+    make_optimizer,
+    moving_average,
+    split_batch,
+)
 
 
 def test_weight_decay_leaves_out_biases_norms_and_embeddings():
@@ -70,3 +76,18 @@ def test_micro_batches_are_the_rows_of_the_batch_and_padding():
     assert [piece.item_ids.tolist() for piece in pieces] == [[[1, 2]], [[3, 0]], [[0, 0]]]
     assert [piece.lengths.tolist() for piece in pieces] == [[2], [1], [0]]
     assert [piece.target_ids.tolist() for piece in pieces] == [[5], [6], [0]]
+
+
+def test_the_average_of_weights_follows_its_formula_and_leaves_the_model_alone():
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(model.weight, 1.0)
+    average = moving_average(model, decay=0.25)
+    for value in (2.0, 4.0, -1.0):
+        nn.init.constant_(model.weight, value)
+        average.update_parameters(model)
+    # (1 + n) / (10 + n) is 2/11, then 3/12, then more than the decay
+    first = 2 / 11 * 1.0 + 9 / 11 * 2.0
+    second = 0.25 * first + 0.75 * 4.0
+    third = 0.25 * second + 0.75 * -1.0
+    torch.testing.assert_close(average.module.weight.data, torch.tensor([[third]]))
+    assert model.weight.item() == -1.0
