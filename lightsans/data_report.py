@@ -8,7 +8,7 @@ Shapes:
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -33,6 +33,8 @@ class PartReport:
     trainable: int
     interactions: int
     """Of the sequences: what is left after the filters."""
+    exact_duplicates: int
+    """Rows that repeat user, item and time of another."""
     ties: int
     """Rows with the user and the time of the row before."""
     tied_ends: int
@@ -49,17 +51,15 @@ class PartReport:
         cls,
         offsets: Int64,
         timestamps: Int64,
-        lengths: Int64,
-        num_trainable: int,
+        exact_duplicates: int,
         time_range: tuple[int, int],
     ) -> "PartReport":
-        """Count a part.
+        """Count the rows of a part; its sequences are not known yet.
 
         Args:
             offsets: (U + 1,) where each user's rows begin.
             timestamps: (R,) ascending for each user.
-            lengths: (U,) of the sequences; 0 for users who have none.
-            num_trainable: Users to learn from.
+            exact_duplicates: Rows that repeat another.
             time_range: Least and greatest timestamp of the dataset.
         """
         is_tied = np.zeros(len(timestamps), bool)
@@ -69,13 +69,28 @@ class PartReport:
         return cls(
             rows=len(timestamps),
             users=len(offsets) - 1,
-            trainable=num_trainable,
-            interactions=int(lengths.sum()),
+            trainable=0,
+            interactions=0,
+            exact_duplicates=exact_duplicates,
             ties=int(is_tied.sum()),
             tied_ends=int(is_tied[offsets[1:] - 1].sum()),
             row_counts=histogram(np.diff(offsets)),
-            lengths=histogram(lengths[lengths > 0]),
+            lengths=histogram(np.zeros(0, np.int64)),
             rows_at=np.bincount((timestamps - first) // bin_width(time_range), minlength=TIME_BINS),
+        )
+
+    def with_sequences(self, lengths: Int64, num_trainable: int) -> "PartReport":
+        """The same rows, and the sequences derived from them.
+
+        Args:
+            lengths: (U,) of the sequences; 0 for users who have none.
+            num_trainable: Users to learn from.
+        """
+        return replace(
+            self,
+            trainable=num_trainable,
+            interactions=int(lengths.sum()),
+            lengths=histogram(lengths[lengths > 0]),
         )
 
     def __add__(self, other: "PartReport") -> "PartReport":

@@ -151,6 +151,34 @@ def order_by_time(order: Array, starts: Array, times: Array) -> None:
 
 
 @njit(cache=True, nogil=True)
+def find_places(
+    offsets: Array, times: Array, later_offsets: Array, later_times: Array, user: Array, new: Array
+) -> Array:
+    """Where rows go among those of a part: behind the rows of their user of no later time.
+
+    Args:
+        offsets: (U + 1,) where the rows of each user of the part begin.
+        times: (R,) of the part.
+        later_offsets: Where the rows of each user begin that come to it.
+        later_times: Of those rows.
+        user: Which user of the part each is, or, of a new one, the user that it goes before.
+        new: Whether the part does not know the user.
+
+    Returns:
+        The row that each of them goes before.
+    """
+    places = np.empty(len(later_times), np.int64)
+    for u in range(len(user)):
+        place = offsets[user[u]]
+        for i in range(later_offsets[u], later_offsets[u + 1]):
+            if not new[u]:
+                end = offsets[user[u] + 1]
+                place += np.searchsorted(times[place:end], later_times[i], side="right")
+            places[i] = place
+    return places
+
+
+@njit(cache=True, nogil=True)
 def renumber(values: Array, starts: Array, num_values: int) -> tuple[Array, Array, Array]:
     """Number the distinct values of each stretch from 0 by first appearance.
 

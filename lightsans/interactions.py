@@ -41,7 +41,7 @@ Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 UInt64 = npt.NDArray[np.uint64]
 
-_ROW_GROUP = 2**20
+_ROW_GROUP = 2**22  # a part of the usual size is one: a reader joins no dictionaries
 _ROW_GROUP_USERS = 2**16
 _DICTIONARY_BYTES = 2**26  # of a row group; beyond, ids are written row by row
 
@@ -97,8 +97,7 @@ def sort_interactions(table: pa.Table) -> pa.Table:
     """
     users, items = as_dictionary(table["user_id"]), as_dictionary(table["raw_item_id"])
     buckets = user_buckets(users.dictionary)
-    by_id, _ = ranks_of(users.dictionary)
-    user_order = by_id[np.argsort(buckets[by_id].astype(np.uint16), kind="stable")]
+    user_order = order_users(users.dictionary)
     rank = np.empty(len(user_order), np.int32)
     rank[user_order] = np.arange(len(user_order), dtype=np.int32)
     timestamps = table["timestamp"].to_numpy()
@@ -119,6 +118,14 @@ def sort_interactions(table: pa.Table) -> pa.Table:
             "bucket": buckets[user_order][user],
         }
     )
+
+
+def order_users(user_ids: pa.Array) -> Int64:
+    """Distinct users in the order in which a part has them: by bucket, then by id."""
+    by_id, _ = ranks_of(user_ids)
+    buckets = user_buckets(user_ids)
+    order: Int64 = by_id[np.argsort(buckets[by_id].astype(np.uint16), kind="stable")]
+    return order
 
 
 def save_interactions(location: Location, table: pa.Table) -> None:
@@ -171,14 +178,31 @@ def load_interactions(location: Location, columns: Sequence[str] | None = None) 
         return opened.read(names)
 
 
-def user_offsets(table: pa.Table) -> Int64:
-    """(U + 1,) where the rows of each user of a sorted part begin, with the end."""
-    return _users(table["user_id"])[1]
+def users_of(table: pa.Table) -> tuple[pa.Array, Int64]:
+    """(U,) users of sorted rows, and (U + 1,) where the rows of each begin, with the end."""
+    column = table["user_id"]
+    ids = pa.array([], wide(value_type(column.type)))
+    starts, num_rows = np.zeros(0, np.int64), 0
+    for chunk in column.chunks:
+        chunk = as_dictionary(chunk)
+        user = codes_of(chunk)
+        is_new = np.concatenate([[True], user[1:] != user[:-1]])[: len(user)]
+        first = np.flatnonzero(is_new)
+        found = chunk.dictionary.take(pa.array(user[first]))
+        if len(ids) and len(found) and ids[-1] == found[0]:  # the user goes on from chunk to chunk
+            first, found = first[1:], found.slice(1)
+        ids = pa.concat_arrays([ids, found])
+        starts, num_rows = np.concatenate([starts, first + num_rows]), num_rows + len(user)
+    return ids, np.append(starts, num_rows)
 
 
-def count_exact_duplicates(table: pa.Table) -> int:
-    """Rows of sorted interactions that repeat user, item and timestamp of another row."""
-    _, offsets = _users(table["user_id"])
+def count_exact_duplicates(table: pa.Table, offsets: Int64) -> int:
+    """Rows of sorted interactions that repeat user, item and timestamp of another row.
+
+    Args:
+        table: A part.
+        offsets: (U + 1,) where each user's rows begin.
+    """
     items = codes_of(as_dictionary(table["raw_item_id"]))
     return int(scan.count_repeats(offsets, items, table["timestamp"].to_numpy()))
 
@@ -197,7 +221,7 @@ def select_rows(
     """
     if as_of is not None:
         table = table.filter(pc.less(table["timestamp"], as_of))
-    user_ids, offsets = _users(table["user_id"])
+    user_ids, offsets = users_of(table)
     items = as_dictionary(table["raw_item_id"])
     item = codes_of(items)
     timestamps = table["timestamp"].to_numpy()
@@ -385,23 +409,6 @@ def fingerprint_dataset(parts: Sequence[int], vocabulary_fingerprint: str) -> st
     """16 digits that differ when any sequence, or the id of any item, does."""
     total = np.array([sum(parts) % 2**64, int(vocabulary_fingerprint, 16)], np.uint64)
     return f"{hash_segments(total, np.array([0, 2]))[0]:016x}"
-
-
-def _users(column: pa.ChunkedArray) -> tuple[pa.Array, Int64]:
-    """The users of sorted rows, and where the rows of each begin, with the end."""
-    ids = pa.array([], wide(value_type(column.type)))
-    starts, num_rows = np.zeros(0, np.int64), 0
-    for chunk in column.chunks:
-        chunk = as_dictionary(chunk)
-        user = codes_of(chunk)
-        is_new = np.concatenate([[True], user[1:] != user[:-1]])[: len(user)]
-        first = np.flatnonzero(is_new)
-        found = chunk.dictionary.take(pa.array(user[first]))
-        if len(ids) and len(found) and ids[-1] == found[0]:  # the user goes on from chunk to chunk
-            first, found = first[1:], found.slice(1)
-        ids = pa.concat_arrays([ids, found])
-        starts, num_rows = np.concatenate([starts, first + num_rows]), num_rows + len(user)
-    return ids, np.append(starts, num_rows)
 
 
 def _sums(is_counted: Bool, offsets: Int64) -> Int64:

@@ -1,5 +1,10 @@
-"""Adding rows to a part of a dataset, and taking users out of it, without the raw logs."""
+"""Adding rows to a part of a dataset, and taking users out of it, without the raw logs.
 
+Rows that are added to a part become a file beside those it has, a layer; who reads the part puts
+them in their places.
+"""
+
+import functools
 import json
 from collections.abc import Sequence
 
@@ -7,30 +12,62 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lightsans.arrow_columns import as_dictionary, codes_of
+from lightsans import interaction_scan as scan
+from lightsans.arrow_columns import as_dictionary, codes_of, one_chunk
 from lightsans.hashing import pieces_of, user_buckets
-from lightsans.interactions import sort_interactions
+from lightsans.interactions import load_interactions, order_users, users_of
+from lightsans.schema import layer_name
+from lightsans.storage import Location
 
-_COLUMNS = ("user_id", "raw_item_id", "timestamp", "rating", "order_key")
 
-
-def merge_interactions(tables: Sequence[pa.Table]) -> pa.Table:
-    """The rows of several tables as one sorted part.
-
-    Late rows fall into place by their time; among rows of one time those of the first table come
-    first.
+def load_part(
+    directory: Location, number: int, num_layers: int, columns: Sequence[str] | None = None
+) -> pa.Table:
+    """All rows of a part, sorted as if one file had them.
 
     Args:
-        tables: Each sorted as a part is, or in the order of the input; order keys rise from each
-            table to the next.
+        directory: ``interactions/`` of a dataset.
+        number: Of the part.
+        num_layers: Files that it has, each with rows that were added to those before.
+        columns: Some columns, users and times among them; None for all.
     """
-    pieces = []
-    for table in tables:
-        columns = {name: table[name] for name in _COLUMNS}
-        for name in ("user_id", "raw_item_id"):
-            columns[name] = as_dictionary(table[name])
-        pieces.append(pa.table(columns))
-    return sort_interactions(pa.concat_tables(pieces))
+    files = [directory / layer_name(number, layer) for layer in range(num_layers)]
+    first, *later = (load_interactions(file, columns) for file in files)
+    # Small ones first: the rows of the first file move once.
+    return insert_rows(first, functools.reduce(insert_rows, later)) if later else first
+
+
+def insert_rows(table: pa.Table, later: pa.Table) -> pa.Table:
+    """A sorted part with the rows of another one in their places, ids as dictionaries.
+
+    Late rows fall into place by their time; among rows of one time those of ``table`` come first.
+
+    Args:
+        table: A part, or some of its columns, users and times among them.
+        later: Sorted alike, with the same columns at least; its order keys are greater.
+    """
+    (users, offsets), (later_users, later_offsets) = users_of(table), users_of(later)
+    known = pc.index_in(later_users, value_set=users)
+    is_new = known.is_null().to_numpy(zero_copy_only=False)
+    order = order_users(pa.concat_arrays([users, later_users.filter(pa.array(is_new))]))
+    at = np.flatnonzero(order >= len(users))  # of the new ones among all
+    before = known.fill_null(0).to_numpy().astype(np.int64)
+    before[is_new] = at - np.arange(len(at))
+    times, later_times = (rows["timestamp"].to_numpy() for rows in (table, later))
+    places = scan.find_places(offsets, times, later_offsets, later_times, before, is_new)
+    rows = np.insert(np.arange(len(times)), places, len(times) + np.arange(len(later_times)))
+    columns = {}
+    for name in table.column_names:
+        if name in ("user_id", "raw_item_id"):
+            both = as_dictionary(
+                pa.chunked_array([as_dictionary(part[name]) for part in (table, later)])
+            )
+            codes = pa.array(codes_of(both)[rows])
+            columns[name] = pa.DictionaryArray.from_arrays(codes, both.dictionary)
+        else:
+            both = one_chunk(pa.chunked_array([*table[name].chunks, *later[name].chunks]))
+            columns[name] = both.take(pa.array(rows))
+    return pa.table(columns)
 
 
 def without_users(table: pa.Table, excluded_users: pa.Array | None) -> pa.Table:

@@ -92,6 +92,11 @@ def part_name(index: int) -> str:
     return f"part-{index:05d}.parquet"
 
 
+def layer_name(part: int, layer: int) -> str:
+    """File name of a layer of a part of the interactions: layer 0 has the name of the part."""
+    return part_name(part) if layer == 0 else f"part-{part:05d}-{layer:03d}.parquet"
+
+
 def part_index(name: str) -> int:
     """The number in a `part_name`."""
     return int(name.removeprefix("part-").removesuffix(".parquet"))

@@ -40,7 +40,7 @@ from pipelines.preflight import preflight
 from pipelines.preprocess_base import find_unchanged, input_entries, load_base, new_files
 from pipelines.preprocess_core import Core, Filters, find_core
 from pipelines.preprocess_derive import write_sequences
-from pipelines.preprocess_parts import MARKER, WORK
+from pipelines.preprocess_parts import MARKER, WORK, Part
 from pipelines.preprocess_read import (
     Interactions,
     Source,
@@ -136,23 +136,22 @@ def _make(config: RunConfig, job: _Job) -> dict[str, Any]:
     _warn_about_time(made, data)
     ensure_ray(config.resources.memory_bytes)
     preflight("preprocess", config)
-    numbers, time_range = made.part_numbers, _time_range(made)
+    parts, time_range = [Part.of(part) for part in made.parts], _time_range(made)
     filters = job.filters
     if data.split == "temporal" and filters.cutoffs is None:
-        cutoffs = counted_cutoffs(job.dataset, numbers, data, filters.as_of, time_range)
+        cutoffs = counted_cutoffs(job.dataset, parts, data, filters.as_of, time_range)
         filters = replace(filters, cutoffs=cutoffs)
     before = Vocabulary.load(base.location / "items.parquet") if base is not None else None
-    core = find_core(job.dataset, numbers, filters, before)
-    vocabulary = core.vocabulary
-    vocabulary.save(job.dataset / "items.parquet")
+    core = find_core(job.dataset, parts, filters, time_range, before)
+    core.vocabulary.save(job.dataset / "items.parquet")
     unchanged = None
     if base is not None and before is not None:
-        unchanged = find_unchanged(base, made.parts, data, before, vocabulary)
-    parts = write_sequences(
-        job.dataset, numbers, filters, job.num_parts, vocabulary, time_range, unchanged
+        unchanged = find_unchanged(base, made.parts, data, before, core.vocabulary)
+    found = write_sequences(job.dataset, parts, filters, job.num_parts, core, unchanged)
+    manifest = _describe(replace(job, filters=filters), made, core, found)
+    write_report(
+        job.dataset, made.counts, manifest["rows"], found, core.vocabulary, filters.cutoffs
     )
-    manifest = _describe(replace(job, filters=filters), made, core, parts)
-    write_report(job.dataset, made.counts, manifest["rows"], parts, vocabulary, filters.cutoffs)
     (job.dataset / WORK).delete()
     return write_manifest(job.dataset, manifest)
 
@@ -248,7 +247,7 @@ def _describe(
             "rejected": rejected,
             "excluded": counts.excluded,
             "valid": counts.valid,
-            "exact_duplicates": made.exact_duplicates,
+            "exact_duplicates": sum(part["report"]["exact_duplicates"] for part in parts),
             **core.rows,
         },
         "k_core_rounds": core.num_rounds,

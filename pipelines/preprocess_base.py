@@ -1,8 +1,8 @@
 """What a dataset takes over from another one: ``preprocess --base ID``.
 
 The base keeps every valid row in ``interactions/``, so only files that it does not list are read.
-New rows are merged into the parts of their users; parts without any are linked. Items keep their
-ids, and new ones are appended.
+Its parts are linked; new rows become a layer of the part of their users, and only now and then are
+the layers of a part written as one. Items keep their ids, and new ones are appended.
 """
 
 from collections.abc import Sequence
@@ -13,19 +13,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lightsans.arrow_columns import as_dictionary
 from lightsans.config import DataConfig, RunConfig, to_dict
 from lightsans.errors import ConfigError, InputError
-from lightsans.interactions import load_interactions
+from lightsans.interactions import load_interactions, save_interactions
 from lightsans.manifest import require_manifest
-from lightsans.merging import forget_users, merge_interactions, parts_of_users, without_users
+from lightsans.merging import forget_users, insert_rows, parts_of_users, without_users
 from lightsans.reading.rejects import RowCounts
 from lightsans.reading.units import ReadPlan
-from lightsans.schema import part_index, part_name
+from lightsans.schema import layer_name, part_index, part_name
 from lightsans.storage import FileInfo, Location, locate
 from lightsans.vocabulary import Vocabulary
-from pipelines.preprocess_parts import MARKER, note_part, write_part
+from pipelines.preprocess_parts import MARKER, Part, note_part, time_range, write_part
 from pipelines.preprocess_tasks import remote, run_tasks
+
+_MAX_LAYERS = 8
+_ROWS_PER_LAYER_ROW = 4
 
 READING_SETTINGS = (
     "format",
@@ -57,13 +59,9 @@ class Base:
         """Of all rows that were ever read for it."""
         return RowCounts.from_dict(self.marker["counts"])
 
-    def has_part(self, number: int) -> bool:
-        """Whether the part has rows."""
-        return any(part["part"] == number for part in self.marker["parts"])
-
-    def part(self, number: int) -> Location:
-        """File of a part of ``interactions/``."""
-        return self.location / "interactions" / part_name(number)
+    def part(self, number: int) -> dict[str, Any] | None:
+        """`PART_STATS` of a part; None if it has no rows."""
+        return next((part for part in self.marker["parts"] if part["part"] == number), None)
 
     def check_plan(self, plan: ReadPlan) -> ReadPlan:
         """A plan of reading new files, ids of the types that the base has.
@@ -127,12 +125,11 @@ class UnchangedSequences:
         """Rows that the sequences were made from."""
         return self.parts[part]
 
-    def holds(self, part: int, raw_item_ids: pa.ChunkedArray) -> bool:
+    def holds(self, part: int, raw_item_ids: pa.Array) -> bool:
         """Whether the base's sequences of a part with these items are still right."""
         if part not in self.parts:
             return False
-        items = as_dictionary(raw_item_ids).dictionary
-        found = pc.is_in(items, value_set=self.changed_items.cast(items.type))
+        found = pc.is_in(raw_item_ids, value_set=self.changed_items.cast(raw_item_ids.type))
         return not pc.any(found).as_py()
 
 
@@ -232,50 +229,84 @@ def _check_reading(base: Base, data: DataConfig) -> None:
         )
 
 
-def merge_part(
-    base: Base,
-    dataset: Location,
-    number: int,
-    rows: pa.Table | None,
-    excluded_users: pa.Array | None,
-) -> dict[str, Any]:
-    """Write a part of a base with new rows and without excluded users; its `PART_STATS`."""
-    old = load_interactions(base.part(number))
-    kept = without_users(old, excluded_users)
-    merged = merge_interactions([kept] if rows is None else [kept, rows])
-    return write_part(dataset, number, merged, erased=old.num_rows - kept.num_rows)
-
-
 def take_over_parts(
     base: Base,
     dataset: Location,
     written: set[int],
-    num_parts: int,
     excluded_users: pa.Array | None,
 ) -> list[dict[str, Any]]:
     """Link the parts of a base that have no new rows, or write them without excluded users."""
-    found = () if excluded_users is None else parts_of_users(excluded_users, num_parts)
     left = [part for part in base.marker["parts"] if part["part"] not in written]
     take = remote(take_over_part)
 
     def submit(part: dict[str, Any]) -> Any:
-        users = excluded_users if part["part"] in found else None
-        return take.remote(base, dataset, part, users)
+        return take.remote(base, dataset, part, None, excluded_users)
 
     return list(run_tasks(submit, left, "preprocess: base"))
 
 
 def take_over_part(
-    base: Base, dataset: Location, part: dict[str, Any], excluded_users: pa.Array | None
+    base: Base,
+    dataset: Location,
+    part: dict[str, Any],
+    rows: pa.Table | None,
+    excluded_users: pa.Array | None,
 ) -> dict[str, Any]:
-    """`take_over_parts` for one part."""
-    number = part["part"]
-    if excluded_users is not None:
-        users = load_interactions(base.part(number), ["user_id"])
-        if without_users(users, excluded_users).num_rows < part["rows"]:
-            return merge_part(base, dataset, number, None, excluded_users)
-    base.part(number).copy_to(dataset / "interactions" / part_name(number))
+    """Give a dataset a part of its base, without excluded users and with new rows.
+
+    Args:
+        base: The base.
+        dataset: The dataset made from it.
+        part: `PART_STATS` of the part in the base.
+        rows: New ones, sorted; None if there are none.
+        excluded_users: Whose rows do not stay.
+
+    Returns:
+        `PART_STATS` of the part in the dataset.
+    """
+    is_same = excluded_users is None or not _has_any(base, part, excluded_users)
+    if is_same and (rows is None or _is_layer(part, rows)):
+        return _take_over_files(base, dataset, part, rows)
+    kept = without_users(Part.of(part).load(base.location), excluded_users)
+    whole = kept if rows is None else insert_rows(kept, rows)
+    return write_part(dataset, part["part"], whole, erased=part["rows"] - kept.num_rows)
+
+
+def _has_any(base: Base, part: dict[str, Any], users: pa.Array) -> bool:
+    """Whether a part of the base has rows of one of some users."""
+    if part["part"] not in parts_of_users(users, base.manifest["num_parts"]):
+        return False
+    for location in _files(base.location, part):
+        table = load_interactions(location, ["user_id"])
+        if without_users(table, users).num_rows < table.num_rows:
+            return True
+    return False
+
+
+def _files(dataset: Location, part: dict[str, Any]) -> list[Location]:
+    names = [layer_name(part["part"], layer) for layer in range(part["layers"])]
+    return [dataset / "interactions" / name for name in names]
+
+
+def _is_layer(part: dict[str, Any], rows: pa.Table) -> bool:
+    """Whether rows are to be a layer: there are few, and few layers to put together in reading."""
+    is_few = rows.num_rows * _ROWS_PER_LAYER_ROW <= part["rows"]
+    return is_few and part["layers"] < _MAX_LAYERS
+
+
+def _take_over_files(
+    base: Base, dataset: Location, part: dict[str, Any], rows: pa.Table | None
+) -> dict[str, Any]:
+    for file in _files(base.location, part):
+        file.copy_to(dataset / "interactions" / file.name)
     stats = {**part, "erased": 0, "linked": 1}
+    if rows is not None:
+        save_interactions(dataset / "interactions" / layer_name(part["part"], part["layers"]), rows)
+        oldest, newest = time_range(rows)
+        stats["layers"] += 1
+        stats["rows"] += rows.num_rows
+        stats["oldest"], stats["newest"] = min(part["oldest"], oldest), max(part["newest"], newest)
+        stats["linked"] = 0
     note_part(dataset, stats)
     return stats
 

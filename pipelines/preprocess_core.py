@@ -1,14 +1,15 @@
 """Second step of preprocessing: ``interactions/`` -> the vocabulary that filters and k-core leave.
 
-Every part is read once and reduced to the numbers that counting needs, which stay in Ray's object
-store (or are made again where a node is lost). From then on only counts of items travel, added up
-in a tree; the driver holds items, never rows or users.
+Every part is read once. The numbers that counting needs of it, and those that sequences are
+derived from, stay in Ray's object store (or are made again where a node is lost). From then on only
+counts of items travel, added up in a tree; the driver holds items, never rows or users.
 """
 
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,23 +19,25 @@ import ray
 
 from lightsans.arrow_columns import narrow, one_chunk
 from lightsans.config import DataConfig
+from lightsans.data_report import PartReport
 from lightsans.errors import InputError
 from lightsans.interactions import (
     CoreRows,
     PartRows,
     core_rows,
+    count_exact_duplicates,
     count_items,
     item_counts,
     k_core,
-    load_interactions,
     merge_counts,
     select_rows,
+    users_of,
 )
 from lightsans.retention import Retention
-from lightsans.schema import part_name
 from lightsans.storage import Location
 from lightsans.temporal import Cutoffs
 from lightsans.vocabulary import Vocabulary
+from pipelines.preprocess_parts import Part
 from pipelines.preprocess_tasks import Ref, merge_in_tree, remote, run_tasks
 from pipelines.progress import say
 from pipelines.ray_session import original_errors
@@ -69,24 +72,46 @@ class Core:
     num_rounds: int
     rows: dict[str, int]
     """Rows left after each filter."""
+    parts: list[Ref]
+    """`LoadedPart` of each part, in Ray's object store: it need not be read again."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedPart:
+    """A part as the last step needs it."""
+
+    rows: PartRows
+    report: PartReport
+    """Of its rows; of its sequences nothing yet."""
 
 
 def find_core(
-    dataset: Location, parts: Sequence[int], filters: Filters, base: Vocabulary | None = None
+    dataset: Location,
+    parts: Sequence[Part],
+    filters: Filters,
+    time_range: tuple[int, int],
+    base: Vocabulary | None = None,
 ) -> Core:
     """The vocabulary: the items that k-core leaves, after those of a base dataset.
+
+    Args:
+        dataset: Its directory.
+        parts: Of its interactions.
+        filters: Which of them are counted.
+        time_range: Least and greatest timestamp of the dataset.
+        base: The vocabulary of its base.
 
     Raises:
         InputError: Nothing is left; the message names the filter that took the last row. Or two
             items share a hash.
     """
     data = filters.data
-    cores, items, rows = _load_parts(dataset, parts, filters)
+    loaded, items, rows = _load_parts(dataset, parts, filters, time_range)
 
     rounds = itertools.count(1)
 
     def count(alive: UInt64 | None) -> pa.Table:
-        counts = _count_round(cores, data.min_user_interactions, alive)
+        counts = _count_round([part.core for part in loaded], data.min_user_interactions, alive)
         say_round(next(rounds), counts, alive)
         return counts
 
@@ -98,20 +123,27 @@ def find_core(
     raw = one_chunk(items["raw_item_id"]).take(pa.array(places))
     ids = narrow(raw).combine_chunks()
     counts = survivors["count"].to_numpy()
-    if base is not None:
-        return Core(base.extended(ids, counts), num_rounds, rows)
-    return Core(Vocabulary.from_counts(ids, counts), num_rounds, rows)
+    make = Vocabulary.from_counts if base is None else base.extended
+    return Core(make(ids, counts), num_rounds, rows, [part.rows for part in loaded])
 
 
-def load_core_rows(
-    part: int, *, dataset: Location, filters: Filters
-) -> tuple[dict[str, int], CoreRows, pa.Table]:
-    """Rows of a part after each filter, what counting needs of it, and its items with raw ids."""
-    table = load_interactions(dataset / "interactions" / part_name(part), _COLUMNS)
+def load_part_rows(
+    part: Part, *, dataset: Location, filters: Filters, time_range: tuple[int, int]
+) -> tuple[dict[str, int], CoreRows, pa.Table, LoadedPart]:
+    """A part as numbers.
+
+    Returns:
+        Rows left after each filter, what counting needs, its items with raw ids, and what
+        sequences are derived from.
+    """
+    table = part.load(dataset, _COLUMNS)
+    _, offsets = users_of(table)
+    duplicates = count_exact_duplicates(table, offsets)
+    report = PartReport.of(offsets, table["timestamp"].to_numpy(), duplicates, time_range)
     selected = filters.select(table)
     core, raw = core_rows(selected)
-    zeros = np.zeros(len(raw), np.int64)
-    return selected.row_counts, core, item_counts(core.item_hashes, zeros, raw)
+    items = item_counts(core.item_hashes, np.zeros(len(raw), np.int64), raw)
+    return selected.row_counts, core, items, LoadedPart(selected, report)
 
 
 def count_part(core: CoreRows, alive: UInt64 | None, min_user_interactions: int) -> pa.Table:
@@ -124,17 +156,25 @@ def merge_tables(*tables: pa.Table) -> pa.Table:
     return merge_counts(tables).combine_chunks()
 
 
+class _Loaded(NamedTuple):
+    """Where the numbers of a part are."""
+
+    core: Ref
+    rows: Ref
+
+
 def _load_parts(
-    dataset: Location, parts: Sequence[int], filters: Filters
-) -> tuple[list[Ref], pa.Table, dict[str, int]]:
+    dataset: Location, parts: Sequence[Part], filters: Filters, time_range: tuple[int, int]
+) -> tuple[list[_Loaded], pa.Table, dict[str, int]]:
     """Where the numbers of each part are, all items, and rows left after each filter."""
-    load = remote(partial(load_core_rows, dataset=dataset, filters=filters), num_returns=3)
-    cores: list[Ref] = []
+    function = partial(load_part_rows, dataset=dataset, filters=filters, time_range=time_range)
+    load = remote(function, num_returns=4)
+    loaded: dict[Part, _Loaded] = {}
     tables: list[Ref] = []
 
-    def submit(part: int) -> Ref:
-        row_counts, core, table = load.remote(part)
-        cores.append(core)
+    def submit(part: Part) -> Ref:
+        row_counts, core, table, found = load.remote(part)
+        loaded[part] = _Loaded(core, found)
         tables.append(table)
         return row_counts
 
@@ -142,7 +182,8 @@ def _load_parts(
     for found in run_tasks(submit, parts, "preprocess: items"):
         rows = {step: rows.get(step, 0) + count for step, count in found.items()}
     with original_errors():
-        return cores, ray.get(merge_in_tree(remote(merge_tables), tables)), rows
+        items = ray.get(merge_in_tree(remote(merge_tables), tables))
+    return [loaded[part] for part in parts], items, rows
 
 
 def _count_round(cores: Sequence[Ref], least: int, alive: UInt64 | None) -> pa.Table:

@@ -1,13 +1,14 @@
 """First step of preprocessing: logs -> ``interactions/``, all rows of a user in one part.
 
-Read units are read side by side, rows exchanged once, and every part written by one task. Names
-are determined by the content, files appear whole: a task that runs twice does no harm. A part that
-an earlier attempt has written stays, and its rows are not exchanged again.
+Read units are read side by side, rows exchanged once, and every part written by one task; rows of a
+single unit need no exchange. Names are determined by the content, files appear whole: a task that
+runs twice does no harm. A part that an earlier attempt has written stays, and its rows are not
+exchanged again.
 """
 
 import pickle
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -30,14 +31,17 @@ from lightsans.reading.files import format_of
 from lightsans.reading.rejects import RowCounts, rejects_file
 from lightsans.reading.text_pieces import compression_of
 from lightsans.reading.units import ReadPlan, ReadUnit, order_keys, plan_reading, read_unit
-from lightsans.schema import id_type, part_name
+from lightsans.schema import id_type, layer_name
 from lightsans.storage import FileInfo, Location
 from pipelines.preflight import preflight
-from pipelines.preprocess_base import Base, merge_part, take_over_parts, take_over_rejects
+from pipelines.preprocess_base import Base, take_over_part, take_over_parts, take_over_rejects
 from pipelines.preprocess_parts import MARKER, PART_NOTE, PART_STATS, WORK, write_part
-from pipelines.preprocess_tasks import task_memory
+from pipelines.preprocess_tasks import remote, task_memory
 from pipelines.progress import Bar, bar, say
 from pipelines.ray_session import ensure_ray, iterate_tables, original_errors, usable_cpus
+
+_Read = Callable[[pa.Table], Iterator[pa.Table]]
+_Write = Callable[[pa.Table], pa.Table]
 
 _PART_BYTES = 64 * 2**20
 _LEAST_PARTS = 8
@@ -66,16 +70,6 @@ class Interactions:
     item_id_type: str
     parts: list[dict[str, Any]]
     """What `write_part` says of each part that has rows."""
-
-    @property
-    def part_numbers(self) -> list[int]:
-        """Numbers of the parts that have rows."""
-        return [int(part["part"]) for part in self.parts]
-
-    @property
-    def exact_duplicates(self) -> int:
-        """Rows that repeat user, item and time of another."""
-        return sum(int(part["exact_duplicates"]) for part in self.parts)
 
 
 def choose_num_parts(files: list[FileInfo], data: DataConfig) -> int:
@@ -117,7 +111,7 @@ def collect_interactions(
     if base is not None:
         excluded = _excluded_ids(source, plan.user_id_type)
         written = {part["part"] for part in stats}
-        stats += take_over_parts(base, dataset, written, num_parts, excluded)
+        stats += take_over_parts(base, dataset, written, excluded)
         take_over_rejects(base, dataset, source.excluded_users)
         base_counts = base.counts
     made = _sum_up(dataset / WORK, plan, stats, base_counts)
@@ -130,7 +124,7 @@ def _finished_parts(dataset: Location) -> list[dict[str, Any]]:
     notes = [name for name in (dataset / WORK).children() if name.startswith(PART_NOTE)]
     with ThreadPoolExecutor(_READERS) as pool:
         finished = list(pool.map(lambda name: (dataset / WORK / name).read_json(), notes))
-    kept = {part_name(stats["part"]) for stats in finished}
+    kept = {layer_name(s["part"], layer) for s in finished for layer in range(s["layers"])}
     for name in set((dataset / "interactions").children()) - kept:
         (dataset / "interactions" / name).delete()
     for name in set((dataset / WORK).children()) - set(notes):
@@ -161,30 +155,55 @@ def _exchange(
         excluded_users=excluded_users,
         dataset=dataset,
     )
-    items = [{"unit": pickle.dumps(unit)} for unit in plan.units]
+    write = partial(write_parts, dataset=dataset, base=source.base, excluded_users=excluded_users)
+    # Fewer partitions than parts when the input is small: each costs a task. Parts of a base may
+    # have to be written anew, which weighs more than that.
+    num_partitions = min(num_parts, _num_pieces(source.files, source.data))
+    if source.base is not None:
+        num_partitions = num_parts
+    exchange = _exchange_one if len(plan.units) == 1 else _exchange_all
     stats: list[dict[str, Any]] = []
     total = len(plan.units) + num_parts
-    with bar("preprocess: reading", total) as progress, original_errors():
-        units = ray.data.from_items(items, override_num_blocks=len(items))
-        limits = ExecutionResources.for_limits(cpu=usable_cpus())
-        units.context.execution_options.resource_limits = limits
-        rows = units.map_batches(
-            read, batch_size=None, batch_format="pyarrow", memory=task_memory()
-        )
-        # Fewer partitions than parts when the input is small: each costs a task. Rows of a base
-        # weigh more than that.
-        num_partitions = min(num_parts, _num_pieces(source.files, source.data))
-        if source.base is not None:
-            num_partitions = num_parts
-        written = rows.repartition(num_partitions, keys=[PART]).map_batches(
-            partial(write_parts, dataset=dataset, base=source.base, excluded_users=excluded_users),
-            batch_size=None,
-            batch_format="pyarrow",
-        )
-        with _watch(dataset / WORK, progress):
-            for table in iterate_tables(written):
-                stats += table.to_pylist()
+    with (
+        bar("preprocess: reading", total) as progress,
+        original_errors(),
+        _watch(dataset / WORK, progress),
+    ):
+        for table in exchange(plan.units, read, write, num_partitions):
+            stats += table.to_pylist()
     return sorted(stats, key=lambda part: int(part["part"]))
+
+
+def _exchange_all(
+    units: Sequence[ReadUnit], read: _Read, write: _Write, num_partitions: int
+) -> Iterator[pa.Table]:
+    """What ``write`` returns for the rows of each partition, exchanged by Ray Data."""
+    items = [{"unit": pickle.dumps(unit)} for unit in units]
+    data = ray.data.from_items(items, override_num_blocks=len(items))
+    limits = ExecutionResources.for_limits(cpu=usable_cpus())
+    data.context.execution_options.resource_limits = limits
+    rows = data.map_batches(read, batch_size=None, batch_format="pyarrow", memory=task_memory())
+    parts = rows.repartition(num_partitions, keys=[PART])
+    return iterate_tables(parts.map_batches(write, batch_size=None, batch_format="pyarrow"))
+
+
+def _exchange_one(
+    units: Sequence[ReadUnit], read: _Read, write: _Write, num_partitions: int
+) -> Iterator[pa.Table]:
+    """The same for a single unit: what one task has read needs no processes for an exchange."""
+    batch = pa.table({"unit": [pickle.dumps(unit) for unit in units]})
+    num_tasks = min(num_partitions, usable_cpus())
+
+    def read_all() -> pa.Table:
+        return pa.concat_tables(read(batch))
+
+    def write_some(number: int, rows: pa.Table) -> pa.Table:
+        return write(rows.filter(pa.array(rows[PART].to_numpy() % num_tasks == number)))
+
+    packed, task = remote(read_all).remote(), remote(write_some)
+    for ref in [task.remote(number, packed) for number in range(num_tasks)]:
+        table: pa.Table = ray.get(ref)
+        yield table
 
 
 def read_units(
@@ -227,10 +246,12 @@ def write_parts(
     """Write the parts whose rows these are, merged into those of a base; a row about each."""
     stats = []
     for number, rows in unpack_rows(packed):
-        if base is None or not base.has_part(number):
-            stats.append(write_part(dataset, number, sort_interactions(rows)))
-            continue
-        stats.append(merge_part(base, dataset, number, rows, ray.get(excluded_users)))
+        rows, part = sort_interactions(rows), base.part(number) if base is not None else None
+        if base is None or part is None:
+            stats.append(write_part(dataset, number, rows))
+        else:
+            excluded = ray.get(excluded_users)
+            stats.append(take_over_part(base, dataset, part, rows, excluded))
     pa.default_memory_pool().release_unused()
     return pa.Table.from_pylist(stats, pa.schema([(name, pa.int64()) for name in PART_STATS]))
 

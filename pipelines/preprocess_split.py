@@ -10,10 +10,11 @@ from lightsans.config import DataConfig
 from lightsans.errors import ConfigError
 from lightsans.interactions import load_interactions
 from lightsans.reading.columns import parse_moment
-from lightsans.schema import part_name
+from lightsans.schema import layer_name
 from lightsans.sequences import Int64
 from lightsans.storage import Location
 from lightsans.temporal import Cutoffs, find_cutoff
+from pipelines.preprocess_parts import Part
 from pipelines.preprocess_tasks import remote, run_tasks
 
 
@@ -55,7 +56,7 @@ def configured_cutoffs(data: DataConfig, as_of: int | None) -> Cutoffs | None:
 
 def counted_cutoffs(
     dataset: Location,
-    parts: Sequence[int],
+    parts: Sequence[Part],
     data: DataConfig,
     as_of: int | None,
     time_range: tuple[int, int],
@@ -82,10 +83,11 @@ def counted_cutoffs(
     return Cutoffs(valid_from, test_from)
 
 
-def count_from(dataset: Location, part: int, as_of: int | None, edges: Int64) -> Int64:
+def count_from(dataset: Location, part: Part, as_of: int | None, edges: Int64) -> Int64:
     """Rows of a part at or after each of some moments, and before ``as_of``."""
-    table: pa.Table = load_interactions(dataset / "interactions" / part_name(part), ["timestamp"])
-    times = np.sort(table["timestamp"].to_numpy())
+    files = [dataset / "interactions" / layer_name(part.number, n) for n in range(part.layers)]
+    tables = [load_interactions(file, ["timestamp"]) for file in files]
+    times = np.sort(pa.concat_tables(tables)["timestamp"].to_numpy())
     if as_of is not None:
         times = times[: np.searchsorted(times, as_of)]
     return len(times) - np.searchsorted(times, edges)

@@ -13,7 +13,6 @@ from lightsans.config import RunConfig
 from lightsans.config_file import dump_yaml, from_dict, load_config
 from lightsans.errors import ConfigError, InputError
 from lightsans.manifest import content_id, read_manifest, require_manifest, write_manifest
-from lightsans.schema import part_index, part_name, sequence_parts
 from lightsans.storage import Location, locate
 from lightsans.vocabulary import Vocabulary
 from pipelines.command_line import (
@@ -177,10 +176,11 @@ def _items(root: Location, config: RunConfig, dataset_id: str | None, tokens: st
 def _order_of(dataset: Location, manifest: dict[str, Any], vocabulary: Vocabulary) -> pa.Array:
     from lightsans.recbole_items import items_by_first_appearance
     from pipelines.preprocess import resolve_as_of
+    from pipelines.preprocess_parts import MARKER, Part
 
     data = from_dict({"data": manifest["data"]}).data
-    numbers = [part_index(part.name) for part in sequence_parts(dataset, manifest)]
-    tables = ((dataset / "interactions" / part_name(n)).read_table() for n in numbers)
+    parts = (dataset / MARKER).read_json()["parts"]
+    tables = (Part.of(part).load(dataset) for part in parts)
     return items_by_first_appearance(tables, vocabulary, data, resolve_as_of(data))
 
 
