@@ -99,7 +99,7 @@ def encode(ids: pa.Array) -> pa.DictionaryArray:
     """Ids, no dictionary and without nulls, as int32 indices into distinct values."""
     rows = np.arange(len(ids))
     codes, values, _ = number_distinct(ids, rows, np.array([0, len(ids)]))
-    return pa.DictionaryArray.from_arrays(pa.array(codes), values)
+    return dictionary_of(codes, values)
 
 
 def as_dictionary(ids: pa.ChunkedArray | pa.Array) -> pa.DictionaryArray:
@@ -110,23 +110,26 @@ def as_dictionary(ids: pa.ChunkedArray | pa.Array) -> pa.DictionaryArray:
         return encode(one_chunk(ids).cast(wide(kind)))
     if not chunks:
         return encode(pa.array([], wide(kind)))
+    if len(chunks) == 1:
+        return dictionary_of(codes_of(chunks[0]), chunks[0].dictionary.cast(wide(kind)))
     values = pa.concat_arrays([chunk.dictionary.cast(wide(kind)) for chunk in chunks])
     counts = [len(chunk.dictionary) for chunk in chunks]
     firsts = np.cumsum(counts) - counts
     codes = [codes_of(chunk) + np.int32(at) for chunk, at in zip(chunks, firsts, strict=True)]
-    if len(chunks) == 1:
-        return pa.DictionaryArray.from_arrays(pa.array(codes[0]), values)
     distinct = encode(values)
-    return pa.DictionaryArray.from_arrays(
-        pa.array(codes_of(distinct)[np.concatenate(codes)]), distinct.dictionary
-    )
+    return dictionary_of(codes_of(distinct)[np.concatenate(codes)], distinct.dictionary)
 
 
 def compact(ids: pa.DictionaryArray) -> pa.DictionaryArray:
     """The same ids without the values that no row has."""
     codes, starts = codes_of(ids), np.array([0, len(ids)])
     codes, used, _ = interaction_scan.renumber(codes, starts, len(ids.dictionary))
-    return pa.DictionaryArray.from_arrays(pa.array(codes), ids.dictionary.take(pa.array(used)))
+    return dictionary_of(codes, ids.dictionary.take(pa.array(used)))
+
+
+def dictionary_of(codes: Int32, values: pa.Array) -> pa.DictionaryArray:
+    """A column of these indices into these values; none is looked at, as a check would do."""
+    return pa.DictionaryArray.from_arrays(pa.array(codes), values, safe=False)
 
 
 def codes_of(ids: pa.DictionaryArray) -> npt.NDArray[np.int32]:

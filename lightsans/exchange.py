@@ -18,6 +18,7 @@ import pyarrow as pa
 from lightsans import interaction_scan as scan
 from lightsans.arrow_columns import (
     codes_of,
+    dictionary_of,
     encode,
     lists_of,
     number_distinct,
@@ -148,4 +149,4 @@ def _join(
     counts = values.value_lengths().to_numpy()
     codes = numbers.flatten().to_numpy() + np.repeat(np.cumsum(counts) - counts, lengths)
     distinct = encode(values.flatten())
-    return pa.DictionaryArray.from_arrays(pa.array(codes_of(distinct)[codes]), distinct.dictionary)
+    return dictionary_of(codes_of(distinct)[codes], distinct.dictionary)

@@ -21,6 +21,7 @@ from lightsans import interaction_scan as scan
 from lightsans.arrow_columns import (
     as_dictionary,
     codes_of,
+    dictionary_of,
     narrow,
     one_chunk,
     ranks_of,
@@ -106,12 +107,8 @@ def sort_interactions(table: pa.Table) -> pa.Table:
     user = np.repeat(np.arange(len(rank), dtype=np.int32), np.diff(starts))
     return pa.table(
         {
-            "user_id": pa.DictionaryArray.from_arrays(
-                pa.array(user), users.dictionary.take(pa.array(user_order))
-            ),
-            "raw_item_id": pa.DictionaryArray.from_arrays(
-                pa.array(codes_of(items)[order]), items.dictionary
-            ),
+            "user_id": dictionary_of(user, users.dictionary.take(pa.array(user_order))),
+            "raw_item_id": dictionary_of(codes_of(items)[order], items.dictionary),
             "timestamp": timestamps[order],
             "rating": one_chunk(table["rating"]).take(pa.array(order)),
             "order_key": table["order_key"].to_numpy()[order],

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lightsans import interaction_scan as scan
-from lightsans.arrow_columns import as_dictionary, codes_of, one_chunk
+from lightsans.arrow_columns import as_dictionary, codes_of, dictionary_of, encode, one_chunk
 from lightsans.hashing import pieces_of, user_buckets
 from lightsans.interactions import load_interactions, order_users, users_of
 from lightsans.schema import layer_name
@@ -59,11 +59,11 @@ def insert_rows(table: pa.Table, later: pa.Table) -> pa.Table:
     columns = {}
     for name in table.column_names:
         if name in ("user_id", "raw_item_id"):
-            both = as_dictionary(
-                pa.chunked_array([as_dictionary(part[name]) for part in (table, later)])
-            )
-            codes = pa.array(codes_of(both)[rows])
-            columns[name] = pa.DictionaryArray.from_arrays(codes, both.dictionary)
+            ours, theirs = as_dictionary(table[name]), as_dictionary(later[name])
+            both = encode(pa.concat_arrays([ours.dictionary, theirs.dictionary]))
+            renumbered = codes_of(both)[len(ours.dictionary) :]  # ours keep their numbers
+            codes = np.insert(codes_of(ours), places, renumbered[codes_of(theirs)])
+            columns[name] = dictionary_of(codes, both.dictionary)
         else:
             both = one_chunk(pa.chunked_array([*table[name].chunks, *later[name].chunks]))
             columns[name] = both.take(pa.array(rows))

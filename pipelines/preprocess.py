@@ -136,24 +136,33 @@ def _make(config: RunConfig, job: _Job) -> dict[str, Any]:
     _warn_about_time(made, data)
     ensure_ray(config.resources.memory_bytes)
     preflight("preprocess", config)
-    parts, time_range = [Part.of(part) for part in made.parts], _time_range(made)
     filters = job.filters
     if data.split == "temporal" and filters.cutoffs is None:
+        parts, time_range = [Part.of(part) for part in made.parts], _time_range(made)
         cutoffs = counted_cutoffs(job.dataset, parts, data, filters.as_of, time_range)
-        filters = replace(filters, cutoffs=cutoffs)
+        job = replace(job, filters=replace(filters, cutoffs=cutoffs))
+    core, derived = _derive(job, made)
+    manifest = _describe(job, made, core, derived)
+    cuts = job.filters.cutoffs
+    write_report(job.dataset, made.counts, manifest["rows"], derived, core.vocabulary, cuts)
+    (job.dataset / WORK).delete()
+    return write_manifest(job.dataset, manifest)
+
+
+def _derive(job: _Job, made: Interactions) -> tuple[Core, list[dict[str, Any]]]:
+    """The second and the third step; what the object store holds between them is free again."""
+    base, parts = job.source.base, [Part.of(part) for part in made.parts]
     before = Vocabulary.load(base.location / "items.parquet") if base is not None else None
-    core = find_core(job.dataset, parts, filters, time_range, before)
+    core, loaded = find_core(job.dataset, parts, job.filters, _time_range(made), before)
     core.vocabulary.save(job.dataset / "items.parquet")
     unchanged = None
     if base is not None and before is not None:
+        data = job.source.data
         unchanged = find_unchanged(base, made.parts, data, before, core.vocabulary)
-    found = write_sequences(job.dataset, parts, filters, job.num_parts, core, unchanged)
-    manifest = _describe(replace(job, filters=filters), made, core, found)
-    write_report(
-        job.dataset, made.counts, manifest["rows"], found, core.vocabulary, filters.cutoffs
+    found = write_sequences(
+        job.dataset, loaded, job.filters, job.num_parts, core.vocabulary, unchanged
     )
-    (job.dataset / WORK).delete()
-    return write_manifest(job.dataset, manifest)
+    return core, found
 
 
 def _prepare(config: RunConfig) -> _Job:

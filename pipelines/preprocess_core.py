@@ -72,8 +72,6 @@ class Core:
     num_rounds: int
     rows: dict[str, int]
     """Rows left after each filter."""
-    parts: list[Ref]
-    """`LoadedPart` of each part, in Ray's object store: it need not be read again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +89,7 @@ def find_core(
     filters: Filters,
     time_range: tuple[int, int],
     base: Vocabulary | None = None,
-) -> Core:
+) -> tuple[Core, dict[Part, Ref]]:
     """The vocabulary: the items that k-core leaves, after those of a base dataset.
 
     Args:
@@ -101,17 +99,23 @@ def find_core(
         time_range: Least and greatest timestamp of the dataset.
         base: The vocabulary of its base.
 
+    Returns:
+        What is left, and where the `LoadedPart` of each part is: in Ray's object store.
+
     Raises:
         InputError: Nothing is left; the message names the filter that took the last row. Or two
             items share a hash.
     """
     data = filters.data
     loaded, items, rows = _load_parts(dataset, parts, filters, time_range)
-
+    cores = [found.core for found in loaded.values()]
     rounds = itertools.count(1)
 
     def count(alive: UInt64 | None) -> pa.Table:
-        counts = _count_round([part.core for part in loaded], data.min_user_interactions, alive)
+        if alive is None:
+            counts = items.filter(pc.greater(items["count"], 0))
+        else:
+            counts = _count_round(cores, data.min_user_interactions, alive)
         say_round(next(rounds), counts, alive)
         return counts
 
@@ -124,7 +128,8 @@ def find_core(
     ids = narrow(raw).combine_chunks()
     counts = survivors["count"].to_numpy()
     make = Vocabulary.from_counts if base is None else base.extended
-    return Core(make(ids, counts), num_rounds, rows, [part.rows for part in loaded])
+    places_of_parts = {part: found.rows for part, found in loaded.items()}
+    return Core(make(ids, counts), num_rounds, rows), places_of_parts
 
 
 def load_part_rows(
@@ -133,8 +138,8 @@ def load_part_rows(
     """A part as numbers.
 
     Returns:
-        Rows left after each filter, what counting needs, its items with raw ids, and what
-        sequences are derived from.
+        Rows left after each filter, what counting needs, the counts of the first round for all its
+        items with raw ids, and what sequences are derived from.
     """
     table = part.load(dataset, _COLUMNS)
     _, offsets = users_of(table)
@@ -142,11 +147,14 @@ def load_part_rows(
     report = PartReport.of(offsets, table["timestamp"].to_numpy(), duplicates, time_range)
     selected = filters.select(table)
     core, raw = core_rows(selected)
-    items = item_counts(core.item_hashes, np.zeros(len(raw), np.int64), raw)
+    found, counts = count_items(core, None, filters.data.min_user_interactions)
+    all_counts = np.zeros(len(raw), np.int64)
+    all_counts[np.searchsorted(core.item_hashes, found)] = counts
+    items = item_counts(core.item_hashes, all_counts, raw)
     return selected.row_counts, core, items, LoadedPart(selected, report)
 
 
-def count_part(core: CoreRows, alive: UInt64 | None, min_user_interactions: int) -> pa.Table:
+def count_part(core: CoreRows, alive: UInt64, min_user_interactions: int) -> pa.Table:
     """`count_items` as a table."""
     return item_counts(*count_items(core, alive, min_user_interactions))
 
@@ -165,8 +173,8 @@ class _Loaded(NamedTuple):
 
 def _load_parts(
     dataset: Location, parts: Sequence[Part], filters: Filters, time_range: tuple[int, int]
-) -> tuple[list[_Loaded], pa.Table, dict[str, int]]:
-    """Where the numbers of each part are, all items, and rows left after each filter."""
+) -> tuple[dict[Part, _Loaded], pa.Table, dict[str, int]]:
+    """Where the numbers of each part are, counts of all items, and rows left after each filter."""
     function = partial(load_part_rows, dataset=dataset, filters=filters, time_range=time_range)
     load = remote(function, num_returns=4)
     loaded: dict[Part, _Loaded] = {}
@@ -183,10 +191,10 @@ def _load_parts(
         rows = {step: rows.get(step, 0) + count for step, count in found.items()}
     with original_errors():
         items = ray.get(merge_in_tree(remote(merge_tables), tables))
-    return [loaded[part] for part in parts], items, rows
+    return loaded, items, rows
 
 
-def _count_round(cores: Sequence[Ref], least: int, alive: UInt64 | None) -> pa.Table:
+def _count_round(cores: Sequence[Ref], least: int, alive: UInt64) -> pa.Table:
     count, alive_ref = remote(count_part), ray.put(alive)
     tables = [count.remote(core, alive_ref, least) for core in cores]
     with original_errors():

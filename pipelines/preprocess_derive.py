@@ -4,7 +4,7 @@ Part by part, without an exchange, from the numbers that were counted. Parts tha
 attempt has written stay.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -21,31 +21,37 @@ from lightsans.schema import part_name
 from lightsans.storage import Location
 from lightsans.vocabulary import Vocabulary
 from pipelines.preprocess_base import UnchangedSequences
-from pipelines.preprocess_core import Core, Filters, LoadedPart
+from pipelines.preprocess_core import Filters, LoadedPart
 from pipelines.preprocess_parts import WORK, Part
-from pipelines.preprocess_tasks import remote, run_tasks
+from pipelines.preprocess_tasks import Ref, remote, run_tasks
 
 
 def write_sequences(
     dataset: Location,
-    parts: Sequence[Part],
+    parts: Mapping[Part, Ref],
     filters: Filters,
     num_parts: int,
-    core: Core,
+    vocabulary: Vocabulary,
     unchanged: UnchangedSequences | None = None,
 ) -> list[dict[str, Any]]:
-    """Write ``sequences/``; a description of each part, for the manifest and the report."""
+    """Write ``sequences/``; a description of each part, for the manifest and the report.
+
+    Args:
+        dataset: Its directory.
+        parts: Where the `LoadedPart` of each is.
+        filters: Those that it was loaded with.
+        num_parts: Of the dataset; some may have no rows.
+        vocabulary: Its items.
+        unchanged: What can be taken over of a base.
+    """
     function = partial(write_sequence_part, dataset=dataset, filters=filters, unchanged=unchanged)
     write = remote(function)
-    vocabulary = ray.put(core.vocabulary)
-    fingerprint = core.vocabulary.fingerprint
+    shared, fingerprint = ray.put(vocabulary), vocabulary.fingerprint
 
-    def submit(found: tuple[Part, Any]) -> Any:
-        part, loaded = found
-        return write.remote(part.number, loaded, vocabulary, fingerprint)
+    def submit(part: Part) -> Ref:
+        return write.remote(part.number, parts[part], shared, fingerprint)
 
-    arguments = list(zip(parts, core.parts, strict=True))
-    stats = list(run_tasks(submit, arguments, "preprocess: sequences"))
+    stats = list(run_tasks(submit, list(parts), "preprocess: sequences"))
     for part in stats:
         part["buckets"] = list(bucket_range(part.pop("part"), num_parts))
     return sorted(stats, key=lambda part: str(part["name"]))

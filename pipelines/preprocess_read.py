@@ -44,7 +44,6 @@ _Read = Callable[[pa.Table], Iterator[pa.Table]]
 _Write = Callable[[pa.Table], pa.Table]
 
 _PART_BYTES = 64 * 2**20
-_LEAST_PARTS = 8
 _WATCH_EVERY_S = 2.0
 _READERS = 16
 
@@ -76,7 +75,7 @@ def choose_num_parts(files: list[FileInfo], data: DataConfig) -> int:
     """How many parts a dataset is cut into: about 64 MB of text each, or as configured."""
     if data.num_parts is not None:
         return min(data.num_parts, NUM_BUCKETS)
-    return min(max(_num_pieces(files, data), _LEAST_PARTS), NUM_BUCKETS)
+    return min(_num_pieces(files, data), NUM_BUCKETS)
 
 
 def collect_interactions(
@@ -326,7 +325,7 @@ def _num_pieces(files: list[FileInfo], data: DataConfig) -> int:
         is_parquet = format_of(file.location, data) == "parquet"
         is_compressed = is_parquet or compression_of(file.location.name) is not None
         size += file.size * (4 if is_compressed else 1)
-    return -(-size // _PART_BYTES) or 1
+    return -(-size // (4 * _PART_BYTES)) * 4 or 4
 
 
 @contextmanager

@@ -13,9 +13,10 @@ import pytest
 
 from lightsans.config import DataConfig, RunConfig, TemporalConfig
 from lightsans.errors import ConfigError, InputError
-from lightsans.schema import sequence_parts
+from lightsans.schema import layer_name, sequence_parts
 from lightsans.vocabulary import Vocabulary
 from pipelines.preprocess import PreprocessResult, run_preprocess
+from pipelines.preprocess_parts import MARKER, Part
 from tests.logs_on_disk import write_bytes
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -76,9 +77,13 @@ def content(result: PreprocessResult):
     return users, living, parts, totals, manifest["time_range"], manifest["input"]
 
 
-def interactions_of(result: PreprocessResult) -> pa.Table:
-    directory = result.location / "interactions"
-    return pa.concat_tables((directory / name).read_table() for name in directory.children())
+def parts_of(result: PreprocessResult) -> list[dict[str, Any]]:
+    return (result.location / MARKER).read_json()["parts"]
+
+
+def interactions_of(result: PreprocessResult) -> list[dict[str, Any]]:
+    tables = (Part.of(part).load(result.location) for part in parts_of(result))
+    return [row for table in tables for row in table.to_pylist()]
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +99,7 @@ def test_days_added_to_a_base_equal_one_run_over_all_files(base, days):
     third = make(root, days, base=second.dataset_id)
     whole = make(root / "whole", days)
     assert content(third) == content(whole)
-    assert interactions_of(third).to_pylist() == interactions_of(whole).to_pylist()
+    assert interactions_of(third) == interactions_of(whole)
     old, new = (Vocabulary.load(r.location / "items.parquet") for r in (first, third))
     assert new.extends(old)
     assert new.num_items > old.num_items
@@ -127,19 +132,56 @@ def test_another_day_under_a_temporal_split_with_short_sequences(base, days):
     assert max(len(row["item_ids"]) for row in content(both[0])[0].values()) == 3
 
 
+def test_few_rows_become_a_layer_and_many_layers_one_file(base, days, tmp_path):
+    root, _ = base
+    files, result = days[:1], make(root, days[:1])
+    layers = []
+    for day in range(10):
+        lines = [f"u{n},i{n},{86_400 * day + n},5" for n in range(day, day + 6)]
+        text = "\n".join(["user_id,item_id,timestamp,rating", *lines])
+        files = [*files, write_bytes(tmp_path / f"{day}.csv", text.encode())]
+        before, result = result, make(root, files, base=result.dataset_id)
+        layers.append(max(part["layers"] for part in parts_of(result)))
+        for part in parts_of(result):
+            kept = [layer_name(part["part"], n) for n in range(part["layers"] - 1)]
+            for name in kept:  # nothing of the base is written again
+                paths = [Path((r.location / "interactions" / name).path) for r in (before, result)]
+                assert os.path.samefile(*paths)
+    assert layers[:7] == list(range(2, 9))
+    assert min(layers[7:]) < 8
+    whole = make(root / "whole", files)
+    assert content(result) == content(whole)
+    assert interactions_of(result) == interactions_of(whole)
+
+
+def test_more_rows_than_a_layer_may_have_are_merged_into_the_part(days, tmp_path):
+    small = write_bytes(tmp_path / "small.csv", b"\n".join(days[0].read_bytes().splitlines()[:9]))
+    filters = replace(FILTERS, min_user_interactions=1, min_item_interactions=1)
+    first = make(tmp_path / "root", [small], filters)
+    second = make(tmp_path / "root", [small, days[1]], filters, first.dataset_id)
+    assert {part["layers"] for part in parts_of(second)} == {1}
+    assert interactions_of(second) == interactions_of(make(tmp_path, [small, days[1]], filters))
+
+
 def test_erased_users_leave_a_base_without_its_logs(base, days, tmp_path):
+    """Whoever came with the first file, and whoever is in a layer only."""
     root, first = base
-    erased = write_bytes(tmp_path / "erased.txt", b"u1\nu2\nnobody\n")
+    second = make(root, days[:2], base=first.dataset_id)
+    old, new = ({row["user_id"] for row in interactions_of(made)} for made in (first, second))
+    names = {"u1", "u2", min(new - old)}
+    erased = write_bytes(tmp_path / "erased.txt", "\n".join([*names, "nobody"]).encode())
     settings: dict[str, Any] = {"exclude_users": str(erased), "keep_reject_values": True}
-    whole = make(root / "whole", days[:1], **settings)
-    hidden = days[0].with_suffix(".gone")
-    os.rename(days[0], hidden)
+    whole = make(root / "whole", days[:2], **settings)
+    hidden = [day.with_suffix(".gone") for day in days[:2]]
+    for day, aside in zip(days, hidden, strict=False):
+        os.rename(day, aside)
     try:
-        left = make(root, [], base=first.dataset_id, **settings)
+        left = make(root, [], base=second.dataset_id, **settings)
     finally:
-        os.rename(hidden, days[0])
+        for day, aside in zip(days, hidden, strict=False):
+            os.rename(aside, day)
     assert content(left) == content(whole)
-    assert not {"u1", "u2"} & set(interactions_of(left)["user_id"].to_pylist())
+    assert {row["user_id"] for row in interactions_of(left)} == new - names
     assert left.manifest["rows"]["excluded"] > 0
 
 

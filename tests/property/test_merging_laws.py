@@ -1,14 +1,17 @@
 """Laws of incremental datasets: adding day by day equals reading everything at once."""
 
 import json
+import tempfile
 
 import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightsans.interactions import sort_interactions
-from lightsans.merging import forget_users, merge_interactions, parts_of_users, without_users
-from lightsans.schema import REJECTS_WITH_VALUES
+from lightsans.config import StorageConfig
+from lightsans.interactions import save_interactions, sort_interactions
+from lightsans.merging import forget_users, insert_rows, load_part, parts_of_users, without_users
+from lightsans.schema import REJECTS_WITH_VALUES, layer_name
+from lightsans.storage import locate
 
 ROWS = st.lists(
     st.tuples(st.sampled_from("abcd"), st.sampled_from("xyz"), st.integers(0, 4)), max_size=20
@@ -33,9 +36,9 @@ def test_days_added_one_by_one_equal_one_log_of_all_days(days, erased):
     """Rows of every day fall anywhere in time; who is erased is so from the base and the day."""
     merged, key = None, 0
     for day in days:
-        new = table_of(day, key)
+        new = sort_interactions(table_of(day, key))
         key += len(day)
-        merged = merge_interactions([new] if merged is None else [merged, new])
+        merged = new if merged is None else insert_rows(merged, new)
     merged = without_users(merged, pa.array(sorted(erased), pa.string()))
     rows = [row for day in days for row in day]
     whole = table_of(rows, 0)
@@ -43,6 +46,26 @@ def test_days_added_one_by_one_equal_one_log_of_all_days(days, erased):
         whole.filter(pa.array([row[0] not in erased for row in rows], pa.bool_()))
     )
     assert merged.to_pylist() == expected.to_pylist()
+
+
+@given(st.lists(ROWS, min_size=1, max_size=4))
+def test_layers_are_read_as_one_part(days):
+    with tempfile.TemporaryDirectory() as directory:
+        location = locate(directory, StorageConfig())
+        for layer, day in enumerate(days):
+            rows = sort_interactions(table_of(day, 100 * layer))
+            save_interactions(location / layer_name(3, layer), rows)
+        found = load_part(location, 3, len(days))
+        columns = ("user_id", "raw_item_id", "timestamp")
+        some = load_part(location, 3, len(days), columns)
+    keys = [
+        key for layer, day in enumerate(days) for key in range(100 * layer, 100 * layer + len(day))
+    ]
+    whole = table_of([row for day in days for row in day], 0)
+    whole = whole.set_column(4, "order_key", pa.array(keys, pa.int64()))
+    expected = sort_interactions(whole)
+    assert found.to_pylist() == expected.to_pylist()
+    assert some.to_pylist() == expected.select(columns).to_pylist()
 
 
 def test_users_are_looked_for_in_their_parts_only():

@@ -13,7 +13,8 @@ from lightsans.report_plots import draw_report
 
 def report(offsets, times, lengths):
     offsets, times, lengths = (np.array(column) for column in (offsets, times, lengths))
-    return PartReport.of(offsets, times, lengths, num_trainable=len(lengths), time_range=(0, 199))
+    rows = PartReport.of(offsets, times, exact_duplicates=1, time_range=(0, 199))
+    return rows.with_sequences(lengths, num_trainable=len(lengths))
 
 
 ONE = report([0, 3, 5], [10, 10, 50, 50, 50], [3, 2])
@@ -31,6 +32,7 @@ def test_a_small_part_by_hand():
 def test_reports_of_parts_add_up_and_survive_storage():
     both = ONE + PartReport.from_dict(TWO.to_dict())
     assert (both.rows, both.users, both.ties, both.interactions) == (6, 3, 2, 6)
+    assert both.exact_duplicates == 2
     assert both.rows_at.sum() == 6
 
 

@@ -19,6 +19,7 @@ from lightsans.interactions import (
     save_interactions,
     select_rows,
     sort_interactions,
+    users_of,
 )
 from lightsans.schema import interactions_schema
 from lightsans.storage import locate
@@ -125,7 +126,8 @@ def test_a_stretch_without_rows_has_nothing_to_send():
 
 def test_exact_duplicates_repeat_user_item_and_time():
     rows = [("a", "x", 1, 5.0), ("a", "x", 1, 4.0), ("a", "x", 2, 5.0), ("b", "x", 1, 5.0)]
-    assert count_exact_duplicates(part_of(rows * 2)) == 5
+    table = part_of(rows * 2)
+    assert count_exact_duplicates(table, users_of(table)[1]) == 5
 
 
 def test_ties_keep_the_order_of_the_input():
