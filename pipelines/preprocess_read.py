@@ -19,8 +19,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import ray
-import ray.data
-from ray.data import ExecutionResources
 
 from lightsans.config import DataConfig, RunConfig
 from lightsans.errors import InputError, LightSANsError
@@ -177,6 +175,9 @@ def _exchange_all(
     units: Sequence[ReadUnit], read: _Read, write: _Write, num_partitions: int
 ) -> Iterator[pa.Table]:
     """What ``write`` returns for the rows of each partition, exchanged by Ray Data."""
+    import ray.data  # takes .4 s, which the tasks of other steps are spared
+    from ray.data import ExecutionResources
+
     items = [{"unit": pickle.dumps(unit)} for unit in units]
     data = ray.data.from_items(items, override_num_blocks=len(items))
     limits = ExecutionResources.for_limits(cpu=usable_cpus())
