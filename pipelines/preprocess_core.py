@@ -38,7 +38,7 @@ from lightsans.storage import Location
 from lightsans.temporal import Cutoffs
 from lightsans.vocabulary import Vocabulary
 from pipelines.preprocess_parts import Part
-from pipelines.preprocess_tasks import Ref, merge_in_tree, remote, run_tasks
+from pipelines.preprocess_tasks import MergeTree, Ref, remote, run_tasks
 from pipelines.progress import say
 from pipelines.ray_session import original_errors
 
@@ -112,7 +112,7 @@ def find_core(
     rounds = itertools.count(1)
 
     def count(alive: UInt64 | None) -> pa.Table:
-        if alive is None:
+        if alive is None:  # counted as the parts were loaded
             counts = items.filter(pc.greater(items["count"], 0))
         else:
             counts = _count_round(cores, data.min_user_interactions, alive)
@@ -128,8 +128,8 @@ def find_core(
     ids = narrow(raw).combine_chunks()
     counts = survivors["count"].to_numpy()
     make = Vocabulary.from_counts if base is None else base.extended
-    places_of_parts = {part: found.rows for part, found in loaded.items()}
-    return Core(make(ids, counts), num_rounds, rows), places_of_parts
+    core = Core(make(ids, counts), num_rounds, rows)
+    return core, {part: found.rows for part, found in loaded.items()}
 
 
 def load_part_rows(
@@ -178,27 +178,28 @@ def _load_parts(
     function = partial(load_part_rows, dataset=dataset, filters=filters, time_range=time_range)
     load = remote(function, num_returns=4)
     loaded: dict[Part, _Loaded] = {}
-    tables: list[Ref] = []
+    tree = MergeTree(remote(merge_tables))
 
     def submit(part: Part) -> Ref:
         row_counts, core, table, found = load.remote(part)
         loaded[part] = _Loaded(core, found)
-        tables.append(table)
+        tree.add(table)
         return row_counts
 
     rows: dict[str, int] = {}
     for found in run_tasks(submit, parts, "preprocess: items"):
         rows = {step: rows.get(step, 0) + count for step, count in found.items()}
     with original_errors():
-        items = ray.get(merge_in_tree(remote(merge_tables), tables))
+        items = ray.get(tree.root())
     return loaded, items, rows
 
 
 def _count_round(cores: Sequence[Ref], least: int, alive: UInt64) -> pa.Table:
-    count, alive_ref = remote(count_part), ray.put(alive)
-    tables = [count.remote(core, alive_ref, least) for core in cores]
+    count, alive_ref, tree = remote(count_part), ray.put(alive), MergeTree(remote(merge_tables))
+    for core in cores:
+        tree.add(count.remote(core, alive_ref, least))
     with original_errors():
-        counts: pa.Table = ray.get(merge_in_tree(remote(merge_tables), tables))
+        counts: pa.Table = ray.get(tree.root())
     return counts
 
 

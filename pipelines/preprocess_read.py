@@ -1,7 +1,7 @@
 """First step of preprocessing: logs -> ``interactions/``, all rows of a user in one part.
 
-Read units are read side by side, rows exchanged once, and every part written by one task; rows of a
-single unit need no exchange. Names are determined by the content, files appear whole: a task that
+Read units are read side by side, rows exchanged once, and every part written by one task; rows of
+few units need no shuffle. Names are determined by the content, files appear whole: a task that
 runs twice does no harm. A part that an earlier attempt has written stays, and its rows are not
 exchanged again.
 """
@@ -42,6 +42,8 @@ _Read = Callable[[pa.Table], Iterator[pa.Table]]
 _Write = Callable[[pa.Table], pa.Table]
 
 _PART_BYTES = 64 * 2**20
+_FEW_UNITS = 8
+"""As many are read without a shuffle."""
 _WATCH_EVERY_S = 2.0
 _READERS = 16
 
@@ -158,7 +160,7 @@ def _exchange(
     num_partitions = min(num_parts, _num_pieces(source.files, source.data))
     if source.base is not None:
         num_partitions = num_parts
-    exchange = _exchange_one if len(plan.units) == 1 else _exchange_all
+    exchange = _exchange_few if len(plan.units) <= _FEW_UNITS else _exchange_all
     stats: list[dict[str, Any]] = []
     total = len(plan.units) + num_parts
     with (
@@ -187,21 +189,25 @@ def _exchange_all(
     return iterate_tables(parts.map_batches(write, batch_size=None, batch_format="pyarrow"))
 
 
-def _exchange_one(
+def _exchange_few(
     units: Sequence[ReadUnit], read: _Read, write: _Write, num_partitions: int
 ) -> Iterator[pa.Table]:
-    """The same for a single unit: what one task has read needs no processes for an exchange."""
-    batch = pa.table({"unit": [pickle.dumps(unit) for unit in units]})
+    """The same for little input: every writer takes its rows out of what each task has read.
+
+    Ray Data would start processes of their own for either side of its shuffle.
+    """
     num_tasks = min(num_partitions, usable_cpus())
 
-    def read_all() -> pa.Table:
-        return pa.concat_tables(read(batch))
+    def read_one(pickled: bytes) -> pa.Table:
+        return pa.concat_tables(read(pa.table({"unit": [pickled]})))
 
-    def write_some(number: int, rows: pa.Table) -> pa.Table:
+    def write_some(number: int, *packed: pa.Table) -> pa.Table:
+        rows = pa.concat_tables(packed)
         return write(rows.filter(pa.array(rows[PART].to_numpy() % num_tasks == number)))
 
-    packed, task = remote(read_all).remote(), remote(write_some)
-    for ref in [task.remote(number, packed) for number in range(num_tasks)]:
+    reader, writer = remote(read_one), remote(write_some)
+    packed = [reader.remote(pickle.dumps(unit)) for unit in units]
+    for ref in [writer.remote(number, *packed) for number in range(num_tasks)]:
         table: pa.Table = ray.get(ref)
         yield table
 

@@ -60,10 +60,30 @@ def run_tasks(submit: Callable[[Any], Ref], arguments: Sequence[Any], title: str
             yield result
 
 
-def merge_in_tree(merge: Any, refs: Sequence[Ref]) -> Ref:
-    """One object out of many: ``merge(*objects)`` on up to eight of them, again and again."""
-    level = list(refs)
-    while len(level) > 1:
-        groups = [level[i : i + _FAN_IN] for i in range(0, len(level), _FAN_IN)]
-        level = [merge.remote(*group) if len(group) > 1 else group[0] for group in groups]
-    return level[0]
+class MergeTree:
+    """One object out of many: ``merge(*objects)`` on up to eight of them, again and again.
+
+    Objects may be added before they are made. Those that have been merged are let go.
+    """
+
+    def __init__(self, merge: Any) -> None:
+        self._merge = merge
+        self._levels: list[list[Ref]] = []
+
+    def add(self, ref: Ref, level: int = 0) -> None:
+        """Take one more object."""
+        if level == len(self._levels):
+            self._levels.append([])
+        self._levels[level].append(ref)
+        if len(self._levels[level]) == _FAN_IN:
+            merged = self._merge.remote(*self._levels[level])
+            self._levels[level] = []
+            self.add(merged, level + 1)
+
+    def root(self) -> Ref:
+        """All of them as one; there is at least one."""
+        left: list[Ref] = []
+        for level in self._levels:
+            level += left
+            left = [self._merge.remote(*level)] if len(level) > 1 else level
+        return left[0]
