@@ -101,7 +101,9 @@ def task_processes(cluster):
             title = (directory / "cmdline").read_bytes()
         except OSError:  # it ended meanwhile
             continue
-        if parent in raylets and title.startswith(b"ray::") and b"IDLE" not in title:
+        # With one of its agents a raylet ends too: that would be a machine that nobody replaces.
+        is_other = any(word in title for word in (b"IDLE", b"Agent"))
+        if parent in raylets and title.startswith(b"ray::") and not is_other:
             found.append(int(directory.name))
     return found
 
