@@ -5,8 +5,9 @@
 The bare loop has the same processes, threads, batches and model: forward, loss, backward through
 DDP, Adam, with all batches of the epoch made beforehand. An epoch of ours also plans and makes its
 batches, exchanges counts, seeds every step, follows loss and gradient norm, and votes about
-checkpoints; validation is left out of both. The two take turns, and each side's best epoch counts:
-other work on the machine only ever slows one down.
+checkpoints; validation is left out of both. The loop runs once with the machine to itself, and once
+beside a Ray Train whose workers wait: what Ray's own processes take. All take turns, and the best
+epoch of each counts: other work on the machine only ever slows one down.
 """
 
 import argparse
@@ -15,7 +16,10 @@ import json
 import os
 import platform
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -53,11 +57,10 @@ def write_dataset(directory: Location, smoke: bool) -> None:
     write_made_up_dataset(directory, users, items, history=history, num_parts=4, newcomers=0.0)
 
 
-def through_ray(config: RunConfig, threads: int) -> list[dict[str, Any]]:
-    """The learning curve of a run."""
+@contextmanager
+def ray_of(threads: int) -> Iterator[None]:
+    """A Ray of this process, whose workers have so many threads."""
     import ray
-
-    from pipelines.train import run_train
 
     environment = {"OMP_NUM_THREADS": str(threads)}
     ray.init(
@@ -68,9 +71,48 @@ def through_ray(config: RunConfig, threads: int) -> list[dict[str, Any]]:
         runtime_env={"env_vars": environment},
     )
     try:
-        result = run_train(config, DATASET, force=True)
+        yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def idle_ray_train(workers: int, directory: str) -> Iterator[None]:
+    """Ray Train with workers that do nothing: what else runs while ours trains."""
+    from ray.train import RunConfig as RayRunConfig
+    from ray.train import ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    begun, ended = Path(directory) / "begun", Path(directory) / "ended"
+
+    def wait() -> None:
+        begun.touch()
+        while not ended.exists():
+            time.sleep(0.5)
+
+    with ray_of(1):
+        trainer = TorchTrainer(
+            wait,
+            scaling_config=ScalingConfig(num_workers=workers),
+            run_config=RayRunConfig(storage_path=directory),
+        )
+        thread = threading.Thread(target=trainer.fit)
+        thread.start()
+        while not begun.exists():
+            time.sleep(0.1)
+        try:
+            yield
+        finally:
+            ended.touch()
+            thread.join()
+
+
+def through_ray(config: RunConfig, threads: int) -> list[dict[str, Any]]:
+    """The learning curve of a run."""
+    from pipelines.train import run_train
+
+    with ray_of(threads):
+        result = run_train(config, DATASET, force=True)
     history: list[dict[str, Any]] = json.loads((result.location / "history.json").read_bytes())
     return history
 
@@ -177,12 +219,18 @@ def measure(root: str, smoke: bool, epochs: int, turns: int) -> list[dict[str, A
     cases = []
     for config, threads in ((two, 1), (one, 2)):
         workers = config.train.most_workers
-        found[workers], loop = [], 0.0
+        found[workers], loop, beside = [], 0.0, 0.0
         for _ in range(turns):
             found[workers] += through_ray(config, threads)
             loop = max(loop, bare(config, threads, epochs))
+            with (
+                tempfile.TemporaryDirectory() as directory,
+                idle_ray_train(workers, directory),
+            ):
+                beside = max(beside, bare(config, threads, epochs))
         name = f"Ray Train against the bare loop, {workers} x {threads} threads"
         cases.append(case(name, speed(found[workers]), loop, 0.9))
+        cases.append(case(f"{name}, beside an idle Ray Train", speed(found[workers]), beside, 0.9))
     share = min(row["communication_s"] / row["train_s"] for row in found[2])
     cases.append(
         case(
