@@ -290,7 +290,7 @@ def _files(dataset: Location, part: dict[str, Any]) -> list[Location]:
 
 def _is_layer(part: dict[str, Any], rows: pa.Table) -> bool:
     """Whether rows are to be a layer: there are few, and few layers to put together in reading."""
-    is_few = rows.num_rows * _ROWS_PER_LAYER_ROW <= part["rows"]
+    is_few = bool(rows.num_rows * _ROWS_PER_LAYER_ROW <= part["rows"])
     return is_few and part["layers"] < _MAX_LAYERS
 
 

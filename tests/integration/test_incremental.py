@@ -78,7 +78,8 @@ def content(result: PreprocessResult):
 
 
 def parts_of(result: PreprocessResult) -> list[dict[str, Any]]:
-    return (result.location / MARKER).read_json()["parts"]
+    parts: list[dict[str, Any]] = (result.location / MARKER).read_json()["parts"]
+    return parts
 
 
 def interactions_of(result: PreprocessResult) -> list[dict[str, Any]]:
