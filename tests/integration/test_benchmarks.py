@@ -76,7 +76,7 @@ def test_benchmarks_of_the_model_run(name):
 @pytest.mark.slow
 def test_whole_epochs_are_compared_with_a_bare_loop():
     cases = report_of("train_epoch")["cases"]
-    assert len(cases) == 4
+    assert len(cases) == 6
     assert all(case["ours"] > 0 and case["peer"] > 0 for case in cases)
     assert 0 < cases[2]["communication_share"] < 1
 
