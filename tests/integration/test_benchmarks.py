@@ -78,7 +78,8 @@ def test_whole_epochs_are_compared_with_a_bare_loop():
     cases = report_of("train_epoch")["cases"]
     assert len(cases) == 6
     assert all(case["ours"] > 0 and case["peer"] > 0 for case in cases)
-    assert 0 < cases[2]["communication_share"] < 1
+    [share] = [case["communication_share"] for case in cases if "communication_share" in case]
+    assert 0 < share < 1
 
 
 def test_quality_is_set_beside_what_was_published():
