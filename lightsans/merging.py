@@ -16,22 +16,16 @@ from lightsans import interaction_scan as scan
 from lightsans.arrow_columns import as_dictionary, codes_of, dictionary_of, encode, one_chunk
 from lightsans.hashing import pieces_of, user_buckets
 from lightsans.interactions import load_interactions, order_users, users_of
-from lightsans.schema import layer_name
 from lightsans.storage import Location
 
 
-def load_part(
-    directory: Location, number: int, num_layers: int, columns: Sequence[str] | None = None
-) -> pa.Table:
+def load_part(files: Sequence[Location], columns: Sequence[str] | None = None) -> pa.Table:
     """All rows of a part, sorted as if one file had them.
 
     Args:
-        directory: ``interactions/`` of a dataset.
-        number: Of the part.
-        num_layers: Files that it has, each with rows that were added to those before.
+        files: Of the part, each with rows that were added to those before.
         columns: Some columns, users and times among them; None for all.
     """
-    files = [directory / layer_name(number, layer) for layer in range(num_layers)]
     first, *later = (load_interactions(file, columns) for file in files)
     # Small ones first: the rows of the first file move once.
     return insert_rows(first, functools.reduce(insert_rows, later)) if later else first

@@ -276,16 +276,11 @@ def _has_any(base: Base, part: dict[str, Any], users: pa.Array) -> bool:
     """Whether a part of the base has rows of one of some users."""
     if part["part"] not in parts_of_users(users, base.manifest["num_parts"]):
         return False
-    for location in _files(base.location, part):
-        table = load_interactions(location, ["user_id"])
+    for file in Part.of(part).files(base.location):
+        table = load_interactions(file, ["user_id"])
         if without_users(table, users).num_rows < table.num_rows:
             return True
     return False
-
-
-def _files(dataset: Location, part: dict[str, Any]) -> list[Location]:
-    names = [layer_name(part["part"], layer) for layer in range(part["layers"])]
-    return [dataset / "interactions" / name for name in names]
 
 
 def _is_layer(part: dict[str, Any], rows: pa.Table) -> bool:
@@ -297,7 +292,7 @@ def _is_layer(part: dict[str, Any], rows: pa.Table) -> bool:
 def _take_over_files(
     base: Base, dataset: Location, part: dict[str, Any], rows: pa.Table | None
 ) -> dict[str, Any]:
-    for file in _files(base.location, part):
+    for file in Part.of(part).files(base.location):
         file.copy_to(dataset / "interactions" / file.name)
     stats = {**part, "erased": 0, "linked": 1}
     if rows is not None:

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from lightsans.interactions import save_interactions
 from lightsans.merging import load_part
-from lightsans.schema import part_name
+from lightsans.schema import layer_name, part_name
 from lightsans.storage import Location
 
 MARKER = "interactions.json"
@@ -35,9 +35,14 @@ class Part(NamedTuple):
         """The part that some `PART_STATS` are about."""
         return cls(int(stats["part"]), int(stats["layers"]))
 
+    def files(self, dataset: Location) -> list[Location]:
+        """Those files, in the order in which their rows were added."""
+        names = [layer_name(self.number, layer) for layer in range(self.layers)]
+        return [dataset / "interactions" / name for name in names]
+
     def load(self, dataset: Location, columns: Sequence[str] | None = None) -> pa.Table:
         """Its rows: `load_part`."""
-        return load_part(dataset / "interactions", self.number, self.layers, columns)
+        return load_part(self.files(dataset), columns)
 
 
 def write_part(dataset: Location, number: int, rows: pa.Table, erased: int = 0) -> dict[str, Any]:

@@ -29,11 +29,11 @@ from lightsans.reading.files import format_of
 from lightsans.reading.rejects import RowCounts, rejects_file
 from lightsans.reading.text_pieces import compression_of
 from lightsans.reading.units import ReadPlan, ReadUnit, order_keys, plan_reading, read_unit
-from lightsans.schema import id_type, layer_name
+from lightsans.schema import id_type
 from lightsans.storage import FileInfo, Location
 from pipelines.preflight import preflight
 from pipelines.preprocess_base import Base, take_over_part, take_over_parts, take_over_rejects
-from pipelines.preprocess_parts import MARKER, PART_NOTE, PART_STATS, WORK, write_part
+from pipelines.preprocess_parts import MARKER, PART_NOTE, PART_STATS, WORK, Part, write_part
 from pipelines.preprocess_tasks import remote, task_memory
 from pipelines.progress import Bar, bar, say
 from pipelines.ray_session import ensure_ray, iterate_tables, original_errors, usable_cpus
@@ -123,7 +123,7 @@ def _finished_parts(dataset: Location) -> list[dict[str, Any]]:
     notes = [name for name in (dataset / WORK).children() if name.startswith(PART_NOTE)]
     with ThreadPoolExecutor(_READERS) as pool:
         finished = list(pool.map(lambda name: (dataset / WORK / name).read_json(), notes))
-    kept = {layer_name(s["part"], layer) for s in finished for layer in range(s["layers"])}
+    kept = {file.name for stats in finished for file in Part.of(stats).files(dataset)}
     for name in set((dataset / "interactions").children()) - kept:
         (dataset / "interactions" / name).delete()
     for name in set((dataset / WORK).children()) - set(notes):

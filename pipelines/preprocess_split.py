@@ -10,7 +10,6 @@ from lightsans.config import DataConfig
 from lightsans.errors import ConfigError
 from lightsans.interactions import load_interactions
 from lightsans.reading.columns import parse_moment
-from lightsans.schema import layer_name
 from lightsans.sequences import Int64
 from lightsans.storage import Location
 from lightsans.temporal import Cutoffs, find_cutoff
@@ -85,8 +84,7 @@ def counted_cutoffs(
 
 def count_from(dataset: Location, part: Part, as_of: int | None, edges: Int64) -> Int64:
     """Rows of a part at or after each of some moments, and before ``as_of``."""
-    files = [dataset / "interactions" / layer_name(part.number, n) for n in range(part.layers)]
-    tables = [load_interactions(file, ["timestamp"]) for file in files]
+    tables = [load_interactions(file, ["timestamp"]) for file in part.files(dataset)]
     times = np.sort(pa.concat_tables(tables)["timestamp"].to_numpy())
     if as_of is not None:
         times = times[: np.searchsorted(times, as_of)]

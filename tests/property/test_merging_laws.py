@@ -51,19 +51,15 @@ def test_days_added_one_by_one_equal_one_log_of_all_days(days, erased):
 @given(st.lists(ROWS, min_size=1, max_size=4))
 def test_layers_are_read_as_one_part(days):
     with tempfile.TemporaryDirectory() as directory:
-        location = locate(directory, StorageConfig())
+        location, files, key = locate(directory, StorageConfig()), [], 0
         for layer, day in enumerate(days):
-            rows = sort_interactions(table_of(day, 100 * layer))
-            save_interactions(location / layer_name(3, layer), rows)
-        found = load_part(location, 3, len(days))
+            files.append(location / layer_name(3, layer))
+            save_interactions(files[-1], sort_interactions(table_of(day, key)))
+            key += len(day)
+        found = load_part(files)
         columns = ("user_id", "raw_item_id", "timestamp")
-        some = load_part(location, 3, len(days), columns)
-    keys = [
-        key for layer, day in enumerate(days) for key in range(100 * layer, 100 * layer + len(day))
-    ]
-    whole = table_of([row for day in days for row in day], 0)
-    whole = whole.set_column(4, "order_key", pa.array(keys, pa.int64()))
-    expected = sort_interactions(whole)
+        some = load_part(files, columns)
+    expected = sort_interactions(table_of([row for day in days for row in day], 0))
     assert found.to_pylist() == expected.to_pylist()
     assert some.to_pylist() == expected.select(columns).to_pylist()
 
