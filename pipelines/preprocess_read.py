@@ -42,8 +42,8 @@ _Read = Callable[[pa.Table], Iterator[pa.Table]]
 _Write = Callable[[pa.Table], pa.Table]
 
 _PART_BYTES = 64 * 2**20
-_FEW_UNITS = 8
-"""As many are read without a shuffle."""
+_LITTLE_UNITS, _LITTLE_PIECES = 8, 4
+"""As much is exchanged without a shuffle: what every unit gave lies in memory at once."""
 _WATCH_EVERY_S = 2.0
 _READERS = 16
 
@@ -160,7 +160,7 @@ def _exchange(
     num_partitions = min(num_parts, _num_pieces(source.files, source.data))
     if source.base is not None:
         num_partitions = num_parts
-    exchange = _exchange_few if len(plan.units) <= _FEW_UNITS else _exchange_all
+    exchange = _exchange_little if is_little(plan, source) else _exchange_all
     stats: list[dict[str, Any]] = []
     total = len(plan.units) + num_parts
     with (
@@ -171,6 +171,12 @@ def _exchange(
         for table in exchange(plan.units, read, write, num_partitions):
             stats += table.to_pylist()
     return sorted(stats, key=lambda part: int(part["part"]))
+
+
+def is_little(plan: ReadPlan, source: Source) -> bool:
+    """Whether every writer may hold all rows; one unit may be much, a compressed file for one."""
+    is_small = _num_pieces(source.files, source.data) <= _LITTLE_PIECES
+    return is_small and len(plan.units) <= _LITTLE_UNITS
 
 
 def _exchange_all(
@@ -189,7 +195,7 @@ def _exchange_all(
     return iterate_tables(parts.map_batches(write, batch_size=None, batch_format="pyarrow"))
 
 
-def _exchange_few(
+def _exchange_little(
     units: Sequence[ReadUnit], read: _Read, write: _Write, num_partitions: int
 ) -> Iterator[pa.Table]:
     """The same for little input: every writer takes its rows out of what each task has read.

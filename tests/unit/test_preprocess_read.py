@@ -1,6 +1,10 @@
-from lightsans.config import StorageConfig
-from lightsans.storage import locate
+import pytest
+
+from lightsans.config import DataConfig, StorageConfig
+from lightsans.reading.units import ReadPlan, ReadUnit
+from lightsans.storage import FileInfo, locate
 from pipelines import preprocess_read
+from pipelines.preprocess_read import Source, is_little
 from pipelines.progress import Bar
 
 
@@ -28,3 +32,19 @@ def test_the_bar_tells_rows_and_parts_from_the_notes_of_tasks(tmp_path, monkeypa
         (1, "(rows read: 1,500, parts written: 1)"),
         (1, "(rows read: 2,000, parts written: 1)"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "megabytes", "units", "little"),
+    [
+        ("day.csv", 200, 7, True),
+        ("day.csv", 300, 8, False),
+        ("day.csv", 1, 9, False),
+        ("day.csv.gz", 60, 1, True),
+        ("year.csv.gz", 10_000, 1, False),  # a single unit, read as a stream
+    ],
+)
+def test_a_writer_holds_all_rows_of_little_input_only(name, megabytes, units, little):
+    file = FileInfo(locate(f"/logs/{name}", StorageConfig()), megabytes * 2**20, "etag")
+    plan = ReadPlan([ReadUnit(n, ()) for n in range(units)], "string", "string")
+    assert is_little(plan, Source(DataConfig(), [file], [])) == little
