@@ -21,6 +21,7 @@ from pipelines.evaluate import protocol_dict, run_evaluate
 from pipelines.gate import Check, Metrics, check_data, check_quality
 from pipelines.lease import Lease, hold
 from pipelines.preprocess import resolve_as_of, run_preprocess
+from pipelines.preprocess_parts import FORMAT_VERSION
 from pipelines.progress import say
 from pipelines.publish import publish_run, read_published
 from pipelines.score import ScoreResult, run_score
@@ -238,6 +239,8 @@ def base_of_night(
         moment: Date of this night.
     """
     if manifest is None or as_of is None or moment < datetime.fromisoformat(as_of):
+        return None
+    if manifest["format_version"] != FORMAT_VERSION:  # an earlier release made it
         return None
     if moment == datetime.fromisoformat(as_of):  # the same night again finds its own dataset
         own: str | None = manifest["base"]

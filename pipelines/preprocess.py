@@ -40,7 +40,7 @@ from pipelines.preflight import preflight
 from pipelines.preprocess_base import find_unchanged, input_entries, load_base, new_files
 from pipelines.preprocess_core import Core, Filters, find_core
 from pipelines.preprocess_derive import write_sequences
-from pipelines.preprocess_parts import MARKER, WORK, Part
+from pipelines.preprocess_parts import FORMAT_VERSION, MARKER, WORK, Part
 from pipelines.preprocess_read import (
     Interactions,
     Source,
@@ -51,9 +51,6 @@ from pipelines.preprocess_report import write_report
 from pipelines.preprocess_split import configured_cutoffs, counted_cutoffs, moment_of
 from pipelines.progress import say
 from pipelines.ray_session import ensure_ray, is_cluster
-
-FORMAT_VERSION = 1
-"""Raised whenever the same input and settings would give another dataset."""
 
 _NOT_CONTENT = ("input", "exclude_users", "max_reject_fraction", "read_unit_bytes")
 """Settings that do not determine what a dataset holds; files and excluded users do by content."""

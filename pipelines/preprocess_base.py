@@ -23,7 +23,14 @@ from lightsans.reading.units import ReadPlan
 from lightsans.schema import layer_name, part_index, part_name
 from lightsans.storage import FileInfo, Location, locate
 from lightsans.vocabulary import Vocabulary
-from pipelines.preprocess_parts import MARKER, Part, note_part, time_range, write_part
+from pipelines.preprocess_parts import (
+    FORMAT_VERSION,
+    MARKER,
+    Part,
+    note_part,
+    time_range,
+    write_part,
+)
 from pipelines.preprocess_tasks import remote, run_tasks
 
 _MAX_LAYERS = 8
@@ -168,7 +175,8 @@ def load_base(config: RunConfig) -> Base | None:
 
     Raises:
         NotFoundError: There is no such dataset.
-        ConfigError: Its rows were read by other rules than ``config.data`` has.
+        ConfigError: It has another format, or its rows were read by other rules than
+            ``config.data`` has.
     """
     if config.data.base is None:
         return None
@@ -176,6 +184,11 @@ def load_base(config: RunConfig) -> Base | None:
     manifest = require_manifest(
         location, f"data.base={config.data.base} names no finished dataset of root={config.root}"
     )
+    if manifest["format_version"] != FORMAT_VERSION:
+        raise ConfigError(
+            f"data.base={config.data.base} has format {manifest['format_version']}, and this "
+            f"version adds to format {FORMAT_VERSION}; preprocess without --base"
+        )
     base = Base(location, manifest, (location / MARKER).read_json())
     _check_reading(base, config.data)
     return base

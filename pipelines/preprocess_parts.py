@@ -11,6 +11,9 @@ from lightsans.merging import load_part
 from lightsans.schema import layer_name, part_name
 from lightsans.storage import Location
 
+FORMAT_VERSION = 2
+"""Raised whenever the same input and settings would give another dataset, or other notes on it."""
+
 MARKER = "interactions.json"
 """Written when ``interactions/`` is complete: a later attempt goes on from there."""
 

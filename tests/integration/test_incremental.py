@@ -1,8 +1,10 @@
 """Datasets made from a base, compared with datasets made of all files at once."""
 
 import doctest
+import json
 import os
 import random
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -221,6 +223,16 @@ def test_a_base_that_was_read_by_other_rules_is_refused(base, days):
     root, first = base
     with pytest.raises(ConfigError, match=r"data\.timestamp_unit is 'ms', but dataset"):
         make(root, days[:2], base=first.dataset_id, timestamp_unit="ms")
+
+
+def test_a_base_of_another_format_is_refused(base, days, tmp_path):
+    _, first = base
+    copy = tmp_path / "datasets" / "old"
+    shutil.copytree(Path(first.location.path), copy)
+    manifest = first.location / "manifest.json"
+    (copy / "manifest.json").write_text(json.dumps({**manifest.read_json(), "format_version": 1}))
+    with pytest.raises(ConfigError, match=r"data\.base=old has format 1, .* without --base"):
+        make(tmp_path, days[:2], base="old")
 
 
 def test_the_examples_of_the_data_page_print_what_they_say(tmp_path, monkeypatch):

@@ -1,9 +1,10 @@
 from datetime import UTC, datetime
 
 from pipelines.nightly import base_of_night
+from pipelines.preprocess_parts import FORMAT_VERSION
 
 FIFTH, SIXTH = datetime(2026, 11, 5, tzinfo=UTC), datetime(2026, 11, 6, tzinfo=UTC)
-MANIFEST = {"id": "today", "base": "before"}
+MANIFEST = {"id": "today", "base": "before", "format_version": FORMAT_VERSION}
 
 
 def test_a_night_adds_to_the_dataset_of_the_published_run():
@@ -19,3 +20,9 @@ def test_a_backfill_or_a_removed_dataset_reads_everything():
     assert base_of_night(MANIFEST, SIXTH.isoformat(), FIFTH) is None
     assert base_of_night(None, FIFTH.isoformat(), SIXTH) is None
     assert base_of_night(MANIFEST, None, SIXTH) is None
+
+
+def test_a_dataset_of_an_earlier_release_is_made_anew():
+    old = {**MANIFEST, "format_version": FORMAT_VERSION - 1}
+    assert base_of_night(old, FIFTH.isoformat(), SIXTH) is None
+    assert base_of_night(old, FIFTH.isoformat(), FIFTH) is None
