@@ -24,7 +24,6 @@ TORCH_ONLY = [
         *("errors", "config", "attention", "model", "loss", "sampled_loss", "metrics", "ranking"),
         "recbole",
     )
-    if (ROOT / f"lightsans/{name}.py").exists()
 ]
 
 

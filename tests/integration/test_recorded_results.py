@@ -1,0 +1,42 @@
+"""A dataset, a model and a run of an earlier version are found again, not made anew.
+
+``tests/golden/recorded_root`` was written by commit e58d92c from ``log.csv`` and ``run.yaml`` in it.
+The id of a dataset holds the address and the time of its log, so the log is put where it was then.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from lightsans.config_file import load_config
+from pipelines.run_pipeline import run_pipeline
+
+RECORDED = Path(__file__).parents[1] / "golden" / "recorded_root"
+LOG = Path("/tmp/lightsans-recorded/log.csv")
+MODIFIED_NS = 1_700_000_000_000_000_000
+IDS = {"dataset": "097e6edb72d2", "model": "fe56aea8f7ee", "recommendations": "c5ef1f14f428"}
+
+
+@pytest.fixture
+def recorded_log():
+    LOG.parent.mkdir(exist_ok=True)
+    shutil.copy(RECORDED / "log.csv", LOG)
+    os.utime(LOG, ns=(MODIFIED_NS, MODIFIED_NS))
+    yield LOG
+    shutil.rmtree(LOG.parent)
+
+
+def test_results_of_an_earlier_version_are_found_by_the_same_command(recorded_log, tmp_path):
+    shutil.copytree(RECORDED, tmp_path / "root")
+    loaded = load_config(str(RECORDED / "run.yaml"), [f"root={tmp_path / 'root'}"])
+    result = run_pipeline(loaded.config)
+    stages = (result.dataset, result.model, result.evaluation, result.recommendations)
+    assert all(stage.skipped for stage in stages)
+    assert result.dataset.dataset_id == IDS["dataset"]
+    assert result.model.model_id == IDS["model"]
+    assert result.recommendations.run_id == IDS["recommendations"]
+    manifest = json.loads((RECORDED / f"models/{IDS['model']}/manifest.json").read_text())
+    assert manifest["dataset_id"] == IDS["dataset"]
