@@ -82,7 +82,7 @@ def sequences_of(report: dict[str, Any]) -> pa.Table:
 
 def _fold(items: pa.Array, times: pa.Array) -> pa.Array:
     """One number for each user's items and times, in order."""
-    from lightsans.hashing import hash_segments, mix
+    from lightsans.columns.hashing import hash_segments, mix
 
     offsets = items.offsets.to_numpy()
     values = items.flatten().cast(pa.int64()).to_numpy().astype("uint64")

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from lightsans.columns.hashing import mix
 from lightsans.config import RunConfig
-from lightsans.hashing import mix
 from lightsans.sequences import (
     Int32,
     Int64,

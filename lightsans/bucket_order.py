@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lightsans.hashing import bucket_range, user_buckets
+from lightsans.columns.hashing import bucket_range, user_buckets
 from lightsans.schema import part_index
 from lightsans.sequences import Int32
 from lightsans.storage import Location

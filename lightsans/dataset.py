@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lightsans.hashing import bucket_range
+from lightsans.columns.hashing import bucket_range
 from lightsans.schema import PERIOD_COLUMNS, part_index, sequence_parts
 from lightsans.sequences import Periods, UserSequences
 from lightsans.storage import Location

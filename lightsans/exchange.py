@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from lightsans import interaction_scan as scan
-from lightsans.arrow_columns import (
+from lightsans.columns import kernels as scan
+from lightsans.columns.arrow import (
     codes_of,
     dictionary_of,
     encode,
@@ -26,7 +26,7 @@ from lightsans.arrow_columns import (
     value_type,
     wide,
 )
-from lightsans.hashing import buckets_of, hash_ids, pieces_of
+from lightsans.columns.hashing import buckets_of, hash_ids, pieces_of
 
 Bool = npt.NDArray[np.bool_]
 

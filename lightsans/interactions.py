@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lightsans import interaction_scan as scan
-from lightsans.arrow_columns import (
+from lightsans.columns import kernels as scan
+from lightsans.columns.arrow import (
     as_dictionary,
     codes_of,
     dictionary_of,
@@ -28,9 +28,9 @@ from lightsans.arrow_columns import (
     value_type,
     wide,
 )
+from lightsans.columns.hashing import hash_ids, hash_segments, mix, user_buckets
 from lightsans.config import DataConfig
 from lightsans.errors import InputError
-from lightsans.hashing import hash_ids, hash_segments, mix, user_buckets
 from lightsans.retention import Retention
 from lightsans.schema import sequences_schema
 from lightsans.storage import Location

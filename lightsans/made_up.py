@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from lightsans import checkpoint as files
+from lightsans.columns.hashing import pieces_of, user_buckets
 from lightsans.config import ModelConfig
-from lightsans.hashing import pieces_of, user_buckets
 from lightsans.manifest import write_manifest
 from lightsans.model import LightSANs
 from lightsans.schema import part_name, sequences_schema

@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lightsans import interaction_scan as scan
-from lightsans.arrow_columns import as_dictionary, codes_of, dictionary_of, encode, one_chunk
-from lightsans.hashing import pieces_of, user_buckets
+from lightsans.columns import kernels as scan
+from lightsans.columns.arrow import as_dictionary, codes_of, dictionary_of, encode, one_chunk
+from lightsans.columns.hashing import pieces_of, user_buckets
 from lightsans.interactions import load_interactions, order_users, users_of
 from lightsans.storage import Location
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from lightsans.hashing import UInt64, hash_segments, mix
+from lightsans.columns.hashing import UInt64, hash_segments, mix
 from lightsans.model import LightSANs
 from lightsans.ranking import NOTHING, ItemIndex
 from lightsans.sequences import Int32, Int64, UserSequences, gather

@@ -5,8 +5,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lightsans.columns.hashing import hash_ids, hash_segments
 from lightsans.errors import VocabularyMismatchError
-from lightsans.hashing import hash_ids, hash_segments
 from lightsans.schema import items_schema
 from lightsans.storage import Location
 

@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
+from lightsans.columns.hashing import hash_ids, mix
 from lightsans.config import RunConfig
 from lightsans.errors import InputError
-from lightsans.hashing import hash_ids, mix
 from lightsans.sequences import Int64
 from lightsans.storage import Location, locate
 from lightsans.vocabulary import Vocabulary

@@ -24,9 +24,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lightsans.columns.hashing import NUM_BUCKETS
 from lightsans.config import DataConfig, RunConfig, to_dict
 from lightsans.errors import ConfigError, InputError
-from lightsans.hashing import NUM_BUCKETS
 from lightsans.interactions import fingerprint_dataset
 from lightsans.manifest import MANIFEST, content_id, read_manifest, write_manifest
 from lightsans.reading.rejects import check_reject_limit

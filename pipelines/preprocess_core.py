@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
-from lightsans.arrow_columns import narrow, one_chunk
+from lightsans.columns.arrow import narrow, one_chunk
 from lightsans.config import DataConfig
 from lightsans.data_report import PartReport
 from lightsans.errors import InputError

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.compute as pc
 import ray
 
-from lightsans.hashing import bucket_range
+from lightsans.columns.hashing import bucket_range
 from lightsans.interactions import (
     derive_sequences,
     fingerprint_part,

@@ -20,10 +20,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import ray
 
+from lightsans.columns.hashing import NUM_BUCKETS
 from lightsans.config import DataConfig, RunConfig
 from lightsans.errors import InputError, LightSANsError
 from lightsans.exchange import PACKED_SCHEMA, PART, pack_rows, unpack_rows
-from lightsans.hashing import NUM_BUCKETS
 from lightsans.interactions import sort_interactions
 from lightsans.reading.files import format_of
 from lightsans.reading.rejects import RowCounts, rejects_file

@@ -9,9 +9,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lightsans import checkpoint as files
+from lightsans.columns.hashing import pieces_of, user_buckets
 from lightsans.config import RunConfig
 from lightsans.errors import InputError, NotFoundError
-from lightsans.hashing import pieces_of, user_buckets
 from lightsans.manifest import require_manifest
 from lightsans.recommendation_files import wide_schema
 from lightsans.recommendation_rows import recommend_rows

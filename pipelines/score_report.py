@@ -16,7 +16,7 @@ import ray
 
 from lightsans import checkpoint as files
 from lightsans.bucket_order import overlapping_parts
-from lightsans.hashing import bucket_range
+from lightsans.columns.hashing import bucket_range
 from lightsans.manifest import read_manifest
 from lightsans.recommendation_files import RunRows, wide_schema
 from lightsans.run_report import (

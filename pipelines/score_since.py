@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lightsans.bucket_order import BucketCursor, overlapping_parts, read_batches
+from lightsans.columns.hashing import UInt64
 from lightsans.dataset import list_column
-from lightsans.hashing import UInt64
 from lightsans.manifest import read_manifest, require_manifest
 from lightsans.recommend import MODEL, KnownHistories
 from lightsans.recommendation_files import RunRows

@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from lightsans.columns.hashing import NUM_BUCKETS, user_buckets
 from lightsans.config import RunConfig
 from lightsans.errors import InputError
-from lightsans.hashing import NUM_BUCKETS, user_buckets
 from lightsans.storage import Location, locate
 from pipelines.eligible_items import read_item_table
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lightsans.arrow_columns import codes_of, compact
+from lightsans.columns.arrow import codes_of, compact
 from lightsans.config import DataConfig
 from lightsans.schema import id_type
 

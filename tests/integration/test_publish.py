@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 import pytest
 
+from lightsans.columns.hashing import NUM_BUCKETS
 from lightsans.config import StorageConfig
 from lightsans.errors import LeaseError, NotFoundError, PublishError
-from lightsans.hashing import NUM_BUCKETS
 from lightsans.manifest import write_manifest
 from lightsans.recommendation_files import FileLayout, PartFiles, RunRows
 from lightsans.schema import part_name, recommendations_schema

@@ -1,6 +1,6 @@
 """A dataset, a model and a run of an earlier version are found again, not made anew.
 
-``tests/golden/recorded_root`` was written by commit e58d92c from ``log.csv`` and ``run.yaml`` in it.
+``tests/golden/recorded_root`` was written by commit e58d92c from the log and the settings in it.
 The id of a dataset holds the address and the time of its log, so the log is put where it was then.
 """
 

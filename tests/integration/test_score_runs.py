@@ -14,10 +14,10 @@ import torch
 from typer.testing import CliRunner
 
 from lightsans import checkpoint as files
+from lightsans.columns.hashing import NUM_BUCKETS, pieces_of, user_buckets
 from lightsans.config import ModelConfig
 from lightsans.config_file import load_config
 from lightsans.errors import InputError, NotFoundError
-from lightsans.hashing import NUM_BUCKETS, pieces_of, user_buckets
 from lightsans.made_up import write_made_up_dataset, write_made_up_model
 from lightsans.manifest import write_manifest
 from lightsans.recommendation_files import RunRows

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from lightsans.arrow_columns import number_distinct
+from lightsans.columns.arrow import number_distinct
 
 
 @pytest.mark.parametrize("kind", ["text", "whole numbers", "a dictionary"])

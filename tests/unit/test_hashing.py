@@ -1,7 +1,7 @@
 import numpy as np
 import pyarrow as pa
 
-from lightsans.hashing import (
+from lightsans.columns.hashing import (
     NUM_BUCKETS,
     bucket_range,
     hash_ids,

@@ -6,8 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from lightsans.bucket_order import BucketCursor, overlapping_parts
+from lightsans.columns.hashing import NUM_BUCKETS, bucket_range, user_buckets
 from lightsans.config import StorageConfig
-from lightsans.hashing import NUM_BUCKETS, bucket_range, user_buckets
 from lightsans.recommendation_files import FileLayout, PartFiles, RunRows
 from lightsans.recommendation_rows import to_long, to_wide
 from lightsans.schema import part_name, recommendations_schema

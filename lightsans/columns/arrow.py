@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lightsans import interaction_scan
-from lightsans.hashing import hash_ids
+from lightsans.columns import kernels as interaction_scan
+from lightsans.columns.hashing import hash_ids
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]

@@ -1,0 +1,1 @@
+"""Columns of Arrow tables as arrays: ids hashed, grouped and numbered."""
