@@ -21,8 +21,8 @@ from lightsans.errors import (
     NotFoundError,
     VocabularyMismatchError,
 )
-from lightsans.manifest import finished_directories
-from lightsans.storage import locate
+from lightsans.storage.location import locate
+from lightsans.storage.manifests import finished_directories
 from pipelines.command_line import (
     BaseOption,
     ConfigOption,

@@ -24,14 +24,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from lightsans import checkpoint as files
 from lightsans.config import ModelConfig, RunConfig, StorageConfig
 from lightsans.config_file import load_config
 from lightsans.dataset import list_column
 from lightsans.made_up import write_made_up_dataset, write_made_up_model
 from lightsans.ranking import ItemIndex
 from lightsans.sequences import UserSequences, gather
-from lightsans.storage import Location, locate
+from lightsans.storage import model_files as files
+from lightsans.storage.location import Location, locate
 
 PROCESSES, TURNS, K = 2, 2, 100
 USERS_PER_PART, BATCH, ENCODED_AT_ONCE = 40_000, 1024, 256

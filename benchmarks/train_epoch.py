@@ -36,8 +36,8 @@ from lightsans.config import ModelConfig, RunConfig, TrainConfig
 from lightsans.dataset import load_shards
 from lightsans.loss import NextItemObjective
 from lightsans.made_up import write_made_up_dataset
-from lightsans.manifest import require_manifest
-from lightsans.storage import Location, locate
+from lightsans.storage.location import Location, locate
+from lightsans.storage.manifests import require_manifest
 
 DATASET = "d"
 

@@ -12,9 +12,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lightsans.columns.hashing import bucket_range, user_buckets
-from lightsans.schema import part_index
 from lightsans.sequences import Int32
-from lightsans.storage import Location
+from lightsans.storage.location import Location
+from lightsans.storage.schemas import part_index
 
 
 def read_batches(file: Location, columns: Sequence[str], num_rows: int) -> Iterator[pa.Table]:

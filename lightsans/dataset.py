@@ -10,9 +10,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lightsans.columns.hashing import bucket_range
-from lightsans.schema import PERIOD_COLUMNS, part_index, sequence_parts
 from lightsans.sequences import Periods, UserSequences
-from lightsans.storage import Location
+from lightsans.storage.location import Location
+from lightsans.storage.schemas import PERIOD_COLUMNS, part_index, sequence_parts
 
 
 def list_column(table: pa.Table, name: str) -> UserSequences:

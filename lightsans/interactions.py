@@ -32,8 +32,8 @@ from lightsans.columns.hashing import hash_ids, hash_segments, mix, user_buckets
 from lightsans.config import DataConfig
 from lightsans.errors import InputError
 from lightsans.retention import Retention
-from lightsans.schema import sequences_schema
-from lightsans.storage import Location
+from lightsans.storage.location import Location
+from lightsans.storage.schemas import sequences_schema
 from lightsans.temporal import NUM_PERIODS, Cutoffs, cut_periods
 from lightsans.vocabulary import Vocabulary
 
@@ -94,7 +94,7 @@ def sort_interactions(table: pa.Table) -> pa.Table:
             Rows of one user and time must come in ascending order of the key.
 
     Returns:
-        The columns of `lightsans.schema.interactions_schema`, ids as dictionaries.
+        The columns of `lightsans.storage.schemas.interactions_schema`, ids as dictionaries.
     """
     users, items = as_dictionary(table["user_id"]), as_dictionary(table["raw_item_id"])
     buckets = user_buckets(users.dictionary)
@@ -343,7 +343,7 @@ def derive_sequences(
     retention: Retention | None = None,
     cutoffs: Cutoffs | None = None,
 ) -> pa.Table:
-    """One row per user, as `lightsans.schema.sequences_schema` says.
+    """One row per user, as `lightsans.storage.schemas.sequences_schema` says.
 
     Args:
         rows: A part.

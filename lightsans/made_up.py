@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from lightsans import checkpoint as files
 from lightsans.columns.hashing import pieces_of, user_buckets
 from lightsans.config import ModelConfig
-from lightsans.manifest import write_manifest
 from lightsans.model import LightSANs
-from lightsans.schema import part_name, sequences_schema
-from lightsans.storage import Location
+from lightsans.storage import model_files as files
+from lightsans.storage.location import Location
+from lightsans.storage.manifests import write_manifest
+from lightsans.storage.schemas import part_name, sequences_schema
 from lightsans.vocabulary import Vocabulary
 
 

@@ -16,7 +16,7 @@ from lightsans.columns import kernels as scan
 from lightsans.columns.arrow import as_dictionary, codes_of, dictionary_of, encode, one_chunk
 from lightsans.columns.hashing import pieces_of, user_buckets
 from lightsans.interactions import load_interactions, order_users, users_of
-from lightsans.storage import Location
+from lightsans.storage.location import Location
 
 
 def load_part(files: Sequence[Location], columns: Sequence[str] | None = None) -> pa.Table:

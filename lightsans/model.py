@@ -235,7 +235,7 @@ class LightSANs(nn.Module):
     @classmethod
     def from_pretrained(cls, directory: str) -> "LightSANs":
         """The trained model of a model directory (local or s3://), ready for inference."""
-        from lightsans.checkpoint import load_model  # needs pyarrow and safetensors
+        from lightsans.storage.model_files import load_model  # needs pyarrow and safetensors
 
         return load_model(directory)
 

@@ -23,8 +23,8 @@ import pyarrow.parquet as pq
 
 from lightsans.bucket_order import BucketCursor, read_batches
 from lightsans.recommendation_rows import to_long, to_wide
-from lightsans.schema import id_type, long_recommendations_schema, recommendations_schema
-from lightsans.storage import Location
+from lightsans.storage.location import Location
+from lightsans.storage.schemas import id_type, long_recommendations_schema, recommendations_schema
 
 _HASH_BLOCK = 1 << 20
 

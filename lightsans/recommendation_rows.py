@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from lightsans.dataset import list_column
 from lightsans.recommend import Recommender
-from lightsans.schema import long_recommendations_schema
+from lightsans.storage.schemas import long_recommendations_schema
 
 
 def recommend_rows(recommender: Recommender, rows: pa.Table, schema: pa.Schema) -> pa.Table:

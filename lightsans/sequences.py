@@ -43,7 +43,7 @@ class Periods:
         return cls(*(np.concatenate(column) for column in columns))
 
     def columns(self) -> list[Int64]:
-        """In the order of `lightsans.schema.PERIOD_COLUMNS`."""
+        """In the order of `lightsans.storage.schemas.PERIOD_COLUMNS`."""
         return [self.train_lengths, self.test_lengths, self.valid_targets, self.test_targets]
 
 

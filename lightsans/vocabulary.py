@@ -7,8 +7,8 @@ import pyarrow.compute as pc
 
 from lightsans.columns.hashing import hash_ids, hash_segments
 from lightsans.errors import VocabularyMismatchError
-from lightsans.schema import items_schema
-from lightsans.storage import Location
+from lightsans.storage.location import Location
+from lightsans.storage.schemas import items_schema
 
 
 class Vocabulary:

@@ -14,9 +14,9 @@ from lightsans.checkpoint_clock import CheckpointClock
 from lightsans.config import RunConfig
 from lightsans.dataset import load_shards
 from lightsans.loss import choose_loss
-from lightsans.manifest import require_manifest
 from lightsans.sequences import distinct_targets
-from lightsans.storage import Location, locate
+from lightsans.storage.location import Location, locate
+from lightsans.storage.manifests import require_manifest
 from lightsans.tally import peak_memory_mib
 from lightsans.tapes import for_refit
 from lightsans.training import MidEpoch, Trainer

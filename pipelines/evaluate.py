@@ -18,18 +18,18 @@ import ray.data
 import torch
 from ray.data import ActorPoolStrategy
 
-from lightsans import checkpoint as files
 from lightsans.baselines import TransitionCounts, popular_scores, successor_scores
 from lightsans.config import RunConfig, TemporalConfig
 from lightsans.dataset import load_trainable
 from lightsans.errors import ConfigError
 from lightsans.evaluation import Scorer, model_scorer, rank_held_out
-from lightsans.manifest import content_id, read_manifest, require_manifest, write_manifest
 from lightsans.metrics import RankingTotals
-from lightsans.schema import sequence_parts
 from lightsans.sequences import Int32
 from lightsans.split import Split, hold_out, translate
-from lightsans.storage import Location, locate
+from lightsans.storage import model_files as files
+from lightsans.storage.location import Location, locate
+from lightsans.storage.manifests import content_id, read_manifest, require_manifest, write_manifest
+from lightsans.storage.schemas import sequence_parts
 from lightsans.vocabulary import item_id_mapping
 from pipelines.logs import add_log_context, log_context
 from pipelines.preflight import preflight

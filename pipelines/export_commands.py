@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from lightsans.config_file import load_config
-from lightsans.manifest import require_manifest, write_manifest
-from lightsans.storage import locate
+from lightsans.storage.location import locate
+from lightsans.storage.manifests import require_manifest, write_manifest
 from pipelines.command_line import (
     ConfigOption,
     DatasetOption,
@@ -44,7 +44,7 @@ def export(
     import torch
 
     from lightsans import export as files
-    from lightsans.checkpoint import load_model, load_vocabulary
+    from lightsans.storage.model_files import load_model, load_vocabulary
 
     settings = load_config(config, overrides or ()).config
     root = locate(settings.root, settings.storage)

@@ -23,8 +23,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from lightsans.errors import LeaseError
-from lightsans.storage import Location
-from lightsans.versioned import Versioned, read_versioned, write_if_unchanged
+from lightsans.storage.conditional_writes import Versioned, read_versioned, write_if_unchanged
+from lightsans.storage.location import Location
 from pipelines.progress import say
 
 

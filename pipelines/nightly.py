@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 from lightsans.config import DataConfig, RunConfig
 from lightsans.errors import ConfigError, GateError, NotFoundError
-from lightsans.manifest import read_manifest
-from lightsans.storage import Location, locate
+from lightsans.storage.location import Location, locate
+from lightsans.storage.manifests import read_manifest
 from pipelines.evaluate import protocol_dict, run_evaluate
 from pipelines.gate import Check, Metrics, check_data, check_quality
 from pipelines.lease import Lease, hold

@@ -28,11 +28,11 @@ from lightsans.columns.hashing import NUM_BUCKETS
 from lightsans.config import DataConfig, RunConfig, to_dict
 from lightsans.errors import ConfigError, InputError
 from lightsans.interactions import fingerprint_dataset
-from lightsans.manifest import MANIFEST, content_id, read_manifest, write_manifest
 from lightsans.reading.rejects import check_reject_limit
 from lightsans.retention import Retention
-from lightsans.schema import TIMESTAMP_UNIT
-from lightsans.storage import Location, list_files, locate
+from lightsans.storage.location import Location, list_files, locate
+from lightsans.storage.manifests import MANIFEST, content_id, read_manifest, write_manifest
+from lightsans.storage.schemas import TIMESTAMP_UNIT
 from lightsans.vocabulary import Vocabulary
 from pipelines.logs import add_log_context, log_context
 from pipelines.memory import MemoryWatch, spilled_bytes

@@ -16,12 +16,12 @@ import pyarrow.compute as pc
 from lightsans.config import DataConfig, RunConfig, to_dict
 from lightsans.errors import ConfigError, InputError
 from lightsans.interactions import load_interactions, save_interactions
-from lightsans.manifest import require_manifest
 from lightsans.merging import forget_users, insert_rows, parts_of_users, without_users
 from lightsans.reading.rejects import RowCounts
 from lightsans.reading.units import ReadPlan
-from lightsans.schema import layer_name, part_index, part_name
-from lightsans.storage import FileInfo, Location, locate
+from lightsans.storage.location import FileInfo, Location, locate
+from lightsans.storage.manifests import require_manifest
+from lightsans.storage.schemas import layer_name, part_index, part_name
 from lightsans.vocabulary import Vocabulary
 from pipelines.preprocess_parts import (
     FORMAT_VERSION,

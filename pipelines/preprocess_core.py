@@ -34,7 +34,7 @@ from lightsans.interactions import (
     users_of,
 )
 from lightsans.retention import Retention
-from lightsans.storage import Location
+from lightsans.storage.location import Location
 from lightsans.temporal import Cutoffs
 from lightsans.vocabulary import Vocabulary
 from pipelines.preprocess_parts import Part

@@ -17,8 +17,8 @@ from lightsans.interactions import (
     fingerprint_part,
     save_sequences,
 )
-from lightsans.schema import part_name
-from lightsans.storage import Location
+from lightsans.storage.location import Location
+from lightsans.storage.schemas import part_name
 from lightsans.vocabulary import Vocabulary
 from pipelines.preprocess_base import UnchangedSequences
 from pipelines.preprocess_core import Filters, LoadedPart

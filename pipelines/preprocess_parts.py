@@ -8,8 +8,8 @@ import pyarrow.compute as pc
 
 from lightsans.interactions import save_interactions
 from lightsans.merging import load_part
-from lightsans.schema import layer_name, part_name
-from lightsans.storage import Location
+from lightsans.storage.location import Location
+from lightsans.storage.schemas import layer_name, part_name
 
 FORMAT_VERSION = 2
 """Raised whenever the same input and settings would give another dataset, or other notes on it."""

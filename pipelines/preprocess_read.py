@@ -29,8 +29,8 @@ from lightsans.reading.files import format_of
 from lightsans.reading.rejects import RowCounts, rejects_file
 from lightsans.reading.text_pieces import compression_of
 from lightsans.reading.units import ReadPlan, ReadUnit, order_keys, plan_reading, read_unit
-from lightsans.schema import id_type
-from lightsans.storage import FileInfo, Location
+from lightsans.storage.location import FileInfo, Location
+from lightsans.storage.schemas import id_type
 from pipelines.preflight import preflight
 from pipelines.preprocess_base import Base, take_over_part, take_over_parts, take_over_rejects
 from pipelines.preprocess_parts import MARKER, PART_NOTE, PART_STATS, WORK, Part, write_part

@@ -11,7 +11,7 @@ from lightsans.errors import ConfigError
 from lightsans.interactions import load_interactions
 from lightsans.reading.columns import parse_moment
 from lightsans.sequences import Int64
-from lightsans.storage import Location
+from lightsans.storage.location import Location
 from lightsans.temporal import Cutoffs, find_cutoff
 from pipelines.preprocess_parts import Part
 from pipelines.preprocess_tasks import remote, run_tasks

@@ -7,7 +7,7 @@ import typer
 
 from lightsans.config_file import load_config
 from lightsans.errors import GateError
-from lightsans.storage import Location, locate
+from lightsans.storage.location import Location, locate
 from pipelines.command_line import ConfigOption, JsonOption, SetOption, examples
 from pipelines.job_commands import runs_on_cluster
 from pipelines.output import only_results_on_stdout, print_json, print_table

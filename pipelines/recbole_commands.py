@@ -12,8 +12,8 @@ import typer
 from lightsans.config import RunConfig
 from lightsans.config_file import dump_yaml, from_dict, load_config
 from lightsans.errors import ConfigError, InputError
-from lightsans.manifest import content_id, read_manifest, require_manifest, write_manifest
-from lightsans.storage import Location, locate
+from lightsans.storage.location import Location, locate
+from lightsans.storage.manifests import content_id, read_manifest, require_manifest, write_manifest
 from lightsans.vocabulary import Vocabulary
 from pipelines.command_line import (
     ConfigOption,
@@ -92,9 +92,9 @@ def export_recbole(
     """
     import torch
 
-    from lightsans.checkpoint import load_model, load_vocabulary
     from lightsans.recbole import recbole_settings, to_recbole
     from lightsans.recbole_items import reorder_items
+    from lightsans.storage.model_files import load_model, load_vocabulary
 
     loaded = load_config(config, overrides or ())
     settings = loaded.config
@@ -202,9 +202,9 @@ def _write_model(
     """A model directory; the manifest comes last."""
     import torch
 
-    from lightsans import checkpoint as files
     from lightsans.recbole import from_recbole
     from lightsans.recbole_checkpoint import read_checkpoint
+    from lightsans.storage import model_files as files
 
     checkpoint = read_checkpoint(content, name)
     model = from_recbole(checkpoint.state_dict, **checkpoint.settings)

@@ -8,15 +8,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lightsans import checkpoint as files
 from lightsans.columns.hashing import pieces_of, user_buckets
 from lightsans.config import RunConfig
 from lightsans.errors import InputError, NotFoundError
-from lightsans.manifest import require_manifest
 from lightsans.recommendation_files import wide_schema
 from lightsans.recommendation_rows import recommend_rows
-from lightsans.schema import id_type, part_name, sequence_parts
-from lightsans.storage import Location, locate
+from lightsans.storage import model_files as files
+from lightsans.storage.location import Location, locate
+from lightsans.storage.manifests import require_manifest
+from lightsans.storage.schemas import id_type, part_name, sequence_parts
 from pipelines.eligible_items import read_item_table
 from pipelines.score_model import load_recommender
 

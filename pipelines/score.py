@@ -17,12 +17,12 @@ from typing import Any
 import ray.data
 from ray.data import ActorPoolStrategy
 
-from lightsans import checkpoint as files
 from lightsans.config import RunConfig
 from lightsans.errors import ConfigError, InputError, LightSANsError
-from lightsans.manifest import content_id, read_manifest, require_manifest, write_manifest
 from lightsans.recommendation_files import remove_leftovers
-from lightsans.storage import Location, list_files, locate
+from lightsans.storage import model_files as files
+from lightsans.storage.location import Location, list_files, locate
+from lightsans.storage.manifests import content_id, read_manifest, require_manifest, write_manifest
 from pipelines.eligible_items import read_eligible_items
 from pipelines.evaluate import vocabulary_mapping
 from pipelines.logs import add_log_context, log_context

@@ -17,12 +17,12 @@ import ray
 import torch
 from torch import Tensor
 
-from lightsans import checkpoint as files
 from lightsans.config import RunConfig
 from lightsans.errors import InputError
 from lightsans.recommend import Recommender
-from lightsans.schema import id_type
-from lightsans.storage import Location
+from lightsans.storage import model_files as files
+from lightsans.storage.location import Location
+from lightsans.storage.schemas import id_type
 from pipelines.eligible_items import read_eligible_items
 from pipelines.evaluate import vocabulary_mapping
 from pipelines.score_users import Segment, read_segment

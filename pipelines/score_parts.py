@@ -17,7 +17,7 @@ from lightsans.dataset import list_column
 from lightsans.recommend import POPULAR
 from lightsans.recommendation_files import FileLayout, PartFiles, wide_schema
 from lightsans.recommendation_rows import recommend_rows
-from lightsans.storage import Location
+from lightsans.storage.location import Location
 from pipelines.score_model import Packed, unpack
 from pipelines.score_since import Earlier, UnchangedRows
 

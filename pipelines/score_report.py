@@ -14,10 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import ray
 
-from lightsans import checkpoint as files
 from lightsans.bucket_order import overlapping_parts
 from lightsans.columns.hashing import bucket_range
-from lightsans.manifest import read_manifest
 from lightsans.recommendation_files import RunRows, wide_schema
 from lightsans.run_report import (
     DECILES,
@@ -28,8 +26,10 @@ from lightsans.run_report import (
     measure,
     no_totals,
 )
-from lightsans.schema import part_index
-from lightsans.storage import Location
+from lightsans.storage import model_files as files
+from lightsans.storage.location import Location
+from lightsans.storage.manifests import read_manifest
+from lightsans.storage.schemas import part_index
 from pipelines.eligible_items import read_eligible_items
 from pipelines.publish import latest_run_id
 from pipelines.ray_session import cpus_per_task

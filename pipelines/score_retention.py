@@ -7,8 +7,8 @@ Runs without a manifest may be somebody's work at this moment: they are left alo
 
 from datetime import UTC, datetime, timedelta
 
-from lightsans.manifest import MANIFEST, finished_directories
-from lightsans.storage import Location
+from lightsans.storage.location import Location
+from lightsans.storage.manifests import MANIFEST, finished_directories
 from pipelines.progress import say
 from pipelines.publish import Published, latest_run_id, read_published
 

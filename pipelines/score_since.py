@@ -17,11 +17,11 @@ import pyarrow.compute as pc
 from lightsans.bucket_order import BucketCursor, overlapping_parts, read_batches
 from lightsans.columns.hashing import UInt64
 from lightsans.dataset import list_column
-from lightsans.manifest import read_manifest, require_manifest
 from lightsans.recommend import MODEL, KnownHistories
 from lightsans.recommendation_files import RunRows
 from lightsans.sequences import Int32
-from lightsans.storage import Location
+from lightsans.storage.location import Location
+from lightsans.storage.manifests import read_manifest, require_manifest
 from pipelines.evaluate import vocabulary_mapping
 from pipelines.publish import latest_run_id
 

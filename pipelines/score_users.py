@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from lightsans.columns.hashing import NUM_BUCKETS, user_buckets
 from lightsans.config import RunConfig
 from lightsans.errors import InputError
-from lightsans.storage import Location, locate
+from lightsans.storage.location import Location, locate
 from pipelines.eligible_items import read_item_table
 
 

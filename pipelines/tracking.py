@@ -13,7 +13,7 @@ from typing import Any
 
 from lightsans.config import RunConfig, to_dict
 from lightsans.errors import ConfigError
-from lightsans.storage import Location
+from lightsans.storage.location import Location
 
 FIGURES = (
     "loss",

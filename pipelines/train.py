@@ -2,7 +2,7 @@
 
     models/<id>/  model.safetensors  items.parquet  config.yaml  metrics.json  history.json
                   curves.png         tensorboard/
-                  checkpoints/       see `lightsans.checkpoint_store`
+                  checkpoints/       see `lightsans.storage.checkpoint_store`
                   manifest.json      written last
 
 The id is a hash of everything the weights depend on: an interrupted run is continued by the same
@@ -25,20 +25,25 @@ from ray.train import FailureConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from torch import Tensor
 
-from lightsans import checkpoint as files
 from lightsans import distributed
 from lightsans.checkpoint_clock import CheckpointClock
-from lightsans.checkpoint_store import PROGRESS, CheckpointStore, Files, complete_checkpoints
 from lightsans.config import RunConfig, to_dict
 from lightsans.config_file import dump_yaml, from_dict
 from lightsans.dataset import load_shards
 from lightsans.errors import LightSANsError, NotFoundError, TrainingError
 from lightsans.learning_curve import StepNews
 from lightsans.loss import choose_loss
-from lightsans.manifest import content_id, read_manifest, require_manifest, write_manifest
 from lightsans.model import LightSANs
 from lightsans.sequences import Int64, UserSequences
-from lightsans.storage import Location, locate
+from lightsans.storage import model_files as files
+from lightsans.storage.checkpoint_store import (
+    PROGRESS,
+    CheckpointStore,
+    Files,
+    complete_checkpoints,
+)
+from lightsans.storage.location import Location, locate
+from lightsans.storage.manifests import content_id, read_manifest, require_manifest, write_manifest
 from lightsans.tapes import load_within
 from lightsans.training import MidEpoch, Trainer
 from lightsans.vocabulary import item_id_mapping

@@ -26,9 +26,9 @@ from ray import tune
 from lightsans.config import RunConfig, TuneConfig
 from lightsans.config_file import dump_yaml
 from lightsans.errors import ConfigError, TrainingError
-from lightsans.manifest import content_id, read_manifest, require_manifest, write_manifest
 from lightsans.search_space import SearchSpace, build_space
-from lightsans.storage import Location, locate
+from lightsans.storage.location import Location, locate
+from lightsans.storage.manifests import content_id, read_manifest, require_manifest, write_manifest
 from pipelines.evaluate import EvaluateResult, run_evaluate
 from pipelines.lease import hold
 from pipelines.logs import add_log_context, log_context

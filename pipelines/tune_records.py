@@ -11,11 +11,11 @@ newest checkpoint.
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from lightsans.checkpoint_store import PROGRESS, complete_checkpoints
 from lightsans.learning_curve import Progress
 from lightsans.search_engines import Observation, Status
 from lightsans.search_space import Values
-from lightsans.storage import Location
+from lightsans.storage.checkpoint_store import PROGRESS, complete_checkpoints
+from lightsans.storage.location import Location
 
 SPENT = "spent.json"
 

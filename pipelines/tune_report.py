@@ -14,7 +14,7 @@ from rich.table import Table
 
 from lightsans.search_engines import make_study
 from lightsans.search_space import SearchSpace, Values
-from lightsans.storage import Location
+from lightsans.storage.location import Location
 from pipelines.output import print_table
 from pipelines.progress import can_draw, say
 from pipelines.tune_records import TrialRecord

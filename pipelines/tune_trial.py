@@ -17,16 +17,16 @@ import ray
 import torch
 from ray import tune
 
-from lightsans.checkpoint import HISTORY
 from lightsans.checkpoint_clock import CheckpointClock
-from lightsans.checkpoint_store import CheckpointStore
 from lightsans.config import RunConfig
 from lightsans.config_file import from_dict
 from lightsans.dataset import load_shards
 from lightsans.errors import LightSANsError
 from lightsans.learning_curve import EpochRow
-from lightsans.manifest import read_manifest, require_manifest
-from lightsans.storage import Location
+from lightsans.storage.checkpoint_store import CheckpointStore
+from lightsans.storage.location import Location
+from lightsans.storage.manifests import read_manifest, require_manifest
+from lightsans.storage.model_files import HISTORY
 from lightsans.training import MidEpoch, Trainer
 from pipelines.ray_session import find_own_error, on_this_machine
 from pipelines.train import (

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from lightsans.columns.arrow import codes_of, compact
 from lightsans.config import DataConfig
-from lightsans.schema import id_type
+from lightsans.storage.schemas import id_type
 
 Bool = npt.NDArray[np.bool_]
 Int64 = npt.NDArray[np.int64]

@@ -14,7 +14,7 @@ from lightsans.config import DataConfig
 from lightsans.errors import InputError
 from lightsans.reading.columns import RawRows
 from lightsans.reading.text_pieces import line_starts, read_first_lines
-from lightsans.storage import Location
+from lightsans.storage.location import Location
 
 Int64 = npt.NDArray[np.int64]
 Columns = dict[str, pa.Array]

@@ -15,7 +15,7 @@ from lightsans.reading.columns import is_text
 from lightsans.reading.csv_files import CsvLayout, Dialect
 from lightsans.reading.jsonl_files import JsonlLayout
 from lightsans.reading.text_pieces import COMPRESSIONS
-from lightsans.storage import FileInfo, Location
+from lightsans.storage.location import FileInfo, Location
 
 Format = Literal["parquet", "csv", "jsonl", "inter"]
 

@@ -13,7 +13,7 @@ import pyarrow.json
 from lightsans.errors import InputError
 from lightsans.reading.columns import RawRows
 from lightsans.reading.text_pieces import read_first_lines
-from lightsans.storage import Location
+from lightsans.storage.location import Location
 
 Int64 = npt.NDArray[np.int64]
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from lightsans.errors import InputError
 from lightsans.reading.columns import RawRows
-from lightsans.storage import Location
+from lightsans.storage.location import Location
 
 _BATCH_ROWS = 2**20
 

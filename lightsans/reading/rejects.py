@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 
 from lightsans.errors import InputError, RejectLimitError
 from lightsans.reading.columns import CheckedRows
-from lightsans.schema import REJECTS, REJECTS_WITH_VALUES
-from lightsans.storage import Location
+from lightsans.storage.location import Location
+from lightsans.storage.schemas import REJECTS, REJECTS_WITH_VALUES
 
 _EXAMPLES = 3
 

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from lightsans.errors import InputError
-from lightsans.storage import Location
+from lightsans.storage.location import Location
 
 Int64 = npt.NDArray[np.int64]
 

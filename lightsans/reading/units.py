@@ -16,7 +16,7 @@ from lightsans.reading.files import InputFile, ParquetLayout, inspect_file, read
 from lightsans.reading.jsonl_files import JsonlLayout, parse_json_lines
 from lightsans.reading.parquet_files import read_row_groups
 from lightsans.reading.text_pieces import compression_of, open_stream, read_lines, read_pieces
-from lightsans.storage import FileInfo
+from lightsans.storage.location import FileInfo
 
 Int64 = npt.NDArray[np.int64]
 

@@ -20,7 +20,7 @@ import pytest
 
 from lightsans.config import ModelConfig, StorageConfig
 from lightsans.made_up import write_made_up_dataset, write_made_up_model
-from lightsans.storage import locate
+from lightsans.storage.location import locate
 
 ROOT = Path(__file__).parents[2]
 TIME_LIMIT_S = 170

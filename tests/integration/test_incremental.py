@@ -15,7 +15,7 @@ import pytest
 
 from lightsans.config import DataConfig, RunConfig, TemporalConfig
 from lightsans.errors import ConfigError, InputError
-from lightsans.schema import layer_name, sequence_parts
+from lightsans.storage.schemas import layer_name, sequence_parts
 from lightsans.vocabulary import Vocabulary
 from pipelines.preprocess import PreprocessResult, run_preprocess
 from pipelines.preprocess_parts import MARKER, Part

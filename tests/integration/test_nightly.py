@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from lightsans.config import RunConfig
 from lightsans.config_file import dump_yaml, load_config
 from lightsans.errors import ConfigError, GateError, LeaseError, NotFoundError, PublishError
-from lightsans.storage import locate
+from lightsans.storage.location import locate
 from pipelines.evaluate import run_evaluate
 from pipelines.nightly import NightlyResult, run_nightly
 from pipelines.publish import Published, publish_run, read_published, roll_back

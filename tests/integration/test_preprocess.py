@@ -15,9 +15,9 @@ import pytest
 from lightsans.config import ColumnsConfig, DataConfig, RunConfig, StorageConfig
 from lightsans.dataset import load_shards
 from lightsans.errors import LightSANsError
-from lightsans.manifest import read_manifest
-from lightsans.schema import sequence_parts
-from lightsans.storage import locate
+from lightsans.storage.location import locate
+from lightsans.storage.manifests import read_manifest
+from lightsans.storage.schemas import sequence_parts
 from lightsans.vocabulary import Vocabulary
 from pipelines import preprocess
 from pipelines.preprocess import dataset_id, run_preprocess

@@ -11,11 +11,11 @@ import pytest
 from lightsans.columns.hashing import NUM_BUCKETS
 from lightsans.config import StorageConfig
 from lightsans.errors import LeaseError, NotFoundError, PublishError
-from lightsans.manifest import write_manifest
 from lightsans.recommendation_files import FileLayout, PartFiles, RunRows
-from lightsans.schema import part_name, recommendations_schema
-from lightsans.storage import list_files, locate
-from lightsans.versioned import Versioned, read_versioned, write_if_unchanged
+from lightsans.storage.conditional_writes import Versioned, read_versioned, write_if_unchanged
+from lightsans.storage.location import list_files, locate
+from lightsans.storage.manifests import write_manifest
+from lightsans.storage.schemas import part_name, recommendations_schema
 from pipelines.lease import Lease, hold
 from pipelines.publish import (
     HISTORY,

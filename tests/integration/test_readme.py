@@ -15,7 +15,7 @@ import pytest
 import ray
 
 from lightsans.config import StorageConfig
-from lightsans.storage import locate
+from lightsans.storage.location import locate
 
 REPOSITORY = Path(__file__).parents[2]
 README = (REPOSITORY / "README.md").read_text()

@@ -13,7 +13,7 @@ from lightsans import LightSANs
 from lightsans.config import RunConfig
 from lightsans.config_file import dump_yaml
 from lightsans.errors import ConfigError, NotFoundError, VocabularyMismatchError
-from lightsans.storage import Location, locate
+from lightsans.storage.location import Location, locate
 from lightsans.vocabulary import Vocabulary
 from pipelines.evaluate import EvaluateResult, run_evaluate
 from pipelines.recommend import load_titles, recommend_for_user

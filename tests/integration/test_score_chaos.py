@@ -16,8 +16,8 @@ from ray.cluster_utils import Cluster
 
 from lightsans.config import ModelConfig, StorageConfig
 from lightsans.made_up import write_made_up_dataset, write_made_up_model
-from lightsans.manifest import read_manifest
-from lightsans.storage import locate
+from lightsans.storage.location import locate
+from lightsans.storage.manifests import read_manifest
 
 ROOT = Path(__file__).parents[2]
 FAULTS, KINDS = 20, ("actor", "node", "driver")

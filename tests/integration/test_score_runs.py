@@ -13,16 +13,16 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from lightsans import checkpoint as files
 from lightsans.columns.hashing import NUM_BUCKETS, pieces_of, user_buckets
 from lightsans.config import ModelConfig
 from lightsans.config_file import load_config
 from lightsans.errors import InputError, NotFoundError
 from lightsans.made_up import write_made_up_dataset, write_made_up_model
-from lightsans.manifest import write_manifest
 from lightsans.recommendation_files import RunRows
-from lightsans.schema import part_name
-from lightsans.storage import locate
+from lightsans.storage import model_files as files
+from lightsans.storage.location import locate
+from lightsans.storage.manifests import write_manifest
+from lightsans.storage.schemas import part_name
 from pipelines.score import run_score
 from submit import app
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from lightsans.dataset import load_shards, load_trainable
-from lightsans.schema import sequence_parts
 from lightsans.sequences import NO_TARGET
+from lightsans.storage.schemas import sequence_parts
 from pipelines.evaluate import protocol_dict, protocol_text, run_evaluate
 from pipelines.preprocess import run_preprocess
 from pipelines.train import run_train

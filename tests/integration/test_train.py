@@ -21,7 +21,7 @@ import pytest
 from lightsans import LightSANs
 from lightsans.config import RunConfig
 from lightsans.errors import NotFoundError, TrainingError
-from lightsans.storage import Location
+from lightsans.storage.location import Location
 from pipelines.dry_run import dry_run
 from pipelines.preprocess import run_preprocess
 from pipelines.tracking import log_to_mlflow

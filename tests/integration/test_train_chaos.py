@@ -17,10 +17,10 @@ from typing import IO, Any
 import pytest
 from ray.cluster_utils import Cluster
 
-from lightsans.checkpoint_store import complete_checkpoints
 from lightsans.config import StorageConfig
 from lightsans.made_up import write_made_up_dataset
-from lightsans.storage import Location, locate
+from lightsans.storage.checkpoint_store import complete_checkpoints
+from lightsans.storage.location import Location, locate
 
 ROOT = Path(__file__).parents[2]
 FAULTS, KINDS = 10, ("worker", "raylet", "driver")

@@ -19,7 +19,7 @@ from lightsans.config import RunConfig, StorageConfig
 from lightsans.config_file import load_config
 from lightsans.learning_curve import EpochRow, Progress
 from lightsans.search_engines import Status
-from lightsans.storage import locate
+from lightsans.storage.location import locate
 from pipelines.preprocess import run_preprocess
 from pipelines.train import run_train
 from pipelines.tune import TuneResult, run_tune

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from lightsans.config import StorageConfig
 from lightsans.interactions import save_interactions, sort_interactions
 from lightsans.merging import forget_users, insert_rows, load_part, parts_of_users, without_users
-from lightsans.schema import REJECTS_WITH_VALUES, layer_name
-from lightsans.storage import locate
+from lightsans.storage.location import locate
+from lightsans.storage.schemas import REJECTS_WITH_VALUES, layer_name
 
 ROWS = st.lists(
     st.tuples(st.sampled_from("abcd"), st.sampled_from("xyz"), st.integers(0, 4)), max_size=20

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightsans import LightSANs, ModelConfig
-from lightsans.checkpoint import load_model, model_from_bytes, weights_to_bytes
 from lightsans.errors import InputError, NotFoundError
+from lightsans.storage.model_files import load_model, model_from_bytes, weights_to_bytes
 
 
 def small_model(attention: str = "causal", num_items: int = 9) -> LightSANs:

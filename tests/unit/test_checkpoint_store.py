@@ -2,9 +2,9 @@ import threading
 
 import pytest
 
-from lightsans.checkpoint_store import PROGRESS, CheckpointStore, complete_checkpoints
 from lightsans.config import StorageConfig
-from lightsans.storage import Location
+from lightsans.storage.checkpoint_store import PROGRESS, CheckpointStore, complete_checkpoints
+from lightsans.storage.location import Location
 
 
 def files(text: str = "x") -> dict[str, bytes]:

@@ -21,8 +21,8 @@ from lightsans.interactions import (
     sort_interactions,
     users_of,
 )
-from lightsans.schema import interactions_schema
-from lightsans.storage import locate
+from lightsans.storage.location import locate
+from lightsans.storage.schemas import interactions_schema
 from lightsans.vocabulary import Vocabulary
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from lightsans.config import StorageConfig
 from lightsans.errors import ConfigError, LeaseError
-from lightsans.storage import locate
-from lightsans.versioned import Versioned, read_versioned, write_if_unchanged
+from lightsans.storage.conditional_writes import Versioned, read_versioned, write_if_unchanged
+from lightsans.storage.location import locate
 from pipelines.lease import Lease, hold
 
 

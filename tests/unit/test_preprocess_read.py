@@ -2,7 +2,7 @@ import pytest
 
 from lightsans.config import DataConfig, StorageConfig
 from lightsans.reading.units import ReadPlan, ReadUnit
-from lightsans.storage import FileInfo, locate
+from lightsans.storage.location import FileInfo, locate
 from pipelines import preprocess_read
 from pipelines.preprocess_read import Source, is_little
 from pipelines.progress import Bar

@@ -10,8 +10,8 @@ from lightsans.columns.hashing import NUM_BUCKETS, bucket_range, user_buckets
 from lightsans.config import StorageConfig
 from lightsans.recommendation_files import FileLayout, PartFiles, RunRows
 from lightsans.recommendation_rows import to_long, to_wide
-from lightsans.schema import part_name, recommendations_schema
-from lightsans.storage import locate
+from lightsans.storage.location import locate
+from lightsans.storage.schemas import part_name, recommendations_schema
 
 SCHEMA = recommendations_schema(pa.string(), pa.int64())
 PART = part_name(0)

@@ -8,8 +8,8 @@ from lightsans.config import StorageConfig
 from lightsans.errors import InputError, RejectLimitError
 from lightsans.reading.columns import CheckedRows
 from lightsans.reading.rejects import RowCounts, check_reject_limit, rejects_file
-from lightsans.schema import REJECTS
-from lightsans.storage import locate
+from lightsans.storage.location import locate
+from lightsans.storage.schemas import REJECTS
 
 
 def checked(times, rejects, num_excluded=0):

@@ -10,7 +10,7 @@ from lightsans.run_report import (
     no_totals,
     score_bins,
 )
-from lightsans.schema import recommendations_schema
+from lightsans.storage.schemas import recommendations_schema
 from lightsans.vocabulary import Vocabulary
 
 SCHEMA = recommendations_schema(pa.string(), pa.string())

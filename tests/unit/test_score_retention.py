@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from lightsans.config import StorageConfig
-from lightsans.storage import locate
+from lightsans.storage.location import locate
 from pipelines.publish import publish_run, read_published, roll_back
 from pipelines.score_retention import remove_old_runs
 

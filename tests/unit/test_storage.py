@@ -3,7 +3,7 @@ import pytest
 
 from lightsans.config import StorageConfig
 from lightsans.errors import AccessError, ConfigError, InputError
-from lightsans.storage import list_files, locate
+from lightsans.storage.location import list_files, locate
 
 STORAGE = StorageConfig()
 

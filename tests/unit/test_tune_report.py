@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from lightsans.config import StorageConfig
-from lightsans.storage import locate
+from lightsans.storage.location import locate
 from pipelines.tune_report import (
     TrialBoard,
     importances,

@@ -13,7 +13,7 @@ from ray.tune.search import Searcher
 from lightsans.config import RunConfig, StorageConfig
 from lightsans.config_file import load_config
 from lightsans.search_space import build_space
-from lightsans.storage import locate
+from lightsans.storage.location import locate
 from pipelines.tune_records import TrialRecord, TrialStore
 from pipelines.tune_search import (
     NOBODY,

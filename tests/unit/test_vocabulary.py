@@ -4,7 +4,7 @@ import pytest
 
 from lightsans.config import StorageConfig
 from lightsans.errors import VocabularyMismatchError
-from lightsans.storage import locate
+from lightsans.storage.location import locate
 from lightsans.vocabulary import Vocabulary, item_id_mapping
 
 

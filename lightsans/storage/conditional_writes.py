@@ -20,7 +20,7 @@ from botocore.exceptions import ClientError
 from fsspec.asyn import sync
 
 from lightsans.errors import ConfigError
-from lightsans.storage import Location
+from lightsans.storage.location import Location
 
 _CHANGED = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
 

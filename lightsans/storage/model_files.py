@@ -11,7 +11,7 @@ from torch import Tensor
 from lightsans.config import ModelConfig, StorageConfig
 from lightsans.errors import InputError, NotFoundError
 from lightsans.model import LightSANs
-from lightsans.storage import Location, locate
+from lightsans.storage.location import Location, locate
 from lightsans.vocabulary import Vocabulary
 
 WEIGHTS = "model.safetensors"

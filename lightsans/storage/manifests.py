@@ -16,7 +16,7 @@ import numpy
 import pyarrow
 
 from lightsans.errors import NotFoundError
-from lightsans.storage import Location
+from lightsans.storage.location import Location
 
 MANIFEST = "manifest.json"
 

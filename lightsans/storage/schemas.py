@@ -5,7 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from lightsans.storage import Location
+from lightsans.storage.location import Location
 
 TIMESTAMP_UNIT = "us"
 """Timestamps on storage are int64 microseconds since 1970, UTC."""

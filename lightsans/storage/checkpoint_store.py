@@ -10,7 +10,7 @@ neither an interrupted upload nor an interrupted removal is ever taken for a che
 from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from lightsans.storage import Location
+from lightsans.storage.location import Location
 
 PROGRESS = "progress.json"
 

@@ -280,7 +280,7 @@ def _open_filesystem(protocol: str, storage: StorageConfig) -> fsspec.AbstractFi
     # Another worker may have written a moment ago: a cached listing would hide it.
     match protocol:
         case "s3":
-            from lightsans.s3 import PatientS3FileSystem  # botocore takes a while to import
+            from lightsans.storage.s3 import PatientS3FileSystem  # botocore takes a while to import
 
             return PatientS3FileSystem(
                 max_attempts=storage.max_attempts,
