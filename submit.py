@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from lightsans.config_file import LoadedConfig, dump_yaml, json_schema, load_config
+from lightsans.config.file import LoadedConfig, dump_yaml, json_schema, load_config
 from lightsans.errors import (
     ConfigError,
     GateError,

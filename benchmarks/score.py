@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from lightsans.config import ModelConfig, RunConfig, StorageConfig
-from lightsans.config_file import load_config
+from lightsans.config.file import load_config
 from lightsans.dataset import list_column
 from lightsans.made_up import write_made_up_dataset, write_made_up_model
 from lightsans.ranking import ItemIndex

@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lightsans.config_file import load_config
+from lightsans.config.file import load_config
 from lightsans.search_space import parse_space
 from lightsans.synthetic import generate_blocks, write_inter
 from pipelines.evaluate import run_evaluate

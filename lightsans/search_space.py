@@ -23,7 +23,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from lightsans.config import RunConfig
-from lightsans.config_file import check_value, read_yaml, setting_names, setting_type
+from lightsans.config.file import check_value, read_yaml, setting_names, setting_type
 from lightsans.errors import ConfigError
 
 Kind = Literal["choice", "uniform", "loguniform", "quniform"]

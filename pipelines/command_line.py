@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lightsans.config_file import LoadedConfig, load_config
+from lightsans.config.file import LoadedConfig, load_config
 from lightsans.errors import ConfigError
 
 # Stages are imported by what uses them: `--help` must not wait for Ray and torch.

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lightsans.config_file import load_config
+from lightsans.config.file import load_config
 from lightsans.storage.location import locate
 from lightsans.storage.manifests import require_manifest, write_manifest
 from pipelines.command_line import (

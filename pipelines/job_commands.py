@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lightsans.config_file import load_config
+from lightsans.config.file import load_config
 from lightsans.errors import ConfigError
 from pipelines.command_line import JsonOption, examples, with_space
 from pipelines.logs import configure_logs, log, log_context, log_error, logs_are_json, redact

@@ -24,7 +24,7 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from lightsans.config import RunConfig
-from lightsans.config_file import LoadedConfig
+from lightsans.config.file import LoadedConfig
 from lightsans.errors import ConfigError, LightSANsError, NotFoundError
 from pipelines.logs import redact
 from pipelines.output import RESULT_MARK_VARIABLE

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lightsans.config_file import load_config
+from lightsans.config.file import load_config
 from lightsans.errors import GateError
 from lightsans.storage.location import Location, locate
 from pipelines.command_line import ConfigOption, JsonOption, SetOption, examples

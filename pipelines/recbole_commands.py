@@ -10,7 +10,7 @@ import pyarrow as pa
 import typer
 
 from lightsans.config import RunConfig
-from lightsans.config_file import dump_yaml, from_dict, load_config
+from lightsans.config.file import dump_yaml, from_dict, load_config
 from lightsans.errors import ConfigError, InputError
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifests import content_id, read_manifest, require_manifest, write_manifest

@@ -28,7 +28,7 @@ from torch import Tensor
 from lightsans import distributed
 from lightsans.checkpoint_clock import CheckpointClock
 from lightsans.config import RunConfig, to_dict
-from lightsans.config_file import dump_yaml, from_dict
+from lightsans.config.file import dump_yaml, from_dict
 from lightsans.dataset import load_shards
 from lightsans.errors import LightSANsError, NotFoundError, TrainingError
 from lightsans.learning_curve import StepNews

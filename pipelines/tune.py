@@ -24,7 +24,7 @@ import ray
 from ray import tune
 
 from lightsans.config import RunConfig, TuneConfig
-from lightsans.config_file import dump_yaml
+from lightsans.config.file import dump_yaml
 from lightsans.errors import ConfigError, TrainingError
 from lightsans.search_space import SearchSpace, build_space
 from lightsans.storage.location import Location, locate

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lightsans.config import RunConfig
-from lightsans.config_file import load_config
+from lightsans.config.file import load_config
 from lightsans.synthetic import generate_blocks, write_inter
 
 TINY = (

@@ -41,7 +41,7 @@ REQUIRED_BUT_EMPTY = (
 DRIVER = """
 import json, logging, sys, threading, time
 import ray
-from lightsans.config_file import load_config
+from lightsans.config.file import load_config
 from pipelines.score import run_score
 
 dataset_id, model_id, *overrides = sys.argv[1:]

@@ -20,7 +20,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lightsans.config import RunConfig
-from lightsans.config_file import dump_yaml, load_config
+from lightsans.config.file import dump_yaml, load_config
 from lightsans.errors import ConfigError, GateError, LeaseError, NotFoundError, PublishError
 from lightsans.storage.location import locate
 from pipelines.evaluate import run_evaluate
@@ -255,7 +255,7 @@ def test_a_night_killed_before_publishing_is_published_by_the_same_command(
     (tmp_path / "config.yaml").write_text(dump_yaml(config))
     script = f"""
 import os, signal, sys
-from lightsans.config_file import load_config
+from lightsans.config.file import load_config
 from pipelines.nightly import run_nightly
 run_nightly(
     load_config({str(tmp_path / "config.yaml")!r}).config,

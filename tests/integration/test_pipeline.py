@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lightsans.config_file import load_config
+from lightsans.config.file import load_config
 from lightsans.storage.location import Location
 from pipelines.run_pipeline import run_pipeline
 from tests.integration.conftest import TINY

@@ -21,7 +21,7 @@ REFUSED_WITHIN_S = 5.0
 SCRIPT = """
 import json, logging, sys, time
 import ray
-from lightsans.config_file import load_config
+from lightsans.config.file import load_config
 from lightsans.errors import ResourceError
 from pipelines.evaluate import run_evaluate
 from pipelines.preprocess import run_preprocess

@@ -23,7 +23,7 @@ from benchmarks.recbole_peer import (
     prepare,
 )
 from lightsans import LightSANs
-from lightsans.config_file import load_config
+from lightsans.config.file import load_config
 from lightsans.loss import NextItemObjective
 from lightsans.recbole import from_recbole, to_recbole
 from pipelines.evaluate import run_evaluate

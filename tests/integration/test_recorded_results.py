@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lightsans.config_file import load_config
+from lightsans.config.file import load_config
 from pipelines.run_pipeline import run_pipeline
 
 RECORDED = Path(__file__).parents[1] / "golden" / "recorded_root"

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from lightsans import LightSANs
 from lightsans.config import RunConfig
-from lightsans.config_file import dump_yaml
+from lightsans.config.file import dump_yaml
 from lightsans.errors import ConfigError, NotFoundError, VocabularyMismatchError
 from lightsans.storage.location import Location, locate
 from lightsans.vocabulary import Vocabulary

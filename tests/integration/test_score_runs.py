@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from lightsans.columns.hashing import NUM_BUCKETS, pieces_of, user_buckets
 from lightsans.config import ModelConfig
-from lightsans.config_file import load_config
+from lightsans.config.file import load_config
 from lightsans.errors import InputError, NotFoundError
 from lightsans.made_up import write_made_up_dataset, write_made_up_model
 from lightsans.recommendation_files import RunRows

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lightsans.config import RunConfig, StorageConfig
-from lightsans.config_file import load_config
+from lightsans.config.file import load_config
 from lightsans.learning_curve import EpochRow, Progress
 from lightsans.search_engines import Status
 from lightsans.storage.location import locate
@@ -235,7 +235,7 @@ ON_TWO_CPUS = """
 import json, os, sys
 os.environ["RAY_AUTH_MODE"] = "disabled"
 import ray
-from lightsans.config_file import load_config
+from lightsans.config.file import load_config
 from pipelines.preprocess import run_preprocess
 from pipelines.tune import run_tune
 

@@ -28,7 +28,7 @@ from pathlib import Path
 os.environ["RAY_AUTH_MODE"] = "disabled"
 import ray
 from ray.cluster_utils import Cluster
-from lightsans.config_file import load_config
+from lightsans.config.file import load_config
 from pipelines.preprocess import run_preprocess
 from pipelines.tune import run_tune
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cluster.kuberay import create_night
-from lightsans.config_file import load_config
+from lightsans.config.file import load_config
 from tests.cluster_files import CLUSTER, PODS, TEXTS, load, load_all
 
 # ---- secrets and permissions ---------------------------------------------------------------------

@@ -16,7 +16,7 @@ import pytest
 import typer
 
 import submit
-from lightsans.config_file import load_config
+from lightsans.config.file import load_config
 from tests.cluster_files import (
     CLUSTER,
     LAUNCHER,

@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from lightsans.config import RunConfig, to_dict
-from lightsans.config_file import dump_yaml, from_dict, json_schema, load_config, parse_config
+from lightsans.config.file import dump_yaml, from_dict, json_schema, load_config, parse_config
 from lightsans.errors import ConfigError
 
 

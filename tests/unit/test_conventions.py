@@ -10,8 +10,8 @@ import jsonschema
 import pytest
 import yaml
 
-from lightsans import config_file
-from lightsans.config_file import load_config
+from lightsans.config import file as config_file
+from lightsans.config.file import load_config
 
 ROOT = Path(__file__).parents[2]
 CORE = sorted((ROOT / "lightsans").rglob("*.py"))

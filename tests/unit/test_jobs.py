@@ -9,7 +9,7 @@ from ray.job_submission import JobDetails, JobStatus
 from typer.testing import CliRunner
 
 from lightsans.config import ColumnsConfig, DataConfig, ModelConfig, RunConfig
-from lightsans.config_file import dump_yaml, load_config
+from lightsans.config.file import dump_yaml, load_config
 from lightsans.errors import ConfigError, NotFoundError
 from pipelines import job_commands, jobs
 from pipelines.command_line import (

@@ -1,6 +1,6 @@
 import pytest
 
-from lightsans.config_file import parse_config
+from lightsans.config.file import parse_config
 from lightsans.errors import ConfigError, ResourceError
 from pipelines.preflight import Node, plan
 

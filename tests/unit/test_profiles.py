@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from lightsans.config import RunConfig
-from lightsans.config_file import PROFILES, dump_yaml, from_dict, load_config, parse_config
+from lightsans.config.file import PROFILES, dump_yaml, from_dict, load_config, parse_config
 from lightsans.errors import ConfigError
 from pipelines.jobs import settings_as_overrides
 from pipelines.train import model_id

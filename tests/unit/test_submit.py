@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 
 import submit
 from lightsans import errors
-from lightsans.config_file import load_config, parse_config
+from lightsans.config.file import load_config, parse_config
 
 COMMANDS = typer.main.get_command(submit.app).commands  # type: ignore[attr-defined]
 ERRORS = sorted(

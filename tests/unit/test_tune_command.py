@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 import submit
-from lightsans.config_file import load_config
+from lightsans.config.file import load_config
 from lightsans.errors import ConfigError
 from pipelines import jobs
 from pipelines.command_line import with_space

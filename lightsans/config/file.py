@@ -30,7 +30,7 @@ from lightsans.errors import ConfigError
 _ALIASES = {"model.num_layers": "model.n_layers"}  # RecBole uses both
 _ADAPTER = TypeAdapter(RunConfig)
 
-PROFILES = Path(__file__).resolve().parents[1] / "pipelines" / "profiles"
+PROFILES = Path(__file__).resolve().parents[2] / "pipelines" / "profiles"
 """Where ``profile: NAME`` is looked up: settings for a kind of machine, one file each."""
 
 

@@ -2,7 +2,7 @@
 
 The names under each class are those of the YAML file (``model.k_interests`` is
 ``RunConfig.model.k_interests``). Classes check themselves on construction and raise `ConfigError`;
-reading YAML and ``--set`` into them is the work of `lightsans.config_file`.
+reading YAML and ``--set`` into them is the work of `lightsans.config.file`.
 """
 
 import dataclasses
