@@ -25,7 +25,7 @@ from lightsans.config import DataConfig, RunConfig
 from lightsans.errors import InputError, LightSANsError
 from lightsans.exchange import PACKED_SCHEMA, PART, pack_rows, unpack_rows
 from lightsans.interactions import sort_interactions
-from lightsans.reading.files import format_of
+from lightsans.reading.formats import format_of
 from lightsans.reading.rejects import RowCounts, rejects_file
 from lightsans.reading.text_pieces import compression_of
 from lightsans.reading.units import ReadPlan, ReadUnit, order_keys, plan_reading, read_unit

@@ -9,7 +9,7 @@ import ray
 from lightsans.config import DataConfig
 from lightsans.errors import ConfigError
 from lightsans.interactions import load_interactions
-from lightsans.reading.columns import parse_moment
+from lightsans.reading.rows import parse_moment
 from lightsans.sequences import Int64
 from lightsans.storage.location import Location
 from lightsans.temporal import Cutoffs, find_cutoff

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from lightsans.errors import NotFoundError, PublishError
-from lightsans.reading.columns import parse_moment
+from lightsans.reading.rows import parse_moment
 from lightsans.storage.conditional_writes import Versioned, read_versioned, write_if_unchanged
 from lightsans.storage.location import Location, list_files
 from lightsans.storage.manifests import finished_directories, read_manifest, require_manifest

@@ -12,7 +12,7 @@ import pyarrow.csv
 
 from lightsans.config import DataConfig
 from lightsans.errors import InputError
-from lightsans.reading.columns import RawRows
+from lightsans.reading.rows import RawRows
 from lightsans.reading.text_pieces import line_starts, read_first_lines
 from lightsans.storage.location import Location
 

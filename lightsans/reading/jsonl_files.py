@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.json
 
 from lightsans.errors import InputError
-from lightsans.reading.columns import RawRows
+from lightsans.reading.rows import RawRows
 from lightsans.reading.text_pieces import read_first_lines
 from lightsans.storage.location import Location
 

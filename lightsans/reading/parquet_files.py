@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lightsans.errors import InputError
-from lightsans.reading.columns import RawRows
+from lightsans.reading.rows import RawRows
 from lightsans.storage.location import Location
 
 _BATCH_ROWS = 2**20

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lightsans.errors import InputError, RejectLimitError
-from lightsans.reading.columns import CheckedRows
+from lightsans.reading.rows import CheckedRows
 from lightsans.storage.location import Location
 from lightsans.storage.schemas import REJECTS, REJECTS_WITH_VALUES
 

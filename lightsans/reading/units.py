@@ -10,11 +10,11 @@ import pyarrow as pa
 
 from lightsans.config import DataConfig
 from lightsans.errors import InputError
-from lightsans.reading.columns import CheckedRows, RawRows, check_rows
 from lightsans.reading.csv_files import CsvLayout, parse_lines, parse_stream
-from lightsans.reading.files import InputFile, ParquetLayout, inspect_file, readable
+from lightsans.reading.formats import InputFile, ParquetLayout, inspect_file, readable
 from lightsans.reading.jsonl_files import JsonlLayout, parse_json_lines
 from lightsans.reading.parquet_files import read_row_groups
+from lightsans.reading.rows import CheckedRows, RawRows, check_rows
 from lightsans.reading.text_pieces import compression_of, open_stream, read_lines, read_pieces
 from lightsans.storage.location import FileInfo
 

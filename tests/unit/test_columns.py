@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from lightsans.config import DataConfig
-from lightsans.reading.columns import (
+from lightsans.reading.rows import (
     Problems,
     RawRows,
     check_rows,

@@ -6,8 +6,8 @@ import pytest
 
 from lightsans.config import StorageConfig
 from lightsans.errors import InputError, RejectLimitError
-from lightsans.reading.columns import CheckedRows
 from lightsans.reading.rejects import RowCounts, check_reject_limit, rejects_file
+from lightsans.reading.rows import CheckedRows
 from lightsans.storage.location import locate
 from lightsans.storage.schemas import REJECTS
 

@@ -11,9 +11,9 @@ import pyarrow as pa
 from lightsans.config import DataConfig
 from lightsans.errors import InputError
 from lightsans.reading import csv_files, jsonl_files, parquet_files
-from lightsans.reading.columns import is_text
 from lightsans.reading.csv_files import CsvLayout, Dialect
 from lightsans.reading.jsonl_files import JsonlLayout
+from lightsans.reading.rows import is_text
 from lightsans.reading.text_pieces import COMPRESSIONS
 from lightsans.storage.location import FileInfo, Location
 
