@@ -156,7 +156,7 @@ def bytes_exchanged(files: Sequence[Path]) -> tuple[float, float]:
 
     As many rows as are packed at once from a large log, which smaller files have together.
     """
-    from lightsans.exchange import pack_rows
+    from lightsans.preparation.packing import pack_rows
 
     rows = ds.dataset(list(map(str, files)), format="parquet").head(STRETCH_ROWS)
     times = pc.multiply(rows["timestamp"], 10**6)

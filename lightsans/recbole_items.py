@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lightsans.config import DataConfig
 from lightsans.errors import InputError
-from lightsans.interactions import select_rows
+from lightsans.preparation.sorting import select_rows
 from lightsans.vocabulary import Vocabulary
 
 PADDING_TOKEN = "[PAD]"

@@ -3,8 +3,8 @@
 Three steps, each of which a later attempt goes on with:
 
 1. `preprocess_read`: a task per read unit checks rows and packs them by part
-   (`lightsans.exchange`); Ray Data's shuffle, the only exchange, brings each part's rows together;
-   a task per part sorts them (`lightsans.interactions.sort_interactions`) and writes
+   (`lightsans.preparation.packing`); Ray Data's shuffle, the only exchange, brings each part's rows together;
+   a task per part sorts them (`lightsans.preparation.sorting.sort_interactions`) and writes
    ``interactions/``.
 2. `preprocess_core`: filters and k-core over the parts where they are, only counts move; gives the
    vocabulary.
@@ -27,9 +27,9 @@ import pyarrow.compute as pc
 from lightsans.columns.hashing import NUM_BUCKETS
 from lightsans.config import DataConfig, RunConfig, to_dict
 from lightsans.errors import ConfigError, InputError
-from lightsans.interactions import fingerprint_dataset
+from lightsans.preparation.retention import Retention
+from lightsans.preparation.sorting import fingerprint_dataset
 from lightsans.reading.rejects import check_reject_limit
-from lightsans.retention import Retention
 from lightsans.storage.location import Location, list_files, locate
 from lightsans.storage.manifests import MANIFEST, content_id, read_manifest, write_manifest
 from lightsans.storage.schemas import TIMESTAMP_UNIT

@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 
 from lightsans.config import DataConfig, RunConfig, to_dict
 from lightsans.errors import ConfigError, InputError
-from lightsans.interactions import load_interactions, save_interactions
-from lightsans.merging import forget_users, insert_rows, parts_of_users, without_users
+from lightsans.preparation.layers import forget_users, insert_rows, parts_of_users, without_users
+from lightsans.preparation.sorting import load_interactions, save_interactions
 from lightsans.reading.rejects import RowCounts
 from lightsans.reading.units import ReadPlan
 from lightsans.storage.location import FileInfo, Location, locate

@@ -21,7 +21,8 @@ from lightsans.columns.arrow import narrow, one_chunk
 from lightsans.config import DataConfig
 from lightsans.data_report import PartReport
 from lightsans.errors import InputError
-from lightsans.interactions import (
+from lightsans.preparation.retention import Retention
+from lightsans.preparation.sorting import (
     CoreRows,
     PartRows,
     core_rows,
@@ -33,9 +34,8 @@ from lightsans.interactions import (
     select_rows,
     users_of,
 )
-from lightsans.retention import Retention
+from lightsans.preparation.temporal import Cutoffs
 from lightsans.storage.location import Location
-from lightsans.temporal import Cutoffs
 from lightsans.vocabulary import Vocabulary
 from pipelines.preprocess_parts import Part
 from pipelines.preprocess_tasks import MergeTree, Ref, remote, run_tasks

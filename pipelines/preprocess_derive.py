@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import ray
 
 from lightsans.columns.hashing import bucket_range
-from lightsans.interactions import (
+from lightsans.preparation.sorting import (
     derive_sequences,
     fingerprint_part,
     save_sequences,

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lightsans.interactions import save_interactions
-from lightsans.merging import load_part
+from lightsans.preparation.layers import load_part
+from lightsans.preparation.sorting import save_interactions
 from lightsans.storage.location import Location
 from lightsans.storage.schemas import layer_name, part_name
 

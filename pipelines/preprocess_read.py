@@ -23,8 +23,8 @@ import ray
 from lightsans.columns.hashing import NUM_BUCKETS
 from lightsans.config import DataConfig, RunConfig
 from lightsans.errors import InputError, LightSANsError
-from lightsans.exchange import PACKED_SCHEMA, PART, pack_rows, unpack_rows
-from lightsans.interactions import sort_interactions
+from lightsans.preparation.packing import PACKED_SCHEMA, PART, pack_rows, unpack_rows
+from lightsans.preparation.sorting import sort_interactions
 from lightsans.reading.formats import format_of
 from lightsans.reading.rejects import RowCounts, rejects_file
 from lightsans.reading.text_pieces import compression_of

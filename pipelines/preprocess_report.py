@@ -10,10 +10,10 @@ from dataclasses import asdict
 from typing import Any
 
 from lightsans.data_report import PartReport, describe_dataset
+from lightsans.preparation.temporal import Cutoffs
 from lightsans.reading.rejects import RowCounts
 from lightsans.report_plots import draw_report
 from lightsans.storage.location import Location
-from lightsans.temporal import Cutoffs
 from lightsans.vocabulary import Vocabulary
 
 REPORT = "report"

@@ -8,11 +8,11 @@ import ray
 
 from lightsans.config import DataConfig
 from lightsans.errors import ConfigError
-from lightsans.interactions import load_interactions
+from lightsans.preparation.sorting import load_interactions
+from lightsans.preparation.temporal import Cutoffs, find_cutoff
 from lightsans.reading.rows import parse_moment
 from lightsans.sequences import Int64
 from lightsans.storage.location import Location
-from lightsans.temporal import Cutoffs, find_cutoff
 from pipelines.preprocess_parts import Part
 from pipelines.preprocess_tasks import remote, run_tasks
 

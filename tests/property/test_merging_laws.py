@@ -8,8 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightsans.config import StorageConfig
-from lightsans.interactions import save_interactions, sort_interactions
-from lightsans.merging import forget_users, insert_rows, load_part, parts_of_users, without_users
+from lightsans.preparation.layers import (
+    forget_users,
+    insert_rows,
+    load_part,
+    parts_of_users,
+    without_users,
+)
+from lightsans.preparation.sorting import save_interactions, sort_interactions
 from lightsans.storage.location import locate
 from lightsans.storage.schemas import REJECTS_WITH_VALUES, layer_name
 

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightsans.config import ColumnsConfig, DataConfig
-from lightsans.exchange import pack_rows, unpack_rows
-from lightsans.interactions import (
+from lightsans.preparation.packing import pack_rows, unpack_rows
+from lightsans.preparation.sorting import (
     core_rows,
     count_items,
     derive_sequences,

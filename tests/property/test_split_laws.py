@@ -8,7 +8,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from lightsans.config import DataConfig
-from lightsans.interactions import (
+from lightsans.preparation.retention import Retention
+from lightsans.preparation.sorting import (
     core_rows,
     count_items,
     derive_sequences,
@@ -18,8 +19,7 @@ from lightsans.interactions import (
     select_rows,
     sort_interactions,
 )
-from lightsans.retention import Retention
-from lightsans.temporal import Cutoffs
+from lightsans.preparation.temporal import Cutoffs
 from lightsans.vocabulary import Vocabulary
 
 CUTOFFS = Cutoffs(valid_from=3, test_from=5)

@@ -4,8 +4,8 @@ import pytest
 
 from lightsans.config import DataConfig, StorageConfig
 from lightsans.errors import InputError
-from lightsans.exchange import pack_rows, unpack_rows
-from lightsans.interactions import (
+from lightsans.preparation.packing import pack_rows, unpack_rows
+from lightsans.preparation.sorting import (
     core_rows,
     count_exact_duplicates,
     count_items,

@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 
 from lightsans.config import DataConfig, TemporalConfig
 from lightsans.errors import ConfigError
+from lightsans.preparation.temporal import MICROS, Cutoffs, cut_periods, find_cutoff
 from lightsans.sequences import NO_TARGET, UserSequences
 from lightsans.split import hold_out
-from lightsans.temporal import MICROS, Cutoffs, cut_periods, find_cutoff
 
 
 @given(

@@ -31,10 +31,10 @@ from lightsans.columns.arrow import (
 from lightsans.columns.hashing import hash_ids, hash_segments, mix, user_buckets
 from lightsans.config import DataConfig
 from lightsans.errors import InputError
-from lightsans.retention import Retention
+from lightsans.preparation.retention import Retention
+from lightsans.preparation.temporal import NUM_PERIODS, Cutoffs, cut_periods
 from lightsans.storage.location import Location
 from lightsans.storage.schemas import sequences_schema
-from lightsans.temporal import NUM_PERIODS, Cutoffs, cut_periods
 from lightsans.vocabulary import Vocabulary
 
 Bool = npt.NDArray[np.bool_]

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from lightsans.columns import kernels as scan
 from lightsans.columns.arrow import as_dictionary, codes_of, dictionary_of, encode, one_chunk
 from lightsans.columns.hashing import pieces_of, user_buckets
-from lightsans.interactions import load_interactions, order_users, users_of
+from lightsans.preparation.sorting import load_interactions, order_users, users_of
 from lightsans.storage.location import Location
 
 
