@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow.csv
 
-from lightsans.sequences import Int64, UserSequences
+from lightsans.dataset.sequences import Int64, UserSequences
 from lightsans.synthetic import generate_log
 
 SMOKE = (

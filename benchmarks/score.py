@@ -26,10 +26,10 @@ import torch
 
 from lightsans.config import ModelConfig, RunConfig, StorageConfig
 from lightsans.config.file import load_config
-from lightsans.dataset import list_column
+from lightsans.dataset.loading import list_column
+from lightsans.dataset.sequences import UserSequences, gather
 from lightsans.made_up import write_made_up_dataset, write_made_up_model
 from lightsans.ranking import ItemIndex
-from lightsans.sequences import UserSequences, gather
 from lightsans.storage import model_files as files
 from lightsans.storage.location import Location, locate
 

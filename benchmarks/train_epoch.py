@@ -33,7 +33,7 @@ from torch.nn.parallel import DistributedDataParallel
 from lightsans import LightSANs
 from lightsans.batches import RankEpoch
 from lightsans.config import ModelConfig, RunConfig, TrainConfig
-from lightsans.dataset import load_shards
+from lightsans.dataset.loading import load_shards
 from lightsans.loss import NextItemObjective
 from lightsans.made_up import write_made_up_dataset
 from lightsans.storage.location import Location, locate

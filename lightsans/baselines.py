@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lightsans.sequences import Int32, Int64, UserSequences
+from lightsans.dataset.sequences import Int32, Int64, UserSequences
 
 
 @dataclass(frozen=True, slots=True)

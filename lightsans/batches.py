@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from lightsans.columns.hashing import mix
 from lightsans.config import RunConfig
-from lightsans.sequences import (
+from lightsans.dataset.sequences import (
     Int32,
     Int64,
     Samples,

@@ -11,8 +11,8 @@ import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
+from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.model import LightSANs
-from lightsans.vocabulary import Vocabulary
 
 ENCODER: Final = "user_encoder.pt2"
 ITEMS: Final = "items.parquet"

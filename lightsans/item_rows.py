@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lightsans.sequences import Int64
+from lightsans.dataset.sequences import Int64
 
 Ids = npt.NDArray[np.integer]
 

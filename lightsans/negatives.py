@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lightsans.config import RunConfig
-from lightsans.sequences import Int64
+from lightsans.dataset.sequences import Int64
 
 Float32 = npt.NDArray[np.float32]
 SHARED_LOSSES = ("sampled_softmax", "gBCE")

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from lightsans.config import DataConfig
+from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import InputError
 from lightsans.preparation.sorting import select_rows
-from lightsans.vocabulary import Vocabulary
 
 PADDING_TOKEN = "[PAD]"
 ITEM_TABLE = "item_embedding.weight"

@@ -12,10 +12,10 @@ import pyarrow as pa
 import torch
 
 from lightsans.columns.hashing import UInt64, hash_segments, mix
+from lightsans.dataset.sequences import Int32, Int64, UserSequences, gather
+from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.model import LightSANs
 from lightsans.ranking import NOTHING, ItemIndex
-from lightsans.sequences import Int32, Int64, UserSequences, gather
-from lightsans.vocabulary import Vocabulary
 
 MODEL, POPULAR = "model", "popular"
 _ENCODED_AT_ONCE = 256

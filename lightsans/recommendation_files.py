@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lightsans.bucket_order import BucketCursor, read_batches
+from lightsans.dataset.bucket_cursor import BucketCursor, read_batches
 from lightsans.recommendation_rows import to_long, to_wide
 from lightsans.storage.location import Location
 from lightsans.storage.schemas import id_type, long_recommendations_schema, recommendations_schema

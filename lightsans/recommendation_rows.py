@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lightsans.dataset import list_column
+from lightsans.dataset.loading import list_column
 from lightsans.recommend import Recommender
 from lightsans.storage.schemas import long_recommendations_schema
 

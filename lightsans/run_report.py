@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lightsans.config import REPORT_FIGURES
+from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.recommend import MODEL
-from lightsans.vocabulary import Vocabulary
 
 Array = npt.NDArray[Any]
 

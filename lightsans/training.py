@@ -25,6 +25,9 @@ from lightsans.batches import Batch, RankEpoch
 from lightsans.checkpoint_clock import CheckpointClock
 from lightsans.compiled import compile_layers
 from lightsans.config import RunConfig
+from lightsans.dataset.held_out import hold_out
+from lightsans.dataset.sequences import Int64, UserSequences, distinct_targets
+from lightsans.dataset.tapes import for_refit
 from lightsans.distributed import gather_ids
 from lightsans.errors import ConfigError, TrainingError
 from lightsans.evaluation import model_scorer, rank_held_out
@@ -42,10 +45,7 @@ from lightsans.optimization import (
     set_learning_rate,
     split_batch,
 )
-from lightsans.sequences import Int64, UserSequences, distinct_targets
-from lightsans.split import hold_out
 from lightsans.tally import ExchangeTimer, Tally, peak_memory_mib
-from lightsans.tapes import for_refit
 
 PROGRESS_EVERY_S = 1.0
 ITEMS, AVERAGE, LAST = "items", "average", "last"

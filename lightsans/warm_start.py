@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 
 from lightsans.config import ModelConfig
+from lightsans.dataset.sequences import Int32
 from lightsans.errors import ConfigError
 from lightsans.model import LightSANs
-from lightsans.sequences import Int32
 
 ITEM_TABLE = "item_embedding.weight"
 SAME = (

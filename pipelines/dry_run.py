@@ -12,13 +12,13 @@ import torch
 from lightsans.batches import plan_shard_epoch
 from lightsans.checkpoint_clock import CheckpointClock
 from lightsans.config import RunConfig
-from lightsans.dataset import load_shards
+from lightsans.dataset.loading import load_shards
+from lightsans.dataset.sequences import distinct_targets
+from lightsans.dataset.tapes import for_refit
 from lightsans.loss import choose_loss
-from lightsans.sequences import distinct_targets
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifests import require_manifest
 from lightsans.tally import peak_memory_mib
-from lightsans.tapes import for_refit
 from lightsans.training import MidEpoch, Trainer
 from pipelines.preflight import preflight
 from pipelines.ray_session import ensure_ray, original_errors

@@ -10,10 +10,10 @@ import pyarrow.csv
 
 from lightsans.columns.hashing import hash_ids, mix
 from lightsans.config import RunConfig
+from lightsans.dataset.sequences import Int64
+from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import InputError
-from lightsans.sequences import Int64
 from lightsans.storage.location import Location, locate
-from lightsans.vocabulary import Vocabulary
 
 _YES, _NO = ("true", "1", "yes"), ("false", "0", "no")
 

@@ -26,6 +26,7 @@ import pyarrow.compute as pc
 
 from lightsans.columns.hashing import NUM_BUCKETS
 from lightsans.config import DataConfig, RunConfig, to_dict
+from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import ConfigError, InputError
 from lightsans.preparation.retention import Retention
 from lightsans.preparation.sorting import fingerprint_dataset
@@ -33,7 +34,6 @@ from lightsans.reading.rejects import check_reject_limit
 from lightsans.storage.location import Location, list_files, locate
 from lightsans.storage.manifests import MANIFEST, content_id, read_manifest, write_manifest
 from lightsans.storage.schemas import TIMESTAMP_UNIT
-from lightsans.vocabulary import Vocabulary
 from pipelines.logs import add_log_context, log_context
 from pipelines.memory import MemoryWatch, spilled_bytes
 from pipelines.preflight import preflight

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lightsans.config import DataConfig, RunConfig, to_dict
+from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import ConfigError, InputError
 from lightsans.preparation.layers import forget_users, insert_rows, parts_of_users, without_users
 from lightsans.preparation.sorting import load_interactions, save_interactions
@@ -22,7 +23,6 @@ from lightsans.reading.units import ReadPlan
 from lightsans.storage.location import FileInfo, Location, locate
 from lightsans.storage.manifests import require_manifest
 from lightsans.storage.schemas import layer_name, part_index, part_name
-from lightsans.vocabulary import Vocabulary
 from pipelines.preprocess_parts import (
     FORMAT_VERSION,
     MARKER,

@@ -20,6 +20,7 @@ import ray
 from lightsans.columns.arrow import narrow, one_chunk
 from lightsans.config import DataConfig
 from lightsans.data_report import PartReport
+from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import InputError
 from lightsans.preparation.retention import Retention
 from lightsans.preparation.sorting import (
@@ -36,7 +37,6 @@ from lightsans.preparation.sorting import (
 )
 from lightsans.preparation.temporal import Cutoffs
 from lightsans.storage.location import Location
-from lightsans.vocabulary import Vocabulary
 from pipelines.preprocess_parts import Part
 from pipelines.preprocess_tasks import MergeTree, Ref, remote, run_tasks
 from pipelines.progress import say

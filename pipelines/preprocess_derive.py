@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import ray
 
 from lightsans.columns.hashing import bucket_range
+from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.preparation.sorting import (
     derive_sequences,
     fingerprint_part,
@@ -19,7 +20,6 @@ from lightsans.preparation.sorting import (
 )
 from lightsans.storage.location import Location
 from lightsans.storage.schemas import part_name
-from lightsans.vocabulary import Vocabulary
 from pipelines.preprocess_base import UnchangedSequences
 from pipelines.preprocess_core import Filters, LoadedPart
 from pipelines.preprocess_parts import WORK, Part

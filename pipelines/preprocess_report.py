@@ -10,11 +10,11 @@ from dataclasses import asdict
 from typing import Any
 
 from lightsans.data_report import PartReport, describe_dataset
+from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.preparation.temporal import Cutoffs
 from lightsans.reading.rejects import RowCounts
 from lightsans.report_plots import draw_report
 from lightsans.storage.location import Location
-from lightsans.vocabulary import Vocabulary
 
 REPORT = "report"
 

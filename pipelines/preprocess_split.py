@@ -7,11 +7,11 @@ import pyarrow as pa
 import ray
 
 from lightsans.config import DataConfig
+from lightsans.dataset.sequences import Int64
 from lightsans.errors import ConfigError
 from lightsans.preparation.sorting import load_interactions
 from lightsans.preparation.temporal import Cutoffs, find_cutoff
 from lightsans.reading.rows import parse_moment
-from lightsans.sequences import Int64
 from lightsans.storage.location import Location
 from pipelines.preprocess_parts import Part
 from pipelines.preprocess_tasks import remote, run_tasks

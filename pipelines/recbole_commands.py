@@ -11,10 +11,10 @@ import typer
 
 from lightsans.config import RunConfig
 from lightsans.config.file import dump_yaml, from_dict, load_config
+from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import ConfigError, InputError
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifests import content_id, read_manifest, require_manifest, write_manifest
-from lightsans.vocabulary import Vocabulary
 from pipelines.command_line import (
     ConfigOption,
     DatasetOption,

@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 import ray
 import torch
 
-from lightsans.bucket_order import bucket_span, read_batches
 from lightsans.config import RunConfig
-from lightsans.dataset import list_column
+from lightsans.dataset.bucket_cursor import bucket_span, read_batches
+from lightsans.dataset.loading import list_column
 from lightsans.recommend import POPULAR
 from lightsans.recommendation_files import FileLayout, PartFiles, wide_schema
 from lightsans.recommendation_rows import recommend_rows

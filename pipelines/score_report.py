@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import ray
 
-from lightsans.bucket_order import overlapping_parts
 from lightsans.columns.hashing import bucket_range
+from lightsans.dataset.bucket_cursor import overlapping_parts
 from lightsans.recommendation_files import RunRows, wide_schema
 from lightsans.run_report import (
     DECILES,

@@ -14,12 +14,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lightsans.bucket_order import BucketCursor, overlapping_parts, read_batches
 from lightsans.columns.hashing import UInt64
-from lightsans.dataset import list_column
+from lightsans.dataset.bucket_cursor import BucketCursor, overlapping_parts, read_batches
+from lightsans.dataset.loading import list_column
+from lightsans.dataset.sequences import Int32
 from lightsans.recommend import MODEL, KnownHistories
 from lightsans.recommendation_files import RunRows
-from lightsans.sequences import Int32
 from lightsans.storage.location import Location
 from lightsans.storage.manifests import read_manifest, require_manifest
 from pipelines.evaluate import vocabulary_mapping

@@ -29,12 +29,14 @@ from lightsans import distributed
 from lightsans.checkpoint_clock import CheckpointClock
 from lightsans.config import RunConfig, to_dict
 from lightsans.config.file import dump_yaml, from_dict
-from lightsans.dataset import load_shards
+from lightsans.dataset.loading import load_shards
+from lightsans.dataset.sequences import Int64, UserSequences
+from lightsans.dataset.tapes import load_within
+from lightsans.dataset.vocabulary import item_id_mapping
 from lightsans.errors import LightSANsError, NotFoundError, TrainingError
 from lightsans.learning_curve import StepNews
 from lightsans.loss import choose_loss
 from lightsans.model import LightSANs
-from lightsans.sequences import Int64, UserSequences
 from lightsans.storage import model_files as files
 from lightsans.storage.checkpoint_store import (
     PROGRESS,
@@ -44,9 +46,7 @@ from lightsans.storage.checkpoint_store import (
 )
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifests import content_id, read_manifest, require_manifest, write_manifest
-from lightsans.tapes import load_within
 from lightsans.training import MidEpoch, Trainer
-from lightsans.vocabulary import item_id_mapping
 from lightsans.warm_start import warm_weights
 from pipelines.logs import add_log_context, log_context
 from pipelines.preflight import preflight

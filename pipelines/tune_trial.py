@@ -20,7 +20,7 @@ from ray import tune
 from lightsans.checkpoint_clock import CheckpointClock
 from lightsans.config import RunConfig
 from lightsans.config.file import from_dict
-from lightsans.dataset import load_shards
+from lightsans.dataset.loading import load_shards
 from lightsans.errors import LightSANsError
 from lightsans.learning_curve import EpochRow
 from lightsans.storage.checkpoint_store import CheckpointStore

@@ -30,12 +30,12 @@ from lightsans.columns.arrow import (
 )
 from lightsans.columns.hashing import hash_ids, hash_segments, mix, user_buckets
 from lightsans.config import DataConfig
+from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import InputError
 from lightsans.preparation.retention import Retention
 from lightsans.preparation.temporal import NUM_PERIODS, Cutoffs, cut_periods
 from lightsans.storage.location import Location
 from lightsans.storage.schemas import sequences_schema
-from lightsans.vocabulary import Vocabulary
 
 Bool = npt.NDArray[np.bool_]
 Int32 = npt.NDArray[np.int32]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from lightsans.sequences import NO_TARGET, Int32, Int64, Periods
+from lightsans.dataset.sequences import NO_TARGET, Int32, Int64, Periods
 
 Bool = npt.NDArray[np.bool_]
 

@@ -9,10 +9,10 @@ import safetensors.torch
 from torch import Tensor
 
 from lightsans.config import ModelConfig, StorageConfig
+from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import InputError, NotFoundError
 from lightsans.model import LightSANs
 from lightsans.storage.location import Location, locate
-from lightsans.vocabulary import Vocabulary
 
 WEIGHTS = "model.safetensors"
 ITEMS = "items.parquet"

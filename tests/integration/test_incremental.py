@@ -14,9 +14,9 @@ import pyarrow as pa
 import pytest
 
 from lightsans.config import DataConfig, RunConfig, TemporalConfig
+from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import ConfigError, InputError
 from lightsans.storage.schemas import layer_name, sequence_parts
-from lightsans.vocabulary import Vocabulary
 from pipelines.preprocess import PreprocessResult, run_preprocess
 from pipelines.preprocess_parts import MARKER, Part
 from tests.logs_on_disk import write_bytes

@@ -13,12 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from lightsans.config import ColumnsConfig, DataConfig, RunConfig, StorageConfig
-from lightsans.dataset import load_shards
+from lightsans.dataset.loading import load_shards
+from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import LightSANsError
 from lightsans.storage.location import locate
 from lightsans.storage.manifests import read_manifest
 from lightsans.storage.schemas import sequence_parts
-from lightsans.vocabulary import Vocabulary
 from pipelines import preprocess
 from pipelines.preprocess import dataset_id, run_preprocess
 from tests.logs_on_disk import write_bytes, write_csv, write_jsonl, write_parquet

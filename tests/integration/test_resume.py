@@ -15,8 +15,8 @@ from torch.nn.parallel import DistributedDataParallel
 from lightsans import distributed
 from lightsans.checkpoint_clock import CheckpointClock
 from lightsans.config import ModelConfig, RunConfig, TrainConfig
+from lightsans.dataset.sequences import UserSequences
 from lightsans.learning_curve import Progress
-from lightsans.sequences import UserSequences
 from lightsans.training import MidEpoch, Trainer
 from pipelines.train_errors import explain
 

@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from lightsans import distributed
 from lightsans.config import ModelConfig, RunConfig, TrainConfig
-from lightsans.sequences import UserSequences
+from lightsans.dataset.sequences import UserSequences
 from lightsans.training import Trainer
 
 NUM_ITEMS, NUM_SHARDS = 30, 3

@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 from lightsans import LightSANs
 from lightsans.config import RunConfig
 from lightsans.config.file import dump_yaml
+from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import ConfigError, NotFoundError, VocabularyMismatchError
 from lightsans.storage.location import Location, locate
-from lightsans.vocabulary import Vocabulary
 from pipelines.evaluate import EvaluateResult, run_evaluate
 from pipelines.recommend import load_titles, recommend_for_user
 from pipelines.run_pipeline import PipelineResult, run_pipeline

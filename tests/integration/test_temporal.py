@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lightsans.dataset import load_shards, load_trainable
-from lightsans.sequences import NO_TARGET
+from lightsans.dataset.loading import load_shards, load_trainable
+from lightsans.dataset.sequences import NO_TARGET
 from lightsans.storage.schemas import sequence_parts
 from pipelines.evaluate import protocol_dict, protocol_text, run_evaluate
 from pipelines.preprocess import run_preprocess

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightsans.config import ColumnsConfig, DataConfig
+from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.preparation.packing import pack_rows, unpack_rows
 from lightsans.preparation.sorting import (
     core_rows,
@@ -25,7 +26,6 @@ from lightsans.preparation.sorting import (
     sort_interactions,
 )
 from lightsans.reading.units import POSITION_BITS
-from lightsans.vocabulary import Vocabulary
 from tests.logs_on_disk import read_log, write_bytes, write_jsonl
 
 # User, item, timestamp, rating: few values of each, so that everything collides.

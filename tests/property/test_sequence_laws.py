@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from lightsans.batches import RankEpoch
 from lightsans.config import ModelConfig, RunConfig, TrainConfig
-from lightsans.sequences import UserSequences
-from lightsans.split import hold_out
+from lightsans.dataset.held_out import hold_out
+from lightsans.dataset.sequences import UserSequences
 
 LENGTHS = st.lists(st.integers(0, 25), min_size=1, max_size=8)
 

@@ -8,6 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from lightsans.config import DataConfig
+from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.preparation.retention import Retention
 from lightsans.preparation.sorting import (
     core_rows,
@@ -20,7 +21,6 @@ from lightsans.preparation.sorting import (
     sort_interactions,
 )
 from lightsans.preparation.temporal import Cutoffs
-from lightsans.vocabulary import Vocabulary
 
 CUTOFFS = Cutoffs(valid_from=3, test_from=5)
 ROWS = st.lists(

@@ -6,7 +6,7 @@ import pytest
 
 from lightsans.batches import Batch, RankEpoch, draw_negatives, shard_batch_size
 from lightsans.config import ModelConfig, RunConfig, TrainConfig
-from lightsans.sequences import UserSequences
+from lightsans.dataset.sequences import UserSequences
 
 NUM_SHARDS = 5
 

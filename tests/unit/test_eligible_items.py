@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from lightsans.config import RunConfig, ScoreConfig
+from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import InputError
-from lightsans.vocabulary import Vocabulary
 from pipelines.eligible_items import EligibleItems, read_eligible_items
 
 ITEMS = Vocabulary(pa.array(["007", "a b", "c", "d", "e"]), np.array([5, 4, 3, 2, 1]))

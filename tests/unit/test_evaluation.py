@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
+from lightsans.dataset.held_out import hold_out
+from lightsans.dataset.sequences import UserSequences
 from lightsans.evaluation import SCORES_BUDGET, rank_held_out
-from lightsans.sequences import UserSequences
-from lightsans.split import hold_out
 
 NUM_ITEMS = 6
 # Targets on test: 3 after [1, 2], 5 after [4, 1, 6].

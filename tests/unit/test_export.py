@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from lightsans import LightSANs, ModelConfig
+from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.export import encoder_to_bytes, item_table, item_vectors
 from lightsans.model import EncoderLayer
-from lightsans.vocabulary import Vocabulary
 
 L, N = 35, 20  # three chunks of positions
 

@@ -3,6 +3,7 @@ import pyarrow as pa
 import pytest
 
 from lightsans.config import DataConfig, StorageConfig
+from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import InputError
 from lightsans.preparation.packing import pack_rows, unpack_rows
 from lightsans.preparation.sorting import (
@@ -23,7 +24,6 @@ from lightsans.preparation.sorting import (
 )
 from lightsans.storage.location import locate
 from lightsans.storage.schemas import interactions_schema
-from lightsans.vocabulary import Vocabulary
 
 
 def make_log(rows):

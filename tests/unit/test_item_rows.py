@@ -11,9 +11,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightsans import ConfigError, LightSANs
 from lightsans.config import ModelConfig, RunConfig, TrainConfig
+from lightsans.dataset.sequences import UserSequences
 from lightsans.item_rows import RowAdam, renumber, round_stochastically
 from lightsans.loss import NextItemObjective, trains_rows
-from lightsans.sequences import UserSequences
 from lightsans.training import Trainer
 
 V, D = 40, 6

@@ -5,9 +5,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lightsans.bucket_order import BucketCursor, overlapping_parts
 from lightsans.columns.hashing import NUM_BUCKETS, bucket_range, user_buckets
 from lightsans.config import StorageConfig
+from lightsans.dataset.bucket_cursor import BucketCursor, overlapping_parts
 from lightsans.recommendation_files import FileLayout, PartFiles, RunRows
 from lightsans.recommendation_rows import to_long, to_wide
 from lightsans.storage.location import locate

@@ -2,6 +2,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.run_report import (
     bin_edges,
     describe,
@@ -11,7 +12,6 @@ from lightsans.run_report import (
     score_bins,
 )
 from lightsans.storage.schemas import recommendations_schema
-from lightsans.vocabulary import Vocabulary
 
 SCHEMA = recommendations_schema(pa.string(), pa.string())
 ITEMS = Vocabulary(pa.array(["a", "b", "c", "d"]), np.array([8, 4, 2, 1]))

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from lightsans import LightSANs, ModelConfig
-from lightsans.bucket_order import bucket_span
 from lightsans.config import RunConfig, ScoreConfig
+from lightsans.dataset.bucket_cursor import bucket_span
+from lightsans.dataset.sequences import UserSequences
+from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import ConfigError, InputError
 from lightsans.recommend import Recommender
-from lightsans.sequences import UserSequences
-from lightsans.vocabulary import Vocabulary
 from pipelines.score_model import Shared, pack, unpack
 from pipelines.score_users import read_segment, segment_identity
 

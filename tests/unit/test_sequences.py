@@ -1,6 +1,6 @@
 import numpy as np
 
-from lightsans.sequences import (
+from lightsans.dataset.sequences import (
     Samples,
     UserSequences,
     cut_prefixes,

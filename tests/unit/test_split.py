@@ -1,7 +1,7 @@
 import numpy as np
 
-from lightsans.sequences import UserSequences
-from lightsans.split import hold_out, translate
+from lightsans.dataset.held_out import hold_out, translate
+from lightsans.dataset.sequences import UserSequences
 
 USERS = UserSequences(np.array([1, 2, 3, 4, 5, 6, 7, 8], np.int32), np.array([0, 4, 6, 8, 8]))
 LONGER = UserSequences(np.array([1, 2, 3, 4, 5, 6, 7], np.int32), np.array([0, 4, 7]))

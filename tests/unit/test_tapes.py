@@ -2,9 +2,9 @@ import mmap
 
 import numpy as np
 
-from lightsans.sequences import UserSequences, cut_prefixes, distinct_targets
-from lightsans.split import hold_out
-from lightsans.tapes import for_refit, load_within
+from lightsans.dataset.held_out import hold_out
+from lightsans.dataset.sequences import UserSequences, cut_prefixes, distinct_targets
+from lightsans.dataset.tapes import for_refit, load_within
 
 
 def users_of(*lengths: int) -> UserSequences:

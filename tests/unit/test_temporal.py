@@ -4,10 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightsans.config import DataConfig, TemporalConfig
+from lightsans.dataset.held_out import hold_out
+from lightsans.dataset.sequences import NO_TARGET, UserSequences
 from lightsans.errors import ConfigError
 from lightsans.preparation.temporal import MICROS, Cutoffs, cut_periods, find_cutoff
-from lightsans.sequences import NO_TARGET, UserSequences
-from lightsans.split import hold_out
 
 
 @given(

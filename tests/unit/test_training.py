@@ -8,9 +8,9 @@ import torch
 
 from lightsans.checkpoint_clock import CheckpointClock
 from lightsans.config import ModelConfig, RunConfig, TrainConfig
+from lightsans.dataset.sequences import UserSequences
 from lightsans.errors import ConfigError, TrainingError
 from lightsans.learning_curve import EpochRow, Progress
-from lightsans.sequences import UserSequences
 from lightsans.training import MidEpoch, Trainer
 
 NUM_ITEMS = 12

@@ -3,9 +3,9 @@ import pyarrow as pa
 import pytest
 
 from lightsans.config import StorageConfig
+from lightsans.dataset.vocabulary import Vocabulary, item_id_mapping
 from lightsans.errors import VocabularyMismatchError
 from lightsans.storage.location import locate
-from lightsans.vocabulary import Vocabulary, item_id_mapping
 
 
 def vocabulary(*raw: str) -> Vocabulary:

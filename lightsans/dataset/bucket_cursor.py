@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lightsans.columns.hashing import bucket_range, user_buckets
-from lightsans.sequences import Int32
+from lightsans.dataset.sequences import Int32
 from lightsans.storage.location import Location
 from lightsans.storage.schemas import part_index
 

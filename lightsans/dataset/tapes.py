@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lightsans.sequences import NO_TARGET, Periods, UserSequences
+from lightsans.dataset.sequences import NO_TARGET, Periods, UserSequences
 
 
 def for_refit(users: UserSequences) -> UserSequences:

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lightsans.columns.hashing import bucket_range
-from lightsans.sequences import Periods, UserSequences
+from lightsans.dataset.sequences import Periods, UserSequences
 from lightsans.storage.location import Location
 from lightsans.storage.schemas import PERIOD_COLUMNS, part_index, sequence_parts
 

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from lightsans.sequences import (
+from lightsans.dataset.sequences import (
     NO_TARGET,
     Int32,
     Int64,

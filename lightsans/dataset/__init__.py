@@ -1,0 +1,1 @@
+"""A finished dataset as arrays: vocabulary, sequences, held-out targets."""
