@@ -29,7 +29,7 @@ from lightsans.config.file import load_config
 from lightsans.dataset.loading import list_column
 from lightsans.dataset.sequences import UserSequences, gather
 from lightsans.made_up import write_made_up_dataset, write_made_up_model
-from lightsans.ranking import ItemIndex
+from lightsans.ranking.top_k import ItemIndex
 from lightsans.storage import model_files as files
 from lightsans.storage.location import Location, locate
 

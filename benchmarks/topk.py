@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightsans.ranking import SCORES_BUDGET, ItemIndex, TopK
+from lightsans.ranking.top_k import SCORES_BUDGET, ItemIndex, TopK
 
 try:
     import faiss

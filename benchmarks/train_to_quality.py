@@ -28,7 +28,7 @@ from benchmarks.movielens import SMOKE, Log, arrange, smoke_log
 from lightsans.config import RunConfig
 from lightsans.config.file import load_config
 from lightsans.dataset.held_out import hold_out
-from lightsans.evaluation import model_scorer, rank_held_out
+from lightsans.ranking.evaluation import model_scorer, rank_held_out
 from lightsans.training import Trainer
 
 CONFIGS = Path(__file__).parents[1] / "pipelines" / "configs"

@@ -29,7 +29,7 @@ from lightsans.causal import exact_product
 from lightsans.config import Activation, ModelConfig
 from lightsans.dropout import Dropout
 from lightsans.errors import ConfigError
-from lightsans.ranking import TopK, top_k
+from lightsans.ranking.top_k import TopK, top_k
 
 ACTIVATIONS: Final[dict[Activation, Callable[[Tensor], Tensor]]] = {
     "gelu": functional.gelu,

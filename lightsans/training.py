@@ -30,11 +30,9 @@ from lightsans.dataset.sequences import Int64, UserSequences, distinct_targets
 from lightsans.dataset.tapes import for_refit
 from lightsans.distributed import gather_ids
 from lightsans.errors import ConfigError, TrainingError
-from lightsans.evaluation import model_scorer, rank_held_out
 from lightsans.item_rows import RowAdam, renumber
 from lightsans.learning_curve import EpochRow, Progress, StepNews
 from lightsans.loss import LossType, NextItemObjective, choose_loss, trains_rows
-from lightsans.metrics import RankingTotals
 from lightsans.model import LightSANs
 from lightsans.negatives import SHARED_LOSSES, NegativeSampler, SharedNegatives
 from lightsans.optimization import (
@@ -45,6 +43,8 @@ from lightsans.optimization import (
     set_learning_rate,
     split_batch,
 )
+from lightsans.ranking.evaluation import model_scorer, rank_held_out
+from lightsans.ranking.metrics import RankingTotals
 from lightsans.tally import ExchangeTimer, Tally, peak_memory_mib
 
 PROGRESS_EVERY_S = 1.0

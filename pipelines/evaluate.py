@@ -18,15 +18,15 @@ import ray.data
 import torch
 from ray.data import ActorPoolStrategy
 
-from lightsans.baselines import TransitionCounts, popular_scores, successor_scores
 from lightsans.config import RunConfig, TemporalConfig
 from lightsans.dataset.held_out import Split, hold_out, translate
 from lightsans.dataset.loading import load_trainable
 from lightsans.dataset.sequences import Int32
 from lightsans.dataset.vocabulary import item_id_mapping
 from lightsans.errors import ConfigError
-from lightsans.evaluation import Scorer, model_scorer, rank_held_out
-from lightsans.metrics import RankingTotals
+from lightsans.ranking.baselines import TransitionCounts, popular_scores, successor_scores
+from lightsans.ranking.evaluation import Scorer, model_scorer, rank_held_out
+from lightsans.ranking.metrics import RankingTotals
 from lightsans.storage import model_files as files
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifests import content_id, read_manifest, require_manifest, write_manifest

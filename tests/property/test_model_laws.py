@@ -9,8 +9,8 @@ from torch import Tensor
 
 from lightsans import LightSANs, ModelConfig
 from lightsans.causal import causal_item_context
-from lightsans.metrics import RankingTotals, exclude_seen, target_ranks
-from lightsans.ranking import top_k
+from lightsans.ranking.metrics import RankingTotals, exclude_seen, target_ranks
+from lightsans.ranking.top_k import top_k
 from tests.oracle import item_context
 
 NUM_ITEMS, MAX_SEQ_LEN = 9, 6

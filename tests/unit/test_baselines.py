@@ -1,7 +1,7 @@
 import numpy as np
 
-from lightsans.baselines import TransitionCounts, popular_scores, successor_scores
 from lightsans.dataset.sequences import UserSequences
+from lightsans.ranking.baselines import TransitionCounts, popular_scores, successor_scores
 
 # Training part: [1, 2, 1, 2], [3, 2], [2, 4] (the last two of the first user are held out).
 USERS = UserSequences(np.array([1, 2, 1, 2, 9, 9, 3, 2, 2, 4], np.int32), np.array([0, 6, 8, 10]))

@@ -4,7 +4,7 @@ import torch
 
 from lightsans.dataset.held_out import hold_out
 from lightsans.dataset.sequences import UserSequences
-from lightsans.evaluation import SCORES_BUDGET, rank_held_out
+from lightsans.ranking.evaluation import SCORES_BUDGET, rank_held_out
 
 NUM_ITEMS = 6
 # Targets on test: 3 after [1, 2], 5 after [4, 1, 6].
@@ -54,7 +54,7 @@ def test_the_scorer_sees_the_newest_items_before_the_target():
 def test_neither_batches_nor_the_memory_budget_change_a_metric(monkeypatch):
     whole = rank(by_item_id)
     assert rank(by_item_id, batch_size=1) == whole
-    monkeypatch.setattr("lightsans.evaluation.SCORES_BUDGET", 1)
+    monkeypatch.setattr("lightsans.ranking.evaluation.SCORES_BUDGET", 1)
     assert rank(by_item_id) == whole
     assert SCORES_BUDGET > 1
 

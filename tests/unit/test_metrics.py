@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightsans.metrics import RankingTotals, exclude_seen, target_ranks
+from lightsans.ranking.metrics import RankingTotals, exclude_seen, target_ranks
 
 INF = math.inf
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from lightsans import ranking
-from lightsans.ranking import top_k
+from lightsans.ranking.top_k import top_k
+from lightsans.ranking.top_k import top_k as ranking
 
 INF = math.inf
 ROOT = Path(__file__).parents[2]
@@ -241,8 +241,8 @@ def test_a_gpu_finds_the_same_lists():
 
 TWO_SEARCHES = """
 import torch
-from lightsans import ranking_scan
-from lightsans.ranking import ItemIndex
+from lightsans.ranking import kernels as ranking_scan
+from lightsans.ranking.top_k import ItemIndex
 
 for products in ("float32", "bfloat16"):
     ItemIndex(torch.randn(50, 4), products=products).top_k(torch.randn(3, 4), 5)

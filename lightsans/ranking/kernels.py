@@ -1,6 +1,6 @@
 """The compiled part of top-K on a CPU: reads blocks of scores once and keeps the few that matter.
 
-Shapes: as in `lightsans.ranking`; M places for the candidates of a user
+Shapes: as in `lightsans.ranking.top_k`; M places for the candidates of a user
 
 Needs Numba. Every function releases Python's lock, so threads work on different users at a time.
 """

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from lightsans.dataset.held_out import HeldOut
 from lightsans.dataset.sequences import Int32, Int64, gather
-from lightsans.metrics import RankingTotals, exclude_seen, target_ranks
 from lightsans.model import LightSANs
+from lightsans.ranking.metrics import RankingTotals, exclude_seen, target_ranks
 
 SCORES_BUDGET = 64 * 2**20
 """Scores held at once: bounds the memory of ranking over large catalogues."""

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 try:
-    from lightsans import ranking_scan
+    from lightsans.ranking import kernels as ranking_scan
 except (ImportError, RuntimeError):  # no Numba, or no place for what it compiles: slower only
     ranking_scan = None  # type: ignore[assignment]
 IS_COMPILED = ranking_scan is not None

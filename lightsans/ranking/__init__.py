@@ -1,0 +1,1 @@
+"""Exact top-K, ranks, metrics and the baselines they are compared with."""
