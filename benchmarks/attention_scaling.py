@@ -25,9 +25,9 @@ from torch import Tensor
 from benchmarks.memory import now, peak_extra_bytes
 from benchmarks.sasrec import CausalSASRec
 from lightsans import LightSANs, ModelConfig
-from lightsans.attention import causal_weights, read_positions
-from lightsans.causal import causal_item_context
 from lightsans.config import Attention
+from lightsans.model.attention import causal_weights, read_positions
+from lightsans.model.causal import causal_item_context
 
 SEQUENCES, NUM_ITEMS, INTERESTS, HEADS, HEAD_SIZE = 4, 3_000, 10, 2, 32
 LENGTHS = [50, 100, 200, 400, 1024, 2048, 4096]

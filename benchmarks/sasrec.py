@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lightsans.config import ModelConfig
-from lightsans.dropout import Dropout
-from lightsans.model import ACTIVATIONS
+from lightsans.model.dropout import Dropout
+from lightsans.model.network import ACTIVATIONS
 
 
 class Layer(nn.Module):

@@ -24,10 +24,10 @@ import torch
 from torch import Tensor, nn
 
 from lightsans import LightSANs, ModelConfig
-from lightsans.compiled import compile_layers
-from lightsans.dropout import Dropout
 from lightsans.item_rows import RowAdam
 from lightsans.loss import NextItemObjective
+from lightsans.model.compiled import compile_layers
+from lightsans.model.dropout import Dropout
 
 WINDOWS = 32
 ROWS, HIDDEN_SIZE = 4_000, 64

@@ -18,7 +18,7 @@ from lightsans.errors import (
 )
 
 if TYPE_CHECKING:
-    from lightsans.model import LightSANs
+    from lightsans.model.network import LightSANs
 
 __all__ = [
     "ConfigError",
@@ -35,7 +35,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "LightSANs":
-        from lightsans.model import LightSANs
+        from lightsans.model.network import LightSANs
 
         return LightSANs
     raise AttributeError(f"module 'lightsans' has no attribute {name!r}")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lightsans.dataset.vocabulary import Vocabulary
-from lightsans.model import LightSANs
+from lightsans.model.network import LightSANs
 
 ENCODER: Final = "user_encoder.pt2"
 ITEMS: Final = "items.parquet"

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lightsans.config import ModelConfig
-from lightsans.model import LightSANs
+from lightsans.model.network import LightSANs
 from lightsans.sampled_loss import gbce_beta, gbce_sum, sampled_softmax_sum
 
 LossType = Literal["CE", "BPR", "sampled_softmax", "gBCE", "auto"]

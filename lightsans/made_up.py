@@ -12,7 +12,7 @@ import pyarrow as pa
 from lightsans.columns.hashing import pieces_of, user_buckets
 from lightsans.config import ModelConfig
 from lightsans.dataset.vocabulary import Vocabulary
-from lightsans.model import LightSANs
+from lightsans.model.network import LightSANs
 from lightsans.storage import model_files as files
 from lightsans.storage.location import Location
 from lightsans.storage.manifests import write_manifest

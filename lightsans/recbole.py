@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lightsans.config import ModelConfig
 from lightsans.errors import ConfigError
-from lightsans.model import LightSANs
+from lightsans.model.network import LightSANs
 
 _TOP: Final = {
     "item_embedding": "item_embedding",

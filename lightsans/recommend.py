@@ -14,7 +14,7 @@ import torch
 from lightsans.columns.hashing import UInt64, hash_segments, mix
 from lightsans.dataset.sequences import Int32, Int64, UserSequences, gather
 from lightsans.dataset.vocabulary import Vocabulary
-from lightsans.model import LightSANs
+from lightsans.model.network import LightSANs
 from lightsans.ranking.top_k import NOTHING, ItemIndex
 
 MODEL, POPULAR = "model", "popular"

@@ -23,7 +23,6 @@ from torch.optim.swa_utils import AveragedModel
 from lightsans import distributed
 from lightsans.batches import Batch, RankEpoch
 from lightsans.checkpoint_clock import CheckpointClock
-from lightsans.compiled import compile_layers
 from lightsans.config import RunConfig
 from lightsans.dataset.held_out import hold_out
 from lightsans.dataset.sequences import Int64, UserSequences, distinct_targets
@@ -33,7 +32,8 @@ from lightsans.errors import ConfigError, TrainingError
 from lightsans.item_rows import RowAdam, renumber
 from lightsans.learning_curve import EpochRow, Progress, StepNews
 from lightsans.loss import LossType, NextItemObjective, choose_loss, trains_rows
-from lightsans.model import LightSANs
+from lightsans.model.compiled import compile_layers
+from lightsans.model.network import LightSANs
 from lightsans.negatives import SHARED_LOSSES, NegativeSampler, SharedNegatives
 from lightsans.optimization import (
     clip_gradients,

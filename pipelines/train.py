@@ -36,7 +36,8 @@ from lightsans.dataset.vocabulary import item_id_mapping
 from lightsans.errors import LightSANsError, NotFoundError, TrainingError
 from lightsans.learning_curve import StepNews
 from lightsans.loss import choose_loss
-from lightsans.model import LightSANs
+from lightsans.model.network import LightSANs
+from lightsans.model.warm_start import warm_weights
 from lightsans.storage import model_files as files
 from lightsans.storage.checkpoint_store import (
     PROGRESS,
@@ -47,7 +48,6 @@ from lightsans.storage.checkpoint_store import (
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifests import content_id, read_manifest, require_manifest, write_manifest
 from lightsans.training import MidEpoch, Trainer
-from lightsans.warm_start import warm_weights
 from pipelines.logs import add_log_context, log_context
 from pipelines.preflight import preflight
 from pipelines.progress import say

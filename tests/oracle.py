@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-from lightsans.model import ACTIVATIONS, LightSANs
+from lightsans.model.network import ACTIVATIONS, LightSANs
 
 Weights = dict[str, Tensor]
 

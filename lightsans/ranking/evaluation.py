@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lightsans.dataset.held_out import HeldOut
 from lightsans.dataset.sequences import Int32, Int64, gather
-from lightsans.model import LightSANs
+from lightsans.model.network import LightSANs
 from lightsans.ranking.metrics import RankingTotals, exclude_seen, target_ranks
 
 SCORES_BUDGET = 64 * 2**20

@@ -11,7 +11,7 @@ from torch import Tensor
 from lightsans.config import ModelConfig, StorageConfig
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import InputError, NotFoundError
-from lightsans.model import LightSANs
+from lightsans.model.network import LightSANs
 from lightsans.storage.location import Location, locate
 
 WEIGHTS = "model.safetensors"

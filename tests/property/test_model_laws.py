@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lightsans import LightSANs, ModelConfig
-from lightsans.causal import causal_item_context
+from lightsans.model.causal import causal_item_context
 from lightsans.ranking.metrics import RankingTotals, exclude_seen, target_ranks
 from lightsans.ranking.top_k import top_k
 from tests.oracle import item_context

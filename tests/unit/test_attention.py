@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightsans import attention, causal
-from lightsans.attention import (
+from lightsans.model import attention, causal
+from lightsans.model.attention import (
     HeadMap,
     Positions,
     Projected,
@@ -14,7 +14,7 @@ from lightsans.attention import (
     newest_context,
     position_logits,
 )
-from lightsans.causal import Dropout, causal_item_context
+from lightsans.model.causal import Dropout, causal_item_context
 from tests.oracle import item_context
 
 B, L, K, N, H = 3, 7, 4, 2, 5

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lightsans import LightSANs, ModelConfig
-from lightsans.compiled import compile_layers
+from lightsans.model.compiled import compile_layers
 from lightsans.training import Trainer
 from tests.unit.test_training import NUM_ITEMS, config_of, walks
 

@@ -1,6 +1,6 @@
 import torch
 
-from lightsans.dropout import Dropout
+from lightsans.model.dropout import Dropout
 
 
 def test_elements_are_dropped_or_scaled_so_that_the_mean_stays():

@@ -8,9 +8,9 @@ from torch import Tensor
 
 import lightsans
 from lightsans import ConfigError, LightSANs, ModelConfig
-from lightsans.attention import MAX_SPREAD
 from lightsans.config import Attention
-from lightsans.model import ACTIVATIONS, LightAttention
+from lightsans.model.attention import MAX_SPREAD
+from lightsans.model.network import ACTIVATIONS, LightAttention
 from tests.oracle import causal_vectors, double_weights, masked_vector
 
 KINDS: tuple[Attention, ...] = ("causal", "masked", "reference")

@@ -6,7 +6,7 @@ from torch import nn
 from lightsans.batches import Batch
 from lightsans.config import ModelConfig, TrainConfig
 from lightsans.errors import ConfigError
-from lightsans.model import LightSANs
+from lightsans.model.network import LightSANs
 from lightsans.optimization import (
     clip_gradients,
     learning_rate,

@@ -4,8 +4,8 @@ import torch
 
 from lightsans.config import ModelConfig
 from lightsans.errors import ConfigError
-from lightsans.model import LightSANs
-from lightsans.warm_start import ITEM_TABLE, warm_weights
+from lightsans.model.network import LightSANs
+from lightsans.model.warm_start import ITEM_TABLE, warm_weights
 
 CONFIG = ModelConfig(hidden_size=8, inner_size=8, n_layers=1, max_seq_len=4, k_interests=2)
 

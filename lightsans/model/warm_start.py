@@ -7,7 +7,7 @@ from torch import Tensor
 from lightsans.config import ModelConfig
 from lightsans.dataset.sequences import Int32
 from lightsans.errors import ConfigError
-from lightsans.model import LightSANs
+from lightsans.model.network import LightSANs
 
 ITEM_TABLE = "item_embedding.weight"
 SAME = (

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lightsans.causal import Dropout, causal_item_context, exact_product
+from lightsans.model.causal import Dropout, causal_item_context, exact_product
 
 MAX_SPREAD: Final = 60.0
 """Largest difference of position logits in a row for which sequences can share exponentials."""

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lightsans.attention import (
+from lightsans.config import Activation, ModelConfig
+from lightsans.errors import ConfigError
+from lightsans.model.attention import (
     HeadMap,
     Positions,
     Projected,
@@ -25,10 +27,8 @@ from lightsans.attention import (
     reference_context,
     take_positions,
 )
-from lightsans.causal import exact_product
-from lightsans.config import Activation, ModelConfig
-from lightsans.dropout import Dropout
-from lightsans.errors import ConfigError
+from lightsans.model.causal import exact_product
+from lightsans.model.dropout import Dropout
 from lightsans.ranking.top_k import TopK, top_k
 
 ACTIVATIONS: Final[dict[Activation, Callable[[Tensor], Tensor]]] = {

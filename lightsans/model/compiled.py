@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightsans import causal
-from lightsans.model import EncoderLayer, LightSANs
+from lightsans.model import causal
+from lightsans.model.network import EncoderLayer, LightSANs
 
 Backend = str | Callable[..., Any]
 

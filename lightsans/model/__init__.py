@@ -1,0 +1,1 @@
+"""The LightSANs network and its three kinds of attention."""
