@@ -27,7 +27,7 @@ from benchmarks.memory import now, peak_extra_bytes
 from lightsans.batches import draw_negatives
 from lightsans.config import ModelConfig, RunConfig
 from lightsans.item_rows import RowAdam, renumber
-from lightsans.loss import (
+from lightsans.losses.cross_entropy import (
     LOGITS_BUDGET,
     MIN_ROWS,
     ROW_BLOCK_LIMIT,
@@ -35,8 +35,8 @@ from lightsans.loss import (
     bpr_sum,
     cross_entropy_sum,
 )
-from lightsans.negatives import NegativeSampler
-from lightsans.sampled_loss import gbce_beta, gbce_sum, sampled_softmax_sum
+from lightsans.losses.negatives import NegativeSampler
+from lightsans.losses.sampled import gbce_beta, gbce_sum, sampled_softmax_sum
 
 HIDDEN_SIZE, TARGETS, NEGATIVES = 64, 800, 1024
 SIZES = [1_000, 10_000, 100_000, 1_000_000]

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from lightsans import LightSANs, ModelConfig
 from lightsans.item_rows import RowAdam
-from lightsans.loss import NextItemObjective
+from lightsans.losses.cross_entropy import NextItemObjective
 from lightsans.model.compiled import compile_layers
 from lightsans.model.dropout import Dropout
 

@@ -38,7 +38,7 @@ from lightsans import LightSANs, ModelConfig
 from lightsans.batches import Batch, RankEpoch
 from lightsans.config import Attention, RunConfig, TrainConfig
 from lightsans.dataset.sequences import UserSequences, distinct_targets
-from lightsans.loss import NextItemObjective, cross_entropy_sum
+from lightsans.losses.cross_entropy import NextItemObjective, cross_entropy_sum
 
 PAUSE_S = 0.3
 """Before each turn: the threads of the one before keep a core busy for a while after their work."""

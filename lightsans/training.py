@@ -31,10 +31,10 @@ from lightsans.distributed import gather_ids
 from lightsans.errors import ConfigError, TrainingError
 from lightsans.item_rows import RowAdam, renumber
 from lightsans.learning_curve import EpochRow, Progress, StepNews
-from lightsans.loss import LossType, NextItemObjective, choose_loss, trains_rows
+from lightsans.losses.cross_entropy import LossType, NextItemObjective, choose_loss, trains_rows
+from lightsans.losses.negatives import SHARED_LOSSES, NegativeSampler, SharedNegatives
 from lightsans.model.compiled import compile_layers
 from lightsans.model.network import LightSANs
-from lightsans.negatives import SHARED_LOSSES, NegativeSampler, SharedNegatives
 from lightsans.optimization import (
     clip_gradients,
     learning_rate,

@@ -35,7 +35,7 @@ from lightsans.dataset.tapes import load_within
 from lightsans.dataset.vocabulary import item_id_mapping
 from lightsans.errors import LightSANsError, NotFoundError, TrainingError
 from lightsans.learning_curve import StepNews
-from lightsans.loss import choose_loss
+from lightsans.losses.cross_entropy import choose_loss
 from lightsans.model.network import LightSANs
 from lightsans.model.warm_start import warm_weights
 from lightsans.storage import model_files as files

@@ -24,7 +24,7 @@ from benchmarks.recbole_peer import (
 )
 from lightsans import LightSANs
 from lightsans.config.file import load_config
-from lightsans.loss import NextItemObjective
+from lightsans.losses.cross_entropy import NextItemObjective
 from lightsans.recbole import from_recbole, to_recbole
 from pipelines.evaluate import run_evaluate
 from pipelines.preprocess import run_preprocess

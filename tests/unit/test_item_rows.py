@@ -13,7 +13,7 @@ from lightsans import ConfigError, LightSANs
 from lightsans.config import ModelConfig, RunConfig, TrainConfig
 from lightsans.dataset.sequences import UserSequences
 from lightsans.item_rows import RowAdam, renumber, round_stochastically
-from lightsans.loss import NextItemObjective, trains_rows
+from lightsans.losses.cross_entropy import NextItemObjective, trains_rows
 from lightsans.training import Trainer
 
 V, D = 40, 6

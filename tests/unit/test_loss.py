@@ -5,8 +5,8 @@ import torch
 from torch.nn import functional
 
 from lightsans import LightSANs, ModelConfig
-from lightsans import loss as losses
-from lightsans.loss import NextItemObjective, bpr_sum, cross_entropy_sum
+from lightsans.losses import cross_entropy as losses
+from lightsans.losses.cross_entropy import NextItemObjective, bpr_sum, cross_entropy_sum
 
 KINDS = ("causal", "masked", "reference")
 

@@ -8,7 +8,7 @@ import torch
 from lightsans import ConfigError
 from lightsans.config import ModelConfig, RunConfig, TrainConfig
 from lightsans.dataset.sequences import UserSequences
-from lightsans.negatives import NegativeSampler
+from lightsans.losses.negatives import NegativeSampler
 from lightsans.training import Trainer
 
 COUNTS = np.array([1, 6, 3])  # the most popular item is 2, then 3, then 1

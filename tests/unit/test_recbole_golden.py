@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lightsans import ConfigError, LightSANs, ModelConfig
-from lightsans.loss import NextItemObjective
+from lightsans.losses.cross_entropy import NextItemObjective
 from lightsans.recbole import from_recbole, to_recbole
 
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -5,9 +5,9 @@ import torch
 from torch.nn import functional
 
 from lightsans import LightSANs, ModelConfig
-from lightsans import loss as losses
-from lightsans.loss import NextItemObjective, choose_loss, cross_entropy_sum
-from lightsans.sampled_loss import gbce_beta, gbce_sum, sampled_softmax_sum
+from lightsans.losses import cross_entropy as losses
+from lightsans.losses.cross_entropy import NextItemObjective, choose_loss, cross_entropy_sum
+from lightsans.losses.sampled import gbce_beta, gbce_sum, sampled_softmax_sum
 
 NO_HITS = torch.zeros(1, 2, dtype=torch.bool)
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lightsans.config import ModelConfig
+from lightsans.losses.sampled import gbce_beta, gbce_sum, sampled_softmax_sum
 from lightsans.model.network import LightSANs
-from lightsans.sampled_loss import gbce_beta, gbce_sum, sampled_softmax_sum
 
 LossType = Literal["CE", "BPR", "sampled_softmax", "gBCE", "auto"]
 
@@ -82,7 +82,7 @@ class NextItemObjective(nn.Module):
                 after the last input, (B,). 0 where there is none.
             negative_ids: BPR: in the same shape, one item per target that is not it. Sampled
                 softmax and gBCE: (K,) items for all targets.
-            log_expected: Sampled softmax: (K,), see `lightsans.negatives`.
+            log_expected: Sampled softmax: (K,), see `lightsans.losses.negatives`.
             item_vectors: (R, D), padding's first, whose rows all ids above number; None for the
                 model's own table. Not for CE, which compares with all items.
         """
@@ -116,7 +116,7 @@ class NextItemObjective(nn.Module):
         if negative_K is None or (log_expected_K is None and self.loss_type != "gBCE"):
             raise ValueError(
                 f"loss_type={self.loss_type!r} needs negative_ids of the step, and sampled_softmax "
-                "log_expected; lightsans.negatives draws them"
+                "log_expected; lightsans.losses.negatives draws them"
             )
         is_target_TK = target_T.unsqueeze(1) == negative_K
         targets_TD, negatives_KD = _rows(table_VD, target_T), _rows(table_VD, negative_K)

@@ -1,0 +1,1 @@
+"""Losses over the next item, and the negatives they draw."""
