@@ -24,9 +24,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.memory import now, peak_extra_bytes
-from lightsans.batches import draw_negatives
 from lightsans.config import ModelConfig, RunConfig
-from lightsans.item_rows import RowAdam, renumber
 from lightsans.losses.cross_entropy import (
     LOGITS_BUDGET,
     MIN_ROWS,
@@ -37,6 +35,8 @@ from lightsans.losses.cross_entropy import (
 )
 from lightsans.losses.negatives import NegativeSampler
 from lightsans.losses.sampled import gbce_beta, gbce_sum, sampled_softmax_sum
+from lightsans.training.batches import draw_negatives
+from lightsans.training.lazy_adam import RowAdam, renumber
 
 HIDDEN_SIZE, TARGETS, NEGATIVES = 64, 800, 1024
 SIZES = [1_000, 10_000, 100_000, 1_000_000]

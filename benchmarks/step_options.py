@@ -24,10 +24,10 @@ import torch
 from torch import Tensor, nn
 
 from lightsans import LightSANs, ModelConfig
-from lightsans.item_rows import RowAdam
 from lightsans.losses.cross_entropy import NextItemObjective
 from lightsans.model.compiled import compile_layers
 from lightsans.model.dropout import Dropout
+from lightsans.training.lazy_adam import RowAdam
 
 WINDOWS = 32
 ROWS, HIDDEN_SIZE = 4_000, 64

@@ -35,10 +35,10 @@ from benchmarks.movielens import SIZES, Log, load_or_generate
 from benchmarks.recbole_peer import MISSING, interaction, is_installed, make_model
 from benchmarks.sasrec import CausalSASRec
 from lightsans import LightSANs, ModelConfig
-from lightsans.batches import Batch, RankEpoch
 from lightsans.config import Attention, RunConfig, TrainConfig
 from lightsans.dataset.sequences import UserSequences, distinct_targets
 from lightsans.losses.cross_entropy import NextItemObjective, cross_entropy_sum
+from lightsans.training.batches import Batch, RankEpoch
 
 PAUSE_S = 0.3
 """Before each turn: the threads of the one before keep a core busy for a while after their work."""

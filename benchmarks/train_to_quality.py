@@ -29,7 +29,7 @@ from lightsans.config import RunConfig
 from lightsans.config.file import load_config
 from lightsans.dataset.held_out import hold_out
 from lightsans.ranking.evaluation import model_scorer, rank_held_out
-from lightsans.training import Trainer
+from lightsans.training.trainer import Trainer
 
 CONFIGS = Path(__file__).parents[1] / "pipelines" / "configs"
 

@@ -9,8 +9,6 @@ import numpy as np
 import ray
 import torch
 
-from lightsans.batches import plan_shard_epoch
-from lightsans.checkpoint_clock import CheckpointClock
 from lightsans.config import RunConfig
 from lightsans.dataset.loading import load_shards
 from lightsans.dataset.sequences import distinct_targets
@@ -18,8 +16,10 @@ from lightsans.dataset.tapes import for_refit
 from lightsans.losses.cross_entropy import choose_loss
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifests import require_manifest
-from lightsans.tally import peak_memory_mib
-from lightsans.training import MidEpoch, Trainer
+from lightsans.training.batches import plan_shard_epoch
+from lightsans.training.checkpoint_clock import CheckpointClock
+from lightsans.training.tally import peak_memory_mib
+from lightsans.training.trainer import MidEpoch, Trainer
 from pipelines.preflight import preflight
 from pipelines.ray_session import ensure_ray, original_errors
 from pipelines.train import count_parameters, popularity

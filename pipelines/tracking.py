@@ -28,7 +28,7 @@ FIGURES = (
 )
 """Figures of an epoch that are followed beside its metrics and its throughput."""
 Row = Mapping[str, Any]
-"""A `lightsans.learning_curve.EpochRow` as a dict."""
+"""A `lightsans.training.progress.EpochRow` as a dict."""
 
 
 def scalars(row: Row) -> dict[str, float]:

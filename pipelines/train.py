@@ -1,4 +1,4 @@
-"""Ray Train around `lightsans.training`: DDP workers, checkpoints, and the model directory.
+"""Ray Train around `lightsans.training.trainer`: DDP workers, checkpoints, and the model directory.
 
     models/<id>/  model.safetensors  items.parquet  config.yaml  metrics.json  history.json
                   curves.png         tensorboard/
@@ -25,8 +25,6 @@ from ray.train import FailureConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from torch import Tensor
 
-from lightsans import distributed
-from lightsans.checkpoint_clock import CheckpointClock
 from lightsans.config import RunConfig, to_dict
 from lightsans.config.file import dump_yaml, from_dict
 from lightsans.dataset.loading import load_shards
@@ -34,7 +32,6 @@ from lightsans.dataset.sequences import Int64, UserSequences
 from lightsans.dataset.tapes import load_within
 from lightsans.dataset.vocabulary import item_id_mapping
 from lightsans.errors import LightSANsError, NotFoundError, TrainingError
-from lightsans.learning_curve import StepNews
 from lightsans.losses.cross_entropy import choose_loss
 from lightsans.model.network import LightSANs
 from lightsans.model.warm_start import warm_weights
@@ -47,7 +44,10 @@ from lightsans.storage.checkpoint_store import (
 )
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifests import content_id, read_manifest, require_manifest, write_manifest
-from lightsans.training import MidEpoch, Trainer
+from lightsans.training import collectives as distributed
+from lightsans.training.checkpoint_clock import CheckpointClock
+from lightsans.training.progress import StepNews
+from lightsans.training.trainer import MidEpoch, Trainer
 from pipelines.logs import add_log_context, log_context
 from pipelines.preflight import preflight
 from pipelines.progress import say

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.live import Live
 
 from lightsans.errors import LightSANsError
-from lightsans.learning_curve import EpochRow, StepNews
+from lightsans.training.progress import EpochRow, StepNews
 from pipelines.progress import can_draw, say
 from pipelines.ray_session import on_this_machine
 

@@ -11,11 +11,11 @@ newest checkpoint.
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from lightsans.learning_curve import Progress
 from lightsans.search_engines import Observation, Status
 from lightsans.search_space import Values
 from lightsans.storage.checkpoint_store import PROGRESS, complete_checkpoints
 from lightsans.storage.location import Location
+from lightsans.training.progress import Progress
 
 SPENT = "spent.json"
 
@@ -32,7 +32,7 @@ class TrialRecord:
     status: Status = "running"
     """stopped: by the scheduler; failed: with an error, after its retries."""
     history: list[dict[str, Any]] = field(default_factory=list)
-    """`lightsans.learning_curve.EpochRow` objects as dicts."""
+    """`lightsans.training.progress.EpochRow` objects as dicts."""
     error: str | None = None
 
     def best_row(self, metric: str) -> dict[str, Any] | None:

@@ -17,17 +17,17 @@ import ray
 import torch
 from ray import tune
 
-from lightsans.checkpoint_clock import CheckpointClock
 from lightsans.config import RunConfig
 from lightsans.config.file import from_dict
 from lightsans.dataset.loading import load_shards
 from lightsans.errors import LightSANsError
-from lightsans.learning_curve import EpochRow
 from lightsans.storage.checkpoint_store import CheckpointStore
 from lightsans.storage.location import Location
 from lightsans.storage.manifests import read_manifest, require_manifest
 from lightsans.storage.model_files import HISTORY
-from lightsans.training import MidEpoch, Trainer
+from lightsans.training.checkpoint_clock import CheckpointClock
+from lightsans.training.progress import EpochRow
+from lightsans.training.trainer import MidEpoch, Trainer
 from pipelines.ray_session import find_own_error, on_this_machine
 from pipelines.train import (
     first_weights,

@@ -41,7 +41,7 @@ def choose_loss(config: ModelConfig, num_items: int, device_type: str) -> LossTy
 
 
 def trains_rows(config: ModelConfig) -> bool:
-    """Whether training touches only the item rows of each step (`lightsans.item_rows`).
+    """Whether training touches only the item rows of each step (`lightsans.training.lazy_adam`).
 
     So it is for all losses but CE, which looks at every item. The reference with BPR is trained as
     RecBole does, by an Adam that moves every row in every step.

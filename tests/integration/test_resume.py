@@ -12,12 +12,12 @@ import torch.distributed as dist
 from torch.multiprocessing.spawn import spawn
 from torch.nn.parallel import DistributedDataParallel
 
-from lightsans import distributed
-from lightsans.checkpoint_clock import CheckpointClock
 from lightsans.config import ModelConfig, RunConfig, TrainConfig
 from lightsans.dataset.sequences import UserSequences
-from lightsans.learning_curve import Progress
-from lightsans.training import MidEpoch, Trainer
+from lightsans.training import collectives as distributed
+from lightsans.training.checkpoint_clock import CheckpointClock
+from lightsans.training.progress import Progress
+from lightsans.training.trainer import MidEpoch, Trainer
 from pipelines.train_errors import explain
 
 NUM_ITEMS, SHARDS, SAVED_STEP = 30, 4, 3

@@ -12,10 +12,10 @@ import torch.multiprocessing
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from lightsans import distributed
 from lightsans.config import ModelConfig, RunConfig, TrainConfig
 from lightsans.dataset.sequences import UserSequences
-from lightsans.training import Trainer
+from lightsans.training import collectives as distributed
+from lightsans.training.trainer import Trainer
 
 NUM_ITEMS, NUM_SHARDS = 30, 3
 CONFIG = RunConfig(

@@ -17,9 +17,9 @@ import pytest
 
 from lightsans.config import RunConfig, StorageConfig
 from lightsans.config.file import load_config
-from lightsans.learning_curve import EpochRow, Progress
 from lightsans.search_engines import Status
 from lightsans.storage.location import locate
+from lightsans.training.progress import EpochRow, Progress
 from pipelines.preprocess import run_preprocess
 from pipelines.train import run_train
 from pipelines.tune import TuneResult, run_tune

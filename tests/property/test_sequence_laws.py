@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightsans.batches import RankEpoch
 from lightsans.config import ModelConfig, RunConfig, TrainConfig
 from lightsans.dataset.held_out import hold_out
 from lightsans.dataset.sequences import UserSequences
+from lightsans.training.batches import RankEpoch
 
 LENGTHS = st.lists(st.integers(0, 25), min_size=1, max_size=8)
 

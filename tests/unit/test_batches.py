@@ -4,9 +4,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from lightsans.batches import Batch, RankEpoch, draw_negatives, shard_batch_size
 from lightsans.config import ModelConfig, RunConfig, TrainConfig
 from lightsans.dataset.sequences import UserSequences
+from lightsans.training.batches import Batch, RankEpoch, draw_negatives, shard_batch_size
 
 NUM_SHARDS = 5
 

@@ -5,7 +5,7 @@ import torch
 
 from lightsans import LightSANs, ModelConfig
 from lightsans.model.compiled import compile_layers
-from lightsans.training import Trainer
+from lightsans.training.trainer import Trainer
 from tests.unit.test_training import NUM_ITEMS, config_of, walks
 
 

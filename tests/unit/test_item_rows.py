@@ -12,9 +12,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from lightsans import ConfigError, LightSANs
 from lightsans.config import ModelConfig, RunConfig, TrainConfig
 from lightsans.dataset.sequences import UserSequences
-from lightsans.item_rows import RowAdam, renumber, round_stochastically
 from lightsans.losses.cross_entropy import NextItemObjective, trains_rows
-from lightsans.training import Trainer
+from lightsans.training.lazy_adam import RowAdam, renumber, round_stochastically
+from lightsans.training.trainer import Trainer
 
 V, D = 40, 6
 

@@ -9,7 +9,7 @@ from lightsans import ConfigError
 from lightsans.config import ModelConfig, RunConfig, TrainConfig
 from lightsans.dataset.sequences import UserSequences
 from lightsans.losses.negatives import NegativeSampler
-from lightsans.training import Trainer
+from lightsans.training.trainer import Trainer
 
 COUNTS = np.array([1, 6, 3])  # the most popular item is 2, then 3, then 1
 

@@ -3,11 +3,11 @@ import pytest
 import torch
 from torch import nn
 
-from lightsans.batches import Batch
 from lightsans.config import ModelConfig, TrainConfig
 from lightsans.errors import ConfigError
 from lightsans.model.network import LightSANs
-from lightsans.optimization import (
+from lightsans.training.batches import Batch
+from lightsans.training.optimizer import (
     clip_gradients,
     learning_rate,
     make_optimizer,

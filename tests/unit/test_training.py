@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from lightsans.checkpoint_clock import CheckpointClock
 from lightsans.config import ModelConfig, RunConfig, TrainConfig
 from lightsans.dataset.sequences import UserSequences
 from lightsans.errors import ConfigError, TrainingError
-from lightsans.learning_curve import EpochRow, Progress
-from lightsans.training import MidEpoch, Trainer
+from lightsans.training.checkpoint_clock import CheckpointClock
+from lightsans.training.progress import EpochRow, Progress
+from lightsans.training.trainer import MidEpoch, Trainer
 
 NUM_ITEMS = 12
 

@@ -5,7 +5,7 @@ import io
 from rich.console import Console
 from rich.live import Live
 
-from lightsans.learning_curve import EpochRow, StepNews
+from lightsans.training.progress import EpochRow, StepNews
 from pipelines import training_board
 from pipelines.training_board import Narrator
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from lightsans.batches import Batch
 from lightsans.config import TrainConfig
+from lightsans.training.batches import Batch
 
 
 def make_optimizer(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from lightsans import distributed
+from lightsans.training import collectives as distributed
 
 VOTE_S = 2.0
 """About how often workers agree on whether a checkpoint is due by time or by notice."""

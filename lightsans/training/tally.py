@@ -13,8 +13,8 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from lightsans import distributed
-from lightsans.learning_curve import Partial
+from lightsans.training import collectives as distributed
+from lightsans.training.progress import Partial
 
 
 class Tally:

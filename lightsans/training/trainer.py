@@ -20,22 +20,23 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
-from lightsans import distributed
-from lightsans.batches import Batch, RankEpoch
-from lightsans.checkpoint_clock import CheckpointClock
 from lightsans.config import RunConfig
 from lightsans.dataset.held_out import hold_out
 from lightsans.dataset.sequences import Int64, UserSequences, distinct_targets
 from lightsans.dataset.tapes import for_refit
-from lightsans.distributed import gather_ids
 from lightsans.errors import ConfigError, TrainingError
-from lightsans.item_rows import RowAdam, renumber
-from lightsans.learning_curve import EpochRow, Progress, StepNews
 from lightsans.losses.cross_entropy import LossType, NextItemObjective, choose_loss, trains_rows
 from lightsans.losses.negatives import SHARED_LOSSES, NegativeSampler, SharedNegatives
 from lightsans.model.compiled import compile_layers
 from lightsans.model.network import LightSANs
-from lightsans.optimization import (
+from lightsans.ranking.evaluation import model_scorer, rank_held_out
+from lightsans.ranking.metrics import RankingTotals
+from lightsans.training import collectives as distributed
+from lightsans.training.batches import Batch, RankEpoch
+from lightsans.training.checkpoint_clock import CheckpointClock
+from lightsans.training.collectives import gather_ids
+from lightsans.training.lazy_adam import RowAdam, renumber
+from lightsans.training.optimizer import (
     clip_gradients,
     learning_rate,
     make_optimizer,
@@ -43,9 +44,8 @@ from lightsans.optimization import (
     set_learning_rate,
     split_batch,
 )
-from lightsans.ranking.evaluation import model_scorer, rank_held_out
-from lightsans.ranking.metrics import RankingTotals
-from lightsans.tally import ExchangeTimer, Tally, peak_memory_mib
+from lightsans.training.progress import EpochRow, Progress, StepNews
+from lightsans.training.tally import ExchangeTimer, Tally, peak_memory_mib
 
 PROGRESS_EVERY_S = 1.0
 ITEMS, AVERAGE, LAST = "items", "average", "last"
