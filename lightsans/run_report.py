@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from lightsans.config import REPORT_FIGURES
 from lightsans.dataset.vocabulary import Vocabulary
-from lightsans.recommend import MODEL
+from lightsans.recommendations.recommender import MODEL
 
 Array = npt.NDArray[Any]
 

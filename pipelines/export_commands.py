@@ -43,7 +43,7 @@ def export(
     import numpy as np
     import torch
 
-    from lightsans import export as files
+    from lightsans.recommendations import serving_export as files
     from lightsans.storage.model_files import load_model, load_vocabulary
 
     settings = load_config(config, overrides or ()).config

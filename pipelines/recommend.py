@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 from lightsans.columns.hashing import pieces_of, user_buckets
 from lightsans.config import RunConfig
 from lightsans.errors import InputError, NotFoundError
-from lightsans.recommendation_files import wide_schema
-from lightsans.recommendation_rows import recommend_rows
+from lightsans.recommendations.tables import recommend_rows
+from lightsans.recommendations.writer import wide_schema
 from lightsans.storage import model_files as files
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifests import require_manifest

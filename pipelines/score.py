@@ -19,7 +19,7 @@ from ray.data import ActorPoolStrategy
 
 from lightsans.config import RunConfig
 from lightsans.errors import ConfigError, InputError, LightSANsError
-from lightsans.recommendation_files import remove_leftovers
+from lightsans.recommendations.writer import remove_leftovers
 from lightsans.storage import model_files as files
 from lightsans.storage.location import Location, list_files, locate
 from lightsans.storage.manifests import content_id, read_manifest, require_manifest, write_manifest

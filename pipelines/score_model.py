@@ -19,7 +19,7 @@ from torch import Tensor
 
 from lightsans.config import RunConfig
 from lightsans.errors import InputError
-from lightsans.recommend import Recommender
+from lightsans.recommendations.recommender import Recommender
 from lightsans.storage import model_files as files
 from lightsans.storage.location import Location
 from lightsans.storage.schemas import id_type

@@ -14,9 +14,9 @@ import torch
 from lightsans.config import RunConfig
 from lightsans.dataset.bucket_cursor import bucket_span, read_batches
 from lightsans.dataset.loading import list_column
-from lightsans.recommend import POPULAR
-from lightsans.recommendation_files import FileLayout, PartFiles, wide_schema
-from lightsans.recommendation_rows import recommend_rows
+from lightsans.recommendations.recommender import POPULAR
+from lightsans.recommendations.tables import recommend_rows
+from lightsans.recommendations.writer import FileLayout, PartFiles, wide_schema
 from lightsans.storage.location import Location
 from pipelines.score_model import Packed, unpack
 from pipelines.score_since import Earlier, UnchangedRows

@@ -16,7 +16,7 @@ import ray
 
 from lightsans.columns.hashing import bucket_range
 from lightsans.dataset.bucket_cursor import overlapping_parts
-from lightsans.recommendation_files import RunRows, wide_schema
+from lightsans.recommendations.writer import RunRows, wide_schema
 from lightsans.run_report import (
     DECILES,
     RunTotals,

@@ -18,8 +18,8 @@ from lightsans.columns.hashing import UInt64
 from lightsans.dataset.bucket_cursor import BucketCursor, overlapping_parts, read_batches
 from lightsans.dataset.loading import list_column
 from lightsans.dataset.sequences import Int32
-from lightsans.recommend import MODEL, KnownHistories
-from lightsans.recommendation_files import RunRows
+from lightsans.recommendations.recommender import MODEL, KnownHistories
+from lightsans.recommendations.writer import RunRows
 from lightsans.storage.location import Location
 from lightsans.storage.manifests import read_manifest, require_manifest
 from pipelines.evaluate import vocabulary_mapping

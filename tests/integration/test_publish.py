@@ -11,7 +11,7 @@ import pytest
 from lightsans.columns.hashing import NUM_BUCKETS
 from lightsans.config import StorageConfig
 from lightsans.errors import LeaseError, NotFoundError, PublishError
-from lightsans.recommendation_files import FileLayout, PartFiles, RunRows
+from lightsans.recommendations.writer import FileLayout, PartFiles, RunRows
 from lightsans.storage.conditional_writes import Versioned, read_versioned, write_if_unchanged
 from lightsans.storage.location import list_files, locate
 from lightsans.storage.manifests import write_manifest

@@ -18,7 +18,7 @@ from lightsans.config import ModelConfig
 from lightsans.config.file import load_config
 from lightsans.errors import InputError, NotFoundError
 from lightsans.made_up import write_made_up_dataset, write_made_up_model
-from lightsans.recommendation_files import RunRows
+from lightsans.recommendations.writer import RunRows
 from lightsans.storage import model_files as files
 from lightsans.storage.location import locate
 from lightsans.storage.manifests import write_manifest

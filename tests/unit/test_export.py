@@ -7,8 +7,8 @@ import torch
 
 from lightsans import LightSANs, ModelConfig
 from lightsans.dataset.vocabulary import Vocabulary
-from lightsans.export import encoder_to_bytes, item_table, item_vectors
 from lightsans.model.network import EncoderLayer
+from lightsans.recommendations.serving_export import encoder_to_bytes, item_table, item_vectors
 
 L, N = 35, 20  # three chunks of positions
 

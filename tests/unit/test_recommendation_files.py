@@ -8,8 +8,8 @@ import pytest
 from lightsans.columns.hashing import NUM_BUCKETS, bucket_range, user_buckets
 from lightsans.config import StorageConfig
 from lightsans.dataset.bucket_cursor import BucketCursor, overlapping_parts
-from lightsans.recommendation_files import FileLayout, PartFiles, RunRows
-from lightsans.recommendation_rows import to_long, to_wide
+from lightsans.recommendations.tables import to_long, to_wide
+from lightsans.recommendations.writer import FileLayout, PartFiles, RunRows
 from lightsans.storage.location import locate
 from lightsans.storage.schemas import part_name, recommendations_schema
 

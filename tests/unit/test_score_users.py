@@ -12,7 +12,7 @@ from lightsans.dataset.bucket_cursor import bucket_span
 from lightsans.dataset.sequences import UserSequences
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import ConfigError, InputError
-from lightsans.recommend import Recommender
+from lightsans.recommendations.recommender import Recommender
 from pipelines.score_model import Shared, pack, unpack
 from pipelines.score_users import read_segment, segment_identity
 

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lightsans.dataset.bucket_cursor import BucketCursor, read_batches
-from lightsans.recommendation_rows import to_long, to_wide
+from lightsans.recommendations.tables import to_long, to_wide
 from lightsans.storage.location import Location
 from lightsans.storage.schemas import id_type, long_recommendations_schema, recommendations_schema
 

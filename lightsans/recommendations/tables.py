@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lightsans.dataset.loading import list_column
-from lightsans.recommend import Recommender
+from lightsans.recommendations.recommender import Recommender
 from lightsans.storage.schemas import long_recommendations_schema
 
 
