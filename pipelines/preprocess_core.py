@@ -19,7 +19,6 @@ import ray
 
 from lightsans.columns.arrow import narrow, one_chunk
 from lightsans.config import DataConfig
-from lightsans.data_report import PartReport
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import InputError
 from lightsans.preparation.retention import Retention
@@ -36,6 +35,7 @@ from lightsans.preparation.sorting import (
     users_of,
 )
 from lightsans.preparation.temporal import Cutoffs
+from lightsans.reports.dataset_figures import PartReport
 from lightsans.storage.location import Location
 from pipelines.preprocess_parts import Part
 from pipelines.preprocess_tasks import MergeTree, Ref, remote, run_tasks

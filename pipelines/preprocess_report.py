@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from lightsans.data_report import PartReport, describe_dataset
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.preparation.temporal import Cutoffs
 from lightsans.reading.rejects import RowCounts
-from lightsans.report_plots import draw_report
+from lightsans.reports.dataset_figures import PartReport, describe_dataset
+from lightsans.reports.plots import draw_report
 from lightsans.storage.location import Location
 
 REPORT = "report"

@@ -17,7 +17,7 @@ import ray
 from lightsans.columns.hashing import bucket_range
 from lightsans.dataset.bucket_cursor import overlapping_parts
 from lightsans.recommendations.writer import RunRows, wide_schema
-from lightsans.run_report import (
+from lightsans.reports.run_figures import (
     DECILES,
     RunTotals,
     bin_edges,

@@ -1,6 +1,6 @@
 import numpy as np
 
-from lightsans.data_report import (
+from lightsans.reports.dataset_figures import (
     BIN_STARTS,
     PartReport,
     describe_dataset,
@@ -8,7 +8,7 @@ from lightsans.data_report import (
     histogram,
     quantiles_of,
 )
-from lightsans.report_plots import draw_report
+from lightsans.reports.plots import draw_report
 
 
 def report(offsets, times, lengths):

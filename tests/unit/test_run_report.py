@@ -3,7 +3,7 @@ import pyarrow as pa
 import pytest
 
 from lightsans.dataset.vocabulary import Vocabulary
-from lightsans.run_report import (
+from lightsans.reports.run_figures import (
     bin_edges,
     describe,
     find_warnings,

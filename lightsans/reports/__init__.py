@@ -1,0 +1,1 @@
+"""Figures of datasets and runs, and their pictures."""
