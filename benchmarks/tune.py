@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from lightsans.config.file import load_config
-from lightsans.search_space import parse_space
+from lightsans.search.space import parse_space
 from lightsans.synthetic import generate_blocks, write_inter
 from pipelines.evaluate import run_evaluate
 from pipelines.preprocess import run_preprocess

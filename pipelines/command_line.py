@@ -109,7 +109,7 @@ def with_space(overrides: list[str] | None, space: str | None) -> list[str]:
     """
     if space is None:
         return list(overrides or ())
-    from lightsans.search_space import parse_space
+    from lightsans.search.space import parse_space
 
     try:
         with open(space, encoding="utf-8-sig") as file:

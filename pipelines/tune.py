@@ -26,7 +26,7 @@ from ray import tune
 from lightsans.config import RunConfig, TuneConfig
 from lightsans.config.file import dump_yaml
 from lightsans.errors import ConfigError, TrainingError
-from lightsans.search_space import SearchSpace, build_space
+from lightsans.search.space import SearchSpace, build_space
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifests import content_id, read_manifest, require_manifest, write_manifest
 from pipelines.evaluate import EvaluateResult, run_evaluate

@@ -11,8 +11,8 @@ newest checkpoint.
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from lightsans.search_engines import Observation, Status
-from lightsans.search_space import Values
+from lightsans.search.proposals import Observation, Status
+from lightsans.search.space import Values
 from lightsans.storage.checkpoint_store import PROGRESS, complete_checkpoints
 from lightsans.storage.location import Location
 from lightsans.training.progress import Progress

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from lightsans.search_engines import make_study
-from lightsans.search_space import SearchSpace, Values
+from lightsans.search.proposals import make_study
+from lightsans.search.space import SearchSpace, Values
 from lightsans.storage.location import Location
 from pipelines.output import print_table
 from pipelines.progress import can_draw, say

@@ -23,8 +23,8 @@ from ray.tune.schedulers import (
 from ray.tune.search import Searcher
 
 from lightsans.config import RunConfig, TuneConfig, to_dict
-from lightsans.search_engines import Proposer
-from lightsans.search_space import SearchSpace
+from lightsans.search.proposals import Proposer
+from lightsans.search.space import SearchSpace
 from pipelines.train import model_id
 from pipelines.tune_records import TrialRecord, TrialStore
 

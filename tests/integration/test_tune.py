@@ -17,7 +17,7 @@ import pytest
 
 from lightsans.config import RunConfig, StorageConfig
 from lightsans.config.file import load_config
-from lightsans.search_engines import Status
+from lightsans.search.proposals import Status
 from lightsans.storage.location import locate
 from lightsans.training.progress import EpochRow, Progress
 from pipelines.preprocess import run_preprocess

@@ -6,8 +6,8 @@ import pytest
 
 from lightsans.config import RunConfig
 from lightsans.errors import ConfigError
-from lightsans.search_engines import Observation, Proposer
-from lightsans.search_space import build_space
+from lightsans.search.proposals import Observation, Proposer
+from lightsans.search.space import build_space
 
 FINITE = {"k_interests": [5, 10, 15], "n_heads": [1, 2, 3], "learning_rate": [0.01, 0.001]}
 ENDLESS = {

@@ -9,7 +9,7 @@ import pytest
 
 from lightsans.config import ModelConfig, RunConfig
 from lightsans.errors import ConfigError
-from lightsans.search_space import build_space, find_name, parse_space
+from lightsans.search.space import build_space, find_name, parse_space
 
 HYPER_TEST = """\
 learning_rate choice [0.01,0.005,0.001,0.0005,0.0001]

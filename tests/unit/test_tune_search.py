@@ -12,7 +12,7 @@ from ray.tune.search import Searcher
 
 from lightsans.config import RunConfig, StorageConfig
 from lightsans.config.file import load_config
-from lightsans.search_space import build_space
+from lightsans.search.space import build_space
 from lightsans.storage.location import locate
 from pipelines.tune_records import TrialRecord, TrialStore
 from pipelines.tune_search import (

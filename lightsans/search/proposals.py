@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from lightsans.errors import ConfigError
-from lightsans.search_space import Dimension, SearchSpace, Values
+from lightsans.search.space import Dimension, SearchSpace, Values
 
 Engine = Literal["optuna", "random", "grid"]
 Status = Literal["running", "finished", "stopped", "failed"]

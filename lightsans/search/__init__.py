@@ -1,0 +1,1 @@
+"""Hyper-parameter spaces and what proposes values from them."""
