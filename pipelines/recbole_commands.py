@@ -92,8 +92,8 @@ def export_recbole(
     """
     import torch
 
-    from lightsans.recbole import recbole_settings, to_recbole
-    from lightsans.recbole_items import reorder_items
+    from lightsans.recbole.item_order import reorder_items
+    from lightsans.recbole.weights import recbole_settings, to_recbole
     from lightsans.storage.model_files import load_model, load_vocabulary
 
     loaded = load_config(config, overrides or ())
@@ -146,7 +146,7 @@ def _read(file: Location) -> bytes:
 
 def _items(root: Location, config: RunConfig, dataset_id: str | None, tokens: str | None) -> _Items:
     """RecBole's items, from a file of tokens or from a dataset."""
-    from lightsans.recbole_items import parse_tokens
+    from lightsans.recbole.item_order import parse_tokens
 
     if dataset_id is None:
         if tokens is None:
@@ -174,7 +174,7 @@ def _items(root: Location, config: RunConfig, dataset_id: str | None, tokens: st
 
 
 def _order_of(dataset: Location, manifest: dict[str, Any], vocabulary: Vocabulary) -> pa.Array:
-    from lightsans.recbole_items import items_by_first_appearance
+    from lightsans.recbole.item_order import items_by_first_appearance
     from pipelines.preprocess import resolve_as_of
     from pipelines.preprocess_parts import MARKER, Part
 
@@ -202,8 +202,8 @@ def _write_model(
     """A model directory; the manifest comes last."""
     import torch
 
-    from lightsans.recbole import from_recbole
-    from lightsans.recbole_checkpoint import read_checkpoint
+    from lightsans.recbole.checkpoint_file import read_checkpoint
+    from lightsans.recbole.weights import from_recbole
     from lightsans.storage import model_files as files
 
     checkpoint = read_checkpoint(content, name)

@@ -25,7 +25,7 @@ from benchmarks.recbole_peer import (
 from lightsans import LightSANs
 from lightsans.config.file import load_config
 from lightsans.losses.cross_entropy import NextItemObjective
-from lightsans.recbole import from_recbole, to_recbole
+from lightsans.recbole.weights import from_recbole, to_recbole
 from pipelines.evaluate import run_evaluate
 from pipelines.preprocess import run_preprocess
 from pipelines.train import run_train

@@ -15,9 +15,9 @@ import torch
 from lightsans import InputError
 from lightsans.config import DataConfig
 from lightsans.dataset.vocabulary import Vocabulary
-from lightsans.recbole import from_recbole, recbole_settings, to_recbole
-from lightsans.recbole_checkpoint import read_checkpoint
-from lightsans.recbole_items import items_by_first_appearance, parse_tokens, reorder_items
+from lightsans.recbole.checkpoint_file import read_checkpoint
+from lightsans.recbole.item_order import items_by_first_appearance, parse_tokens, reorder_items
+from lightsans.recbole.weights import from_recbole, recbole_settings, to_recbole
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CHECKPOINT = GOLDEN / "recbole_tiny.pth"

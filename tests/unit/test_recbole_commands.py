@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import submit
 from lightsans import LightSANs
 from lightsans.errors import ConfigError, InputError, NotFoundError
-from lightsans.recbole_checkpoint import read_checkpoint
+from lightsans.recbole.checkpoint_file import read_checkpoint
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CHECKPOINT = str(GOLDEN / "recbole_tiny.pth")
