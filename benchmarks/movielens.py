@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.csv
 
 from lightsans.dataset.sequences import Int64, UserSequences
-from lightsans.synthetic import generate_log
+from lightsans.synthetic.logs import generate_log
 
 SMOKE = (
     "model.max_seq_len=8",

@@ -28,10 +28,10 @@ from lightsans.config import ModelConfig, RunConfig, StorageConfig
 from lightsans.config.file import load_config
 from lightsans.dataset.loading import list_column
 from lightsans.dataset.sequences import UserSequences, gather
-from lightsans.made_up import write_made_up_dataset, write_made_up_model
 from lightsans.ranking.top_k import ItemIndex
 from lightsans.storage import model_files as files
 from lightsans.storage.location import Location, locate
+from lightsans.synthetic.directories import write_made_up_dataset, write_made_up_model
 
 PROCESSES, TURNS, K = 2, 2, 100
 USERS_PER_PART, BATCH, ENCODED_AT_ONCE = 40_000, 1024, 256

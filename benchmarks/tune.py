@@ -22,7 +22,7 @@ from typing import Any
 
 from lightsans.config.file import load_config
 from lightsans.search.space import parse_space
-from lightsans.synthetic import generate_blocks, write_inter
+from lightsans.synthetic.logs import generate_blocks, write_inter
 from pipelines.evaluate import run_evaluate
 from pipelines.preprocess import run_preprocess
 from pipelines.train import run_train

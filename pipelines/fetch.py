@@ -19,7 +19,7 @@ from http.client import HTTPException
 from pathlib import Path
 
 from lightsans.errors import InputError
-from lightsans.synthetic import generate_blocks, write_inter
+from lightsans.synthetic.logs import generate_blocks, write_inter
 from pipelines.progress import bar, say
 
 NAMES = ("ml-100k", "ml-1m", "generated")

@@ -7,7 +7,7 @@ import pytest
 
 from lightsans.config import RunConfig
 from lightsans.config.file import load_config
-from lightsans.synthetic import generate_blocks, write_inter
+from lightsans.synthetic.logs import generate_blocks, write_inter
 
 TINY = (
     "data.num_parts=3",

@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 
 from lightsans.config import ModelConfig, StorageConfig
-from lightsans.made_up import write_made_up_dataset, write_made_up_model
 from lightsans.storage.location import locate
+from lightsans.synthetic.directories import write_made_up_dataset, write_made_up_model
 
 ROOT = Path(__file__).parents[2]
 TIME_LIMIT_S = 170

@@ -15,9 +15,9 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from lightsans.config import ModelConfig, StorageConfig
-from lightsans.made_up import write_made_up_dataset, write_made_up_model
 from lightsans.storage.location import locate
 from lightsans.storage.manifests import read_manifest
+from lightsans.synthetic.directories import write_made_up_dataset, write_made_up_model
 
 ROOT = Path(__file__).parents[2]
 FAULTS, KINDS = 20, ("actor", "node", "driver")

@@ -17,12 +17,12 @@ from lightsans.columns.hashing import NUM_BUCKETS, pieces_of, user_buckets
 from lightsans.config import ModelConfig
 from lightsans.config.file import load_config
 from lightsans.errors import InputError, NotFoundError
-from lightsans.made_up import write_made_up_dataset, write_made_up_model
 from lightsans.recommendations.writer import RunRows
 from lightsans.storage import model_files as files
 from lightsans.storage.location import locate
 from lightsans.storage.manifests import write_manifest
 from lightsans.storage.schemas import part_name
+from lightsans.synthetic.directories import write_made_up_dataset, write_made_up_model
 from pipelines.score import run_score
 from submit import app
 

@@ -18,9 +18,9 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from lightsans.config import StorageConfig
-from lightsans.made_up import write_made_up_dataset
 from lightsans.storage.checkpoint_store import complete_checkpoints
 from lightsans.storage.location import Location, locate
+from lightsans.synthetic.directories import write_made_up_dataset
 
 ROOT = Path(__file__).parents[2]
 FAULTS, KINDS = 10, ("worker", "raylet", "driver")

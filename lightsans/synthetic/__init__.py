@@ -1,0 +1,1 @@
+"""Logs and directories made up for tests, benchmarks and the offline demo."""
