@@ -47,10 +47,10 @@ from pipelines.command_line import (
     select,
     with_space,
 )
+from pipelines.console.logs import configure_logs, log_error
+from pipelines.console.output import only_results_on_stdout, print_json, print_metrics, print_table
 from pipelines.export_commands import add_export_commands
 from pipelines.job_commands import add_job_commands, runs_on_cluster
-from pipelines.logs import configure_logs, log_error
-from pipelines.output import only_results_on_stdout, print_json, print_metrics, print_table
 from pipelines.publish_commands import add_publish_commands
 from pipelines.recbole_commands import add_recbole_commands
 

@@ -31,9 +31,9 @@ from lightsans.storage import model_files as files
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifests import content_id, read_manifest, require_manifest, write_manifest
 from lightsans.storage.schemas import sequence_parts
-from pipelines.logs import add_log_context, log_context
+from pipelines.console.logs import add_log_context, log_context
+from pipelines.console.progress import bar, say
 from pipelines.preflight import preflight
-from pipelines.progress import bar, say
 from pipelines.ray_session import ensure_ray, original_errors
 
 FORMAT_VERSION = 1

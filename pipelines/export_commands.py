@@ -17,7 +17,7 @@ from pipelines.command_line import (
     examples,
     select,
 )
-from pipelines.output import print_json
+from pipelines.console.output import print_json
 
 # torch is imported by the command: `--help` must not wait for it.
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from lightsans.errors import InputError
 from lightsans.synthetic.logs import generate_blocks, write_inter
-from pipelines.progress import bar, say
+from pipelines.console.progress import bar, say
 
 NAMES = ("ml-100k", "ml-1m", "generated")
 SOURCES = ("auto", "grouplens", "recbole")

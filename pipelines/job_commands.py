@@ -15,9 +15,16 @@ import typer
 from lightsans.config.file import load_config
 from lightsans.errors import ConfigError
 from pipelines.command_line import JsonOption, examples, with_space
-from pipelines.logs import configure_logs, log, log_context, log_error, logs_are_json, redact
-from pipelines.output import print_json, print_table
-from pipelines.progress import say
+from pipelines.console.logs import (
+    configure_logs,
+    log,
+    log_context,
+    log_error,
+    logs_are_json,
+    redact,
+)
+from pipelines.console.output import print_json, print_table
+from pipelines.console.progress import say
 
 # `pipelines.jobs` is imported by what uses it: `--help` must not wait for Ray.
 

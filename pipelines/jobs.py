@@ -26,9 +26,9 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 from lightsans.config import RunConfig
 from lightsans.config.file import LoadedConfig
 from lightsans.errors import ConfigError, LightSANsError, NotFoundError
-from pipelines.logs import redact
-from pipelines.output import RESULT_MARK_VARIABLE
-from pipelines.progress import say
+from pipelines.console.logs import redact
+from pipelines.console.output import RESULT_MARK_VARIABLE
+from pipelines.console.progress import say
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RESULT_MARK = "lightsans-result: "

@@ -25,7 +25,7 @@ from pathlib import Path
 from lightsans.errors import LeaseError
 from lightsans.storage.conditional_writes import Versioned, read_versioned, write_if_unchanged
 from lightsans.storage.location import Location
-from pipelines.progress import say
+from pipelines.console.progress import say
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,12 +17,12 @@ from lightsans.config import DataConfig, RunConfig
 from lightsans.errors import ConfigError, GateError, NotFoundError
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifests import read_manifest
+from pipelines.console.progress import say
 from pipelines.evaluate import protocol_dict, run_evaluate
 from pipelines.gate import Check, Metrics, check_data, check_quality
 from pipelines.lease import Lease, hold
 from pipelines.preprocess import resolve_as_of, run_preprocess
 from pipelines.preprocess_parts import FORMAT_VERSION
-from pipelines.progress import say
 from pipelines.publish import publish_run, read_published
 from pipelines.score import ScoreResult, run_score
 from pipelines.train import run_train

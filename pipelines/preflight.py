@@ -13,7 +13,7 @@ import ray
 
 from lightsans.config import ResourcesConfig, RunConfig
 from lightsans.errors import ResourceError
-from pipelines.progress import say
+from pipelines.console.progress import say
 
 Stage = Literal["preprocess", "train", "tune", "evaluate", "score"]
 

@@ -34,7 +34,8 @@ from lightsans.reading.rejects import check_reject_limit
 from lightsans.storage.location import Location, list_files, locate
 from lightsans.storage.manifests import MANIFEST, content_id, read_manifest, write_manifest
 from lightsans.storage.schemas import TIMESTAMP_UNIT
-from pipelines.logs import add_log_context, log_context
+from pipelines.console.logs import add_log_context, log_context
+from pipelines.console.progress import say
 from pipelines.memory import MemoryWatch, spilled_bytes
 from pipelines.preflight import preflight
 from pipelines.preprocess_base import find_unchanged, input_entries, load_base, new_files
@@ -49,7 +50,6 @@ from pipelines.preprocess_read import (
 )
 from pipelines.preprocess_report import write_report
 from pipelines.preprocess_split import configured_cutoffs, counted_cutoffs, moment_of
-from pipelines.progress import say
 from pipelines.ray_session import ensure_ray, is_cluster
 
 _NOT_CONTENT = ("input", "exclude_users", "max_reject_fraction", "read_unit_bytes")

@@ -37,9 +37,9 @@ from lightsans.preparation.sorting import (
 from lightsans.preparation.temporal import Cutoffs
 from lightsans.reports.dataset_figures import PartReport
 from lightsans.storage.location import Location
+from pipelines.console.progress import say
 from pipelines.preprocess_parts import Part
 from pipelines.preprocess_tasks import MergeTree, Ref, remote, run_tasks
-from pipelines.progress import say
 from pipelines.ray_session import original_errors
 
 UInt64 = npt.NDArray[np.uint64]

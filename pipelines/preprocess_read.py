@@ -31,11 +31,11 @@ from lightsans.reading.text_pieces import compression_of
 from lightsans.reading.units import ReadPlan, ReadUnit, order_keys, plan_reading, read_unit
 from lightsans.storage.location import FileInfo, Location
 from lightsans.storage.schemas import id_type
+from pipelines.console.progress import Bar, bar, say
 from pipelines.preflight import preflight
 from pipelines.preprocess_base import Base, take_over_part, take_over_parts, take_over_rejects
 from pipelines.preprocess_parts import MARKER, PART_NOTE, PART_STATS, WORK, Part, write_part
 from pipelines.preprocess_tasks import remote, task_memory
-from pipelines.progress import Bar, bar, say
 from pipelines.ray_session import ensure_ray, iterate_tables, original_errors, usable_cpus
 
 _Read = Callable[[pa.Table], Iterator[pa.Table]]

@@ -5,7 +5,7 @@ from typing import Any
 
 import ray
 
-from pipelines.progress import bar
+from pipelines.console.progress import bar
 from pipelines.ray_session import cpus_per_task, original_errors, usable_cpus
 
 _FAN_IN = 8

@@ -9,8 +9,8 @@ from lightsans.config.file import load_config
 from lightsans.errors import GateError
 from lightsans.storage.location import Location, locate
 from pipelines.command_line import ConfigOption, JsonOption, SetOption, examples
+from pipelines.console.output import only_results_on_stdout, print_json, print_table
 from pipelines.job_commands import runs_on_cluster
-from pipelines.output import only_results_on_stdout, print_json, print_table
 
 # Stages are imported by the commands that run them: `--help` must not wait for Ray and torch.
 

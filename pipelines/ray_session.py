@@ -14,7 +14,7 @@ from ray.exceptions import RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from lightsans.errors import ConfigError, LightSANsError
-from pipelines.logs import adopt_ray_loggers
+from pipelines.console.logs import adopt_ray_loggers
 
 if TYPE_CHECKING:  # a task that does not need Ray Data starts .4 s sooner without it
     from ray.data import DataContext, Dataset

@@ -25,7 +25,7 @@ from pipelines.command_line import (
     examples,
     select,
 )
-from pipelines.output import print_json
+from pipelines.console.output import print_json
 
 # torch is imported by the commands that need it: `--help` must not wait for it.
 

@@ -23,11 +23,11 @@ from lightsans.recommendations.writer import remove_leftovers
 from lightsans.storage import model_files as files
 from lightsans.storage.location import Location, list_files, locate
 from lightsans.storage.manifests import content_id, read_manifest, require_manifest, write_manifest
+from pipelines.console.logs import add_log_context, log_context
+from pipelines.console.progress import bar, say
 from pipelines.eligible_items import read_eligible_items
 from pipelines.evaluate import vocabulary_mapping
-from pipelines.logs import add_log_context, log_context
 from pipelines.preflight import preflight
-from pipelines.progress import bar, say
 from pipelines.publish import latest_run_id
 from pipelines.ray_session import ensure_ray, original_errors
 from pipelines.score_model import load_shared

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from lightsans.storage.location import Location
 from lightsans.storage.manifests import MANIFEST, finished_directories
-from pipelines.progress import say
+from pipelines.console.progress import say
 from pipelines.publish import Published, latest_run_id, read_published
 
 READERS_HAVE = timedelta(days=1)

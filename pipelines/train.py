@@ -48,9 +48,9 @@ from lightsans.training import collectives as distributed
 from lightsans.training.checkpoint_clock import CheckpointClock
 from lightsans.training.progress import StepNews
 from lightsans.training.trainer import MidEpoch, Trainer
-from pipelines.logs import add_log_context, log_context
+from pipelines.console.logs import add_log_context, log_context
+from pipelines.console.progress import say
 from pipelines.preflight import preflight
-from pipelines.progress import say
 from pipelines.ray_session import ensure_ray, original_errors
 from pipelines.tracking import log_to_mlflow, write_curves, write_scalars
 from pipelines.train_errors import explain, is_out_of_memory

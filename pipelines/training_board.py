@@ -18,7 +18,7 @@ from rich.live import Live
 
 from lightsans.errors import LightSANsError
 from lightsans.training.progress import EpochRow, StepNews
-from pipelines.progress import can_draw, say
+from pipelines.console.progress import can_draw, say
 from pipelines.ray_session import on_this_machine
 
 POLL_S = 0.5

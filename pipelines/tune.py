@@ -29,11 +29,11 @@ from lightsans.errors import ConfigError, TrainingError
 from lightsans.search.space import SearchSpace, build_space
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifests import content_id, read_manifest, require_manifest, write_manifest
+from pipelines.console.logs import add_log_context, log_context
+from pipelines.console.progress import say
 from pipelines.evaluate import EvaluateResult, run_evaluate
 from pipelines.lease import hold
-from pipelines.logs import add_log_context, log_context
 from pipelines.preflight import preflight, train_places
-from pipelines.progress import say
 from pipelines.ray_session import ensure_ray
 from pipelines.train import finish_model, model_id, read_metrics, run_train
 from pipelines.tune_records import TrialStore

@@ -15,8 +15,8 @@ from rich.table import Table
 from lightsans.search.proposals import make_study
 from lightsans.search.space import SearchSpace, Values
 from lightsans.storage.location import Location
-from pipelines.output import print_table
-from pipelines.progress import can_draw, say
+from pipelines.console.output import print_table
+from pipelines.console.progress import can_draw, say
 from pipelines.tune_records import TrialRecord
 from pipelines.tune_search import Search
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from lightsans.errors import ConfigError
-from pipelines import logs
-from pipelines.progress import bar, say
+from pipelines.console import logs
+from pipelines.console.progress import bar, say
 
 ROOT = Path(__file__).parents[2]
 ACCESS_KEY = "AKIAIOSFODNN7EXAMPLE"
@@ -90,7 +90,7 @@ def test_an_error_is_told_with_the_stage_and_ids_under_which_it_happened(capsys)
 
 def test_a_bar_becomes_lines_with_numbers(capsys, monkeypatch):
     logs.configure_logs("json")
-    monkeypatch.setattr("pipelines.progress.LINE_EVERY_S", 0.0)
+    monkeypatch.setattr("pipelines.console.progress.LINE_EVERY_S", 0.0)
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)  # even on a terminal
     with logs.log_context(stage="score"), bar("parts", 4) as progress:
         progress.advance(2)

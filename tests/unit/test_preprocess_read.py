@@ -4,8 +4,8 @@ from lightsans.config import DataConfig, StorageConfig
 from lightsans.reading.units import ReadPlan, ReadUnit
 from lightsans.storage.location import FileInfo, locate
 from pipelines import preprocess_read
+from pipelines.console.progress import Bar
 from pipelines.preprocess_read import Source, is_little
-from pipelines.progress import Bar
 
 
 class RecordingBar(Bar):

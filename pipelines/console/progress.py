@@ -16,7 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from pipelines.logs import log, logs_are_json
+from pipelines.console.logs import log, logs_are_json
 
 LINE_EVERY_S = 10.0
 """Without a terminal, a bar says something at most this often."""
