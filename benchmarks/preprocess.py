@@ -29,7 +29,7 @@ import pyarrow.dataset as ds
 
 from benchmarks.interaction_logs import DAYS, expand_inter, write_log, write_lopsided_log
 from benchmarks.preprocess_engines import THREADS
-from pipelines.memory import MemoryWatch
+from pipelines.session.memory import MemoryWatch
 
 GOAL = 1.5
 """Times Polars' seconds; three times is the least that counts as done."""

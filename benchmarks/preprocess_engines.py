@@ -27,7 +27,7 @@ def ours(output: Path, files: Sequence[str]) -> dict[str, Any]:
     """The stage ``preprocess``, which also writes interactions, rejects, a report and manifest."""
     from lightsans.config import DataConfig, ResourcesConfig, RunConfig
     from pipelines.preprocess import run_preprocess
-    from pipelines.ray_session import ensure_ray
+    from pipelines.session.ray_session import ensure_ray
 
     started = time.perf_counter()
     ensure_ray(MEMORY_BYTES)
@@ -197,7 +197,7 @@ def duckdb(output: Path, files: Sequence[str]) -> dict[str, Any]:
 
 def ray_data(output: Path, files: Sequence[str]) -> dict[str, Any]:
     """The bound: no k-core, no vocabulary, no checks; Ray Data's reader, exchange and writer."""
-    from pipelines.ray_session import ensure_ray
+    from pipelines.session.ray_session import ensure_ray
 
     started = time.perf_counter()
     ensure_ray()

@@ -20,8 +20,8 @@ from lightsans.training.batches import plan_shard_epoch
 from lightsans.training.checkpoint_clock import CheckpointClock
 from lightsans.training.tally import peak_memory_mib
 from lightsans.training.trainer import MidEpoch, Trainer
-from pipelines.preflight import preflight
-from pipelines.ray_session import ensure_ray, original_errors
+from pipelines.session.preflight import preflight
+from pipelines.session.ray_session import ensure_ray, original_errors
 from pipelines.train import count_parameters, popularity
 
 MEASURE_S = 5.0

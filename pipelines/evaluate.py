@@ -33,8 +33,8 @@ from lightsans.storage.manifests import content_id, read_manifest, require_manif
 from lightsans.storage.schemas import sequence_parts
 from pipelines.console.logs import add_log_context, log_context
 from pipelines.console.progress import bar, say
-from pipelines.preflight import preflight
-from pipelines.ray_session import ensure_ray, original_errors
+from pipelines.session.preflight import preflight
+from pipelines.session.ray_session import ensure_ray, original_errors
 
 FORMAT_VERSION = 1
 SPLITS: tuple[Split, ...] = ("valid", "test")

@@ -1,7 +1,7 @@
 """The night: preprocess, train, evaluate, decide, score, publish; and nothing twice.
 
     reports/nightly-<date>.json    every decision of the gate, with value and bound
-    locks/nightly.json             who is at work (`pipelines.lease`)
+    locks/nightly.json             who is at work (`pipelines.session.lease`)
 
 Every stage finds its own result by id, so the same date again does nothing, and a run that was
 interrupted anywhere goes on from there. What fails the gate is not scored, and what was published
@@ -20,11 +20,11 @@ from lightsans.storage.manifests import read_manifest
 from pipelines.console.progress import say
 from pipelines.evaluate import protocol_dict, run_evaluate
 from pipelines.gate import Check, Metrics, check_data, check_quality
-from pipelines.lease import Lease, hold
 from pipelines.preprocess import resolve_as_of, run_preprocess
 from pipelines.preprocess_parts import FORMAT_VERSION
 from pipelines.publish import publish_run, read_published
 from pipelines.score import ScoreResult, run_score
+from pipelines.session.lease import Lease, hold
 from pipelines.train import run_train
 
 

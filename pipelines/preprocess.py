@@ -36,8 +36,6 @@ from lightsans.storage.manifests import MANIFEST, content_id, read_manifest, wri
 from lightsans.storage.schemas import TIMESTAMP_UNIT
 from pipelines.console.logs import add_log_context, log_context
 from pipelines.console.progress import say
-from pipelines.memory import MemoryWatch, spilled_bytes
-from pipelines.preflight import preflight
 from pipelines.preprocess_base import find_unchanged, input_entries, load_base, new_files
 from pipelines.preprocess_core import Core, Filters, find_core
 from pipelines.preprocess_derive import write_sequences
@@ -50,7 +48,9 @@ from pipelines.preprocess_read import (
 )
 from pipelines.preprocess_report import write_report
 from pipelines.preprocess_split import configured_cutoffs, counted_cutoffs, moment_of
-from pipelines.ray_session import ensure_ray, is_cluster
+from pipelines.session.memory import MemoryWatch, spilled_bytes
+from pipelines.session.preflight import preflight
+from pipelines.session.ray_session import ensure_ray, is_cluster
 
 _NOT_CONTENT = ("input", "exclude_users", "max_reject_fraction", "read_unit_bytes")
 """Settings that do not determine what a dataset holds; files and excluded users do by content."""

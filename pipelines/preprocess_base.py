@@ -31,7 +31,7 @@ from pipelines.preprocess_parts import (
     time_range,
     write_part,
 )
-from pipelines.preprocess_tasks import remote, run_tasks
+from pipelines.session.tasks import remote, run_tasks
 
 _MAX_LAYERS = 8
 _ROWS_PER_LAYER_ROW = 4

@@ -39,8 +39,8 @@ from lightsans.reports.dataset_figures import PartReport
 from lightsans.storage.location import Location
 from pipelines.console.progress import say
 from pipelines.preprocess_parts import Part
-from pipelines.preprocess_tasks import MergeTree, Ref, remote, run_tasks
-from pipelines.ray_session import original_errors
+from pipelines.session.ray_session import original_errors
+from pipelines.session.tasks import MergeTree, Ref, remote, run_tasks
 
 UInt64 = npt.NDArray[np.uint64]
 

@@ -23,7 +23,7 @@ from lightsans.storage.schemas import part_name
 from pipelines.preprocess_base import UnchangedSequences
 from pipelines.preprocess_core import Filters, LoadedPart
 from pipelines.preprocess_parts import WORK, Part
-from pipelines.preprocess_tasks import Ref, remote, run_tasks
+from pipelines.session.tasks import Ref, remote, run_tasks
 
 
 def write_sequences(

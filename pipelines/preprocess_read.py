@@ -32,11 +32,11 @@ from lightsans.reading.units import ReadPlan, ReadUnit, order_keys, plan_reading
 from lightsans.storage.location import FileInfo, Location
 from lightsans.storage.schemas import id_type
 from pipelines.console.progress import Bar, bar, say
-from pipelines.preflight import preflight
 from pipelines.preprocess_base import Base, take_over_part, take_over_parts, take_over_rejects
 from pipelines.preprocess_parts import MARKER, PART_NOTE, PART_STATS, WORK, Part, write_part
-from pipelines.preprocess_tasks import remote, task_memory
-from pipelines.ray_session import ensure_ray, iterate_tables, original_errors, usable_cpus
+from pipelines.session.preflight import preflight
+from pipelines.session.ray_session import ensure_ray, iterate_tables, original_errors, usable_cpus
+from pipelines.session.tasks import remote, task_memory
 
 _Read = Callable[[pa.Table], Iterator[pa.Table]]
 _Write = Callable[[pa.Table], pa.Table]

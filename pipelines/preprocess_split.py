@@ -14,7 +14,7 @@ from lightsans.preparation.temporal import Cutoffs, find_cutoff
 from lightsans.reading.rows import parse_moment
 from lightsans.storage.location import Location
 from pipelines.preprocess_parts import Part
-from pipelines.preprocess_tasks import remote, run_tasks
+from pipelines.session.tasks import remote, run_tasks
 
 
 def moment_of(data: DataConfig, name: str, text: str | None) -> int | None:

@@ -27,15 +27,15 @@ from pipelines.console.logs import add_log_context, log_context
 from pipelines.console.progress import bar, say
 from pipelines.eligible_items import read_eligible_items
 from pipelines.evaluate import vocabulary_mapping
-from pipelines.preflight import preflight
 from pipelines.publish import latest_run_id
-from pipelines.ray_session import ensure_ray, original_errors
 from pipelines.score_model import load_shared
 from pipelines.score_parts import COMMITS, PartScorer, ScoreJob
 from pipelines.score_report import previous_run, write_report
 from pipelines.score_retention import remove_old_runs
 from pipelines.score_since import find_earlier
 from pipelines.score_users import segment_identity
+from pipelines.session.preflight import preflight
+from pipelines.session.ray_session import ensure_ray, original_errors
 
 FORMAT_VERSION = 2
 _READERS = 16

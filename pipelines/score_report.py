@@ -32,9 +32,9 @@ from lightsans.storage.manifests import read_manifest
 from lightsans.storage.schemas import part_index
 from pipelines.eligible_items import read_eligible_items
 from pipelines.publish import latest_run_id
-from pipelines.ray_session import cpus_per_task
 from pipelines.score_parts import ScoreJob
 from pipelines.score_since import Earlier
+from pipelines.session.ray_session import cpus_per_task
 
 REPORT, PICTURE = "report.json", "report.png"
 MERGE_FAN_IN = 8

@@ -50,8 +50,8 @@ from lightsans.training.progress import StepNews
 from lightsans.training.trainer import MidEpoch, Trainer
 from pipelines.console.logs import add_log_context, log_context
 from pipelines.console.progress import say
-from pipelines.preflight import preflight
-from pipelines.ray_session import ensure_ray, original_errors
+from pipelines.session.preflight import preflight
+from pipelines.session.ray_session import ensure_ray, original_errors
 from pipelines.tracking import log_to_mlflow, write_curves, write_scalars
 from pipelines.train_errors import explain, is_out_of_memory
 from pipelines.training_board import (

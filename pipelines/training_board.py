@@ -19,7 +19,7 @@ from rich.live import Live
 from lightsans.errors import LightSANsError
 from lightsans.training.progress import EpochRow, StepNews
 from pipelines.console.progress import can_draw, say
-from pipelines.ray_session import on_this_machine
+from pipelines.session.ray_session import on_this_machine
 
 POLL_S = 0.5
 LINE_EVERY_S = 30.0

@@ -32,9 +32,9 @@ from lightsans.storage.manifests import content_id, read_manifest, require_manif
 from pipelines.console.logs import add_log_context, log_context
 from pipelines.console.progress import say
 from pipelines.evaluate import EvaluateResult, run_evaluate
-from pipelines.lease import hold
-from pipelines.preflight import preflight, train_places
-from pipelines.ray_session import ensure_ray
+from pipelines.session.lease import hold
+from pipelines.session.preflight import preflight, train_places
+from pipelines.session.ray_session import ensure_ray
 from pipelines.train import finish_model, model_id, read_metrics, run_train
 from pipelines.tune_records import TrialStore
 from pipelines.tune_report import TrialBoard, describe, leaderboard, save_leaderboard, save_plots

@@ -28,7 +28,7 @@ from lightsans.storage.model_files import HISTORY
 from lightsans.training.checkpoint_clock import CheckpointClock
 from lightsans.training.progress import EpochRow
 from lightsans.training.trainer import MidEpoch, Trainer
-from pipelines.ray_session import find_own_error, on_this_machine
+from pipelines.session.ray_session import find_own_error, on_this_machine
 from pipelines.train import (
     first_weights,
     make_torch_trainer,

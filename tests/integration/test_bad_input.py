@@ -7,7 +7,7 @@ import pytest
 from lightsans.config import DataConfig, RunConfig
 from lightsans.errors import ConfigError, InputError, RejectLimitError
 from pipelines.preprocess import run_preprocess
-from pipelines.ray_session import find_own_error
+from pipelines.session.ray_session import find_own_error
 from tests.logs_on_disk import write_bytes, write_csv, write_parquet
 
 ROWS = [(f"u{n % 10}", f"i{n % 7}", 1_000 + n) for n in range(200)]

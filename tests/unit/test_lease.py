@@ -12,7 +12,7 @@ from lightsans.config import StorageConfig
 from lightsans.errors import ConfigError, LeaseError
 from lightsans.storage.conditional_writes import Versioned, read_versioned, write_if_unchanged
 from lightsans.storage.location import locate
-from pipelines.lease import Lease, hold
+from pipelines.session.lease import Lease, hold
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import pytest
 
 from lightsans.config.file import parse_config
 from lightsans.errors import ConfigError, ResourceError
-from pipelines.preflight import Node, plan
+from pipelines.session.preflight import Node, plan
 
 GIB = 2**30
 STAGES = ("preprocess", "train", "tune", "evaluate", "score")

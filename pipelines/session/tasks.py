@@ -6,7 +6,7 @@ from typing import Any
 import ray
 
 from pipelines.console.progress import bar
-from pipelines.ray_session import cpus_per_task, original_errors, usable_cpus
+from pipelines.session.ray_session import cpus_per_task, original_errors, usable_cpus
 
 _FAN_IN = 8
 _RETRIES = 8
