@@ -96,7 +96,7 @@ def preprocess(
     Rows that cannot be used go to rejects/ with file, position and reason. The same input and
     settings have the same ID, so what exists is not made again.
     """
-    from pipelines.preprocess import run_preprocess
+    from pipelines.preprocess.stage import run_preprocess
 
     settings = [*(overrides or ()), *([f"data.base={base}"] if base else [])]
     loaded = load_config(config, settings)
@@ -304,7 +304,7 @@ def tune(
     loaded = selected.loaded
     with only_results_on_stdout():
         if dataset is None:
-            from pipelines.preprocess import run_preprocess
+            from pipelines.preprocess.stage import run_preprocess
 
             run_preprocess(loaded.config)
         result = run_tune(loaded.config, selected.dataset_id, force=force)

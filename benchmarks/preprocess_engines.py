@@ -26,7 +26,7 @@ MEMORY_BYTES = 3 * 2**30
 def ours(output: Path, files: Sequence[str]) -> dict[str, Any]:
     """The stage ``preprocess``, which also writes interactions, rejects, a report and manifest."""
     from lightsans.config import DataConfig, ResourcesConfig, RunConfig
-    from pipelines.preprocess import run_preprocess
+    from pipelines.preprocess.stage import run_preprocess
     from pipelines.session.ray_session import ensure_ray
 
     started = time.perf_counter()
@@ -57,7 +57,7 @@ def incremental(output: Path, files: Sequence[str]) -> dict[str, Any]:
     """The last file added to a dataset of the others, which is made first and timed apart."""
     base = ours(output, files[:-1])
     from lightsans.config import DataConfig, RunConfig
-    from pipelines.preprocess import run_preprocess
+    from pipelines.preprocess.stage import run_preprocess
 
     data = DataConfig(
         input=tuple(files),

@@ -24,7 +24,7 @@ from lightsans.config.file import load_config
 from lightsans.search.space import parse_space
 from lightsans.synthetic.logs import generate_blocks, write_inter
 from pipelines.evaluate import run_evaluate
-from pipelines.preprocess import run_preprocess
+from pipelines.preprocess.stage import run_preprocess
 from pipelines.train import run_train
 from pipelines.tune import run_tune
 

@@ -130,7 +130,7 @@ class Selection:
 
 def configured_dataset(loaded: LoadedConfig) -> str | None:
     """The dataset that the configuration stands for; None where it names no input."""
-    from pipelines.preprocess import dataset_id
+    from pipelines.preprocess.stage import dataset_id
 
     return dataset_id(loaded.config) if loaded.config.data.input else None
 
@@ -142,7 +142,7 @@ def select(
     model: str | None = None,
 ) -> Selection:
     """Load the configuration and find which dataset and model it, or the options, stand for."""
-    from pipelines.preprocess import dataset_id
+    from pipelines.preprocess.stage import dataset_id
     from pipelines.train import model_id
 
     loaded = load_config(config, overrides or ())

@@ -20,8 +20,8 @@ from lightsans.storage.manifests import read_manifest
 from pipelines.console.progress import say
 from pipelines.evaluate import protocol_dict, run_evaluate
 from pipelines.gate import Check, Metrics, check_data, check_quality
-from pipelines.preprocess import resolve_as_of, run_preprocess
-from pipelines.preprocess_parts import FORMAT_VERSION
+from pipelines.preprocess.parts import FORMAT_VERSION
+from pipelines.preprocess.stage import resolve_as_of, run_preprocess
 from pipelines.publish import publish_run, read_published
 from pipelines.score import ScoreResult, run_score
 from pipelines.session.lease import Lease, hold

@@ -175,8 +175,8 @@ def _items(root: Location, config: RunConfig, dataset_id: str | None, tokens: st
 
 def _order_of(dataset: Location, manifest: dict[str, Any], vocabulary: Vocabulary) -> pa.Array:
     from lightsans.recbole.item_order import items_by_first_appearance
-    from pipelines.preprocess import resolve_as_of
-    from pipelines.preprocess_parts import MARKER, Part
+    from pipelines.preprocess.parts import MARKER, Part
+    from pipelines.preprocess.stage import resolve_as_of
 
     data = from_dict({"data": manifest["data"]}).data
     parts = (dataset / MARKER).read_json()["parts"]

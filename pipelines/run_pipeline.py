@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from lightsans.config import RunConfig
 from pipelines.evaluate import EvaluateResult, run_evaluate
-from pipelines.preprocess import PreprocessResult, run_preprocess
+from pipelines.preprocess.stage import PreprocessResult, run_preprocess
 from pipelines.score import ScoreResult, run_score
 from pipelines.train import TrainResult, run_train
 

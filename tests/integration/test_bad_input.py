@@ -6,7 +6,7 @@ import pytest
 
 from lightsans.config import DataConfig, RunConfig
 from lightsans.errors import ConfigError, InputError, RejectLimitError
-from pipelines.preprocess import run_preprocess
+from pipelines.preprocess.stage import run_preprocess
 from pipelines.session.ray_session import find_own_error
 from tests.logs_on_disk import write_bytes, write_csv, write_parquet
 

@@ -17,8 +17,8 @@ from lightsans.config import DataConfig, RunConfig, TemporalConfig
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import ConfigError, InputError
 from lightsans.storage.schemas import layer_name, sequence_parts
-from pipelines.preprocess import PreprocessResult, run_preprocess
-from pipelines.preprocess_parts import MARKER, Part
+from pipelines.preprocess.parts import MARKER, Part
+from pipelines.preprocess.stage import PreprocessResult, run_preprocess
 from tests.logs_on_disk import write_bytes
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")

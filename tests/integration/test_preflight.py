@@ -24,7 +24,7 @@ import ray
 from lightsans.config.file import load_config
 from lightsans.errors import ResourceError
 from pipelines.evaluate import run_evaluate
-from pipelines.preprocess import run_preprocess
+from pipelines.preprocess.stage import run_preprocess
 from pipelines.score import run_score
 from pipelines.train import run_train
 from pipelines.tune import run_tune

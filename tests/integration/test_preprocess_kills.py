@@ -17,7 +17,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from lightsans.config import DataConfig, RunConfig
-from pipelines.preprocess import dataset_id, run_preprocess
+from pipelines.preprocess.stage import dataset_id, run_preprocess
 
 ROOT = Path(__file__).parents[2]
 PARTS, FAULTS, KINDS = 16, 9, ("worker", "node", "driver")

@@ -27,7 +27,7 @@ from lightsans.config.file import load_config
 from lightsans.losses.cross_entropy import NextItemObjective
 from lightsans.recbole.weights import from_recbole, to_recbole
 from pipelines.evaluate import run_evaluate
-from pipelines.preprocess import run_preprocess
+from pipelines.preprocess.stage import run_preprocess
 from pipelines.train import run_train
 from tests.integration.conftest import TINY
 

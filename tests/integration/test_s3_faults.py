@@ -15,7 +15,7 @@ import pytest
 from lightsans.config import StorageConfig
 from lightsans.errors import AccessError, StorageError
 from lightsans.storage.location import list_files, locate
-from pipelines.preprocess import run_preprocess
+from pipelines.preprocess.stage import run_preprocess
 from tests.s3_faults import Fault, Faults, run_faulty_proxy
 
 ROUGH: dict[Fault, float] = {

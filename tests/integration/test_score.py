@@ -100,7 +100,7 @@ def test_parts_name_the_model_dataset_and_run_they_come_from(finished):
 def test_metrics_do_not_depend_on_how_users_are_spread(finished, tiny_config):
     config, result = finished
     other = tiny_config(config.root, "data.min_rating=3", "train.epochs=8", "data.num_parts=1")
-    from pipelines.preprocess import run_preprocess
+    from pipelines.preprocess.stage import run_preprocess
 
     dataset = run_preprocess(other)
     assert dataset.dataset_id != result.dataset.dataset_id

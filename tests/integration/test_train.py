@@ -23,7 +23,7 @@ from lightsans.config import RunConfig
 from lightsans.errors import NotFoundError, TrainingError
 from lightsans.storage.location import Location
 from pipelines.dry_run import dry_run
-from pipelines.preprocess import run_preprocess
+from pipelines.preprocess.stage import run_preprocess
 from pipelines.tracking import log_to_mlflow
 from pipelines.train import TrainResult, refit_config, run_train
 from tests.integration.conftest import TINY

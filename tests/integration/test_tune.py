@@ -20,7 +20,7 @@ from lightsans.config.file import load_config
 from lightsans.search.proposals import Status
 from lightsans.storage.location import locate
 from lightsans.training.progress import EpochRow, Progress
-from pipelines.preprocess import run_preprocess
+from pipelines.preprocess.stage import run_preprocess
 from pipelines.train import run_train
 from pipelines.tune import TuneResult, run_tune
 from pipelines.tune_records import TrialRecord, TrialStore
@@ -236,7 +236,7 @@ import json, os, sys
 os.environ["RAY_AUTH_MODE"] = "disabled"
 import ray
 from lightsans.config.file import load_config
-from pipelines.preprocess import run_preprocess
+from pipelines.preprocess.stage import run_preprocess
 from pipelines.tune import run_tune
 
 ray.init(

@@ -29,7 +29,7 @@ os.environ["RAY_AUTH_MODE"] = "disabled"
 import ray
 from ray.cluster_utils import Cluster
 from lightsans.config.file import load_config
-from pipelines.preprocess import run_preprocess
+from pipelines.preprocess.stage import run_preprocess
 from pipelines.tune import run_tune
 
 config = load_config(None, sys.argv[1:]).config

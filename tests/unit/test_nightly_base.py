@@ -1,7 +1,7 @@
 from datetime import UTC, datetime
 
 from pipelines.nightly import base_of_night
-from pipelines.preprocess_parts import FORMAT_VERSION
+from pipelines.preprocess.parts import FORMAT_VERSION
 
 FIFTH, SIXTH = datetime(2026, 11, 5, tzinfo=UTC), datetime(2026, 11, 6, tzinfo=UTC)
 MANIFEST = {"id": "today", "base": "before", "format_version": FORMAT_VERSION}

@@ -3,9 +3,9 @@ import pytest
 from lightsans.config import DataConfig, StorageConfig
 from lightsans.reading.units import ReadPlan, ReadUnit
 from lightsans.storage.location import FileInfo, locate
-from pipelines import preprocess_read
 from pipelines.console.progress import Bar
-from pipelines.preprocess_read import Source, is_little
+from pipelines.preprocess import read as preprocess_read
+from pipelines.preprocess.read import Source, is_little
 
 
 class RecordingBar(Bar):

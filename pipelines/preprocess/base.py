@@ -23,7 +23,7 @@ from lightsans.reading.units import ReadPlan
 from lightsans.storage.location import FileInfo, Location, locate
 from lightsans.storage.manifests import require_manifest
 from lightsans.storage.schemas import layer_name, part_index, part_name
-from pipelines.preprocess_parts import (
+from pipelines.preprocess.parts import (
     FORMAT_VERSION,
     MARKER,
     Part,

@@ -20,9 +20,9 @@ from lightsans.preparation.sorting import (
 )
 from lightsans.storage.location import Location
 from lightsans.storage.schemas import part_name
-from pipelines.preprocess_base import UnchangedSequences
-from pipelines.preprocess_core import Filters, LoadedPart
-from pipelines.preprocess_parts import WORK, Part
+from pipelines.preprocess.base import UnchangedSequences
+from pipelines.preprocess.k_core import Filters, LoadedPart
+from pipelines.preprocess.parts import WORK, Part
 from pipelines.session.tasks import Ref, remote, run_tasks
 
 

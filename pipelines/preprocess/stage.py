@@ -36,18 +36,18 @@ from lightsans.storage.manifests import MANIFEST, content_id, read_manifest, wri
 from lightsans.storage.schemas import TIMESTAMP_UNIT
 from pipelines.console.logs import add_log_context, log_context
 from pipelines.console.progress import say
-from pipelines.preprocess_base import find_unchanged, input_entries, load_base, new_files
-from pipelines.preprocess_core import Core, Filters, find_core
-from pipelines.preprocess_derive import write_sequences
-from pipelines.preprocess_parts import FORMAT_VERSION, MARKER, WORK, Part
-from pipelines.preprocess_read import (
+from pipelines.preprocess.base import find_unchanged, input_entries, load_base, new_files
+from pipelines.preprocess.cutoffs import configured_cutoffs, counted_cutoffs, moment_of
+from pipelines.preprocess.derive import write_sequences
+from pipelines.preprocess.k_core import Core, Filters, find_core
+from pipelines.preprocess.parts import FORMAT_VERSION, MARKER, WORK, Part
+from pipelines.preprocess.read import (
     Interactions,
     Source,
     choose_num_parts,
     collect_interactions,
 )
-from pipelines.preprocess_report import write_report
-from pipelines.preprocess_split import configured_cutoffs, counted_cutoffs, moment_of
+from pipelines.preprocess.report import write_report
 from pipelines.session.memory import MemoryWatch, spilled_bytes
 from pipelines.session.preflight import preflight
 from pipelines.session.ray_session import ensure_ray, is_cluster

@@ -32,8 +32,8 @@ from lightsans.reading.units import ReadPlan, ReadUnit, order_keys, plan_reading
 from lightsans.storage.location import FileInfo, Location
 from lightsans.storage.schemas import id_type
 from pipelines.console.progress import Bar, bar, say
-from pipelines.preprocess_base import Base, take_over_part, take_over_parts, take_over_rejects
-from pipelines.preprocess_parts import MARKER, PART_NOTE, PART_STATS, WORK, Part, write_part
+from pipelines.preprocess.base import Base, take_over_part, take_over_parts, take_over_rejects
+from pipelines.preprocess.parts import MARKER, PART_NOTE, PART_STATS, WORK, Part, write_part
 from pipelines.session.preflight import preflight
 from pipelines.session.ray_session import ensure_ray, iterate_tables, original_errors, usable_cpus
 from pipelines.session.tasks import remote, task_memory

@@ -38,7 +38,7 @@ from lightsans.preparation.temporal import Cutoffs
 from lightsans.reports.dataset_figures import PartReport
 from lightsans.storage.location import Location
 from pipelines.console.progress import say
-from pipelines.preprocess_parts import Part
+from pipelines.preprocess.parts import Part
 from pipelines.session.ray_session import original_errors
 from pipelines.session.tasks import MergeTree, Ref, remote, run_tasks
 

@@ -13,7 +13,7 @@ from lightsans.preparation.sorting import load_interactions
 from lightsans.preparation.temporal import Cutoffs, find_cutoff
 from lightsans.reading.rows import parse_moment
 from lightsans.storage.location import Location
-from pipelines.preprocess_parts import Part
+from pipelines.preprocess.parts import Part
 from pipelines.session.tasks import remote, run_tasks
 
 

@@ -1,0 +1,1 @@
+"""Interaction logs become a dataset, on Ray Data."""
