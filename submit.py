@@ -137,7 +137,7 @@ def train(
     epochs that were no better. models/ID gets the weights of the best epoch, the items,
     metrics.json and the learning curve.
     """
-    from pipelines.train import refit_config, run_train
+    from pipelines.train.stage import refit_config, run_train
 
     if warm_start is not None:
         overrides = [*(overrides or ()), f"train.warm_start={warm_start}"]
@@ -146,7 +146,7 @@ def train(
     if refit:
         run = refit_config(run, selected.dataset_id)
     if dry_run:
-        from pipelines.dry_run import dry_run as estimate
+        from pipelines.train.dry_run import dry_run as estimate
 
         with only_results_on_stdout():
             figures = estimate(run, selected.dataset_id)
@@ -452,7 +452,7 @@ def models(
     config: ConfigOption = None, overrides: SetOption = None, as_json: JsonOption = False
 ) -> None:
     """List trained models with their metrics, oldest first."""
-    from pipelines.train import read_metrics
+    from pipelines.train.stage import read_metrics
 
     loaded = load_config(config, overrides or ()).config
     directory = locate(loaded.root, loaded.storage) / "models"

@@ -109,7 +109,7 @@ def idle_ray_train(workers: int, directory: str) -> Iterator[None]:
 
 def through_ray(config: RunConfig, threads: int) -> list[dict[str, Any]]:
     """The learning curve of a run."""
-    from pipelines.train import run_train
+    from pipelines.train.stage import run_train
 
     with ray_of(threads):
         result = run_train(config, DATASET, force=True)

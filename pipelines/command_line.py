@@ -143,7 +143,7 @@ def select(
 ) -> Selection:
     """Load the configuration and find which dataset and model it, or the options, stand for."""
     from pipelines.preprocess.stage import dataset_id
-    from pipelines.train import model_id
+    from pipelines.train.stage import model_id
 
     loaded = load_config(config, overrides or ())
     chosen = dataset or dataset_id(loaded.config)

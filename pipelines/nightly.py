@@ -25,7 +25,7 @@ from pipelines.preprocess.stage import resolve_as_of, run_preprocess
 from pipelines.publish import publish_run, read_published
 from pipelines.score import ScoreResult, run_score
 from pipelines.session.lease import Lease, hold
-from pipelines.train import run_train
+from pipelines.train.stage import run_train
 
 
 @dataclass(frozen=True, slots=True)

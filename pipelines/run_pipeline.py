@@ -6,7 +6,7 @@ from lightsans.config import RunConfig
 from pipelines.evaluate import EvaluateResult, run_evaluate
 from pipelines.preprocess.stage import PreprocessResult, run_preprocess
 from pipelines.score import ScoreResult, run_score
-from pipelines.train import TrainResult, run_train
+from pipelines.train.stage import TrainResult, run_train
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ from pipelines.evaluate import EvaluateResult, run_evaluate
 from pipelines.session.lease import hold
 from pipelines.session.preflight import preflight, train_places
 from pipelines.session.ray_session import ensure_ray
-from pipelines.train import finish_model, model_id, read_metrics, run_train
+from pipelines.train.stage import finish_model, model_id, read_metrics, run_train
 from pipelines.tune_records import TrialStore
 from pipelines.tune_report import TrialBoard, describe, leaderboard, save_leaderboard, save_plots
 from pipelines.tune_search import (

@@ -25,7 +25,7 @@ from ray.tune.search import Searcher
 from lightsans.config import RunConfig, TuneConfig, to_dict
 from lightsans.search.proposals import Proposer
 from lightsans.search.space import SearchSpace
-from pipelines.train import model_id
+from pipelines.train.stage import model_id
 from pipelines.tune_records import TrialRecord, TrialStore
 
 EPOCH, SCORE = "epoch", "score"

@@ -3,7 +3,7 @@
 With one worker it trains in the process of the Ray Tune trial itself, with more in a Ray Train
 group of its own. The workers of such a group wait after each epoch to hear whether the trial goes
 on: one that is stopped ends its workers in order and leaves no placement group behind. Both write
-the checkpoints of `pipelines.train`, and a trial that starts anew goes on from the newest.
+the checkpoints of `pipelines.train.stage`, and a trial that starts anew goes on from the newest.
 """
 
 import asyncio
@@ -29,15 +29,15 @@ from lightsans.training.checkpoint_clock import CheckpointClock
 from lightsans.training.progress import EpochRow
 from lightsans.training.trainer import MidEpoch, Trainer
 from pipelines.session.ray_session import find_own_error, on_this_machine
-from pipelines.train import (
+from pipelines.train.board import start_board
+from pipelines.train.errors import explain, is_out_of_memory
+from pipelines.train.stage import (
     first_weights,
     make_torch_trainer,
     popularity,
     restore_trainer,
     write_checkpoint,
 )
-from pipelines.train_errors import explain, is_out_of_memory
-from pipelines.training_board import start_board
 from pipelines.tune_records import checkpointed_progress, newest_checkpoint
 
 POLL_S = 0.5

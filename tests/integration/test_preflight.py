@@ -26,7 +26,7 @@ from lightsans.errors import ResourceError
 from pipelines.evaluate import run_evaluate
 from pipelines.preprocess.stage import run_preprocess
 from pipelines.score import run_score
-from pipelines.train import run_train
+from pipelines.train.stage import run_train
 from pipelines.tune import run_tune
 
 def start(cpus):

@@ -28,7 +28,7 @@ from lightsans.losses.cross_entropy import NextItemObjective
 from lightsans.recbole.weights import from_recbole, to_recbole
 from pipelines.evaluate import run_evaluate
 from pipelines.preprocess.stage import run_preprocess
-from pipelines.train import run_train
+from pipelines.train.stage import run_train
 from tests.integration.conftest import TINY
 
 pytestmark = [

@@ -18,7 +18,7 @@ from lightsans.training import collectives as distributed
 from lightsans.training.checkpoint_clock import CheckpointClock
 from lightsans.training.progress import Progress
 from lightsans.training.trainer import MidEpoch, Trainer
-from pipelines.train_errors import explain
+from pipelines.train.errors import explain
 
 NUM_ITEMS, SHARDS, SAVED_STEP = 30, 4, 3
 

@@ -11,7 +11,7 @@ from lightsans.dataset.sequences import NO_TARGET
 from lightsans.storage.schemas import sequence_parts
 from pipelines.evaluate import protocol_dict, protocol_text, run_evaluate
 from pipelines.preprocess.stage import run_preprocess
-from pipelines.train import run_train
+from pipelines.train.stage import run_train
 from tests.logs_on_disk import write_csv
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")

@@ -22,10 +22,10 @@ from lightsans import LightSANs
 from lightsans.config import RunConfig
 from lightsans.errors import NotFoundError, TrainingError
 from lightsans.storage.location import Location
-from pipelines.dry_run import dry_run
 from pipelines.preprocess.stage import run_preprocess
-from pipelines.tracking import log_to_mlflow
-from pipelines.train import TrainResult, refit_config, run_train
+from pipelines.train.dry_run import dry_run
+from pipelines.train.stage import TrainResult, refit_config, run_train
+from pipelines.train.tracking import log_to_mlflow
 from tests.integration.conftest import TINY
 
 REPOSITORY = Path(__file__).parents[2]
@@ -129,7 +129,7 @@ def test_a_trained_model_is_found_again_and_nothing_is_written(two_workers):
 
 
 def test_settings_that_change_the_weights_change_the_id_and_others_do_not(two_workers, tiny_config):
-    from pipelines.train import model_id
+    from pipelines.train.stage import model_id
 
     config, result = two_workers
     dataset = result.manifest["dataset_id"]

@@ -21,7 +21,7 @@ from lightsans.search.proposals import Status
 from lightsans.storage.location import locate
 from lightsans.training.progress import EpochRow, Progress
 from pipelines.preprocess.stage import run_preprocess
-from pipelines.train import run_train
+from pipelines.train.stage import run_train
 from pipelines.tune import TuneResult, run_tune
 from pipelines.tune_records import TrialRecord, TrialStore
 from tests.integration.conftest import TINY

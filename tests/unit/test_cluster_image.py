@@ -105,7 +105,12 @@ def uploaded(directory):
 
 def test_a_job_uploads_what_it_runs_and_little_else():
     found = uploaded(ROOT)
-    needed = ["submit.py", "lightsans/config.py", "pipelines/train.py", "cluster/nightly.yaml"]
+    needed = [
+        "submit.py",
+        "lightsans/config.py",
+        "pipelines/train/stage.py",
+        "cluster/nightly.yaml",
+    ]
     needed += ["pipelines/profiles/autoscaling.yaml", "pipelines/configs/quickstart.yaml"]
     assert set(needed) <= found.keys()
     folders = {name.split("/")[0] for name in found if "/" in name}

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from lightsans.config import TrainConfig
-from pipelines.train_errors import explain
+from pipelines.train.errors import explain
 
 
 @pytest.mark.parametrize(

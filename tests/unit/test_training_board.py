@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.live import Live
 
 from lightsans.training.progress import EpochRow, StepNews
-from pipelines import training_board
-from pipelines.training_board import Narrator
+from pipelines.train import board as training_board
+from pipelines.train.board import Narrator
 
 STEP = StepNews(epoch=1, step=30, num_steps=90, loss=6.5, targets_per_s=12_345.6, left_s=61.8)
 

@@ -52,14 +52,14 @@ from pipelines.console.logs import add_log_context, log_context
 from pipelines.console.progress import say
 from pipelines.session.preflight import preflight
 from pipelines.session.ray_session import ensure_ray, original_errors
-from pipelines.tracking import log_to_mlflow, write_curves, write_scalars
-from pipelines.train_errors import explain, is_out_of_memory
-from pipelines.training_board import (
+from pipelines.train.board import (
     has_failed,
     raise_noted_error,
     start_board,
     watch_board,
 )
+from pipelines.train.errors import explain, is_out_of_memory
+from pipelines.train.tracking import log_to_mlflow, write_curves, write_scalars
 
 FORMAT_VERSION = 2
 OPTIMIZER = "optimizer.safetensors"
