@@ -224,7 +224,7 @@ def score(
     are report.json and report.png (coverage, popularity, scores, overlap with the run before);
     manifest.json comes last. docs/recommendations.md has the layouts and example queries.
     """
-    from pipelines.score import run_score
+    from pipelines.score.stage import run_score
 
     selected = select(config, overrides, dataset, model)
     with only_results_on_stdout():
@@ -407,7 +407,7 @@ def recommend(
     Both are those of the dataset and the model that the configuration stands for. No Ray is
     started, nothing is written.
     """
-    from pipelines.recommend import load_titles, recommend_for_user
+    from pipelines.score.one_user import load_titles, recommend_for_user
 
     selected = select(config, [*(overrides or ()), f"score.k={k}"], dataset, model)
     titles = load_titles(selected.loaded.config, items, title_column) if items else {}

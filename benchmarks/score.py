@@ -133,7 +133,7 @@ def configure(root: Location, k: int) -> RunConfig:
 
 def run_stage(root: Location, k: int) -> float:
     """Seconds of the stage from nothing, Ray running already."""
-    from pipelines.score import run_score
+    from pipelines.score.stage import run_score
     from pipelines.session.ray_session import ensure_ray
 
     ensure_ray()

@@ -23,7 +23,7 @@ from pipelines.gate import Check, Metrics, check_data, check_quality
 from pipelines.preprocess.parts import FORMAT_VERSION
 from pipelines.preprocess.stage import resolve_as_of, run_preprocess
 from pipelines.publish import publish_run, read_published
-from pipelines.score import ScoreResult, run_score
+from pipelines.score.stage import ScoreResult, run_score
 from pipelines.session.lease import Lease, hold
 from pipelines.train.stage import run_train
 

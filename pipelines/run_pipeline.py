@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from lightsans.config import RunConfig
 from pipelines.evaluate import EvaluateResult, run_evaluate
 from pipelines.preprocess.stage import PreprocessResult, run_preprocess
-from pipelines.score import ScoreResult, run_score
+from pipelines.score.stage import ScoreResult, run_score
 from pipelines.train.stage import TrainResult, run_train
 
 

@@ -42,7 +42,7 @@ DRIVER = """
 import json, logging, sys, threading, time
 import ray
 from lightsans.config.file import load_config
-from pipelines.score import run_score
+from pipelines.score.stage import run_score
 
 dataset_id, model_id, *overrides = sys.argv[1:]
 ray.init(address="auto", log_to_driver=False, logging_level=logging.WARNING)

@@ -25,7 +25,7 @@ from lightsans.config.file import load_config
 from lightsans.errors import ResourceError
 from pipelines.evaluate import run_evaluate
 from pipelines.preprocess.stage import run_preprocess
-from pipelines.score import run_score
+from pipelines.score.stage import run_score
 from pipelines.train.stage import run_train
 from pipelines.tune import run_tune
 

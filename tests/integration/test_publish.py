@@ -25,7 +25,7 @@ from pipelines.publish import (
     read_published,
     roll_back,
 )
-from pipelines.score_retention import remove_old_runs
+from pipelines.score.old_runs import remove_old_runs
 from pipelines.session.lease import Lease, hold
 
 

@@ -16,9 +16,9 @@ from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import ConfigError, NotFoundError, VocabularyMismatchError
 from lightsans.storage.location import Location, locate
 from pipelines.evaluate import EvaluateResult, run_evaluate
-from pipelines.recommend import load_titles, recommend_for_user
 from pipelines.run_pipeline import PipelineResult, run_pipeline
-from pipelines.score import run_score
+from pipelines.score.one_user import load_titles, recommend_for_user
+from pipelines.score.stage import run_score
 from submit import app
 
 

@@ -23,7 +23,7 @@ from lightsans.storage.location import locate
 from lightsans.storage.manifests import write_manifest
 from lightsans.storage.schemas import part_name
 from lightsans.synthetic.directories import write_made_up_dataset, write_made_up_model
-from pipelines.score import run_score
+from pipelines.score.stage import run_score
 from submit import app
 
 MODEL = ModelConfig(

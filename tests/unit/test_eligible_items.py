@@ -10,7 +10,7 @@ import pytest
 from lightsans.config import RunConfig, ScoreConfig
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import InputError
-from pipelines.eligible_items import EligibleItems, read_eligible_items
+from lightsans.recommendations.eligible_items import EligibleItems, read_eligible_items
 
 ITEMS = Vocabulary(pa.array(["007", "a b", "c", "d", "e"]), np.array([5, 4, 3, 2, 1]))
 

@@ -7,7 +7,7 @@ import pytest
 from lightsans.config import StorageConfig
 from lightsans.storage.location import locate
 from pipelines.publish import publish_run, read_published, roll_back
-from pipelines.score_retention import remove_old_runs
+from pipelines.score.old_runs import remove_old_runs
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 

@@ -13,8 +13,8 @@ from lightsans.dataset.sequences import UserSequences
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import ConfigError, InputError
 from lightsans.recommendations.recommender import Recommender
-from pipelines.score_model import Shared, pack, unpack
-from pipelines.score_users import read_segment, segment_identity
+from lightsans.recommendations.segment import read_segment, segment_identity
+from pipelines.score.shared_model import Shared, pack, unpack
 
 
 def config_of(path) -> RunConfig:

@@ -19,13 +19,13 @@ from torch import Tensor
 
 from lightsans.config import RunConfig
 from lightsans.errors import InputError
+from lightsans.recommendations.eligible_items import read_eligible_items
 from lightsans.recommendations.recommender import Recommender
+from lightsans.recommendations.segment import Segment, read_segment
 from lightsans.storage import model_files as files
 from lightsans.storage.location import Location
 from lightsans.storage.schemas import id_type
-from pipelines.eligible_items import read_eligible_items
 from pipelines.evaluate import vocabulary_mapping
-from pipelines.score_users import Segment, read_segment
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 from lightsans.columns.hashing import NUM_BUCKETS, user_buckets
 from lightsans.config import RunConfig
 from lightsans.errors import InputError
+from lightsans.recommendations.eligible_items import read_item_table
 from lightsans.storage.location import Location, locate
-from pipelines.eligible_items import read_item_table
 
 
 @dataclass(frozen=True, slots=True)

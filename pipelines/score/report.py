@@ -16,6 +16,7 @@ import ray
 
 from lightsans.columns.hashing import bucket_range
 from lightsans.dataset.bucket_cursor import overlapping_parts
+from lightsans.recommendations.eligible_items import read_eligible_items
 from lightsans.recommendations.writer import RunRows, wide_schema
 from lightsans.reports.run_figures import (
     DECILES,
@@ -30,10 +31,9 @@ from lightsans.storage import model_files as files
 from lightsans.storage.location import Location
 from lightsans.storage.manifests import read_manifest
 from lightsans.storage.schemas import part_index
-from pipelines.eligible_items import read_eligible_items
 from pipelines.publish import latest_run_id
-from pipelines.score_parts import ScoreJob
-from pipelines.score_since import Earlier
+from pipelines.score.parts import ScoreJob
+from pipelines.score.since import Earlier
 from pipelines.session.ray_session import cpus_per_task
 
 REPORT, PICTURE = "report.json", "report.png"

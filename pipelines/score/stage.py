@@ -19,21 +19,21 @@ from ray.data import ActorPoolStrategy
 
 from lightsans.config import RunConfig
 from lightsans.errors import ConfigError, InputError, LightSANsError
+from lightsans.recommendations.eligible_items import read_eligible_items
+from lightsans.recommendations.segment import segment_identity
 from lightsans.recommendations.writer import remove_leftovers
 from lightsans.storage import model_files as files
 from lightsans.storage.location import Location, list_files, locate
 from lightsans.storage.manifests import content_id, read_manifest, require_manifest, write_manifest
 from pipelines.console.logs import add_log_context, log_context
 from pipelines.console.progress import bar, say
-from pipelines.eligible_items import read_eligible_items
 from pipelines.evaluate import vocabulary_mapping
 from pipelines.publish import latest_run_id
-from pipelines.score_model import load_shared
-from pipelines.score_parts import COMMITS, PartScorer, ScoreJob
-from pipelines.score_report import previous_run, write_report
-from pipelines.score_retention import remove_old_runs
-from pipelines.score_since import find_earlier
-from pipelines.score_users import segment_identity
+from pipelines.score.old_runs import remove_old_runs
+from pipelines.score.parts import COMMITS, PartScorer, ScoreJob
+from pipelines.score.report import previous_run, write_report
+from pipelines.score.shared_model import load_shared
+from pipelines.score.since import find_earlier
 from pipelines.session.preflight import preflight
 from pipelines.session.ray_session import ensure_ray, original_errors
 

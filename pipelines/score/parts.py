@@ -18,8 +18,8 @@ from lightsans.recommendations.recommender import POPULAR
 from lightsans.recommendations.tables import recommend_rows
 from lightsans.recommendations.writer import FileLayout, PartFiles, wide_schema
 from lightsans.storage.location import Location
-from pipelines.score_model import Packed, unpack
-from pipelines.score_since import Earlier, UnchangedRows
+from pipelines.score.shared_model import Packed, unpack
+from pipelines.score.since import Earlier, UnchangedRows
 
 COMMITS = "_commits"
 """Directory of a run with one file per finished part. Its name keeps it from readers of tables."""

@@ -11,14 +11,14 @@ import pyarrow.parquet as pq
 from lightsans.columns.hashing import pieces_of, user_buckets
 from lightsans.config import RunConfig
 from lightsans.errors import InputError, NotFoundError
+from lightsans.recommendations.eligible_items import read_item_table
 from lightsans.recommendations.tables import recommend_rows
 from lightsans.recommendations.writer import wide_schema
 from lightsans.storage import model_files as files
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifests import require_manifest
 from lightsans.storage.schemas import id_type, part_name, sequence_parts
-from pipelines.eligible_items import read_item_table
-from pipelines.score_model import load_recommender
+from pipelines.score.shared_model import load_recommender
 
 RawId = str | int
 

@@ -1,0 +1,1 @@
+"""Recommendations for every user, on Ray Data."""
