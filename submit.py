@@ -297,8 +297,8 @@ def tune(
 ) -> None:
     """Search hyper-parameters on valid; an interrupted search goes on. Test: once, for the best."""
     from pipelines.evaluate import protocol_text
-    from pipelines.tune import run_tune
-    from pipelines.tune_report import print_leaderboard
+    from pipelines.tune.report import print_leaderboard
+    from pipelines.tune.stage import run_tune
 
     selected = select(config, with_space(overrides, space), dataset)
     loaded = selected.loaded

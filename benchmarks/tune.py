@@ -26,7 +26,7 @@ from lightsans.synthetic.logs import generate_blocks, write_inter
 from pipelines.evaluate import run_evaluate
 from pipelines.preprocess.stage import run_preprocess
 from pipelines.train.stage import run_train
-from pipelines.tune import run_tune
+from pipelines.tune.stage import run_tune
 
 GOAL_OVERHEAD, GOAL_EPOCHS, GOAL_GAP, GOAL_S = 0.10, 0.40, 0.005, 30 * 60
 SPACE = (Path(__file__).parent / "hyper.test").read_text()

@@ -88,7 +88,9 @@ def plan(stage: Stage, config: RunConfig, nodes: Sequence[Node]) -> Plan:
         _require_memory(config, nodes)
         return Plan(config)
     if stage in ("train", "tune"):
-        train = config.train  # of a trial, too: `pipelines.tune` puts its tune.num_workers here
+        train = (
+            config.train
+        )  # of a trial, too: `pipelines.tune.stage` puts its tune.num_workers here
         places = _train_places(config, nodes)
         _require_place(stage, places, config, train.use_gpu)
         if places >= train.least_workers:  # between least and most, Ray Train takes what there is

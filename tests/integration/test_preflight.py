@@ -27,7 +27,7 @@ from pipelines.evaluate import run_evaluate
 from pipelines.preprocess.stage import run_preprocess
 from pipelines.score.stage import run_score
 from pipelines.train.stage import run_train
-from pipelines.tune import run_tune
+from pipelines.tune.stage import run_tune
 
 def start(cpus):
     ray.init(

@@ -22,8 +22,8 @@ from lightsans.storage.location import locate
 from lightsans.training.progress import EpochRow, Progress
 from pipelines.preprocess.stage import run_preprocess
 from pipelines.train.stage import run_train
-from pipelines.tune import TuneResult, run_tune
-from pipelines.tune_records import TrialRecord, TrialStore
+from pipelines.tune.records import TrialRecord, TrialStore
+from pipelines.tune.stage import TuneResult, run_tune
 from tests.integration.conftest import TINY
 
 REPOSITORY = Path(__file__).parents[2]
@@ -237,7 +237,7 @@ os.environ["RAY_AUTH_MODE"] = "disabled"
 import ray
 from lightsans.config.file import load_config
 from pipelines.preprocess.stage import run_preprocess
-from pipelines.tune import run_tune
+from pipelines.tune.stage import run_tune
 
 ray.init(
     address="local", num_cpus=2, include_dashboard=False, log_to_driver=False,

@@ -30,7 +30,7 @@ import ray
 from ray.cluster_utils import Cluster
 from lightsans.config.file import load_config
 from pipelines.preprocess.stage import run_preprocess
-from pipelines.tune import run_tune
+from pipelines.tune.stage import run_tune
 
 config = load_config(None, sys.argv[1:]).config
 trials = Path(config.root) / "tune"

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from lightsans.config import StorageConfig
 from lightsans.storage.location import locate
-from pipelines.tune_report import (
+from pipelines.tune.report import (
     TrialBoard,
     importances,
     leaderboard,

@@ -14,8 +14,8 @@ from lightsans.config import RunConfig, StorageConfig
 from lightsans.config.file import load_config
 from lightsans.search.space import build_space
 from lightsans.storage.location import locate
-from pipelines.tune_records import TrialRecord, TrialStore
-from pipelines.tune_search import (
+from pipelines.tune.records import TrialRecord, TrialStore
+from pipelines.tune.search import (
     NOBODY,
     BudgetStopper,
     RecordedSearcher,
@@ -297,7 +297,7 @@ def test_an_interrupted_trial_is_not_judged_again_for_rungs_that_it_has_passed(t
 
 
 def test_a_base_with_other_settings_is_another_search(tmp_path):
-    from pipelines.tune import search_id
+    from pipelines.tune.stage import search_id
 
     space = make_search(tmp_path).space
     base = space.base

@@ -26,7 +26,7 @@ from lightsans.config import RunConfig, TuneConfig, to_dict
 from lightsans.search.proposals import Proposer
 from lightsans.search.space import SearchSpace
 from pipelines.train.stage import model_id
-from pipelines.tune_records import TrialRecord, TrialStore
+from pipelines.tune.records import TrialRecord, TrialStore
 
 EPOCH, SCORE = "epoch", "score"
 NOBODY: Any = None

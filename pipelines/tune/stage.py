@@ -1,6 +1,6 @@
 """Hyper-parameter search: Ray Tune over whole training runs.
 
-    tune/<id>/  trials/              a record a trial, and checkpoints (`pipelines.tune_records`)
+    tune/<id>/  trials/              a record a trial, and checkpoints (`pipelines.tune.records`)
                 best.yaml            what `train --config` takes to make the best model again
                 leaderboard.parquet  leaderboard.csv  history.png  importance.png
                 manifest.json        written last
@@ -36,16 +36,16 @@ from pipelines.session.lease import hold
 from pipelines.session.preflight import preflight, train_places
 from pipelines.session.ray_session import ensure_ray
 from pipelines.train.stage import finish_model, model_id, read_metrics, run_train
-from pipelines.tune_records import TrialStore
-from pipelines.tune_report import TrialBoard, describe, leaderboard, save_leaderboard, save_plots
-from pipelines.tune_search import (
+from pipelines.tune.records import TrialStore
+from pipelines.tune.report import TrialBoard, describe, leaderboard, save_leaderboard, save_plots
+from pipelines.tune.search import (
     BudgetStopper,
     RecordedSearcher,
     Recorder,
     Search,
     make_scheduler,
 )
-from pipelines.tune_trial import TrialTask, TrialTrainable, load_tape
+from pipelines.tune.trial import TrialTask, TrialTrainable, load_tape
 
 FORMAT_VERSION = 1
 BEST = "best.yaml"

@@ -17,8 +17,8 @@ from lightsans.search.space import SearchSpace, Values
 from lightsans.storage.location import Location
 from pipelines.console.output import print_table
 from pipelines.console.progress import can_draw, say
-from pipelines.tune_records import TrialRecord
-from pipelines.tune_search import Search
+from pipelines.tune.records import TrialRecord
+from pipelines.tune.search import Search
 
 SHOWN_TRIALS = 20
 

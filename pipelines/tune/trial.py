@@ -38,7 +38,7 @@ from pipelines.train.stage import (
     restore_trainer,
     write_checkpoint,
 )
-from pipelines.tune_records import checkpointed_progress, newest_checkpoint
+from pipelines.tune.records import checkpointed_progress, newest_checkpoint
 
 POLL_S = 0.5
 
