@@ -41,7 +41,7 @@ def nightly(
     Exit status 3: the run is not good enough (`nightly` in the configuration), what was published
     stays published, and root/reports/nightly-DATE.json holds the numbers.
     """
-    from pipelines.nightly import run_nightly
+    from pipelines.nightly.stage import run_nightly
 
     loaded = load_config(config, overrides or ()).config
     try:

@@ -24,7 +24,7 @@ from lightsans.config.file import dump_yaml, load_config
 from lightsans.errors import ConfigError, GateError, LeaseError, NotFoundError, PublishError
 from lightsans.storage.location import locate
 from pipelines.evaluate import run_evaluate
-from pipelines.nightly import NightlyResult, run_nightly
+from pipelines.nightly.stage import NightlyResult, run_nightly
 from pipelines.publish import Published, publish_run, read_published, roll_back
 from submit import app
 from tests.integration.conftest import TINY
@@ -256,7 +256,7 @@ def test_a_night_killed_before_publishing_is_published_by_the_same_command(
     script = f"""
 import os, signal, sys
 from lightsans.config.file import load_config
-from pipelines.nightly import run_nightly
+from pipelines.nightly.stage import run_nightly
 run_nightly(
     load_config({str(tmp_path / "config.yaml")!r}).config,
     {SECOND!r},

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from lightsans.config import NightlyConfig
-from pipelines.gate import Check, check_data, check_quality
+from pipelines.nightly.gate import Check, check_data, check_quality
 
 
 def metrics(model, popular=0.05, successor=0.08, hit=0.3):

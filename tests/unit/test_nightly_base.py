@@ -1,6 +1,6 @@
 from datetime import UTC, datetime
 
-from pipelines.nightly import base_of_night
+from pipelines.nightly.stage import base_of_night
 from pipelines.preprocess.parts import FORMAT_VERSION
 
 FIFTH, SIXTH = datetime(2026, 11, 5, tzinfo=UTC), datetime(2026, 11, 6, tzinfo=UTC)

@@ -19,7 +19,7 @@ from lightsans.storage.location import Location, locate
 from lightsans.storage.manifests import read_manifest
 from pipelines.console.progress import say
 from pipelines.evaluate import protocol_dict, run_evaluate
-from pipelines.gate import Check, Metrics, check_data, check_quality
+from pipelines.nightly.gate import Check, Metrics, check_data, check_quality
 from pipelines.preprocess.parts import FORMAT_VERSION
 from pipelines.preprocess.stage import resolve_as_of, run_preprocess
 from pipelines.publish import publish_run, read_published

@@ -1,0 +1,1 @@
+"""All stages for a date, a quality gate, then publishing."""
