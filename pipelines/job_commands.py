@@ -26,7 +26,7 @@ from pipelines.console.logs import (
 from pipelines.console.output import print_json, print_table
 from pipelines.console.progress import say
 
-# `pipelines.jobs` is imported by what uses it: `--help` must not wait for Ray.
+# `pipelines.jobs.client` is imported by what uses it: `--help` must not wait for Ray.
 
 INTERRUPTED = 130
 ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
@@ -111,7 +111,7 @@ _NOT_FOR_THE_JOB = {
 
 def _submit(context: typer.Context, cluster: str, python: str, no_wait: bool) -> int:
     """Run this command as a job; the exit status of the job."""
-    from pipelines import jobs
+    from pipelines.jobs.client import client as jobs
 
     options = context.params
     overrides = with_space(options["overrides"], options.get("space"))
@@ -182,7 +182,7 @@ class JobLog:
 
     def show(self, line: str) -> None:
         """Print one line of the log."""
-        from pipelines.jobs import RESULT_MARK
+        from pipelines.jobs.client import RESULT_MARK
 
         line, mark, result = line.partition(RESULT_MARK)
         if mark:  # another process may have written behind it on the same line
@@ -203,7 +203,7 @@ def _follow(
     client: Any, job_id: str, cluster: str, *, to_stderr: bool, ask: bool, summary: bool = False
 ) -> int:
     """Follow a job to its end and print its JSON result, if any; its exit status."""
-    from pipelines import jobs
+    from pipelines.jobs.client import client as jobs
 
     job_log = JobLog(to_stderr=to_stderr)
     try:
@@ -222,7 +222,7 @@ def _follow(
 
 def _leave_or_stop(client: Any, job_id: str, cluster: str, *, ask: bool) -> None:
     """What follows Ctrl-C: the job goes on unless the person says otherwise."""
-    from pipelines import jobs
+    from pipelines.jobs.client import client as jobs
 
     answer = ""
     if ask and sys.stdin.isatty():
@@ -242,7 +242,7 @@ def _leave_or_stop(client: Any, job_id: str, cluster: str, *, ask: bool) -> None
 
 
 def _summary(details: Any, result: str | None) -> dict[str, Any]:
-    from pipelines.jobs import exit_status
+    from pipelines.jobs.client import exit_status
 
     return {
         "job_id": details.submission_id,
@@ -257,7 +257,7 @@ def _summary(details: Any, result: str | None) -> dict[str, Any]:
 
 def list_jobs(cluster: AddressOption = None, as_json: JsonOption = False) -> None:
     """List the jobs that a cluster remembers, oldest first."""
-    from pipelines.jobs import connect
+    from pipelines.jobs.client import connect
 
     address = cluster_address(cluster)
     submitted = [job for job in connect(address).list_jobs() if job.submission_id]
@@ -299,7 +299,7 @@ def show_logs(
     as_json: JsonOption = False,
 ) -> None:
     """Print the log of a job."""
-    from pipelines import jobs
+    from pipelines.jobs.client import client as jobs
 
     address = cluster_address(cluster)
     client = jobs.connect(address)
@@ -319,7 +319,7 @@ def show_logs(
 
 def stop(job_id: JobArgument, cluster: AddressOption = None, as_json: JsonOption = False) -> None:
     """Stop a job; what it finished stays, and the same command goes on from there."""
-    from pipelines import jobs
+    from pipelines.jobs.client import client as jobs
 
     details = jobs.stop_job(jobs.connect(cluster_address(cluster)), job_id)
     if as_json:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from lightsans.config import ColumnsConfig, DataConfig, ModelConfig, RunConfig
 from lightsans.config.file import dump_yaml, load_config
 from lightsans.errors import ConfigError, NotFoundError
-from pipelines import job_commands, jobs
+from pipelines import job_commands
 from pipelines.command_line import (
     ConfigOption,
     DatasetOption,
@@ -19,6 +19,7 @@ from pipelines.command_line import (
     JsonOption,
     SetOption,
 )
+from pipelines.jobs.client import client as jobs
 
 
 def make_details(status: str, code: int | None = None, message: str = "") -> JobDetails:

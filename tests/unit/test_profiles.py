@@ -6,7 +6,7 @@ import yaml
 from lightsans.config import RunConfig
 from lightsans.config.file import PROFILES, dump_yaml, from_dict, load_config, parse_config
 from lightsans.errors import ConfigError
-from pipelines.jobs import settings_as_overrides
+from pipelines.jobs.client import settings_as_overrides
 from pipelines.train.stage import model_id
 
 NAMES = sorted(path.stem for path in PROFILES.glob("*.yaml"))

@@ -30,7 +30,7 @@ from pipelines.console.logs import redact
 from pipelines.console.output import RESULT_MARK_VARIABLE
 from pipelines.console.progress import say
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 RESULT_MARK = "lightsans-result: "
 """Before the JSON result in a job's log, which mixes standard output and standard error."""
 
