@@ -23,7 +23,9 @@ from lightsans.errors import (
 )
 from lightsans.storage.location import locate
 from lightsans.storage.manifests import finished_directories
-from pipelines.command_line import (
+from pipelines.commands.export import add_export_commands
+from pipelines.commands.jobs import add_job_commands, runs_on_cluster
+from pipelines.commands.options import (
     BaseOption,
     ConfigOption,
     DatasetOption,
@@ -47,12 +49,10 @@ from pipelines.command_line import (
     select,
     with_space,
 )
+from pipelines.commands.publishing import add_publish_commands
+from pipelines.commands.recbole import add_recbole_commands
 from pipelines.console.logs import configure_logs, log_error
 from pipelines.console.output import only_results_on_stdout, print_json, print_metrics, print_table
-from pipelines.export_commands import add_export_commands
-from pipelines.job_commands import add_job_commands, runs_on_cluster
-from pipelines.publish_commands import add_publish_commands
-from pipelines.recbole_commands import add_recbole_commands
 
 # Stages are imported by the commands that run them: `--help` must not wait for Ray and torch.
 

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from lightsans.config import ColumnsConfig, DataConfig, ModelConfig, RunConfig
 from lightsans.config.file import dump_yaml, load_config
 from lightsans.errors import ConfigError, NotFoundError
-from pipelines import job_commands
-from pipelines.command_line import (
+from pipelines.commands import jobs as job_commands
+from pipelines.commands.options import (
     ConfigOption,
     DatasetOption,
     ForceOption,

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 import submit
 from lightsans.config.file import load_config
 from lightsans.errors import ConfigError
-from pipelines.command_line import with_space
+from pipelines.commands.options import with_space
 from pipelines.jobs.client import client as jobs
 
 

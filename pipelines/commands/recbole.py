@@ -15,7 +15,7 @@ from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import ConfigError, InputError
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifests import content_id, read_manifest, require_manifest, write_manifest
-from pipelines.command_line import (
+from pipelines.commands.options import (
     ConfigOption,
     DatasetOption,
     JsonOption,

@@ -14,7 +14,7 @@ import typer
 
 from lightsans.config.file import load_config
 from lightsans.errors import ConfigError
-from pipelines.command_line import JsonOption, examples, with_space
+from pipelines.commands.options import JsonOption, examples, with_space
 from pipelines.console.logs import (
     configure_logs,
     log,

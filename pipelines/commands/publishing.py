@@ -8,9 +8,9 @@ import typer
 from lightsans.config.file import load_config
 from lightsans.errors import GateError
 from lightsans.storage.location import Location, locate
-from pipelines.command_line import ConfigOption, JsonOption, SetOption, examples
+from pipelines.commands.jobs import runs_on_cluster
+from pipelines.commands.options import ConfigOption, JsonOption, SetOption, examples
 from pipelines.console.output import only_results_on_stdout, print_json, print_table
-from pipelines.job_commands import runs_on_cluster
 
 # Stages are imported by the commands that run them: `--help` must not wait for Ray and torch.
 

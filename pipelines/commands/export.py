@@ -8,7 +8,7 @@ import typer
 from lightsans.config.file import load_config
 from lightsans.storage.location import locate
 from lightsans.storage.manifests import require_manifest, write_manifest
-from pipelines.command_line import (
+from pipelines.commands.options import (
     ConfigOption,
     DatasetOption,
     JsonOption,
