@@ -42,7 +42,7 @@ test: $(STAMP) ## unit, property and integration tests (under 20 minutes)
 	$(BIN)/python -m pytest tests
 
 test-unit: $(STAMP) ## unit and property tests (under 2 minutes)
-	$(BIN)/python -m pytest tests/unit tests/property
+	$(BIN)/python -m pytest tests/unit tests/property tests/repository
 
 test-chaos: $(STAMP) ## kill tests and fault injection
 	$(BIN)/python -m pytest tests -m chaos

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lightsans.columns import kernels as interaction_scan
+from lightsans.columns import kernels
 from lightsans.columns.hashing import hash_ids
 
 Int32 = npt.NDArray[np.int32]
@@ -65,14 +65,12 @@ def number_distinct(
     """
     if pa.types.is_dictionary(ids.type):
         values = ids.dictionary
-        found = interaction_scan.renumber(codes_of(ids)[order], starts, len(values))
+        found = kernels.renumber(codes_of(ids)[order], starts, len(values))
         numbers, used, used_starts = found
         return numbers, values.take(pa.array(used)).cast(wide(values.type)), used_starts
     data, offsets = _bytes_of(ids)
     hashes = hash_ids(ids) if hashes is None else hashes
-    numbers, kept, ends, kept_starts = interaction_scan.number_texts(
-        data, offsets, hashes, order, starts
-    )
+    numbers, kept, ends, kept_starts = kernels.number_texts(data, offsets, hashes, order, starts)
     return numbers, _from_bytes(kept, ends, wide(ids.type)), kept_starts
 
 
@@ -123,7 +121,7 @@ def as_dictionary(ids: pa.ChunkedArray | pa.Array) -> pa.DictionaryArray:
 def compact(ids: pa.DictionaryArray) -> pa.DictionaryArray:
     """The same ids without the values that no row has."""
     codes, starts = codes_of(ids), np.array([0, len(ids)])
-    codes, used, _ = interaction_scan.renumber(codes, starts, len(ids.dictionary))
+    codes, used, _ = kernels.renumber(codes, starts, len(ids.dictionary))
     return dictionary_of(codes, ids.dictionary.take(pa.array(used)))
 
 

@@ -31,9 +31,9 @@ def hash_segments(
 
     A polynomial in an odd multiplier, finished by `mix`. Empty segments hash to a constant.
     """
-    from lightsans import interaction_scan  # Numba, which takes a third of a second to import
+    from lightsans.columns import kernels  # Numba, which takes a third of a second to import
 
-    hashes: UInt64 = interaction_scan.hash_segments(values, offsets)
+    hashes: UInt64 = kernels.hash_segments(values, offsets)
     return hashes
 
 

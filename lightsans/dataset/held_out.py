@@ -1,7 +1,8 @@
 """Held-out targets and the histories before them.
 
 Leave-one-out: a user's last interaction is the test target, the one before the valid target, the
-rest is for training. Temporal: the first interaction of each period, see `lightsans.preparation.temporal`.
+rest is for training. Temporal: the first interaction of each period, see
+`lightsans.preparation.temporal`.
 
 Shapes:
     E users who are evaluated

@@ -1,7 +1,8 @@
 """Losses that compare each target with some items instead of all: their cost does not grow with N.
 
-The negatives are shared by all targets of a step (`lightsans.losses.negatives`), so that scoring them is
-one product of matrices. A negative that happens to be the target is left out for that target.
+The negatives are shared by all targets of a step (`lightsans.losses.negatives`), so that scoring
+them is one product of matrices. A negative that happens to be the target is left out for that
+target.
 
 Shapes: T targets   K negatives   D hidden size
 """

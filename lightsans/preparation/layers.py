@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lightsans.columns import kernels as scan
+from lightsans.columns import kernels
 from lightsans.columns.arrow import as_dictionary, codes_of, dictionary_of, encode, one_chunk
 from lightsans.columns.hashing import pieces_of, user_buckets
 from lightsans.preparation.sorting import load_interactions, order_users, users_of
@@ -48,7 +48,7 @@ def insert_rows(table: pa.Table, later: pa.Table) -> pa.Table:
     before = known.fill_null(0).to_numpy().astype(np.int64)
     before[is_new] = at - np.arange(len(at))
     times, later_times = (rows["timestamp"].to_numpy() for rows in (table, later))
-    places = scan.find_places(offsets, times, later_offsets, later_times, before, is_new)
+    places = kernels.find_places(offsets, times, later_offsets, later_times, before, is_new)
     rows = np.insert(np.arange(len(times)), places, len(times) + np.arange(len(later_times)))
     columns = {}
     for name in table.column_names:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from lightsans.columns import kernels as scan
+from lightsans.columns import kernels
 from lightsans.columns.arrow import (
     codes_of,
     dictionary_of,
@@ -77,7 +77,7 @@ def pack_rows(table: pa.Table, num_parts: int, is_wanted: Bool | None = None) ->
     hashes = hash_ids(users.dictionary if is_dictionary else users)
     buckets = buckets_of(hashes)
     part = pieces_of(buckets[codes_of(users)] if is_dictionary else buckets, num_parts)
-    order, starts = scan.group_rows(part, num_parts)
+    order, starts = kernels.group_rows(part, num_parts)
     user, user_ids, user_starts = number_distinct(users, order, starts, hashes)
     item, raw_item_ids, item_starts = number_distinct(items, order, starts)
     keys = table["order_key"].to_numpy()[order]

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lightsans.columns import kernels as scan
+from lightsans.columns import kernels
 from lightsans.columns.arrow import (
     as_dictionary,
     codes_of,
@@ -102,8 +102,8 @@ def sort_interactions(table: pa.Table) -> pa.Table:
     rank = np.empty(len(user_order), np.int32)
     rank[user_order] = np.arange(len(user_order), dtype=np.int32)
     timestamps = table["timestamp"].to_numpy()
-    order, starts = scan.group_rows(rank[codes_of(users)], len(rank))
-    scan.order_by_time(order, starts, timestamps)
+    order, starts = kernels.group_rows(rank[codes_of(users)], len(rank))
+    kernels.order_by_time(order, starts, timestamps)
     user = np.repeat(np.arange(len(rank), dtype=np.int32), np.diff(starts))
     return pa.table(
         {
@@ -201,7 +201,7 @@ def count_exact_duplicates(table: pa.Table, offsets: Int64) -> int:
         offsets: (U + 1,) where each user's rows begin.
     """
     items = codes_of(as_dictionary(table["raw_item_id"]))
-    return int(scan.count_repeats(offsets, items, table["timestamp"].to_numpy()))
+    return int(kernels.count_repeats(offsets, items, table["timestamp"].to_numpy()))
 
 
 def select_rows(
@@ -226,13 +226,13 @@ def select_rows(
     is_kept = np.ones(len(item), bool)
     num_items = len(items.dictionary)
     if data.dedupe == "first":
-        is_kept = scan.first_of_each_item(offsets, item, num_items, False)
+        is_kept = kernels.first_of_each_item(offsets, item, num_items, False)
     elif data.dedupe == "last" and cutoffs is None:
-        is_kept = scan.first_of_each_item(offsets, item, num_items, True)
+        is_kept = kernels.first_of_each_item(offsets, item, num_items, True)
     elif data.dedupe == "last":
         assert cutoffs is not None
         in_period = item + num_items * cutoffs.period_of(timestamps)
-        is_kept = scan.first_of_each_item(offsets, in_period, NUM_PERIODS * num_items, True)
+        is_kept = kernels.first_of_each_item(offsets, in_period, NUM_PERIODS * num_items, True)
     row_counts["after_dedupe"] = int(is_kept.sum())
     if data.min_rating is not None:
         is_rated = pc.fill_null(pc.greater_equal(table["rating"], data.min_rating), False)
@@ -282,7 +282,7 @@ def count_items(
     is_alive = np.ones(len(core.item_hashes), bool)
     if alive is not None:
         is_alive = _is_in(core.item_hashes, alive)
-    counts = scan.count_alive(core.offsets, core.item, is_alive, min_user_interactions)
+    counts = kernels.count_alive(core.offsets, core.item, is_alive, min_user_interactions)
     found = np.flatnonzero(counts)
     return core.item_hashes[found], counts[found]
 
@@ -358,7 +358,7 @@ def derive_sequences(
     if retention is not None:
         in_sequence = is_kept & (item_ids[rows.item] > 0)
         is_kept = is_kept & retention.keeps(rows.offsets, rows.timestamps, in_sequence)
-    ends, items, times, other_ends, others, fingerprints = scan.derive(
+    ends, items, times, other_ends, others, fingerprints = kernels.derive(
         rows.offsets,
         rows.item,
         rows.timestamps,

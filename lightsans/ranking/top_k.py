@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 try:
-    from lightsans.ranking import kernels as ranking_scan
+    from lightsans.ranking import kernels
 except (ImportError, RuntimeError):  # no Numba, or no place for what it compiles: slower only
-    ranking_scan = None  # type: ignore[assignment]
-IS_COMPILED = ranking_scan is not None
+    kernels = None  # type: ignore[assignment]
+IS_COMPILED = kernels is not None
 """Whether a CPU reads blocks of scores with Numba; the lists are the same without."""
 
 Int64 = npt.NDArray[np.int64]
@@ -233,13 +233,13 @@ def _scan_users(
     first, end = 0, block_items or _FIRST_BLOCK_ITEMS
     while first < len(index.items_ND):
         scores_BC = factors_BD @ index.factors_ND[first:end].t()
-        ranking_scan.scan(
+        kernels.scan(
             scores_BC.view(torch.uint16).numpy() if is_bfloat16 else scores_BC.numpy(),
             first, k, slack_B, seen_ids_S, seen_next_B, seen_end_B,
             threshold_B, count_B, ids_BM, scores_BM,
         )  # fmt: skip
         first, end = end, end + (block_items or _BLOCK_ITEMS)
-    ranking_scan.finish(
+    kernels.finish(
         vectors_BD.contiguous().numpy(), index.items_ND.numpy(), slack_B, count_B,
         ids_BM, scores_BM, found.item_ids.numpy(), found.scores.numpy(),
     )  # fmt: skip

@@ -44,7 +44,7 @@ def sequences_schema(user_type: pa.DataType, with_periods: bool = False) -> pa.S
 
 
 PERIOD_COLUMNS = ("train_length", "test_length", "valid_target", "test_target")
-"""Int32 columns of sequences under a temporal split; `lightsans.dataset.sequences.Periods` says what."""
+"""Int32 columns of sequences under a temporal split, see `lightsans.dataset.sequences.Periods`."""
 
 
 def items_schema(item_type: pa.DataType) -> pa.Schema:

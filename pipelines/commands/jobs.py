@@ -111,7 +111,7 @@ _NOT_FOR_THE_JOB = {
 
 def _submit(context: typer.Context, cluster: str, python: str, no_wait: bool) -> int:
     """Run this command as a job; the exit status of the job."""
-    from pipelines.jobs.client import client as jobs
+    from pipelines.jobs import client as jobs
 
     options = context.params
     overrides = with_space(options["overrides"], options.get("space"))
@@ -203,7 +203,7 @@ def _follow(
     client: Any, job_id: str, cluster: str, *, to_stderr: bool, ask: bool, summary: bool = False
 ) -> int:
     """Follow a job to its end and print its JSON result, if any; its exit status."""
-    from pipelines.jobs.client import client as jobs
+    from pipelines.jobs import client as jobs
 
     job_log = JobLog(to_stderr=to_stderr)
     try:
@@ -222,7 +222,7 @@ def _follow(
 
 def _leave_or_stop(client: Any, job_id: str, cluster: str, *, ask: bool) -> None:
     """What follows Ctrl-C: the job goes on unless the person says otherwise."""
-    from pipelines.jobs.client import client as jobs
+    from pipelines.jobs import client as jobs
 
     answer = ""
     if ask and sys.stdin.isatty():
@@ -299,7 +299,7 @@ def show_logs(
     as_json: JsonOption = False,
 ) -> None:
     """Print the log of a job."""
-    from pipelines.jobs.client import client as jobs
+    from pipelines.jobs import client as jobs
 
     address = cluster_address(cluster)
     client = jobs.connect(address)
@@ -319,7 +319,7 @@ def show_logs(
 
 def stop(job_id: JobArgument, cluster: AddressOption = None, as_json: JsonOption = False) -> None:
     """Stop a job; what it finished stays, and the same command goes on from there."""
-    from pipelines.jobs.client import client as jobs
+    from pipelines.jobs import client as jobs
 
     details = jobs.stop_job(jobs.connect(cluster_address(cluster)), job_id)
     if as_json:

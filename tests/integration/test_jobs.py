@@ -150,8 +150,8 @@ PROBE = """
 import pathlib, lightsans, ray
 ray.init()
 def where():
-    import lightsans, pipelines.console.progress
-    here = [pathlib.Path(m.__file__).parents[1].name for m in (lightsans, pipelines.console.progress)]
+    import lightsans, pipelines
+    here = [pathlib.Path(m.__file__).parents[1].name for m in (lightsans, pipelines)]
     return here
 class Actor:
     def where(self): return where()

@@ -19,8 +19,8 @@ from lightsans.errors import LightSANsError
 from lightsans.storage.location import locate
 from lightsans.storage.manifests import read_manifest
 from lightsans.storage.schemas import sequence_parts
+from pipelines.preprocess import stage as preprocess
 from pipelines.preprocess.stage import dataset_id, run_preprocess
-from pipelines.preprocess.stage import stage as preprocess
 from tests.logs_on_disk import write_bytes, write_csv, write_jsonl, write_parquet
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")

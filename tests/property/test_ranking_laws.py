@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightsans.ranking.top_k import top_k as ranking
+from lightsans.ranking import top_k as ranking
 
 
 @pytest.mark.parametrize("compiled", [False, True])

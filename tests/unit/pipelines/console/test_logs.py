@@ -13,7 +13,7 @@ from lightsans.errors import ConfigError
 from pipelines.console import logs
 from pipelines.console.progress import bar, say
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[4]
 ACCESS_KEY = "AKIAIOSFODNN7EXAMPLE"
 
 

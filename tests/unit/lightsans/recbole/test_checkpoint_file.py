@@ -19,7 +19,7 @@ from lightsans.recbole.checkpoint_file import read_checkpoint
 from lightsans.recbole.item_order import items_by_first_appearance, parse_tokens, reorder_items
 from lightsans.recbole.weights import from_recbole, recbole_settings, to_recbole
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = Path(__file__).parents[3] / "golden"
 CHECKPOINT = GOLDEN / "recbole_tiny.pth"
 
 

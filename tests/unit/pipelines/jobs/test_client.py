@@ -19,7 +19,7 @@ from pipelines.commands.options import (
     JsonOption,
     SetOption,
 )
-from pipelines.jobs.client import client as jobs
+from pipelines.jobs import client as jobs
 
 
 def make_details(status: str, code: int | None = None, message: str = "") -> JobDetails:

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from lightsans.synthetic import logs as synthetic
 from lightsans.synthetic.logs import generate_blocks, generate_log, write_inter
-from lightsans.synthetic.logs import logs as synthetic
 
 
 def test_sizes_are_exact_and_ids_start_at_one():

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from lightsans.ranking import top_k as ranking
 from lightsans.ranking.top_k import top_k
-from lightsans.ranking.top_k import top_k as ranking
 
 INF = math.inf
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[4]
 
 
 def make_scores(scores) -> tuple[torch.Tensor, torch.Tensor]:
@@ -241,12 +241,12 @@ def test_a_gpu_finds_the_same_lists():
 
 TWO_SEARCHES = """
 import torch
-from lightsans.ranking import kernels as ranking_scan
+from lightsans.ranking import kernels
 from lightsans.ranking.top_k import ItemIndex
 
 for products in ("float32", "bfloat16"):
     ItemIndex(torch.randn(50, 4), products=products).top_k(torch.randn(3, 4), 5)
-for function in (ranking_scan.scan, ranking_scan.finish):
+for function in (kernels.scan, kernels.finish):
     print(sum(function.stats.cache_hits.values()), sum(function.stats.cache_misses.values()))
 """
 

@@ -312,5 +312,5 @@ def test_the_schema_carries_the_docstrings_of_the_fields():
 
 
 def test_the_committed_schema_is_the_current_one():
-    path = Path(__file__).parents[2] / "pipelines/configs/schema.json"
+    path = Path(__file__).parents[4] / "pipelines/configs/schema.json"
     assert json.loads(path.read_text()) == json_schema(), "run `make schema`"

@@ -15,7 +15,7 @@ from lightsans import LightSANs
 from lightsans.errors import ConfigError, InputError, NotFoundError
 from lightsans.recbole.checkpoint_file import read_checkpoint
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = Path(__file__).parents[3] / "golden"
 CHECKPOINT = str(GOLDEN / "recbole_tiny.pth")
 
 

@@ -9,7 +9,7 @@ import submit
 from lightsans.config.file import load_config
 from lightsans.errors import ConfigError
 from pipelines.commands.options import with_space
-from pipelines.jobs.client import client as jobs
+from pipelines.jobs import client as jobs
 
 
 @pytest.fixture

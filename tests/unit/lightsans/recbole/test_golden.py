@@ -13,7 +13,7 @@ from lightsans import ConfigError, LightSANs, ModelConfig
 from lightsans.losses.cross_entropy import NextItemObjective
 from lightsans.recbole.weights import from_recbole, to_recbole
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = Path(__file__).parents[3] / "golden"
 SETTINGS: dict[str, dict[str, Any]] = json.loads((GOLDEN / "recbole_lightsans.json").read_text())
 CASES = sorted(SETTINGS)
 

@@ -20,7 +20,7 @@ k_interests choice [10,15,20]
 """
 
 
-PAGE = (Path(__file__).parents[2] / "docs/tune.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[4] / "docs/tune.md").read_text(encoding="utf-8")
 
 
 def test_the_examples_of_the_documentation_are_spaces():

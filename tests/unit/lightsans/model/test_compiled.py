@@ -6,7 +6,7 @@ import torch
 from lightsans import LightSANs, ModelConfig
 from lightsans.model.compiled import compile_layers
 from lightsans.training.trainer import Trainer
-from tests.unit.test_training import NUM_ITEMS, config_of, walks
+from tests.unit.lightsans.training.test_trainer import NUM_ITEMS, config_of, walks
 
 
 def make_model(**settings) -> LightSANs:
