@@ -295,9 +295,7 @@ def test_a_conditional_write_to_a_file_that_was_removed_is_refused(root):
     assert read_versioned(location) is None
 
 
-@pytest.mark.parametrize(
-    "root", ["s3"], indirect=True
-)  # local: tests/unit/pipelines/session/test_lease.py
+@pytest.mark.parametrize("root", ["s3"], indirect=True)  # on disk: a unit test
 def test_a_lease_keeps_others_out_while_it_is_renewed_and_not_after(root):
     location = root / "locks" / "nightly.json"
     with hold(location, "first", 1.5) as lease:

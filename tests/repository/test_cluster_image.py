@@ -107,7 +107,7 @@ def test_a_job_uploads_what_it_runs_and_little_else():
     found = uploaded(ROOT)
     needed = [
         "submit.py",
-        "lightsans/config.py",
+        "lightsans/config/__init__.py",
         "pipelines/train/stage.py",
         "cluster/nightly.yaml",
     ]
