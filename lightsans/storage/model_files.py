@@ -1,5 +1,6 @@
 """Models on storage: weights in safetensors, which cannot run code when they are read."""
 
+import hashlib
 import json
 from dataclasses import asdict
 from typing import Any
@@ -13,6 +14,7 @@ from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import InputError, NotFoundError
 from lightsans.model.network import LightSANs
 from lightsans.storage.location import Location, locate
+from lightsans.storage.manifests import require_manifest
 
 WEIGHTS = "model.safetensors"
 ITEMS = "items.parquet"
@@ -68,6 +70,26 @@ def load_model(directory: str | Location) -> LightSANs:
     except FileNotFoundError:
         raise NotFoundError(f"{weights}: not found; expected a model directory") from None
     return model_from_bytes(content, str(weights))
+
+
+def sha256(weights: bytes) -> str:
+    """SHA-256 of the content of ``model.safetensors``, as in ``weights_sha256`` of a manifest."""
+    return hashlib.sha256(weights).hexdigest()
+
+
+def weights_hash(directory: Location) -> str:
+    """SHA-256 of the weights of a finished model.
+
+    A model's id names what was asked: trained again, it may hold other weights. Results made of a
+    model are keyed by this hash. Manifests without ``weights_sha256`` were written by an earlier
+    version; there the weights are read.
+
+    Raises:
+        NotFoundError: The model is not finished.
+    """
+    manifest = require_manifest(directory, "train the model first")
+    recorded: str | None = manifest.get("weights_sha256")
+    return recorded or sha256((directory / WEIGHTS).read_bytes())
 
 
 def load_vocabulary(directory: Location) -> Vocabulary:

@@ -480,6 +480,7 @@ def finish_model(
             "dataset_id": dataset.name,
             "dataset_fingerprint": dataset_manifest["fingerprint"],
             "vocabulary_fingerprint": dataset_manifest["vocabulary_fingerprint"],
+            "weights_sha256": files.sha256(weights),
             "items": model.num_items,
             "parameters": count_parameters(model),
             "epochs": len(history),

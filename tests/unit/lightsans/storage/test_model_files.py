@@ -1,3 +1,4 @@
+import hashlib
 import pickle
 
 import pytest
@@ -6,8 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightsans import LightSANs, ModelConfig
+from lightsans.config import StorageConfig
 from lightsans.errors import InputError, NotFoundError
-from lightsans.storage.model_files import load_model, model_from_bytes, weights_to_bytes
+from lightsans.storage.location import Location
+from lightsans.storage.manifests import write_manifest
+from lightsans.storage.model_files import (
+    WEIGHTS,
+    load_model,
+    model_from_bytes,
+    weights_hash,
+    weights_to_bytes,
+)
 
 
 def small_model(attention: str = "causal", num_items: int = 9) -> LightSANs:
@@ -53,3 +63,14 @@ def test_a_pickle_is_refused_and_never_run(tmp_path):
     with pytest.raises(InputError, match="not a LightSANs model"):
         model_from_bytes(pickle.dumps(Bomb()), "x")
     assert not (tmp_path / "ran").exists()
+
+
+def test_the_hash_of_weights_is_recorded_or_for_models_of_before_computed(tmp_path):
+    directory = Location(str(tmp_path), StorageConfig())
+    with pytest.raises(NotFoundError, match=r"manifest\.json: not found; train the model first"):
+        weights_hash(directory)
+    (directory / WEIGHTS).write_bytes(b"weights")
+    write_manifest(directory, {"kind": "model"})
+    assert weights_hash(directory) == hashlib.sha256(b"weights").hexdigest()
+    write_manifest(directory, {"kind": "model", "weights_sha256": "as recorded"})
+    assert weights_hash(directory) == "as recorded"
