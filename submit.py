@@ -12,7 +12,8 @@ from typing import Annotated
 
 import typer
 
-from lightsans.config.file import LoadedConfig, dump_yaml, json_schema, load_config
+from lightsans.config.file import LoadedConfig, dump_yaml, load_config
+from lightsans.config.json_schema import json_schema
 from lightsans.errors import (
     ConfigError,
     GateError,

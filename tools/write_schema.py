@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from lightsans.config.file import json_schema
+from lightsans.config.json_schema import json_schema
 
 PATH = Path(__file__).parents[1] / "pipelines/configs/schema.json"
 

@@ -2,32 +2,27 @@
 
 Settings travel as a flat mapping from the dotted name (``model.k_interests``) to its value and the
 place it came from: defaults < profile < file < ``--set`` is then one update of a dict, and every
-error can say where the value stands. pydantic checks types and describes the file for editors; it
-is used here and nowhere else.
+error can say where the value stands. pydantic checks the types.
 """
 
-import ast
-import dataclasses
 import difflib
-import inspect
-import itertools
 import json
 import math
 import re
-import sys
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from lightsans.config import RunConfig, to_dict
+from lightsans.config.run import RunConfig, to_dict
+from lightsans.config.settings import ALIASES, LEAVES, SECTIONS, TYPES, names_under
+from lightsans.config.yaml_text import NULL, Loader, compose, dump
 from lightsans.errors import ConfigError
 
-_ALIASES = {"model.num_layers": "model.n_layers"}  # RecBole uses both
 _ADAPTER = TypeAdapter(RunConfig)
 
 PROFILES = Path(__file__).resolve().parents[2] / "pipelines" / "profiles"
@@ -101,32 +96,17 @@ def from_dict(values: Mapping[str, object]) -> RunConfig:
         ConfigError: A setting is unknown or wrong.
     """
     # Every value is there, so a profile has no say; its file need not exist where this runs.
-    return parse_config(_dump(values), "the saved configuration", profiles=None).config
+    return parse_config(dump(values), "the saved configuration", profiles=None).config
 
 
 def dump_yaml(config: RunConfig) -> str:
     """A file that `load_config` reads back as an equal configuration; every setting is in it."""
-    return _dump(to_dict(config))
-
-
-# ---- names and types, read off the dataclasses ---------------------------------------------------
-
-
-def _walk_types(config_class: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, annotation in get_type_hints(config_class).items():
-        yield prefix + name, annotation
-        if isinstance(annotation, type) and dataclasses.is_dataclass(annotation):
-            yield from _walk_types(annotation, f"{prefix}{name}.")
-
-
-_TYPES = dict(_walk_types(RunConfig))
-_SECTIONS = {name for name, annotation in _TYPES.items() if dataclasses.is_dataclass(annotation)}
-_LEAVES = _TYPES.keys() - _SECTIONS
+    return dump(to_dict(config))
 
 
 def _flatten(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
     for name, value in values.items():
-        if isinstance(value, dict) and prefix + name in _SECTIONS:
+        if isinstance(value, dict) and prefix + name in SECTIONS:
             yield from _flatten(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value
@@ -143,49 +123,13 @@ def _nest(settings: Mapping[str, _Setting]) -> dict[str, object]:
     return root
 
 
-# ---- YAML ----------------------------------------------------------------------------------------
-
-
-_NULL = "tag:yaml.org,2002:null"
-_INT = re.compile(r"[-+]?(?:0|[1-9][0-9_]*)$")
-_FLOAT = re.compile(
-    r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?$"
-    r"|[-+]?\.(?:inf|Inf|INF)$|\.(?:nan|NaN|NAN)$"
-)
-_RETAGGED = {f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "timestamp")}
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML as people expect it: 2e-3 is a number; 2026-11-01, 007 and +01:00 stay texts."""
-
-    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own class attribute
-        first: [rule for rule in rules if rule[0] not in _RETAGGED]
-        for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-
-class _Dumper(yaml.SafeDumper):
-    """Quotes whatever either YAML's own rules or ours would take for something else than text."""
-
-
-_Loader.add_implicit_resolver("tag:yaml.org,2002:int", _INT, list("-+0123456789"))
-for _class in (_Loader, _Dumper):
-    _class.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
-
-
-def _dump(values: Mapping[str, object]) -> str:
-    return yaml.dump(dict(values), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
-
-
-def _compose(text: str) -> tuple[_Loader, yaml.Node | None]:
-    loader = _Loader(text)
-    return loader, loader.get_single_node()
+# ---- the file ------------------------------------------------------------------------------------
 
 
 def _file_settings(text: str, name: str) -> dict[str, _Setting]:
     try:
-        loader, node = _compose(text)
-        if node is None or node.tag == _NULL:
+        loader, node = compose(text)
+        if node is None or node.tag == NULL:
             return {}
         if not isinstance(node, yaml.MappingNode):
             raise ConfigError(f"{name} holds no settings; expected lines such as 'root: ./data'")
@@ -198,9 +142,7 @@ def _file_settings(text: str, name: str) -> dict[str, _Setting]:
         raise ConfigError(f"{name}: not valid YAML: {error}") from error
 
 
-def _collect(
-    loader: _Loader, node: yaml.MappingNode, prefix: str, name: str
-) -> dict[str, _Setting]:
+def _collect(loader: Loader, node: yaml.MappingNode, prefix: str, name: str) -> dict[str, _Setting]:
     """The leaves under one mapping. Every unknown or doubled name is reported, not just one."""
     found: dict[str, _Setting] = {}
     lines: dict[str, int] = {}
@@ -209,7 +151,7 @@ def _collect(
         line = key_node.start_mark.line + 1
         origin = name if name == "--set" else f"{name}:{line}"
         written = f"{prefix}{key_node.value}"
-        key = _ALIASES.get(written, written)
+        key = ALIASES.get(written, written)
         if key in lines:
             problems.append(f"{key} is given twice in {name}: lines {lines[key]} and {line}")
             continue
@@ -224,43 +166,33 @@ def _collect(
 
 
 def _settings_at(
-    loader: _Loader, key: str, node: yaml.Node, name: str, origin: str
+    loader: Loader, key: str, node: yaml.Node, name: str, origin: str
 ) -> dict[str, _Setting]:
     """What one key sets: itself, or all that its section holds."""
-    if key in _LEAVES:
+    if key in LEAVES:
         return {key: _Setting(loader.construct_object(node, deep=True), origin)}
-    if key not in _SECTIONS:
+    if key not in SECTIONS:
         line = "" if origin == "--set" else f" (line {origin.rpartition(':')[2]})"
         raise ConfigError(f"unknown setting {key} in {name}; {_suggest(key)}{line}")
     if isinstance(node, yaml.MappingNode):
         return _collect(loader, node, f"{key}.", name)
-    if node.tag == _NULL:  # a section whose lines are all commented out
+    if node.tag == NULL:  # a section whose lines are all commented out
         return {}
     found = loader.construct_object(node, deep=True)
-    raise ConfigError(f"{key} is {found!r} ({origin}); expected {', '.join(_under(key))}")
+    raise ConfigError(f"{key} is {found!r} ({origin}); expected {', '.join(names_under(key))}")
 
 
 def _suggest(key: str) -> str:
     section, _, leaf = key.rpartition(".")
-    near = [name for name in sorted(_TYPES) if name.rpartition(".")[2] == leaf]
-    if not near and section in _SECTIONS:
-        siblings = {name.rpartition(".")[2]: name for name in _under(section)}
+    near = [name for name in sorted(TYPES) if name.rpartition(".")[2] == leaf]
+    if not near and section in SECTIONS:
+        siblings = {name.rpartition(".")[2]: name for name in names_under(section)}
         near = [siblings[name] for name in difflib.get_close_matches(leaf, siblings, n=1)]
     elif not near:
-        near = difflib.get_close_matches(key, sorted(_TYPES), n=1)
+        near = difflib.get_close_matches(key, sorted(TYPES), n=1)
     if near:
         return f"did you mean {near[0]}?"
-    return f"expected one of {', '.join(_under(section if section in _SECTIONS else ''))}"
-
-
-def setting_names() -> list[str]:
-    """Every setting by its dotted name."""
-    return [name for name in _TYPES if name in _LEAVES]
-
-
-def setting_type(name: str) -> Any:
-    """The type of a setting's values."""
-    return _TYPES[name]
+    return f"expected one of {', '.join(names_under(section if section in SECTIONS else ''))}"
 
 
 def check_value(name: str, value: object, origin: str) -> Any:
@@ -270,27 +202,10 @@ def check_value(name: str, value: object, origin: str) -> Any:
         ConfigError: It is of another type; the message names ``origin``.
     """
     try:
-        return TypeAdapter(_TYPES[name]).validate_json(json.dumps(value), strict=True)
+        return TypeAdapter(TYPES[name]).validate_json(json.dumps(value), strict=True)
     except ValidationError:
-        expected = _describe(_TYPES[name])
+        expected = _describe(TYPES[name])
         raise ConfigError(f"{name} is {value!r} ({origin}); expected {expected}") from None
-
-
-def read_yaml(text: str, name: str) -> object:
-    """The content of YAML text by this project's rules: 2e-3 is a number, 007 a text.
-
-    Raises:
-        ConfigError: It is not YAML; the message begins with ``name``.
-    """
-    try:
-        loader, node = _compose(text)
-        return None if node is None else loader.construct_document(node)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{name}: not valid YAML: {error}") from error
-
-
-def _under(section: str) -> list[str]:
-    return [name for name in _TYPES if name.rpartition(".")[0] == section]
 
 
 # ---- profiles ------------------------------------------------------------------------------------
@@ -323,17 +238,17 @@ def _override_settings(overrides: Sequence[str]) -> dict[str, _Setting]:
         if not equals or not key:
             raise ConfigError(f"--set {override} is not key=value, such as model.k_interests=10")
         loader, node = _override_value(key, text.strip())
-        found |= _settings_at(loader, _ALIASES.get(key, key), node, "--set", "--set")
+        found |= _settings_at(loader, ALIASES.get(key, key), node, "--set", "--set")
     return found
 
 
-def _override_value(key: str, text: str) -> tuple[_Loader, yaml.Node]:
+def _override_value(key: str, text: str) -> tuple[Loader, yaml.Node]:
     """The value as YAML; what is no YAML value (``*.csv``, ``::``, ``|``) is the text itself."""
     if text == r"\t":  # the one escape that a separator needs
         text = '"\\t"'
     structured = text.startswith(("[", "{", '"', "'"))
     try:
-        loader, node = _compose(text or "null")
+        loader, node = compose(text or "null")
     except yaml.YAMLError as error:
         if structured:
             raise ConfigError(f"--set {key}={text}: the value is not valid YAML") from error
@@ -342,7 +257,7 @@ def _override_value(key: str, text: str) -> tuple[_Loader, yaml.Node]:
             return loader, node
         if isinstance(node, yaml.ScalarNode) and node.value == (text or "null"):
             return loader, node
-    return _Loader(""), yaml.ScalarNode("tag:yaml.org,2002:str", text)
+    return Loader(""), yaml.ScalarNode("tag:yaml.org,2002:str", text)
 
 
 # ---- checks --------------------------------------------------------------------------------------
@@ -350,10 +265,10 @@ def _override_value(key: str, text: str) -> tuple[_Loader, yaml.Node]:
 
 def _validate(settings: dict[str, _Setting]) -> RunConfig:
     for key, (value, origin) in settings.items():
-        if get_origin(_TYPES[key]) is tuple and not isinstance(value, list):
+        if get_origin(TYPES[key]) is tuple and not isinstance(value, list):
             settings[key] = _Setting([value], origin)  # data.input: one.csv
         if isinstance(value, float) and not math.isfinite(value):
-            raise ConfigError(f"{key} is {value} ({origin}); expected {_describe(_TYPES[key])}")
+            raise ConfigError(f"{key} is {value} ({origin}); expected {_describe(TYPES[key])}")
     # JSON, because pydantic is strict about scalars there and still takes a list for a tuple.
     document = json.dumps(_nest(settings), default=str)
     try:
@@ -377,9 +292,9 @@ def _problem(error: Any, settings: Mapping[str, _Setting]) -> str:
         key = ".".join(parts)
     value, origin = settings[key]
     hint = ""
-    if isinstance(value, int | float) and _TYPES[key] in (str, str | None):
+    if isinstance(value, int | float) and TYPES[key] in (str, str | None):
         hint = "; put it in quotes"
-    return f"{key} is {value!r} ({origin}); expected {_describe(_TYPES[key])}{hint}"
+    return f"{key} is {value!r} ({origin}); expected {_describe(TYPES[key])}{hint}"
 
 
 _WORDS = {int: "an integer", float: "a number", str: "text", bool: "true or false"}
@@ -400,43 +315,3 @@ def _describe(annotation: Any) -> str:
     if kind in (Union, types.UnionType):
         return " or ".join("null" if a is type(None) else _describe(a) for a in arguments)
     return _WORDS[annotation]
-
-
-# ---- JSON Schema ---------------------------------------------------------------------------------
-
-
-def json_schema() -> dict[str, Any]:
-    """A JSON Schema of the configuration file, with the field docstrings, for editors."""
-    schema = _ADAPTER.json_schema()
-    docstrings = _field_docstrings()
-    for name, part in [("RunConfig", schema), *schema["$defs"].items()]:
-        part["additionalProperties"] = False
-        for field, definition in part["properties"].items():
-            definition.pop("title", None)
-            if (name, field) in docstrings:
-                definition["description"] = docstrings[name, field]
-            if definition.get("type") == "array":  # a single value is taken as a list of one
-                items = definition.pop("items")
-                del definition["type"]
-                definition["anyOf"] = [{"type": "array", "items": items}, items]
-    for alias, setting in _ALIASES.items():
-        section, _, written = alias.rpartition(".")
-        properties = schema["$defs"][_TYPES[section].__name__]["properties"]
-        properties[written] = {"type": "integer", "description": f"The same as {setting}."}
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
-
-
-def _field_docstrings() -> dict[tuple[str, str], str]:
-    """(class, field) to the string under the field, which Python itself does not keep."""
-    found = {}
-    for class_node in ast.parse(inspect.getsource(sys.modules[RunConfig.__module__])).body:
-        if not isinstance(class_node, ast.ClassDef):
-            continue
-        for field_node, next_node in itertools.pairwise(class_node.body):
-            match field_node, next_node:
-                case (
-                    ast.AnnAssign(target=ast.Name(id=field)),
-                    ast.Expr(value=ast.Constant(value=str(text))),
-                ):
-                    found[class_node.name, field] = inspect.cleandoc(text).replace("\n", " ")
-    return found

@@ -23,7 +23,9 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from lightsans.config import RunConfig
-from lightsans.config.file import check_value, read_yaml, setting_names, setting_type
+from lightsans.config.file import check_value
+from lightsans.config.settings import setting_names, setting_type
+from lightsans.config.yaml_text import read_yaml
 from lightsans.errors import ConfigError
 
 Kind = Literal["choice", "uniform", "loguniform", "quniform"]

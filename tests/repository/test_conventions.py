@@ -10,8 +10,8 @@ import jsonschema
 import pytest
 import yaml
 
-from lightsans.config import file as config_file
 from lightsans.config.file import load_config
+from lightsans.config.yaml_text import Loader
 
 ROOT = Path(__file__).parents[2]
 CORE = sorted((ROOT / "lightsans").rglob("*.py"))
@@ -106,7 +106,7 @@ def test_the_schema_accepts_every_example_configuration():
     schema = json.loads((ROOT / "pipelines/configs/schema.json").read_text(encoding="utf-8"))
     validator = jsonschema.Draft202012Validator(schema)
     for path in CONFIGS:
-        settings = yaml.load(path.read_text(encoding="utf-8"), Loader=config_file._Loader)
+        settings = yaml.load(path.read_text(encoding="utf-8"), Loader=Loader)
         errors = [error.message for error in validator.iter_errors(settings)]
         assert errors == [], path.name
 

@@ -5,7 +5,8 @@ import pytest
 import yaml
 
 from lightsans.config import RunConfig, to_dict
-from lightsans.config.file import dump_yaml, from_dict, json_schema, load_config, parse_config
+from lightsans.config.file import dump_yaml, from_dict, load_config, parse_config
+from lightsans.config.json_schema import json_schema
 from lightsans.errors import ConfigError
 
 

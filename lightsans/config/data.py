@@ -1,0 +1,157 @@
+"""Settings of preprocessing: what is read, and which interactions are trained on."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from lightsans.config.checks import at_least, fraction, require
+
+IdType = Literal["auto", "string", "int64"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ColumnsConfig:
+    """Which columns of the log are read: names, or positions from 0 where there is no header."""
+
+    user: str | int = "user_id"
+    item: str | int = "item_id"
+    timestamp: str | int = "timestamp"
+    rating: str | int | None = "rating"
+    """Null when there is none. A column that is absent is only an error when min_rating is set."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TemporalConfig:
+    """Where ``split: temporal`` cuts: two times, or two shares of the rows."""
+
+    valid_from: str | None = None
+    """ISO date or time from which on interactions are for validation."""
+    test_from: str | None = None
+    """ISO date or time from which on interactions are for testing."""
+    valid_fraction: float | None = None
+    """Share of all interactions that are for validation, at most; cut at a whole second."""
+    test_fraction: float | None = None
+    """Share of all interactions, the newest, that are for testing, at most."""
+
+    def __post_init__(self) -> None:
+        fraction("data.temporal", self, "valid_fraction", "test_fraction")
+        times = [self.valid_from, self.test_from]
+        shares = [self.valid_fraction, self.test_fraction]
+        given = [value is not None for value in (*times, *shares)]
+        require(
+            given in ([False] * 4, [True, True, False, False], [False, False, True, True]),
+            "data.temporal needs both valid_from and test_from, or both valid_fraction and "
+            f"test_fraction, and not all; found {', '.join(map(str, (*times, *shares)))}",
+        )
+        require(
+            shares[0] is None or shares[1] is None or 0 < shares[0] + shares[1] < 1,
+            f"data.temporal leaves nothing to split: valid_fraction={shares[0]} and "
+            f"test_fraction={shares[1]} add up to 0, or to 1 and more",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataConfig:
+    """What to read and which interactions to train on."""
+
+    input: tuple[str, ...] = ()
+    """Files, directories or globs; local or s3://. Their order breaks ties between timestamps."""
+    format: Literal["auto", "parquet", "csv", "jsonl", "inter"] = "auto"
+    """auto goes by the file name; .gz, .bz2, .zst, .lz4 endings are decompressed."""
+    separator: str = ","
+    """Between the fields of a csv line; "\\t" and "::" work. RecBole's .inter is always a tab."""
+    header: bool = True
+    """False: columns are given by position, e.g. columns: {user: 0, item: 1, timestamp: 3}."""
+    quote_char: str | None = '"'
+    """Character around csv values that contain the separator; null when quotes are plain text."""
+    newlines_in_values: bool = False
+    """True when quoted csv values span lines. Such files cannot be read in pieces."""
+    columns: ColumnsConfig = field(default_factory=ColumnsConfig)
+    user_id_type: IdType = "auto"
+    """auto keeps parquet's and jsonl's own type; csv and .inter ids are strings ("007" stays)."""
+    item_id_type: IdType = "auto"
+    max_id_bytes: int = 1024
+    """Longer ids are refused: they are nearly always a broken line."""
+    timestamp_unit: Literal["s", "ms", "us", "ns"] = "s"
+    """Unit of numeric timestamps. Text and datetime columns carry their own."""
+    timezone: str = "UTC"
+    """Time zone of timestamps that name none, such as Europe/Berlin. Of a time that clocks show
+    twice, the first is meant."""
+    as_of: str | None = None
+    """Ignore interactions from this moment on (ISO date or time): backfills, idempotent nights."""
+    exclude_users: str | None = None
+    """A text file with one user id a line, to be left out entirely (erasure requests)."""
+    min_rating: float | None = None
+    """Interactions rated lower are not learnt from, but still count as seen."""
+    min_user_interactions: int = 1
+    """k-core: users with fewer are not trained on (they are still scored)."""
+    min_item_interactions: int = 1
+    """k-core: items with fewer do not enter the vocabulary."""
+    dedupe: Literal["none", "first", "last"] = "none"
+    """Which of a user's interactions with the same item to keep."""
+    split: Literal["leave_one_out", "temporal"] = "leave_one_out"
+    """leave_one_out: each user's last interaction is test, the one before valid, the rest train.
+    temporal: by time; later rows do not influence vocabulary, counts or k-core."""
+    temporal: TemporalConfig = field(default_factory=TemporalConfig)
+    keep_last: int | None = None
+    """Sequences keep only a user's newest so many items. Counts and k-core see all interactions,
+    and what is dropped still counts as seen."""
+    keep_since: str | None = None
+    """Sequences keep only items from this moment on (ISO date or time); like keep_last."""
+    base: str | None = None
+    """Id of a dataset to add to: only files that it does not list are read, and items keep their
+    ids. ``preprocess --base ID`` sets it."""
+    keep_reject_values: bool = False
+    """rejects/ also holds the values of refused rows, not only their positions and reasons."""
+    max_reject_fraction: float | None = 0.05
+    """Refusing a larger share of the rows is an error; null turns the check off."""
+    num_parts: int | None = None
+    """Files a dataset is cut into; null chooses by the size of the input. No effect on results."""
+    read_unit_bytes: int = 32 * 2**20
+    """Largest piece of a text file that one task reads. No effect on results."""
+
+    def __post_init__(self) -> None:
+        at_least("data", self, 1, "min_user_interactions", "min_item_interactions", "num_parts")
+        at_least("data", self, 1, "max_id_bytes", "read_unit_bytes", "keep_last")
+        require(
+            self.read_unit_bytes <= 2**30,
+            f"data.read_unit_bytes={self.read_unit_bytes} is larger than a task can parse at once; "
+            "the most is 1 GiB",
+        )
+        limit = self.max_reject_fraction
+        require(
+            limit is None or 0 <= limit <= 1,
+            f"data.max_reject_fraction={limit} is not in [0, 1]; null turns the check off",
+        )
+        is_cut = self.temporal != TemporalConfig()
+        require(
+            is_cut == (self.split == "temporal"),
+            "data.split=temporal needs data.temporal, such as {valid_from: 2026-10-01, test_from: "
+            "2026-11-01} or {valid_fraction: 0.1, test_fraction: 0.1}"
+            if not is_cut
+            else f"data.temporal has no effect with data.split={self.split}; set data.split to "
+            "temporal",
+        )
+        require(self.separator != "", "data.separator is empty; give one or more characters")
+        require(
+            self.quote_char is None or len(self.quote_char) == 1,
+            f"data.quote_char={self.quote_char!r} is not a single character or null",
+        )
+        require(
+            not self.newlines_in_values or len(self.separator.encode()) == 1,
+            f"data.newlines_in_values needs a separator of one byte; data.separator is "
+            f"{self.separator!r}",
+        )
+        columns = self.columns
+        used = [columns.user, columns.item, columns.timestamp, columns.rating]
+        named = [c for c in used if c is not None]
+        require(len(set(named)) == len(named), f"data.columns names a column twice: {named}")
+        if not self.header:
+            by_name = [c for c in named if isinstance(c, str) and not c.isdigit()]
+            require(
+                not by_name or by_name == ["rating"],
+                f"data.header is false, so data.columns needs positions such as 0; found {by_name}",
+            )
+        require(
+            self.min_rating is None or columns.rating is not None,
+            "data.min_rating is set but data.columns.rating is null; name the rating column",
+        )

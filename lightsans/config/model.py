@@ -1,0 +1,62 @@
+"""Settings of the architecture and its loss."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from lightsans.config.checks import at_least, fraction, require
+
+Attention = Literal["causal", "masked", "reference"]
+Activation = Literal["gelu", "relu", "swish", "tanh", "sigmoid"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelConfig:
+    """Architecture of one LightSANs model; names and defaults follow RecBole's LightSANs."""
+
+    attention: Attention = "causal"
+    """causal trains every prefix in one pass; masked is the paper, one prefix at a time; reference
+    is RecBole's released code, number for number."""
+    max_seq_len: int = 50
+    """Items of a history that the model reads; the newest are kept."""
+    k_interests: int = 5
+    """Latent interests per sequence; the authors use about a tenth of max_seq_len."""
+    n_layers: int = 2
+    n_heads: int = 2
+    hidden_size: int = 64
+    inner_size: int = 256
+    """Width of the feed-forward layers."""
+    hidden_dropout_prob: float = 0.5
+    attn_dropout_prob: float = 0.5
+    hidden_act: Activation = "gelu"
+    layer_norm_eps: float = 1e-12
+    initializer_range: float = 0.02
+    """Standard deviation of the initial weights."""
+    loss_type: Literal["CE", "BPR", "sampled_softmax", "gBCE", "auto"] = "CE"
+    """CE: softmax over all items. BPR: one uniformly drawn negative per target. sampled_softmax:
+    CE estimated from num_negatives items. gBCE: binary cross-entropy without its overconfidence.
+    auto: CE, or sampled_softmax where the catalogue is too large for the device."""
+    num_negatives: int = 1024
+    """Items that all targets of a step are compared with (sampled_softmax and gBCE)."""
+    negative_sampling: Literal["uniform", "log_uniform", "in_batch"] = "uniform"
+    """log_uniform: by rank of popularity; in_batch: the targets of the step (sampled_softmax)."""
+    gbce_t: float = 0.75
+    """gBCE's calibration: 0 is plain binary cross-entropy, 1 removes its bias altogether."""
+
+    def __post_init__(self) -> None:
+        at_least("model", self, 1, "max_seq_len", "k_interests", "n_layers", "n_heads")
+        at_least("model", self, 1, "hidden_size", "inner_size")
+        fraction("model", self, "hidden_dropout_prob", "attn_dropout_prob")
+        at_least("model", self, 1, "num_negatives")
+        require(0 <= self.gbce_t <= 1, f"model.gbce_t={self.gbce_t} is not in [0, 1]")
+        require(
+            self.loss_type != "gBCE" or self.negative_sampling == "uniform",
+            f"model.loss_type=gBCE needs model.negative_sampling=uniform, found "
+            f"{self.negative_sampling}: its calibration assumes that all items are equally likely",
+        )
+        require(self.layer_norm_eps > 0, "model.layer_norm_eps must be positive")
+        require(self.initializer_range > 0, "model.initializer_range must be positive")
+        require(
+            self.hidden_size % self.n_heads == 0,
+            f"model.hidden_size={self.hidden_size} is not divisible by "
+            f"model.n_heads={self.n_heads}; change either one",
+        )

@@ -1,0 +1,40 @@
+"""Settings of the nightly run."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from lightsans.config.checks import at_least, fraction, require
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NightlyConfig:
+    """When the nightly run publishes, and how two of them are kept apart."""
+
+    metric: Literal["ndcg@10", "hit@10", "mrr@10"] = "ndcg@10"
+    """What models are compared by, on the test items of the night's own dataset."""
+    beat_baselines: tuple[str, ...] = ("popular", "successor")
+    """Baselines that the model must be better than; [] for none."""
+    max_relative_drop: float | None = 0.05
+    """How much worse than the published model it may be, as a share; null does not compare."""
+    floors: dict[str, float] = field(default_factory=dict)
+    """Least values of test metrics, such as {ndcg@10: 0.03, hit@10: 0.08}."""
+    min_users: int = 1
+    """Least number of users in the dataset."""
+    max_user_drop: float | None = 0.5
+    """How many users fewer than in the published run there may be, as a share; null does not
+    compare."""
+    incremental: bool = False
+    """Make the night's dataset from the published run's: only files that this one does not list are
+    read, and items keep their ids. Needs logs that are added to, file by file, never changed."""
+    lease_s: float = 60.0
+    """Seconds after which a run that died no longer keeps others out."""
+
+    def __post_init__(self) -> None:
+        fraction("nightly", self, "max_relative_drop", "max_user_drop")
+        at_least("nightly", self, 1, "min_users", "lease_s")
+        unknown = set(self.beat_baselines) - {"popular", "successor"}
+        require(
+            not unknown,
+            f"nightly.beat_baselines={list(self.beat_baselines)}; expected popular, successor, "
+            "both or []",
+        )

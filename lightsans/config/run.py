@@ -1,0 +1,79 @@
+"""All settings of a run, one class per section."""
+
+import dataclasses
+from dataclasses import dataclass, field
+
+from lightsans.config.checks import require
+from lightsans.config.data import DataConfig
+from lightsans.config.evaluate import EvaluateConfig
+from lightsans.config.model import ModelConfig
+from lightsans.config.nightly import NightlyConfig
+from lightsans.config.resources import ResourcesConfig
+from lightsans.config.score import ScoreConfig
+from lightsans.config.storage import StorageConfig
+from lightsans.config.train import TrainConfig
+from lightsans.config.tune import TuneConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunConfig:
+    """Everything one run of the pipeline depends on."""
+
+    root: str = "./lightsans-data"
+    """Local path, s3://bucket/prefix or gs://bucket/prefix; datasets/, models/, recommendations/
+    and reports/ live under it."""
+    storage: StorageConfig = field(default_factory=StorageConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    score: ScoreConfig = field(default_factory=ScoreConfig)
+    nightly: NightlyConfig = field(default_factory=NightlyConfig)
+    tune: TuneConfig = field(default_factory=TuneConfig)
+    resources: ResourcesConfig = field(default_factory=ResourcesConfig)
+    profile: str | None = None
+    """A file of pipelines/profiles, such as laptop: workers and GPUs that suit a kind of machine.
+    Settings in this file and on the command line win over it. No effect on results."""
+
+    def __post_init__(self) -> None:
+        require(self.root != "", "root is empty; give a local path or s3://bucket/prefix")
+        window = self.model.max_seq_len
+        stride = self.train.window_stride
+        require(
+            stride is None or stride <= window,
+            f"train.window_stride={stride} is larger than model.max_seq_len={window}: some "
+            "interactions would never be trained on",
+        )
+        loss, attention = self.model.loss_type, self.model.attention
+        is_dense = loss == "CE" or (loss == "BPR" and attention == "reference")
+        require(
+            self.train.table_precision == "fp32" or not is_dense,
+            f"train.table_precision={self.train.table_precision} needs a loss that looks at some "
+            f"items only, but model.loss_type={loss} with model.attention={attention} updates "
+            "every item in every step; set model.loss_type to sampled_softmax, gBCE or auto",
+        )
+        metrics = [
+            f"{name}@{k}"
+            for name in ("hit", "recall", "precision", "ndcg", "mrr")
+            for k in self.evaluate.ks
+        ]
+        unknown = [name for name in self.nightly.floors if name not in metrics]
+        require(
+            not unknown,
+            f"nightly.floors names {', '.join(unknown)}; evaluate.ks={list(self.evaluate.ks)} "
+            f"gives {', '.join(metrics)}",
+        )
+
+
+def to_dict(config: object) -> dict[str, object]:
+    """A configuration as plain dicts, lists and scalars: what YAML, JSON and Ray carry."""
+    assert dataclasses.is_dataclass(config), config
+    return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
+
+
+def _plain(value: object) -> object:
+    if dataclasses.is_dataclass(value):
+        return to_dict(value)
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value

@@ -1,0 +1,42 @@
+"""Settings of the storage client."""
+
+from dataclasses import dataclass
+
+from lightsans.config.checks import at_least, require
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StorageConfig:
+    """How ``s3://`` is reached. Unset values come from the usual AWS variables and files.
+
+    For ``gs://`` only ``anonymous`` means something; credentials are Google's defaults.
+
+    There is no field for keys: credentials belong into the environment, a profile or a role, never
+    into a file that is copied beside every result.
+    """
+
+    endpoint_url: str | None = None
+    """Address of an S3-compatible server, such as http://127.0.0.1:8333; null for AWS."""
+    profile: str | None = None
+    """Name of a profile in ~/.aws/config."""
+    anonymous: bool = False
+    """Read public buckets without credentials."""
+    max_attempts: int = 10
+    """How often a request is made that fails for a passing reason (busy, unreachable, cut off),
+    with pauses that grow to 20 s. No effect on results."""
+    timeout_s: float = 60.0
+    """Seconds without a byte after which an attempt has failed. No effect on results."""
+
+    def __post_init__(self) -> None:
+        at_least("storage", self, 1, "max_attempts")
+        at_least("storage", self, 0.1, "timeout_s")
+        url = self.endpoint_url
+        require(
+            url is None or url.startswith(("http://", "https://")),
+            f"storage.endpoint_url={url!r} must start with http:// or https://",
+        )
+        require(
+            url is None or "@" not in url,
+            "storage.endpoint_url must not contain credentials; use AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY, or storage.profile",
+        )

@@ -1,0 +1,137 @@
+"""Settings of training."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from lightsans.config.checks import at_least, require
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainConfig:
+    """How the model is fitted."""
+
+    num_workers: int | tuple[int, int] = 2
+    """Processes that train together (DDP). [least, most]: as many as the cluster has room for, and
+    on with fewer while a machine is missing. No effect on results beyond float error."""
+    use_gpu: bool = False
+    """One GPU per worker."""
+    epochs: int = 100
+    batch_size: int = 32
+    """Over all workers: windows of max_seq_len + 1 items for causal, prefixes for the others."""
+    micro_batches: int = 1
+    """Pieces that a worker computes its share of a batch in, one after the other: less memory, the
+    same step."""
+    learning_rate: float = 0.002
+    optimizer: Literal["adam", "adamw"] = "adam"
+    """adamw takes weight decay from the weights themselves, adam adds it to the gradients."""
+    weight_decay: float = 0.0
+    """Of weight matrices; biases, layer norms and embeddings are excluded."""
+    warmup_epochs: float = 0.0
+    """Epochs, or a part of one, over which the learning rate rises from 0."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """cosine: after the warm-up the learning rate falls to 0, reached with the last of epochs."""
+    clip_norm: float | None = None
+    """Gradients are scaled down to this global norm; null leaves them as they are."""
+    ema_decay: float | None = None
+    """The model is a moving average of the weights over the steps, of which this part stays in a
+    step: 0.995, for example. Valid measures it, and it is what is kept. Better than the last
+    weights at a constant learning rate, no better after cosine. Not with losses that train only
+    the items of a step. null: the last weights."""
+    seed: int = 2020
+    window_stride: int | None = None
+    """Distance between the windows of a long history (causal only); null is max_seq_len // 2."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16 multiplies matrices in bfloat16 while training (autocast); softmaxes, sums, weights and
+    ranking stay in fp32. Faster where the processor or GPU knows bfloat16."""
+    compile: bool = False
+    """Compile the layers with torch.compile while training: minutes at the start, and faster steps
+    afterwards. Without a working compiler training goes on uncompiled, with a warning. No effect on
+    results beyond float error."""
+    table_precision: Literal["fp32", "bf16"] = "fp32"
+    """How item vectors and their optimizer state are kept while training with a sampled loss; bf16
+    halves that memory and rounds at random. What is computed with them is fp32 either way."""
+    virtual_shards: int = 8
+    """Pieces that the order of training is defined over; at least the number of workers."""
+    valid_metric: Literal["ndcg@10", "hit@10", "mrr@10"] = "ndcg@10"
+    """What early stopping and the choice of the best epoch look at."""
+    warm_start: str | None = None
+    """A model to begin with, by its id or directory: weights are copied, item rows by raw id; new
+    items begin as in any new model. ``train --from`` sets it."""
+    refit_epochs: int | None = None
+    """Train on all interactions, those for valid and test included, for so many of the epochs;
+    nothing is validated. ``train --refit`` sets it."""
+    patience: int = 10
+    """Epochs without a better valid metric after which training stops; 0 never stops early."""
+    eval_batch_size: int = 512
+    """Users ranked at once during validation, per worker."""
+    max_failures: int = 3
+    """How often a run restarts from its last checkpoint when workers are lost. Machines that are
+    taken away with notice do not count."""
+    checkpoint_steps: int | None = None
+    """Steps of an epoch after which a checkpoint is written, beside one after every epoch."""
+    checkpoint_minutes: float | None = 5.0
+    """Minutes after which a checkpoint is written in the middle of an epoch; null: never."""
+    keep_checkpoints: int = 2
+    """Newest checkpoints to keep, besides that of the best epoch."""
+    collective_timeout_s: int = 600
+    """How long workers wait for each other before a run counts as stuck."""
+    tape_memory_mb: int | None = None
+    """Sequences that a worker holds in memory; what is beyond lies in a file on its disk, of which
+    the system keeps in memory what is used. null: all in memory."""
+    mlflow_uri: str | None = None
+    """MLflow tracking server or directory to log runs to, such as file:///data/mlruns."""
+
+    @property
+    def least_workers(self) -> int:
+        """Fewest processes that training goes on with."""
+        return self.num_workers if isinstance(self.num_workers, int) else self.num_workers[0]
+
+    @property
+    def most_workers(self) -> int:
+        """Most processes that train together."""
+        return self.num_workers if isinstance(self.num_workers, int) else self.num_workers[1]
+
+    def __post_init__(self) -> None:
+        at_least("train", self, 1, "epochs", "batch_size", "virtual_shards", "micro_batches")
+        at_least("train", self, 1, "checkpoint_steps", "keep_checkpoints", "refit_epochs")
+        at_least("train", self, 1, "collective_timeout_s")
+        at_least("train", self, 0, "weight_decay", "warmup_epochs", "tape_memory_mb")
+        require(
+            1 <= self.least_workers <= self.most_workers,
+            f"train.num_workers={self.num_workers} must be a number from 1, or [least, most]",
+        )
+        for name in ("checkpoint_minutes", "clip_norm"):
+            value = getattr(self, name)
+            require(
+                value is None or value > 0,
+                f"train.{name}={value} must be positive; null turns it off",
+            )
+        require(
+            self.ema_decay is None or 0 < self.ema_decay < 1,
+            f"train.ema_decay={self.ema_decay} is not between 0 and 1; null turns it off",
+        )
+        require(
+            self.warmup_epochs < self.epochs,
+            f"train.warmup_epochs={self.warmup_epochs} is not less than train.epochs={self.epochs}",
+        )
+        require(
+            self.refit_epochs is None or self.refit_epochs <= self.epochs,
+            f"train.refit_epochs={self.refit_epochs} is more than train.epochs={self.epochs}, over "
+            "which the learning rate is planned",
+        )
+        at_least("train", self, 1, "window_stride", "eval_batch_size")
+        at_least("train", self, 0, "patience", "max_failures", "seed")
+        require(
+            self.learning_rate > 0, f"train.learning_rate={self.learning_rate} must be positive"
+        )
+        require(
+            self.virtual_shards >= self.most_workers,
+            f"train.virtual_shards={self.virtual_shards} is less than "
+            f"train.num_workers={self.most_workers}; raise it (it changes the order of training)",
+        )
+        require(
+            self.batch_size >= self.virtual_shards,
+            f"train.batch_size={self.batch_size} is less than "
+            f"train.virtual_shards={self.virtual_shards}; every shard gives at least one "
+            "sequence to a batch",
+        )

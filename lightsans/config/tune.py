@@ -1,0 +1,45 @@
+"""Settings of the search for hyper-parameters."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from lightsans.config.checks import at_least, require
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TuneConfig:
+    """How hyper-parameters are searched for; ``train.valid_metric`` is what trials compete for."""
+
+    space: dict[str, dict[str, list[int | float | str | bool | None]]] = field(default_factory=dict)
+    """Setting to what it may be: {choice: [..]}, {uniform: [low, high]}, {loguniform: [low, high]}
+    or {quniform: [low, high, step]}. ``tune --space FILE`` fills it in."""
+    engine: Literal["optuna", "random", "grid"] = "optuna"
+    """optuna: its TPE sampler, which learns from finished trials; grid: every combination."""
+    scheduler: Literal["asha", "median", "none"] = "asha"
+    """What ends poor trials early, by their valid metric after each epoch."""
+    grace_epochs: int = 2
+    """Epochs that every trial gets; the first rung of asha."""
+    reduction_factor: int = 3
+    """asha: the best 1/reduction_factor of the trials go on from a rung to one this many times as
+    far."""
+    max_trials: int | None = None
+    """Trials of the whole search; null: all combinations, where they can be counted."""
+    max_minutes: float | None = None
+    """Time of the whole search, interruptions not counted; null: no limit."""
+    target: float | None = None
+    """The search ends once a trial reaches this valid metric."""
+    num_workers: int = 1
+    """Processes that train a trial together; takes the place of train.num_workers."""
+    max_concurrent: int | None = None
+    """Trials at a time; null: as many as the cluster has room for."""
+    seed: int = 2020
+    """Of the draws; train.seed is that of the trials."""
+
+    def __post_init__(self) -> None:
+        at_least("tune", self, 1, "grace_epochs", "max_trials", "num_workers", "max_concurrent")
+        at_least("tune", self, 2, "reduction_factor")
+        at_least("tune", self, 0, "seed")
+        require(
+            self.max_minutes is None or self.max_minutes > 0,
+            f"tune.max_minutes={self.max_minutes} must be positive; null sets no limit",
+        )

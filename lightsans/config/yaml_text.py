@@ -1,0 +1,58 @@
+"""YAML text by this project's rules: 2e-3 is a number; 2026-11-01, 007 and +01:00 stay texts."""
+
+import re
+from collections.abc import Mapping
+
+import yaml
+
+from lightsans.errors import ConfigError
+
+NULL = "tag:yaml.org,2002:null"
+_INT = re.compile(r"[-+]?(?:0|[1-9][0-9_]*)$")
+_FLOAT = re.compile(
+    r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?$"
+    r"|[-+]?\.(?:inf|Inf|INF)$|\.(?:nan|NaN|NAN)$"
+)
+_RETAGGED = {f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "timestamp")}
+
+
+class Loader(yaml.SafeLoader):
+    """Reads numbers and texts by the rules of this module."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own class attribute
+        first: [rule for rule in rules if rule[0] not in _RETAGGED]
+        for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+class Dumper(yaml.SafeDumper):
+    """Quotes whatever either YAML's own rules or ours would take for something else than text."""
+
+
+Loader.add_implicit_resolver("tag:yaml.org,2002:int", _INT, list("-+0123456789"))
+for _class in (Loader, Dumper):
+    _class.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
+
+
+def dump(values: Mapping[str, object]) -> str:
+    """YAML that `Loader` reads back as the same values."""
+    return yaml.dump(dict(values), Dumper=Dumper, sort_keys=False, allow_unicode=True)
+
+
+def compose(text: str) -> tuple[Loader, yaml.Node | None]:
+    """The nodes of YAML text, and the loader that makes values of them."""
+    loader = Loader(text)
+    return loader, loader.get_single_node()
+
+
+def read_yaml(text: str, name: str) -> object:
+    """The content of YAML text by this project's rules: 2e-3 is a number, 007 a text.
+
+    Raises:
+        ConfigError: It is not YAML; the message begins with ``name``.
+    """
+    try:
+        loader, node = compose(text)
+        return None if node is None else loader.construct_document(node)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{name}: not valid YAML: {error}") from error
