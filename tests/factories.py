@@ -2,7 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pyarrow as pa
+
+from lightsans.config import DataConfig
+from lightsans.dataset.vocabulary import Vocabulary
+from lightsans.preparation.derive import derive_sequences
+from lightsans.preparation.k_core import core_rows, count_items, item_counts, k_core
+from lightsans.preparation.packing import pack_rows, unpack_rows
+from lightsans.preparation.selection import select_rows
+from lightsans.preparation.sorting import sort_interactions
 
 
 def make_interactions(
@@ -27,3 +36,64 @@ def make_interactions(
             "timestamp": pa.array([time for time, _, _ in rows], pa.int64()),
         }
     )
+
+
+def interaction_log(rows):
+    """A log of (user, item, timestamp, rating) in order of the input."""
+    columns = [list(column) for column in zip(*rows, strict=True)] if rows else [[]] * 4
+    return pa.table(
+        {
+            "user_id": pa.array(columns[0], pa.string()),
+            "raw_item_id": pa.array(columns[1], pa.string()),
+            "timestamp": pa.array(columns[2], pa.int64()),
+            "rating": pa.array(columns[3], pa.float64()),
+            "order_key": pa.array(range(len(rows)), pa.int64()),
+        }
+    )
+
+
+def sorted_parts(log, num_parts):
+    """Number and sorted interactions of the parts of a log that travels in three stretches."""
+    third = len(log) // 3 + 1
+    stretches = [log.slice(start, third) for start in range(0, len(log), third)]
+    packed = pa.concat_tables([pack_rows(rows, num_parts) for rows in stretches])
+    return {number: sort_interactions(rows) for number, rows in unpack_rows(packed)}
+
+
+def sorted_part(rows):
+    [table] = sorted_parts(interaction_log(rows), 1).values()
+    return table
+
+
+def k_core_of(rows, min_user, min_item):
+    """Raw ids and counts of what k-core leaves of a part, and its rounds."""
+    core, raw = core_rows(rows)
+    survivors, rounds = k_core(
+        lambda alive: item_counts(*count_items(core, alive, min_user)), min_item
+    )
+    places = np.searchsorted(core.item_hashes, survivors["hash"].to_numpy())
+    return raw.take(pa.array(places)), survivors["count"].to_numpy(), rounds
+
+
+def rated_5(*pairs):
+    """Rows of (user, item), all rated 5, one after the other."""
+    return [(user, item, time, 5.0) for time, (user, item) in enumerate(pairs)]
+
+
+def derived_sequences(rows, *, as_of=None, items=None, **settings):
+    """The derived row of each user, as a dict by user id, with raw item ids."""
+    data = DataConfig(**settings)
+    selected = select_rows(sorted_part(rows), data, as_of)
+    vocabulary = Vocabulary(pa.array(items), np.ones(len(items), np.int64)) if items else None
+    if vocabulary is None:
+        least = (data.min_user_interactions, data.min_item_interactions)
+        ids, counts, _ = k_core_of(selected, *least)
+        vocabulary = Vocabulary.from_counts(ids.cast(pa.string()), counts)
+    table = derive_sequences(selected, vocabulary, data.min_user_interactions)
+    names = [None, *vocabulary.raw_item_ids.to_pylist()]
+    derived = {}
+    for row in table.to_pylist():
+        row["items"] = [names[item] for item in row["item_ids"]]
+        row["also_seen"] = sorted(names[item] for item in row["also_seen"])
+        derived[row["user_id"]] = row
+    return derived

@@ -4,7 +4,7 @@ Shapes:
     R rows of a part, a user's rows together   U its users   I its distinct items
     N ids or segments                          P parts
 
-Needs Numba. `lightsans.columns.hashing` and `lightsans.preparation.sorting` say what the results
+Needs Numba. `lightsans.columns.hashing` and `lightsans.preparation` say what the results
 mean.
 """
 

@@ -1,7 +1,6 @@
-"""Adding rows to a part of a dataset, and taking users out of it, without the raw logs.
+"""Add rows to a part of a dataset, and remove users from it, without the raw logs.
 
-Rows that are added to a part become a file beside those it has, a layer; who reads the part puts
-them in their places.
+Rows that are added to a part become a file beside those it has, a layer; `load_part` merges them.
 """
 
 import functools
@@ -15,7 +14,8 @@ import pyarrow.compute as pc
 from lightsans.columns import kernels
 from lightsans.columns.arrow import as_dictionary, codes_of, dictionary_of, encode, one_chunk
 from lightsans.columns.hashing import pieces_of, user_buckets
-from lightsans.preparation.sorting import load_interactions, order_users, users_of
+from lightsans.preparation.part_files import load_interactions
+from lightsans.preparation.sorting import order_users, users_of
 from lightsans.storage.location import Location
 
 
@@ -23,7 +23,7 @@ def load_part(files: Sequence[Location], columns: Sequence[str] | None = None) -
     """All rows of a part, sorted as if one file had them.
 
     Args:
-        files: Of the part, each with rows that were added to those before.
+        files: The files of the part, each with rows that were added to those before.
         columns: Some columns, users and times among them; None for all.
     """
     first, *later = (load_interactions(file, columns) for file in files)
@@ -40,16 +40,20 @@ def insert_rows(table: pa.Table, later: pa.Table) -> pa.Table:
         table: A part, or some of its columns, users and times among them.
         later: Sorted alike, with the same columns at least; its order keys are greater.
     """
+    # Users of both parts in the order of a part: `at` are the places of those that only `later` has.
     (users, offsets), (later_users, later_offsets) = users_of(table), users_of(later)
     known = pc.index_in(later_users, value_set=users)
     is_new = known.is_null().to_numpy(zero_copy_only=False)
     order = order_users(pa.concat_arrays([users, later_users.filter(pa.array(is_new))]))
-    at = np.flatnonzero(order >= len(users))  # of the new ones among all
+    at = np.flatnonzero(order >= len(users))
+    # For each later user: the same user of `table`, or how many users of `table` come before it.
     before = known.fill_null(0).to_numpy().astype(np.int64)
     before[is_new] = at - np.arange(len(at))
+    # Each later row goes before the first row of its user with a greater time.
     times, later_times = (rows["timestamp"].to_numpy() for rows in (table, later))
     places = kernels.find_places(offsets, times, later_offsets, later_times, before, is_new)
     rows = np.insert(np.arange(len(times)), places, len(times) + np.arange(len(later_times)))
+    # Ids are merged as numbers: only the dictionaries' distinct values are compared.
     columns = {}
     for name in table.column_names:
         if name in ("user_id", "raw_item_id"):
@@ -65,7 +69,7 @@ def insert_rows(table: pa.Table, later: pa.Table) -> pa.Table:
 
 
 def without_users(table: pa.Table, excluded_users: pa.Array | None) -> pa.Table:
-    """Interactions, ids as dictionaries, of all but some users."""
+    """Remove the rows of some users from interactions whose ids are dictionaries."""
     if excluded_users is None:
         return table
     users = as_dictionary(table["user_id"])
@@ -80,7 +84,7 @@ def parts_of_users(users: pa.Array, num_parts: int) -> list[int]:
 
 
 def forget_users(rejects: pa.Table, excluded_users: Sequence[str]) -> pa.Table:
-    """Refused rows without the values that these users left in them."""
+    """Clear the values that these users left in refused rows."""
     if "values" not in rejects.column_names:
         return rejects
     excluded = set(excluded_users)

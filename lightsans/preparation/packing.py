@@ -1,6 +1,6 @@
-"""Interactions as they travel from the task that reads them to the part that keeps them.
+"""Pack interactions for the way from the task that reads them to the part that keeps them.
 
-Text is what makes rows heavy, and it repeats. So the rows that a stretch of input has for one part
+Text makes rows heavy, and it repeats. So the rows that a stretch of input has for one part
 become a single row of lists: each distinct user and item once, and numbers for the rest. The
 receiver needs nothing but these rows; the numbers mean something within their own row only. They
 travel as one compressed value, which a shuffle moves as it is: it would copy lists value by value.
@@ -64,7 +64,7 @@ def pack_rows(table: pa.Table, num_parts: int, is_wanted: Bool | None = None) ->
 
     Args:
         table: user_id, raw_item_id, timestamp, rating and order_key, in ascending order of the key.
-        num_parts: Of the dataset.
+        num_parts: Parts of the dataset.
         is_wanted: (P,) the parts whose rows are needed; None for all.
 
     Returns:
@@ -72,14 +72,17 @@ def pack_rows(table: pa.Table, num_parts: int, is_wanted: Bool | None = None) ->
     """
     if not table.num_rows:
         return PACKED_SCHEMA.empty_table()
+    # The part of each row, from the hash of its user; rows of a part then lie together.
     users, items = one_chunk(table["user_id"]), one_chunk(table["raw_item_id"])
     is_dictionary = pa.types.is_dictionary(users.type)
     hashes = hash_ids(users.dictionary if is_dictionary else users)
     buckets = buckets_of(hashes)
     part = pieces_of(buckets[codes_of(users)] if is_dictionary else buckets, num_parts)
     order, starts = kernels.group_rows(part, num_parts)
+    # Within a part, ids become numbers of its own distinct ids.
     user, user_ids, user_starts = number_distinct(users, order, starts, hashes)
     item, raw_item_ids, item_starts = number_distinct(items, order, starts)
+    # Keys of a stretch lie close together: 32 bits from the first one hold them.
     keys = table["order_key"].to_numpy()[order]
     lengths = np.diff(starts)
     first_keys = keys[np.minimum(starts[:-1], len(keys) - 1)]

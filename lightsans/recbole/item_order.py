@@ -18,7 +18,7 @@ from torch import Tensor
 from lightsans.config import DataConfig
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import InputError
-from lightsans.preparation.sorting import select_rows
+from lightsans.preparation.selection import select_rows
 
 PADDING_TOKEN = "[PAD]"
 ITEM_TABLE = "item_embedding.weight"

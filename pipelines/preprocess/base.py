@@ -17,7 +17,7 @@ from lightsans.config import DataConfig, RunConfig, to_dict
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import ConfigError, InputError
 from lightsans.preparation.layers import forget_users, insert_rows, parts_of_users, without_users
-from lightsans.preparation.sorting import load_interactions, save_interactions
+from lightsans.preparation.part_files import load_interactions, save_interactions
 from lightsans.reading.rejects import RowCounts
 from lightsans.reading.units import ReadPlan
 from lightsans.storage.location import FileInfo, Location, locate

@@ -9,7 +9,7 @@ import ray
 from lightsans.config import DataConfig
 from lightsans.dataset.sequences import Int64
 from lightsans.errors import ConfigError
-from lightsans.preparation.sorting import load_interactions
+from lightsans.preparation.part_files import load_interactions
 from lightsans.preparation.temporal import Cutoffs, find_cutoff
 from lightsans.reading.rows import parse_moment
 from lightsans.storage.location import Location

@@ -13,11 +13,8 @@ import ray
 
 from lightsans.columns.hashing import bucket_range
 from lightsans.dataset.vocabulary import Vocabulary
-from lightsans.preparation.sorting import (
-    derive_sequences,
-    fingerprint_part,
-    save_sequences,
-)
+from lightsans.preparation.derive import derive_sequences, fingerprint_part
+from lightsans.preparation.part_files import save_sequences
 from lightsans.storage.location import Location
 from lightsans.storage.schemas import part_name
 from pipelines.preprocess.base import UnchangedSequences

@@ -21,19 +21,17 @@ from lightsans.columns.arrow import narrow, one_chunk
 from lightsans.config import DataConfig
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import InputError
-from lightsans.preparation.retention import Retention
-from lightsans.preparation.sorting import (
+from lightsans.preparation.derive import Retention
+from lightsans.preparation.k_core import (
     CoreRows,
-    PartRows,
     core_rows,
-    count_exact_duplicates,
     count_items,
     item_counts,
     k_core,
     merge_counts,
-    select_rows,
-    users_of,
 )
+from lightsans.preparation.selection import PartRows, select_rows
+from lightsans.preparation.sorting import count_exact_duplicates, users_of
 from lightsans.preparation.temporal import Cutoffs
 from lightsans.reports.dataset_figures import PartReport
 from lightsans.storage.location import Location

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lightsans.preparation.layers import load_part
-from lightsans.preparation.sorting import save_interactions
+from lightsans.preparation.part_files import save_interactions
 from lightsans.storage.location import Location
 from lightsans.storage.schemas import layer_name, part_name
 

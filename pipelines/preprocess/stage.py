@@ -28,8 +28,7 @@ from lightsans.columns.hashing import NUM_BUCKETS
 from lightsans.config import DataConfig, RunConfig, to_dict
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import ConfigError, InputError
-from lightsans.preparation.retention import Retention
-from lightsans.preparation.sorting import fingerprint_dataset
+from lightsans.preparation.derive import Retention, fingerprint_dataset
 from lightsans.reading.rejects import check_reject_limit
 from lightsans.storage.location import Location, list_files, locate
 from lightsans.storage.manifests import MANIFEST, content_id, read_manifest, write_manifest

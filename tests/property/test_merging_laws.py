@@ -15,7 +15,8 @@ from lightsans.preparation.layers import (
     parts_of_users,
     without_users,
 )
-from lightsans.preparation.sorting import save_interactions, sort_interactions
+from lightsans.preparation.part_files import save_interactions
+from lightsans.preparation.sorting import sort_interactions
 from lightsans.storage.location import locate
 from lightsans.storage.schemas import REJECTS_WITH_VALUES, layer_name
 

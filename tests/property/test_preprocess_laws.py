@@ -14,17 +14,11 @@ from hypothesis import strategies as st
 
 from lightsans.config import ColumnsConfig, DataConfig
 from lightsans.dataset.vocabulary import Vocabulary
+from lightsans.preparation.derive import derive_sequences
+from lightsans.preparation.k_core import core_rows, count_items, item_counts, k_core, merge_counts
 from lightsans.preparation.packing import pack_rows, unpack_rows
-from lightsans.preparation.sorting import (
-    core_rows,
-    count_items,
-    derive_sequences,
-    item_counts,
-    k_core,
-    merge_counts,
-    select_rows,
-    sort_interactions,
-)
+from lightsans.preparation.selection import select_rows
+from lightsans.preparation.sorting import sort_interactions
 from lightsans.reading.units import POSITION_BITS
 from tests.logs_on_disk import read_log, write_bytes, write_jsonl
 

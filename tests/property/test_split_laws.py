@@ -9,17 +9,10 @@ from hypothesis import strategies as st
 
 from lightsans.config import DataConfig
 from lightsans.dataset.vocabulary import Vocabulary
-from lightsans.preparation.retention import Retention
-from lightsans.preparation.sorting import (
-    core_rows,
-    count_items,
-    derive_sequences,
-    item_counts,
-    k_core,
-    merge_counts,
-    select_rows,
-    sort_interactions,
-)
+from lightsans.preparation.derive import Retention, derive_sequences
+from lightsans.preparation.k_core import core_rows, count_items, item_counts, k_core, merge_counts
+from lightsans.preparation.selection import select_rows
+from lightsans.preparation.sorting import sort_interactions
 from lightsans.preparation.temporal import Cutoffs
 
 CUTOFFS = Cutoffs(valid_from=3, test_from=5)

@@ -1,0 +1,139 @@
+"""Selected rows of a part and the vocabulary -> one sequence per user, and its fingerprint.
+
+Shapes:
+    R rows of a part   U its users
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from lightsans.columns import kernels
+from lightsans.columns.arrow import (
+    narrow,
+)
+from lightsans.columns.hashing import hash_ids, hash_segments, mix, user_buckets
+from lightsans.dataset.vocabulary import Vocabulary
+from lightsans.preparation.selection import PartRows
+from lightsans.preparation.temporal import Cutoffs, cut_periods
+from lightsans.storage.schemas import sequences_schema
+
+Bool = npt.NDArray[np.bool_]
+Int64 = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How much of a long history sequences keep; counts and k-core see all of it.
+
+    What sequences drop still counts as seen.
+    """
+
+    keep_last: int | None
+    """The newest so many items of every user; None for all."""
+    keep_since: int | None
+    """Items from this moment on, in microseconds since 1970; None for all."""
+
+    def keeps(self, offsets: Int64, timestamps: Int64, in_sequence: Bool) -> Bool:
+        """Mark the rows that stay.
+
+        Args:
+            offsets: (U + 1,) where the rows of each user begin; they ascend in time.
+            timestamps: (R,)
+            in_sequence: (R,) rows that would be in a sequence that keeps everything.
+        """
+        stays = in_sequence.copy()
+        if self.keep_since is not None:
+            stays &= timestamps >= self.keep_since
+        if self.keep_last is not None:
+            before = np.concatenate([[0], np.cumsum(stays)])
+            from_end = np.repeat(before[offsets[1:]], np.diff(offsets)) - before[:-1]
+            stays &= from_end <= self.keep_last
+        return stays
+
+
+def derive_sequences(
+    rows: PartRows,
+    vocabulary: Vocabulary,
+    min_user_interactions: int,
+    retention: Retention | None = None,
+    cutoffs: Cutoffs | None = None,
+) -> pa.Table:
+    """One row per user, as `lightsans.storage.schemas.sequences_schema` says.
+
+    Args:
+        rows: A part.
+        vocabulary: The items that k-core has left; those with count 0 have left it since.
+        min_user_interactions: Users with fewer interactions are not trainable.
+        retention: What sequences keep of the rows that pass the filters; None for all.
+        cutoffs: Of a temporal split, which adds columns.
+    """
+    least = max(min_user_interactions, 1)
+    item_ids = vocabulary.encode_living(rows.raw_item_ids)
+    is_kept = rows.is_kept
+    if retention is not None:
+        in_sequence = is_kept & (item_ids[rows.item] > 0)
+        is_kept = is_kept & retention.keeps(rows.offsets, rows.timestamps, in_sequence)
+    ends, items, times, other_ends, others, fingerprints = kernels.derive(
+        rows.offsets,
+        rows.item,
+        rows.timestamps,
+        is_kept,
+        item_ids,
+        hash_ids(rows.raw_item_ids),
+        hash_ids(rows.user_ids),
+        least,
+    )
+    lengths = np.diff(ends, prepend=0)
+    is_trainable = lengths >= least
+    periods: list[Int64] = []
+    if retention is not None or cutoffs is not None:
+        is_counted = rows.is_counted & (item_ids[rows.item] > 0)
+        is_trainable = (_sums(is_counted, rows.offsets) >= least) & (lengths > 0)
+    if cutoffs is not None:
+        found = cut_periods(rows.offsets, item_ids[rows.item], rows.timestamps, is_kept, cutoffs)
+        is_trainable &= found.train_lengths > 0
+        periods = found.columns()
+        # Numbers of items are left out: numbering them anew leaves a fingerprint unchanged.
+        for column in (*periods[:2], *(np.sign(targets) for targets in periods[2:])):
+            fingerprints = mix(fingerprints ^ mix(column.astype(np.uint64)))
+    if retention is not None or cutoffs is not None:
+        fingerprints = mix(np.bitwise_xor(fingerprints, is_trainable.astype(np.uint64)))
+    user_ids = narrow(rows.user_ids)
+    columns = [
+        user_ids,
+        _lists(items, ends),
+        _lists(times, ends),
+        pa.array(is_trainable),
+        _lists(others, other_ends),
+        pa.array(user_buckets(rows.user_ids)),
+        pa.array(fingerprints),
+        *(pa.array(column.astype(np.int32)) for column in periods),
+    ]
+    return pa.table(columns, schema=sequences_schema(user_ids.type, cutoffs is not None))
+
+
+def fingerprint_part(sequences: pa.Table) -> int:
+    """A sum over users: parts add up to the same, however users are cut into parts."""
+    return int(np.sum(sequences["fingerprint"].to_numpy(), dtype=np.uint64))
+
+
+def fingerprint_dataset(parts: Sequence[int], vocabulary_fingerprint: str) -> str:
+    """16 digits that differ when any sequence, or the id of any item, does."""
+    total = np.array([sum(parts) % 2**64, int(vocabulary_fingerprint, 16)], np.uint64)
+    return f"{hash_segments(total, np.array([0, 2]))[0]:016x}"
+
+
+def _sums(is_counted: Bool, offsets: Int64) -> Int64:
+    before = np.concatenate([[0], np.cumsum(is_counted)])
+    sums: Int64 = before[offsets[1:]] - before[offsets[:-1]]
+    return sums
+
+
+def _lists(values: npt.NDArray[np.generic], ends: Int64) -> pa.Array:
+    assert len(values) < 2**31, "lists of a part hold at most 2^31 values; raise data.num_parts"
+    offsets = np.concatenate([[0], ends]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))

@@ -1,0 +1,105 @@
+"""Which rows of a part are learnt from: the date, dedupe, and the rating filter.
+
+A part holds all rows of its users, so every rule about a user is decided here without looking at
+other parts.
+
+Shapes:
+    R rows of a part   U its users   I its distinct items
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lightsans.columns import kernels
+from lightsans.columns.arrow import (
+    as_dictionary,
+    codes_of,
+)
+from lightsans.config import DataConfig
+from lightsans.preparation.sorting import users_of
+from lightsans.preparation.temporal import NUM_PERIODS, Cutoffs
+
+Bool = npt.NDArray[np.bool_]
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class PartRows:
+    """The rows of a part as numbers, and which of them are learnt from."""
+
+    user_ids: pa.Array
+    """(U,) in order of (bucket, user id)."""
+    offsets: Int64
+    """(U + 1,) where each user's rows begin; they are in the order of the sequence."""
+    raw_item_ids: pa.Array
+    """(I,) distinct items, in no particular order."""
+    item: Int32
+    """(R,) index into ``raw_item_ids``."""
+    timestamps: Int64
+    """(R,)"""
+    is_kept: Bool
+    """(R,) rows that pass dedupe and the rating filter."""
+    is_counted: Bool
+    """(R,) those of them that vocabulary and k-core see: all, or those before the cut-off."""
+    row_counts: dict[str, int]
+    """Rows left after each step."""
+
+    @property
+    def user(self) -> Int64:
+        """(R,) index into ``user_ids``, ascending."""
+        return np.repeat(np.arange(len(self.user_ids)), np.diff(self.offsets))
+
+
+def select_rows(
+    table: pa.Table, data: DataConfig, as_of: int | None = None, cutoffs: Cutoffs | None = None
+) -> PartRows:
+    """Apply ``as_of``, dedupe and the rating filter to a part.
+
+    Args:
+        table: A part of the interactions, sorted as it is stored.
+        data: The filters.
+        as_of: Rows from this time on, in microseconds, count for nothing at all.
+        cutoffs: Of a temporal split. A repeat then removes no earlier row of another period: it
+            would be known before it happened.
+    """
+    if as_of is not None:
+        table = table.filter(pc.less(table["timestamp"], as_of))
+    user_ids, offsets = users_of(table)
+    items = as_dictionary(table["raw_item_id"])
+    item = codes_of(items)
+    timestamps = table["timestamp"].to_numpy()
+    row_counts = {"after_as_of": len(item)}
+    is_kept = np.ones(len(item), bool)
+    num_items = len(items.dictionary)
+    if data.dedupe == "first":
+        is_kept = kernels.first_of_each_item(offsets, item, num_items, False)
+    elif data.dedupe == "last" and cutoffs is None:
+        is_kept = kernels.first_of_each_item(offsets, item, num_items, True)
+    elif data.dedupe == "last":
+        assert cutoffs is not None
+        in_period = item + num_items * cutoffs.period_of(timestamps)
+        is_kept = kernels.first_of_each_item(offsets, in_period, NUM_PERIODS * num_items, True)
+    row_counts["after_dedupe"] = int(is_kept.sum())
+    if data.min_rating is not None:
+        is_rated = pc.fill_null(pc.greater_equal(table["rating"], data.min_rating), False)
+        is_kept &= is_rated.to_numpy()
+    row_counts["after_min_rating"] = int(is_kept.sum())
+    is_counted = is_kept
+    if cutoffs is not None:
+        is_counted = is_kept & (timestamps < cutoffs.valid_from)
+        row_counts["before_cutoff"] = int(is_counted.sum())
+    return PartRows(
+        user_ids=user_ids,
+        offsets=offsets,
+        raw_item_ids=items.dictionary,
+        item=item,
+        timestamps=timestamps,
+        is_kept=is_kept,
+        is_counted=is_counted,
+        row_counts=row_counts,
+    )

@@ -1,0 +1,31 @@
+import numpy as np
+
+from lightsans.preparation.packing import pack_rows, unpack_rows
+from tests.factories import (
+    interaction_log,
+    rated_5,
+    sorted_parts,
+)
+
+
+def test_rows_are_cut_into_parts_by_user():
+    log = interaction_log(rated_5(*((f"u{n % 50}", f"i{n}") for n in range(500))))
+    parts = sorted_parts(log, 7)
+    assert len(parts) == 7
+    assert sum(table.num_rows for table in parts.values()) == 500
+    users = [set(table["user_id"].to_pylist()) for table in parts.values()]
+    assert sum(map(len, users)) == 50
+    for number, table in parts.items():
+        assert all(number * 4096 // 7 <= b <= (number + 1) * 4096 // 7 for b in
+                   table["bucket"].to_pylist())  # fmt: skip
+
+
+def test_parts_that_are_not_wanted_do_not_travel():
+    log = interaction_log(rated_5(*((f"u{n}", "x") for n in range(100))))
+    is_wanted = np.array([True, False, True])
+    parts = dict(unpack_rows(pack_rows(log, 3, is_wanted)))
+    assert set(parts) == {0, 2}
+
+
+def test_a_stretch_without_rows_has_nothing_to_send():
+    assert pack_rows(interaction_log([]), 3).num_rows == 0
