@@ -27,7 +27,8 @@ import torch
 from lightsans.config import ModelConfig, RunConfig, StorageConfig
 from lightsans.config.file import load_config
 from lightsans.dataset.loading import list_column
-from lightsans.dataset.sequences import UserSequences, gather
+from lightsans.dataset.samples import gather
+from lightsans.dataset.sequences import UserSequences
 from lightsans.ranking.top_k import ItemIndex
 from lightsans.storage import model_files as files
 from lightsans.storage.location import Location, locate

@@ -36,7 +36,8 @@ from benchmarks.recbole_peer import MISSING, interaction, is_installed, make_mod
 from benchmarks.sasrec import CausalSASRec
 from lightsans import LightSANs, ModelConfig
 from lightsans.config import Attention, RunConfig, TrainConfig
-from lightsans.dataset.sequences import UserSequences, distinct_targets
+from lightsans.dataset.samples import distinct_targets
+from lightsans.dataset.sequences import UserSequences
 from lightsans.losses.cross_entropy import NextItemObjective, cross_entropy_sum
 from lightsans.training.batches import Batch, RankEpoch
 

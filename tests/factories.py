@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from lightsans.config import DataConfig
+from lightsans.dataset.sequences import UserSequences
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.preparation.derive import derive_sequences
 from lightsans.preparation.k_core import core_rows, count_items, item_counts, k_core
@@ -97,3 +98,9 @@ def derived_sequences(rows, *, as_of=None, items=None, **settings):
         row["also_seen"] = sorted(names[item] for item in row["also_seen"])
         derived[row["user_id"]] = row
     return derived
+
+
+def users_of_lengths(*lengths: int) -> UserSequences:
+    """Users whose item ids count up from 1 along the tape."""
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return UserSequences(np.arange(1, offsets[-1] + 1, dtype=np.int32), offsets)

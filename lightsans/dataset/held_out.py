@@ -14,13 +14,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from lightsans.dataset.sequences import (
-    NO_TARGET,
-    Int32,
-    Int64,
-    UserSequences,
-    evaluated_users,
-)
+from lightsans.dataset.sequences import NO_TARGET, Int32, Int64, UserSequences, evaluated_users
 
 Split = Literal["valid", "test"]
 

@@ -1,7 +1,8 @@
-"""Reading a finished dataset: parts of its sequences, and its virtual shards."""
+"""Read the sequences of a finished dataset: parts, virtual shards, tapes mapped from disk."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -70,3 +71,37 @@ def load_shards(
                 pieces.append(load_trainable(part, (first, end)))
         loaded[shard] = UserSequences.concatenate(pieces)
     return loaded
+
+
+def load_within(
+    load: Callable[[int], UserSequences],
+    shards: Iterable[int],
+    memory_bytes: int | None,
+    directory: Path,
+) -> dict[int, UserSequences]:
+    """Load shards one after the other; tapes beyond a budget are mapped from files.
+
+    The system then keeps in memory what training touches and drops it again under pressure.
+
+    Args:
+        load: Reads the sequences of one shard.
+        shards: Which shards to load.
+        memory_bytes: Budget for the tapes of all shards; None has no limit.
+        directory: For the files, one for each shard; it exists.
+    """
+    loaded, used = {}, 0
+    for shard in shards:
+        users = load(shard)
+        used += users.item_ids.nbytes
+        if memory_bytes is not None and used > memory_bytes:
+            used -= users.item_ids.nbytes
+            users = _map_tape(users, directory / f"tape-{shard:05d}.npy")
+        loaded[shard] = users
+    return loaded
+
+
+def _map_tape(users: UserSequences, path: Path) -> UserSequences:
+    if len(users.item_ids) == 0:  # nothing can be mapped
+        return users
+    np.save(path, users.item_ids)
+    return replace(users, item_ids=np.asarray(np.load(path, mmap_mode="r")))

@@ -40,7 +40,7 @@ def insert_rows(table: pa.Table, later: pa.Table) -> pa.Table:
         table: A part, or some of its columns, users and times among them.
         later: Sorted alike, with the same columns at least; its order keys are greater.
     """
-    # Users of both parts in the order of a part: `at` are the places of those that only `later` has.
+    # Users of both parts in the order of a part; `at`: places of those that only `later` has.
     (users, offsets), (later_users, later_offsets) = users_of(table), users_of(later)
     known = pc.index_in(later_users, value_set=users)
     is_new = known.is_null().to_numpy(zero_copy_only=False)

@@ -12,7 +12,8 @@ import pyarrow as pa
 import torch
 
 from lightsans.columns.hashing import UInt64, hash_segments, mix
-from lightsans.dataset.sequences import Int32, Int64, UserSequences, gather
+from lightsans.dataset.samples import gather
+from lightsans.dataset.sequences import Int32, Int64, UserSequences
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.model.network import LightSANs
 from lightsans.ranking.top_k import NOTHING, ItemIndex

@@ -16,15 +16,8 @@ import numpy.typing as npt
 
 from lightsans.columns.hashing import mix
 from lightsans.config import RunConfig
-from lightsans.dataset.sequences import (
-    Int32,
-    Int64,
-    Samples,
-    UserSequences,
-    cut_prefixes,
-    cut_windows,
-    gather,
-)
+from lightsans.dataset.samples import Samples, cut_prefixes, cut_windows, gather
+from lightsans.dataset.sequences import Int32, Int64, UserSequences
 
 LENGTH_CLASS = 8
 """Samples whose lengths fall into the same class of this width may share a batch: little padding,

@@ -22,8 +22,8 @@ from torch.optim.swa_utils import AveragedModel
 
 from lightsans.config import RunConfig
 from lightsans.dataset.held_out import hold_out
-from lightsans.dataset.sequences import Int64, UserSequences, distinct_targets
-from lightsans.dataset.tapes import for_refit
+from lightsans.dataset.samples import distinct_targets
+from lightsans.dataset.sequences import Int64, UserSequences, for_refit
 from lightsans.errors import ConfigError, TrainingError
 from lightsans.losses.cross_entropy import LossType, NextItemObjective, choose_loss, trains_rows
 from lightsans.losses.negatives import SHARED_LOSSES, NegativeSampler, SharedNegatives

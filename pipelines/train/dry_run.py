@@ -11,8 +11,8 @@ import torch
 
 from lightsans.config import RunConfig
 from lightsans.dataset.loading import load_shards
-from lightsans.dataset.sequences import distinct_targets
-from lightsans.dataset.tapes import for_refit
+from lightsans.dataset.samples import distinct_targets
+from lightsans.dataset.sequences import for_refit
 from lightsans.losses.cross_entropy import choose_loss
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifests import require_manifest

@@ -27,9 +27,8 @@ from torch import Tensor
 
 from lightsans.config import RunConfig, to_dict
 from lightsans.config.file import dump_yaml, from_dict
-from lightsans.dataset.loading import load_shards
+from lightsans.dataset.loading import load_shards, load_within
 from lightsans.dataset.sequences import Int64, UserSequences
-from lightsans.dataset.tapes import load_within
 from lightsans.dataset.vocabulary import item_id_mapping
 from lightsans.errors import LightSANsError, NotFoundError, TrainingError
 from lightsans.losses.cross_entropy import choose_loss
