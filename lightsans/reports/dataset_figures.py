@@ -1,4 +1,4 @@
-"""What a dataset is like: distributions that add up over its parts.
+"""Figures of a dataset: distributions that add up over its parts.
 
 Lengths and popularity are heavy-tailed, so they are counted in bins that widen: every number up to
 ten, then a tenth of a decade each. Nothing here grows with rows or users.
@@ -32,7 +32,7 @@ class PartReport:
     users: int
     trainable: int
     interactions: int
-    """Of the sequences: what is left after the filters."""
+    """Length of all sequences together: rows left after the filters."""
     exact_duplicates: int
     """Rows that repeat user, item and time of another."""
     ties: int
@@ -83,7 +83,7 @@ class PartReport:
         """The same rows, and the sequences derived from them.
 
         Args:
-            lengths: (U,) of the sequences; 0 for users who have none.
+            lengths: (U,) lengths of the sequences; 0 for users who have none.
             num_trainable: Users to learn from.
         """
         return replace(
@@ -98,13 +98,13 @@ class PartReport:
         return PartReport(*(getattr(self, name) + getattr(other, name) for name in names))
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON can hold it."""
+        """The counts as JSON can hold them."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()}
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "PartReport":
-        """What `to_dict` made."""
+        """The object behind the content that `to_dict` made."""
         values: dict[str, Any] = {
             name: np.array(value) if isinstance(value, list) else value
             for name, value in content.items()
@@ -119,7 +119,7 @@ def bin_width(time_range: tuple[int, int]) -> int:
 
 
 def histogram(values: Int64) -> Int64:
-    """(B,) how many of some numbers lie in each bin of `BIN_STARTS`."""
+    """(B,) numbers counted by the bins of `BIN_STARTS`."""
     bins = np.searchsorted(BIN_STARTS, values, side="right") - 1
     return np.bincount(bins, minlength=len(BIN_STARTS)).astype(np.int64)
 
@@ -132,7 +132,7 @@ def describe_bins(counts: Int64) -> list[dict[str, int]]:
 
 
 def describe_popularity(counts: Int64) -> dict[str, Any]:
-    """How unevenly interactions fall on items.
+    """Popularity of the items: how unevenly interactions fall on them.
 
     Args:
         counts: Interactions of each item of the vocabulary.
@@ -182,7 +182,7 @@ def describe_dataset(
     """The part of the report that follows from counts.
 
     Args:
-        total: Of all parts.
+        total: The sum over all parts.
         vocabulary_counts: Interactions of each item of the vocabulary.
         time_range: Least and greatest timestamp of a valid row, in microseconds.
         cutoffs: Moments of a temporal split by name; empty for leave-one-out.

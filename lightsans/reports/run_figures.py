@@ -3,7 +3,7 @@
 Shapes: U users   N items of the dataset   R recommendations   S bins of scores
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -12,7 +12,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lightsans.config import REPORT_FIGURES
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.recommendations.recommender import MODEL
 
@@ -23,11 +22,13 @@ _BIN_SHIFT = np.uint32(32 - 14)
 _SIZE_BITS, _LARGEST_FLOAT = np.uint32(0x7FFFFFFF), np.uint32(0x7F7FFFFF)
 QUANTILES = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 DECILES = 10
+DRAWN_BINS = 40
+"""Most bins of a drawn histogram of scores."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunTotals:
-    """What is counted of some users' lists; add them with ``+``."""
+    """Counts over the lists of some users; add them with ``+``."""
 
     users: Array
     """One number."""
@@ -37,9 +38,9 @@ class RunTotals:
     item_counts: Array
     """(N + 1,) how often each item is recommended; 0 stands for those not in the dataset."""
     best_scores: Array
-    """(S,) of the first recommendation of lists by the model; see `score_bins`."""
+    """(S,) scores of the first recommendation of lists by the model; see `score_bins`."""
     all_scores: Array
-    """(S,) of all their recommendations."""
+    """(S,) scores of all their recommendations."""
     compared_users: Array
     """Users who are in the run before too, with a list in both."""
     overlap: Array
@@ -73,9 +74,9 @@ def measure(rows: pa.Table, before: pa.Table, items: Vocabulary) -> RunTotals:
     """Totals of some wide rows.
 
     Args:
-        rows: Of the run.
-        before: Of the run before; may hold other users, and need not hold all of these.
-        items: Of the dataset.
+        rows: Users of the run.
+        before: Users of the run before; may be others, and need not be all of these.
+        items: Vocabulary of the dataset.
     """
     item_ids, offsets = _encode(rows, items)
     lengths = np.diff(offsets)
@@ -104,6 +105,57 @@ def no_totals(num_items: int) -> RunTotals:
     return RunTotals(zero, zero, zero, counts, bins, bins, zero, np.asarray(0.0))
 
 
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """A run's totals beside the items of its dataset, for one figure to be taken from."""
+
+    totals: RunTotals
+    items: Vocabulary
+    is_eligible: npt.NDArray[np.bool_]
+    """(N,) items that may be recommended."""
+    by_popularity: npt.NDArray[np.int64]
+    """(N,) items from the most popular one."""
+
+    @property
+    def users(self) -> int:
+        """Users of the run."""
+        return int(self.totals.users)
+
+    @property
+    def counts(self) -> Array:
+        """(N,) how often each item is recommended."""
+        return self.totals.item_counts[1:]
+
+    @property
+    def recommendations(self) -> int:
+        """All recommendations, items of other datasets included."""
+        return int(self.totals.item_counts.sum())
+
+
+def _never_recommended_share(run: _Counted) -> float | None:
+    never = run.is_eligible & (run.counts == 0)
+    return _share(int(never.sum()), int(run.is_eligible.sum()))
+
+
+def _top_1_percent_share(run: _Counted) -> float | None:
+    head = run.by_popularity[: max(1, run.items.num_items // 100)]
+    return _share(int(run.counts[head].sum()), run.recommendations)
+
+
+_MEASURES: dict[str, Callable[[_Counted], float | None]] = {
+    "users": lambda run: run.users,
+    "fallback_share": lambda run: _share(run.totals.popular_users, run.users),
+    "mean_list_length": lambda run: _share(run.recommendations, run.users),
+    "coverage": lambda run: _share(int((run.counts > 0).sum()), run.items.num_items),
+    "never_recommended_share": _never_recommended_share,
+    "top_1_percent_share": _top_1_percent_share,
+    "median_best_score": lambda run: _quantiles(run.totals.best_scores)["0.5"],
+}
+"""Figures of a run by name; a new figure is a row."""
+FIGURES = (*_MEASURES, *(f"{name}_change" for name in _MEASURES), "overlap")
+"""Figures that can be bounded; a change is relative to the run before."""
+
+
 def describe(
     totals: RunTotals,
     items: Vocabulary,
@@ -113,26 +165,14 @@ def describe(
     """The report, as JSON-able values.
 
     Args:
-        totals: Of the whole run.
-        items: Of the dataset.
-        is_eligible: (N,) which of them may be recommended.
+        totals: Counts over the whole run.
+        items: Vocabulary of the dataset.
+        is_eligible: (N,) which items may be recommended.
         before: The report of the run before.
     """
-    users, counts = int(totals.users), totals.item_counts[1:]
-    recommended, total = int((counts > 0).sum()), int(totals.item_counts.sum())
     by_popularity = np.argsort(-items.counts, kind="stable")
-    head = max(1, items.num_items // 100)
-    figures: dict[str, float | None] = {
-        "users": users,
-        "fallback_share": _share(totals.popular_users, users),
-        "mean_list_length": _share(total, users),
-        "coverage": _share(recommended, items.num_items),
-        "never_recommended_share": _share(
-            int((is_eligible & (counts == 0)).sum()), int(is_eligible.sum())
-        ),
-        "top_1_percent_share": _share(int(counts[by_popularity[:head]].sum()), total),
-        "median_best_score": _quantiles(totals.best_scores)["0.5"],
-    }
+    run = _Counted(totals, items, is_eligible, by_popularity)
+    figures = {name: measure_of(run) for name, measure_of in _MEASURES.items()}
     if before is not None:
         for name, value in list(figures.items()):
             figures[f"{name}_change"] = _change(before["figures"].get(name), value)
@@ -142,12 +182,12 @@ def describe(
         "figures": figures,
         "popular_users": int(totals.popular_users),
         "empty_lists": int(totals.empty_lists),
-        "recommendations": total,
-        "recommended_items": recommended,
+        "recommendations": run.recommendations,
+        "recommended_items": int((run.counts > 0).sum()),
         "eligible_items": int(is_eligible.sum()),
         "compared_users": compared,
         "popularity": {
-            "recommendations": _by_decile(counts[by_popularity]),
+            "recommendations": _by_decile(run.counts[by_popularity]),
             "interactions": _by_decile(items.counts[by_popularity]),
         },
         "scores": {
@@ -164,7 +204,7 @@ def find_warnings(
 ) -> list[str]:
     """A sentence for every figure that is out of its bounds; what could not be compared is not."""
     found = []
-    for name in REPORT_FIGURES:
+    for name in FIGURES:
         value = figures.get(name)
         if value is None:
             continue
@@ -214,6 +254,44 @@ def _quantiles(bins: Array) -> dict[str, float | None]:
     index = np.searchsorted(np.cumsum(bins), np.asarray(QUANTILES) * total)
     middles = (edges[index] + edges[index + 1]) / 2
     return {str(q): float(value) for q, value in zip(QUANTILES, middles, strict=True)}
+
+
+def score_histograms(*counts: Array) -> tuple[Array, list[Array]]:
+    """Histograms of scores over common edges: the edges, and of each histogram its density.
+
+    The edges are edges of `score_bins`, about `DRAWN_BINS` of them at like distances: a grid of
+    its own would take one bin here and two bins there, and draw teeth that are not in the scores.
+    Heights are shares per unit of the score, so bins of unlike widths compare. Outside the
+    outermost half per cent of each histogram nothing is drawn: a few odd scores would squeeze the
+    rest together.
+
+    Args:
+        counts: (S,) each, of `score_bins`.
+
+    Returns:
+        (E + 1,) edges and (E,) densities; (1,) and (0,) where there are no scores.
+    """
+    edges = bin_edges()
+    filled = [bins for bins in counts if bins.any()]
+    if not filled:
+        return edges[:1], [np.zeros(0) for _ in counts]
+    # The range that all histograms need.
+    tails = np.array([0.005, 0.995])
+    outer = [np.searchsorted(np.cumsum(bins), tails * bins.sum()) for bins in filled]
+    first, last = min(int(low) for low, _ in outer), max(int(high) for _, high in outer) + 1
+    # Of the edges in it, those next to a grid; each once.
+    grid = np.linspace(edges[first], edges[last], DRAWN_BINS + 1)
+    inside = edges[first : last + 1]
+    middles = (inside[1:] + inside[:-1]) / 2
+    chosen = first + np.unique(np.searchsorted(middles, grid))
+    # Bins around zero may be narrower than a number can say.
+    chosen = chosen[np.append(np.diff(edges[chosen]) > 0, True)]
+    widths = np.diff(edges[chosen])
+    densities = []
+    for bins in counts:
+        below = np.concatenate([[0], np.cumsum(bins)])
+        densities.append(np.diff(below[chosen]) / (max(1, bins.sum()) * widths))
+    return edges[chosen], densities
 
 
 def _by_decile(counts_by_popularity: Array) -> list[float]:

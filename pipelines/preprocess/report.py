@@ -13,7 +13,7 @@ from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.preparation.temporal import Cutoffs
 from lightsans.reading.rejects import RowCounts
 from lightsans.reports.dataset_figures import PartReport, describe_dataset
-from lightsans.reports.plots import draw_report
+from lightsans.reports.plots import draw_dataset
 from lightsans.storage.location import Location
 
 REPORT = "report"
@@ -49,5 +49,5 @@ def write_report(
         **describe_dataset(total, vocabulary.counts, (counts.oldest, counts.newest), cuts),
     }
     (dataset / REPORT / "report.json").write_json(content)
-    for name, png in draw_report(content).items():
+    for name, png in draw_dataset(content).items():
         (dataset / REPORT / name).write_bytes(png)

@@ -11,17 +11,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import ray
 
 from lightsans.columns.hashing import bucket_range
 from lightsans.dataset.bucket_cursor import overlapping_parts
 from lightsans.recommendations.eligible_items import read_eligible_items
 from lightsans.recommendations.writer import RunRows, wide_schema
+from lightsans.reports.plots import draw_run
 from lightsans.reports.run_figures import (
-    DECILES,
     RunTotals,
-    bin_edges,
     describe,
     find_warnings,
     measure,
@@ -92,8 +90,7 @@ def write_report(job: ScoreJob, content: Mapping[str, Any], previous: Run | None
         **described,
         "warnings": warnings,
     }
-    with (job.run / PICTURE).open_atomic() as aside:
-        _draw(report, totals, str(aside))
+    (job.run / PICTURE).write_bytes(draw_run(report, totals))
     (job.run / REPORT).write_json(report)
     return warnings
 
@@ -149,51 +146,3 @@ def _rows_beside(name: str, run: Run, previous: Run) -> RunRows:
 @ray.remote
 def _add_totals(*totals: RunTotals) -> RunTotals:
     return functools.reduce(operator.add, totals)
-
-
-def _draw(report: Mapping[str, Any], totals: RunTotals, path: str) -> None:
-    """Popularity of what is recommended, scores, and how often items are recommended."""
-    from matplotlib.figure import Figure  # takes a second to import
-
-    figure = Figure(figsize=(12, 4), layout="constrained")
-    popularity, scores, items = figure.subplots(1, 3)
-    tenths = np.arange(1, DECILES + 1)
-    for shift, name in ((-0.2, "recommendations"), (0.2, "interactions")):
-        popularity.bar(tenths + shift, report["popularity"][name], 0.4, label=name)
-    popularity.set(title="By popularity", xlabel="tenth of the items, most popular first")
-    popularity.set_ylabel("share")
-    popularity.legend()
-    for name, bins in (("best of a list", totals.best_scores), ("all", totals.all_scores)):
-        _draw_scores(scores, bins, name)
-    scores.set(title="Scores of the model", xlabel="score", ylabel="share")
-    if bins.any():
-        scores.legend()
-    counts = np.sort(totals.item_counts[1:])[::-1]
-    counts = counts[counts > 0]
-    # At most a thousand points, however many items there are.
-    ranks = np.unique(np.geomspace(1, max(1, len(counts)), 1000).astype(int))
-    if len(counts):
-        items.loglog(ranks, counts[ranks - 1])
-    items.set(title="Items by how often they are recommended", xlabel="rank")
-    items.set_ylabel("recommendations")
-    figures = report["figures"]
-    parts = [f"run {report['run_id']}: {figures['users']:,} users"]
-    parts += [
-        f"{name.replace('_', ' ')} {figures[name]:.1%}"
-        for name in ("fallback_share", "coverage", "overlap")
-        if figures[name] is not None
-    ]
-    figure.suptitle(", ".join(parts))
-    figure.savefig(path, format="png", dpi=100)
-
-
-def _draw_scores(axes: Any, bins: npt.NDArray[np.int64], name: str) -> None:
-    if not bins.any():
-        return
-    edges, total = bin_edges(), bins.sum()
-    # Between the outermost hundredths: a few odd scores would squeeze the rest together.
-    first, last = np.searchsorted(np.cumsum(bins), [0.005 * total, 0.995 * total])
-    grid = np.linspace(edges[first], edges[last + 1], 41)
-    middles = (edges[:-1] + edges[1:]) / 2
-    heights, _ = np.histogram(middles, grid, weights=bins / total)
-    axes.stairs(heights, grid, label=name)

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from lightsans.reports.plots import draw_history, draw_importance
 from lightsans.search.proposals import make_study
 from lightsans.search.space import SearchSpace, Values
 from lightsans.storage.location import Location
@@ -138,44 +139,16 @@ def importances(search: Search) -> dict[str, float]:
 
 def save_plots(search: Search, directory: Location) -> dict[str, float]:
     """Write ``history.png`` and ``importance.png``; returns the importances."""
-    from matplotlib.figure import Figure  # a second to import
-
-    shares = importances(search)
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.add_subplot()
-    _draw_history(axes, search)
-    _save(figure, directory / "history.png")
-    if shares:
-        figure = Figure(figsize=(7, 0.6 + 0.4 * len(shares)), layout="constrained")
-        axes = figure.add_subplot()
-        axes.barh(list(shares)[::-1], list(shares.values())[::-1])
-        axes.set_xlabel(f"share in {search.metric} (PED-ANOVA)")
-        _save(figure, directory / "importance.png")
-    return shares
-
-
-def _draw_history(axes: Any, search: Search) -> None:
-    colours = {"finished": "tab:blue", "stopped": "tab:grey", "running": "tab:orange"}
-    best, numbers, line = 0.0, [], []
+    scored = []
     for record in sorted(search.trials.values(), key=lambda r: r.number):
         score = record.score(search.metric)
-        if score is None or record.status == "failed":
-            continue
-        axes.scatter(record.number, score, color=colours[record.status], s=18)
-        best = max(best, score)
-        numbers.append(record.number)
-        line.append(best)
-    axes.step(numbers, line, where="post", color="tab:red", label="best so far")
-    for status, colour in colours.items():
-        axes.scatter([], [], color=colour, s=18, label=status)
-    axes.set_xlabel("trial")
-    axes.set_ylabel(f"best valid {search.metric}")
-    axes.legend()
-
-
-def _save(figure: Any, location: Location) -> None:
-    with location.open_atomic() as aside:
-        figure.savefig(aside, format="png", dpi=120)
+        if score is not None and record.status != "failed":
+            scored.append((record.number, score, record.status))
+    (directory / "history.png").write_bytes(draw_history(scored, search.metric))
+    shares = importances(search)
+    if shares:
+        (directory / "importance.png").write_bytes(draw_importance(shares, search.metric))
+    return shares
 
 
 # ---- while it runs -------------------------------------------------------------------------------

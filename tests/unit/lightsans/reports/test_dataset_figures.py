@@ -8,7 +8,7 @@ from lightsans.reports.dataset_figures import (
     histogram,
     quantiles_of,
 )
-from lightsans.reports.plots import draw_report
+from lightsans.reports.plots import draw_dataset
 
 
 def report(offsets, times, lengths):
@@ -62,6 +62,6 @@ def test_a_report_is_drawn_as_three_pictures():
     both = describe_dataset(ONE + TWO, np.array([3, 2, 1, 0]), (0, 199), {"valid_from": 100})
     assert (both["items"], both["users"], both["density"]) == (3, 3, 6 / 9)
     assert both["time"]["to"] == "1970-01-01T00:00:00.000199+00:00"
-    pictures = draw_report(both)
+    pictures = draw_dataset(both)
     assert set(pictures) == {"lengths.png", "popularity.png", "time.png"}
     assert all(png.startswith(b"\x89PNG") for png in pictures.values())
