@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lightsans.config.checks import at_least, fraction, require
+from lightsans.config.kinds import FormatSetting
 
 IdType = Literal["auto", "string", "int64"]
 
@@ -55,7 +56,7 @@ class DataConfig:
 
     input: tuple[str, ...] = ()
     """Files, directories or globs; local or s3://. Their order breaks ties between timestamps."""
-    format: Literal["auto", "parquet", "csv", "jsonl", "inter"] = "auto"
+    format: FormatSetting = "auto"
     """auto goes by the file name; .gz, .bz2, .zst, .lz4 endings are decompressed."""
     separator: str = ","
     """Between the fields of a csv line; "\\t" and "::" work. RecBole's .inter is always a tab."""

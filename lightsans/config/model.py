@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lightsans.config.checks import at_least, fraction, require
+from lightsans.config.kinds import LOSSES, Attention, LossSetting
 
-Attention = Literal["causal", "masked", "reference"]
 Activation = Literal["gelu", "relu", "swish", "tanh", "sigmoid"]
 
 
@@ -31,7 +31,7 @@ class ModelConfig:
     layer_norm_eps: float = 1e-12
     initializer_range: float = 0.02
     """Standard deviation of the initial weights."""
-    loss_type: Literal["CE", "BPR", "sampled_softmax", "gBCE", "auto"] = "CE"
+    loss_type: LossSetting = "CE"
     """CE: softmax over all items. BPR: one uniformly drawn negative per target. sampled_softmax:
     CE estimated from num_negatives items. gBCE: binary cross-entropy without its overconfidence.
     auto: CE, or sampled_softmax where the catalogue is too large for the device."""
@@ -49,8 +49,10 @@ class ModelConfig:
         at_least("model", self, 1, "num_negatives")
         require(0 <= self.gbce_t <= 1, f"model.gbce_t={self.gbce_t} is not in [0, 1]")
         require(
-            self.loss_type != "gBCE" or self.negative_sampling == "uniform",
-            f"model.loss_type=gBCE needs model.negative_sampling=uniform, found "
+            self.loss_type == "auto"
+            or not LOSSES[self.loss_type].needs_uniform
+            or self.negative_sampling == "uniform",
+            f"model.loss_type={self.loss_type} needs model.negative_sampling=uniform, found "
             f"{self.negative_sampling}: its calibration assumes that all items are equally likely",
         )
         require(self.layer_norm_eps > 0, "model.layer_norm_eps must be positive")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from lightsans.config.checks import require
 from lightsans.config.data import DataConfig
 from lightsans.config.evaluate import EvaluateConfig
+from lightsans.config.kinds import trains_rows
 from lightsans.config.model import ModelConfig
 from lightsans.config.nightly import NightlyConfig
 from lightsans.config.resources import ResourcesConfig
@@ -45,7 +46,7 @@ class RunConfig:
             "interactions would never be trained on",
         )
         loss, attention = self.model.loss_type, self.model.attention
-        is_dense = loss == "CE" or (loss == "BPR" and attention == "reference")
+        is_dense = loss != "auto" and not trains_rows(loss, attention)
         require(
             self.train.table_precision == "fp32" or not is_dense,
             f"train.table_precision={self.train.table_precision} needs a loss that looks at some "

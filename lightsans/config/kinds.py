@@ -1,0 +1,131 @@
+"""Names and properties of attention kinds, losses and input formats.
+
+Settings are checked by these tables without importing torch or Arrow. The code behind a name lies
+in `lightsans.model`, `lightsans.losses` and `lightsans.reading`, which ask the row instead of
+comparing names. A new kind is its name and its row here, and its code there.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import inf
+from typing import Final, Literal
+
+Attention = Literal["causal", "masked", "reference"]
+Loss = Literal["CE", "BPR", "sampled_softmax", "gBCE"]
+Format = Literal["parquet", "csv", "jsonl", "inter"]
+
+LossSetting = Literal[Loss, "auto"]
+FormatSetting = Literal["auto", Format]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttentionKind:
+    """Properties of an attention kind."""
+
+    name: Attention
+    trains_prefixes: bool
+    """Learns from every position of a window in one pass; otherwise from one target a sequence."""
+    masks_padding: bool
+    """Padding takes no part, so a batch may be as wide as its longest sequence."""
+    is_recbole: bool = False
+    """RecBole's released code, number for number, its optimizer included."""
+
+
+ATTENTION: Final[Mapping[Attention, AttentionKind]] = {
+    kind.name: kind
+    for kind in (
+        AttentionKind(name="causal", trains_prefixes=True, masks_padding=True),
+        AttentionKind(name="masked", trains_prefixes=False, masks_padding=True),
+        AttentionKind(
+            name="reference", trains_prefixes=False, masks_padding=False, is_recbole=True
+        ),
+    )
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LossKind:
+    """Properties of a loss."""
+
+    name: Loss
+    needs_negatives: bool = False
+    """Compares targets with drawn items instead of all."""
+    shares_negatives: bool = False
+    """The drawn items are the same for all targets of a step; otherwise one for each target."""
+    corrects_sampling: bool = False
+    """Needs how often each drawn item was to be expected."""
+    needs_uniform: bool = False
+    """Assumes that all items are equally likely to be drawn."""
+    trains_rows: bool = False
+    """A step touches only the vectors of its own items."""
+    in_recbole: bool = False
+    """RecBole has it, under the same name."""
+    auto_up_to: Mapping[str, float] | None = None
+    """Largest catalogue for which ``auto`` takes it, by type of device (docs/losses.md); None:
+    never."""
+
+
+LOSSES: Final[Mapping[Loss, LossKind]] = {
+    kind.name: kind
+    for kind in (
+        LossKind(name="CE", in_recbole=True, auto_up_to={"cpu": 20_000, "cuda": 100_000}),
+        LossKind(name="BPR", needs_negatives=True, trains_rows=True, in_recbole=True),
+        LossKind(
+            name="sampled_softmax",
+            needs_negatives=True,
+            shares_negatives=True,
+            corrects_sampling=True,
+            trains_rows=True,
+            auto_up_to={"cpu": inf, "cuda": inf},
+        ),
+        LossKind(
+            name="gBCE",
+            needs_negatives=True,
+            shares_negatives=True,
+            needs_uniform=True,
+            trains_rows=True,
+        ),
+    )
+}
+"""In the order in which ``auto`` considers them."""
+
+
+def auto_loss(num_items: int, device_type: str) -> Loss:
+    """The loss that ``auto`` takes for so many items on a ``cpu`` or ``cuda`` device."""
+    for name, kind in LOSSES.items():
+        limits = kind.auto_up_to
+        if limits is not None and num_items <= limits.get(device_type, limits["cpu"]):
+            return name
+    raise AssertionError("the last loss that auto considers has no limit")
+
+
+def trains_rows(loss: Loss, attention: Attention) -> bool:
+    """Whether a step updates only the vectors of its own items, by a lazy optimizer.
+
+    What RecBole trains by an Adam that moves every row in every step stays that way in its kind of
+    attention.
+    """
+    as_recbole = LOSSES[loss].in_recbole and ATTENTION[attention].is_recbole
+    return LOSSES[loss].trains_rows and not as_recbole
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FormatKind:
+    """Properties of an input format."""
+
+    name: Format
+    endings: tuple[str, ...]
+    """By which a file name shows it, in lower case."""
+    is_text: bool = True
+    """Lines, which may be compressed and are read in pieces; otherwise row groups."""
+
+
+FORMATS: Final[Mapping[Format, FormatKind]] = {
+    kind.name: kind
+    for kind in (
+        FormatKind(name="parquet", endings=(".parquet", ".pq"), is_text=False),
+        FormatKind(name="csv", endings=(".csv",)),
+        FormatKind(name="jsonl", endings=(".jsonl", ".ndjson", ".json")),
+        FormatKind(name="inter", endings=(".inter",)),
+    )
+}
