@@ -33,13 +33,14 @@ from lightsans.storage.manifests import content_id, read_manifest, require_manif
 from lightsans.storage.schemas import sequence_parts
 from pipelines.console.logs import add_log_context, log_context
 from pipelines.console.progress import bar, say
+from pipelines.session.merge_tree import merge_all
 from pipelines.session.preflight import preflight
 from pipelines.session.ray_session import ensure_ray, original_errors
 
 FORMAT_VERSION = 1
 SPLITS: tuple[Split, ...] = ("valid", "test")
 MODEL, POPULAR, SUCCESSOR = "model", "popular", "successor"
-MERGE_FAN_IN = 8
+PARTS_PER_COUNT = 8
 USERS_PER_ACTOR = 20_000
 MAX_COUNTED_INTERACTIONS = 50_000_000
 """The baselines are counted on whole parts (a random sample of the users) up to this many
@@ -234,16 +235,11 @@ def _sample(parts: list[Location], manifest: Mapping[str, Any]) -> list[Location
 
 def _count_transitions(parts: list[Location], num_items: int, result: Location) -> None:
     """Write the sum of all parts' counts, merged in a tree that the driver never holds."""
-    level = [
-        _count_parts.remote(parts[first : first + MERGE_FAN_IN], num_items)
-        for first in range(0, len(parts), MERGE_FAN_IN)
-    ]
-    while len(level) > 1:
-        level = [
-            _add_counts.remote(*level[first : first + MERGE_FAN_IN])
-            for first in range(0, len(level), MERGE_FAN_IN)
-        ]
-    ray.get(_save_counts.remote(level[0], result))
+    counted = (
+        _count_parts.remote(parts[first : first + PARTS_PER_COUNT], num_items)
+        for first in range(0, len(parts), PARTS_PER_COUNT)
+    )
+    ray.get(_save_counts.remote(merge_all(_add_counts, counted), result))
 
 
 @ray.remote

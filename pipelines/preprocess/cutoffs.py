@@ -14,7 +14,9 @@ from lightsans.preparation.temporal import Cutoffs, find_cutoff
 from lightsans.reading.rows import parse_moment
 from lightsans.storage.location import Location
 from pipelines.preprocess.parts import Part
-from pipelines.session.tasks import remote, run_tasks
+from pipelines.session.merge_tree import merge_all
+from pipelines.session.ray_session import original_errors
+from pipelines.session.tasks import remote
 
 
 def moment_of(data: DataConfig, name: str, text: str | None) -> int | None:
@@ -66,14 +68,13 @@ def counted_cutoffs(
     assert valid is not None
     oldest, newest = time_range
     newest = newest if as_of is None else min(newest, as_of - 1)
-    count = remote(count_from)
+    count, add = remote(count_from), remote(add_counts)
 
     def count_all(edges: Int64) -> Int64:
         shared = ray.put(edges)
-        found = run_tasks(
-            lambda part: count.remote(dataset, part, as_of, shared), parts, "preprocess: split"
-        )
-        total: Int64 = sum(found, np.zeros(len(edges), np.int64))
+        counted = (count.remote(dataset, part, as_of, shared) for part in parts)
+        with original_errors():
+            total: Int64 = ray.get(merge_all(add, counted))
         return total
 
     num_rows = int(count_all(np.array([oldest]))[0])
@@ -89,3 +90,9 @@ def count_from(dataset: Location, part: Part, as_of: int | None, edges: Int64) -
     if as_of is not None:
         times = times[: np.searchsorted(times, as_of)]
     return len(times) - np.searchsorted(times, edges)
+
+
+def add_counts(*counts: Int64) -> Int64:
+    """The sum of the counts of several parts."""
+    total: Int64 = np.add.reduce(counts)
+    return total

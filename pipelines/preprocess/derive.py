@@ -20,7 +20,8 @@ from lightsans.storage.schemas import part_name
 from pipelines.preprocess.base import UnchangedSequences
 from pipelines.preprocess.k_core import Filters, LoadedPart
 from pipelines.preprocess.parts import WORK, Part
-from pipelines.session.tasks import Ref, remote, run_tasks
+from pipelines.session.merge_tree import Ref
+from pipelines.session.tasks import remote, run_tasks
 
 
 def write_sequences(

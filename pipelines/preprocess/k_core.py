@@ -37,8 +37,9 @@ from lightsans.reports.dataset_figures import PartReport
 from lightsans.storage.location import Location
 from pipelines.console.progress import say
 from pipelines.preprocess.parts import Part
+from pipelines.session.merge_tree import MergeTree, Ref, merge_all
 from pipelines.session.ray_session import original_errors
-from pipelines.session.tasks import MergeTree, Ref, remote, run_tasks
+from pipelines.session.tasks import remote, run_tasks
 
 UInt64 = npt.NDArray[np.uint64]
 
@@ -193,11 +194,10 @@ def _load_parts(
 
 
 def _count_round(cores: Sequence[Ref], least: int, alive: UInt64) -> pa.Table:
-    count, alive_ref, tree = remote(count_part), ray.put(alive), MergeTree(remote(merge_tables))
-    for core in cores:
-        tree.add(count.remote(core, alive_ref, least))
+    count, alive_ref = remote(count_part), ray.put(alive)
+    counted = (count.remote(core, alive_ref, least) for core in cores)
     with original_errors():
-        counts: pa.Table = ray.get(tree.root())
+        counts: pa.Table = ray.get(merge_all(remote(merge_tables), counted))
     return counts
 
 

@@ -32,10 +32,10 @@ from lightsans.storage.schemas import part_index
 from pipelines.publish import latest_run_id
 from pipelines.score.parts import ScoreJob
 from pipelines.score.since import Earlier
+from pipelines.session.merge_tree import merge_all
 from pipelines.session.ray_session import cpus_per_task
 
 REPORT, PICTURE = "report.json", "report.png"
-MERGE_FAN_IN = 8
 TASKS = 64
 """Most of them: each has counts of all items."""
 _AT_ONCE = 16_384
@@ -99,16 +99,11 @@ def _count(run: Run, previous: Run | None, dataset: Location) -> RunTotals:
     names = [part["name"] for part in run.manifest["parts"]]
     shared = ray.put((run, previous, dataset))
     size, cpus = -(-len(names) // TASKS), cpus_per_task()
-    level = [
+    counted = (
         _count_parts.options(num_cpus=cpus).remote(shared, names[first : first + size])
         for first in range(0, len(names), size)
-    ]
-    while len(level) > 1:
-        level = [
-            _add_totals.options(num_cpus=cpus).remote(*level[first : first + MERGE_FAN_IN])
-            for first in range(0, len(level), MERGE_FAN_IN)
-        ]
-    totals: RunTotals = ray.get(level[0])
+    )
+    totals: RunTotals = ray.get(merge_all(_add_totals.options(num_cpus=cpus), counted))
     return totals
 
 

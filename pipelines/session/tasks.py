@@ -1,4 +1,4 @@
-"""Tasks over the parts of a dataset: a few at a time, results as they finish, merged in a tree."""
+"""Tasks over the parts of a dataset: a few at a time, results as they finish."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -6,18 +6,15 @@ from typing import Any
 import ray
 
 from pipelines.console.progress import bar
+from pipelines.session.merge_tree import Ref
 from pipelines.session.ray_session import cpus_per_task, original_errors, usable_cpus
 
-_FAN_IN = 8
 _RETRIES = 8
 """How often a task is run again after its worker or node was lost."""
 TASK_BYTES = 448 * 2**20
 """What a task on a part of the usual size takes, or one that reads: its process and its columns."""
 _WAITING_PER_CPU = 4
 """Tasks submitted at a time: enough to keep every CPU busy, few enough to look after."""
-
-Ref = Any
-"""``ray.ObjectRef``, whose type says nothing of several returns."""
 
 
 def remote(function: Callable[..., Any], num_returns: int = 1) -> Any:
@@ -58,32 +55,3 @@ def run_tasks(submit: Callable[[Any], Ref], arguments: Sequence[Any], title: str
             result = ray.get(ready)
             progress.advance()
             yield result
-
-
-class MergeTree:
-    """One object out of many: ``merge(*objects)`` on up to eight of them, again and again.
-
-    Objects may be added before they are made. Those that have been merged are let go.
-    """
-
-    def __init__(self, merge: Any) -> None:
-        self._merge = merge
-        self._levels: list[list[Ref]] = []
-
-    def add(self, ref: Ref, level: int = 0) -> None:
-        """Take one more object."""
-        if level == len(self._levels):
-            self._levels.append([])
-        self._levels[level].append(ref)
-        if len(self._levels[level]) == _FAN_IN:
-            merged = self._merge.remote(*self._levels[level])
-            self._levels[level] = []
-            self.add(merged, level + 1)
-
-    def root(self) -> Ref:
-        """All of them as one; there is at least one."""
-        left: list[Ref] = []
-        for level in self._levels:
-            level += left
-            left = [self._merge.remote(*level)] if len(level) > 1 else level
-        return left[0]
