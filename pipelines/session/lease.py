@@ -1,36 +1,53 @@
-"""A lease: of several nightly runs on one root, one at a time goes on.
+"""A lease: of several processes that want to make the same thing, one at a time goes on.
 
 The lease is a small JSON file that names its holder and when it ends. It is taken, renewed and
-given back by conditional writes, so of two runs that reach for it one gets it. While held it is
-renewed in the background every third of its duration; a holder that dies stops renewing.
+given back by conditional writes, so of two that reach for it one gets it. While held it is renewed
+in the background every sixth of its duration, by requests with short time-outs of their own, so
+that one request without an answer does not cost the lease; a holder that dies stops renewing. A
+holder that finds its lease taken is interrupted where it stands: `hold` raises `LeaseError`.
+
+A store that cannot be reached takes no lease away: the holder goes on and tries again, since only a
+successful conditional write by somebody else ends its ownership.
 
 Clocks: the end is a time of day, written by the holder's clock and read by another's. A clock that
-is ahead by more than two thirds of the duration takes a living lease away. The loser notices when
-it next renews, which it does before every stage and before publishing; and `pipelines.publish`
-moves LATEST only from what the run compared itself with, so nothing is published over another's
-back even then.
+is ahead by more than five sixths of the duration takes a living lease away. The loser is
+interrupted when it next renews, and renews before it writes a manifest or publishes; and
+`pipelines.publish` moves LATEST only from what the run compared itself with.
 """
 
+import getpass
 import json
 import os
+import signal
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import FrameType
 
 from lightsans.errors import LeaseError
 from lightsans.storage.conditional_writes import Versioned, read_versioned, write_if_unchanged
 from lightsans.storage.location import Location
 from pipelines.console.progress import say
 
+RENEWALS = 6
+"""Renewals in the duration of a lease."""
+POLL_S = 2.0
+"""Between two looks at a lease that is waited for."""
+TELL_EVERY_S = 60.0
+"""Between two lines about a lease that is waited for."""
+INTERRUPT_EVERY_S = 5.0
+"""Between two interruptions of a holder that lost its lease and has not ended yet."""
+
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """What the file says."""
+    """Content of the lease file."""
 
     owner: str
     """What the lease is for, in words."""
@@ -42,9 +59,16 @@ class Holder:
     """Tells apart two leases of one process."""
     expires_at: str
     """ISO time, UTC."""
+    user: str = ""
+    """Name of the account; empty where the system does not say, and in leases of before."""
+    since: str = ""
+    """ISO time, UTC, when the lease was taken; empty in leases of before."""
 
     def __str__(self) -> str:
-        return f"{self.owner} (host {self.host}, process {self.pid}) until {self.expires_at}"
+        user = f", user {self.user}" if self.user else ""
+        since = f" since {self.since}" if self.since else ""
+        process = f"(host {self.host}, process {self.pid}{user})"
+        return f"{self.owner} {process}{since} until {self.expires_at}"
 
     @property
     def is_active(self) -> bool:
@@ -60,30 +84,45 @@ class Lease:
     def __init__(self, location: Location, owner: str, duration_s: float) -> None:
         self._location, self._duration_s = location, duration_s
         self._holder = Holder(
-            owner, socket.gethostname(), os.getpid(), _pid_space(), uuid.uuid4().hex, ""
+            owner, socket.gethostname(), os.getpid(), _pid_space(), uuid.uuid4().hex, "", _user()
         )
         self._version: str | None = None
         self._writing = threading.Lock()
+        # Renewals may not hang as long as other requests may: the lease would end meanwhile.
+        short = min(location.storage.timeout_s, max(duration_s / 12, 0.1))
+        storage = replace(location.storage, timeout_s=short, max_attempts=2)
+        self._renewed_at = Location(location.uri, storage)
+        self.lost: LeaseError | None = None
+        """Why the lease is not held any more, once a renewal has found that out."""
 
-    def take(self) -> None:
-        """Take the lease if nobody else has it.
+    @property
+    def token(self) -> str:
+        """Tells this holder from every other one."""
+        return self._holder.token
+
+    def take(self, wait_s: float = 0.0) -> None:
+        """Take the lease, after waiting for whoever else has it.
+
+        Args:
+            wait_s: Seconds to wait at most; infinity waits without end, with a line a minute.
 
         Raises:
-            LeaseError: Somebody has.
+            LeaseError: Somebody still has it.
         """
-        found = read_versioned(self._location)
-        holder = self._parse(found)
-        if holder is not None and holder.is_active:
-            other: str | None = str(holder)
-        else:
-            self._version = found.version if found else None
-            other = self._write(self._duration_s)
-        if other is None:
-            return
-        raise LeaseError(
-            f"{self._location}: held by {other}; wait for that run, or stop it: the lease then "
-            "ends by itself"
-        )
+        begun, told_at = time.monotonic(), -TELL_EVERY_S
+        while (other := self._try_to_take()) is not None:
+            now = time.monotonic()
+            left_s = wait_s - (now - begun)
+            if left_s <= 0:
+                waited = f" after {wait_s:g} s of waiting" if wait_s else ""
+                raise LeaseError(
+                    f"{self._location}: held by {other}{waited}; wait for that run, or stop it: "
+                    "the lease then ends by itself"
+                )
+            if now - told_at >= TELL_EVERY_S:
+                told_at = now
+                say(f"waiting for {other} ({self._location})")
+            time.sleep(min(POLL_S, left_s))
 
     def renew(self) -> None:
         """Move the end away; return only when the lease is held.
@@ -91,78 +130,171 @@ class Lease:
         Raises:
             LeaseError: It was lost.
         """
-        other = self._write(self._duration_s)
-        if other is not None:
-            raise LeaseError(
-                f"{self._location}: the lease was lost to {other}; this run stops and publishes "
-                "nothing. It was not renewed in time (nightly.lease_s), or a clock is wrong"
-            )
+        if self.lost is None:
+            other = self._write(self._renewed_at, self._duration_s)
+            if other is not None:
+                self.lost = LeaseError(
+                    f"{self._location}: the lease was lost to {other}; this run stops and "
+                    "publishes nothing. It was not renewed in time, or a clock is wrong"
+                )
+        if self.lost is not None:
+            raise self.lost
 
     def release(self) -> None:
         """End the lease now, so that the next run need not wait."""
-        self._write(0.0)
+        self._write(self._renewed_at, 0.0)
 
-    def _write(self, seconds: float) -> str | None:
+    def _try_to_take(self) -> str | None:
+        found = read_versioned(self._location)
+        holder = _parse(self._location, found)
+        if holder is not None and holder.is_active:
+            return str(holder)
+        self._version = found.version if found else None
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        self._holder = replace(self._holder, since=now)
+        return self._write(self._location, self._duration_s)
+
+    def _write(self, location: Location, seconds: float) -> str | None:
         """Write the lease with a new end; who has it instead, if somebody has."""
         with self._writing:
-            ends = datetime.now(UTC) + timedelta(seconds=seconds)
-            holder = replace(self._holder, expires_at=ends.isoformat(timespec="milliseconds"))
-            content = json.dumps(asdict(holder), indent=2).encode() + b"\n"
-            version = write_if_unchanged(self._location, content, self._version)
-            if version is None:
-                found = read_versioned(self._location)
-                return str(self._parse(found) or "nobody: the file was removed")
-            self._version = version
-            return None
+            while True:
+                ends = datetime.now(UTC) + timedelta(seconds=seconds)
+                holder = replace(self._holder, expires_at=ends.isoformat(timespec="milliseconds"))
+                content = json.dumps(asdict(holder), indent=2).encode() + b"\n"
+                version = write_if_unchanged(location, content, self._version)
+                if version is not None:
+                    self._version = version
+                    return None
+                found = read_versioned(location)
+                there = _parse(location, found)
+                if found is None or there is None or there.token != self.token:
+                    return str(there or "nobody: the file was removed")
+                # An earlier renewal was written although its answer never came.
+                self._version = found.version
 
-    def _parse(self, found: Versioned | None) -> Holder | None:
-        if found is None:
-            return None
-        try:
-            return Holder(**json.loads(found.content))
-        except (ValueError, TypeError) as error:
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Proof of a lease that travels to the workers of a stage."""
+
+    location: Location
+    token: str | None
+    """None where the storage has no conditional writes: nothing is checked."""
+
+    def require(self) -> None:
+        """Return only while the lease is this owner's.
+
+        Raises:
+            LeaseError: It is another's by now; what this worker made must not be kept.
+        """
+        if self.token is None:
+            return
+        holder = _parse(self.location, read_versioned(self.location))
+        if holder is None or holder.token != self.token:
             raise LeaseError(
-                f"{self._location} is not a lease ({error}); remove it if no nightly is running"
-            ) from None
+                f"{self.location}: the lease was lost to "
+                f"{holder or 'nobody: the file was removed'}; this worker writes nothing more"
+            )
 
 
 @contextmanager
-def hold(location: Location, owner: str, duration_s: float) -> Iterator[Lease]:
-    """Hold a lease for the time of the block.
+def hold(location: Location, owner: str, duration_s: float, wait_s: float = 0.0) -> Iterator[Lease]:
+    """Hold a lease for the time of the block; a lease that is lost ends the block.
+
+    In the main thread the block is interrupted as soon as the loss is known, as by Ctrl-C; in
+    another thread the loss is raised when the block renews the lease.
 
     Args:
         location: Its file.
-        owner: What the lease is for; told to those who are refused.
+        owner: What the lease is for; told to those who wait or are refused.
         duration_s: How long it outlives a holder that dies.
+        wait_s: Seconds to wait for another holder; infinity waits without end.
 
     Raises:
-        LeaseError: Somebody else holds it.
+        LeaseError: Somebody else holds it, or took it over during the block.
     """
     lease = Lease(location, owner, duration_s)
-    lease.take()
+    lease.take(wait_s)
+    interrupts = threading.current_thread() is threading.main_thread()
+    if interrupts:
+        _install_interruption()
     ended = threading.Event()
-    renewal = threading.Thread(target=_keep_renewing, args=(lease, duration_s / 3, ended))
-    renewal.daemon = True
+    renewal = threading.Thread(
+        target=_keep_renewing, args=(lease, duration_s / RENEWALS, ended, interrupts), daemon=True
+    )
+    _held.append(lease)
     renewal.start()
     try:
         yield lease
+    except BaseException:
+        if lease.lost is not None:
+            raise lease.lost from None  # whatever came of it: this is the cause
+        raise
     finally:
+        _held.remove(lease)  # from here on nothing is interrupted
         ended.set()
         renewal.join()
-        try:
-            lease.release()
-        except Exception as error:  # must not hide what the block raised
-            say(f"{location}: not given back, it ends by itself: {error}")
+        if lease.lost is None:
+            try:
+                lease.release()
+            except Exception as error:  # must not hide what the block raised
+                say(f"{location}: not given back, it ends by itself: {error}")
 
 
-def _keep_renewing(lease: Lease, every_s: float, ended: threading.Event) -> None:
-    while not ended.wait(every_s):
+class _LeaseLostInterrupt(KeyboardInterrupt):
+    """Raised where the main thread stands; not an `Exception`, which much code swallows."""
+
+
+_held: list[Lease] = []
+"""Leases of blocks that have not ended."""
+
+
+def _install_interruption() -> None:
+    # SIGURG: by default it is ignored, so one that comes late ends nothing.
+    signal.signal(signal.SIGURG, _interrupt_if_lost)
+
+
+def _interrupt_if_lost(number: int, frame: FrameType | None) -> None:
+    if any(lease.lost is not None for lease in _held):
+        raise _LeaseLostInterrupt
+
+
+def _keep_renewing(lease: Lease, every_s: float, ended: threading.Event, interrupts: bool) -> None:
+    pause_s = every_s
+    while not ended.wait(pause_s):
+        pause_s = every_s
         try:
             lease.renew()
-        except LeaseError:
-            return  # the holder hears of it when it renews
+        except LeaseError as error:
+            say(f"stopping: {error}")
+            break
         except Exception as error:  # whatever the storage raises: there is time for another try
             say(f"the lease was not renewed, trying again: {error}")
+            pause_s = every_s / 4
+    while interrupts and not ended.is_set():
+        with suppress(ProcessLookupError):
+            # To the thread itself: that ends a system call that it waits in.
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGURG)
+        ended.wait(INTERRUPT_EVERY_S)
+
+
+def _parse(location: Location, found: Versioned | None) -> Holder | None:
+    if found is None:
+        return None
+    try:
+        return Holder(**json.loads(found.content))
+    except (ValueError, TypeError) as error:
+        raise LeaseError(
+            f"{location} is not a lease ({error}); remove it if nothing is at work there"
+        ) from None
+
+
+def _user() -> str:
+    """Name of the account of this process; empty where it has none, as in some containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return ""
 
 
 def _pid_space() -> str:

@@ -1,3 +1,4 @@
+import getpass
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from lightsans.config import StorageConfig
 from lightsans.errors import ConfigError, LeaseError
 from lightsans.storage.conditional_writes import Versioned, read_versioned, write_if_unchanged
 from lightsans.storage.location import locate
-from pipelines.session.lease import Lease, hold
+from pipelines.session.lease import Lease, Owner, hold
 
 
 @pytest.fixture
@@ -82,7 +83,8 @@ def test_a_second_run_is_told_who_holds_the_lease_and_until_when(location):
             pass
         ends = location.read_json()["expires_at"]
         assert "held by nightly --as-of 2026-11-05 (host " in str(caught.value)
-        assert f"process {os.getpid()}) until {ends}" in str(caught.value)
+        assert f"process {os.getpid()}, user {getpass.getuser()}) since 20" in str(caught.value)
+        assert f" until {ends}" in str(caught.value)
 
 
 def test_a_lease_that_was_given_back_can_be_taken_at_once(location):
@@ -146,6 +148,114 @@ def test_who_lost_the_lease_hears_of_it_and_leaves_the_new_holder_alone(location
             slow.renew()
     assert location.read_json()["owner"] == "quick"
     thief.renew()
+
+
+def wait_and_time_the_interruption(location, block):
+    """Seconds until `block` is ended, whose lease is stolen as it begins."""
+
+    def steal_and_go_on() -> None:
+        with hold(location, "slow", 1.2):
+            change(location, expires_at=in_seconds(-1))
+            Lease(location, "quick", 60).take()
+            block()
+
+    begun = time.monotonic()
+    with pytest.raises(LeaseError, match="lost to quick"):
+        steal_and_go_on()
+    return time.monotonic() - begun
+
+
+def test_a_lost_lease_ends_its_block_at_once_also_inside_a_long_wait(location):
+    assert wait_and_time_the_interruption(location, lambda: time.sleep(60)) < 5
+
+
+def test_a_block_that_swallows_errors_is_ended_all_the_same(location):
+    def stubborn() -> None:
+        while True:
+            try:
+                time.sleep(60)
+            except Exception:
+                continue
+
+    assert wait_and_time_the_interruption(location, stubborn) < 5
+
+
+def test_a_lost_outer_lease_ends_the_block_of_an_inner_one(location):
+    def inner() -> None:
+        with hold(location.parent / "inner.json", "inner", 60):
+            time.sleep(60)
+
+    assert wait_and_time_the_interruption(location, inner) < 5
+    with hold(location.parent / "inner.json", "next", 60):  # it was given back
+        pass
+
+
+def test_a_renewal_without_an_answer_does_not_cost_the_lease(location, monkeypatch):
+    answers = []
+
+    def stalled(place, content, version):
+        answers.append(place.storage.timeout_s)
+        written = write_if_unchanged(place, content, version)
+        if len(answers) == 1:
+            raise TimeoutError("no answer")  # after it was written
+        return written
+
+    with hold(location, "first", 1.8) as lease:
+        monkeypatch.setattr("pipelines.session.lease.write_if_unchanged", stalled)
+        time.sleep(2.4)
+        lease.renew()
+        monkeypatch.undo()
+        with pytest.raises(LeaseError, match="held by first"), hold(location, "x", 60):
+            pass
+    assert len(answers) > 2
+    assert max(answers) <= 1.8 / 10  # several attempts fit into the duration
+
+
+def test_a_wait_ends_when_the_lease_is_given_back(location, monkeypatch):
+    monkeypatch.setattr("pipelines.session.lease.POLL_S", 0.05)
+    lease = Lease(location, "first", 60)
+    lease.take()
+    threading.Timer(0.4, lease.release).start()
+    with hold(location, "second", 60, wait_s=30):
+        assert location.read_json()["owner"] == "second"
+
+
+def test_a_wait_without_end_says_a_line_a_minute_who_is_waited_for(location, monkeypatch, capfd):
+    monkeypatch.setattr("pipelines.session.lease.POLL_S", 0.02)
+    monkeypatch.setattr("pipelines.session.lease.TELL_EVERY_S", 0.2)
+    lease = Lease(location, "first", 60)
+    lease.take()
+    threading.Timer(0.5, lease.release).start()
+    with hold(location, "second", 60, wait_s=float("inf")):
+        pass
+    assert capfd.readouterr().err.count("waiting for first (host ") in (2, 3, 4)
+
+
+def test_a_wait_that_is_given_up_says_for_whom(location):
+    Lease(location, "first", 60).take()
+    with pytest.raises(LeaseError, match=r"held by first \(host .* after 0.2 s of waiting"):
+        Lease(location, "second", 60).take(0.2)
+
+
+def test_a_worker_of_an_owner_that_lost_the_lease_is_refused(location):
+    with hold(location, "first", 60) as lease:
+        owner = Owner(location, lease.token)
+        owner.require()
+        change(location, expires_at=in_seconds(-1))
+        Lease(location, "second", 60).take()
+        with pytest.raises(LeaseError, match=r"lost to second .*writes nothing more"):
+            owner.require()
+    Owner(location, None).require()  # storage without leases
+
+
+def test_a_lease_of_before_is_read(location):
+    lease = Lease(location, "old", 60)
+    lease.take()
+    content = location.read_json()
+    del content["user"], content["since"]
+    location.write_json(content)
+    with pytest.raises(LeaseError, match=r"held by old \(host [^,]*, process \d+\) until"):
+        Lease(location, "new", 60).take()
 
 
 def test_a_lease_file_that_was_removed_is_a_lost_lease(location):

@@ -1,0 +1,126 @@
+"""Find or make: a stage's result is found by its id, or made by one process at a time.
+
+    locks/<kind>-<id>.json    who is making it (`pipelines.session.lease`)
+
+The manifest makes a result a finished one. Whoever finds none takes the lease of this very result,
+waiting for another process that is at work on it, and then looks again: the other one has usually
+finished it. The manifest is written last, and only by who still holds the lease.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from lightsans.errors import ConfigError
+from lightsans.storage.conditional_writes import read_versioned
+from lightsans.storage.location import Location
+from lightsans.storage.manifests import read_manifest, write_manifest
+from pipelines.console.progress import say
+from pipelines.session.lease import Lease, Owner, hold
+
+LEASE_S = 180.0
+"""How long a result stays locked after its maker died on another machine."""
+
+_wait_s: float | None = None
+
+
+def set_wait(seconds: float | None) -> None:
+    """Say how long stages of this process wait for another one that is making the same result.
+
+    Args:
+        seconds: 0 gives up at once; None is the default, which waits without end.
+    """
+    global _wait_s  # one command line, one answer
+    _wait_s = seconds
+
+
+def wait_setting(default: float = math.inf) -> float:
+    """Seconds to wait for another process; ``default`` where `set_wait` was not told."""
+    return default if _wait_s is None else _wait_s
+
+
+def find_or_make(
+    directory: Location,
+    root: Location,
+    *,
+    stage: str,
+    kind: str,
+    make: Callable[[Owner, bool], Mapping[str, Any]],
+    force: bool = False,
+    is_current: Callable[[Mapping[str, Any]], bool] = lambda manifest: True,
+    wait_s: float | None = None,
+) -> tuple[dict[str, Any], bool]:
+    """Find a finished result, or make it while nobody else does.
+
+    Args:
+        directory: Where the result lies; its name is its id.
+        root: Where all results lie; the lease is below it.
+        stage: Name of the stage, to begin its messages.
+        kind: What is made: ``dataset``, ``model``, ``run``.
+        make: Makes or completes the result, all but its manifest, whose content it returns. It is
+            given the owner, for workers to check, and whether to begin anew: with ``force``, or
+            where a finished result is not current.
+        force: Make it even if it is there.
+        is_current: Whether a finished result with this manifest still answers the question.
+        wait_s: Seconds to wait for another process; None takes what `set_wait` says.
+
+    Returns:
+        The manifest, and whether the result was found.
+
+    Raises:
+        LeaseError: Another process is making it and was not waited for any longer, or took over.
+    """
+
+    def find() -> tuple[dict[str, Any] | None, bool]:
+        manifest = read_manifest(directory)
+        return manifest, manifest is not None and is_current(manifest)
+
+    def tell(manifest: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+        say(f"{stage}: {kind} {directory.name} is up to date ({directory}); --force redoes it")
+        return manifest, True
+
+    # The common case, which needs no lease: nobody replaces a current result without --force.
+    manifest, is_finished = find()
+    if manifest is not None and is_finished and not force:
+        return tell(manifest)
+    with own(directory, root, stage=stage, kind=kind, wait_s=wait_s) as (owner, lease):
+        # Whoever had the lease before may have finished it.
+        manifest, is_finished = find()
+        if manifest is not None and is_finished and not force:
+            return tell(manifest)
+        content = make(owner, force or manifest is not None)
+        if lease is not None:
+            lease.renew()  # the last moment to hear that somebody else took over
+        return write_manifest(directory, content), False
+
+
+@contextmanager
+def own(
+    directory: Location, root: Location, *, stage: str, kind: str, wait_s: float | None = None
+) -> Iterator[tuple[Owner, Lease | None]]:
+    """Be the only process that changes a directory for the time of the block.
+
+    Storage without conditional writes has no leases: there the block runs with a warning.
+
+    Args:
+        directory: What is changed; its name is its id.
+        root: Where all results lie.
+        stage: Name of the stage, for those who wait.
+        kind: What the directory holds.
+        wait_s: Seconds to wait for another process; None takes what `set_wait` says.
+
+    Raises:
+        LeaseError: As `find_or_make`.
+    """
+    location = root / "locks" / f"{kind}-{directory.name}.json"
+    try:
+        read_versioned(location)
+    except ConfigError:
+        say(f"WARNING: {root} has no conditional writes: nothing keeps two of a {kind} apart")
+        yield Owner(location, None), None
+        return
+    location.parent.require_directory()
+    waits = wait_setting() if wait_s is None else wait_s
+    with hold(location, f"{stage} of {kind} {directory.name}", LEASE_S, waits) as lease:
+        yield Owner(location, lease.token), lease

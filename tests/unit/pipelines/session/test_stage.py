@@ -1,0 +1,162 @@
+"""Find or make: one process makes a result, the others find it."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from lightsans.config import StorageConfig
+from lightsans.errors import LeaseError
+from lightsans.storage.location import locate
+from lightsans.storage.manifests import read_manifest
+from pipelines.session import lease as leases
+from pipelines.session.lease import Lease
+from pipelines.session.stage import find_or_make, own, set_wait, wait_setting
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    monkeypatch.setattr(leases, "POLL_S", 0.05)
+    return locate(str(tmp_path), StorageConfig())
+
+
+@pytest.fixture
+def waits():
+    """Sets how long stages wait; the default comes back after the test."""
+    yield set_wait
+    set_wait(None)
+
+
+class Maker:
+    """Makes results, and remembers how it was asked to."""
+
+    def __init__(self, root):
+        self.root, self.directory = root, root / "things" / "0123"
+        self.calls = []
+
+    def run(self, **settings):
+        return find_or_make(
+            self.directory, self.root, stage="make", kind="thing", make=self._make, **settings
+        )
+
+    def _make(self, owner, anew):
+        self.calls.append(anew)
+        owner.require()
+        assert read_manifest(self.directory) is None or anew
+        return {"kind": "thing", "number": len(self.calls)}
+
+
+@pytest.fixture
+def maker(root):
+    return Maker(root)
+
+
+def test_a_result_is_made_once_and_then_found(maker, capfd):
+    manifest, found = maker.run()
+    assert (manifest["number"], found) == (1, False)
+    assert maker.run() == (manifest, True)
+    assert maker.calls == [False]
+    assert "make: thing 0123 is up to date (" in capfd.readouterr().err
+
+
+def test_force_and_results_that_are_not_current_are_made_anew(maker):
+    maker.run()
+    assert maker.run(force=True)[0]["number"] == 2
+    manifest, found = maker.run(is_current=lambda manifest: manifest["number"] == 7)
+    assert (manifest["number"], found) == (3, False)
+    assert maker.calls == [False, True, True]
+
+
+def test_force_without_a_finished_result_begins_anew_too(maker):
+    maker.run(force=True)
+    assert maker.calls == [True]
+
+
+def test_of_many_at_once_one_makes_the_result_and_the_others_find_it(maker):
+    with ThreadPoolExecutor(6) as pool:
+        results = list(pool.map(lambda _: maker.run(), range(6)))
+    assert len(maker.calls) == 1
+    assert sorted(found for _, found in results) == [False] + [True] * 5
+    assert {manifest["number"] for manifest, _ in results} == {1}
+
+
+def test_with_no_time_to_wait_the_error_names_who_is_at_work(maker, waits):
+    waits(0)
+    other = Lease(maker.root / "locks" / "thing-0123.json", "make of thing 0123", 60)
+    other.take()
+    with pytest.raises(LeaseError, match=r"held by make of thing 0123 \(host .*process .*since"):
+        maker.run()
+    assert maker.calls == []
+    other.release()
+    assert maker.run()[1] is False
+
+
+def test_a_finished_result_is_found_whoever_holds_its_lease(maker, waits):
+    waits(0)
+    maker.run()
+    Lease(maker.root / "locks" / "thing-0123.json", "somebody", 60).take()
+    assert maker.run()[1] is True
+
+
+def test_who_lost_the_lease_writes_no_manifest(maker):
+    lock = maker.root / "locks" / "thing-0123.json"
+
+    def make(owner, anew):
+        content = lock.read_json()
+        lock.write_json({**content, "owner": "a rival", "token": "another"})
+        return {}
+
+    with pytest.raises(LeaseError, match="lost to a rival"):
+        find_or_make(maker.directory, maker.root, stage="make", kind="thing", make=make)
+    assert read_manifest(maker.directory) is None
+    assert lock.read_json()["owner"] == "a rival"
+
+
+def test_a_failure_gives_the_lease_back_and_leaves_no_manifest(maker):
+    def fail(owner, anew):
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        find_or_make(maker.directory, maker.root, stage="make", kind="thing", make=fail)
+    assert maker.run(wait_s=0)[1] is False
+
+
+def test_other_results_are_not_waited_for(maker):
+    with own(maker.root / "things" / "4567", maker.root, stage="make", kind="thing"):
+        assert maker.run(wait_s=0)[1] is False
+
+
+def test_storage_without_conditional_writes_is_used_with_a_warning(capfd):
+    root = locate("memory://bucket/root", StorageConfig())
+    maker = Maker(root)
+    assert maker.run()[1] is False
+    assert "no conditional writes" in capfd.readouterr().err
+    assert maker.run()[1] is True
+    root.delete()
+
+
+def test_the_wait_is_without_end_unless_it_is_set(waits):
+    assert wait_setting() == float("inf")
+    assert wait_setting(0) == 0
+    waits(7)
+    assert wait_setting(0) == 7
+
+
+def test_a_wait_inside_a_thread_finds_what_was_made_meanwhile(maker):
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(owner, anew):
+        begun.set()
+        assert go_on.wait(10)
+        return {"number": 1}
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(
+            find_or_make, maker.directory, maker.root, stage="make", kind="thing", make=slow
+        )
+        assert begun.wait(10)
+        second = pool.submit(maker.run)
+        threading.Timer(0.2, go_on.set).start()
+        assert first.result()[1] is False
+        assert second.result()[1] is True
+    assert maker.calls == []
