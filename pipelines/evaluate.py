@@ -20,7 +20,7 @@ from ray.data import ActorPoolStrategy
 
 from lightsans.config import RunConfig, TemporalConfig
 from lightsans.dataset.held_out import Split, hold_out, translate
-from lightsans.dataset.loading import load_trainable
+from lightsans.dataset.loading import load_evaluated, load_trainable
 from lightsans.dataset.sequences import Int32
 from lightsans.dataset.vocabulary import item_id_mapping
 from lightsans.errors import ConfigError
@@ -180,7 +180,7 @@ class PartEvaluator:
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Totals of one part, by ``scorer/split``."""
         part = Location(batch["part"][0].as_py(), self._dataset.storage)
-        users = load_trainable(part)
+        users = load_evaluated(part)
         keys, totals = [], []
         for split in SPLITS:
             held_out = hold_out(users, split)

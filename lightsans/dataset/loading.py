@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lightsans.columns.hashing import bucket_range
-from lightsans.dataset.sequences import Periods, UserSequences
+from lightsans.dataset.sequences import NO_TARGET, Periods, UserSequences
 from lightsans.storage.location import Location
 from lightsans.storage.schemas import PERIOD_COLUMNS, part_index, sequence_parts
 
@@ -27,7 +27,7 @@ def list_column(table: pa.Table, name: str) -> UserSequences:
 
 
 def load_trainable(part: Location, buckets: tuple[int, int] | None = None) -> UserSequences:
-    """The sequences of a part that training and evaluation use, and where a temporal split cuts.
+    """The sequences of a part that are trained on, and where a temporal split cuts them.
 
     Args:
         part: A file of ``sequences/``.
@@ -45,6 +45,28 @@ def load_trainable(part: Location, buckets: tuple[int, int] | None = None) -> Us
         return sequences
     columns = [table[name].to_numpy().astype(np.int64) for name in PERIOD_COLUMNS]
     return replace(sequences, periods=Periods(*columns))
+
+
+def load_evaluated(part: Location) -> UserSequences:
+    """The sequences of a part that are evaluated.
+
+    Under leave-one-out these are the trainable ones. A temporal split also tests users who are not
+    trained on, but had a known item before the test target: most of them arrived after the first
+    cut-off. They have no valid target here, as in training.
+    """
+    known = (pc.field("test_length") > 0) & (pc.field("test_target") != NO_TARGET)
+    with part.open() as file:
+        if PERIOD_COLUMNS[0] not in pq.read_schema(file).names:
+            return load_trainable(part)
+        file.seek(0)
+        columns = ["item_ids", "trainable", *PERIOD_COLUMNS]
+        table = pq.read_table(file, columns=columns, filters=pc.field("trainable") | known)
+    train, test, valid_targets, test_targets = (
+        table[name].to_numpy().astype(np.int64) for name in PERIOD_COLUMNS
+    )
+    valid_targets = np.where(table["trainable"].to_numpy(), valid_targets, NO_TARGET)
+    periods = Periods(train, test, valid_targets, test_targets)
+    return replace(list_column(table, "item_ids"), periods=periods)
 
 
 def load_shards(

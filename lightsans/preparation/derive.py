@@ -33,22 +33,28 @@ class Retention:
     """
 
     keep_last: int | None
-    """The newest so many items of every user; None for all."""
+    """The newest so many items of every user, in each period of a temporal split; None for all."""
     keep_since: int | None
     """Items from this moment on, in microseconds since 1970; None for all."""
 
-    def keeps(self, offsets: Int64, timestamps: Int64, in_sequence: Bool) -> Bool:
+    def keeps(
+        self, offsets: Int64, timestamps: Int64, in_sequence: Bool, cutoffs: Cutoffs | None = None
+    ) -> Bool:
         """Mark the rows that stay.
 
         Args:
             offsets: (U + 1,) where the rows of each user begin; they ascend in time.
             timestamps: (R,)
             in_sequence: (R,) rows that would be in a sequence that keeps everything.
+            cutoffs: Of a temporal split. Each period then keeps its own newest: what comes after a
+                cut-off removes nothing of the history before it.
         """
         stays = in_sequence.copy()
         if self.keep_since is not None:
             stays &= timestamps >= self.keep_since
         if self.keep_last is not None:
+            if cutoffs is not None:
+                offsets = cutoffs.period_offsets(offsets, timestamps)
             before = np.concatenate([[0], np.cumsum(stays)])
             from_end = np.repeat(before[offsets[1:]], np.diff(offsets)) - before[:-1]
             stays &= from_end <= self.keep_last
@@ -73,15 +79,15 @@ def derive_sequences(
     """
     least = max(min_user_interactions, 1)
     item_ids = vocabulary.encode_living(rows.raw_item_ids)
-    is_kept = rows.is_kept
+    # Retention shortens sequences alone: targets and who is trainable are decided before it.
+    in_sequence = rows.is_kept & (item_ids[rows.item] > 0)
     if retention is not None:
-        in_sequence = is_kept & (item_ids[rows.item] > 0)
-        is_kept = is_kept & retention.keeps(rows.offsets, rows.timestamps, in_sequence)
+        in_sequence = retention.keeps(rows.offsets, rows.timestamps, in_sequence, cutoffs)
     ends, items, times, other_ends, others, fingerprints = kernels.derive(
         rows.offsets,
         rows.item,
         rows.timestamps,
-        is_kept,
+        in_sequence,
         item_ids,
         hash_ids(rows.raw_item_ids),
         hash_ids(rows.user_ids),
@@ -94,7 +100,9 @@ def derive_sequences(
         is_counted = rows.is_counted & (item_ids[rows.item] > 0)
         is_trainable = (_sums(is_counted, rows.offsets) >= least) & (lengths > 0)
     if cutoffs is not None:
-        found = cut_periods(rows.offsets, item_ids[rows.item], rows.timestamps, is_kept, cutoffs)
+        found = cut_periods(
+            rows.offsets, item_ids[rows.item], rows.timestamps, rows.is_kept, in_sequence, cutoffs
+        )
         is_trainable &= found.train_lengths > 0
         periods = found.columns()
         # Numbers of items are left out: numbering them anew leaves a fingerprint unchanged.

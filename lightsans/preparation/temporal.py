@@ -37,6 +37,19 @@ class Cutoffs:
         edges = np.array([self.valid_from, self.test_from])
         return np.searchsorted(edges, timestamps, side="right").astype(np.int32)
 
+    def period_offsets(self, offsets: Int64, timestamps: Int64) -> Int64:
+        """(3 U + 1,) where the rows of each period of each user begin, with the end.
+
+        Args:
+            offsets: (U + 1,) where each user's rows begin; they ascend in time.
+            timestamps: (R,)
+        """
+        period = self.period_of(timestamps)
+        rows_before = [np.concatenate([[0], np.cumsum(period < p)]) for p in range(1, NUM_PERIODS)]
+        first, last = offsets[:-1], offsets[1:]
+        begins = [first, *(first + before[last] - before[first] for before in rows_before)]
+        return np.append(np.stack(begins, axis=1).ravel(), offsets[-1:]).astype(np.int64)
+
 
 def find_cutoff(
     count_from: Callable[[Int64], Int64], oldest: int, newest: int, max_rows: float
@@ -63,7 +76,12 @@ def find_cutoff(
 
 
 def cut_periods(
-    offsets: Int64, item_ids: Int32, timestamps: Int64, is_kept: Bool, cutoffs: Cutoffs
+    offsets: Int64,
+    item_ids: Int32,
+    timestamps: Int64,
+    is_kept: Bool,
+    in_sequence: Bool,
+    cutoffs: Cutoffs,
 ) -> Periods:
     """Where the cut-offs lie in the sequences that a part's rows make.
 
@@ -71,11 +89,11 @@ def cut_periods(
         offsets: (U + 1,) where each user's rows begin; they ascend in time.
         item_ids: (R,) 0 outside the vocabulary.
         timestamps: (R,)
-        is_kept: (R,) rows that pass the filters.
+        is_kept: (R,) rows that pass the filters: the first one of a period is its target.
+        in_sequence: (R,) those of them that are in the sequences.
         cutoffs: The split.
     """
     period = cutoffs.period_of(timestamps)
-    in_sequence = is_kept & (item_ids > 0)
 
     def count(is_counted: Bool) -> Int64:
         before = np.concatenate([[0], np.cumsum(is_counted)])

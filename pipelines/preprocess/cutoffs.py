@@ -1,6 +1,7 @@
 """Where a temporal split cuts: times from the configuration, or shares of the rows, counted."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -74,7 +75,8 @@ def counted_cutoffs(
         shared = ray.put(edges)
         counted = (count.remote(dataset, part, as_of, shared) for part in parts)
         with original_errors():
-            total: Int64 = ray.get(merge_all(add, counted))
+            found: Any = ray.get(merge_all(add, counted))
+        total: Int64 = found
         return total
 
     num_rows = int(count_all(np.array([oldest]))[0])

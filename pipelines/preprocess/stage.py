@@ -54,6 +54,9 @@ from pipelines.session.ray_session import ensure_ray, is_cluster
 _NOT_CONTENT = ("input", "exclude_users", "max_reject_fraction", "read_unit_bytes")
 """Settings that do not determine what a dataset holds; files and excluded users do by content."""
 
+SPLIT_RULE = 2
+"""Raised when a temporal split cuts the same rows in another way: ids of other datasets stay."""
+
 _SUSPICIOUSLY_OLD_YEAR = 1980
 
 
@@ -184,6 +187,8 @@ def _prepare(config: RunConfig) -> _Job:
         "files": [[file.location.uri, file.size, file.etag] for file in files],
         "excluded_users": hashlib.sha256("\n".join(source.excluded_users).encode()).hexdigest(),
     }
+    if data.split == "temporal":
+        question["split_rule"] = SPLIT_RULE
     name = content_id("dataset", FORMAT_VERSION, question)
     dataset = locate(config.root, config.storage) / "datasets" / name
     return _Job(dataset, source, filters, num_parts)

@@ -103,7 +103,8 @@ def _count(run: Run, previous: Run | None, dataset: Location) -> RunTotals:
         _count_parts.options(num_cpus=cpus).remote(shared, names[first : first + size])
         for first in range(0, len(names), size)
     )
-    totals: RunTotals = ray.get(merge_all(_add_totals.options(num_cpus=cpus), counted))
+    merged: Any = ray.get(merge_all(_add_totals.options(num_cpus=cpus), counted))
+    totals: RunTotals = merged
     return totals
 
 

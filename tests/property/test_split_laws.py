@@ -57,13 +57,13 @@ def derive(log, data, cutoffs=None, retention=None):
     return vocabulary, {row["user_id"]: row for row in derived}
 
 
-@given(ROWS, ROWS, SETTINGS)
-def test_what_comes_after_the_cutoff_changes_nothing_of_training(log, other, data):
+@given(ROWS, ROWS, SETTINGS, st.sampled_from([None, Retention(1, None), Retention(2, 1)]))
+def test_what_comes_after_the_cutoff_changes_nothing_of_training(log, other, data, retention):
     """Replace the future by another one: vocabulary, counts, training items and users stay."""
     past = [row for row in log if row[2] < CUTOFFS.valid_from]
     assume(past)
     future = [row for row in other if row[2] >= CUTOFFS.valid_from]
-    made = [derive(rows, data, CUTOFFS) for rows in (past, log, past + future)]
+    made = [derive(rows, data, CUTOFFS, retention) for rows in (past, log, past + future)]
     assume(made[0] is not None)
     for vocabulary, users in made[1:]:
         assert vocabulary.table() == made[0][0].table()
@@ -74,9 +74,9 @@ def test_what_comes_after_the_cutoff_changes_nothing_of_training(log, other, dat
             assert users[user]["trainable"] == row["trainable"]
 
 
-@given(ROWS)
-def test_targets_are_the_first_of_their_period(log):
-    made = derive(log, DataConfig(), CUTOFFS)
+@given(ROWS, st.sampled_from([None, 1, 2]))
+def test_targets_are_the_first_of_their_period(log, keep_last):
+    made = derive(log, DataConfig(), CUTOFFS, Retention(keep_last, None))
     assume(made is not None)
     vocabulary, users = made
     ids = {raw: number for number, raw in enumerate(vocabulary.raw_item_ids.to_pylist(), 1)}
@@ -87,8 +87,13 @@ def test_targets_are_the_first_of_their_period(log):
         test = [ids.get(r[1], 0) for r in own if r[2] >= 5]
         assert row["valid_target"] == (valid[0] if valid else -1)
         assert row["test_target"] == (test[0] if test else -1)
-        assert row["train_length"] == sum(r[2] < 3 for r in own)
-        assert row["test_length"] == sum(r[2] < 5 and r[1] in ids for r in own)
+        train = sum(r[2] < 3 for r in own)
+        between = sum(3 <= r[2] < 5 and r[1] in ids for r in own)
+        kept = [
+            length if keep_last is None else min(length, keep_last) for length in (train, between)
+        ]
+        assert row["train_length"] == kept[0]
+        assert row["test_length"] == sum(kept)
         assert row["trainable"] == (row["train_length"] > 0)
 
 

@@ -1,8 +1,14 @@
 import mmap
 
 import numpy as np
+import pyarrow as pa
 
-from lightsans.dataset.loading import load_within
+from lightsans.config import StorageConfig
+from lightsans.dataset.held_out import hold_out
+from lightsans.dataset.loading import load_evaluated, load_trainable, load_within
+from lightsans.dataset.sequences import NO_TARGET
+from lightsans.storage.location import locate
+from lightsans.storage.schemas import sequences_schema
 from tests.factories import users_of_lengths
 
 
@@ -22,3 +28,28 @@ def test_tapes_beyond_the_budget_are_mapped_and_read_the_same(tmp_path):
         np.testing.assert_array_equal(loaded[shard].offsets, users.offsets)
     whole = load_within(shards.__getitem__, shards, None, tmp_path)
     assert not any(is_mapped(users.item_ids) for users in whole.values())
+
+
+def test_who_arrives_after_the_first_cutoff_is_tested_but_not_trained_on(tmp_path):
+    """``new`` has four items between the cut-offs and a test target; ``gone`` has none."""
+    rows = {
+        "user_id": ["old", "new", "gone", "first"],
+        "item_ids": [[1, 2, 3], [1, 2, 3, 1], [2, 1], [3]],
+        "timestamps": [[0, 1, 2], [5, 5, 6, 6], [5, 6], [9]],
+        "trainable": [True, False, False, False],
+        "also_seen": [[]] * 4,
+        "bucket": [0] * 4,
+        "fingerprint": [0] * 4,
+        "train_length": [3, 0, 0, 0],
+        "test_length": [3, 4, 2, 0],
+        "valid_target": [NO_TARGET, 1, 2, NO_TARGET],
+        "test_target": [1, 2, NO_TARGET, 3],
+    }
+    part = locate(str(tmp_path / "part-00000.parquet"), StorageConfig())
+    part.write_table(pa.table(rows, schema=sequences_schema(pa.string(), with_periods=True)))
+    assert load_trainable(part).lengths.tolist() == [3]
+    evaluated = load_evaluated(part)
+    assert evaluated.lengths.tolist() == [3, 4]
+    assert len(hold_out(evaluated, "valid").lengths) == 0
+    test = hold_out(evaluated, "test")
+    assert (test.lengths.tolist(), test.target_ids.tolist()) == ([3, 4], [1, 2])

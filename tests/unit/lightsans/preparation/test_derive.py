@@ -4,9 +4,15 @@ import pytest
 
 from lightsans.config import DataConfig
 from lightsans.dataset.vocabulary import Vocabulary
-from lightsans.preparation.derive import derive_sequences, fingerprint_dataset, fingerprint_part
+from lightsans.preparation.derive import (
+    Retention,
+    derive_sequences,
+    fingerprint_dataset,
+    fingerprint_part,
+)
 from lightsans.preparation.k_core import core_rows, count_items
 from lightsans.preparation.selection import select_rows
+from lightsans.preparation.temporal import Cutoffs
 from tests.factories import (
     derived_sequences,
     interaction_log,
@@ -110,3 +116,30 @@ def test_no_shape_of_a_log_is_too_uneven(shape):
         users, lists = derived["user_id"].to_pylist(), derived["item_ids"].to_pylist()
         found |= {u: names[np.array(ids) - 1].tolist() for u, ids in zip(users, lists, strict=True)}
     assert found == expected
+
+
+def temporal_row(keep_last, rows=None):
+    """Six rows of a user before the cut-offs and four after, split and shortened."""
+    items = "abcdef" + "defa"
+    rows = rows or [("u", item, time, 5.0) for time, item in enumerate(items)]
+    cutoffs, retention = Cutoffs(6, 6), Retention(keep_last, None)
+    selected = select_rows(sorted_part(rows), DataConfig(), None, cutoffs)
+    vocabulary = Vocabulary(pa.array(list("abcdef")), np.ones(6, np.int64))
+    [row] = derive_sequences(selected, vocabulary, 3, retention, cutoffs).to_pylist()
+    return row
+
+
+@pytest.mark.parametrize("keep_last", [3, 6])
+def test_what_a_user_does_later_removes_nothing_of_the_history_before(keep_last):
+    row = temporal_row(keep_last)
+    history = "abcdef"[-keep_last:]
+    ids = {item: number for number, item in enumerate("abcdef", 1)}
+    assert row["item_ids"][: row["train_length"]] == [ids[item] for item in history]
+    assert row["test_length"] == row["train_length"] == keep_last
+    assert row["trainable"]
+    assert len(row["item_ids"]) == keep_last + min(keep_last, 4)
+
+
+def test_targets_are_found_before_sequences_are_shortened():
+    """The first test item is the target, though the sequence keeps the newest three only."""
+    assert temporal_row(3)["test_target"] == "abcdef".index("d") + 1

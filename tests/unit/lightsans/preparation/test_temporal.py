@@ -34,7 +34,8 @@ def test_periods_by_hand():
     item_ids = np.array([1, 0, 2, 0, 3, 4, 5, 6, 7], np.int32)  # 0: outside the vocabulary
     times = np.array([0, 1, 9, 10, 20, 10, 19, 5, 12])
     is_kept = np.array([1, 1, 1, 1, 1, 1, 1, 1, 0], bool)
-    periods = cut_periods(offsets, item_ids, times, is_kept, Cutoffs(10, 20))
+    in_sequence = is_kept & (item_ids > 0)
+    periods = cut_periods(offsets, item_ids, times, is_kept, in_sequence, Cutoffs(10, 20))
     assert periods.train_lengths.tolist() == [2, 0, 1]
     assert periods.test_lengths.tolist() == [2, 2, 1]
     assert periods.valid_targets.tolist() == [0, 4, NO_TARGET]
