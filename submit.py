@@ -453,7 +453,7 @@ def models(
     config: ConfigOption = None, overrides: SetOption = None, as_json: JsonOption = False
 ) -> None:
     """List trained models with their metrics, oldest first."""
-    from pipelines.train.stage import read_metrics
+    from pipelines.train.model_directory import read_metrics
 
     loaded = load_config(config, overrides or ()).config
     directory = locate(loaded.root, loaded.storage) / "models"

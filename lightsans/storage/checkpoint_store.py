@@ -1,62 +1,97 @@
 """Checkpoints of a run: written beside training, found again whatever ended it.
 
-    checkpoints/  epoch-00002/                the state after two epochs
+    checkpoints/  owner                       token of the run that may write here
+                  epoch-00002/                the state after two epochs
                   epoch-00002-step-00000120/  the same, and 120 steps of the third
+                    progress.json             position, learning curve, best epoch, owner
+                    <owner>/                  the other files
 
-A checkpoint counts once its `PROGRESS` file exists. That one is written last and removed first, so
-neither an interrupted upload nor an interrupted removal is ever taken for a checkpoint.
+A checkpoint is complete once its `PROGRESS` file exists. That one is written last and removed
+first, so neither an interrupted upload nor an interrupted removal is ever taken for a checkpoint.
+It names the directory of the other files, which belongs to one owner: a checkpoint never consists
+of files of two runs, even if workers of an earlier owner are still alive.
 """
 
-from collections.abc import Callable, Collection
+import json
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
 
+from lightsans.errors import LeaseError
 from lightsans.storage.location import Location
 
 PROGRESS = "progress.json"
+OWNER = "owner"
 
 Files = dict[str, bytes]
-"""Content by name; `PROGRESS` is among them."""
+"""Content by name; `PROGRESS` is among them, a JSON object with the number ``best_epoch``."""
+
+
+def checkpoint_name(epochs: int, steps: int | None = None) -> str:
+    """The name of a position: finished epochs, and steps of the next; names sort by position."""
+    name = f"epoch-{epochs:05d}"
+    return name if steps is None else f"{name}-step-{steps:08d}"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A complete checkpoint."""
+
+    location: Location
+    progress: dict[str, Any]
+    """The content of its `PROGRESS` file."""
+
+    @property
+    def best(self) -> str | None:
+        """Name of the checkpoint of the best epoch so far; None before the first epoch ends."""
+        epoch = int(self.progress.get("best_epoch", 0))
+        return checkpoint_name(epoch) if epoch else None
+
+    def read(self, file: str) -> bytes:
+        """The content of one of its files."""
+        return (_files_directory(self.location, self.progress.get(OWNER, "")) / file).read_bytes()
 
 
 class CheckpointStore:
     """The checkpoints of one run; one worker writes, all may read.
 
     Args:
-        directory: Of the checkpoints.
-        keep: How many of the newest to keep.
+        directory: Directory of the checkpoints.
+        keep: How many of the newest to keep. The best epochs that these name are kept besides.
+        owner: Token of the run that writes, as given to `claim`; "" where nobody else can write.
     """
 
-    def __init__(self, directory: Location, keep: int = 2) -> None:
-        self._directory, self._keep = directory, keep
+    def __init__(self, directory: Location, keep: int = 2, owner: str = "") -> None:
+        self._directory, self._keep, self._owner = directory, keep, owner
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._writing: Future[None] | None = None
 
     @property
     def is_writing(self) -> bool:
-        """Whether the last checkpoint is still on its way."""
+        """Whether the last checkpoint is not yet complete."""
         return self._writing is not None and not self._writing.done()
 
-    def write(
-        self, name: str, make_files: Callable[[], Files], also_kept: Collection[str] = ()
-    ) -> None:
+    def write(self, name: str, make_files: Callable[[], Files]) -> None:
         """Begin to write a checkpoint, once the one before is written; older ones are removed.
 
         Args:
-            name: Of the checkpoint; names sort by age.
+            name: A `checkpoint_name`.
             make_files: Makes its files, in another thread: it must own what it reads.
-            also_kept: Checkpoints to keep besides the newest.
 
         Raises:
             OSError: The checkpoint before could not be written.
+            LeaseError: Another run has taken over; nothing was changed.
         """
         self.wait()
-        self._writing = self._thread.submit(self._write, name, make_files, frozenset(also_kept))
+        self._writing = self._thread.submit(self._write, name, make_files)
 
     def wait(self) -> None:
-        """Wait until what was begun is written.
+        """Wait until the last checkpoint is written.
 
         Raises:
-            OSError: It could not be.
+            OSError: It could not be written.
+            LeaseError: Another run has taken over; it was not written.
         """
         if self._writing is not None:
             writing, self._writing = self._writing, None
@@ -66,19 +101,90 @@ class CheckpointStore:
         """Complete checkpoints, oldest first."""
         return complete_checkpoints(self._directory)
 
-    def _write(self, name: str, make_files: Callable[[], Files], also_kept: frozenset[str]) -> None:
+    def _write(self, name: str, make_files: Callable[[], Files]) -> None:
         files = make_files()
-        for file in sorted(files, key=lambda file: file == PROGRESS):
-            (self._directory / name / file).write_bytes(files[file])
+        progress = json.loads(files[PROGRESS]) | {OWNER: self._owner}
+        checkpoint = self._directory / name
+        self._require_ownership()
+        # A checkpoint of this name, left by an earlier run, is no longer complete from here on.
+        (checkpoint / PROGRESS).delete()
+        for file, content in files.items():
+            if file != PROGRESS:
+                (_files_directory(checkpoint, self._owner) / file).write_bytes(content)
+        # Writing may have taken minutes, in which another run may have taken over.
+        self._require_ownership()
+        (checkpoint / PROGRESS).write_bytes(json.dumps(progress).encode())
+        self._remove_old(name)
+
+    def _remove_old(self, written: str) -> None:
+        """Remove all but the newest checkpoints, the best epochs they name, and the one written."""
         complete = self.names()
-        kept = {*complete[-self._keep :], *also_kept}
+        if len(complete) <= self._keep:
+            return
+        kept = {written, *complete[-self._keep :]}
+        for name in list(kept):
+            checkpoint = find_checkpoint(self._directory / name)
+            if checkpoint is not None and checkpoint.best is not None:
+                kept.add(checkpoint.best)
         for old in complete:
             if old not in kept:
-                (self._directory / old / PROGRESS).delete()
-                (self._directory / old).delete()
+                _remove(self._directory / old)
+
+    def _require_ownership(self) -> None:
+        if self._owner and read_owner(self._directory) != self._owner:
+            raise LeaseError(
+                f"{self._directory}: another run has taken over this training; this one stops "
+                "and writes no more checkpoints"
+            )
+
+
+def claim(directory: Location, owner: str) -> None:
+    """Let the run with this token be the only one that writes checkpoints to a directory."""
+    (directory / OWNER).write_bytes(owner.encode())
+
+
+def read_owner(directory: Location) -> str | None:
+    """Token of the run that may write; None where nobody has claimed the directory."""
+    try:
+        return (directory / OWNER).read_bytes().decode()
+    except FileNotFoundError:
+        return None
 
 
 def complete_checkpoints(directory: Location) -> list[str]:
     """Names of the complete checkpoints below a directory, oldest first."""
     names = [name for name in directory.children() if name.startswith("epoch-")]
     return [name for name in names if (directory / name / PROGRESS).exists()]
+
+
+def find_checkpoint(location: Location) -> Checkpoint | None:
+    """The checkpoint of a directory; None where it is missing or incomplete."""
+    try:
+        return Checkpoint(location, (location / PROGRESS).read_json())
+    except FileNotFoundError:
+        return None
+
+
+def discard_without_best(directory: Location) -> list[str]:
+    """Remove the checkpoints whose best epoch is missing: a run cannot be finished from them.
+
+    Returns:
+        Names of the best epochs that are missing; empty where nothing was removed.
+    """
+    names = complete_checkpoints(directory)
+    missing = set()
+    for name in names:
+        checkpoint = find_checkpoint(directory / name)
+        if checkpoint is not None and checkpoint.best not in (None, *names):
+            missing.add(str(checkpoint.best))
+            _remove(directory / name)
+    return sorted(missing)
+
+
+def _files_directory(checkpoint: Location, owner: str) -> Location:
+    return checkpoint / owner if owner else checkpoint
+
+
+def _remove(checkpoint: Location) -> None:
+    (checkpoint / PROGRESS).delete()
+    checkpoint.delete()

@@ -6,6 +6,8 @@ Apart from the training loop, so that whoever only watches a run need not load P
 import json
 from dataclasses import asdict, dataclass, field
 
+from lightsans.storage.checkpoint_store import checkpoint_name
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochRow:
@@ -75,8 +77,7 @@ class Progress:
     @property
     def name(self) -> str:
         """A name for this position; names sort as positions do."""
-        name = f"epoch-{len(self.history):05d}"
-        return name if self.partial is None else f"{name}-step-{self.partial.step:08d}"
+        return checkpoint_name(len(self.history), self.partial.step if self.partial else None)
 
     def to_json(self) -> str:
         """As text, for the checkpoint."""

@@ -22,7 +22,8 @@ from lightsans.training.tally import peak_memory_mib
 from lightsans.training.trainer import MidEpoch, Trainer
 from pipelines.session.preflight import preflight
 from pipelines.session.ray_session import ensure_ray, original_errors
-from pipelines.train.stage import count_parameters, popularity
+from pipelines.train.model_directory import count_parameters
+from pipelines.train.worker import popularity
 
 MEASURE_S = 5.0
 WARM_UP_STEPS = 3

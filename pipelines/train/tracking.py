@@ -2,9 +2,14 @@
 
 ``tensorboard --logdir ROOT/models`` compares runs. TensorBoard and MLflow are of the ``tracking``
 extra; without TensorBoard its files are not written, and training is the same.
+
+A report that fails never fails a finished model: it stays in ``pending.json``, and the next run of
+the same command tries it again.
 """
 
+import contextlib
 import importlib.util
+import json
 import os
 import tempfile
 from collections.abc import Mapping
@@ -14,7 +19,10 @@ from typing import Any
 from lightsans.config import RunConfig, to_dict
 from lightsans.errors import ConfigError
 from lightsans.storage.location import Location
+from lightsans.storage.model_files import HISTORY
+from pipelines.console.progress import say
 
+PENDING = "pending.json"
 FIGURES = (
     "loss",
     "gradient_norm",
@@ -36,6 +44,54 @@ def scalars(row: Row) -> dict[str, float]:
     found = {name: float(row[name]) for name in FIGURES}
     found["targets_per_s"] = row["targets"] / max(row["train_s"], 1e-9)
     return found | {f"valid/{name}": value for name, value in row["valid"].items()}
+
+
+def mark_pending(config: RunConfig, directory: Location) -> None:
+    """Note which reports a model is to get, before its manifest is written."""
+    names = ["tensorboard", "curves"] + ["mlflow"] * (config.train.mlflow_uri is not None)
+    (directory / PENDING).write_json({"reports": names})
+
+
+def write_pending_reports(config: RunConfig, directory: Location, manifest: dict[str, Any]) -> None:
+    """Write the reports of a finished model that are still missing.
+
+    Whatever a report raises is said, and the report stays pending.
+    """
+    try:
+        pending = (directory / PENDING).read_json()["reports"]
+    except FileNotFoundError:
+        return
+    history = json.loads((directory / HISTORY).read_bytes())
+    left = []
+    for name in pending:
+        try:
+            _write_report(name, config, directory, manifest, history)
+        except Exception as error:  # a library's or a server's: the model does not depend on it
+            left.append(name)
+            say(
+                f"train: model {directory.name} is finished, but its report {name} failed "
+                f"({type(error).__name__}: {error}); the next run of this command tries it again"
+            )
+    if left:
+        (directory / PENDING).write_json({"reports": left})
+    else:
+        (directory / PENDING).delete()
+
+
+def _write_report(
+    name: str,
+    config: RunConfig,
+    directory: Location,
+    manifest: dict[str, Any],
+    history: list[dict[str, Any]],
+) -> None:
+    match name:
+        case "tensorboard":
+            write_scalars(history, directory / "tensorboard")
+        case "curves":
+            write_curves(history, config.train.valid_metric, directory / "curves.png")
+        case "mlflow" if config.train.mlflow_uri is not None:
+            log_to_mlflow(config, history, manifest)
 
 
 def write_scalars(history: list[dict[str, Any]], directory: Location) -> None:
@@ -84,34 +140,61 @@ def write_curves(history: list[dict[str, Any]], metric: str, path: Location) -> 
         figure.savefig(aside, format="png", dpi=120)
 
 
+def require_mlflow(config: RunConfig) -> None:
+    """Check that MLflow is installed where the run is to be logged to it.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    if config.train.mlflow_uri is not None and importlib.util.find_spec("mlflow") is None:
+        raise ConfigError(
+            f"train.mlflow_uri={config.train.mlflow_uri} needs MLflow; run `pip install "
+            "-c requirements.lock mlflow-skinny`, or set it to null"
+        )
+
+
 def log_to_mlflow(
     config: RunConfig, history: list[dict[str, Any]], manifest: dict[str, Any]
 ) -> None:
     """Log a finished model as a run of the MLflow experiment ``lightsans``, named by its id.
 
-    A model that is finished again, after ``--force``, becomes a new run of the same name.
+    A model that is finished again, after ``--force``, becomes a new run of the same name; so does
+    one whose logging was interrupted, and the run of that attempt ends as ``FAILED``.
 
     Raises:
         ConfigError: MLflow is not installed.
     """
-    assert config.train.mlflow_uri is not None
-    if importlib.util.find_spec("mlflow") is None:
-        raise ConfigError(
-            f"train.mlflow_uri={config.train.mlflow_uri} needs MLflow; run `pip install "
-            "-c requirements.lock mlflow-skinny`, or set it to null"
-        )
-    if "://" not in config.train.mlflow_uri or config.train.mlflow_uri.startswith("file:"):
+    require_mlflow(config)
+    uri = config.train.mlflow_uri
+    assert uri is not None
+    if "://" not in uri or uri.startswith("file:"):
         # MLflow 3 asks whether a directory is meant, which is what the setting says
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
+    # By default MLflow tries for minutes; the next run tries again anyway.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     from mlflow import MlflowClient
-    from mlflow.entities import Metric, Param
 
-    client = MlflowClient(config.train.mlflow_uri)
+    client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("lightsans")
     experiment_id = (
         experiment.experiment_id if experiment else client.create_experiment("lightsans")
     )
     run = client.create_run(experiment_id, run_name=manifest["id"]).info.run_id
+    try:
+        _log_run(client, run, config, history)
+        client.set_tag(run, "dataset_id", manifest["dataset_id"])
+        client.set_terminated(run)
+    except BaseException:
+        with contextlib.suppress(Exception):  # the server may be away
+            client.set_terminated(run, "FAILED")
+        raise
+
+
+def _log_run(client: Any, run: str, config: RunConfig, history: list[dict[str, Any]]) -> None:
+    """Log settings and learning curve."""
+    from mlflow.entities import Metric, Param
+
     settings = [
         Param(f"{section}.{name}", str(value))
         for section, values in to_dict(config).items()
@@ -126,5 +209,3 @@ def log_to_mlflow(
             for name, value in scalars(row).items()
         ]
         client.log_batch(run, metrics=metrics)
-    client.set_tag(run, "dataset_id", manifest["dataset_id"])
-    client.set_terminated(run)

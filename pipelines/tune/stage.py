@@ -35,7 +35,8 @@ from pipelines.evaluate import EvaluateResult, run_evaluate
 from pipelines.session.lease import hold
 from pipelines.session.preflight import preflight, train_places
 from pipelines.session.ray_session import ensure_ray
-from pipelines.train.stage import finish_model, model_id, read_metrics, run_train
+from pipelines.train.model_directory import finish_model, read_metrics
+from pipelines.train.stage import model_id, run_train
 from pipelines.tune.records import TrialStore
 from pipelines.tune.report import TrialBoard, describe, leaderboard, save_leaderboard, save_plots
 from pipelines.tune.search import (

@@ -3,7 +3,7 @@
 With one worker it trains in the process of the Ray Tune trial itself, with more in a Ray Train
 group of its own. The workers of such a group wait after each epoch to hear whether the trial goes
 on: one that is stopped ends its workers in order and leaves no placement group behind. Both write
-the checkpoints of `pipelines.train.stage`, and a trial that starts anew goes on from the newest.
+`pipelines.train.checkpoints`, and a trial that starts anew goes on from the newest.
 """
 
 import asyncio
@@ -30,14 +30,9 @@ from lightsans.training.progress import EpochRow
 from lightsans.training.trainer import MidEpoch, Trainer
 from pipelines.session.ray_session import find_own_error, on_this_machine
 from pipelines.train.board import start_board
+from pipelines.train.checkpoints import restore_trainer, write_checkpoint
 from pipelines.train.errors import explain, is_out_of_memory
-from pipelines.train.stage import (
-    first_weights,
-    make_torch_trainer,
-    popularity,
-    restore_trainer,
-    write_checkpoint,
-)
+from pipelines.train.worker import WorkerJob, first_weights, make_torch_trainer, popularity
 from pipelines.tune.records import checkpointed_progress, newest_checkpoint
 
 POLL_S = 0.5
@@ -179,7 +174,7 @@ class LocalRun:
             weights=first_weights(config, task.dataset) if newest is None else None,
         )
         if newest is not None:
-            restore_trainer(self._trainer, lambda name: (newest / name).read_bytes())
+            restore_trainer(self._trainer, newest)
         self._store = CheckpointStore(directory / "checkpoints", keep=1)
         minutes, steps = config.train.checkpoint_minutes, config.train.checkpoint_steps
         clock = CheckpointClock(steps, None if minutes is None else 60 * minutes, device)
@@ -222,8 +217,15 @@ class DistributedRun:
         gate: Any = ray.remote(num_cpus=0)(Gate)  # workers that start again need it
         self._gate = gate.options(scheduling_strategy=on_this_machine()).remote()
         self._epoch = len(checkpointed_progress(directory).history)
-        helpers = {"board": start_board(), "tapes": task.tapes, "gate": self._gate}
-        self._fit = make_torch_trainer(config, task.dataset, directory, helpers).fit
+        job = WorkerJob(
+            config=config,
+            dataset=task.dataset,
+            model=directory,
+            board=start_board(),
+            tapes=tuple(task.tapes),
+            barrier=self._gate,
+        )
+        self._fit = make_torch_trainer(job).fit
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()

@@ -1,0 +1,100 @@
+"""The directory of a finished model.
+
+models/<id>/  model.safetensors  items.parquet  config.yaml  metrics.json  history.json
+              checkpoints/       see `lightsans.storage.checkpoint_store`
+              manifest.json      finishes the model
+              curves.png         tensorboard/
+              pending.json       reports that failed, see `pipelines.train.tracking`
+"""
+
+from typing import Any
+
+import torch
+
+from lightsans.config import RunConfig
+from lightsans.config.file import dump_yaml
+from lightsans.errors import TrainingError
+from lightsans.model.network import LightSANs
+from lightsans.storage import model_files as files
+from lightsans.storage.checkpoint_store import checkpoint_name, find_checkpoint
+from lightsans.storage.location import Location
+from lightsans.storage.manifests import write_manifest
+from pipelines.console.progress import say
+from pipelines.train.tracking import mark_pending, write_pending_reports
+
+FORMAT_VERSION = 2
+
+
+def finish_model(
+    config: RunConfig,
+    dataset: Location,
+    dataset_manifest: dict[str, Any],
+    directory: Location,
+    best: Location,
+    history: list[dict[str, Any]],
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Write the model directory from the best checkpoint, then its manifest, then the reports.
+
+    Args:
+        config: The run.
+        dataset: The dataset it was trained on.
+        dataset_manifest: The dataset's manifest.
+        directory: Directory of the model.
+        best: The best checkpoint.
+        history: The learning curve, an `EpochRow` as a dict for each epoch.
+
+    Returns:
+        The manifest and ``metrics.json``.
+
+    Raises:
+        TrainingError: The best checkpoint is missing.
+    """
+    checkpoint = find_checkpoint(best)
+    if checkpoint is None:
+        raise TrainingError(f"{best}: the checkpoint of the best epoch is missing; train again")
+    best_row = next(row for row in history if checkpoint_name(row["epoch"]) == best.name)
+    weights = checkpoint.read(files.WEIGHTS)
+    model = files.model_from_bytes(weights, str(best))
+    (directory / files.WEIGHTS).write_bytes(weights)
+    (directory / files.ITEMS).write_bytes((dataset / files.ITEMS).read_bytes())
+    (directory / files.CONFIG).write_bytes(dump_yaml(config).encode())
+    (directory / files.HISTORY).write_json(history)
+    valid = best_row["valid"]
+    metrics = {"valid": valid}
+    (directory / files.METRICS).write_json(metrics)
+    mark_pending(config, directory)
+    manifest = write_manifest(
+        directory,
+        {
+            "kind": "model",
+            "id": directory.name,
+            "format_version": FORMAT_VERSION,
+            "dataset_id": dataset.name,
+            "dataset_fingerprint": dataset_manifest["fingerprint"],
+            "vocabulary_fingerprint": dataset_manifest["vocabulary_fingerprint"],
+            "weights_sha256": files.sha256(weights),
+            "items": model.num_items,
+            "parameters": count_parameters(model),
+            "epochs": len(history),
+            "best_epoch": best_row["epoch"],
+            "train_s": round(sum(row["train_s"] for row in history), 1),
+            "torch": torch.__version__,
+            "refit": config.train.refit_epochs is not None,
+        },
+    )
+    say(
+        f"train: {len(history)} epochs, best {best_row['epoch']}, valid "
+        + (", ".join(f"{k} {v:.4f}" for k, v in valid.items() if k.endswith("@10")) or "none")
+    )
+    write_pending_reports(config, directory, manifest)
+    return manifest, metrics
+
+
+def read_metrics(directory: Location) -> dict[str, Any]:
+    """``metrics.json`` of a model directory."""
+    return (directory / files.METRICS).read_json()
+
+
+def count_parameters(model: LightSANs) -> int:
+    """Trainable numbers of a model."""
+    return sum(parameter.numel() for parameter in model.parameters())

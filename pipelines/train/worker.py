@@ -1,0 +1,222 @@
+"""What the workers of a Ray Train run execute: load sequences, train, write checkpoints.
+
+Ray Train starts workers, watches them and starts them again. Checkpoints are our own, since one
+worker writes them between two steps while all go on.
+"""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+import ray.train.torch
+from ray.train import FailureConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+from torch import Tensor
+
+from lightsans.config import RunConfig
+from lightsans.dataset.loading import load_shards, load_within
+from lightsans.dataset.sequences import Int64, UserSequences
+from lightsans.dataset.vocabulary import item_id_mapping
+from lightsans.errors import LightSANsError
+from lightsans.model.warm_start import warm_weights
+from lightsans.storage import model_files as files
+from lightsans.storage.checkpoint_store import CheckpointStore
+from lightsans.storage.location import Location, locate
+from lightsans.storage.manifests import require_manifest
+from lightsans.training import collectives
+from lightsans.training.checkpoint_clock import CheckpointClock
+from lightsans.training.progress import StepNews
+from lightsans.training.trainer import MidEpoch, Trainer
+from pipelines.train.board import has_failed
+from pipelines.train.checkpoints import restore_trainer, write_checkpoint
+from pipelines.train.errors import explain, is_out_of_memory
+
+RESIZE_S = 30.0
+"""How often a run of a changing number of workers looks for room for more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerJob:
+    """What every worker of a run gets."""
+
+    config: RunConfig
+    dataset: Location
+    """A finished dataset. Workers run in other directories, where ``config.root`` may not hold."""
+    model: Location
+    """Directory of the model; a run that was interrupted there goes on."""
+    board: Any
+    """The actor of a `TrainingBoard`."""
+    owner: str = ""
+    """Token of the run that may write checkpoints; "" where nobody else can write."""
+    tapes: tuple[Any, ...] = ()
+    """References to the sequences of each shard in Ray's object store; empty to read them."""
+    barrier: Any = None
+    """The actor at which the workers of a trial wait after each epoch."""
+
+    @property
+    def checkpoints(self) -> Location:
+        """Directory of the checkpoints."""
+        return self.model / "checkpoints"
+
+
+def make_torch_trainer(job: WorkerJob) -> TorchTrainer:
+    """The Ray Train run of a model."""
+    train = job.config.train
+    return TorchTrainer(
+        train_worker,
+        train_loop_config={"job": job},
+        torch_config=TorchConfig(timeout_s=train.collective_timeout_s),
+        # mypy reads the signature of Ray Train's first version
+        scaling_config=ScalingConfig(
+            num_workers=train.num_workers,  # type: ignore[arg-type]
+            use_gpu=train.use_gpu,
+            elastic_resize_monitor_interval_s=RESIZE_S,  # type: ignore[call-arg]
+        ),
+        run_config=ray.train.RunConfig(
+            name="checkpoints",
+            storage_path=job.model.path,
+            storage_filesystem=job.model.arrow_filesystem,
+            failure_config=FailureConfig(max_failures=train.max_failures),
+        ),
+    )
+
+
+def train_worker(loop_config: dict[str, WorkerJob]) -> None:
+    """Train as one worker of a Ray Train group.
+
+    Ray Train starts the workers again whenever one fails. Where that is no use, as with a loss that
+    is not finite, the error waits on the board, and workers that were started again end at once.
+    """
+    job = loop_config["job"]
+    if has_failed(job.board):
+        return
+    try:
+        _train(job)
+    except LightSANsError as error:
+        ray.get(job.board.fail.remote(error))
+        raise
+    except Exception as error:
+        own = explain(error, job.config.train, f"worker {collectives.rank()}")
+        if own is None:
+            raise
+        if is_out_of_memory(error):  # it would happen again
+            ray.get(job.board.fail.remote(own))
+        raise own from error
+
+
+def _train(job: WorkerJob) -> None:
+    config, dataset = job.config, job.dataset
+    manifest = require_manifest(dataset, "it was removed while training")
+    shards = list(range(collectives.rank(), config.train.virtual_shards, collectives.world_size()))
+    is_first = collectives.rank() == 0
+
+    def on_step(news: StepNews) -> None:
+        if is_first:
+            job.board.step.remote(news)
+
+    device = ray.train.torch.get_device()
+    store = CheckpointStore(job.checkpoints, config.train.keep_checkpoints, job.owner)
+    names: list[str | None] = [None, *store.names()]
+    newest = collectives.from_first_worker(names[-1], device)
+    with tempfile.TemporaryDirectory(prefix="lightsans-tapes-") as path:
+        trainer = Trainer(
+            config,
+            int(manifest["items"]),
+            _load_tapes(job, manifest, shards, Path(path)),
+            device,
+            wrap=lambda module: ray.train.torch.prepare_model(module, move_to_device=False),
+            on_step=on_step,
+            item_counts=popularity(config, dataset),
+            weights=first_weights(config, dataset) if newest is None else None,
+        )
+        if newest is not None:
+            restore_trainer(trainer, job.checkpoints / newest)
+            if is_first:
+                partial = trainer.progress.partial
+                step = partial.step if partial else 0
+                job.board.resume.remote(len(trainer.progress.history), step)
+        _train_epochs(trainer, store, job)
+
+
+def _load_tapes(
+    job: WorkerJob, manifest: dict[str, Any], shards: list[int], path: Path
+) -> dict[int, UserSequences]:
+    """The sequences of this worker's shards: from Ray's object store, or read and kept here."""
+    if job.tapes:
+        return {shard: ray.get(job.tapes[shard]) for shard in shards}
+    train = job.config.train
+
+    def load(chosen: list[int]) -> dict[int, UserSequences]:
+        return load_shards(job.dataset, manifest, chosen, train.virtual_shards)
+
+    if train.tape_memory_mb is None:
+        return load(shards)
+    return load_within(lambda shard: load([shard])[shard], shards, train.tape_memory_mb << 20, path)
+
+
+def _train_epochs(trainer: Trainer, store: CheckpointStore, job: WorkerJob) -> None:
+    is_first, train = collectives.rank() == 0, job.config.train
+    minutes = train.checkpoint_minutes
+    clock = CheckpointClock(
+        train.checkpoint_steps,
+        None if minutes is None else 60 * minutes,
+        ray.train.torch.get_device(),
+        lambda: ray.train.get_preemption_info() is not None,
+    )
+
+    def save() -> None:
+        # Of two that come too fast for the storage, one is as good: training does not wait.
+        if is_first and not store.is_writing:
+            write_checkpoint(trainer, store)
+
+    while not trainer.finished:
+        row = trainer.run_epoch(MidEpoch(clock, save))
+        if is_first:
+            write_checkpoint(trainer, store)
+            if job.barrier is not None or trainer.finished:
+                store.wait()
+            job.board.epoch.remote(row)
+        if job.barrier is None:
+            continue
+        if not ray.get(job.barrier.arrive.remote(row, trainer.finished)):
+            return  # the search ends this trial
+
+
+def require_warm_start(config: RunConfig) -> None:
+    """Check that the model to begin with exists.
+
+    Raises:
+        NotFoundError: It does not.
+    """
+    source = _warm_source(config)
+    if source is not None:
+        require_manifest(source, "train.warm_start (--from) needs a finished model")
+
+
+def first_weights(config: RunConfig, dataset: Location) -> dict[str, Tensor] | None:
+    """The weights of ``train.warm_start``, with which the run begins; None for new ones."""
+    source = _warm_source(config)
+    if source is None:
+        return None
+    own, theirs = files.load_vocabulary(dataset), files.load_vocabulary(source)
+    mapping = item_id_mapping(own, theirs, True, f"{dataset} and {source}")
+    model = files.load_model(source)
+    return warm_weights(model, config.model, own.num_items, mapping, config.train.seed, str(source))
+
+
+def _warm_source(config: RunConfig) -> Location | None:
+    name = config.train.warm_start
+    if name is None:
+        return None
+    is_path = "/" in name
+    return locate(name if is_path else f"{config.root}/models/{name}", config.storage)
+
+
+def popularity(config: RunConfig, dataset: Location) -> Int64 | None:
+    """Interactions of each item, where the configured negatives are drawn by them."""
+    if config.model.negative_sampling == "uniform":
+        return None
+    return files.load_vocabulary(dataset).counts
