@@ -67,6 +67,8 @@ class Recommender:
         model: Scores the items it knows.
         model_items: Its vocabulary.
         dataset_items: The vocabulary of the histories; the fallback recommends its popular items.
+            Items that it counts 0 times are not recommended: they left the k-core, or only erased
+            users had met them.
         mapping: Dataset item ids -> model item ids; None when they are the same.
         k: Length of the lists.
         remove_seen: Leave out what a user has met already.
@@ -91,13 +93,16 @@ class Recommender:
         self._model = model.eval()
         self._model_items, self._dataset_items = model_items, dataset_items
         self._mapping, self._k, self._remove_seen = mapping, k, remove_seen
-        self._eligible_ids = _tensor(eligible_ids)
+        dead_ids = np.flatnonzero(dataset_items.counts == 0) + 1
+        dead_model_ids = dead_ids if mapping is None else mapping[dead_ids].astype(np.int64)
+        self._eligible_ids = _tensor(_without(eligible_ids, dead_model_ids, model_items))
         self._min_score = NOTHING if min_score is None else min_score
         self._index = ItemIndex(model.item_table(), self._eligible_ids)
         # Popularity as a model of width one: its top-K follows the same rules.
         popularity = np.concatenate([[0], dataset_items.counts]).astype(np.float32)
         self._popular_index = ItemIndex(
-            torch.from_numpy(popularity).unsqueeze(1), _tensor(eligible_popular_ids)
+            torch.from_numpy(popularity).unsqueeze(1),
+            _tensor(_without(eligible_popular_ids, dead_ids, dataset_items)),
         )
 
     def to(self, device: torch.device) -> None:
@@ -196,6 +201,14 @@ class Recommender:
         lengths = seen.lengths
         ids = seen.item_ids[np.repeat(chosen, lengths)]
         return np.repeat(np.arange(len(users)), lengths[users]), ids
+
+
+def _without(eligible_ids: Int64 | None, dead_ids: Int64, items: Vocabulary) -> Int64 | None:
+    """Eligible ids but the dead ones; None stands for all of the vocabulary."""
+    if not len(dead_ids):
+        return eligible_ids
+    everything = np.arange(1, items.num_items + 1)
+    return np.setdiff1d(everything if eligible_ids is None else eligible_ids, dead_ids)
 
 
 def _tensor(item_ids: Int64 | None) -> torch.Tensor | None:

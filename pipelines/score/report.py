@@ -75,10 +75,11 @@ def write_report(job: ScoreJob, content: Mapping[str, Any], previous: Run | None
     """
     items = files.load_vocabulary(job.dataset)
     eligible = read_eligible_items(job.config)
-    is_eligible = np.ones(items.num_items, bool)
+    is_eligible = items.counts > 0
     if eligible is not None:
-        is_eligible[:] = False
-        is_eligible[eligible.item_ids(items) - 1] = True
+        is_listed = np.zeros(items.num_items, bool)
+        is_listed[eligible.item_ids(items) - 1] = True
+        is_eligible &= is_listed
     totals = _count(Run(job.run, content), previous, job.dataset)
     before = (previous.location / REPORT).read_json() if previous is not None else None
     described = describe(totals, items, is_eligible, before)

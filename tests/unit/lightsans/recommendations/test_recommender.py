@@ -1,0 +1,51 @@
+"""Which items a recommender may recommend."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from lightsans.config import ModelConfig
+from lightsans.dataset.sequences import UserSequences
+from lightsans.dataset.vocabulary import Vocabulary
+from lightsans.model.network import LightSANs
+from lightsans.recommendations.recommender import Recommender
+
+
+def recommend(dataset_items, model_items=None, mapping=None, eligible=None):
+    """Lists for a user who met item 1 of the dataset, and for a user who met nothing."""
+    torch.manual_seed(0)
+    model_items = model_items or dataset_items
+    config = ModelConfig(hidden_size=8, inner_size=8, n_layers=1, n_heads=2, max_seq_len=5)
+    recommender = Recommender(
+        LightSANs(config, model_items.num_items), model_items, dataset_items, mapping,
+        k=10, remove_seen=False, eligible_ids=eligible, eligible_popular_ids=eligible,
+    )  # fmt: skip
+    histories = UserSequences(np.array([1], np.int32), np.array([0, 1, 1]))
+    none = UserSequences(np.zeros(0, np.int32), np.zeros(3, np.int64))
+    found = recommender.recommend(histories, none)
+    assert found.source.to_pylist() == ["model", "popular"]
+    return [set(items) for items in found.item_ids.to_pylist()]
+
+
+def test_items_that_left_the_dataset_are_not_recommended():
+    """``gone`` has count 0: it left the k-core, or only an erased user knew it."""
+    items = Vocabulary(pa.array(["a", "b", "gone"]), np.array([3, 2, 0]))
+    assert recommend(items) == [{"a", "b"}, {"a", "b"}]
+    assert recommend(items, eligible=np.array([2, 3])) == [{"b"}, {"b"}]
+
+
+def test_nor_are_they_by_a_model_that_numbers_items_differently():
+    items = Vocabulary(pa.array(["a", "b", "gone", "never"]), np.array([3, 2, 0, 0]))
+    model_items = Vocabulary(pa.array(["gone", "x", "b", "a"]), np.array([9, 4, 3, 2]))
+    mapping = np.array([0, 4, 3, 1, 0], np.int32)
+    by_model, by_popularity = recommend(items, model_items, mapping)
+    assert by_model == {"a", "b", "x"}  # the dataset says nothing about x
+    assert by_popularity == {"a", "b"}
+
+
+@pytest.mark.parametrize("eligible", [None, np.array([1, 3])])
+def test_without_dead_items_everything_eligible_is_recommended(eligible):
+    items = Vocabulary(pa.array(["a", "b", "c"]), np.array([3, 2, 1]))
+    expected = {"a", "b", "c"} if eligible is None else {"a", "c"}
+    assert recommend(items, eligible=eligible) == [expected, expected]
