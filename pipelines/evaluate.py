@@ -30,7 +30,7 @@ from lightsans.ranking.metrics import RankingTotals
 from lightsans.storage import model_files as files
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifests import content_id, read_manifest, require_manifest, write_manifest
-from lightsans.storage.schemas import sequence_parts
+from lightsans.storage.parts import sequence_parts
 from pipelines.console.logs import add_log_context, log_context
 from pipelines.console.progress import bar, say
 from pipelines.session.merge_tree import merge_all

@@ -11,11 +11,12 @@ of two who publish at once one is refused.
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Literal
 
+from lightsans.columns.times import to_iso
 from lightsans.errors import NotFoundError, PublishError
-from lightsans.reading.rows import parse_moment
+from lightsans.reading.times import parse_moment
 from lightsans.storage.conditional_writes import Versioned, read_versioned, write_if_unchanged
 from lightsans.storage.location import Location, list_files
 from lightsans.storage.manifests import finished_directories, read_manifest, require_manifest
@@ -169,7 +170,7 @@ def _read_as_of(dataset: Location) -> str | None:
         return None
     micros = parse_moment(manifest["data"]["as_of"], manifest["data"]["timezone"])
     assert micros is not None  # it was read when the dataset was made
-    return (datetime.fromtimestamp(0, UTC) + timedelta(microseconds=micros)).isoformat()
+    return to_iso(micros)
 
 
 def _move(

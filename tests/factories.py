@@ -104,3 +104,10 @@ def users_of_lengths(*lengths: int) -> UserSequences:
     """Users whose item ids count up from 1 along the tape."""
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     return UserSequences(np.arange(1, offsets[-1] + 1, dtype=np.int32), offsets)
+
+
+def with_reasons(cleaned, problems):
+    """Values, or the reason against each."""
+    reasons = iter(problems.of(~problems.is_valid))
+    is_valid = problems.is_valid
+    return [v if ok else next(reasons) for v, ok in zip(cleaned.to_pylist(), is_valid, strict=True)]

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from lightsans.columns.hashing import bucket_range, user_buckets
 from lightsans.dataset.sequences import Int32
 from lightsans.storage.location import Location
-from lightsans.storage.schemas import part_index
+from lightsans.storage.parts import part_index
 
 
 def read_batches(file: Location, columns: Sequence[str], num_rows: int) -> Iterator[pa.Table]:

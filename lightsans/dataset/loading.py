@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 from lightsans.columns.hashing import bucket_range
 from lightsans.dataset.sequences import NO_TARGET, Periods, UserSequences
 from lightsans.storage.location import Location
-from lightsans.storage.schemas import PERIOD_COLUMNS, part_index, sequence_parts
+from lightsans.storage.parts import part_index, sequence_parts
+from lightsans.storage.schemas import PERIOD_COLUMNS
 
 
 def list_column(table: pa.Table, name: str) -> UserSequences:

@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from lightsans.columns import kernels
 from lightsans.columns.arrow import (
     narrow,
 )
 from lightsans.columns.hashing import hash_ids, hash_segments, mix, user_buckets
 from lightsans.dataset.vocabulary import Vocabulary
+from lightsans.preparation import kernels
 from lightsans.preparation.selection import PartRows
 from lightsans.preparation.temporal import Cutoffs, cut_periods
 from lightsans.storage.schemas import sequences_schema

@@ -15,12 +15,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lightsans.columns import kernels
 from lightsans.columns.arrow import (
     one_chunk,
 )
 from lightsans.columns.hashing import hash_ids
 from lightsans.errors import InputError
+from lightsans.preparation import kernels
 from lightsans.preparation.selection import PartRows
 
 Bool = npt.NDArray[np.bool_]

@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lightsans.columns import kernels
 from lightsans.columns.arrow import as_dictionary, codes_of, dictionary_of, encode, one_chunk
 from lightsans.columns.hashing import pieces_of, user_buckets
+from lightsans.preparation import kernels
 from lightsans.preparation.part_files import load_interactions
 from lightsans.preparation.sorting import order_users, users_of
 from lightsans.storage.location import Location

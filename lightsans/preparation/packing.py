@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from lightsans.columns import kernels
 from lightsans.columns.arrow import (
     codes_of,
     dictionary_of,
@@ -27,6 +26,7 @@ from lightsans.columns.arrow import (
     wide,
 )
 from lightsans.columns.hashing import buckets_of, hash_ids, pieces_of
+from lightsans.columns.kernels import group_rows
 
 Bool = npt.NDArray[np.bool_]
 
@@ -78,7 +78,7 @@ def pack_rows(table: pa.Table, num_parts: int, is_wanted: Bool | None = None) ->
     hashes = hash_ids(users.dictionary if is_dictionary else users)
     buckets = buckets_of(hashes)
     part = pieces_of(buckets[codes_of(users)] if is_dictionary else buckets, num_parts)
-    order, starts = kernels.group_rows(part, num_parts)
+    order, starts = group_rows(part, num_parts)
     # Within a part, ids become numbers of its own distinct ids.
     user, user_ids, user_starts = number_distinct(users, order, starts, hashes)
     item, raw_item_ids, item_starts = number_distinct(items, order, starts)

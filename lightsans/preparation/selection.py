@@ -14,12 +14,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lightsans.columns import kernels
 from lightsans.columns.arrow import (
     as_dictionary,
     codes_of,
 )
 from lightsans.config import DataConfig
+from lightsans.preparation import kernels
 from lightsans.preparation.sorting import users_of
 from lightsans.preparation.temporal import NUM_PERIODS, Cutoffs
 

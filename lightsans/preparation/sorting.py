@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from lightsans.columns import kernels
 from lightsans.columns.arrow import (
     as_dictionary,
     codes_of,
@@ -19,6 +18,8 @@ from lightsans.columns.arrow import (
     wide,
 )
 from lightsans.columns.hashing import user_buckets
+from lightsans.columns.kernels import group_rows
+from lightsans.preparation import kernels
 
 Int64 = npt.NDArray[np.int64]
 
@@ -39,7 +40,7 @@ def sort_interactions(table: pa.Table) -> pa.Table:
     rank = np.empty(len(user_order), np.int32)
     rank[user_order] = np.arange(len(user_order), dtype=np.int32)
     timestamps = table["timestamp"].to_numpy()
-    order, starts = kernels.group_rows(rank[codes_of(users)], len(rank))
+    order, starts = group_rows(rank[codes_of(users)], len(rank))
     kernels.order_by_time(order, starts, timestamps)
     user = np.repeat(np.arange(len(rank), dtype=np.int32), np.diff(starts))
     return pa.table(

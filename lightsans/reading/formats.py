@@ -13,8 +13,8 @@ from lightsans.errors import InputError
 from lightsans.reading import csv_files, jsonl_files, parquet_files
 from lightsans.reading.csv_files import CsvLayout, Dialect
 from lightsans.reading.jsonl_files import JsonlLayout
-from lightsans.reading.rows import is_text
 from lightsans.reading.text_pieces import COMPRESSIONS
+from lightsans.reading.values import is_text
 from lightsans.storage.location import FileInfo, Location
 
 Format = Literal["parquet", "csv", "jsonl", "inter"]

@@ -9,11 +9,12 @@ Shapes:
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from lightsans.columns.times import to_iso
 
 Int64 = npt.NDArray[np.int64]
 
@@ -202,14 +203,14 @@ def describe_dataset(
         },
         "popularity": describe_popularity(living),
         "time": {
-            "from": _iso(first),
-            "to": _iso(last),
+            "from": to_iso(first),
+            "to": to_iso(last),
             "histogram": [
-                {"from": _iso(first + number * width), "count": count}
+                {"from": to_iso(first + number * width), "count": count}
                 for number, count in enumerate(total.rows_at.tolist())
                 if first + number * width <= last
             ],
-            **({"cutoffs": {n: _iso(at) for n, at in cutoffs.items()}} if cutoffs else {}),
+            **({"cutoffs": {n: to_iso(at) for n, at in cutoffs.items()}} if cutoffs else {}),
         },
         "ties": {
             "rows": total.ties,
@@ -227,7 +228,3 @@ def _describe_lengths(counts: Int64, total: int) -> dict[str, Any]:
         "quantiles": quantiles_of(counts),
         "histogram": describe_bins(counts),
     }
-
-
-def _iso(micros: int) -> str:
-    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros)).isoformat()

@@ -6,7 +6,6 @@ travels to Ray workers as it is and never carries credentials. Whatever is writt
 not at all: local files are written aside and renamed, objects are uploaded in one piece.
 """
 
-import functools
 import json
 import os
 import shutil
@@ -15,7 +14,6 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,6 +24,7 @@ import pyarrow.parquet as pq
 
 from lightsans.config import StorageConfig
 from lightsans.errors import AccessError, ConfigError, InputError
+from lightsans.storage.filesystems import open_filesystem
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +75,7 @@ class Location:
     def filesystem(self) -> fsspec.AbstractFileSystem:
         """The fsspec filesystem that serves this location."""
         protocol = "file" if self.is_local else self.uri.split("://", 1)[0]
-        return _open_filesystem(protocol, self.storage)
+        return open_filesystem(protocol, self.storage)
 
     @property
     def arrow_filesystem(self) -> pyarrow.fs.FileSystem:
@@ -273,42 +272,3 @@ def _file_info(location: Location, info: dict[str, Any]) -> FileInfo:
     if etag is None:
         etag = str(os.stat(location.path).st_mtime_ns) if location.is_local else ""
     return FileInfo(location, int(info["size"]), str(etag).strip('"'))
-
-
-@functools.lru_cache(maxsize=32)
-def _open_filesystem(protocol: str, storage: StorageConfig) -> fsspec.AbstractFileSystem:
-    # Another worker may have written a moment ago: a cached listing would hide it.
-    match protocol:
-        case "s3":
-            from lightsans.storage.s3 import PatientS3FileSystem  # botocore takes a while to import
-
-            return PatientS3FileSystem(
-                max_attempts=storage.max_attempts,
-                timeout_s=storage.timeout_s,
-                anon=storage.anonymous,
-                profile=storage.profile,
-                endpoint_url=storage.endpoint_url,
-                use_listings_cache=False,
-            )
-        case "gs":
-            return _gcs_class()(
-                token="anon" if storage.anonymous else None, use_listings_cache=False
-            )
-        case _:
-            return fsspec.filesystem(protocol)
-
-
-def _gcs_class() -> type[fsspec.AbstractFileSystem]:
-    """The plain client of gcsfs, rather than the subclass for zonal buckets that fsspec would take.
-
-    That one asks over gRPC of what kind the bucket is, and again before every request where it
-    gets no answer: from an emulator, or with rights to one prefix only.
-    """
-    try:
-        found: type[fsspec.AbstractFileSystem] = import_module("gcsfs.core").GCSFileSystem
-    except ImportError as error:
-        raise ConfigError(
-            f"gs:// needs the package gcsfs ({error}); run `pip install -c requirements.lock "
-            "gcsfs`, or use an image that was built with CLOUD=gcp"
-        ) from None
-    return found

@@ -1,11 +1,6 @@
-"""Column names and Arrow schemas of everything on storage."""
-
-from collections.abc import Mapping
-from typing import Any
+"""Column names and Arrow schemas of the files on storage."""
 
 import pyarrow as pa
-
-from lightsans.storage.location import Location
 
 TIMESTAMP_UNIT = "us"
 """Timestamps on storage are int64 microseconds since 1970, UTC."""
@@ -87,26 +82,6 @@ def long_recommendations_schema(user_type: pa.DataType, item_type: pa.DataType) 
     )
 
 
-def part_name(index: int) -> str:
-    """File name of one part of a dataset or a recommendation run."""
-    return f"part-{index:05d}.parquet"
-
-
-def layer_name(part: int, layer: int) -> str:
-    """File name of a layer of a part of the interactions: layer 0 has the name of the part."""
-    return part_name(part) if layer == 0 else f"part-{part:05d}-{layer:03d}.parquet"
-
-
-def part_index(name: str) -> int:
-    """The number in a `part_name`."""
-    return int(name.removeprefix("part-").removesuffix(".parquet"))
-
-
 def id_type(name: str) -> pa.DataType:
     """The Arrow type of ids that a manifest calls ``string`` or ``int64``."""
     return {"string": pa.string(), "int64": pa.int64()}[name]
-
-
-def sequence_parts(dataset: Location, manifest: Mapping[str, Any]) -> list[Location]:
-    """The sequence files that a dataset's manifest lists."""
-    return [dataset / "sequences" / part["name"] for part in manifest["parts"]]

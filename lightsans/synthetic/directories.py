@@ -16,7 +16,8 @@ from lightsans.model.network import LightSANs
 from lightsans.storage import model_files as files
 from lightsans.storage.location import Location
 from lightsans.storage.manifests import write_manifest
-from lightsans.storage.schemas import part_name, sequences_schema
+from lightsans.storage.parts import part_name
+from lightsans.storage.schemas import sequences_schema
 
 
 def write_made_up_dataset(

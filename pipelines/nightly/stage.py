@@ -10,9 +10,10 @@ stays published.
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Literal
 
+from lightsans.columns.times import to_datetime
 from lightsans.config import DataConfig, RunConfig
 from lightsans.errors import ConfigError, GateError, NotFoundError
 from lightsans.storage.location import Location, locate
@@ -254,4 +255,4 @@ def _to_moment(data: DataConfig) -> datetime:
         raise ConfigError(
             "which night? Give its date, such as --as-of 2026-11-05, or set data.as_of"
         )
-    return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=micros)
+    return to_datetime(micros)

@@ -22,7 +22,7 @@ from lightsans.reading.rejects import RowCounts
 from lightsans.reading.units import ReadPlan
 from lightsans.storage.location import FileInfo, Location, locate
 from lightsans.storage.manifests import require_manifest
-from lightsans.storage.schemas import layer_name, part_index, part_name
+from lightsans.storage.parts import layer_name, part_index, part_name
 from pipelines.preprocess.parts import (
     FORMAT_VERSION,
     MARKER,

@@ -12,7 +12,7 @@ from lightsans.dataset.sequences import Int64
 from lightsans.errors import ConfigError
 from lightsans.preparation.part_files import load_interactions
 from lightsans.preparation.temporal import Cutoffs, find_cutoff
-from lightsans.reading.rows import parse_moment
+from lightsans.reading.times import parse_moment
 from lightsans.storage.location import Location
 from pipelines.preprocess.parts import Part
 from pipelines.session.merge_tree import merge_all

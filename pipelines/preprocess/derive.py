@@ -16,7 +16,7 @@ from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.preparation.derive import derive_sequences, fingerprint_part
 from lightsans.preparation.part_files import save_sequences
 from lightsans.storage.location import Location
-from lightsans.storage.schemas import part_name
+from lightsans.storage.parts import part_name
 from pipelines.preprocess.base import UnchangedSequences
 from pipelines.preprocess.k_core import Filters, LoadedPart
 from pipelines.preprocess.parts import WORK, Part

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from lightsans.preparation.layers import load_part
 from lightsans.preparation.part_files import save_interactions
 from lightsans.storage.location import Location
-from lightsans.storage.schemas import layer_name, part_name
+from lightsans.storage.parts import layer_name, part_name
 
 FORMAT_VERSION = 2
 """Raised whenever the same input and settings would give another dataset, or other notes on it."""

@@ -18,13 +18,13 @@ import hashlib
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from lightsans.columns.hashing import NUM_BUCKETS
+from lightsans.columns.times import to_datetime, to_iso
 from lightsans.config import DataConfig, RunConfig, to_dict
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import ConfigError, InputError
@@ -241,7 +241,7 @@ def _describe(
     fingerprints = [int(part["fingerprint"], 16) for part in parts]
     rejected = dict(counts.rejected.most_common())
     cuts = job.filters.cutoffs
-    cutoffs = {name: _to_iso(at) for name, at in asdict(cuts).items()} if cuts else {}
+    cutoffs = {name: to_iso(at) for name, at in asdict(cuts).items()} if cuts else {}
     return {
         "kind": "dataset",
         "id": job.dataset.name,
@@ -264,7 +264,7 @@ def _describe(
         "user_id_type": made.user_id_type,
         "item_id_type": made.item_id_type,
         "timestamp_unit": TIMESTAMP_UNIT,
-        "time_range": [_to_iso(counts.oldest), _to_iso(counts.newest)],
+        "time_range": [to_iso(counts.oldest), to_iso(counts.newest)],
         "num_buckets": NUM_BUCKETS,
         "num_parts": job.num_parts,
         "parts": [{name: v for name, v in part.items() if name != "report"} for part in parts],
@@ -282,20 +282,11 @@ def _time_range(made: Interactions) -> tuple[int, int]:
     return oldest, newest
 
 
-def _to_iso(micros: int | None) -> str:
-    assert micros is not None
-    return _to_datetime(micros).isoformat()
-
-
-def _to_datetime(micros: int) -> datetime:
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros)
-
-
 def _warn_about_time(made: Interactions, data: DataConfig) -> None:
     newest = made.counts.newest
-    if newest is not None and _to_datetime(newest).year < _SUSPICIOUSLY_OLD_YEAR:
+    if newest is not None and to_datetime(newest).year < _SUSPICIOUSLY_OLD_YEAR:
         say(
-            f"preprocess: the newest row is of {_to_iso(newest)}; is data.timestamp_unit="
+            f"preprocess: the newest row is of {to_iso(newest)}; is data.timestamp_unit="
             f"{data.timestamp_unit} right?"
         )
 

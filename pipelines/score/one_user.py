@@ -17,7 +17,8 @@ from lightsans.recommendations.writer import wide_schema
 from lightsans.storage import model_files as files
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifests import require_manifest
-from lightsans.storage.schemas import id_type, part_name, sequence_parts
+from lightsans.storage.parts import part_name, sequence_parts
+from lightsans.storage.schemas import id_type
 from pipelines.score.shared_model import load_recommender
 
 RawId = str | int

@@ -28,7 +28,7 @@ from lightsans.reports.run_figures import (
 from lightsans.storage import model_files as files
 from lightsans.storage.location import Location
 from lightsans.storage.manifests import read_manifest
-from lightsans.storage.schemas import part_index
+from lightsans.storage.parts import part_index
 from pipelines.publish import latest_run_id
 from pipelines.score.parts import ScoreJob
 from pipelines.score.since import Earlier

@@ -16,7 +16,7 @@ import pytest
 from lightsans.config import DataConfig, RunConfig, TemporalConfig
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import ConfigError, InputError
-from lightsans.storage.schemas import layer_name, sequence_parts
+from lightsans.storage.parts import layer_name, sequence_parts
 from pipelines.preprocess.parts import MARKER, Part
 from pipelines.preprocess.stage import PreprocessResult, run_preprocess
 from tests.logs_on_disk import write_bytes

@@ -18,7 +18,7 @@ from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import LightSANsError
 from lightsans.storage.location import locate
 from lightsans.storage.manifests import read_manifest
-from lightsans.storage.schemas import sequence_parts
+from lightsans.storage.parts import sequence_parts
 from pipelines.preprocess import stage as preprocess
 from pipelines.preprocess.stage import dataset_id, run_preprocess
 from tests.logs_on_disk import write_bytes, write_csv, write_jsonl, write_parquet

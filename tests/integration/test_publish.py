@@ -15,7 +15,8 @@ from lightsans.recommendations.writer import FileLayout, PartFiles, RunRows
 from lightsans.storage.conditional_writes import Versioned, read_versioned, write_if_unchanged
 from lightsans.storage.location import list_files, locate
 from lightsans.storage.manifests import write_manifest
-from lightsans.storage.schemas import part_name, recommendations_schema
+from lightsans.storage.parts import part_name
+from lightsans.storage.schemas import recommendations_schema
 from pipelines.publish import (
     HISTORY,
     LATEST,

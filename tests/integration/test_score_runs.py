@@ -21,7 +21,7 @@ from lightsans.recommendations.writer import RunRows
 from lightsans.storage import model_files as files
 from lightsans.storage.location import locate
 from lightsans.storage.manifests import write_manifest
-from lightsans.storage.schemas import part_name
+from lightsans.storage.parts import part_name
 from lightsans.synthetic.directories import write_made_up_dataset, write_made_up_model
 from pipelines.score.stage import run_score
 from submit import app

@@ -8,7 +8,7 @@ import pytest
 
 from lightsans.dataset.loading import load_shards, load_trainable
 from lightsans.dataset.sequences import NO_TARGET
-from lightsans.storage.schemas import sequence_parts
+from lightsans.storage.parts import sequence_parts
 from pipelines.evaluate import protocol_dict, protocol_text, run_evaluate
 from pipelines.preprocess.stage import run_preprocess
 from pipelines.train.stage import run_train

@@ -18,7 +18,8 @@ from lightsans.preparation.layers import (
 from lightsans.preparation.part_files import save_interactions
 from lightsans.preparation.sorting import sort_interactions
 from lightsans.storage.location import locate
-from lightsans.storage.schemas import REJECTS_WITH_VALUES, layer_name
+from lightsans.storage.parts import layer_name
+from lightsans.storage.schemas import REJECTS_WITH_VALUES
 
 ROWS = st.lists(
     st.tuples(st.sampled_from("abcd"), st.sampled_from("xyz"), st.integers(0, 4)), max_size=20

@@ -11,7 +11,8 @@ from lightsans.dataset.bucket_cursor import BucketCursor, overlapping_parts
 from lightsans.recommendations.tables import to_long, to_wide
 from lightsans.recommendations.writer import FileLayout, PartFiles, RunRows
 from lightsans.storage.location import locate
-from lightsans.storage.schemas import part_name, recommendations_schema
+from lightsans.storage.parts import part_name
+from lightsans.storage.schemas import recommendations_schema
 
 SCHEMA = recommendations_schema(pa.string(), pa.int64())
 PART = part_name(0)

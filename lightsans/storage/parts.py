@@ -1,0 +1,26 @@
+"""File names of parts and their layers."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lightsans.storage.location import Location
+
+
+def part_name(index: int) -> str:
+    """File name of one part of a dataset or a recommendation run."""
+    return f"part-{index:05d}.parquet"
+
+
+def layer_name(part: int, layer: int) -> str:
+    """File name of a layer of a part of the interactions: layer 0 has the name of the part."""
+    return part_name(part) if layer == 0 else f"part-{part:05d}-{layer:03d}.parquet"
+
+
+def part_index(name: str) -> int:
+    """The number in a `part_name`."""
+    return int(name.removeprefix("part-").removesuffix(".parquet"))
+
+
+def sequence_parts(dataset: Location, manifest: Mapping[str, Any]) -> list[Location]:
+    """The sequence files that a dataset's manifest lists."""
+    return [dataset / "sequences" / part["name"] for part in manifest["parts"]]
