@@ -264,7 +264,7 @@ def _describe(
         "user_id_type": made.user_id_type,
         "item_id_type": made.item_id_type,
         "timestamp_unit": TIMESTAMP_UNIT,
-        "time_range": [to_iso(counts.oldest), to_iso(counts.newest)],
+        "time_range": [to_iso(moment) for moment in _time_range(made)],
         "num_buckets": NUM_BUCKETS,
         "num_parts": job.num_parts,
         "parts": [{name: v for name, v in part.items() if name != "report"} for part in parts],
