@@ -10,10 +10,6 @@ say which. Fits begin at `FIT_FROM`, below which calls cost more than arithmetic
 are processor times of one thread, which other programs on the machine disturb least.
 """
 
-import argparse
-import datetime
-import json
-import platform
 import statistics
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -22,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks import harness
 from benchmarks.memory import now, peak_extra_bytes
 from benchmarks.sasrec import CausalSASRec
 from lightsans import LightSANs, ModelConfig
@@ -162,31 +159,31 @@ def to_cases(found: dict[int, dict[str, Measured]]) -> list[dict[str, Any]]:
     for length, engines in found.items():
         ours, peer = engines["causal"], engines["SASRec"]
         cases.append(
-            {
-                "case": f"L {length}",
-                "ours": ours.ms,
-                "peer": peer.ms,
-                "peer_name": "causal SASRec",
-                "unit": "ms a pass",
-                "ratio": round(peer.ms / ours.ms, 2),
-                "goal": round(SASREC_GOALS[length], 2) if length in SASREC_GOALS else None,
-                "all": {name: m._asdict() for name, m in engines.items()},
-            }
+            harness.case(
+                f"L {length}",
+                ours=ours.ms,
+                peer=peer.ms,
+                peer_name="causal SASRec",
+                unit="ms a pass",
+                ratio=round(peer.ms / ours.ms, 2),
+                goal=round(SASREC_GOALS[length], 2) if length in SASREC_GOALS else None,
+                all={name: m._asdict() for name, m in engines.items()},
+            )
         )
     fitted = [length for length in found if length >= FIT_FROM] or list(found)
     for name in ENGINES:
         of_time = exponent(fitted, [found[length][name].ms for length in fitted])
         is_goal = name == "item branch"
         cases.append(
-            {
-                "case": f"exponent of time, {name}",
-                "ours": of_time,
-                "peer": ITEM_GOAL if is_goal else None,
-                "unit": "power of L",
-                "ratio": round(ITEM_GOAL / of_time, 2) if is_goal else None,
-                "goal": 1.0 if is_goal else None,
-                "exponent_of_memory": _memory_exponent(found, fitted, name),
-            }
+            harness.case(
+                f"exponent of time, {name}",
+                ours=of_time,
+                peer=ITEM_GOAL if is_goal else None,
+                unit="power of L",
+                ratio=round(ITEM_GOAL / of_time, 2) if is_goal else None,
+                goal=1.0 if is_goal else None,
+                exponent_of_memory=_memory_exponent(found, fitted, name),
+            )
         )
         print(f"{name}: time grows as L^{of_time}, memory as L^{cases[-1]['exponent_of_memory']}")
     return cases
@@ -202,38 +199,25 @@ def _memory_exponent(
 
 
 def plot(found: dict[int, dict[str, Measured]], path: str) -> None:
-    """Time and memory against the length."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, both = pyplot.subplots(1, 2, figsize=(11, 4.5))
-    for axes, value, label in zip(
-        both, ("ms", "extra_mib"), ("ms a pass", "MiB at the peak"), strict=True
-    ):
+    """Draw time and memory against the length."""
+    panels = []
+    for value, label in (("ms", "ms a pass"), ("extra_mib", "MiB at the peak")):
+        curves = []
         for name in ENGINES:
             points = [(n, getattr(engines[name], value)) for n, engines in found.items()]
-            points = [(n, y) for n, y in points if y]
             style = "--" if name.endswith("branch") else "-o"
-            if points:
-                axes.loglog(*zip(*points, strict=True), style, label=name)
-        axes.set_xlabel("length of histories")
-        axes.set_ylabel(f"{label} of {SEQUENCES} sequences")
-        axes.grid(alpha=0.3)
-    both[0].legend(fontsize="small")
-    figure.savefig(path, dpi=120, bbox_inches="tight")
+            curves.append((name, style, [(n, y) for n, y in points if y]))
+        panels.append(("length of histories", f"{label} of {SEQUENCES} sequences", curves))
+    harness.save_plot(path, panels)
 
 
 def main() -> None:
     """Parse, run and report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--smoke", action="store_true", help="seconds: small, no goals")
-    parser.add_argument("--json", action="store_true", help="one JSON object, last")
+    parser = harness.make_parser(__doc__)
     parser.add_argument("--plot", metavar="FILE.png", help="draw time and memory")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--repeats", type=int, default=5)
-    options = parser.parse_args()
+    options = harness.parse(parser)
     torch.set_num_threads(1)
     torch.manual_seed(0)
     device = torch.device(options.device)
@@ -242,16 +226,13 @@ def main() -> None:
     cases = to_cases(found)
     if options.plot:
         plot(found, options.plot)
-    report = {
-        "benchmark": "attention_scaling",
-        "machine": f"{platform.processor() or platform.machine()}, "
-        f"one thread, processor time, {device}",
-        "date": datetime.date.today().isoformat(),
-        "sequences": SEQUENCES,
-        "cases": cases,
-    }
-    if options.json:
-        print(json.dumps(report))
+    harness.report(
+        options,
+        "attention_scaling",
+        harness.machine(f"one thread, processor time, {device}"),
+        cases,
+        sequences=SEQUENCES,
+    )
 
 
 if __name__ == "__main__":

@@ -10,10 +10,6 @@ gradients themselves, which are its result, and is compared with the budget it i
 times are processor times of one thread, which other programs on the machine disturb least.
 """
 
-import argparse
-import datetime
-import json
-import platform
 import statistics
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -23,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from benchmarks import harness
 from benchmarks.memory import now, peak_extra_bytes
 from lightsans.config import ModelConfig, RunConfig
 from lightsans.losses.cross_entropy import (
@@ -221,17 +218,17 @@ def to_cases(loss: LossType, found: dict[int, dict[str, Measured]]) -> list[dict
     cases = []
     for num_items, both in found.items():
         ours, peer = both["ours"], both.get("peer")
-        case = {
-            "case": f"{loss}, {num_items:,} items",
-            "ours": ours.ms,
-            "peer": None if peer is None else peer.ms,
-            "peer_name": PEER.get(loss, DENSE),
-            "unit": "ms a step",
-            "ratio": None if peer is None else round(peer.ms / ours.ms, 2),
-            "goal": None,
-            "extra_mib": ours.extra_mib,
-            "peer_extra_mib": None if peer is None else peer.extra_mib,
-        }
+        case = harness.case(
+            f"{loss}, {num_items:,} items",
+            ours=ours.ms,
+            peer=None if peer is None else peer.ms,
+            peer_name=PEER.get(loss, DENSE),
+            unit="ms a step",
+            ratio=None if peer is None else round(peer.ms / ours.ms, 2),
+            goal=None,
+            extra_mib=ours.extra_mib,
+            peer_extra_mib=None if peer is None else peer.extra_mib,
+        )
         cases.append(case)
     return cases + (_under_budget(found) if loss == "CE" else _flat(loss, found))
 
@@ -248,8 +245,17 @@ def _under_budget(found: dict[int, dict[str, Measured]]) -> list[dict[str, Any]]
         extra = round(extra - (num_items + 1 + TARGETS) * HIDDEN_SIZE * 4 / MIB, 1)
         ratio = round(budget / max(extra, 0.1), 2)
         name = f"CE's extra memory, {num_items:,} items"
-        case = {"case": name, "ours": extra, "peer": round(budget, 1), "peer_name": "budget"}
-        cases.append(case | {"unit": "MiB", "ratio": ratio, "goal": 1.0})
+        cases.append(
+            harness.case(
+                name,
+                ours=extra,
+                peer=round(budget, 1),
+                peer_name="budget",
+                unit="MiB",
+                ratio=ratio,
+                goal=1.0,
+            )
+        )
     return cases
 
 
@@ -260,39 +266,37 @@ def _flat(loss: LossType, found: dict[int, dict[str, Measured]]) -> list[dict[st
         return []
     small, large = found[sizes[0]]["ours"].ms, found[sizes[-1]]["ours"].ms
     name = f"{loss} step, {sizes[-1]:,} items against {sizes[0]:,}"
-    case = {"case": name, "ours": large, "peer": small, "peer_name": "the small catalogue"}
-    return [case | {"unit": "ms a step", "ratio": round(small / large, 2), "goal": 0.67}]
+    return [
+        harness.case(
+            name,
+            ours=large,
+            peer=small,
+            peer_name="the small catalogue",
+            unit="ms a step",
+            ratio=round(small / large, 2),
+            goal=0.67,
+        )
+    ]
 
 
 def plot(results: dict[LossType, dict[int, dict[str, Measured]]], path: str) -> None:
-    """Time against the number of items; dashed: the peers."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(7, 4.5))
+    """Draw time against the number of items; dashed: the peers."""
+    curves = []
     for number, (loss, found) in enumerate(results.items()):
         for name, style in (("ours", "-o"), ("peer", "--x")):
             points = [(n, both[name].ms) for n, both in found.items() if name in both]
             label = f"{loss}, {'ours' if name == 'ours' else PEER.get(loss, DENSE)}"
-            axes.loglog(*zip(*points, strict=True), style, color=f"C{number}", label=label)
-    axes.set_xlabel("items")
-    axes.set_ylabel(f"ms a step of {TARGETS} targets")
-    axes.legend(fontsize="small")
-    axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=120, bbox_inches="tight")
+            curves.append((label, f"{style}C{number}", points))
+    harness.save_plot(path, [("items", f"ms a step of {TARGETS} targets", curves)])
 
 
 def main() -> None:
     """Parse, run and report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--smoke", action="store_true", help="seconds: small, no goals")
-    parser.add_argument("--json", action="store_true", help="one JSON object, last")
+    parser = harness.make_parser(__doc__)
     parser.add_argument("--plot", metavar="FILE.png", help="draw the times")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--repeats", type=int, default=20)
-    options = parser.parse_args()
+    options = harness.parse(parser)
     torch.set_num_threads(1)
     device = torch.device(options.device)
     sizes = [500, 2_000] if options.smoke else SIZES
@@ -304,17 +308,14 @@ def main() -> None:
     cases = [case for loss, found in results.items() for case in to_cases(loss, found)]
     if options.plot:
         plot(results, options.plot)
-    report = {
-        "benchmark": "loss_scaling",
-        "machine": f"{platform.processor() or platform.machine()}, "
-        f"one thread, processor time, {device}",
-        "date": datetime.date.today().isoformat(),
-        "targets": TARGETS,
-        "negatives": NEGATIVES,
-        "cases": cases,
-    }
-    if options.json:
-        print(json.dumps(report))
+    harness.report(
+        options,
+        "loss_scaling",
+        harness.machine(f"one thread, processor time, {device}"),
+        cases,
+        targets=TARGETS,
+        negatives=NEGATIVES,
+    )
 
 
 if __name__ == "__main__":

@@ -10,11 +10,8 @@ Memory is the peak of all processes together, Ray's object store included.
 on it. The log is generated once and kept in the work directory.
 """
 
-import argparse
-import datetime
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -27,6 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
+from benchmarks import harness
 from benchmarks.interaction_logs import DAYS, expand_inter, write_log, write_lopsided_log
 from benchmarks.preprocess_engines import THREADS
 from pipelines.session.memory import MemoryWatch
@@ -119,16 +117,16 @@ def run_case(
     ours = reports["ours"]
     peers = [name for name in ("polars", "duckdb") if name in reports]
     peer = min(peers, key=lambda name: float(reports[name]["seconds"]), default="ours")
-    return {
-        "case": case,
-        "ours": round(ours["seconds"], 2),
-        "peer": round(reports[peer]["seconds"], 2),
-        "peer_name": peer,
-        "unit": "s",
-        "ratio": round(reports[peer]["seconds"] / ours["seconds"], 3),
-        "goal": round(1 / GOAL, 3),
-        "all": reports,
-    }
+    return harness.case(
+        case,
+        ours=round(ours["seconds"], 2),
+        peer=round(reports[peer]["seconds"], 2),
+        peer_name=peer,
+        unit="s",
+        ratio=round(reports[peer]["seconds"] / ours["seconds"], 3),
+        goal=round(1 / GOAL, 3),
+        all=reports,
+    )
 
 
 def run_incremental_case(case: str, files: Sequence[Path], work: Path) -> dict[str, Any]:
@@ -140,15 +138,15 @@ def run_incremental_case(case: str, files: Sequence[Path], work: Path) -> dict[s
         flush=True,
     )
     shutil.rmtree(output)
-    return {
-        "case": case,
-        "ours": round(report["seconds"], 2),
-        "peer": round(report["full_s"], 2),
-        "peer_name": "ours, all days at once",
-        "unit": "s",
-        "ratio": round(report["full_s"] / report["seconds"], 3),
-        "goal": INCREMENTAL_GOAL,
-    }
+    return harness.case(
+        case,
+        ours=round(report["seconds"], 2),
+        peer=round(report["full_s"], 2),
+        peer_name="ours, all days at once",
+        unit="s",
+        ratio=round(report["full_s"] / report["seconds"], 3),
+        goal=INCREMENTAL_GOAL,
+    )
 
 
 def bytes_exchanged(files: Sequence[Path]) -> tuple[float, float]:
@@ -168,9 +166,7 @@ def bytes_exchanged(files: Sequence[Path]) -> tuple[float, float]:
 
 def main() -> None:
     """Parse, run and report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--smoke", action="store_true", help="seconds: small, no goals")
-    parser.add_argument("--json", action="store_true", help="one JSON object, last")
+    parser = harness.make_parser(__doc__)
     parser.add_argument("--rows", type=int, default=20_000_000)
     parser.add_argument("--engines", default="ours,polars,duckdb,ray data")
     parser.add_argument("--incremental", action="store_true", help="also add a day to a base")
@@ -181,7 +177,7 @@ def main() -> None:
     parser.add_argument(
         "--work", type=Path, default=Path(tempfile.gettempdir()) / "lightsans-benchmark"
     )
-    options = parser.parse_args()
+    options = harness.parse(parser)
     rows = 20_000 if options.smoke else options.rows
     engines = ["ours", "polars", "duckdb"] if options.smoke else options.engines.split(",")
     case = f"{rows:,} rows"
@@ -201,17 +197,15 @@ def main() -> None:
     plain, packed = bytes_exchanged(files)
     if options.smoke or options.incremental:
         cases.append(run_incremental_case(f"one day added to {rows:,} rows", files, options.work))
-    report = {
-        "benchmark": "preprocess",
-        "machine": f"{platform.processor() or platform.machine()}, {THREADS} threads",
-        "date": datetime.date.today().isoformat(),
-        "plain_bytes_per_row": round(plain, 1),
-        "packed_bytes_per_row": round(packed, 1),
-        "log_bytes": sum(file.stat().st_size for file in files),
-        "cases": cases,
-    }
-    if options.json:
-        print(json.dumps(report))
+    harness.report(
+        options,
+        "preprocess",
+        harness.machine(f"{THREADS} threads"),
+        cases,
+        plain_bytes_per_row=round(plain, 1),
+        packed_bytes_per_row=round(packed, 1),
+        log_bytes=sum(file.stat().st_size for file in files),
+    )
 
 
 if __name__ == "__main__":

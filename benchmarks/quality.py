@@ -13,9 +13,7 @@ paused, ``--clock cpu`` takes the processor time of its one thread instead, whic
 
 import argparse
 import copy
-import datetime
 import json
-import platform
 import statistics
 import time
 from pathlib import Path
@@ -23,6 +21,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from benchmarks import harness
 from benchmarks.movielens import SMOKE, Log, load_log, smoke_log
 from lightsans.config import RunConfig
 from lightsans.config.file import load_config
@@ -167,35 +166,30 @@ def against_recbole(kind: str, runs: list[Run], log: Path, speed: float) -> dict
     best = max(rows, key=lambda row: row[METRIC])
     peer = best["epoch"] * runs[0].distinct_targets / speed
     ours = mean_time_to(runs, best[METRIC])
-    return {
-        "case": f"{kind}: valid {METRIC} {best[METRIC]:.4f}, RecBole's best, of epoch "
+    return harness.case(
+        f"{kind}: valid {METRIC} {best[METRIC]:.4f}, RecBole's best, of epoch "
         f"{best['epoch']} of {len(rows)}",
-        "ours": None if ours is None else round(ours, 3),
-        "peer": round(peer, 1),
-        "unit": "s",
-        "ratio": None if ours is None else round(peer / ours, 1),
-        "goal": GOAL if kind == "causal" else 0.0,
-        "by_seed": [run.time_to(best[METRIC]) for run in runs],
-    }
+        ours=None if ours is None else round(ours, 3),
+        peer=round(peer, 1),
+        unit="s",
+        ratio=None if ours is None else round(peer / ours, 1),
+        goal=GOAL if kind == "causal" else 0.0,
+        by_seed=[run.time_to(best[METRIC]) for run in runs],
+    )
 
 
 def parse() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--smoke", action="store_true", help="seconds: a made-up log, no goals")
-    parser.add_argument("--json", action="store_true", help="one JSON object, last")
+    parser = harness.make_parser(__doc__, "seconds: a made-up log, no goals")
     parser.add_argument("--data", type=Path, default=Path("data/ml-100k.inter"))
     parser.add_argument("--kinds", nargs="+", choices=list(RECIPES), default=list(RECIPES))
     parser.add_argument("--seeds", nargs="+", type=int, default=[2020, 2021, 2022])
     parser.add_argument("--minutes", type=float, default=30.0, help="limit of each run")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--clock", choices=["wall", "cpu"], default="wall")
+    harness.add_clock(parser)
     parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", dest="overrides")
     parser.add_argument("--recbole", type=Path, help="epochs.jsonl of benchmarks/train_recbole.py")
     parser.add_argument("--recbole-speed", type=float, help="its targets/s on a quiet machine")
-    options = parser.parse_args()
-    if options.clock == "cpu" and options.threads > 1:
-        parser.error("--clock cpu adds up the time of all threads; it needs --threads 1")
+    options = harness.parse(parser)
     if options.recbole and not options.recbole_speed:
         parser.error("--recbole needs --recbole-speed, which benchmarks/train_step.py measures")
     return options
@@ -208,30 +202,30 @@ def main() -> None:
     log = smoke_log() if options.smoke else load_log(options.data)
     overrides = [*SMOKE] if options.smoke else options.overrides
     seeds = options.seeds[:1] if options.smoke else options.seeds
-    report: dict[str, Any] = {
-        "benchmark": "quality",
-        "machine": f"{platform.processor() or platform.machine()}, {options.threads} threads",
-        "date": datetime.date.today().isoformat(),
-        "data": log.source,
-        "settings": overrides,
-        "cases": [],
-        "kinds": [],
-    }
+    kinds: list[dict[str, Any]] = []
+    cases: list[harness.Case] = []
     for kind in options.kinds:
         runs = []
         for seed in seeds:
             print(f"{kind}, seed {seed}", flush=True)
             config = make_config(kind, seed, overrides)
             runs.append(train(log, config, options.minutes, options.clock))
-        report["kinds"].append(summary(kind, runs, options.clock, options.threads))
-        shown = {k: v for k, v in report["kinds"][-1].items() if k != "curves"}
+        kinds.append(summary(kind, runs, options.clock, options.threads))
+        shown = {k: v for k, v in kinds[-1].items() if k != "curves"}
         print(json.dumps(shown, indent=1), flush=True)
         if options.recbole:
             case = against_recbole(kind, runs, options.recbole, options.recbole_speed)
-            report["cases"].append(case)
+            cases.append(case)
             print(json.dumps(case), flush=True)
-    if options.json:
-        print(json.dumps(report))
+    harness.report(
+        options,
+        "quality",
+        harness.machine(f"{options.threads} threads"),
+        cases,
+        data=log.source,
+        settings=overrides,
+        kinds=kinds,
+    )
 
 
 if __name__ == "__main__":

@@ -9,12 +9,8 @@ processes hold at once (proportional set size: what they share, the object store
 once), with half a million users and with two.
 """
 
-import argparse
-import datetime
-import json
 import multiprocessing
 import os
-import platform
 import tempfile
 import threading
 import time
@@ -24,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks import harness
 from lightsans.config import ModelConfig, RunConfig, StorageConfig
 from lightsans.config.file import load_config
 from lightsans.dataset.loading import list_column
@@ -153,16 +150,16 @@ def run_speed(users: int, items: int, history: int, k: int, alone_users: int) ->
         seconds = run_stage(root, k)
         after = alone_processes.measure()
     alone, speed = (before + after) / 2, users / seconds
-    return {
-        "case": f"{users:,} users, histories of {history}, {items:,} items, K {k}",
-        "ours": round(speed, 1),
-        "peer": round(alone, 1),
-        "peer_name": "encoder and top-K alone",
-        "unit": "users/s",
-        "ratio": _three_digits(speed / alone),
-        "goal": SPEED_GOAL,
-        "all": {"before": round(before, 1), "after": round(after, 1), "seconds": round(seconds, 1)},
-    }
+    return harness.case(
+        f"{users:,} users, histories of {history}, {items:,} items, K {k}",
+        ours=round(speed, 1),
+        peer=round(alone, 1),
+        peer_name="encoder and top-K alone",
+        unit="users/s",
+        ratio=_three_digits(speed / alone),
+        goal=SPEED_GOAL,
+        all={"before": round(before, 1), "after": round(after, 1), "seconds": round(seconds, 1)},
+    )
 
 
 class PeakMemory(threading.Thread):
@@ -228,15 +225,15 @@ def run_memory(counts: tuple[int, int], items: int, history: int, k: int) -> dic
             if process.exitcode:
                 raise SystemExit(f"the run with {users:,} users failed; its error is above")
             peaks.append(results.get() / 2**20)
-    return {
-        "case": f"peak memory with {counts[1]:,} users, against {counts[0]:,}",
-        "ours": round(peaks[1], 1),
-        "peer": round(peaks[0], 1),
-        "peer_name": f"{counts[0]:,} users",
-        "unit": "MiB",
-        "ratio": _three_digits(peaks[0] / peaks[1]),
-        "goal": MEMORY_GOAL,
-    }
+    return harness.case(
+        f"peak memory with {counts[1]:,} users, against {counts[0]:,}",
+        ours=round(peaks[1], 1),
+        peer=round(peaks[0], 1),
+        peer_name=f"{counts[0]:,} users",
+        unit="MiB",
+        ratio=_three_digits(peaks[0] / peaks[1]),
+        goal=MEMORY_GOAL,
+    )
 
 
 def _three_digits(ratio: float) -> float:
@@ -246,12 +243,10 @@ def _three_digits(ratio: float) -> float:
 
 def main() -> None:
     """Parse, run and report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--smoke", action="store_true", help="seconds: small, no goals")
-    parser.add_argument("--json", action="store_true", help="one JSON object, last")
+    parser = harness.make_parser(__doc__)
     parser.add_argument("--users", type=int, default=1_000_000)
     parser.add_argument("--part", choices=("speed", "memory", "all"), default="all")
-    options = parser.parse_args()
+    options = harness.parse(parser)
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     cases = []
@@ -266,14 +261,12 @@ def main() -> None:
             f"{case['case']}: {case['ours']:,.0f} {case['unit']}; {case['peer_name']} "
             f"{case['peer']:,.0f}: {case['ratio']} (goal {case['goal']})"
         )
-    report = {
-        "benchmark": "score",
-        "machine": f"{platform.processor() or platform.machine()}, {PROCESSES} processes",
-        "date": datetime.date.today().isoformat(),
-        "cases": cases,
-    }
-    if options.json:
-        print(json.dumps(report))
+    harness.report(
+        options,
+        "score",
+        harness.machine(f"{PROCESSES} processes"),
+        cases,
+    )
 
 
 if __name__ == "__main__":

@@ -10,10 +10,6 @@ bfloat16, and updated by PyTorch's own SparseAdam. ``--compile`` adds torch.comp
 minutes to begin with.
 """
 
-import argparse
-import datetime
-import json
-import platform
 import statistics
 import time
 import warnings
@@ -23,6 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from benchmarks import harness
 from lightsans import LightSANs, ModelConfig
 from lightsans.losses.cross_entropy import NextItemObjective
 from lightsans.model.compiled import compile_layers
@@ -139,22 +136,29 @@ def compare(
     base = ms.pop("defaults")
     cases = []
     for engine, value in ms.items():
-        case = {"case": f"{name}: {engine}", "ours": round(value, 2), "peer": round(base, 2)}
-        case |= {"peer_name": "defaults", "unit": "ms a step", "ratio": round(base / value, 2)}
-        cases.append(case | {"goal": None})
-        print(f"{name}: {engine} {value:.2f} ms, defaults {base:.2f} ms, {case['ratio']} times")
+        ratio = round(base / value, 2)
+        cases.append(
+            harness.case(
+                f"{name}: {engine}",
+                ours=round(value, 2),
+                peer=round(base, 2),
+                peer_name="defaults",
+                unit="ms a step",
+                ratio=ratio,
+                goal=None,
+            )
+        )
+        print(f"{name}: {engine} {value:.2f} ms, defaults {base:.2f} ms, {ratio} times")
     return cases
 
 
 def main() -> None:
     """Parse, run and report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--smoke", action="store_true", help="seconds: small")
-    parser.add_argument("--json", action="store_true", help="one JSON object, last")
+    parser = harness.make_parser(__doc__, "seconds: small")
     parser.add_argument("--compile", action="store_true", help="measure torch.compile, too")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=15)
-    options = parser.parse_args()
+    options = harness.parse(parser)
     torch.set_num_threads(options.threads)
     repeats = 1 if options.smoke else options.repeats
     names = ["defaults", "bf16", "Adam not fused", "torch's dropout"]
@@ -164,14 +168,12 @@ def main() -> None:
         cases += compare(shape.name, {name: Step(shape, name) for name in names}, repeats)
     num_items = 2 * ROWS if options.smoke else 1_000_000
     cases += compare(f"{num_items:,} items, {ROWS:,} rows", row_updates(num_items), repeats)
-    report = {
-        "benchmark": "step_options",
-        "machine": f"{platform.processor() or platform.machine()}, {options.threads} threads",
-        "date": datetime.date.today().isoformat(),
-        "cases": cases,
-    }
-    if options.json:
-        print(json.dumps(report))
+    harness.report(
+        options,
+        "step_options",
+        harness.machine(f"{options.threads} threads"),
+        cases,
+    )
 
 
 if __name__ == "__main__":

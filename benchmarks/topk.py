@@ -14,10 +14,6 @@ With ``--cuda`` users and items are on a GPU, FAISS is left out, and each case a
 of the bound is reached: of the users a second that the product alone would give, block by block.
 """
 
-import argparse
-import datetime
-import json
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -27,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks import harness
 from lightsans.ranking.top_k import SCORES_BUDGET, ItemIndex, TopK
 
 try:
@@ -168,23 +165,23 @@ def run_case(
     speed = {name: num_users / statistics.median(times) for name, times in seconds.items()}
     peer = max((name for name in engines if name != "ours"), key=speed.__getitem__)
     bound = speed.get("product alone")
-    return {
-        "case": f"{num_items:,} items" + (", skewed norms" if skewed else ""),
-        "ours": round(speed["ours"], 1),
-        "peer": round(speed[peer], 1),
-        "peer_name": peer,
-        "unit": "users/s",
-        "ratio": round(speed["ours"] / speed[peer], 2),
-        "goal": (CUDA_CASES if device == "cuda" else CASES).get(num_items, 0.0),
-        "fraction_of_bound": None if bound is None else round(speed["ours"] / bound, 3),
-        "all": {name: round(value, 1) for name, value in speed.items()},
-    }
+    return harness.case(
+        f"{num_items:,} items" + (", skewed norms" if skewed else ""),
+        ours=round(speed["ours"], 1),
+        peer=round(speed[peer], 1),
+        peer_name=peer,
+        unit="users/s",
+        ratio=round(speed["ours"] / speed[peer], 2),
+        goal=(CUDA_CASES if device == "cuda" else CASES).get(num_items, 0.0),
+        fraction_of_bound=None if bound is None else round(speed["ours"] / bound, 3),
+        all={name: round(value, 1) for name, value in speed.items()},
+    )
 
 
 def _machine(device: str) -> str:
     if device == "cuda":
         return str(torch.cuda.get_device_name())
-    return f"{platform.processor() or platform.machine()}, {THREADS} threads"
+    return harness.machine(f"{THREADS} threads")
 
 
 def _cuda_clock() -> float:
@@ -198,14 +195,12 @@ def _processor_clock() -> float:
 
 def main() -> None:
     """Parse, run and report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--smoke", action="store_true", help="seconds: small, no goals")
-    parser.add_argument("--json", action="store_true", help="one JSON object, last")
+    parser = harness.make_parser(__doc__)
     parser.add_argument("--cuda", action="store_true", help="on a GPU, against torch.topk there")
     parser.add_argument("--users", type=int, default=1024)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
-    options = parser.parse_args()
+    options = harness.parse(parser)
     torch.set_num_threads(THREADS)
     if faiss is None:
         print("FAISS is missing (pip install faiss-cpu): compared with torch.topk only")
@@ -225,17 +220,15 @@ def main() -> None:
         cases.append(case)
         speeds = ", ".join(f"{name} {speed:,.0f}" for name, speed in case["all"].items())
         print(f"{case['case']}: {speeds} users/s; {case['ratio']} times {case['peer_name']}")
-    report = {
-        "benchmark": "topk",
-        "machine": _machine(device),
-        "clock": "wall" if options.cuda else options.clock,
-        "date": datetime.date.today().isoformat(),
-        "products": str(ItemIndex(torch.zeros(2, HIDDEN_SIZE)).products).removeprefix("torch."),
-        "faiss": None if faiss is None else faiss.__version__,
-        "cases": cases,
-    }
-    if options.json:
-        print(json.dumps(report))
+    harness.report(
+        options,
+        "topk",
+        _machine(device),
+        cases,
+        clock="wall" if options.cuda else options.clock,
+        products=str(ItemIndex(torch.zeros(2, HIDDEN_SIZE)).products).removeprefix("torch."),
+        faiss=None if faiss is None else faiss.__version__,
+    )
 
 
 if __name__ == "__main__":

@@ -10,11 +10,8 @@ beside a Ray Train whose workers wait: what Ray's own processes take. All take t
 epoch of each counts: other work on the machine only ever slows one down.
 """
 
-import argparse
-import datetime
 import json
 import os
-import platform
 import tempfile
 import threading
 import time
@@ -30,6 +27,7 @@ import torch.distributed as dist
 from torch.multiprocessing.spawn import spawn
 from torch.nn.parallel import DistributedDataParallel
 
+from benchmarks import harness
 from lightsans import LightSANs
 from lightsans.config import ModelConfig, RunConfig, TrainConfig
 from lightsans.dataset.loading import load_shards
@@ -199,15 +197,15 @@ def speed(history: list[dict[str, Any]]) -> float:
 
 def case(name: str, ours: float, peer: float, goal: float, **more: Any) -> dict[str, Any]:
     """One line of the report."""
-    return {
-        "case": name,
-        "ours": round(ours),
-        "peer": round(peer),
-        "unit": "targets/s",
-        "ratio": round(ours / peer, 2),
-        "goal": goal,
+    return harness.case(
+        name,
+        ours=round(ours),
+        peer=round(peer),
+        unit="targets/s",
+        ratio=round(ours / peer, 2),
+        goal=goal,
         **more,
-    }
+    )
 
 
 def measure(root: str, smoke: bool, epochs: int, turns: int) -> list[dict[str, Any]]:
@@ -254,27 +252,23 @@ def measure(root: str, smoke: bool, epochs: int, turns: int) -> list[dict[str, A
 
 def main() -> None:
     """Parse, measure and report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--smoke", action="store_true", help="seconds: few users, no goals")
-    parser.add_argument("--json", action="store_true", help="one JSON object, last")
+    parser = harness.make_parser(__doc__, "seconds: few users, no goals")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--turns", type=int, default=3)
-    options = parser.parse_args()
+    options = harness.parse(parser)
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     with tempfile.TemporaryDirectory(prefix="lightsans-bench-") as root:
         epochs, turns = (2, 1) if options.smoke else (options.epochs, options.turns)
         cases = measure(root, options.smoke, epochs, turns)
-    report = {
-        "benchmark": "train_epoch",
-        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
-        "date": datetime.date.today().isoformat(),
-        "torch": torch.__version__,
-        "cases": cases,
-    }
     for entry in cases:
         print(f"{entry['case']}: {entry['ours']:,} / {entry['peer']:,} = {entry['ratio']}")
-    if options.json:
-        print(json.dumps(report))
+    harness.report(
+        options,
+        "train_epoch",
+        harness.machine(f"{os.cpu_count()} cores"),
+        cases,
+        torch=torch.__version__,
+    )
 
 
 if __name__ == "__main__":

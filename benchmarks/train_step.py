@@ -15,11 +15,7 @@ is measured with dropout on its attention weights, as ours has it, and without, 
 take its fast path.
 """
 
-import argparse
-import datetime
 import itertools
-import json
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -31,6 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmarks import harness
 from benchmarks.movielens import SIZES, Log, load_or_generate
 from benchmarks.recbole_peer import MISSING, interaction, is_installed, make_model
 from benchmarks.sasrec import CausalSASRec
@@ -258,15 +255,15 @@ def compare(shape: Shape, log: Log, speed: dict[str, float]) -> list[dict[str, A
         ("causal", "causal SASRec" + FAST_PATH, "sasrec"),
     ]
     return [
-        {
-            "case": f"{shape.name}: {name} against {peer}",
-            "ours": round(speed[name], 1),
-            "peer": round(speed[peer], 1),
-            "unit": "distinct targets/s",
-            "ratio": round(speed[name] / speed[peer], 2),
-            "goal": round(shape.goals.get(goal, 0.0), 2),
-            "data": log.source,
-        }
+        harness.case(
+            f"{shape.name}: {name} against {peer}",
+            ours=round(speed[name], 1),
+            peer=round(speed[peer], 1),
+            unit="distinct targets/s",
+            ratio=round(speed[name] / speed[peer], 2),
+            goal=round(shape.goals.get(goal, 0.0), 2),
+            data=log.source,
+        )
         for name, peer, goal in pairs
         if name in speed and peer in speed
     ]
@@ -274,18 +271,13 @@ def compare(shape: Shape, log: Log, speed: dict[str, float]) -> list[dict[str, A
 
 def main() -> None:
     """Parse, run and report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--smoke", action="store_true", help="seconds: small, no goals")
-    parser.add_argument("--json", action="store_true", help="one JSON object, last")
+    parser = harness.make_parser(__doc__)
     parser.add_argument("--data", type=Path, default=Path("data"), help="directory of .inter files")
-    parser.add_argument("--threads", type=int, default=2)
+    harness.add_clock(parser)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--batches", type=int, default=12)
     parser.add_argument("--turn-s", type=float, default=1.5, help="length of a turn, at least")
-    parser.add_argument("--clock", choices=CLOCKS, default="wall")
-    options = parser.parse_args()
-    if options.clock == "cpu" and options.threads > 1:
-        parser.error("--clock cpu adds up the time of all threads; it needs --threads 1")
+    options = harness.parse(parser)
     if options.smoke:
         options.repeats, options.batches, options.turn_s = 1, 1, 0.0
     torch.set_num_threads(options.threads)
@@ -301,18 +293,16 @@ def main() -> None:
             f"{shape.name}, {log.source}: " + ", ".join(f"{n} {v:,.0f}" for n, v in speed.items())
         )
         cases += compare(shape, log, speed)
-    report = {
-        "benchmark": "train_step",
-        "machine": f"{platform.processor() or platform.machine()}, {options.threads} threads",
-        "date": datetime.date.today().isoformat(),
-        "clock": options.clock,
-        "torch": torch.__version__,
-        "cases": cases,
-    }
     for case in cases:
         print(f"{case['case']}: {case['ratio']} times (goal {case['goal']})")
-    if options.json:
-        print(json.dumps(report))
+    harness.report(
+        options,
+        "train_step",
+        harness.machine(f"{options.threads} threads"),
+        cases,
+        clock=options.clock,
+        torch=torch.__version__,
+    )
 
 
 if __name__ == "__main__":

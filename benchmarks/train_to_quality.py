@@ -11,10 +11,8 @@ share their core with others or are paused, ``--clock cpu`` takes the processor 
 
 import argparse
 import copy
-import datetime
 import json
 import os
-import platform
 import statistics
 import time
 from pathlib import Path
@@ -24,6 +22,7 @@ import numpy as np
 import pyarrow.csv
 import torch
 
+from benchmarks import harness
 from benchmarks.movielens import SMOKE, Log, arrange, smoke_log
 from lightsans.config import RunConfig
 from lightsans.config.file import load_config
@@ -115,38 +114,33 @@ def cases(name: str, runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for metric, value in zip(("hit@10", "ndcg@10"), values, strict=True):
             ours = statistics.mean(run["test"][metric] for run in runs)
             found.append(
-                {
-                    "case": f"{name}'s convention, {metric}: {peer}",
-                    "ours": round(ours, 4),
-                    "peer": value,
-                    "unit": metric,
-                    "ratio": round(ours / value, 3),
-                    "goal": 1.0,
-                    "sd": round(statistics.stdev(r["test"][metric] for r in runs), 4)
+                harness.case(
+                    f"{name}'s convention, {metric}: {peer}",
+                    ours=round(ours, 4),
+                    peer=value,
+                    unit=metric,
+                    ratio=round(ours / value, 3),
+                    goal=1.0,
+                    sd=round(statistics.stdev(r["test"][metric] for r in runs), 4)
                     if len(runs) > 1
                     else 0.0,
-                }
+                )
             )
     return found
 
 
 def parse() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--smoke", action="store_true", help="seconds: a made-up log, no goals")
-    parser.add_argument("--json", action="store_true", help="one JSON object, last")
+    parser = harness.make_parser(__doc__, "seconds: a made-up log, no goals")
     parser.add_argument("--data", type=Path, default=Path("data/ml-1m.inter"))
     parser.add_argument(
         "--conventions", nargs="+", choices=list(CONVENTIONS), default=list(CONVENTIONS)
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[2020, 2021, 2022])
     parser.add_argument("--minutes", type=float, default=60.0, help="limit of each run")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--clock", choices=["wall", "cpu"], default="wall")
+    harness.add_clock(parser)
     parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", dest="overrides")
-    options = parser.parse_args()
-    if options.clock == "cpu" and options.threads > 1:
-        parser.error("--clock cpu adds up the time of all threads; it needs --threads 1")
+    options = harness.parse(parser)
     return options
 
 
@@ -156,7 +150,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     seeds = options.seeds[:1] if options.smoke else options.seeds
     runs: dict[str, list[dict[str, Any]]] = {}
-    report: list[dict[str, Any]] = []
+    found: list[harness.Case] = []
     for name in options.conventions:
         settings = SMOKE if options.smoke else options.overrides
         path = str(CONFIGS / CONVENTIONS[name].config)
@@ -165,23 +159,17 @@ def main() -> None:
             config = load_config(path, own).config
             log = smoke_log() if options.smoke else load(options.data, config)
             runs.setdefault(name, []).append(train(log, config, options.minutes, options.clock))
-        report += cases(name, runs[name])
-    for entry in report:
+        found += cases(name, runs[name])
+    for entry in found:
         print(f"{entry['case']}: {entry['ours']} / {entry['peer']} = {entry['ratio']}")
-    if options.json:
-        machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
-        print(
-            json.dumps(
-                {
-                    "benchmark": "train_to_quality",
-                    "machine": machine,
-                    "date": datetime.date.today().isoformat(),
-                    "torch": torch.__version__,
-                    "runs": runs,
-                    "cases": report,
-                }
-            )
-        )
+    harness.report(
+        options,
+        "train_to_quality",
+        harness.machine(f"{os.cpu_count()} cores"),
+        found,
+        torch=torch.__version__,
+        runs=runs,
+    )
 
 
 if __name__ == "__main__":

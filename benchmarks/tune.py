@@ -11,8 +11,6 @@ combination to its last epoch as well and compares epochs and winners. With the 
 search that was interrupted goes on and a finished one is found again.
 """
 
-import argparse
-import datetime
 import json
 import os
 import tempfile
@@ -20,6 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks import harness
 from lightsans.config.file import load_config
 from lightsans.search.space import parse_space
 from lightsans.synthetic.logs import generate_blocks, write_inter
@@ -81,15 +80,15 @@ def cost_cases(found: dict[str, Any]) -> list[dict[str, Any]]:
 
 def compare(case: str, ours: float, allowed: float, unit: str) -> dict[str, Any]:
     """A case that has to stay below what is allowed."""
-    return {
-        "case": case,
-        "ours": round(ours, 4),
-        "peer": allowed,
-        "peer_name": "allowed",
-        "unit": unit,
-        "ratio": round(allowed / max(ours, 1e-9), 2),
-        "goal": 1.0,
-    }
+    return harness.case(
+        case,
+        ours=round(ours, 4),
+        peer=allowed,
+        peer_name="allowed",
+        unit=unit,
+        ratio=round(allowed / max(ours, 1e-9), 2),
+        goal=1.0,
+    )
 
 
 def defaults_case(found: dict[str, Any], settings: list[str]) -> dict[str, Any]:
@@ -97,55 +96,53 @@ def defaults_case(found: dict[str, Any], settings: list[str]) -> dict[str, Any]:
     metric, config = found["metric"], load_config(None, settings).config
     model_id = run_train(config, found["dataset_id"]).model_id
     metrics = run_evaluate(config, found["dataset_id"], model_id).metrics["model"]
-    return {
-        "case": f"valid {metric} of the winner beside the defaults",
-        "ours": found["valid"],
-        "peer": metrics["valid"][metric],
-        "peer_name": "defaults",
-        "unit": metric,
-        "ratio": round(found["valid"] / max(metrics["valid"][metric], 1e-9), 3),
-        "goal": 1.0,
-        "values": found["best"]["values"],
-        "test": {"winner": found["test"], "defaults": metrics["test"]},
-    }
+    return harness.case(
+        f"valid {metric} of the winner beside the defaults",
+        ours=found["valid"],
+        peer=metrics["valid"][metric],
+        peer_name="defaults",
+        unit=metric,
+        ratio=round(found["valid"] / max(metrics["valid"][metric], 1e-9), 3),
+        goal=1.0,
+        values=found["best"]["values"],
+        test={"winner": found["test"], "defaults": metrics["test"]},
+    )
 
 
 def grid_cases(found: dict[str, Any], grid: dict[str, Any]) -> list[dict[str, Any]]:
     """Epochs and winners, beside every combination trained to its last epoch."""
     return [
-        {
-            "case": "epochs of ASHA beside the full grid",
-            "ours": found["epochs"],
-            "peer": grid["epochs"],
-            "peer_name": "grid",
-            "unit": "epochs",
-            "ratio": round(grid["epochs"] / found["epochs"], 2),
-            "goal": 1 / GOAL_EPOCHS,
-        },
-        {
-            "case": f"valid {found['metric']} of the winner; may be {GOAL_GAP} below the grid's",
-            "ours": found["valid"],
-            "peer": grid["valid"],
-            "peer_name": "grid",
-            "unit": found["metric"],
-            "ratio": round((found["valid"] + GOAL_GAP) / grid["valid"], 3),
-            "goal": 1.0,
-            "gap": round(grid["valid"] - found["valid"], 4),
-            "values": grid["best"]["values"],
-        },
+        harness.case(
+            "epochs of ASHA beside the full grid",
+            ours=found["epochs"],
+            peer=grid["epochs"],
+            peer_name="grid",
+            unit="epochs",
+            ratio=round(grid["epochs"] / found["epochs"], 2),
+            goal=1 / GOAL_EPOCHS,
+        ),
+        harness.case(
+            f"valid {found['metric']} of the winner; may be {GOAL_GAP} below the grid's",
+            ours=found["valid"],
+            peer=grid["valid"],
+            peer_name="grid",
+            unit=found["metric"],
+            ratio=round((found["valid"] + GOAL_GAP) / grid["valid"], 3),
+            goal=1.0,
+            gap=round(grid["valid"] - found["valid"], 4),
+            values=grid["best"]["values"],
+        ),
     ]
 
 
 def main() -> None:
     """Parse, run and report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--smoke", action="store_true", help="seconds: a made-up log, no goals")
-    parser.add_argument("--json", action="store_true", help="one JSON object, last")
+    parser = harness.make_parser(__doc__, "seconds: a made-up log, no goals")
     parser.add_argument("--data", default="data/ml-100k.inter", help="an .inter log")
     parser.add_argument("--grid", action="store_true", help="train every combination, too")
     parser.add_argument("--epochs", type=int, default=6, help="most of a trial")
     parser.add_argument("--root", help="where to keep the searches; default: nowhere")
-    options = parser.parse_args()
+    options = harness.parse(parser)
     with tempfile.TemporaryDirectory(prefix="lightsans-benchmark-") as scratch:
         data, space = Path(options.data).resolve(), SMALL_SPACE if options.smoke else SPACE
         settings = list(SMALL_RUN) if options.smoke else [*RUN, f"train.epochs={options.epochs}"]
@@ -162,14 +159,12 @@ def main() -> None:
             cases += grid_cases(found, search(every, space))
     for case in cases:
         print(f"{case['case']}: {case['ours']} {case['unit']}, {case['peer_name']} {case['peer']}")
-    report = {
-        "benchmark": "tune",
-        "machine": f"{os.cpu_count()} cores",
-        "date": datetime.date.today().isoformat(),
-        "cases": cases,
-    }
-    if options.json:
-        print(json.dumps(report))
+    harness.report(
+        options,
+        "tune",
+        harness.machine(f"{os.cpu_count()} cores"),
+        cases,
+    )
 
 
 if __name__ == "__main__":

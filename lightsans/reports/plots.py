@@ -222,6 +222,7 @@ def draw_history(trials: Sequence[tuple[int, float, str]], metric: str) -> bytes
             chosen = [(number, score) for number, score, at in trials if at == status]
             places, heights = [number for number, _ in chosen], [score for _, score in chosen]
             axes.scatter(places, heights, s=18, color=colour, label=status)
+        axes.locator_params(axis="x", integer=True)
         axes.set(xlabel="trial", ylabel=f"best valid {metric}", title="Trials")
         axes.legend()
 
