@@ -37,15 +37,10 @@ from pipelines.session.preflight import preflight, train_places
 from pipelines.session.ray_session import ensure_ray
 from pipelines.train.model_directory import finish_model, read_metrics
 from pipelines.train.stage import model_id, run_train
+from pipelines.tune.ray_adapters import BudgetStopper, RecordedSearcher, Recorder, make_scheduler
 from pipelines.tune.records import TrialStore
 from pipelines.tune.report import TrialBoard, describe, leaderboard, save_leaderboard, save_plots
-from pipelines.tune.search import (
-    BudgetStopper,
-    RecordedSearcher,
-    Recorder,
-    Search,
-    make_scheduler,
-)
+from pipelines.tune.search import Search
 from pipelines.tune.trial import TrialTask, TrialTrainable, load_tape
 
 FORMAT_VERSION = 1
@@ -113,7 +108,7 @@ def trial_base(config: RunConfig) -> RunConfig:
 
 
 def search_id(space: SearchSpace, dataset_id: str) -> str:
-    """The id of a search: of all that decides what it draws and how trials are ended."""
+    """The id of a search: a hash of all that decides its draws and the end of its trials."""
     settings = {k: v for k, v in asdict(space.base.tune).items() if k not in NO_EFFECT}
     dimensions = [[d.name, d.kind, list(d.arguments)] for d in space.dimensions]
     question = {"run": model_id(space.base, dataset_id), "space": dimensions, **settings}
@@ -307,6 +302,17 @@ def _ends_on_interrupt(search: Search) -> Iterator[None]:
 # ---- the result ----------------------------------------------------------------------------------
 
 
+def shortened(run: RunConfig, epochs: int) -> RunConfig | None:
+    """The run that ends after some epochs and is the same until then; None where there is none.
+
+    A schedule that depends on all epochs would have been another one, and a run that ends within
+    its warm-up is not a valid configuration.
+    """
+    if run.train.schedule != "constant" or run.train.warmup_epochs >= epochs:
+        return None
+    return replace(run, train=replace(run.train, epochs=epochs))
+
+
 def _save_best(
     search: Search, dataset: Location, directory: Location, root: Location
 ) -> dict[str, Any]:
@@ -319,11 +325,12 @@ def _save_best(
     run = search.configuration(record)
     models, is_finished = root / "models", record.status == "finished"
     if read_manifest(models / record.model_id) is None and not is_finished:
-        if run.train.schedule == "constant":  # what ends where this trial did is the same so far
-            run = replace(run, train=replace(run.train, epochs=len(record.history)))
-        else:
-            say("tune: the best trial was ended early; train.schedule needs all its epochs")
+        shorter = shortened(run, len(record.history))
+        if shorter is None:
+            say("tune: the best trial was ended early; its learning rate needs all its epochs")
             run_train(run, dataset.name)
+        else:
+            run = shorter
     name = model_id(run, dataset.name)
     if read_manifest(models / name) is None:
         row = record.best_row(search.metric)

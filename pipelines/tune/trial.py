@@ -214,8 +214,8 @@ class DistributedRun:
     """A run of several workers, started by Ray Train from here."""
 
     def __init__(self, config: RunConfig, task: TrialTask, directory: Location) -> None:
-        gate: Any = ray.remote(num_cpus=0)(Gate)  # workers that start again need it
-        self._gate = gate.options(scheduling_strategy=on_this_machine()).remote()
+        barrier: Any = ray.remote(num_cpus=0)(Barrier)  # workers that start again need it
+        self._barrier = barrier.options(scheduling_strategy=on_this_machine()).remote()
         self._epoch = len(checkpointed_progress(directory).history)
         job = WorkerJob(
             config=config,
@@ -223,7 +223,7 @@ class DistributedRun:
             model=directory,
             board=start_board(),
             tapes=tuple(task.tapes),
-            barrier=self._gate,
+            barrier=self._barrier,
         )
         self._fit = make_torch_trainer(job).fit
         self._error: BaseException | None = None
@@ -238,7 +238,7 @@ class DistributedRun:
 
     def next_epoch(self) -> News:
         """Let the workers go on, and wait for their next epoch."""
-        news = self._gate.next.remote(self._epoch)
+        news = self._barrier.next.remote(self._epoch)
         while not ray.wait([news], timeout=POLL_S)[0]:
             if not self._thread.is_alive():
                 raise self._why_ended()
@@ -253,11 +253,11 @@ class DistributedRun:
 
     def close(self) -> None:
         """Tell the workers to end, and wait until they have."""
-        ray.get(self._gate.close.remote())
+        ray.get(self._barrier.close.remote())
         self._thread.join()
 
 
-class Gate:
+class Barrier:
     """Where the workers of a trial wait after each epoch; an asynchronous Ray actor."""
 
     def __init__(self) -> None:

@@ -15,7 +15,7 @@ from pipelines.tune.report import (
     save_leaderboard,
     save_plots,
 )
-from tests.unit.pipelines.tune.test_search import make_search, row, run
+from tests.searches import make_search, row, run
 
 
 @pytest.fixture

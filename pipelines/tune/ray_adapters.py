@@ -1,0 +1,206 @@
+"""Ray Tune over the records of a search: search algorithm, scheduler, stopper and callback.
+
+Ray Tune keeps nothing of its own: the searcher hands out the trials of a `Search`, and a scheduler
+that starts anew is told what they reported before.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune.schedulers import (
+    ASHAScheduler,
+    FIFOScheduler,
+    MedianStoppingRule,
+    TrialScheduler,
+)
+from ray.tune.search import Searcher
+
+from lightsans.config import to_dict
+from pipelines.tune.records import TrialRecord
+from pipelines.tune.search import Search
+
+EPOCH, SCORE = "epoch", "score"
+NOBODY: Any = None
+"""In place of Ray Tune's controller, at which our schedulers do not look."""
+
+
+class RecordedSearcher(Searcher):
+    """Ray Tune's search algorithm: hands out the trials of a `Search`."""
+
+    def __init__(self, search: Search, num_workers: int) -> None:
+        super().__init__()
+        self._search, self._num_workers = search, num_workers
+
+    def suggest(self, trial_id: str) -> Any:
+        """The next trial for Ray Tune, by number and configuration."""
+        record = self._search.next()
+        if record is None:
+            return None if self._search.may_go_on else Searcher.FINISHED
+        run = self._search.configuration(record)
+        # Workers of a trial are not started again by themselves: the whole trial is.
+        train = replace(run.train, num_workers=self._num_workers, max_failures=0)
+        run = replace(run, train=train)
+        return {"number": record.number, "model_id": record.model_id, "run": to_dict(run)}
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Nothing: `Recorder` has it from the same event."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the records are all."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the records are all."""
+
+
+class Recorder(tune.Callback):
+    """Passes what trials do on to the `Search`."""
+
+    def __init__(self, search: Search) -> None:
+        self._search = search
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """An epoch."""
+        if "row" in result:
+            self._search.report(trial.config["number"], result["row"])
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """The end, good or not; of an interrupted search trials stay running."""
+        last = trial.last_result
+        finished = bool(last.get("finished"))
+        if self._search.is_over() and not finished and "error" not in last:
+            return
+        self._search.end(trial.config["number"], finished=finished, error=last.get("error"))
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """The end of an attempt; of an interrupted search trials stay running.
+
+        Ray Tune itself retries nothing: it would not try again where a process dies, or raises,
+        while it takes over the next trial.
+        """
+        if self._search.is_over():
+            return
+        lines = Path(trial.error_file).read_text().strip().splitlines()
+        self._search.fail(trial.config["number"], lines[-1].strip()[:500])
+
+
+class BudgetStopper(tune.Stopper):
+    """Ends the search when its budget is used up."""
+
+    def __init__(self, search: Search) -> None:
+        self._search = search
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Trials end with the search, not for themselves."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Whether it is over."""
+        return self._search.is_over()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Ray Tune pickles stoppers into files that are thrown away."""
+        return {}
+
+
+@dataclass(frozen=True, slots=True)
+class _Contestant:
+    """What a scheduler looks at in a trial; the same for all its attempts, now and earlier."""
+
+    trial_id: str
+
+
+class _Remembering(TrialScheduler):
+    """Tells a scheduler what trials reported before the search was interrupted.
+
+    The last epoch of an interrupted trial is not told: the trial reports it again, because nobody
+    knows whether it was decided on. Repeated reports are not passed on.
+    """
+
+    _search: Search
+
+    def remember(self, search: Search) -> None:
+        self._search, self._told = search, dict[int, int]()
+        for record in search.trials.values():
+            if record.status == "running" or not record.history:
+                continue
+            reports = self._reports_of(record)
+            self._add(record.number)
+            self._tell(record.number, reports)
+            super().on_trial_complete(NOBODY, _contestant(record.number), reports[-1])
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        number = trial.config["number"]
+        self._add(number)
+        self._tell(number, self._reports_of(self._search.trials[number])[:-1])
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        return self._tell(trial.config["number"], [result] if SCORE in result else [])
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        if SCORE in result:  # else it failed
+            number = trial.config["number"]
+            super().on_trial_complete(NOBODY, _contestant(number), result)
+
+    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
+        """Nothing: what it has reported stays."""
+
+    def _add(self, number: int) -> None:
+        if number not in self._told:
+            self._told[number] = 0
+            super().on_trial_add(NOBODY, _contestant(number))
+
+    def _tell(self, number: int, reports: list[dict[str, Any]]) -> str:
+        """Pass on what is new; the last decision."""
+        decision: str = TrialScheduler.CONTINUE
+        for report in reports:
+            if report[EPOCH] > self._told[number]:
+                self._told[number] = report[EPOCH]
+                decision = super().on_trial_result(NOBODY, _contestant(number), report)
+        return decision
+
+    def _reports_of(self, record: TrialRecord) -> list[dict[str, Any]]:
+        curve = record.curve(self._search.metric)
+        return [{EPOCH: epoch, SCORE: score} for epoch, score in curve.items()]
+
+
+def _contestant(number: int) -> Any:
+    return _Contestant(f"trial-{number}")
+
+
+class _RememberingASHA(_Remembering, ASHAScheduler):
+    pass
+
+
+class _RememberingMedian(_Remembering, MedianStoppingRule):
+    pass
+
+
+def make_scheduler(search: Search) -> TrialScheduler:
+    """The configured scheduler, which knows the trials so far."""
+    settings, epochs = search.settings, search.epochs
+    if settings.scheduler == "none":
+        return FIFOScheduler()  # type: ignore[no-untyped-call]
+    grace = min(settings.grace_epochs, epochs)
+    common: dict[str, Any] = {
+        "time_attr": EPOCH,
+        "metric": SCORE,
+        "mode": "max",
+        "grace_period": grace,
+    }
+    scheduler: _Remembering
+    if settings.scheduler == "asha":
+        scheduler = _RememberingASHA(
+            max_t=epochs, reduction_factor=settings.reduction_factor, **common
+        )
+    else:
+        # Infinite, because a trial that yields its place would have to be saved and restored.
+        scheduler = _RememberingMedian(min_time_slice=math.inf, **common)  # type: ignore[arg-type]
+    scheduler.remember(search)
+    return scheduler
