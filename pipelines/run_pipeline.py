@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from lightsans.config import RunConfig
+from lightsans.reports.run_figures import require_known_figures
 from pipelines.evaluate import EvaluateResult, run_evaluate
 from pipelines.preprocess.stage import PreprocessResult, run_preprocess
 from pipelines.score.stage import ScoreResult, run_score
@@ -21,6 +22,7 @@ class PipelineResult:
 
 def run_pipeline(config: RunConfig, *, force: bool = False) -> PipelineResult:
     """Preprocess, train, evaluate and score; raises what the stages raise."""
+    require_known_figures(config.score)  # not after hours of training
     dataset = run_preprocess(config, force=force)
     model = run_train(config, dataset.dataset_id, force=force)
     evaluation = run_evaluate(config, dataset.dataset_id, model.model_id, force=force)

@@ -13,13 +13,12 @@ from lightsans.config.model import Activation, ModelConfig
 from lightsans.config.nightly import NightlyConfig
 from lightsans.config.resources import ResourcesConfig
 from lightsans.config.run import RunConfig, to_dict
-from lightsans.config.score import REPORT_FIGURES, ScoreConfig
+from lightsans.config.score import ScoreConfig
 from lightsans.config.storage import StorageConfig
 from lightsans.config.train import TrainConfig
 from lightsans.config.tune import TuneConfig
 
 __all__ = [
-    "REPORT_FIGURES",
     "Activation",
     "Attention",
     "ColumnsConfig",

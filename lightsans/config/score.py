@@ -5,18 +5,6 @@ from typing import Literal
 
 from lightsans.config.checks import at_least, require
 
-_SCORE_FIGURES = (
-    "users",
-    "fallback_share",
-    "mean_list_length",
-    "coverage",
-    "never_recommended_share",
-    "top_1_percent_share",
-    "median_best_score",
-)
-REPORT_FIGURES = (*_SCORE_FIGURES, *(f"{name}_change" for name in _SCORE_FIGURES), "overlap")
-"""Figures of a run report that can be bounded; a change is relative to the run before."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScoreConfig:
@@ -82,9 +70,3 @@ class ScoreConfig:
             self.partition_by != "rank" or self.layout == "long",
             "score.partition_by=rank needs score.layout=long: a wide row holds all ranks",
         )
-        for setting in ("warn_below", "warn_above"):
-            unknown = [name for name in getattr(self, setting) if name not in REPORT_FIGURES]
-            require(
-                not unknown,
-                f"score.{setting} names {', '.join(unknown)}; expected {', '.join(REPORT_FIGURES)}",
-            )

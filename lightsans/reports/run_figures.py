@@ -12,7 +12,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lightsans.config import ScoreConfig
 from lightsans.dataset.vocabulary import Vocabulary
+from lightsans.errors import ConfigError
 from lightsans.recommendations.recommender import MODEL
 
 Array = npt.NDArray[Any]
@@ -195,6 +197,20 @@ def describe(
             "all": _quantiles(totals.all_scores),
         },
     }
+
+
+def require_known_figures(score: ScoreConfig) -> None:
+    """Check the names of the bounds, before anything is made whose report they are to judge.
+
+    Raises:
+        ConfigError: A bound names no figure of a run.
+    """
+    for setting in ("warn_below", "warn_above"):
+        unknown = [name for name in getattr(score, setting) if name not in FIGURES]
+        if unknown:
+            raise ConfigError(
+                f"score.{setting} names {', '.join(unknown)}; expected {', '.join(FIGURES)}"
+            )
 
 
 def find_warnings(

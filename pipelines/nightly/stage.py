@@ -16,6 +16,7 @@ from typing import Any, Literal
 from lightsans.columns.times import to_datetime
 from lightsans.config import DataConfig, RunConfig
 from lightsans.errors import ConfigError, GateError, NotFoundError
+from lightsans.reports.run_figures import require_known_figures
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifests import read_manifest
 from pipelines.console.progress import say
@@ -68,6 +69,7 @@ def run_nightly(
         PublishError: Somebody published by hand meanwhile.
         NotFoundError: What is published cannot be compared with, because it was removed.
     """
+    require_known_figures(config.score)  # not after hours of training
     data = replace(config.data, as_of=as_of or config.data.as_of)
     moment, config = _to_moment(data), replace(config, data=data)
     root = locate(config.root, config.storage)

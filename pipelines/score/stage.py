@@ -22,6 +22,7 @@ from lightsans.errors import ConfigError, InputError, LightSANsError
 from lightsans.recommendations.eligible_items import read_eligible_items
 from lightsans.recommendations.segment import segment_identity
 from lightsans.recommendations.writer import remove_leftovers
+from lightsans.reports.run_figures import require_known_figures
 from lightsans.storage import model_files as files
 from lightsans.storage.location import Location, list_files, locate
 from lightsans.storage.manifests import content_id, read_manifest, require_manifest, write_manifest
@@ -76,6 +77,7 @@ def run_score(
         NotFoundError: The dataset, the model or the earlier run is not finished.
         VocabularyMismatchError: They number items differently and ``map_items`` is false.
     """
+    require_known_figures(config.score)
     add_log_context(dataset_id=dataset_id, model_id=model_id)
     root = locate(config.root, config.storage)
     dataset, model = root / "datasets" / dataset_id, root / "models" / model_id

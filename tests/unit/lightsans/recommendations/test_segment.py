@@ -71,8 +71,6 @@ def test_settings_that_contradict_each_other_are_refused():
         ScoreConfig(min_workers=3, num_workers=2)
     with pytest.raises(ConfigError, match=r"partition_by=rank needs score\.layout=long"):
         ScoreConfig(partition_by="rank")
-    with pytest.raises(ConfigError, match=r"score\.warn_below names covrage; expected users, "):
-        ScoreConfig(warn_below={"covrage": 0.1})
 
 
 def make_recommender(eligible) -> Recommender:

@@ -2,13 +2,17 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from lightsans.config import ScoreConfig
 from lightsans.dataset.vocabulary import Vocabulary
+from lightsans.errors import ConfigError
 from lightsans.reports.run_figures import (
+    FIGURES,
     bin_edges,
     describe,
     find_warnings,
     measure,
     no_totals,
+    require_known_figures,
     score_bins,
 )
 from lightsans.storage.schemas import recommendations_schema
@@ -89,6 +93,19 @@ def test_warnings_name_the_figure_its_value_and_the_bound():
         "fallback_share is 0.3, more than score.warn_above (0.2)",
         "coverage is 0.04, less than score.warn_below (0.05)",
     ]
+
+
+@pytest.mark.parametrize("setting", ["warn_below", "warn_above"])
+def test_bounds_name_figures_of_a_run(setting):
+    require_known_figures(ScoreConfig(**{setting: dict.fromkeys(FIGURES, 0.1)}))
+    with pytest.raises(ConfigError, match=rf"score\.{setting} names covrage; expected users, "):
+        require_known_figures(ScoreConfig(**{setting: {"covrage": 0.1}}))
+
+
+def test_every_figure_that_can_be_bounded_is_in_the_report():
+    before = describe(measure(RUN, BEFORE, ITEMS), ITEMS, ALL, None)
+    report = describe(measure(RUN, BEFORE, ITEMS), ITEMS, ALL, before)
+    assert set(report["figures"]) == set(FIGURES)
 
 
 def test_every_score_is_in_a_bin_that_holds_it():
