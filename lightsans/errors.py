@@ -2,7 +2,7 @@
 
 LightSANsError
 ├── ConfigError          a setting is wrong: the message names it, what was found and the way out
-│   ├── AccessError      a store refuses the credentials, or there are none; a disk refuses to write
+│   ├── AccessError      storage or a cluster denies access: credentials, or rights on a disk
 │   └── ResourceError    a stage asks for more than the cluster has or may grow to
 ├── InputError           the data a user gave is unusable: the message names the file or column
 │   └── RejectLimitError more rows were refused than ``data.max_reject_fraction`` allows
@@ -11,12 +11,13 @@ LightSANsError
 ├── TrainingError        a training run cannot go on: non-finite loss, for example
 ├── GateError            a nightly run is not good enough to be published
 ├── StorageError         a store stayed unreachable, or busy, through all attempts
-├── LeaseError           another nightly run is at work on the same root
+├── LeaseError           another process is making the same result, or took it over
 └── PublishError         LATEST cannot be moved, or was moved by somebody else meanwhile
 
 Everything that a user can mend by changing a setting, a file or the command line is a
-``ConfigError``, ``InputError``, ``VocabularyMismatchError`` or ``NotFoundError``; `submit.py` ends
-those with exit status 2 and without a traceback. A ``GateError`` has a status of its own, 3.
+``ConfigError``, ``InputError``, ``VocabularyMismatchError`` or ``NotFoundError``: exit status 2. A
+``GateError`` is 3 and a ``LeaseError`` 4; the others, and what nobody foresaw, are 1. Only the latter
+print a traceback.
 """
 
 
@@ -29,7 +30,7 @@ class ConfigError(LightSANsError, ValueError):
 
 
 class AccessError(ConfigError, PermissionError):
-    """A store lets nobody in with these credentials, or a disk nobody write; with the way out."""
+    """Access denied: credentials missing or refused, or a directory that cannot be written."""
 
 
 class ResourceError(ConfigError):
@@ -69,7 +70,7 @@ class GateError(LightSANsError):
 
 
 class LeaseError(LightSANsError):
-    """The lease on a root is another's; the message names the holder and when it ends."""
+    """Another process holds the lease of a result; the message names it and when it ends."""
 
 
 class PublishError(LightSANsError):

@@ -1,8 +1,10 @@
-"""What the commands of `submit.py` share: options, choice of dataset and model, JSON results."""
+"""Options that commands share, and the dataset and model that a call stands for."""
 
 import json
+import os
+import sys
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -10,6 +12,9 @@ from lightsans.config.file import LoadedConfig, load_config
 from lightsans.errors import ConfigError
 
 # Stages are imported by what uses them: `--help` must not wait for Ray and torch.
+
+PROGRAM = "lightsans" if os.path.basename(sys.argv[0]) == "lightsans" else "python submit.py"
+"""How this process was called: the program of an installed package, or a checkout's script."""
 
 ConfigOption = Annotated[
     str | None, typer.Option("--config", "-c", metavar="FILE", help="YAML file of settings.")
@@ -98,7 +103,7 @@ SinceOption = Annotated[
 
 def examples(*lines: str) -> str:
     """Example calls for the end of a command's help."""
-    return "**Examples**\n\n" + "\n\n".join(f"`python submit.py {line}`" for line in lines)
+    return "**Examples**\n\n" + "\n\n".join(f"`{PROGRAM} {line}`" for line in lines)
 
 
 def with_space(overrides: list[str] | None, space: str | None) -> list[str]:
@@ -148,66 +153,3 @@ def select(
     loaded = load_config(config, overrides or ())
     chosen = dataset or dataset_id(loaded.config)
     return Selection(loaded, chosen, model or model_id(loaded.config, chosen))
-
-
-def dataset_json(result: Any) -> dict[str, Any]:
-    """A `PreprocessResult` for ``--json``."""
-    names = ("users", "trainable_users", "items", "fingerprint", "vocabulary_fingerprint", "rows")
-    counts = {name: result.manifest[name] for name in names}
-    return {
-        "dataset_id": result.dataset_id,
-        "path": result.location.uri,
-        "skipped": result.skipped,
-        **counts,
-    }
-
-
-def model_json(result: Any) -> dict[str, Any]:
-    """A `TrainResult` for ``--json``."""
-    return {
-        "model_id": result.model_id,
-        "path": result.location.uri,
-        "skipped": result.skipped,
-        "epochs": result.manifest["epochs"],
-        "best_epoch": result.manifest["best_epoch"],
-        "metrics": result.metrics,
-    }
-
-
-def evaluation_json(result: Any, loaded: LoadedConfig) -> dict[str, Any]:
-    """An `EvaluateResult` for ``--json``."""
-    from pipelines.evaluate import protocol_dict
-
-    return {
-        "model_id": result.model_id,
-        "dataset_id": result.dataset_id,
-        "path": result.location.uri,
-        "skipped": result.skipped,
-        "protocol": protocol_dict(loaded.config),
-        "metrics": result.metrics,
-    }
-
-
-def search_json(result: Any, loaded: LoadedConfig) -> dict[str, Any]:
-    """A `TuneResult` for ``--json``."""
-    names = ("metric", "trials", "epochs", "spent_s", "train_s", "slots", "importance", "best")
-    return {
-        "search_id": result.search_id,
-        "path": result.location.uri,
-        "skipped": result.skipped,
-        **{name: result.manifest[name] for name in names},
-        "evaluation": evaluation_json(result.evaluation, loaded),
-    }
-
-
-def run_json(result: Any) -> dict[str, Any]:
-    """A `ScoreResult` for ``--json``."""
-    return {
-        "run_id": result.run_id,
-        "path": result.location.uri,
-        "skipped": result.skipped,
-        "users": result.manifest["users"],
-        "popular_users": result.manifest["popular_users"],
-        "carried_users": result.manifest["carried_users"],
-        "warnings": result.manifest["warnings"],
-    }

@@ -8,7 +8,7 @@ import typer
 from lightsans.config.file import load_config
 from lightsans.errors import GateError
 from lightsans.storage.location import Location, locate
-from pipelines.commands.jobs import runs_on_cluster
+from pipelines.commands.cluster import runs_on_cluster
 from pipelines.commands.options import ConfigOption, JsonOption, SetOption, examples
 from pipelines.console.output import only_results_on_stdout, print_json, print_table
 

@@ -1,10 +1,8 @@
 """Commands as jobs of a Ray cluster, through the Jobs API of its dashboard.
 
-A job runs the same command line on an uploaded copy of the repository. What decides how it ended is
-its status; its log is followed for people, and may break off and be taken up again.
+A job runs the same command line on an uploaded copy of the code.
 """
 
-import asyncio
 import json
 import logging
 import os
@@ -12,23 +10,21 @@ import re
 import shlex
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import aiohttp
 import requests
 from ray.exceptions import AuthenticationError
-from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
+from ray.job_submission import JobDetails, JobSubmissionClient
 
 from lightsans.config import RunConfig
 from lightsans.config.file import LoadedConfig
-from lightsans.errors import ConfigError, LightSANsError, NotFoundError
+from lightsans.errors import AccessError, ConfigError, LightSANsError, NotFoundError
 from pipelines.console.logs import redact
 from pipelines.console.output import RESULT_MARK_VARIABLE
-from pipelines.console.progress import say
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RESULT_MARK = "lightsans-result: "
@@ -36,9 +32,6 @@ RESULT_MARK = "lightsans-result: "
 
 REQUEST_TIMEOUT_S = 120.0
 STATUS_EVERY_S = 1.0
-RECONNECT_AFTER_S = 2.0
-GIVE_UP_AFTER_S = 300.0
-"""How long the cluster may be out of reach before the job is left to itself."""
 STOP_WITHIN_S = 60.0
 MAX_COMMAND_BYTES = 100_000
 """Linux allows one argument 128 KiB, and the whole command is one argument of a shell."""
@@ -53,7 +46,7 @@ class OutOfReachError(ClusterError):
 
 
 class JobClient(Protocol):
-    """What `follow` needs of a `JobSubmissionClient`."""
+    """The part of a `JobSubmissionClient` that following a job needs."""
 
     def get_job_info(self, job_id: str) -> JobDetails:
         """Status and exit code of a job."""
@@ -78,7 +71,7 @@ class _Client(JobSubmissionClient):
                 method, endpoint, **{"timeout": REQUEST_TIMEOUT_S, **kwargs}
             )
         except AuthenticationError as error:
-            raise ClusterError(_explain_refusal(address, error.message)) from None
+            raise AccessError(_explain_refusal(address, error.message)) from None
         except (requests.ConnectionError, requests.Timeout) as error:
             raise OutOfReachError(
                 f"nothing answers at {address} ({_root_cause(error)}). Is this the address of the "
@@ -96,11 +89,12 @@ def connect(address: str) -> JobSubmissionClient:
 
     Raises:
         ConfigError: This is not such an address.
-        ClusterError: Nothing answers there, or the token is missing or wrong.
+        AccessError: The token is missing or wrong.
+        OutOfReachError: Nothing answers there.
     """
     if not address.startswith(("http://", "https://")):
         raise ConfigError(
-            f"--cluster={address}: expected the address of the cluster's dashboard, usually "
+            f"--cluster={redact(address)}: expected the address of the dashboard, usually "
             "http://HEAD:8265 (6379 and 10001 are other services of the head)"
         )
     with _without_ray_address():
@@ -108,10 +102,11 @@ def connect(address: str) -> JobSubmissionClient:
             return _Client(address)
         except AuthenticationError as error:  # Ray looks for the token before it asks anybody
             reason = error.message.rstrip(".")
-            raise ClusterError(f"{reason}. To mend it, {_TOKEN_WAY_OUT}") from None
+            raise AccessError(f"{reason}. To mend it, {_TOKEN_WAY_OUT}") from None
         except (RuntimeError, requests.RequestException, ValueError, KeyError) as error:
-            raise ClusterError(
-                f"{redact(address)} is no dashboard of a Ray cluster: {redact(str(error))}"
+            raise ConfigError(
+                f"--cluster={redact(address)} is no dashboard of a Ray cluster: "
+                f"{redact(str(error))}"
             ) from None
 
 
@@ -254,91 +249,7 @@ def job_variables() -> dict[str, str]:
     return {RESULT_MARK_VARIABLE: RESULT_MARK}
 
 
-# ---- following -----------------------------------------------------------------------------------
-
-
-class LogLines:
-    """Whole lines out of a log that arrives in pieces, and again from its start after a break."""
-
-    def __init__(self, show: Callable[[str], None]) -> None:
-        self._show = show
-        self._seen, self._rest = 0, ""
-
-    def feed(self, position: int, text: str) -> int:
-        """Show what is new of the piece at ``position``; the position after it."""
-        end = position + len(text)
-        if end > self._seen:
-            *lines, self._rest = (self._rest + text[max(0, self._seen - position) :]).split("\n")
-            self._seen = end
-            for line in lines:
-                self._show(line)
-        return end
-
-    def close(self) -> None:
-        """Show a last line that has no end."""
-        if self._rest:
-            self._show(self._rest)
-            self._rest = ""
-
-
-def follow(client: JobClient, job_id: str, show: Callable[[str], None]) -> JobDetails:
-    """Show each line of a job's log until the job is over; how it ended.
-
-    Raises:
-        ClusterError: The cluster stayed out of reach; the job may still be running.
-        NotFoundError: There is no such job.
-    """
-    return asyncio.run(_follow(client, job_id, LogLines(show)))
-
-
-async def _follow(client: JobClient, job_id: str, log: LogLines) -> JobDetails:
-    tail = asyncio.create_task(_tail(client, job_id, log))
-    try:
-        details = await _until_over(client, job_id)
-    finally:
-        tail.cancel()
-        with suppress(asyncio.CancelledError):
-            await tail
-    try:  # the tail lags behind the status
-        log.feed(0, await asyncio.to_thread(client.get_job_logs, job_id))
-    except (ClusterError, RuntimeError) as error:
-        say(f"the end of the log is out of reach: {error}")
-    log.close()
-    return details
-
-
-async def _tail(client: JobClient, job_id: str, log: LogLines) -> None:
-    """Keep tailing: a stream can end, or never start behind a proxy, while the job runs."""
-    while True:
-        position = 0
-        with suppress(aiohttp.ClientError, OSError, RuntimeError):
-            async for text in client.tail_job_logs(job_id):
-                position = log.feed(position, text)
-        await asyncio.sleep(RECONNECT_AFTER_S)
-        with suppress(ClusterError, RuntimeError):
-            log.feed(0, await asyncio.to_thread(client.get_job_logs, job_id))
-
-
-async def _until_over(client: JobClient, job_id: str) -> JobDetails:
-    out_of_reach_since: float | None = None
-    while True:
-        try:
-            details = await asyncio.to_thread(get_job, client, job_id)
-        except OutOfReachError as error:
-            now = time.monotonic()
-            if out_of_reach_since is None:
-                out_of_reach_since = now
-                say(f"{error}; trying again, the job goes on meanwhile")
-            if now - out_of_reach_since > GIVE_UP_AFTER_S:
-                raise ClusterError(
-                    f"{error}; gave up after {GIVE_UP_AFTER_S:.0f} s. The job {job_id} may still "
-                    f"be running: `submit.py logs {job_id} --follow` takes it up again"
-                ) from error
-        else:
-            out_of_reach_since = None
-            if details.status.is_terminal():
-                return details
-        await asyncio.sleep(STATUS_EVERY_S)
+# ---- looking and stopping ------------------------------------------------------------------------
 
 
 def get_job(client: JobClient, job_id: str) -> JobDetails:
@@ -376,39 +287,3 @@ def stop_job(client: JobSubmissionClient, job_id: str) -> JobDetails:
             return details
         time.sleep(STATUS_EVERY_S / 2)
     raise ClusterError(f"job {job_id} has not stopped after {STOP_WITHIN_S:.0f} s; try again")
-
-
-# ---- how a job ended -----------------------------------------------------------------------------
-
-
-def exit_status(details: JobDetails) -> int:
-    """What a shell would have seen, had the job's command run in it; 1 when the job was stopped."""
-    if details.status == JobStatus.SUCCEEDED:
-        return 0
-    code = details.driver_exit_code
-    if code is None or code == 0:
-        return 1
-    return 128 - code if code < 0 else code
-
-
-def explain_end(details: JobDetails, last_lines: Sequence[str]) -> str:
-    """One line on how a job ended, with a way out where its last lines suggest one."""
-    job_id = details.submission_id
-    if details.status == JobStatus.SUCCEEDED:
-        return f"job {job_id} succeeded"
-    if details.status == JobStatus.STOPPED:
-        return f"job {job_id} was stopped"
-    code = details.driver_exit_code
-    if code is None:  # it never started, or its machine went away: the log says nothing
-        return f"job {job_id} failed: {redact(details.message or 'no reason was given')}"
-    hint = ""
-    text = "\n".join(last_lines)
-    missing = re.search(r"No module named '?(?!lightsans|pipelines)([\w.]+)", text)
-    if code in (126, 127) or missing:
-        what = f"has no {missing[1]}" if missing else "was not found"
-        hint = (
-            f": its interpreter {what}. Name the one that the cluster runs Ray with: "
-            "--cluster-python /path/to/python, or LIGHTSANS_CLUSTER_PYTHON; it needs the packages "
-            "of requirements.lock"
-        )
-    return f"job {job_id} failed with exit status {exit_status(details)}{hint}"

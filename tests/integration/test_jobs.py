@@ -202,7 +202,7 @@ def test_a_wrong_setting_fails_here_before_anything_is_uploaded(head):
 def test_an_interpreter_that_is_not_there_names_the_option(head):
     words = ["preprocess", *head.settings(), "--cluster-python", "/nowhere/python"]
     done = head.submit_py(*words)
-    assert done.returncode == 127
+    assert done.returncode == 2
     assert "--cluster-python /path/to/python" in done.stderr
 
 
@@ -300,7 +300,7 @@ def test_an_unknown_job_is_an_error_that_says_where_to_look(head):
 )
 def test_a_token_that_is_missing_or_wrong_explains_itself(head, changes, expected):
     done = head.submit_py("preprocess", *head.settings(), **changes)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert re.search(expected, done.stderr.splitlines()[-1]), done.stderr
     assert head.token.read_text() not in done.stderr
 

@@ -13,7 +13,6 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-import submit
 from benchmarks.recbole_peer import (
     MISSING,
     interaction,
@@ -26,6 +25,7 @@ from lightsans import LightSANs
 from lightsans.config.file import load_config
 from lightsans.losses.cross_entropy import NextItemObjective
 from lightsans.recbole.weights import from_recbole, to_recbole
+from pipelines.commands.app import app
 from pipelines.evaluate import run_evaluate
 from pipelines.preprocess.stage import run_preprocess
 from pipelines.train.stage import run_train
@@ -74,7 +74,7 @@ def options(overrides: list[str]) -> list[str]:
 
 
 def command(*arguments: object) -> dict[str, Any]:
-    result = CliRunner().invoke(submit.app, [*map(str, arguments), "--json"])
+    result = CliRunner().invoke(app, [*map(str, arguments), "--json"])
     assert result.exit_code == 0, result.output
     found: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
     return found

@@ -15,8 +15,8 @@ import kubernetes_validate
 import pytest
 import typer
 
-import submit
 from lightsans.config.file import load_config
+from pipelines.commands.app import app
 from tests.cluster_files import (
     CLUSTER,
     LAUNCHER,
@@ -296,7 +296,7 @@ def submit_commands():
 def test_every_command_line_names_a_command_and_a_configuration_that_exist():
     calls = list(submit_commands())
     assert {"rayjob.yaml", "README.md"} <= {name for name, _ in calls}
-    commands = typer.main.get_command(submit.app).commands  # type: ignore[attr-defined]
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     for name, words in calls:
         assert words[0] in commands, f"{name}: submit.py {words[0]}"
         if "--config" in words:

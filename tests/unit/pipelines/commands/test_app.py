@@ -1,14 +1,20 @@
 """The command line as a person meets it: help, effective configuration, exit status."""
 
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import typer
 from typer.testing import CliRunner
 
-import submit
 from lightsans import errors
 from lightsans.config.file import load_config, parse_config
+from pipelines.commands.app import app, plain_errors
 
-COMMANDS = typer.main.get_command(submit.app).commands  # type: ignore[attr-defined]
+ROOT = Path(__file__).parents[4]
+COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 ERRORS = sorted(
     (kind for kind in vars(errors).values() if isinstance(kind, type)),
     key=lambda kind: kind.__name__,
@@ -22,7 +28,7 @@ def test_the_commands_of_the_pipeline_are_there():
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_explains_itself_with_examples_and_knows_json(name):
-    shown = CliRunner().invoke(submit.app, [name, "--help"])
+    shown = CliRunner().invoke(app, [name, "--help"])
     assert shown.exit_code == 0
     assert f"python submit.py {name}" in shown.output.partition("Examples")[2]
     assert "--json" in shown.output
@@ -34,7 +40,7 @@ def test_the_effective_configuration_says_where_values_come_from_and_reads_back(
     file = tmp_path / "my.yaml"
     file.write_text("train:\n  epochs: 7\ndata: {input: [a.csv]}\n")
     arguments = ["--config", str(file), "--set", "model.k_interests=3"]
-    shown = CliRunner().invoke(submit.app, ["config", *arguments]).output
+    shown = CliRunner().invoke(app, ["config", *arguments]).output
     assert f"  epochs: 7  # {file}:2\n" in shown
     assert "  k_interests: 3  # --set\n" in shown
     assert "  n_layers: 2\n" in shown
@@ -44,17 +50,99 @@ def test_the_effective_configuration_says_where_values_come_from_and_reads_back(
 
 
 @pytest.mark.parametrize("kind", [*ERRORS, OSError], ids=lambda kind: kind.__name__)
-def test_what_a_person_can_mend_ends_with_two_other_failures_with_one(kind, capsys):
-    """And a night that is refused with three; only what nobody foresaw has a traceback."""
+def test_the_status_says_who_can_mend_it_and_only_what_nobody_foresaw_has_a_traceback(kind, capsys):
     mendable = (
         *(errors.ConfigError, errors.InputError),
         *(errors.NotFoundError, errors.VocabularyMismatchError),
     )
-    expected = 2 if issubclass(kind, mendable) else 3 if kind is errors.GateError else 1
+    others = {errors.GateError: 3, errors.LeaseError: 4}
+    expected = 2 if issubclass(kind, mendable) else others.get(kind, 1)
     statuses: list[int] = []
-    with submit._plain_errors(statuses.append):
+    with plain_errors(statuses.append):
         raise kind("what happened")
     assert statuses == [expected]
     shown = capsys.readouterr().err
     assert "what happened" in shown
     assert ("Traceback" in shown) == (kind is OSError)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_ends_with_its_status_and_a_line_that_says_how_to_go_on(number):
+    """Through a shell, while the command works."""
+    code = (
+        "import os, pipelines.fetch as fetch\n"
+        f"def run(*given): os.kill(os.getpid(), {int(number)})\n"
+        "fetch.run_fetch = run\n"
+        "from pipelines.commands.app import main\n"
+        "main(['fetch', 'ml-100k'])\n"
+    )
+    # Started in the background, the process would ignore SIGINT.
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert done.returncode == 128 + number
+    [line] = done.stderr.splitlines()
+    assert line.endswith("; the same command goes on from here")
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (["evaluate", "--dataset", "--model", "X"], "--dataset"),
+        (["train", "--dataset", "--json"], "--dataset"),
+        (["train", "--set", "--json"], "--set"),
+        (["train", "-c", "-s", "root=x"], "-c"),
+        (["train", "--from", "--modle=X"], "--from"),
+        (["recommend", "--user", "--items", "x"], "--user"),
+        (["jobs", "--cluster", "--json"], "--cluster"),
+        (["import-recbole", "x.pth", "--tokens", "-c", "x"], "--tokens"),
+    ],
+)
+def test_an_option_as_the_value_of_another_is_bad_usage(words, option):
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 2
+    assert f"Invalid value for '{option}'" in result.stderr
+    assert "expected a value" in result.stderr
+
+
+def test_a_value_that_begins_like_an_option_can_be_given_with_an_equals_sign(monkeypatch):
+    seen: list[tuple[object, ...]] = []
+
+    def select(*given: object) -> None:
+        seen.append(given)
+        raise RuntimeError
+
+    monkeypatch.setattr("pipelines.commands.models.select", select)
+    for words in (["--user=--items"], ["--user", "-5"], ["-u", "-"]):
+        CliRunner().invoke(app, ["recommend", *words])
+    assert len(seen) == 3
+
+
+def test_help_imports_neither_ray_nor_torch():
+    code = (
+        "import sys\nfrom pipelines.commands.app import app\n"
+        "try:\n    app(['train', '--help'])\nexcept SystemExit:\n    pass\n"
+        "print(sorted({'ray', 'torch', 'numba'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "[]", done.stdout + done.stderr
+
+
+def test_an_installed_program_is_named_in_examples_and_errors():
+    code = (
+        "import sys\nsys.argv = ['/opt/bin/lightsans', 'train', '--help']\n"
+        "from pipelines.commands.app import main, plain_errors\n"
+        "from lightsans.errors import NotFoundError\n"
+        "with plain_errors(print):\n    raise NotFoundError('run `submit.py train` first')\n"
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert "run `lightsans train` first" in done.stderr
+    assert "Usage: lightsans train" in done.stdout
+    assert "lightsans train --config my.yaml" in done.stdout
+    assert "submit.py" not in done.stdout

@@ -10,10 +10,10 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-import submit
 from lightsans import LightSANs
 from lightsans.errors import ConfigError, InputError, NotFoundError
 from lightsans.recbole.checkpoint_file import read_checkpoint
+from pipelines.commands.app import app
 
 GOLDEN = Path(__file__).parents[3] / "golden"
 CHECKPOINT = str(GOLDEN / "recbole_tiny.pth")
@@ -30,7 +30,7 @@ def tokens(tmp_path):
 
 def run(tmp_path, *arguments):
     command = [*map(str, arguments), "--set", f"root={tmp_path / 'root'}", "--json"]
-    result = CliRunner().invoke(submit.app, command, catch_exceptions=False)
+    result = CliRunner().invoke(app, command, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout.splitlines()[-1])
 

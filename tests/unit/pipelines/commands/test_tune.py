@@ -5,9 +5,9 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-import submit
 from lightsans.config.file import load_config
 from lightsans.errors import ConfigError
+from pipelines.commands.app import app
 from pipelines.commands.options import with_space
 from pipelines.jobs import client as jobs
 
@@ -48,7 +48,7 @@ def test_a_job_gets_the_content_of_the_file_and_not_its_name(space, monkeypatch)
     monkeypatch.setattr(jobs, "submit_job", submit_job)
     called = ["tune", "--space", space, "--cluster", "http://head:8265", "--no-wait"]
     called += ["-s", "root=s3://bucket/x", "-s", "data.input=s3://bucket/log.parquet"]
-    done = CliRunner().invoke(submit.app, called)
+    done = CliRunner().invoke(app, called)
     assert done.exit_code == 0, done.output
     [arguments] = sent
     assert "--space" not in arguments

@@ -1,0 +1,147 @@
+"""The command line: the app with all its commands, and `main`, which maps errors to statuses.
+
+`submit.py` and the installed program `lightsans` both call `main`.
+"""
+
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from lightsans.errors import LightSANsError
+from pipelines.commands.config import add_config_commands
+from pipelines.commands.export import add_export_commands
+from pipelines.commands.jobs import add_job_commands
+from pipelines.commands.models import add_model_commands
+from pipelines.commands.options import PROGRAM, examples
+from pipelines.commands.publishing import add_publish_commands
+from pipelines.commands.recbole import add_recbole_commands
+from pipelines.commands.stages import add_stage_commands
+from pipelines.console.exit_status import DESCRIPTION, GO_ON, ExitStatus, status_of
+from pipelines.console.logs import configure_logs, log_error
+
+# Stages are imported by the commands that run them: `--help` must not wait for Ray and torch.
+
+
+class _Commands(TyperGroup):
+    """The group of all commands: refuses an option as another's value, and words interruptions."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Find the command that the arguments name, and check the arguments that are left."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None:
+            _require_values(command, rest)
+        return name, command, rest
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; Typer would exit without a word on Ctrl-C."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            log_error(f"interrupted; {GO_ON}", error)
+            raise typer.Exit(ExitStatus.INTERRUPTED) from None
+
+
+def _require_values(command: Any, arguments: Sequence[str]) -> None:
+    """Refuse `--dataset --model X`, where the parser takes `--model` for the id of a dataset.
+
+    Raises:
+        typer.BadParameter: An option stands where the value of another is expected.
+    """
+    takes_value: dict[str, bool] = {}
+    for parameter in command.params:
+        is_flag = getattr(parameter, "is_flag", False) or getattr(parameter, "count", False)
+        for name in (*parameter.opts, *parameter.secondary_opts):
+            takes_value[name] = not is_flag
+    words = iter(arguments)
+    for word in words:
+        if word == "--":
+            return
+        if not word.startswith("-") or not takes_value.get(word, False):
+            continue
+        value = next(words, "")  # without any, the parser says so itself
+        looks_like_option = value.startswith("--") and value[2:3].isalpha()
+        if value in takes_value or looks_like_option:
+            raise typer.BadParameter(
+                f"expected a value and found the option {value} (if {value} is the value, write "
+                f"{word}={value})",
+                param_hint=f"'{word}'",
+            )
+
+
+app = typer.Typer(
+    cls=_Commands,
+    help=(
+        "Run a stage of the LightSANs pipeline.\n\nA stage runs on the Ray cluster of RAY_ADDRESS "
+        "(set inside a Ray job), or on an embedded one."
+    ),
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=examples(
+        "fetch ml-100k",
+        "pipeline --config pipelines/configs/quickstart.yaml",
+        "recommend --config pipelines/configs/quickstart.yaml --user 196 --items data/ml-100k.item",
+    )
+    + f"\n\n{DESCRIPTION}",
+)
+add_stage_commands(app)
+add_config_commands(app)
+add_model_commands(app)
+add_publish_commands(app)
+add_job_commands(app)
+add_recbole_commands(app)
+add_export_commands(app)
+
+
+@contextmanager
+def plain_errors(exit_with: Callable[[int], None]) -> Iterator[None]:
+    """Print an error that a person can mend as one line; others keep their traceback."""
+    try:
+        yield
+    except SystemExit as error:
+        if error.code == ExitStatus.TERMINATED:
+            log_error(f"terminated; {GO_ON}", error)
+        raise
+    except KeyboardInterrupt as error:
+        log_error(f"interrupted; {GO_ON}", error)
+        exit_with(ExitStatus.INTERRUPTED)
+    except LightSANsError as error:
+        status = status_of(error)
+        before = {
+            ExitStatus.USAGE: "error",
+            ExitStatus.GATE: "not published",
+            ExitStatus.BUSY: "busy",
+        }.get(status, "failed")
+        log_error(f"{before}: {_in_words_of_program(str(error))}", error)
+        exit_with(status)
+    except Exception as error:
+        log_error("failed unexpectedly", error, with_traceback=True)
+        exit_with(ExitStatus.FAILED)
+
+
+def _in_words_of_program(message: str) -> str:
+    """The message with its commands as they are called here: a wheel brings no `submit.py`."""
+    if PROGRAM == "lightsans":
+        message = message.replace("python submit.py ", "lightsans ")
+        message = message.replace("`submit.py ", "`lightsans ")
+    return message
+
+
+def _terminate(number: int, frame: object) -> None:
+    """Leave in order on SIGTERM: give back the lease, stop Ray, exit with 128 + SIGTERM."""
+    sys.exit(128 + number)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command line, by default that of the process, and exit with its status."""
+    signal.signal(signal.SIGTERM, _terminate)
+    with plain_errors(sys.exit):
+        configure_logs()
+        app(args=arguments)

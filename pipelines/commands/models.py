@@ -1,0 +1,137 @@
+"""The commands `models` and `recommend`: what was trained, and what it says to one user."""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+import typer
+
+from lightsans.config.file import load_config
+from lightsans.storage.location import locate
+from lightsans.storage.manifests import finished_directories
+from pipelines.commands.options import (
+    ConfigOption,
+    DatasetOption,
+    JsonOption,
+    MapItemsOption,
+    ModelOption,
+    SetOption,
+    examples,
+    select,
+)
+from pipelines.console.output import print_json, print_table
+
+# torch is imported by the commands that need it: `--help` must not wait for it.
+
+
+def recommend(
+    user: Annotated[str, typer.Option("--user", "-u", help="User id, as in the log.")],
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    dataset: DatasetOption = None,
+    model: ModelOption = None,
+    items: Annotated[
+        str | None,
+        typer.Option(
+            "--items", metavar="FILE", help="Item table with titles: parquet, csv or .item."
+        ),
+    ] = None,
+    title_column: Annotated[
+        str | None,
+        typer.Option(
+            "--title-column", metavar="NAME", help="Default: the first that is named so or alike."
+        ),
+    ] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many to show.")] = 10,
+    map_items: MapItemsOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one user's history and recommendations.
+
+    Both are those of the dataset and the model that the configuration stands for. No Ray is
+    started, nothing is written.
+    """
+    from pipelines.score.one_user import load_titles, recommend_for_user
+
+    selected = select(config, [*(overrides or ()), f"score.k={k}"], dataset, model)
+    titles = load_titles(selected.loaded.config, items, title_column) if items else {}
+    view = recommend_for_user(
+        selected.loaded.config,
+        selected.dataset_id,
+        selected.model_id,
+        user,
+        map_items=map_items,
+    )
+    recent = view.history[:k]
+    if as_json:
+        print_json(
+            {
+                "user": view.user_id,
+                "source": view.source,
+                "history": [_item_json(item, titles) for item in recent],
+                "recommendations": [
+                    {**_item_json(item, titles), "score": value}
+                    for item, value in view.recommendations
+                ],
+            }
+        )
+        return
+    print_table(
+        f"User {user}: {len(recent)} of {len(view.history)} items, newest first",
+        ["item", "title"],
+        [[str(item), titles.get(str(item), "")] for item in recent],
+    )
+    print_table(
+        f"Top {k} ({view.source})",
+        ["rank", "item", "title", "score"],
+        [
+            [rank, str(item), titles.get(str(item), ""), value]
+            for rank, (item, value) in enumerate(view.recommendations, 1)
+        ],
+    )
+
+
+def models(
+    config: ConfigOption = None, overrides: SetOption = None, as_json: JsonOption = False
+) -> None:
+    """List trained models with their metrics, oldest first."""
+    from pipelines.train.model_directory import read_metrics
+
+    loaded = load_config(config, overrides or ()).config
+    directory = locate(loaded.root, loaded.storage) / "models"
+    found = []
+    for name, manifest in finished_directories(directory):
+        metrics = read_metrics(directory / name)
+        found.append({**manifest, "id": name, "metrics": metrics})
+    if as_json:
+        print_json({"models": found})
+        return
+    rows = [
+        [
+            entry["id"],
+            entry["created_at"],
+            entry["dataset_id"],
+            entry["best_epoch"],
+            entry["metrics"]["valid"].get("ndcg@10", "not evaluated"),
+            entry["metrics"].get("test", {}).get("ndcg@10", "not evaluated"),
+        ]
+        for entry in found
+    ]
+    header = ["model", "created", "dataset", "best epoch", "valid ndcg@10", "test ndcg@10"]
+    print_table(f"{len(rows)} models in {directory}", header, rows)
+
+
+def _item_json(item: str | int, titles: Mapping[str, str]) -> dict[str, object]:
+    """One item for ``--json``, with its title where one is known."""
+    title = titles.get(str(item))
+    return {"item": item} if title is None else {"item": item, "title": title}
+
+
+def add_model_commands(app: typer.Typer) -> None:
+    """Add `recommend` and `models`."""
+    app.command(
+        epilog=examples(
+            "recommend -c my.yaml --user 17",
+            "recommend -c my.yaml --user 196 --items data/ml-100k.item -k 20",
+        )
+    )(recommend)
+    app.command(epilog=examples("models -c my.yaml"))(models)

@@ -1,0 +1,278 @@
+"""The commands of the stages: `preprocess`, `train`, `evaluate`, `score`, `pipeline` and `tune`."""
+
+import typer
+
+from lightsans.config.file import load_config
+from pipelines.commands.cluster import runs_on_cluster
+from pipelines.commands.options import (
+    BaseOption,
+    ConfigOption,
+    DatasetOption,
+    DryRunOption,
+    ForceOption,
+    FromOption,
+    JsonOption,
+    MapItemsOption,
+    ModelOption,
+    RefitOption,
+    ResumeOption,
+    SetOption,
+    SinceOption,
+    SpaceOption,
+    examples,
+    select,
+    with_space,
+)
+from pipelines.commands.results import (
+    dataset_json,
+    evaluation_json,
+    model_json,
+    run_json,
+    search_json,
+)
+from pipelines.console.output import only_results_on_stdout, print_json, print_metrics, print_table
+
+# Stages are imported by the commands that run them: `--help` must not wait for Ray and torch.
+
+
+def preprocess(
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    base: BaseOption = None,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Turn interaction logs into a dataset of user sequences.
+
+    Reads parquet, csv, jsonl or RecBole's .inter from data.input (files, directories or globs) and
+    writes datasets/ID under root: interactions, a sequence for every user, items, a data report.
+    Rows that cannot be used go to rejects/ with file, position and reason. The same input and
+    settings have the same ID, so what exists is not made again.
+    """
+    from pipelines.preprocess.stage import run_preprocess
+
+    settings = [*(overrides or ()), *([f"data.base={base}"] if base else [])]
+    loaded = load_config(config, settings)
+    with only_results_on_stdout():
+        result = run_preprocess(loaded.config, force=force)
+    manifest = result.manifest
+    if as_json:
+        print_json(dataset_json(result))
+    else:
+        counts = {name: manifest[name] for name in ("users", "trainable_users", "items")}
+        print_table(f"Dataset {result.dataset_id}", list(counts), [list(counts.values())])
+        print(result.location)
+
+
+def train(
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    dataset: DatasetOption = None,
+    resume: ResumeOption = False,
+    warm_start: FromOption = None,
+    refit: RefitOption = False,
+    dry_run: DryRunOption = False,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a model on a dataset; an interrupted run goes on from its last checkpoint.
+
+    After every epoch all held-out valid items are ranked; training stops after train.patience
+    epochs that were no better. models/ID gets the weights of the best epoch, the items,
+    metrics.json and the learning curve.
+    """
+    from pipelines.train.stage import refit_config, run_train
+
+    if warm_start is not None:
+        overrides = [*(overrides or ()), f"train.warm_start={warm_start}"]
+    selected = select(config, overrides, dataset)
+    run = selected.loaded.config
+    if refit:
+        run = refit_config(run, selected.dataset_id)
+    if dry_run:
+        from pipelines.train.dry_run import dry_run as estimate
+
+        with only_results_on_stdout():
+            figures = estimate(run, selected.dataset_id)
+        if as_json:
+            print_json(figures)
+        else:
+            rows = [[name.replace("_", " "), value] for name, value in figures.items()]
+            print_table("Dry run", ["figure", "value"], rows)
+        return
+    with only_results_on_stdout():
+        result = run_train(run, selected.dataset_id, force=force, must_resume=resume)
+    if as_json:
+        print_json(model_json(result))
+    else:
+        valid = result.metrics["valid"]
+        print_table(f"Model {result.model_id}", ["metric", "valid"], list(valid.items()))
+        print(result.location)
+
+
+def evaluate(
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    dataset: DatasetOption = None,
+    model: ModelOption = None,
+    map_items: MapItemsOption = False,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Rank held-out items with a model and two baselines, on valid and test.
+
+    The baselines are the most popular items, and the most frequent successors of the last item; a
+    model that loses to one is named. Results go to reports/, and to metrics.json of the model.
+    """
+    from pipelines.evaluate import protocol_text, run_evaluate
+
+    selected = select(config, overrides, dataset, model)
+    with only_results_on_stdout():
+        result = run_evaluate(
+            selected.loaded.config,
+            selected.dataset_id,
+            selected.model_id,
+            map_items=map_items,
+            force=force,
+        )
+    if as_json:
+        print_json(evaluation_json(result, selected.loaded))
+    else:
+        print_metrics(result.metrics, protocol_text(selected.loaded.config))
+
+
+def score(
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    dataset: DatasetOption = None,
+    model: ModelOption = None,
+    map_items: MapItemsOption = False,
+    since: SinceOption = None,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the top-K recommendations of every user to parquet.
+
+    The same command after an interruption scores only the parts that are missing. Beside the parts
+    are report.json and report.png (coverage, popularity, scores, overlap with the run before);
+    manifest.json comes last. docs/recommendations.md has the layouts and example queries.
+    """
+    from pipelines.score.stage import run_score
+
+    selected = select(config, overrides, dataset, model)
+    with only_results_on_stdout():
+        result = run_score(
+            selected.loaded.config,
+            selected.dataset_id,
+            selected.model_id,
+            map_items=map_items,
+            force=force,
+            since=since,
+        )
+    if as_json:
+        print_json(run_json(result))
+    else:
+        print(result.location)
+
+
+def pipeline(
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Preprocess, train, evaluate and score; finished stages are skipped.
+
+    After an interruption the same command goes on where it was. With a changed setting only the
+    stages that depend on it run anew.
+    """
+    from pipelines.evaluate import protocol_text
+    from pipelines.run_pipeline import run_pipeline
+
+    loaded = load_config(config, overrides or ())
+    with only_results_on_stdout():
+        result = run_pipeline(loaded.config, force=force)
+    if as_json:
+        stages = {
+            "dataset": dataset_json(result.dataset),
+            "model": model_json(result.model),
+            "evaluation": evaluation_json(result.evaluation, loaded),
+            "recommendations": run_json(result.recommendations),
+        }
+        print_json(stages)
+        return
+    print_metrics(result.evaluation.metrics, protocol_text(loaded.config))
+    for name in ("dataset", "model", "recommendations"):
+        print(f"{name:16} {getattr(result, name).location}")
+
+
+def tune(
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    space: SpaceOption = None,
+    dataset: DatasetOption = None,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Search hyper-parameters on valid; an interrupted search goes on. Test: once, for the best."""
+    from pipelines.evaluate import protocol_text
+    from pipelines.tune.report import print_leaderboard
+    from pipelines.tune.stage import run_tune
+
+    selected = select(config, with_space(overrides, space), dataset)
+    loaded = selected.loaded
+    with only_results_on_stdout():
+        if dataset is None:
+            from pipelines.preprocess.stage import run_preprocess
+
+            run_preprocess(loaded.config)
+        result = run_tune(loaded.config, selected.dataset_id, force=force)
+    if as_json:
+        print_json(search_json(result, loaded))
+        return
+    print_leaderboard(result)
+    print_metrics(result.evaluation.metrics, protocol_text(loaded.config))
+    for name, path in (("search", ""), ("configuration", "/best.yaml")):
+        print(f"{name:16} {result.location}{path}")
+    print(f"{'model':16} {result.manifest['best']['model_id']}")
+
+
+def add_stage_commands(app: typer.Typer) -> None:
+    """Add a command for each stage, for all of them in order, and for the search."""
+    app.command(
+        epilog=examples(
+            "preprocess --config my.yaml --set data.min_rating=3",
+            "preprocess --config my.yaml --base 0a1b2c3d4e5f",
+        )
+    )(runs_on_cluster(preprocess))
+    app.command(
+        epilog=examples(
+            "train --config my.yaml",
+            "train -c my.yaml -s train.epochs=20 --dry-run",
+            "train -c my.yaml --from 0a1b2c3d4e5f",
+            "train -c my.yaml --refit",
+        )
+    )(runs_on_cluster(train))
+    app.command(epilog=examples("evaluate -c my.yaml", "evaluate -c my.yaml --model 0a1b2c3d4e5f"))(
+        runs_on_cluster(evaluate)
+    )
+    app.command(
+        epilog=examples(
+            "score -c my.yaml",
+            "score -c my.yaml -s score.k=20 -s score.layout=long",
+            "score -c my.yaml --model 0a1b2c3d4e5f --since LATEST",
+            "score -c my.yaml -s score.users=segment.csv",
+        )
+    )(runs_on_cluster(score))
+    app.command(
+        epilog=examples(
+            "pipeline --config pipelines/configs/quickstart.yaml",
+            "pipeline -c my.yaml -s root=s3://bucket/prefix --json",
+        )
+    )(runs_on_cluster(pipeline))
+    app.command(
+        epilog=examples(
+            "tune --space hyper.test --config my.yaml",
+            "tune -c my.yaml -s 'tune.space={k_interests: {choice: [5, 10]}}' -s tune.engine=grid",
+        )
+    )(runs_on_cluster(tune))
