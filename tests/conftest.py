@@ -13,6 +13,8 @@ from hypothesis import HealthCheck, settings
 
 # Tensors here are small: threads only get in each other's way. Read when torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Ray gives its workers the lowest priority but four, which on two cores costs minutes of a run.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 from tests.s3_server import S3Server, run_s3_server
 from tests.watchdog import pytest_runtest_protocol as pytest_runtest_protocol  # a hook

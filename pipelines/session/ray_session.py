@@ -3,7 +3,9 @@
 import logging
 import os
 import re
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -44,11 +46,13 @@ def ensure_ray(memory_bytes: int | None = None) -> None:
                 f" add --cluster {address}, or unset RAY_ADDRESS to run on this machine"
             )
         if address:
-            ray.init(log_to_driver=False, logging_level=logging.WARNING)
+            _init(log_to_driver=False, logging_level=logging.WARNING)
         else:
             # Says only that this Ray, which nobody else uses, made itself a token.
             logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
-            ray.init(
+            # Ray's 15 lets workers starve beside any other process of a small machine.
+            os.environ.setdefault("RAY_worker_niceness", "0")
+            _init(
                 address="local",  # not one that happens to run on this machine
                 num_cpus=max(EMBEDDED_CPUS, os.cpu_count() or 1),
                 object_store_memory=None if memory_bytes is None else memory_bytes // 4,
@@ -60,6 +64,14 @@ def ensure_ray(memory_bytes: int | None = None) -> None:
     from ray.data import DataContext
 
     _configure_data(DataContext.get_current())
+
+
+def _init(**arguments: Any) -> None:
+    """Call `ray.init`, and keep this process's own handling of SIGTERM, which Ray replaces."""
+    handler = signal.getsignal(signal.SIGTERM)
+    ray.init(**arguments)
+    if handler is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
 
 
 def is_cluster() -> bool:

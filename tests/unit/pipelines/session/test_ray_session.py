@@ -1,0 +1,45 @@
+import os
+import signal
+from typing import Any
+
+import pytest
+import ray
+
+from pipelines.session import ray_session
+
+NICENESS = "RAY_worker_niceness"  # the case is Ray's
+
+
+def test_an_embedded_ray_keeps_our_end_on_sigterm_and_gives_workers_their_share(monkeypatch):
+    """Ray exits with 15, and starts workers with the niceness 15."""
+    seen: dict[str, Any] = {}
+
+    def init(**arguments: object) -> None:
+        seen.update(arguments, niceness=os.environ.get(NICENESS))
+        signal.signal(signal.SIGTERM, lambda number, frame: None)
+
+    def ours(number: int, frame: object) -> None: ...
+
+    before = signal.signal(signal.SIGTERM, ours)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.delenv(NICENESS, raising=False)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray_session, "_configure_data", lambda context: None)
+    try:
+        ray_session.ensure_ray()
+        assert signal.getsignal(signal.SIGTERM) is ours
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (seen["address"], seen["niceness"]) == ("local", "0")
+
+
+@pytest.mark.parametrize("given", ["5", "15"])
+def test_a_niceness_that_somebody_chose_stays(given, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv(NICENESS, given)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **arguments: None)
+    monkeypatch.setattr(ray_session, "_configure_data", lambda context: None)
+    ray_session.ensure_ray()
+    assert os.environ[NICENESS] == given
