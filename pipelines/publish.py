@@ -18,7 +18,8 @@ from lightsans.columns.times import to_iso
 from lightsans.errors import NotFoundError, PublishError
 from lightsans.reading.times import parse_moment
 from lightsans.storage.conditional_writes import Versioned, read_versioned, write_if_unchanged
-from lightsans.storage.location import Location, list_files
+from lightsans.storage.listing import list_files
+from lightsans.storage.location import Location
 from lightsans.storage.manifests import finished_directories, read_manifest, require_manifest
 
 LATEST, HISTORY = "LATEST", "history.json"

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from lightsans.config import DataConfig, StorageConfig
 from lightsans.reading.units import order_keys, plan_reading, read_unit
-from lightsans.storage.location import list_files
+from lightsans.storage.listing import list_files
 
 Row = tuple[Any, Any, Any]
 """User, item and timestamp."""

@@ -1,12 +1,63 @@
-"""Filesystems by protocol: local disks, s3fs, gcsfs where it is installed, and fsspec's others."""
+"""Filesystems by protocol: local disks, s3fs, and gcsfs and adlfs where they are installed."""
 
 import functools
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
 
 import fsspec
+from fsspec.asyn import sync
 
 from lightsans.config import StorageConfig
 from lightsans.errors import ConfigError
+
+_ALIASES = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "abfss": "abfs", "az": "abfs"}
+"""Hadoop's names, gcsfs's long one and adlfs's others, for the same things."""
+_SUPPORTED = ("file", "s3", "gs", "abfs", "memory")  # the last for tests
+_DELETED_AT_ONCE = 1000
+_SIDE_BY_SIDE = 16
+
+
+def find_protocol(uri: str, scheme: str) -> str:
+    """The protocol that a URI's scheme stands for.
+
+    Raises:
+        ConfigError: It is not supported, or its package is not installed.
+    """
+    protocol = _ALIASES.get(scheme.lower(), scheme.lower())
+    if protocol not in _SUPPORTED:
+        raise ConfigError(
+            f"{uri!r}: {scheme}:// is not supported; expected a local path, file://, s3://, gs:// "
+            "or abfs://. Copy files from elsewhere to one of these, or mount them"
+        )
+    if protocol == "abfs" and find_spec("adlfs") is None:
+        raise ConfigError(f"{uri!r}: {scheme}:// needs the package adlfs; run `pip install adlfs`")
+    return protocol
+
+
+def delete_files(filesystem: Any, path: str) -> None:
+    """Remove a file of a store, or all files below a path, whose name is literal.
+
+    The recursive deletion of fsspec takes brackets, asterisks and question marks for patterns.
+    """
+    try:
+        paths = list(filesystem.find(path))
+    except FileNotFoundError:
+        return
+    if hasattr(filesystem, "_bulk_delete"):  # s3fs
+        for start in range(0, len(paths), _DELETED_AT_ONCE):
+            some = paths[start : start + _DELETED_AT_ONCE]
+            sync(filesystem.loop, filesystem._bulk_delete, some)
+        return
+    with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+        list(pool.map(lambda each: _delete_file(filesystem, each), paths))
+
+
+def _delete_file(filesystem: fsspec.AbstractFileSystem, path: str) -> None:
+    with suppress(FileNotFoundError):  # another process was faster
+        filesystem.rm_file(path)
 
 
 @functools.lru_cache(maxsize=32)
@@ -30,7 +81,7 @@ def open_filesystem(protocol: str, storage: StorageConfig) -> fsspec.AbstractFil
                 token="anon" if storage.anonymous else None, use_listings_cache=False
             )
         case _:
-            return fsspec.filesystem(protocol)
+            return fsspec.filesystem(protocol, use_listings_cache=False)
 
 
 def _gcs_class() -> type[fsspec.AbstractFileSystem]:

@@ -1,9 +1,10 @@
 """Where things are kept: a URI becomes a `Location`, and nothing else opens files.
 
-Local paths, ``file://`` and every fsspec protocol work alike; ``s3://`` is served by s3fs, and
-``gs://`` by gcsfs where it is installed. A `Location` is two strings and the `StorageConfig`, so it
-travels to Ray workers as it is and never carries credentials. Whatever is written appears whole or
-not at all: local files are written aside and renamed, objects are uploaded in one piece.
+Local paths, ``file://``, ``s3://`` (s3fs), ``gs://`` (gcsfs) and ``abfs://`` (adlfs) work alike,
+the latter two where their package is installed. A `Location` is two strings and the
+`StorageConfig`, so it travels to Ray workers as it is and never carries credentials. Whatever is
+written appears whole or not at all: local files are written aside and renamed, objects are uploaded
+in one piece.
 """
 
 import json
@@ -12,7 +13,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -24,7 +25,7 @@ import pyarrow.parquet as pq
 
 from lightsans.config import StorageConfig
 from lightsans.errors import AccessError, ConfigError, InputError
-from lightsans.storage.filesystems import open_filesystem
+from lightsans.storage.filesystems import delete_files, find_protocol, open_filesystem
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +91,12 @@ class Location:
 
     def open(self) -> IO[bytes]:
         """An open file for reading."""
-        try:
-            opened: IO[bytes] = self.filesystem.open(self.path, "rb")
-        except NotADirectoryError as error:
-            raise FileNotFoundError(str(error)) from None
-        return opened
+        with self._access():
+            try:
+                opened: IO[bytes] = self.filesystem.open(self.path, "rb")
+            except NotADirectoryError as error:
+                raise FileNotFoundError(str(error)) from None
+            return opened
 
     def read_bytes(self) -> bytes:
         """The whole content."""
@@ -199,17 +201,31 @@ class Location:
         Files that are still being written aside are not among them.
         """
         try:
-            paths = self.filesystem.ls(self.path, detail=False)
+            with self._access():
+                paths = self.filesystem.ls(self.path, detail=False)
         except FileNotFoundError:
             return []
+        except NotADirectoryError:
+            raise ConfigError(
+                f"{self.uri}: a part of this path is a file; expected a directory, which root names"
+            ) from None
         names = (str(path).rstrip("/").rsplit("/", 1)[-1] for path in paths)
         own = self.name
         return sorted(name for name in names if name != own and not name.startswith("."))
 
     def delete(self) -> None:
-        """Remove the file or the whole tree; nothing happens when there is none."""
-        if self.exists():
-            self.filesystem.rm(self.path, recursive=True)
+        """Remove the file or the whole tree; nothing happens when there is none.
+
+        Names are literal: brackets, asterisks and question marks stand for themselves.
+        """
+        with self._access():
+            if not self.is_local:
+                delete_files(self.filesystem, self.path)
+            elif Path(self.path).is_dir() and not Path(self.path).is_symlink():
+                shutil.rmtree(self.path)
+            else:
+                with suppress(FileNotFoundError, NotADirectoryError):
+                    Path(self.path).unlink()
 
     def info(self) -> FileInfo:
         """Size and etag of the file here.
@@ -218,57 +234,47 @@ class Location:
             InputError: There is no such file.
         """
         try:
-            return _file_info(self, self.filesystem.info(self.path))
-        except FileNotFoundError:
+            with self._access():
+                return file_info(self, self.filesystem.info(self.path))
+        except (FileNotFoundError, NotADirectoryError):
             raise InputError(f"{self.uri}: no such file") from None
+
+    @contextmanager
+    def _access(self) -> Iterator[None]:
+        """Within the block, what the operating system denies is an error that names the path."""
+        try:
+            yield
+        except AccessError:
+            raise
+        except PermissionError as error:
+            raise AccessError(
+                f"{self.uri}: permission denied ({error.strerror or error}); the user of this "
+                "process needs access to it, on every machine of the cluster"
+            ) from None
 
 
 def locate(uri: str, storage: StorageConfig) -> Location:
-    """A `Location` for a local path (made absolute), ``file://`` or any fsspec URI."""
-    if uri.startswith("file://"):
-        uri = uri.removeprefix("file://")
-    if "://" not in uri:
+    """A `Location` for a local path (made absolute), ``file://`` or the URI of a store.
+
+    Raises:
+        ConfigError: Nothing here reads such a URI, or it names no bucket.
+    """
+    scheme, has_scheme, path = uri.partition("://")
+    if not has_scheme:
         return Location(str(Path(uri).expanduser().absolute()), storage)
-    protocol, path = uri.split("://", 1)
-    # Hadoop's names and gcsfs's long one, for the same things
-    protocol = {"s3a": "s3", "s3n": "s3", "gcs": "gs"}.get(protocol, protocol)
+    protocol = find_protocol(uri, scheme)
+    if protocol == "file":
+        return Location(str(Path(path).expanduser().absolute()), storage)
     if not path.strip("/"):
         raise ConfigError(f"{uri!r} names no bucket; expected {protocol}://bucket/path")
     return Location(f"{protocol}://{path.rstrip('/')}", storage)
 
 
-def list_files(pattern: str, storage: StorageConfig) -> list[FileInfo]:
-    """The files that a path, directory or glob stands for.
-
-    Directories are read with all below them. The result of a directory or glob is sorted by the
-    bytes of the path. Names that begin with ``.`` or ``_`` are markers of other tools: left out.
-
-    Raises:
-        InputError: Nothing matches.
-    """
-    location = locate(pattern, storage)
-    filesystem = location.filesystem
-    if any(char in location.path for char in "*?["):
-        found = filesystem.glob(location.path, detail=True)
-    elif filesystem.isdir(location.path):
-        found = filesystem.find(location.path, detail=True)
-    else:
-        return [location.info()]
-    prefix = "" if location.is_local else location.uri.split("://", 1)[0] + "://"
-    files = [
-        _file_info(Location(prefix + path, storage), info)
-        for path, info in found.items()
-        if info["type"] == "file" and not path.rsplit("/", 1)[-1].startswith((".", "_"))
-    ]
-    if not files:
-        raise InputError(f"{pattern}: no file matches; check the path and the bucket")
-    return sorted(files, key=lambda file: file.location.uri.encode())
-
-
-def _file_info(location: Location, info: dict[str, Any]) -> FileInfo:
+def file_info(location: Location, info: dict[str, Any]) -> FileInfo:
+    """Size and etag from what fsspec says of a file."""
     # In gs:// the etag changes with metadata too, the class of storage for example: the generation
     # changes when content is written, and then only.
-    etag = info.get("ETag") or info.get("generation")
+    etag = info.get("ETag") or info.get("generation") or info.get("etag")
     if etag is None:
         etag = str(os.stat(location.path).st_mtime_ns) if location.is_local else ""
     return FileInfo(location, int(info["size"]), str(etag).strip('"'))

@@ -30,7 +30,8 @@ from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import ConfigError, InputError
 from lightsans.preparation.derive import Retention, fingerprint_dataset
 from lightsans.reading.rejects import check_reject_limit
-from lightsans.storage.location import Location, list_files, locate
+from lightsans.storage.listing import list_inputs
+from lightsans.storage.location import Location, locate
 from lightsans.storage.manifests import MANIFEST, content_id, read_manifest, write_manifest
 from lightsans.storage.schemas import TIMESTAMP_UNIT
 from pipelines.console.logs import add_log_context, log_context
@@ -168,7 +169,10 @@ def _prepare(config: RunConfig) -> _Job:
     data = config.data
     if not data.input and data.base is None:
         raise ConfigError("data.input is empty; name files, directories or globs")
-    files = [file for pattern in data.input for file in list_files(pattern, config.storage)]
+    listing = list_inputs(data.input, config.storage)
+    files = listing.files
+    if listing.num_empty:
+        say(f"preprocess: {listing.num_empty:,} empty files of data.input are left out")
     uris = Counter(file.location.uri for file in files)
     twice = next((uri for uri, count in uris.items() if count > 1), None)
     if twice is not None:

@@ -24,7 +24,8 @@ from lightsans.recommendations.segment import segment_identity
 from lightsans.recommendations.writer import remove_leftovers
 from lightsans.reports.run_figures import require_known_figures
 from lightsans.storage import model_files as files
-from lightsans.storage.location import Location, list_files, locate
+from lightsans.storage.listing import list_files
+from lightsans.storage.location import Location, locate
 from lightsans.storage.manifests import content_id, read_manifest, require_manifest, write_manifest
 from pipelines.console.logs import add_log_context, log_context
 from pipelines.console.progress import bar, say

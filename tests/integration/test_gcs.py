@@ -18,7 +18,8 @@ import pytest
 from lightsans.config import StorageConfig
 from lightsans.errors import ConfigError, LeaseError
 from lightsans.storage.conditional_writes import Versioned, read_versioned, write_if_unchanged
-from lightsans.storage.location import list_files, locate
+from lightsans.storage.listing import list_files
+from lightsans.storage.location import locate
 from pipelines.publish import LATEST, publish_run, read_published, roll_back
 from pipelines.session.lease import hold
 from tests.integration.test_publish import latest_text, make_run

@@ -13,7 +13,8 @@ from lightsans.config import StorageConfig
 from lightsans.errors import LeaseError, NotFoundError, PublishError
 from lightsans.recommendations.writer import FileLayout, PartFiles, RunRows
 from lightsans.storage.conditional_writes import Versioned, read_versioned, write_if_unchanged
-from lightsans.storage.location import list_files, locate
+from lightsans.storage.listing import list_files
+from lightsans.storage.location import locate
 from lightsans.storage.manifests import write_manifest
 from lightsans.storage.parts import part_name
 from lightsans.storage.schemas import recommendations_schema

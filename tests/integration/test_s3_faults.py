@@ -14,7 +14,8 @@ import pytest
 
 from lightsans.config import StorageConfig
 from lightsans.errors import AccessError, StorageError
-from lightsans.storage.location import list_files, locate
+from lightsans.storage.listing import list_files
+from lightsans.storage.location import locate
 from pipelines.preprocess.stage import run_preprocess
 from tests.s3_faults import Fault, Faults, run_faulty_proxy
 

@@ -2,8 +2,8 @@ import pyarrow as pa
 import pytest
 
 from lightsans.config import StorageConfig
-from lightsans.errors import AccessError, ConfigError, InputError
-from lightsans.storage.location import list_files, locate
+from lightsans.errors import AccessError, ConfigError
+from lightsans.storage.location import locate
 
 STORAGE = StorageConfig()
 
@@ -15,6 +15,25 @@ def test_local_paths_and_file_uris_are_the_same_place(tmp_path):
 def test_relative_paths_become_absolute(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert locate("./data", STORAGE).uri == str(tmp_path / "data")
+
+
+@pytest.mark.parametrize(
+    "uri", ["foo://x/y", "ftp://host/x", "hdfs://x/y", "https://host/x.csv", "http://host/x.csv"]
+)
+def test_a_scheme_that_is_not_supported_is_an_error_that_names_those_that_are(uri):
+    with pytest.raises(ConfigError, match=r"is not supported; expected .*file://, s3://, gs://"):
+        locate(uri, STORAGE)
+
+
+def test_a_scheme_without_its_package_is_an_error_that_names_it(monkeypatch):
+    monkeypatch.setattr("lightsans.storage.filesystems.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="needs the package adlfs"):
+        locate("abfs://container/x", STORAGE)
+
+
+def test_a_scheme_may_be_written_in_capitals():
+    assert locate("S3://Bucket/Key", STORAGE).uri == "s3://Bucket/Key"
+    assert locate("FILE:///x", STORAGE).uri == "/x"
 
 
 def test_a_bucketless_uri_is_refused():
@@ -72,34 +91,68 @@ def test_a_copy_outlives_and_ignores_what_happens_to_its_source(tmp_path):
     assert [path.name for path in (tmp_path / "b").iterdir()] == ["c"]
 
 
-def test_directories_and_globs_are_listed_by_path_bytes_without_markers(tmp_path):
-    for name in ("b.csv", "a/z.csv", "B.csv", "_SUCCESS", ".hidden", "c.txt"):
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text("x")
-    found = [
-        f.location.uri.removeprefix(f"{tmp_path}/") for f in list_files(str(tmp_path), STORAGE)
-    ]
-    assert found == ["B.csv", "a/z.csv", "b.csv", "c.txt"]
-    found = [f.location.name for f in list_files(f"{tmp_path}/*.csv", STORAGE)]
-    assert found == ["B.csv", "b.csv"]
-
-
-def test_an_input_that_matches_nothing_is_an_error_that_names_it(tmp_path):
-    with pytest.raises(InputError, match=r"nothing\.csv: no such file"):
-        list_files(str(tmp_path / "nothing.csv"), STORAGE)
-    with pytest.raises(InputError, match="no file matches"):
-        list_files(str(tmp_path / "*.csv"), STORAGE)
-
-
-def test_a_rewritten_file_has_another_etag(tmp_path):
-    path = tmp_path / "f"
-    path.write_text("1")
-    before = list_files(str(path), STORAGE)[0]
-    path.write_text("2")
-    assert list_files(str(path), STORAGE)[0].etag != before.etag
-
-
 def test_the_credentials_of_an_endpoint_never_enter_the_configuration():
     with pytest.raises(ConfigError, match="AWS_ACCESS_KEY_ID"):
         StorageConfig(endpoint_url="http://key:secret@host:9000")
+
+
+def test_the_children_of_a_path_below_a_file_are_an_error_that_names_it(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ConfigError, match=r"file/models: a part of this path is a file"):
+        locate(str(tmp_path / "file" / "models"), STORAGE).children()
+
+
+def test_a_denied_path_is_an_access_error_that_names_it(tmp_path, monkeypatch):
+    place = locate(str(tmp_path), STORAGE)
+
+    def deny(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    for name in ("ls", "info", "open"):
+        monkeypatch.setattr(type(place.filesystem), name, deny)
+    for use in (place.children, place.info, place.open):
+        with pytest.raises(
+            AccessError, match=rf"{tmp_path}: permission denied"
+        ):
+            use()
+
+
+ODD_NAMES = ["del[1]", "del*", "del?", "a b", "100%", "größe", "[!x]", "{a,b}"]
+
+
+@pytest.fixture(params=["disk", "s3"])
+def place(request, tmp_path):
+    """A directory on disk, or a prefix of a bucket."""
+    if request.param == "disk":
+        return locate(str(tmp_path), STORAGE)
+    server = request.getfixturevalue("s3_server")
+    storage = StorageConfig(endpoint_url=server.endpoint_url)
+    return locate(server.uri(f"literal/{tmp_path.name}"), storage)
+
+
+def test_a_deletion_takes_every_name_literally(place):
+    neighbours = ["del1", "delx", "del", "a", "100", "b", "y"]
+    for name in (*ODD_NAMES, *neighbours):
+        (place / name / "manifest.json").write_bytes(b"{}")
+        (place / f"{name}.json").write_bytes(b"{}")
+    for name in ODD_NAMES:
+        (place / name).delete()
+        (place / f"{name}.json").delete()
+        (place / name).delete()  # nothing is there any more
+    expected = sorted([*neighbours, *(f"{name}.json" for name in neighbours)])
+    assert place.children() == expected
+    assert all((place / name / "manifest.json").exists() for name in neighbours)
+
+
+def test_odd_names_are_written_read_and_listed_as_they_are(place):
+    for name in ODD_NAMES:
+        (place / name / "x.json").write_json({"name": name})
+        assert (place / name / "x.json").read_json() == {"name": name}
+        assert (place / name).children() == ["x.json"]
+    assert place.children() == sorted(ODD_NAMES)
+
+
+def test_a_deletion_below_a_file_does_nothing(tmp_path):
+    (tmp_path / "file").write_text("x")
+    locate(str(tmp_path / "file" / "x"), STORAGE).delete()
+    assert (tmp_path / "file").read_text() == "x"
