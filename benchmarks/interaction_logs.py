@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
+
+from lightsans.arrays import Float64, Int64
 
 DAYS = 30
 _START_S = 1_767_225_600  # 2026-01-01 UTC
@@ -101,11 +102,11 @@ def expand_inter(source: Path, directory: Path, copies: int) -> list[Path]:
     return paths
 
 
-def _draw(rng: np.random.Generator, ends: npt.NDArray[np.float64], rows: int) -> pa.Array:
+def _draw(rng: np.random.Generator, ends: Float64, rows: int) -> pa.Array:
     drawn = np.searchsorted(ends, rng.random(rows) * ends[-1])
     return pa.array(np.minimum(drawn, len(ends) - 1).astype(np.int32))
 
 
-def _names(prefix: str, numbers: npt.NDArray[np.int64]) -> pa.Array:
+def _names(prefix: str, numbers: Int64) -> pa.Array:
     digits = pc.utf8_lpad(pc.cast(pa.array(numbers), pa.string()), 8, "0")
     return pc.binary_join_element_wise(prefix, digits, "")

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow.csv
 
-from lightsans.dataset.sequences import Int64, UserSequences
+from lightsans.arrays import Int64
+from lightsans.dataset.sequences import UserSequences
 from lightsans.synthetic.logs import generate_log
 
 SMOKE = (

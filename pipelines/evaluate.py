@@ -18,10 +18,10 @@ import ray.data
 import torch
 from ray.data import ActorPoolStrategy
 
+from lightsans.arrays import Int32
 from lightsans.config import RunConfig, TemporalConfig
 from lightsans.dataset.held_out import Split, hold_out, translate
 from lightsans.dataset.loading import load_evaluated, load_trainable
-from lightsans.dataset.sequences import Int32
 from lightsans.dataset.vocabulary import item_id_mapping
 from lightsans.errors import ConfigError
 from lightsans.ranking.baselines import TransitionCounts, popular_scores, successor_scores

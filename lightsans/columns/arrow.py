@@ -4,20 +4,13 @@ Text is wide (64-bit offsets) in memory, so that no part is too large for a colu
 programs see plain strings.
 """
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lightsans.arrays import Array, Int32, Int64, UInt8, UInt64
 from lightsans.columns import kernels
 from lightsans.columns.hashing import hash_ids
-
-Int32 = npt.NDArray[np.int32]
-Int64 = npt.NDArray[np.int64]
-UInt8 = npt.NDArray[np.uint8]
-UInt64 = npt.NDArray[np.uint64]
 
 _CHUNK = 2**20  # ids of the greatest length that data.max_id_bytes usually allows: 1 GiB
 
@@ -130,13 +123,13 @@ def dictionary_of(codes: Int32, values: pa.Array) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(pa.array(codes), values, safe=False)
 
 
-def codes_of(ids: pa.DictionaryArray) -> npt.NDArray[np.int32]:
+def codes_of(ids: pa.DictionaryArray) -> Int32:
     """The indices of a column without nulls."""
-    codes: npt.NDArray[np.int32] = ids.indices.to_numpy()
+    codes: Int32 = ids.indices.to_numpy()
     return codes
 
 
-def lists_of(values: npt.NDArray[Any] | pa.Array, starts: Int64) -> pa.LargeListArray:
+def lists_of(values: Array | pa.Array, starts: Int64) -> pa.LargeListArray:
     """Values as lists that begin at ``starts``, whose last entry is the end."""
     return pa.LargeListArray.from_arrays(pa.array(starts), pa.array(values))
 

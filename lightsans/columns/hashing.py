@@ -9,11 +9,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lightsans.arrays import Int32, Int64, UInt64
+
 NUM_BUCKETS = 4096
 """Users are assigned to this many buckets; parts and virtual shards are ranges of buckets."""
 
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, so multiplying loses no bits
-UInt64 = npt.NDArray[np.uint64]
 
 
 def mix(values: UInt64) -> UInt64:
@@ -24,9 +25,7 @@ def mix(values: UInt64) -> UInt64:
     return x ^ (x >> np.uint64(31))
 
 
-def hash_segments(
-    values: npt.NDArray[np.unsignedinteger], offsets: npt.NDArray[np.int64]
-) -> UInt64:
+def hash_segments(values: npt.NDArray[np.unsignedinteger], offsets: Int64) -> UInt64:
     """One hash per segment ``values[offsets[i]:offsets[i + 1]]``; order within a segment counts.
 
     A polynomial in an odd multiplier, finished by `mix`. Empty segments hash to a constant.
@@ -51,12 +50,12 @@ def hash_ids(ids: pa.Array | pa.ChunkedArray) -> UInt64:
     return hash_segments(data, offsets)
 
 
-def user_buckets(user_ids: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.int32]:
+def user_buckets(user_ids: pa.Array | pa.ChunkedArray) -> Int32:
     """The bucket, 0 to `NUM_BUCKETS` - 1, of each user."""
     return buckets_of(hash_ids(user_ids))
 
 
-def buckets_of(hashes: UInt64) -> npt.NDArray[np.int32]:
+def buckets_of(hashes: UInt64) -> Int32:
     """The buckets of users with these hashes."""
     return (hashes % np.uint64(NUM_BUCKETS)).astype(np.int32)
 
@@ -66,6 +65,6 @@ def bucket_range(index: int, count: int) -> tuple[int, int]:
     return -(-index * NUM_BUCKETS // count), -(-(index + 1) * NUM_BUCKETS // count)
 
 
-def pieces_of(buckets: npt.NDArray[np.int32], count: int) -> npt.NDArray[np.int32]:
+def pieces_of(buckets: Int32, count: int) -> Int32:
     """Which of ``count`` pieces (parts, shards) each bucket belongs to; see `bucket_range`."""
     return (buckets.astype(np.int64) * count // NUM_BUCKETS).astype(np.int32)

@@ -11,10 +11,9 @@ mean.
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 
-Array = npt.NDArray[Any]
+from lightsans.arrays import Array
 
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 """Odd, so multiplying loses no bits."""

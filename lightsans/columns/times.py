@@ -3,14 +3,11 @@
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lightsans.arrays import Bool, Int64
 from lightsans.columns.nulls import ints, is_null
-
-Bool = npt.NDArray[np.bool_]
-Int64 = npt.NDArray[np.int64]
 
 FIRST_INVALID_SECOND = 7_258_118_400
 """Timestamps are valid from 1970 up to the beginning of 2200."""

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from lightsans.arrays import Int32
 from lightsans.columns.hashing import bucket_range, user_buckets
-from lightsans.dataset.sequences import Int32
 from lightsans.storage.location import Location
 from lightsans.storage.parts import part_index
 

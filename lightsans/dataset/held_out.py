@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from lightsans.dataset.sequences import NO_TARGET, Int32, Int64, UserSequences, evaluated_users
+from lightsans.arrays import Int32, Int64, Intp
+from lightsans.dataset.sequences import NO_TARGET, UserSequences, evaluated_users
 
 Split = Literal["valid", "test"]
 
@@ -32,7 +32,7 @@ class HeldOut:
     target_ids: Int64
     """(E,) the next item; 0 when the model does not know it."""
 
-    def take(self, chosen: npt.NDArray[np.intp]) -> "HeldOut":
+    def take(self, chosen: Intp) -> "HeldOut":
         """Some of the users."""
         return HeldOut(
             self.item_ids, self.starts[chosen], self.lengths[chosen], self.target_ids[chosen]

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lightsans.dataset.sequences import Int32, Int64, UserSequences
+from lightsans.arrays import Int32, Int64
+from lightsans.dataset.sequences import UserSequences
 
 
 @dataclass(frozen=True, slots=True)

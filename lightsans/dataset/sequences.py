@@ -8,10 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
-Int32 = npt.NDArray[np.int32]
-Int64 = npt.NDArray[np.int64]
+from lightsans.arrays import Int32, Int64, Intp
 
 LEAVE_ONE_OUT_MINIMUM = 3
 """Users with fewer interactions train with all they have and are not evaluated."""
@@ -96,7 +94,7 @@ class UserSequences:
         return UserSequences(translated[is_known], before[self.offsets])
 
 
-def evaluated_users(lengths: Int64) -> npt.NDArray[np.intp]:
+def evaluated_users(lengths: Int64) -> Intp:
     """Indices of the users who have a valid and a test target."""
     return np.flatnonzero(lengths >= LEAVE_ONE_OUT_MINIMUM)
 

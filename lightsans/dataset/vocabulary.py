@@ -1,10 +1,10 @@
 """Raw item ids <-> contiguous item ids 1..N; 0 is padding and stands for unknown items."""
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lightsans.arrays import Int32, Int64
 from lightsans.columns.hashing import hash_ids, hash_segments
 from lightsans.errors import VocabularyMismatchError
 from lightsans.storage.location import Location
@@ -19,13 +19,13 @@ class Vocabulary:
         counts: Interactions of each item in the data that made the vocabulary.
     """
 
-    def __init__(self, raw_item_ids: pa.Array, counts: npt.NDArray[np.int64]) -> None:
+    def __init__(self, raw_item_ids: pa.Array, counts: Int64) -> None:
         assert len(raw_item_ids) == len(counts)
         self.raw_item_ids = raw_item_ids
         self.counts = counts
 
     @classmethod
-    def from_counts(cls, raw_item_ids: pa.Array, counts: npt.NDArray[np.int64]) -> "Vocabulary":
+    def from_counts(cls, raw_item_ids: pa.Array, counts: Int64) -> "Vocabulary":
         """Number items by falling count, ties by raw id."""
         table = pa.table({"raw": raw_item_ids, "count": counts})
         table = table.sort_by([("count", "descending"), ("raw", "ascending")]).combine_chunks()
@@ -60,23 +60,23 @@ class Vocabulary:
         total = hash_segments(hashes, np.array([0, len(hashes)]))[0]
         return f"{total:016x}"
 
-    def encode(self, raw_item_ids: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.int32]:
+    def encode(self, raw_item_ids: pa.Array | pa.ChunkedArray) -> Int32:
         """Item ids of raw ids; 0 where the item is unknown."""
         known = self.raw_item_ids.cast(raw_item_ids.type)  # text may be string or large_string
         positions = pc.index_in(raw_item_ids, value_set=known)
         if isinstance(positions, pa.ChunkedArray):
             positions = positions.combine_chunks()
         positions = pc.fill_null(positions, -1)
-        found: npt.NDArray[np.int32] = positions.to_numpy(zero_copy_only=False).astype(np.int32)
+        found: Int32 = positions.to_numpy(zero_copy_only=False).astype(np.int32)
         return found + np.int32(1)
 
-    def encode_living(self, raw_item_ids: pa.Array) -> npt.NDArray[np.int32]:
+    def encode_living(self, raw_item_ids: pa.Array) -> Int32:
         """Item ids of raw ids; 0 for unknown items and for those that count 0."""
         found = self.encode(raw_item_ids)
         is_living = np.concatenate([[False], self.counts > 0])
         return np.where(is_living[found], found, np.int32(0))
 
-    def extended(self, raw_item_ids: pa.Array, counts: npt.NDArray[np.int64]) -> "Vocabulary":
+    def extended(self, raw_item_ids: pa.Array, counts: Int64) -> "Vocabulary":
         """This one with other counts: items keep their ids, new ones follow, missing ones count 0.
 
         Args:
@@ -92,7 +92,7 @@ class Vocabulary:
         ids = pa.concat_arrays([self.raw_item_ids, new.raw_item_ids.cast(kind)])
         return Vocabulary(ids, np.concatenate([known, new.counts]))
 
-    def decode(self, item_ids: npt.NDArray[np.int32]) -> pa.Array:
+    def decode(self, item_ids: Int32) -> pa.Array:
         """Raw ids of item ids; 0 (padding) is an error."""
         assert len(item_ids) == 0 or int(item_ids.min()) >= 1
         return self.raw_item_ids.take(pa.array(item_ids.astype(np.int64) - 1))
@@ -107,7 +107,7 @@ class Vocabulary:
 
 def item_id_mapping(
     dataset: Vocabulary, model: Vocabulary, by_raw_id: bool, names: str
-) -> npt.NDArray[np.int32] | None:
+) -> Int32 | None:
     """How a dataset's item ids translate into a model's: row i holds the model's id of item i.
 
     None when they are equal and nothing needs translating. Items unknown to the model map to 0.

@@ -10,12 +10,10 @@ Shapes: K negatives of a step   V = num_items + 1: items and padding
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from lightsans.arrays import Float32, Float64, Int64
 from lightsans.config import RunConfig
-from lightsans.dataset.sequences import Int64
 
-Float32 = npt.NDArray[np.float32]
 SHARED_LOSSES = ("sampled_softmax", "gBCE")
 
 
@@ -89,7 +87,7 @@ class NegativeSampler:
         ranks: Int64 = np.clip(drawn.astype(np.int64) - 1, 0, self._num_items - 1)
         return ranks
 
-    def _probabilities(self, counts: Int64 | None) -> npt.NDArray[np.float64]:
+    def _probabilities(self, counts: Int64 | None) -> Float64:
         """(V,) how likely one draw gives each item; 0 for padding."""
         N = self._num_items
         probability_V = np.zeros(N + 1)

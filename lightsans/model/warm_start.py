@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lightsans.arrays import Int32
 from lightsans.config import ModelConfig
-from lightsans.dataset.sequences import Int32
 from lightsans.errors import ConfigError
 from lightsans.model.network import LightSANs
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from lightsans.arrays import Bool, Int64
 from lightsans.columns.arrow import (
     narrow,
 )
@@ -20,9 +21,6 @@ from lightsans.preparation import kernels
 from lightsans.preparation.selection import PartRows
 from lightsans.preparation.temporal import Cutoffs, cut_periods
 from lightsans.storage.schemas import sequences_schema
-
-Bool = npt.NDArray[np.bool_]
-Int64 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lightsans.arrays import Bool, Int32, Int64, UInt64
 from lightsans.columns.arrow import (
     one_chunk,
 )
@@ -22,11 +22,6 @@ from lightsans.columns.hashing import hash_ids
 from lightsans.errors import InputError
 from lightsans.preparation import kernels
 from lightsans.preparation.selection import PartRows
-
-Bool = npt.NDArray[np.bool_]
-Int32 = npt.NDArray[np.int32]
-Int64 = npt.NDArray[np.int64]
-UInt64 = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True, slots=True)

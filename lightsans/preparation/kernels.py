@@ -6,15 +6,11 @@ Shapes:
 Needs Numba. The files of this room say what the results mean.
 """
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 
+from lightsans.arrays import Array
 from lightsans.columns.kernels import MULTIPLIER, mix
-
-Array = npt.NDArray[Any]
 
 _ZERO, _ONE, _FOUR = np.uint64(0), np.uint64(1), np.uint64(4)
 

@@ -12,9 +12,9 @@ Shapes:
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from lightsans.arrays import Bool, Int64, Intp
 from lightsans.columns.arrow import (
     codes_of,
     dictionary_of,
@@ -27,8 +27,6 @@ from lightsans.columns.arrow import (
 )
 from lightsans.columns.hashing import buckets_of, hash_ids, pieces_of
 from lightsans.columns.kernels import group_rows
-
-Bool = npt.NDArray[np.bool_]
 
 PART = "part"
 """The column that rows are exchanged by: the number of a part."""
@@ -128,7 +126,7 @@ def unpack_rows(packed: pa.Table) -> Iterator[tuple[int, pa.Table]]:
             yield int(parts[rows[0]]), _unpack(packed, rows)
 
 
-def _unpack(packed: pa.Table, rows: npt.NDArray[np.intp]) -> pa.Table:
+def _unpack(packed: pa.Table, rows: Intp) -> pa.Table:
     stretches = [pa.ipc.open_stream(packed["rows"][row].as_buffer()).read_all() for row in rows]
     table = pa.concat_tables(stretches).combine_chunks()
     lists = {name: one_chunk(table[name]) for name in table.column_names}
@@ -146,7 +144,7 @@ def _unpack(packed: pa.Table, rows: npt.NDArray[np.intp]) -> pa.Table:
 
 
 def _join(
-    values: pa.LargeListArray, numbers: pa.LargeListArray, lengths: npt.NDArray[np.int64]
+    values: pa.LargeListArray, numbers: pa.LargeListArray, lengths: Int64
 ) -> pa.DictionaryArray:
     """Numbers that count within the values of their own list -> one dictionary for all."""
     counts = values.value_lengths().to_numpy()

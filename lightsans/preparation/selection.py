@@ -10,10 +10,10 @@ Shapes:
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lightsans.arrays import Bool, Int32, Int64
 from lightsans.columns.arrow import (
     as_dictionary,
     codes_of,
@@ -22,10 +22,6 @@ from lightsans.config import DataConfig
 from lightsans.preparation import kernels
 from lightsans.preparation.sorting import users_of
 from lightsans.preparation.temporal import NUM_PERIODS, Cutoffs
-
-Bool = npt.NDArray[np.bool_]
-Int32 = npt.NDArray[np.int32]
-Int64 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)

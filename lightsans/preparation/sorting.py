@@ -5,9 +5,9 @@ Shapes:
 """
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from lightsans.arrays import Int64
 from lightsans.columns.arrow import (
     as_dictionary,
     codes_of,
@@ -20,8 +20,6 @@ from lightsans.columns.arrow import (
 from lightsans.columns.hashing import user_buckets
 from lightsans.columns.kernels import group_rows
 from lightsans.preparation import kernels
-
-Int64 = npt.NDArray[np.int64]
 
 
 def sort_interactions(table: pa.Table) -> pa.Table:

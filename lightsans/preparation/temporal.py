@@ -12,11 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from lightsans.dataset.sequences import NO_TARGET, Int32, Int64, Periods
-
-Bool = npt.NDArray[np.bool_]
+from lightsans.arrays import Bool, Int32, Int64
+from lightsans.dataset.sequences import NO_TARGET, Periods
 
 MICROS = 10**6
 NUM_PERIODS = 3

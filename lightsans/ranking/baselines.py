@@ -7,11 +7,11 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lightsans.dataset.sequences import Int32, Int64, UserSequences
+from lightsans.arrays import Int32, Int64, Intp
+from lightsans.dataset.sequences import UserSequences
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +87,9 @@ def successor_scores(counts: TransitionCounts, item_ids: Int32, lengths: Int64) 
     return torch.from_numpy(scores)
 
 
-def _ranges(first: npt.NDArray[np.intp], end: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+def _ranges(first: Intp, end: Intp) -> Intp:
     """The numbers of all half-open ranges, end to end."""
     count = end - first
     rank = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
-    numbers: npt.NDArray[np.intp] = np.repeat(first, count) + rank
+    numbers: Intp = np.repeat(first, count) + rank
     return numbers

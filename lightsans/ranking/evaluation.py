@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lightsans.arrays import Int32, Int64
 from lightsans.dataset.held_out import HeldOut
 from lightsans.dataset.samples import gather
-from lightsans.dataset.sequences import Int32, Int64
 from lightsans.model.network import LightSANs
 from lightsans.ranking.metrics import RankingTotals, exclude_seen, target_ranks
 

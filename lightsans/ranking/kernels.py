@@ -8,11 +8,10 @@ Needs Numba. Every function releases Python's lock, so threads work on different
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit, types
 from numba.extending import overload
 
-Array = npt.NDArray[Any]
+from lightsans.arrays import Array
 
 _BINS = 512
 """Of equal width, for a quick look at how scores are spread."""

@@ -17,6 +17,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from lightsans.arrays import Int64
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RankingTotals:
@@ -25,7 +27,7 @@ class RankingTotals:
     ks: tuple[int, ...]
     """Cut-offs."""
     users: int
-    counts: npt.NDArray[np.int64]
+    counts: Int64
     """How many targets came at rank 1, 2, ... up to the largest cut-off."""
 
     @classmethod
@@ -50,7 +52,7 @@ class RankingTotals:
         whole = np.rint(array.astype(np.float64)).astype(np.int64)
         return cls(tuple(ks), int(whole[0]), whole[1:])
 
-    def to_array(self) -> npt.NDArray[np.int64]:
+    def to_array(self) -> Int64:
         """The users, then the counts: a flat array whose element-wise sums are again totals."""
         return np.concatenate([[self.users], self.counts]).astype(np.int64)
 

@@ -14,9 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
+
+from lightsans.arrays import Bool, Int64
 
 try:
     from lightsans.ranking import kernels
@@ -25,7 +26,6 @@ except (ImportError, RuntimeError):  # no Numba, or no place for what it compile
 IS_COMPILED = kernels is not None
 """Whether a CPU reads blocks of scores with Numba; the lists are the same without."""
 
-Int64 = npt.NDArray[np.int64]
 
 SCORES_BUDGET = {"cpu": 2**22, "cuda": 2**28}
 """Scores held at once where torch alone looks at them."""
@@ -220,7 +220,7 @@ def _scan_users(
     min_score: float,
     block_items: int | None,
     found: TopK,
-) -> npt.NDArray[np.bool_]:
+) -> Bool:
     """Write the lists of some users; whether each is in doubt."""
     B, M = len(vectors_BD), 3 * k + 128
     slack_B = index.slack(vectors_BD).numpy()
@@ -243,7 +243,7 @@ def _scan_users(
         vectors_BD.contiguous().numpy(), index.items_ND.numpy(), slack_B, count_B,
         ids_BM, scores_BM, found.item_ids.numpy(), found.scores.numpy(),
     )  # fmt: skip
-    in_doubt_B: npt.NDArray[np.bool_] = threshold_B == np.inf
+    in_doubt_B: Bool = threshold_B == np.inf
     return in_doubt_B
 
 

@@ -5,18 +5,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
+from lightsans.arrays import Int64
 from lightsans.config import DataConfig
 from lightsans.errors import InputError
 from lightsans.reading.rows import RawRows
 from lightsans.reading.text_pieces import line_starts, read_first_lines
 from lightsans.storage.location import Location
 
-Int64 = npt.NDArray[np.int64]
 Columns = dict[str, pa.Array]
 
 _BOM = b"\xef\xbb\xbf"

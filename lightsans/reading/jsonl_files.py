@@ -6,16 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.json
 
+from lightsans.arrays import Int64
 from lightsans.errors import InputError
 from lightsans.reading.rows import RawRows
 from lightsans.reading.text_pieces import read_first_lines
 from lightsans.storage.location import Location
-
-Int64 = npt.NDArray[np.int64]
 
 _BOM = b"\xef\xbb\xbf"
 _SMALL_PIECE = 2**16

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lightsans.arrays import Bool, Int64
 from lightsans.columns.arrow import codes_of, compact
 from lightsans.columns.nulls import bools, is_null
 from lightsans.config import DataConfig
@@ -22,8 +23,6 @@ from lightsans.reading.times import clean_timestamps
 from lightsans.reading.values import (
     NULL_WORDS,
     NUMBER,
-    Bool,
-    Int64,
     Problems,
     as_utf8,
     is_text,

@@ -3,13 +3,11 @@
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from lightsans.arrays import Int64
 from lightsans.errors import InputError
 from lightsans.storage.location import Location
-
-Int64 = npt.NDArray[np.int64]
 
 COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4"}
 MAX_LINE_BYTES = 64 * 2**20

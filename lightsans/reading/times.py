@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lightsans.arrays import Bool, Int64
 from lightsans.columns.nulls import bools, is_null
 from lightsans.columns.times import from_local_time, to_microseconds
 from lightsans.config import DataConfig
@@ -11,8 +12,6 @@ from lightsans.reading.values import (
     NULL_WORDS,
     NUMBER,
     WHOLE_NUMBER,
-    Bool,
-    Int64,
     Problems,
     as_utf8,
     cast_or_null,

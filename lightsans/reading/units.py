@@ -5,9 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from lightsans.arrays import Int64
 from lightsans.config import DataConfig
 from lightsans.errors import InputError
 from lightsans.reading.csv_files import CsvLayout, parse_lines, parse_stream
@@ -17,8 +17,6 @@ from lightsans.reading.parquet_files import read_row_groups
 from lightsans.reading.rows import CheckedRows, RawRows, check_rows
 from lightsans.reading.text_pieces import compression_of, open_stream, read_lines, read_pieces
 from lightsans.storage.location import FileInfo
-
-Int64 = npt.NDArray[np.int64]
 
 POSITION_BITS = 40
 """An order key is ``file << POSITION_BITS | position``: a terabyte, or 10^12 rows, a file."""

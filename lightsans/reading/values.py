@@ -5,14 +5,11 @@ values are looked at only where a whole column could not be converted.
 """
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lightsans.arrays import Bool, Int32
 from lightsans.columns.nulls import bools
-
-Bool = npt.NDArray[np.bool_]
-Int64 = npt.NDArray[np.int64]
 
 NULL_WORDS = pa.array(["", "null", "NULL", "None", "NaN", "nan", "NA", "NaT", r"\N"])
 WHOLE_NUMBER = r"^-?[0-9]+$"
@@ -32,7 +29,7 @@ class Problems:
             self._codes[is_bad & (self._codes == 0)] = len(self._reasons)
             self._reasons.append(reason)
 
-    def add_of_values(self, values: "Problems", index: npt.NDArray[np.int32]) -> None:
+    def add_of_values(self, values: "Problems", index: Int32) -> None:
         """Refuse the rows whose value, at this index, has a problem."""
         for code, reason in enumerate(values._reasons[1:], start=1):
             self.add(reason, (values._codes == code)[index])

@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
+from lightsans.arrays import Int64
 from lightsans.columns.hashing import hash_ids, mix
 from lightsans.config import RunConfig
-from lightsans.dataset.sequences import Int64
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import InputError
 from lightsans.storage.location import Location, locate

@@ -7,13 +7,13 @@ Shapes:
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from lightsans.columns.hashing import UInt64, hash_segments, mix
+from lightsans.arrays import Bool, Int32, Int64, Intp, UInt64
+from lightsans.columns.hashing import hash_segments, mix
 from lightsans.dataset.samples import gather
-from lightsans.dataset.sequences import Int32, Int64, UserSequences
+from lightsans.dataset.sequences import UserSequences
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.model.network import LightSANs
 from lightsans.ranking.top_k import NOTHING, ItemIndex
@@ -41,7 +41,7 @@ class KnownHistories:
     also_seen: UserSequences
 
     @property
-    def is_known(self) -> npt.NDArray[np.bool_]:
+    def is_known(self) -> Bool:
         """(B,) whether the model knows anything that a user did."""
         return self.histories.lengths > 0
 
@@ -144,7 +144,7 @@ class Recommender:
 
     @torch.inference_mode()
     def _by_model(
-        self, known: UserSequences, seen: UserSequences, users: npt.NDArray[np.intp]
+        self, known: UserSequences, seen: UserSequences, users: Intp
     ) -> tuple[pa.ListArray, pa.ListArray]:
         newest = np.minimum(known.lengths[users], self._model.config.max_seq_len)
         begin = known.offsets[users + 1] - newest
@@ -160,9 +160,7 @@ class Recommender:
         return self._lists(vectors_BD, self._index, seen, users, self._model_items, self._min_score)
 
     @torch.inference_mode()
-    def _by_popularity(
-        self, seen: UserSequences, users: npt.NDArray[np.intp]
-    ) -> tuple[pa.ListArray, pa.ListArray]:
+    def _by_popularity(self, seen: UserSequences, users: Intp) -> tuple[pa.ListArray, pa.ListArray]:
         vectors = torch.ones(len(users), 1)
         return self._lists(vectors, self._popular_index, seen, users, self._dataset_items, NOTHING)
 
@@ -171,7 +169,7 @@ class Recommender:
         vectors_BD: torch.Tensor,
         index: ItemIndex,
         seen: UserSequences,
-        users: npt.NDArray[np.intp],
+        users: Intp,
         items: Vocabulary,
         min_score: float,
     ) -> tuple[pa.ListArray, pa.ListArray]:
@@ -192,7 +190,7 @@ class Recommender:
             pa.ListArray.from_arrays(offsets, scores),
         )
 
-    def _seen_of(self, seen: UserSequences, users: npt.NDArray[np.intp]) -> tuple[Int64, Int32]:
+    def _seen_of(self, seen: UserSequences, users: Intp) -> tuple[Int64, Int32]:
         """Row numbers and item ids of everything to leave out."""
         if not self._remove_seen:
             return np.zeros(0, np.int64), np.zeros(0, np.int32)

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from lightsans.arrays import Int64
 from lightsans.columns.hashing import NUM_BUCKETS, user_buckets
 from lightsans.config import RunConfig
 from lightsans.errors import InputError
@@ -20,7 +20,7 @@ class Segment:
     """Users in order of bucket, so that a few of them are found without looking at all."""
 
     user_ids: pa.Array
-    ends: npt.NDArray[np.int64]
+    ends: Int64
     """(NUM_BUCKETS + 1,) where each bucket begins; the last one is the number of users."""
 
     def contains(self, user_ids: pa.ChunkedArray, first: int, last: int) -> pa.ChunkedArray:

@@ -12,11 +12,9 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from lightsans.arrays import Int64
 from lightsans.columns.times import to_iso
-
-Int64 = npt.NDArray[np.int64]
 
 BIN_STARTS: Int64 = np.unique(
     np.concatenate([np.arange(11), np.round(10 ** np.arange(1, 11, 0.1))]).astype(np.int64)

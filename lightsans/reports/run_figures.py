@@ -8,16 +8,14 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lightsans.arrays import Array, Bool, Float32, Float64, Int64
 from lightsans.config import ScoreConfig
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import ConfigError
 from lightsans.recommendations.recommender import MODEL
-
-Array = npt.NDArray[Any]
 
 SCORE_BINS = 1 << 14
 _BIN_SHIFT = np.uint32(32 - 14)
@@ -53,7 +51,7 @@ class RunTotals:
         return RunTotals(*(mine + its for mine, its in pairs))
 
 
-def score_bins(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+def score_bins(scores: Float32) -> Int64:
     """(S,) numbers of scores by bin: the upper 14 bits of a float32, in order, 3 % wide."""
     bits = np.ascontiguousarray(scores, np.float32).view(np.uint32)
     is_negative = bits >> np.uint32(31) == 1
@@ -61,7 +59,7 @@ def score_bins(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
     return np.bincount(ordered >> _BIN_SHIFT, minlength=SCORE_BINS)
 
 
-def bin_edges() -> npt.NDArray[np.float64]:
+def bin_edges() -> Float64:
     """(S + 1,) scores at which the bins of `score_bins` begin and the last one ends."""
     ordered = np.arange(SCORE_BINS, dtype=np.uint32) << _BIN_SHIFT
     is_negative = ordered >> np.uint32(31) == 0
@@ -113,9 +111,9 @@ class _Counted:
 
     totals: RunTotals
     items: Vocabulary
-    is_eligible: npt.NDArray[np.bool_]
+    is_eligible: Bool
     """(N,) items that may be recommended."""
-    by_popularity: npt.NDArray[np.int64]
+    by_popularity: Int64
     """(N,) items from the most popular one."""
 
     @property
@@ -161,7 +159,7 @@ FIGURES = (*_MEASURES, *(f"{name}_change" for name in _MEASURES), "overlap")
 def describe(
     totals: RunTotals,
     items: Vocabulary,
-    is_eligible: npt.NDArray[np.bool_],
+    is_eligible: Bool,
     before: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """The report, as JSON-able values.

@@ -12,12 +12,12 @@ Shapes:
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from lightsans.arrays import Int32, Int64, UInt64
 from lightsans.columns.hashing import mix
 from lightsans.config import RunConfig
 from lightsans.dataset.samples import Samples, cut_prefixes, cut_windows, gather
-from lightsans.dataset.sequences import Int32, Int64, UserSequences
+from lightsans.dataset.sequences import UserSequences
 
 LENGTH_CLASS = 8
 """Samples whose lengths fall into the same class of this width may share a batch: little padding,
@@ -43,7 +43,7 @@ class ShardEpoch:
     """One shard's samples of one epoch, in the order of its batches."""
 
     samples: Samples
-    keys: npt.NDArray[np.uint64]
+    keys: UInt64
     """A random number per sample, from which anything else random about it is drawn."""
     batch_size: int
 
@@ -164,7 +164,7 @@ class RankEpoch:
         return Batch(np.zeros((1, 1), np.int32), np.zeros(1, np.int64), nothing, negatives)
 
 
-def draw_negatives(keys: npt.NDArray[np.uint64], targets: Int32, num_items: int) -> Int32:
+def draw_negatives(keys: UInt64, targets: Int32, num_items: int) -> Int32:
     """A uniformly drawn item other than the target, for every target; 0 where there is none.
 
     Args:

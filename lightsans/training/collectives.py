@@ -6,6 +6,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from lightsans.arrays import Float64, Ids, Int64
+
 
 def rank() -> int:
     """This worker's number."""
@@ -17,9 +19,7 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def sum_over_workers(
-    values: npt.NDArray[np.generic], device: torch.device
-) -> npt.NDArray[np.float64]:
+def sum_over_workers(values: npt.NDArray[np.generic], device: torch.device) -> Float64:
     """The element-wise sum of every worker's array, in float64 (exact for counts below 2^53)."""
     return _reduce(values, device, dist.ReduceOp.SUM)
 
@@ -29,7 +29,7 @@ def max_over_workers(value: int, device: torch.device) -> int:
     return int(_reduce(np.array([value]), device, dist.ReduceOp.MAX)[0])
 
 
-def max_of_each(values: npt.NDArray[np.generic], device: torch.device) -> npt.NDArray[np.float64]:
+def max_of_each(values: npt.NDArray[np.generic], device: torch.device) -> Float64:
     """The element-wise maximum of every worker's array."""
     return _reduce(values, device, dist.ReduceOp.MAX)
 
@@ -42,10 +42,10 @@ def from_first_worker(value: str | None, device: torch.device) -> str | None:
     return values[0]
 
 
-def gather_ids(values: npt.NDArray[np.integer], device: torch.device) -> npt.NDArray[np.int64]:
+def gather_ids(values: Ids, device: torch.device) -> Int64:
     """Every worker's ids one after the other; they may hold different numbers of them."""
     own = torch.as_tensor(values.astype(np.int64), device=device)
-    ids: npt.NDArray[np.int64] = torch.cat(_gather(own)).cpu().numpy()
+    ids: Int64 = torch.cat(_gather(own)).cpu().numpy()
     return ids
 
 
@@ -82,9 +82,9 @@ def _gather(values: Tensor) -> list[Tensor]:
 
 def _reduce(
     values: npt.NDArray[np.generic], device: torch.device, operation: dist.ReduceOp.RedOpType
-) -> npt.NDArray[np.float64]:
+) -> Float64:
     total = torch.as_tensor(values.astype(np.float64), device=device)
     if dist.is_initialized():
         dist.all_reduce(total, operation)
-    result: npt.NDArray[np.float64] = total.cpu().numpy()
+    result: Float64 = total.cpu().numpy()
     return result

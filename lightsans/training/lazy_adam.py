@@ -10,13 +10,10 @@ Shapes: V = num_items + 1: items and padding   R distinct ids of a step   D hidd
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lightsans.dataset.sequences import Int64
-
-Ids = npt.NDArray[np.integer]
+from lightsans.arrays import Ids, Int64
 
 
 class Renumbered(NamedTuple):

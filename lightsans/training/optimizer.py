@@ -9,11 +9,11 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from lightsans.arrays import Intp
 from lightsans.config import TrainConfig
 from lightsans.training.batches import Batch
 
@@ -131,7 +131,7 @@ def split_batch(batch: Batch, pieces: int) -> list[Batch]:
     return [_take(batch, chosen) if len(chosen) else _padding_like(batch) for chosen in rows]
 
 
-def _take(batch: Batch, rows: npt.NDArray[np.intp]) -> Batch:
+def _take(batch: Batch, rows: Intp) -> Batch:
     negatives = None if batch.negative_ids is None else batch.negative_ids[rows]
     return Batch(batch.item_ids[rows], batch.lengths[rows], batch.target_ids[rows], negatives)
 

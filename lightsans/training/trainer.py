@@ -20,10 +20,11 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
+from lightsans.arrays import Int64
 from lightsans.config import RunConfig
 from lightsans.dataset.held_out import hold_out
 from lightsans.dataset.samples import distinct_targets
-from lightsans.dataset.sequences import Int64, UserSequences, for_refit
+from lightsans.dataset.sequences import UserSequences, for_refit
 from lightsans.errors import ConfigError, TrainingError
 from lightsans.losses.cross_entropy import LossType, NextItemObjective, choose_loss, trains_rows
 from lightsans.losses.negatives import SHARED_LOSSES, NegativeSampler, SharedNegatives

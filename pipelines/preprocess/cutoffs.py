@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 import ray
 
+from lightsans.arrays import Int64
 from lightsans.config import DataConfig
-from lightsans.dataset.sequences import Int64
 from lightsans.errors import ConfigError
 from lightsans.preparation.part_files import load_interactions
 from lightsans.preparation.temporal import Cutoffs, find_cutoff

@@ -12,11 +12,11 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
+from lightsans.arrays import UInt64
 from lightsans.columns.arrow import narrow, one_chunk
 from lightsans.config import DataConfig
 from lightsans.dataset.vocabulary import Vocabulary
@@ -40,8 +40,6 @@ from pipelines.preprocess.parts import Part
 from pipelines.session.merge_tree import MergeTree, Ref, merge_all
 from pipelines.session.ray_session import original_errors
 from pipelines.session.tasks import remote, run_tasks
-
-UInt64 = npt.NDArray[np.uint64]
 
 _COLUMNS = ("user_id", "raw_item_id", "timestamp", "rating")
 

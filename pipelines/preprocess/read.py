@@ -16,10 +16,10 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import ray
 
+from lightsans.arrays import Bool
 from lightsans.columns.hashing import NUM_BUCKETS
 from lightsans.config import DataConfig, RunConfig
 from lightsans.errors import InputError, LightSANsError
@@ -223,7 +223,7 @@ def read_units(
     *,
     data: DataConfig,
     id_types: tuple[str, str],
-    is_wanted: npt.NDArray[np.bool_],
+    is_wanted: Bool,
     excluded_users: "ray.ObjectRef[pa.Array | None]",
     dataset: Location,
 ) -> Iterator[pa.Table]:

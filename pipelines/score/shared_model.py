@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import ray
 import torch
 from torch import Tensor
 
+from lightsans.arrays import UInt8
 from lightsans.config import RunConfig
 from lightsans.errors import InputError
 from lightsans.recommendations.eligible_items import read_eligible_items
@@ -42,7 +42,7 @@ class Packed:
     """An object whose arrays lie beside it, where Ray leaves them in shared memory."""
 
     content: bytes
-    buffers: list[npt.NDArray[np.uint8]]
+    buffers: list[UInt8]
 
 
 def load_recommender(
@@ -92,7 +92,7 @@ def load_shared(
 
 def pack(shared: Shared) -> Packed:
     """Take an object apart into a few bytes and its arrays."""
-    buffers: list[npt.NDArray[np.uint8]] = []
+    buffers: list[UInt8] = []
     content = io.BytesIO()
     pickler = _Pickler(
         content, 5, buffer_callback=lambda b: buffers.append(np.frombuffer(b.raw(), np.uint8))
@@ -113,7 +113,7 @@ class _Pickler(pickle.Pickler):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self._memory: dict[int, npt.NDArray[np.uint8]] = {}
+        self._memory: dict[int, UInt8] = {}
 
     def reducer_override(self, value: Any) -> Any:
         if not isinstance(value, Tensor):
@@ -128,7 +128,7 @@ class _Pickler(pickle.Pickler):
 
 
 def _to_tensor(
-    memory: npt.NDArray[np.uint8],
+    memory: UInt8,
     dtype: torch.dtype,
     shape: tuple[int, ...],
     stride: tuple[int, ...],

@@ -10,14 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lightsans.columns.hashing import UInt64
+from lightsans.arrays import Bool, Int32, Int64, UInt64
 from lightsans.dataset.bucket_cursor import BucketCursor, overlapping_parts, read_batches
 from lightsans.dataset.loading import list_column
-from lightsans.dataset.sequences import Int32
 from lightsans.recommendations.recommender import MODEL, KnownHistories
 from lightsans.recommendations.writer import RunRows
 from lightsans.storage.location import Location
@@ -98,7 +96,7 @@ class UnchangedRows:
 
     def find(
         self, user_ids: pa.ChunkedArray, known: KnownHistories, first: int, last: int
-    ) -> tuple[npt.NDArray[np.bool_], pa.Table]:
+    ) -> tuple[Bool, pa.Table]:
         """Which of some users need no scoring, and their rows in order.
 
         Args:
@@ -135,8 +133,8 @@ def _fingerprints(dataset: Location, names: list[str], mapping: Int32 | None) ->
             yield pa.table({"user_id": rows["user_id"], "fingerprint": known.fingerprints})
 
 
-def _positions(user_ids: pa.ChunkedArray, among: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+def _positions(user_ids: pa.ChunkedArray, among: pa.ChunkedArray) -> Int64:
     """Where each user is among others; -1 where it is not."""
     found = pc.index_in(user_ids, value_set=among.combine_chunks())
-    positions: npt.NDArray[np.int64] = pc.fill_null(found, -1).to_numpy().astype(np.int64)
+    positions: Int64 = pc.fill_null(found, -1).to_numpy().astype(np.int64)
     return positions

@@ -16,9 +16,10 @@ from ray.train import FailureConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from torch import Tensor
 
+from lightsans.arrays import Int64
 from lightsans.config import RunConfig
 from lightsans.dataset.loading import load_shards, load_within
-from lightsans.dataset.sequences import Int64, UserSequences
+from lightsans.dataset.sequences import UserSequences
 from lightsans.dataset.vocabulary import item_id_mapping
 from lightsans.errors import LightSANsError
 from lightsans.model.warm_start import warm_weights
