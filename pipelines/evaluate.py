@@ -20,6 +20,7 @@ from ray.data import ActorPoolStrategy
 
 from lightsans.arrays import Int32
 from lightsans.config import RunConfig, TemporalConfig
+from lightsans.config.marks import Mark, values_with
 from lightsans.dataset.held_out import Split, hold_out, translate
 from lightsans.dataset.loading import load_evaluated, load_trainable
 from lightsans.dataset.vocabulary import item_id_mapping
@@ -90,8 +91,7 @@ def run_evaluate(
             f"model {model_id} was refitted on all of dataset {dataset_id}: it has learnt what it "
             "would be asked; evaluate the model that it was refitted from"
         )
-    protocol = {"ks": config.evaluate.ks, "remove_seen": config.evaluate.remove_seen}
-    question = {"dataset": dataset_id, "model": model_id, "protocol": protocol, "map": map_items}
+    question = _question(config, dataset_id, model_id, map_items)
     report = root / "reports" / f"evaluate-{content_id('evaluation', FORMAT_VERSION, question)}"
     manifest = read_manifest(report)
     skipped = manifest is not None and not force
@@ -101,14 +101,18 @@ def run_evaluate(
         fitting = preflight("evaluate", config)
         with original_errors():
             metrics = _evaluate(fitting, dataset, dataset_manifest, model, map_items, report)
-        manifest = write_manifest(
-            report, {"kind": "evaluation", **question, "protocol": protocol, "metrics": metrics}
-        )
+        manifest = write_manifest(report, {"kind": "evaluation", **question, "metrics": metrics})
     else:
         say(f"evaluate: up to date ({report}); --force redoes it")
     if model_manifest["dataset_id"] == dataset_id:
         _complete_model_metrics(model, manifest["metrics"])
     return EvaluateResult(model_id, dataset_id, report, skipped, manifest["metrics"])
+
+
+def _question(config: RunConfig, dataset_id: str, model_id: str, map_items: bool) -> dict[str, Any]:
+    """All that decides the metrics."""
+    protocol = values_with(config.evaluate, Mark.CONTENT)
+    return {"dataset": dataset_id, "model": model_id, "protocol": protocol, "map": map_items}
 
 
 def _complete_model_metrics(model: Location, metrics: dict[str, Any]) -> None:

@@ -1,10 +1,11 @@
 """Settings of preprocessing: what is read, and which interactions are trained on."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from lightsans.config.checks import at_least, fraction, require
 from lightsans.config.kinds import FormatSetting
+from lightsans.config.marks import Mark, made_setting, setting
 
 IdType = Literal["auto", "string", "int64"]
 
@@ -54,60 +55,60 @@ class TemporalConfig:
 class DataConfig:
     """What to read and which interactions to train on."""
 
-    input: tuple[str, ...] = ()
+    input: tuple[str, ...] = setting((), Mark.RESOLVED, Mark.PATH)
     """Files, directories or globs; local or s3://. Their order breaks ties between timestamps."""
-    format: FormatSetting = "auto"
+    format: FormatSetting = setting("auto", Mark.CONTENT, Mark.READS_ROWS)
     """auto goes by the file name; .gz, .bz2, .zst, .lz4 endings are decompressed."""
-    separator: str = ","
+    separator: str = setting(",", Mark.CONTENT, Mark.READS_ROWS)
     """Between the fields of a csv line; "\\t" and "::" work. RecBole's .inter is always a tab."""
-    header: bool = True
+    header: bool = setting(True, Mark.CONTENT, Mark.READS_ROWS)
     """False: columns are given by position, e.g. columns: {user: 0, item: 1, timestamp: 3}."""
-    quote_char: str | None = '"'
+    quote_char: str | None = setting('"', Mark.CONTENT, Mark.READS_ROWS)
     """Character around csv values that contain the separator; null when quotes are plain text."""
-    newlines_in_values: bool = False
+    newlines_in_values: bool = setting(False, Mark.CONTENT, Mark.READS_ROWS)
     """True when quoted csv values span lines. Such files cannot be read in pieces."""
-    columns: ColumnsConfig = field(default_factory=ColumnsConfig)
-    user_id_type: IdType = "auto"
+    columns: ColumnsConfig = made_setting(ColumnsConfig, Mark.CONTENT, Mark.READS_ROWS)
+    user_id_type: IdType = setting("auto", Mark.CONTENT, Mark.READS_ROWS)
     """auto keeps parquet's and jsonl's own type; csv and .inter ids are strings ("007" stays)."""
-    item_id_type: IdType = "auto"
-    max_id_bytes: int = 1024
+    item_id_type: IdType = setting("auto", Mark.CONTENT, Mark.READS_ROWS)
+    max_id_bytes: int = setting(1024, Mark.CONTENT, Mark.READS_ROWS)
     """Longer ids are refused: they are nearly always a broken line."""
-    timestamp_unit: Literal["s", "ms", "us", "ns"] = "s"
+    timestamp_unit: Literal["s", "ms", "us", "ns"] = setting("s", Mark.CONTENT, Mark.READS_ROWS)
     """Unit of numeric timestamps. Text and datetime columns carry their own."""
-    timezone: str = "UTC"
+    timezone: str = setting("UTC", Mark.CONTENT, Mark.READS_ROWS)
     """Time zone of timestamps that name none, such as Europe/Berlin. Of a time that clocks show
     twice, the first is meant."""
-    as_of: str | None = None
+    as_of: str | None = setting(None, Mark.CONTENT, Mark.MAKES_SEQUENCES)
     """Ignore interactions from this moment on (ISO date or time): backfills, idempotent nights."""
-    exclude_users: str | None = None
+    exclude_users: str | None = setting(None, Mark.RESOLVED, Mark.PATH)
     """A text file with one user id a line, to be left out entirely (erasure requests)."""
-    min_rating: float | None = None
+    min_rating: float | None = setting(None, Mark.CONTENT, Mark.MAKES_SEQUENCES)
     """Interactions rated lower are not learnt from, but still count as seen."""
-    min_user_interactions: int = 1
+    min_user_interactions: int = setting(1, Mark.CONTENT, Mark.MAKES_SEQUENCES)
     """k-core: users with fewer are not trained on (they are still scored)."""
-    min_item_interactions: int = 1
+    min_item_interactions: int = setting(1, Mark.CONTENT)
     """k-core: items with fewer do not enter the vocabulary."""
-    dedupe: Literal["none", "first", "last"] = "none"
+    dedupe: Literal["none", "first", "last"] = setting("none", Mark.CONTENT, Mark.MAKES_SEQUENCES)
     """Which of a user's interactions with the same item to keep."""
-    split: Literal["leave_one_out", "temporal"] = "leave_one_out"
+    split: Literal["leave_one_out", "temporal"] = setting("leave_one_out", Mark.CONTENT)
     """leave_one_out: each user's last interaction is test, the one before valid, the rest train.
     temporal: by time; later rows do not influence vocabulary, counts or k-core."""
-    temporal: TemporalConfig = field(default_factory=TemporalConfig)
-    keep_last: int | None = None
+    temporal: TemporalConfig = made_setting(TemporalConfig, Mark.CONTENT)
+    keep_last: int | None = setting(None, Mark.CONTENT, Mark.MAKES_SEQUENCES)
     """Sequences keep only a user's newest so many items. Counts and k-core see all interactions,
     and what is dropped still counts as seen."""
-    keep_since: str | None = None
+    keep_since: str | None = setting(None, Mark.CONTENT, Mark.MAKES_SEQUENCES)
     """Sequences keep only items from this moment on (ISO date or time); like keep_last."""
-    base: str | None = None
+    base: str | None = setting(None, Mark.CONTENT)
     """Id of a dataset to add to: only files that it does not list are read, and items keep their
     ids. ``preprocess --base ID`` sets it."""
-    keep_reject_values: bool = False
+    keep_reject_values: bool = setting(False, Mark.CONTENT)
     """rejects/ also holds the values of refused rows, not only their positions and reasons."""
-    max_reject_fraction: float | None = 0.05
+    max_reject_fraction: float | None = setting(0.05, Mark.NO_EFFECT)
     """Refusing a larger share of the rows is an error; null turns the check off."""
-    num_parts: int | None = None
+    num_parts: int | None = setting(None, Mark.CONTENT)
     """Files a dataset is cut into; null chooses by the size of the input. No effect on results."""
-    read_unit_bytes: int = 32 * 2**20
+    read_unit_bytes: int = setting(32 * 2**20, Mark.NO_EFFECT)
     """Largest piece of a text file that one task reads. No effect on results."""
 
     def __post_init__(self) -> None:

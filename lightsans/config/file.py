@@ -18,7 +18,8 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from lightsans.config.run import RunConfig, to_dict
+from lightsans.config.marks import to_dict
+from lightsans.config.run import RunConfig
 from lightsans.config.settings import ALIASES, LEAVES, SECTIONS, TYPES, names_under
 from lightsans.config.yaml_text import NULL, Loader, compose, dump
 from lightsans.errors import ConfigError

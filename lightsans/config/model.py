@@ -5,41 +5,43 @@ from typing import Literal
 
 from lightsans.config.checks import at_least, fraction, require
 from lightsans.config.kinds import LOSSES, Attention, LossSetting
+from lightsans.config.marks import Mark, setting
 
 Activation = Literal["gelu", "relu", "swish", "tanh", "sigmoid"]
+NegativeSampling = Literal["uniform", "log_uniform", "in_batch"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelConfig:
     """Architecture of one LightSANs model; names and defaults follow RecBole's LightSANs."""
 
-    attention: Attention = "causal"
+    attention: Attention = setting("causal", Mark.CONTENT, Mark.SEARCHABLE)
     """causal trains every prefix in one pass; masked is the paper, one prefix at a time; reference
     is RecBole's released code, number for number."""
-    max_seq_len: int = 50
+    max_seq_len: int = setting(50, Mark.CONTENT, Mark.SEARCHABLE)
     """Items of a history that the model reads; the newest are kept."""
-    k_interests: int = 5
+    k_interests: int = setting(5, Mark.CONTENT, Mark.SEARCHABLE)
     """Latent interests per sequence; the authors use about a tenth of max_seq_len."""
-    n_layers: int = 2
-    n_heads: int = 2
-    hidden_size: int = 64
-    inner_size: int = 256
+    n_layers: int = setting(2, Mark.CONTENT, Mark.SEARCHABLE)
+    n_heads: int = setting(2, Mark.CONTENT, Mark.SEARCHABLE)
+    hidden_size: int = setting(64, Mark.CONTENT, Mark.SEARCHABLE)
+    inner_size: int = setting(256, Mark.CONTENT, Mark.SEARCHABLE)
     """Width of the feed-forward layers."""
-    hidden_dropout_prob: float = 0.5
-    attn_dropout_prob: float = 0.5
-    hidden_act: Activation = "gelu"
-    layer_norm_eps: float = 1e-12
-    initializer_range: float = 0.02
+    hidden_dropout_prob: float = setting(0.5, Mark.CONTENT, Mark.SEARCHABLE)
+    attn_dropout_prob: float = setting(0.5, Mark.CONTENT, Mark.SEARCHABLE)
+    hidden_act: Activation = setting("gelu", Mark.CONTENT, Mark.SEARCHABLE)
+    layer_norm_eps: float = setting(1e-12, Mark.CONTENT, Mark.SEARCHABLE)
+    initializer_range: float = setting(0.02, Mark.CONTENT, Mark.SEARCHABLE)
     """Standard deviation of the initial weights."""
-    loss_type: LossSetting = "CE"
+    loss_type: LossSetting = setting("CE", Mark.CONTENT, Mark.SEARCHABLE)
     """CE: softmax over all items. BPR: one uniformly drawn negative per target. sampled_softmax:
     CE estimated from num_negatives items. gBCE: binary cross-entropy without its overconfidence.
     auto: CE, or sampled_softmax where the catalogue is too large for the device."""
-    num_negatives: int = 1024
+    num_negatives: int = setting(1024, Mark.CONTENT, Mark.SEARCHABLE)
     """Items that all targets of a step are compared with (sampled_softmax and gBCE)."""
-    negative_sampling: Literal["uniform", "log_uniform", "in_batch"] = "uniform"
+    negative_sampling: NegativeSampling = setting("uniform", Mark.CONTENT, Mark.SEARCHABLE)
     """log_uniform: by rank of popularity; in_batch: the targets of the step (sampled_softmax)."""
-    gbce_t: float = 0.75
+    gbce_t: float = setting(0.75, Mark.CONTENT, Mark.SEARCHABLE)
     """gBCE's calibration: 0 is plain binary cross-entropy, 1 removes its bias altogether."""
 
     def __post_init__(self) -> None:

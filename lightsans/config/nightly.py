@@ -1,32 +1,33 @@
 """Settings of the nightly run."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from lightsans.config.checks import at_least, fraction, require
+from lightsans.config.marks import Mark, made_setting, setting
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NightlyConfig:
     """When the nightly run publishes, and how two of them are kept apart."""
 
-    metric: Literal["ndcg@10", "hit@10", "mrr@10"] = "ndcg@10"
+    metric: Literal["ndcg@10", "hit@10", "mrr@10"] = setting("ndcg@10", Mark.NO_EFFECT)
     """What models are compared by, on the test items of the night's own dataset."""
-    beat_baselines: tuple[str, ...] = ("popular", "successor")
+    beat_baselines: tuple[str, ...] = setting(("popular", "successor"), Mark.NO_EFFECT)
     """Baselines that the model must be better than; [] for none."""
-    max_relative_drop: float | None = 0.05
+    max_relative_drop: float | None = setting(0.05, Mark.NO_EFFECT)
     """How much worse than the published model it may be, as a share; null does not compare."""
-    floors: dict[str, float] = field(default_factory=dict)
+    floors: dict[str, float] = made_setting(dict, Mark.NO_EFFECT)
     """Least values of test metrics, such as {ndcg@10: 0.03, hit@10: 0.08}."""
-    min_users: int = 1
+    min_users: int = setting(1, Mark.NO_EFFECT)
     """Least number of users in the dataset."""
-    max_user_drop: float | None = 0.5
+    max_user_drop: float | None = setting(0.5, Mark.NO_EFFECT)
     """How many users fewer than in the published run there may be, as a share; null does not
     compare."""
-    incremental: bool = False
+    incremental: bool = setting(False, Mark.NO_EFFECT)
     """Make the night's dataset from the published run's: only files that this one does not list are
     read, and items keep their ids. Needs logs that are added to, file by file, never changed."""
-    lease_s: float = 60.0
+    lease_s: float = setting(60.0, Mark.NO_EFFECT)
     """Seconds after which a run that died no longer keeps others out."""
 
     def __post_init__(self) -> None:

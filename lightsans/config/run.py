@@ -1,12 +1,12 @@
 """All settings of a run, one class per section."""
 
-import dataclasses
 from dataclasses import dataclass, field
 
 from lightsans.config.checks import require
 from lightsans.config.data import DataConfig
 from lightsans.config.evaluate import EvaluateConfig
 from lightsans.config.kinds import trains_rows
+from lightsans.config.marks import Mark, setting
 from lightsans.config.model import ModelConfig
 from lightsans.config.nightly import NightlyConfig
 from lightsans.config.resources import ResourcesConfig
@@ -20,7 +20,7 @@ from lightsans.config.tune import TuneConfig
 class RunConfig:
     """Everything one run of the pipeline depends on."""
 
-    root: str = "./lightsans-data"
+    root: str = setting("./lightsans-data", Mark.NO_EFFECT, Mark.PATH)
     """Local path, s3://bucket/prefix or gs://bucket/prefix; datasets/, models/, recommendations/
     and reports/ live under it."""
     storage: StorageConfig = field(default_factory=StorageConfig)
@@ -32,7 +32,7 @@ class RunConfig:
     nightly: NightlyConfig = field(default_factory=NightlyConfig)
     tune: TuneConfig = field(default_factory=TuneConfig)
     resources: ResourcesConfig = field(default_factory=ResourcesConfig)
-    profile: str | None = None
+    profile: str | None = setting(None, Mark.NO_EFFECT)
     """A file of pipelines/profiles, such as laptop: workers and GPUs that suit a kind of machine.
     Settings in this file and on the command line win over it. No effect on results."""
 
@@ -64,17 +64,3 @@ class RunConfig:
             f"nightly.floors names {', '.join(unknown)}; evaluate.ks={list(self.evaluate.ks)} "
             f"gives {', '.join(metrics)}",
         )
-
-
-def to_dict(config: object) -> dict[str, object]:
-    """A configuration as plain dicts, lists and scalars: what YAML, JSON and Ray carry."""
-    assert dataclasses.is_dataclass(config), config
-    return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
-
-
-def _plain(value: object) -> object:
-    if dataclasses.is_dataclass(value):
-        return to_dict(value)
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return value

@@ -1,56 +1,57 @@
 """Settings of batch scoring."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from lightsans.config.checks import at_least, require
+from lightsans.config.marks import Mark, made_setting, setting
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScoreConfig:
     """What the batch-scoring stage writes for each user."""
 
-    k: int = 100
-    remove_seen: bool = True
+    k: int = setting(100, Mark.CONTENT, Mark.DECIDES_LISTS)
+    remove_seen: bool = setting(True, Mark.CONTENT, Mark.DECIDES_LISTS)
     """Never recommend what the user has already met, filtered interactions included."""
-    batch_size: int = 1024
+    batch_size: int = setting(1024, Mark.NO_EFFECT)
     """Users scored at once by a worker."""
-    num_workers: int = 2
+    num_workers: int = setting(2, Mark.NO_EFFECT)
     """Most scoring processes at a time. No effect on results."""
-    min_workers: int = 1
+    min_workers: int = setting(1, Mark.NO_EFFECT)
     """Scoring processes to begin with; more come, up to num_workers, while parts wait. No effect on
     results."""
-    use_gpu: bool = False
-    users: str | None = None
+    use_gpu: bool = setting(False, Mark.NO_EFFECT)
+    users: str | None = setting(None, Mark.RESOLVED, Mark.PATH)
     """Score only the users of this file: text with one id a line, or a parquet or csv table with
     the column ``data.columns.user``."""
-    allow_items: str | None = None
+    allow_items: str | None = setting(None, Mark.RESOLVED, Mark.DECIDES_LISTS, Mark.PATH)
     """A text file with one raw item id a line: nothing else is recommended."""
-    deny_items: str | None = None
+    deny_items: str | None = setting(None, Mark.RESOLVED, Mark.DECIDES_LISTS, Mark.PATH)
     """A text file with one raw item id a line: never recommended."""
-    item_table: str | None = None
+    item_table: str | None = setting(None, Mark.RESOLVED, Mark.DECIDES_LISTS, Mark.PATH)
     """A table of items (parquet, csv, .item) with ``data.columns.item`` and eligible_column."""
-    eligible_column: str | None = None
+    eligible_column: str | None = setting(None, Mark.RESOLVED, Mark.DECIDES_LISTS)
     """The boolean column of item_table that says what may be recommended; null values say no."""
-    min_score: float | None = None
+    min_score: float | None = setting(None, Mark.CONTENT, Mark.DECIDES_LISTS)
     """The model's recommendations with a lower score are left out; lists may become shorter."""
-    layout: Literal["wide", "long"] = "wide"
+    layout: Literal["wide", "long"] = setting("wide", Mark.CONTENT)
     """wide: one row per user with lists. long: one row per recommendation with its rank; users
     without any have no row."""
-    partition_by: Literal["source", "rank"] | None = None
+    partition_by: Literal["source", "rank"] | None = setting(None, Mark.CONTENT)
     """Write files into directories by this column, named as Hive does (``source=model/``); rank
     needs the long layout."""
-    max_users_per_file: int | None = None
+    max_users_per_file: int | None = setting(None, Mark.CONTENT)
     """A part with more users becomes several files; null: one file per part of the dataset."""
-    users_per_row_group: int = 8192
+    users_per_row_group: int = setting(8192, Mark.CONTENT)
     """Users of a row group of the files: what a reader decodes at once."""
-    keep_runs: int | None = None
+    keep_runs: int | None = setting(None, Mark.NO_EFFECT)
     """Finished runs to keep, the newest; older ones are removed after scoring, save those that are
     or lately were published. null keeps all."""
-    warn_below: dict[str, float] = field(default_factory=dict)
+    warn_below: dict[str, float] = made_setting(dict, Mark.NO_EFFECT)
     """Least values of figures of the run report, such as {coverage: 0.05, overlap: 0.3}; less is a
     warning."""
-    warn_above: dict[str, float] = field(default_factory=dict)
+    warn_above: dict[str, float] = made_setting(dict, Mark.NO_EFFECT)
     """Greatest values, such as {fallback_share: 0.2, users_change: 0.5}."""
 
     def __post_init__(self) -> None:

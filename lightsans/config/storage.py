@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from lightsans.config.checks import at_least, require
+from lightsans.config.marks import Mark, setting
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -15,16 +16,16 @@ class StorageConfig:
     into a file that is copied beside every result.
     """
 
-    endpoint_url: str | None = None
+    endpoint_url: str | None = setting(None, Mark.NO_EFFECT)
     """Address of an S3-compatible server, such as http://127.0.0.1:8333; null for AWS."""
-    profile: str | None = None
+    profile: str | None = setting(None, Mark.NO_EFFECT)
     """Name of a profile in ~/.aws/config."""
-    anonymous: bool = False
+    anonymous: bool = setting(False, Mark.NO_EFFECT)
     """Read public buckets without credentials."""
-    max_attempts: int = 10
+    max_attempts: int = setting(10, Mark.NO_EFFECT)
     """How often a request is made that fails for a passing reason (busy, unreachable, cut off),
     with pauses that grow to 20 s. No effect on results."""
-    timeout_s: float = 60.0
+    timeout_s: float = setting(60.0, Mark.NO_EFFECT)
     """Seconds without a byte after which an attempt has failed. No effect on results."""
 
     def __post_init__(self) -> None:

@@ -4,81 +4,82 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lightsans.config.checks import at_least, require
+from lightsans.config.marks import Mark, setting
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainConfig:
     """How the model is fitted."""
 
-    num_workers: int | tuple[int, int] = 2
+    num_workers: int | tuple[int, int] = setting(2, Mark.NO_EFFECT)
     """Processes that train together (DDP). [least, most]: as many as the cluster has room for, and
     on with fewer while a machine is missing. No effect on results beyond float error."""
-    use_gpu: bool = False
+    use_gpu: bool = setting(False, Mark.NO_EFFECT)
     """One GPU per worker."""
-    epochs: int = 100
-    batch_size: int = 32
+    epochs: int = setting(100, Mark.CONTENT)
+    batch_size: int = setting(32, Mark.CONTENT, Mark.SEARCHABLE)
     """Over all workers: windows of max_seq_len + 1 items for causal, prefixes for the others."""
-    micro_batches: int = 1
+    micro_batches: int = setting(1, Mark.CONTENT)
     """Pieces that a worker computes its share of a batch in, one after the other: less memory, the
     same step."""
-    learning_rate: float = 0.002
-    optimizer: Literal["adam", "adamw"] = "adam"
+    learning_rate: float = setting(0.002, Mark.CONTENT, Mark.SEARCHABLE)
+    optimizer: Literal["adam", "adamw"] = setting("adam", Mark.CONTENT, Mark.SEARCHABLE)
     """adamw takes weight decay from the weights themselves, adam adds it to the gradients."""
-    weight_decay: float = 0.0
+    weight_decay: float = setting(0.0, Mark.CONTENT, Mark.SEARCHABLE)
     """Of weight matrices; biases, layer norms and embeddings are excluded."""
-    warmup_epochs: float = 0.0
+    warmup_epochs: float = setting(0.0, Mark.CONTENT, Mark.SEARCHABLE)
     """Epochs, or a part of one, over which the learning rate rises from 0."""
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Literal["constant", "cosine"] = setting("constant", Mark.CONTENT, Mark.SEARCHABLE)
     """cosine: after the warm-up the learning rate falls to 0, reached with the last of epochs."""
-    clip_norm: float | None = None
+    clip_norm: float | None = setting(None, Mark.CONTENT, Mark.SEARCHABLE)
     """Gradients are scaled down to this global norm; null leaves them as they are."""
-    ema_decay: float | None = None
+    ema_decay: float | None = setting(None, Mark.CONTENT)
     """The model is a moving average of the weights over the steps, of which this part stays in a
     step: 0.995, for example. Valid measures it, and it is what is kept. Better than the last
     weights at a constant learning rate, no better after cosine. Not with losses that train only
     the items of a step. null: the last weights."""
-    seed: int = 2020
-    window_stride: int | None = None
+    seed: int = setting(2020, Mark.CONTENT, Mark.SEARCHABLE)
+    window_stride: int | None = setting(None, Mark.CONTENT, Mark.SEARCHABLE)
     """Distance between the windows of a long history (causal only); null is max_seq_len // 2."""
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16"] = setting("fp32", Mark.CONTENT)
     """bf16 multiplies matrices in bfloat16 while training (autocast); softmaxes, sums, weights and
     ranking stay in fp32. Faster where the processor or GPU knows bfloat16."""
-    compile: bool = False
+    compile: bool = setting(False, Mark.NO_EFFECT)
     """Compile the layers with torch.compile while training: minutes at the start, and faster steps
     afterwards. Without a working compiler training goes on uncompiled, with a warning. No effect on
     results beyond float error."""
-    table_precision: Literal["fp32", "bf16"] = "fp32"
+    table_precision: Literal["fp32", "bf16"] = setting("fp32", Mark.CONTENT)
     """How item vectors and their optimizer state are kept while training with a sampled loss; bf16
     halves that memory and rounds at random. What is computed with them is fp32 either way."""
-    virtual_shards: int = 8
+    virtual_shards: int = setting(8, Mark.CONTENT)
     """Pieces that the order of training is defined over; at least the number of workers."""
-    valid_metric: Literal["ndcg@10", "hit@10", "mrr@10"] = "ndcg@10"
+    valid_metric: Literal["ndcg@10", "hit@10", "mrr@10"] = setting("ndcg@10", Mark.CONTENT)
     """What early stopping and the choice of the best epoch look at."""
-    warm_start: str | None = None
+    warm_start: str | None = setting(None, Mark.CONTENT, Mark.PATH_OR_NAME)
     """A model to begin with, by its id or directory: weights are copied, item rows by raw id; new
     items begin as in any new model. ``train --from`` sets it."""
-    refit_epochs: int | None = None
+    refit_epochs: int | None = setting(None, Mark.CONTENT)
     """Train on all interactions, those for valid and test included, for so many of the epochs;
     nothing is validated. ``train --refit`` sets it."""
-    patience: int = 10
+    patience: int = setting(10, Mark.CONTENT, Mark.SEARCHABLE)
     """Epochs without a better valid metric after which training stops; 0 never stops early."""
-    eval_batch_size: int = 512
+    eval_batch_size: int = setting(512, Mark.NO_EFFECT)
     """Users ranked at once during validation, per worker."""
-    max_failures: int = 3
+    max_failures: int = setting(3, Mark.NO_EFFECT)
     """How often a run restarts from its last checkpoint when workers are lost. Machines that are
     taken away with notice do not count."""
-    checkpoint_steps: int | None = None
+    checkpoint_steps: int | None = setting(None, Mark.NO_EFFECT)
     """Steps of an epoch after which a checkpoint is written, beside one after every epoch."""
-    checkpoint_minutes: float | None = 5.0
+    checkpoint_minutes: float | None = setting(5.0, Mark.NO_EFFECT)
     """Minutes after which a checkpoint is written in the middle of an epoch; null: never."""
-    keep_checkpoints: int = 2
+    keep_checkpoints: int = setting(2, Mark.NO_EFFECT)
     """Newest checkpoints to keep, besides that of the best epoch."""
-    collective_timeout_s: int = 600
+    collective_timeout_s: int = setting(600, Mark.NO_EFFECT)
     """How long workers wait for each other before a run counts as stuck."""
-    tape_memory_mb: int | None = None
+    tape_memory_mb: int | None = setting(None, Mark.NO_EFFECT)
     """Sequences that a worker holds in memory; what is beyond lies in a file on its disk, of which
     the system keeps in memory what is used. null: all in memory."""
-    mlflow_uri: str | None = None
+    mlflow_uri: str | None = setting(None, Mark.NO_EFFECT, Mark.PATH_OR_NAME)
     """MLflow tracking server or directory to log runs to, such as file:///data/mlruns."""
 
     @property

@@ -1,38 +1,41 @@
 """Settings of the search for hyper-parameters."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from lightsans.config.checks import at_least, require
+from lightsans.config.marks import Mark, made_setting, setting
+
+Space = dict[str, dict[str, list[int | float | str | bool | None]]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TuneConfig:
     """How hyper-parameters are searched for; ``train.valid_metric`` is what trials compete for."""
 
-    space: dict[str, dict[str, list[int | float | str | bool | None]]] = field(default_factory=dict)
+    space: Space = made_setting(dict, Mark.RESOLVED)
     """Setting to what it may be: {choice: [..]}, {uniform: [low, high]}, {loguniform: [low, high]}
     or {quniform: [low, high, step]}. ``tune --space FILE`` fills it in."""
-    engine: Literal["optuna", "random", "grid"] = "optuna"
+    engine: Literal["optuna", "random", "grid"] = setting("optuna", Mark.CONTENT)
     """optuna: its TPE sampler, which learns from finished trials; grid: every combination."""
-    scheduler: Literal["asha", "median", "none"] = "asha"
+    scheduler: Literal["asha", "median", "none"] = setting("asha", Mark.CONTENT)
     """What ends poor trials early, by their valid metric after each epoch."""
-    grace_epochs: int = 2
+    grace_epochs: int = setting(2, Mark.CONTENT)
     """Epochs that every trial gets; the first rung of asha."""
-    reduction_factor: int = 3
+    reduction_factor: int = setting(3, Mark.CONTENT)
     """asha: the best 1/reduction_factor of the trials go on from a rung to one this many times as
     far."""
-    max_trials: int | None = None
+    max_trials: int | None = setting(None, Mark.BUDGET)
     """Trials of the whole search; null: all combinations, where they can be counted."""
-    max_minutes: float | None = None
+    max_minutes: float | None = setting(None, Mark.BUDGET)
     """Time of the whole search, interruptions not counted; null: no limit."""
-    target: float | None = None
+    target: float | None = setting(None, Mark.BUDGET)
     """The search ends once a trial reaches this valid metric."""
-    num_workers: int = 1
+    num_workers: int = setting(1, Mark.NO_EFFECT)
     """Processes that train a trial together; takes the place of train.num_workers."""
-    max_concurrent: int | None = None
+    max_concurrent: int | None = setting(None, Mark.NO_EFFECT)
     """Trials at a time; null: as many as the cluster has room for."""
-    seed: int = 2020
+    seed: int = setting(2020, Mark.CONTENT)
     """Of the draws; train.seed is that of the trials."""
 
     def __post_init__(self) -> None:

@@ -22,8 +22,9 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from lightsans.config import RunConfig
+from lightsans.config import RunConfig, TrainConfig
 from lightsans.config.file import check_value
+from lightsans.config.marks import Mark, fields_with, walk_marks
 from lightsans.config.settings import setting_names, setting_type
 from lightsans.config.yaml_text import read_yaml
 from lightsans.errors import ConfigError
@@ -45,21 +46,6 @@ RECBOLE_NAMES: Final = {
     "train_batch_size": "train.batch_size",
     "MAX_ITEM_LIST_LENGTH": "model.max_seq_len",
 }
-SEARCHED_OF_TRAIN: Final = (
-    "learning_rate",
-    "batch_size",
-    "optimizer",
-    "weight_decay",
-    "warmup_epochs",
-    "schedule",
-    "clip_norm",
-    "window_stride",
-    "patience",
-    "seed",
-)
-"""Settings of ``train`` that may be searched, beside all of ``model``. The others change no result,
-or are those of the whole search: ``epochs`` is the most that a trial gets, ``valid_metric`` what
-trials compete for, and ``virtual_shards`` how the data is cut that trials share."""
 MOST_COMBINATIONS: Final = 50_000
 """Larger spaces are drawn from without listing them."""
 
@@ -189,8 +175,7 @@ def find_name(written: str, origin: str) -> str:
         ConfigError: It is unknown (the nearest name is suggested), or not searched, and why.
     """
     settings = setting_names()
-    names = [name for name in settings if name.startswith("model.")]
-    names += [f"train.{name}" for name in SEARCHED_OF_TRAIN]
+    names = [name for name, marks in walk_marks(RunConfig) if Mark.SEARCHABLE in marks]
     known = {name.partition(".")[2]: name for name in names} | RECBOLE_NAMES
     known |= {name: name for name in names} | {"model.num_layers": "model.n_layers"}
     if written in known:
@@ -198,7 +183,7 @@ def find_name(written: str, origin: str) -> str:
     if {written, f"train.{written}"} & set(settings):
         raise ConfigError(
             f"{origin}: {written} cannot be searched; settings of model can, and train."
-            f"{', '.join(SEARCHED_OF_TRAIN)}"
+            f"{', '.join(fields_with(TrainConfig, Mark.SEARCHABLE))}"
         )
     near = difflib.get_close_matches(written, known, n=1)
     hint = f"did you mean {near[0]}?" if near else "expected a setting of model or train"

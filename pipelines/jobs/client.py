@@ -22,6 +22,7 @@ from ray.job_submission import JobDetails, JobSubmissionClient
 
 from lightsans.config import RunConfig
 from lightsans.config.file import LoadedConfig
+from lightsans.config.marks import Mark, walk_marks
 from lightsans.errors import AccessError, ConfigError, LightSANsError, NotFoundError
 from pipelines.console.logs import redact
 from pipelines.console.output import RESULT_MARK_VARIABLE
@@ -177,23 +178,25 @@ def require_reachable_paths(config: RunConfig) -> None:
     """Refuse paths that only mean something on this machine.
 
     Raises:
-        ConfigError: ``root`` or an input is a relative path.
+        ConfigError: A setting that names a file or directory holds a relative path.
     """
-    named = [("root", config.root), *(("data.input", path) for path in config.data.input)]
-    optional = {
-        "data.exclude_users": config.data.exclude_users,
-        "score.users": config.score.users,
-        "score.allow_items": config.score.allow_items,
-        "score.deny_items": config.score.deny_items,
-        "score.item_table": config.score.item_table,
-    }
-    named += [(name, path) for name, path in optional.items() if path is not None]
-    for name, path in named:
+    for name, path in _paths(config):
         if "://" not in path and not path.startswith(("/", "~")):
             raise ConfigError(
                 f"{name}={path} is relative to this directory, which the cluster does not have; "
                 "use s3://bucket/prefix, or an absolute path that all of its machines share"
             )
+
+
+def _paths(config: RunConfig) -> Iterator[tuple[str, str]]:
+    """Setting and path of all files and directories that a configuration names."""
+    values = dict(_leaves(config))
+    for name, marks in walk_marks(RunConfig):
+        value = values[name]
+        for path in value if isinstance(value, tuple) else [value]:
+            named = Mark.PATH_OR_NAME in marks and path is not None and "/" in path
+            if named or (Mark.PATH in marks and path is not None):
+                yield name, path
 
 
 def submit_job(

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lightsans.config import DataConfig, RunConfig, to_dict
+from lightsans.config.marks import Mark, fields_with
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import ConfigError, InputError
 from lightsans.preparation.layers import forget_users, insert_rows, parts_of_users, without_users
@@ -35,21 +36,6 @@ from pipelines.session.tasks import remote, run_tasks
 
 _MAX_LAYERS = 8
 _ROWS_PER_LAYER_ROW = 4
-
-READING_SETTINGS = (
-    "format",
-    "separator",
-    "header",
-    "quote_char",
-    "newlines_in_values",
-    "columns",
-    "user_id_type",
-    "item_id_type",
-    "max_id_bytes",
-    "timestamp_unit",
-    "timezone",
-)
-"""Settings that say what a row of a file means; the base's rows were read with its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,16 +89,6 @@ class Base:
         return len(self.manifest["input"])
 
 
-_SEQUENCE_SETTINGS = (
-    "min_rating",
-    "dedupe",
-    "min_user_interactions",
-    "keep_last",
-    "keep_since",
-    "as_of",
-)
-
-
 @dataclass(frozen=True, slots=True)
 class UnchangedSequences:
     """Which sequences of a base are those of a dataset made from it: file by file."""
@@ -157,7 +133,7 @@ def find_unchanged(
         after: The one that extends it.
     """
     settings, theirs = to_dict(data), base.manifest["data"]
-    names = _SEQUENCE_SETTINGS
+    names = fields_with(data, Mark.MAKES_SEQUENCES)
     if any(settings[name] != theirs[name] for name in names) or data.split != "leave_one_out":
         return None
     if theirs["split"] != "leave_one_out":
@@ -224,7 +200,7 @@ def input_entries(base: Base | None, files: Sequence[FileInfo]) -> list[dict[str
 
 def _check_reading(base: Base, data: DataConfig) -> None:
     settings, theirs = to_dict(data), base.manifest["data"]
-    for name in READING_SETTINGS:
+    for name in fields_with(data, Mark.READS_ROWS):
         if settings[name] != theirs[name]:
             raise ConfigError(
                 f"data.{name} is {settings[name]!r}, but dataset {base.location.name} was read "

@@ -26,6 +26,7 @@ import pyarrow.compute as pc
 from lightsans.columns.hashing import NUM_BUCKETS
 from lightsans.columns.times import to_datetime, to_iso
 from lightsans.config import DataConfig, RunConfig, to_dict
+from lightsans.config.marks import Mark, values_with
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import ConfigError, InputError
 from lightsans.preparation.derive import Retention, fingerprint_dataset
@@ -51,9 +52,6 @@ from pipelines.preprocess.report import write_report
 from pipelines.session.memory import MemoryWatch, spilled_bytes
 from pipelines.session.preflight import preflight
 from pipelines.session.ray_session import ensure_ray, is_cluster
-
-_NOT_CONTENT = ("input", "exclude_users", "max_reject_fraction", "read_unit_bytes")
-"""Settings that do not determine what a dataset holds; files and excluded users do by content."""
 
 SPLIT_RULE = 2
 """Raised when a temporal split cuts the same rows in another way: ids of other datasets stay."""
@@ -183,9 +181,8 @@ def _prepare(config: RunConfig) -> _Job:
     source = Source(data, files, _read_excluded_users(config), base)
     filters = _resolve_filters(data)
     num_parts = choose_num_parts(files, data) if base is None else base.manifest["num_parts"]
-    settings = {key: v for key, v in to_dict(data).items() if key not in _NOT_CONTENT}
     question = {
-        **settings,
+        **values_with(data, Mark.CONTENT),
         "num_parts": num_parts,
         "as_of": filters.as_of,
         "files": [[file.location.uri, file.size, file.etag] for file in files],

@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lightsans.arrays import Bool, Int32, Int64, UInt64
+from lightsans.config import ScoreConfig
+from lightsans.config.marks import Mark, fields_with
 from lightsans.dataset.bucket_cursor import BucketCursor, overlapping_parts, read_batches
 from lightsans.dataset.loading import list_column
 from lightsans.recommendations.recommender import MODEL, KnownHistories
@@ -23,7 +25,11 @@ from lightsans.storage.manifests import read_manifest, require_manifest
 from pipelines.evaluate import vocabulary_mapping
 from pipelines.publish import latest_run_id
 
-_DECISIVE = ("model_id", "k", "remove_seen", "eligible_items", "min_score")
+_DECISIVE = (
+    "model_id",
+    "eligible_items",
+    *fields_with(ScoreConfig, Mark.CONTENT, Mark.DECIDES_LISTS),
+)
 """What must be the same in both runs. The rest changes no list, or is compared user by user."""
 _AT_ONCE = 4096
 """Users of the earlier run that are decoded at once."""

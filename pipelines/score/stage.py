@@ -18,6 +18,7 @@ import ray.data
 from ray.data import ActorPoolStrategy
 
 from lightsans.config import RunConfig
+from lightsans.config.marks import Mark, values_with
 from lightsans.errors import ConfigError, InputError, LightSANsError
 from lightsans.recommendations.eligible_items import read_eligible_items
 from lightsans.recommendations.segment import segment_identity
@@ -121,20 +122,14 @@ def run_score(
 
 def _question(config: RunConfig, dataset_id: str, model_id: str, map_items: bool) -> dict[str, Any]:
     """All that decides the content of a run."""
-    score, eligible = config.score, read_eligible_items(config)
+    eligible = read_eligible_items(config)
     return {
         "dataset_id": dataset_id,
         "model_id": model_id,
         "map_items": map_items,
-        "k": score.k,
-        "remove_seen": score.remove_seen,
+        **values_with(config.score, Mark.CONTENT),
         "eligible_items": None if eligible is None else eligible.fingerprint,
-        "min_score": score.min_score,
         "segment": segment_identity(config),
-        "layout": score.layout,
-        "partition_by": score.partition_by,
-        "max_users_per_file": score.max_users_per_file,
-        "users_per_row_group": score.users_per_row_group,
     }
 
 

@@ -12,12 +12,13 @@ the same command, a changed one starts anew.
 """
 
 import uuid
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray.train
 
 from lightsans.config import RunConfig
+from lightsans.config.marks import Mark, values_with
 from lightsans.errors import NotFoundError, TrainingError
 from lightsans.losses.cross_entropy import choose_loss
 from lightsans.storage.checkpoint_store import (
@@ -43,20 +44,6 @@ from pipelines.train.worker import WorkerJob, make_torch_trainer, require_warm_s
 MAX_RESTARTS = 2
 """How often training starts again because the checkpoint of its best epoch has vanished."""
 
-NO_EFFECT_ON_WEIGHTS = (
-    "num_workers",
-    "use_gpu",
-    "eval_batch_size",
-    "max_failures",
-    "compile",
-    "checkpoint_steps",
-    "checkpoint_minutes",
-    "keep_checkpoints",
-    "collective_timeout_s",
-    "tape_memory_mb",
-    "mlflow_uri",
-)
-
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
@@ -71,12 +58,15 @@ class TrainResult:
 
 def model_id(config: RunConfig, dataset_id: str) -> str:
     """The id of the model that this configuration makes of a dataset."""
-    train = {k: v for k, v in asdict(config.train).items() if k not in NO_EFFECT_ON_WEIGHTS}
-    # How the valid metric is computed decides which epoch is kept.
-    protocol = {"remove_seen": config.evaluate.remove_seen}
+    protocol = values_with(config.evaluate, Mark.VALIDATES)
     if config.model.loss_type == "auto":
         protocol["use_gpu"] = config.train.use_gpu  # by which the loss is chosen
-    question = {"dataset": dataset_id, "model": asdict(config.model), "train": train, **protocol}
+    question = {
+        "dataset": dataset_id,
+        "model": values_with(config.model, Mark.CONTENT),
+        "train": values_with(config.train, Mark.CONTENT),
+        **protocol,
+    }
     return content_id("model", FORMAT_VERSION, question)
 
 

@@ -17,7 +17,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -25,6 +25,7 @@ from ray import tune
 
 from lightsans.config import RunConfig, TuneConfig
 from lightsans.config.file import dump_yaml
+from lightsans.config.marks import Mark, values_with
 from lightsans.errors import ConfigError, TrainingError
 from lightsans.search.space import SearchSpace, build_space
 from lightsans.storage.location import Location, locate
@@ -45,8 +46,6 @@ from pipelines.tune.trial import TrialTask, TrialTrainable, load_tape
 
 FORMAT_VERSION = 1
 BEST = "best.yaml"
-BUDGET = ("max_trials", "max_minutes", "target")
-NO_EFFECT = (*BUDGET, "num_workers", "max_concurrent", "space")
 LEASE_S = 30.0
 
 
@@ -109,14 +108,14 @@ def trial_base(config: RunConfig) -> RunConfig:
 
 def search_id(space: SearchSpace, dataset_id: str) -> str:
     """The id of a search: a hash of all that decides its draws and the end of its trials."""
-    settings = {k: v for k, v in asdict(space.base.tune).items() if k not in NO_EFFECT}
+    settings = values_with(space.base.tune, Mark.CONTENT)
     dimensions = [[d.name, d.kind, list(d.arguments)] for d in space.dimensions]
     question = {"run": model_id(space.base, dataset_id), "space": dimensions, **settings}
     return content_id("search", FORMAT_VERSION, question)
 
 
 def _budget(settings: TuneConfig) -> dict[str, Any]:
-    return {name: getattr(settings, name) for name in BUDGET}
+    return values_with(settings, Mark.BUDGET)
 
 
 def _search(

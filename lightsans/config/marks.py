@@ -1,0 +1,100 @@
+"""Marks on settings: what each of them means for results, said where it is declared.
+
+Ids, what ``--since`` compares, what a base must share, what a search may draw and which paths a job
+must be able to reach are lists of settings; all of them are read off these marks.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from enum import Enum
+from typing import Any, Final, TypeVar
+
+T = TypeVar("T")
+
+
+class Mark(Enum):
+    """One property of a setting. Every setting has exactly one of `EFFECTS`."""
+
+    CONTENT = "decides the content of its section's result: its value is part of the id"
+    RESOLVED = "decides the content by what it refers to, which is part of the id in its place"
+    BUDGET = "says how far a search goes: with another value the finished search goes on"
+    NO_EFFECT = "decides how a result is made, checked, kept or published, not its content"
+
+    READS_ROWS = "decides how a row of a file is read: a base must share it"
+    MAKES_SEQUENCES = "decides the sequences of a part: shared, unchanged parts are taken over"
+    VALIDATES = "decides the valid metric, by which the epoch is chosen that is kept"
+    DECIDES_LISTS = "decides the list of a user: --since carries lists over where it is the same"
+    SEARCHABLE = "may be searched"
+    PATH = "names files or directories"
+    PATH_OR_NAME = "names a file or directory if it holds a slash"
+
+
+EFFECTS: Final = frozenset({Mark.CONTENT, Mark.RESOLVED, Mark.BUDGET, Mark.NO_EFFECT})
+
+_KEY: Final = "marks"
+
+
+def setting(default: T, *marks: Mark) -> T:
+    """A field with a default value and marks."""
+    return dataclasses.field(default=default, metadata={_KEY: frozenset(marks)})
+
+
+def made_setting(make: Callable[[], T], *marks: Mark) -> T:
+    """A field with marks whose default is made anew for each configuration.
+
+    Settings of a class that is made so have these marks, too.
+    """
+    return dataclasses.field(default_factory=make, metadata={_KEY: frozenset(marks)})
+
+
+def field_marks(field: "dataclasses.Field[Any]") -> frozenset[Mark]:
+    """The marks of a field; none for a section, whose fields have their own."""
+    marks: frozenset[Mark] = field.metadata.get(_KEY, frozenset())
+    return marks
+
+
+def fields_with(section: Any, *marks: Mark) -> list[str]:
+    """Names of a section's fields that have all of these marks, in order.
+
+    Args:
+        section: A class of settings, or an instance.
+        marks: The marks.
+    """
+    wanted = set(marks)
+    return [f.name for f in dataclasses.fields(section) if wanted <= field_marks(f)]
+
+
+def to_dict(config: object) -> dict[str, object]:
+    """A configuration as plain dicts, lists and scalars: what YAML, JSON and Ray carry."""
+    assert dataclasses.is_dataclass(config), config
+    return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
+
+
+def _plain(value: object) -> object:
+    if dataclasses.is_dataclass(value):
+        return to_dict(value)
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value
+
+
+def values_with(section: Any, *marks: Mark) -> dict[str, object]:
+    """The values of a section's fields that have all of these marks, as plain values."""
+    plain = to_dict(section)
+    return {name: plain[name] for name in fields_with(section, *marks)}
+
+
+def walk_marks(config_class: type, prefix: str = "") -> Iterator[tuple[str, frozenset[Mark]]]:
+    """Dotted name and marks of all settings that are no sections."""
+    yield from _walk(config_class, prefix, frozenset())
+
+
+def _walk(
+    config_class: type, prefix: str, inherited: frozenset[Mark]
+) -> Iterator[tuple[str, frozenset[Mark]]]:
+    for field in dataclasses.fields(config_class):
+        marks = field_marks(field) | inherited
+        if isinstance(field.type, type) and dataclasses.is_dataclass(field.type):
+            yield from _walk(field.type, f"{prefix}{field.name}.", marks)
+        else:
+            yield prefix + field.name, marks

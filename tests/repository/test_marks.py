@@ -1,0 +1,210 @@
+"""Ids of results follow the marks of settings: each setting is changed, and ids are compared."""
+
+import dataclasses
+from typing import Literal, get_args, get_origin
+
+import pytest
+
+from lightsans.config import RunConfig
+from lightsans.config.marks import Mark, walk_marks
+from lightsans.config.settings import setting_type
+from lightsans.errors import ConfigError
+from lightsans.search.space import build_space
+from lightsans.storage.manifests import content_id
+from pipelines import evaluate
+from pipelines.preprocess.stage import dataset_id
+from pipelines.score import stage as score
+from pipelines.train.stage import model_id
+from pipelines.tune.stage import search_id, trial_base
+
+MARKS = dict(walk_marks(RunConfig))
+RESULT_OF_SECTION = {
+    "data": "dataset",
+    "model": "model",
+    "train": "model",
+    "evaluate": "evaluation",
+    "score": "run",
+    "tune": "search",
+}
+# Settings that only go together with others, or whose values are no free choice.
+TOGETHER = {
+    "data.temporal": {
+        "data.split": "temporal",
+        "data.temporal.valid_from": "2001-01-01",
+        "data.temporal.test_from": "2002-01-01",
+    },
+    "data.split": {
+        "data.split": "temporal",
+        "data.temporal.valid_fraction": 0.1,
+        "data.temporal.test_fraction": 0.1,
+    },
+    "data.as_of": {"data.as_of": "2030-01-01"},
+    "data.keep_since": {"data.keep_since": "1999-01-01"},
+    "data.timezone": {"data.timezone": "Europe/Berlin"},
+    "data.header": {"data.header": False, **{f"data.columns.{c}": n for n, c in enumerate(
+        ("user", "item", "timestamp", "rating")
+    )}},
+    "data.num_parts": {"data.num_parts": 7},
+    "train.ema_decay": {"train.ema_decay": 0.9},
+    "evaluate.ks": {"evaluate.ks": (10, 50)},
+    "nightly.beat_baselines": {"nightly.beat_baselines": ("popular",)},
+    "nightly.floors": {"nightly.floors": {"ndcg@10": 0.1}},
+    "score.partition_by": {"score.partition_by": "source"},
+    "score.warn_below": {"score.warn_below": {"coverage": 0.1}},
+    "score.warn_above": {"score.warn_above": {"coverage": 0.1}},
+    "storage.endpoint_url": {"storage.endpoint_url": "http://127.0.0.1:1"},
+    "train.table_precision": {"train.table_precision": "bf16", "model.loss_type": "gBCE"},
+}  # fmt: skip
+MADE_OF_FILES = {"data.base", "root"}
+"""Changing them needs other results on storage."""
+
+
+@pytest.fixture
+def config(tmp_path):
+    log = tmp_path / "log.csv"
+    log.write_text("user_id,item_id,timestamp,rating\na,x,1,5\n")
+    return changed(
+        RunConfig(),
+        {
+            "root": str(tmp_path / "root"),
+            "data.input": (str(log),),
+            "tune.space": {"model.n_layers": {"choice": [1, 2]}},
+        },
+    )
+
+
+def changed(config, values):
+    """The configuration with other values of settings, all replaced at once."""
+    sections = {}
+    for name, value in values.items():
+        section, _, rest = name.partition(".")
+        if rest:
+            sections.setdefault(section, {})[rest] = value
+        else:
+            sections[name] = value
+    return dataclasses.replace(
+        config,
+        **{
+            name: changed(getattr(config, name), value)
+            if dataclasses.is_dataclass(getattr(config, name))
+            else value
+            for name, value in sections.items()
+        },
+    )
+
+
+def candidates(kind, value):
+    """Other values of a type, the likeliest first."""
+    if get_origin(kind) is Literal:
+        return [other for other in get_args(kind) if other != value]
+    if kind is bool:
+        return [not value]
+    if kind in (int, float):
+        return [*([value * 2, value / 2, 0.5] if kind is float and value else []), 4, 3, 2, 2**30]
+    if kind is str:
+        return [";", "other"]
+    return [other for part in get_args(kind) for other in candidates(part, value)]
+
+
+def with_another_value(config, name):
+    for group, values in TOGETHER.items():
+        if name == group or name.startswith(f"{group}."):
+            return changed(config, values)
+    value = config
+    for part in name.split("."):
+        value = getattr(value, part)
+    for other in candidates(setting_type(name), value):
+        if other is None or (other == value and type(other) is type(value)):
+            continue
+        try:
+            return changed(config, {name: other})
+        except ConfigError:
+            continue
+    raise AssertionError(f"no other value of {name} is known; add one to TOGETHER")
+
+
+def ids(config):
+    """The ids of all results that are made without looking into one made before."""
+    space = build_space(config.tune.space, trial_base(config), "tune.space")
+    return {
+        "dataset": dataset_id(config),
+        "model": model_id(config, "some-dataset"),
+        "evaluation": content_id("evaluation", 1, evaluate._question(config, "d", "m", False)),
+        "run": content_id("run", 1, score._question(config, "d", "m", False)),
+        "search": search_id(space, "some-dataset"),
+    }
+
+
+NO_EFFECT = [name for name, marks in MARKS.items() if Mark.NO_EFFECT in marks]
+BUDGET = [name for name, marks in MARKS.items() if Mark.BUDGET in marks]
+CONTENT = [name for name, marks in MARKS.items() if Mark.CONTENT in marks]
+
+
+@pytest.mark.parametrize("name", sorted({*NO_EFFECT, *BUDGET} - MADE_OF_FILES))
+def test_a_setting_without_effect_changes_no_id(config, name):
+    other = with_another_value(config, name)
+    assert other != config
+    assert ids(other) == ids(config)
+
+
+@pytest.mark.parametrize("name", sorted(set(CONTENT) - MADE_OF_FILES - {"train.refit_epochs"}))
+def test_a_setting_that_decides_content_changes_the_id_of_its_result(config, name):
+    result = RESULT_OF_SECTION[name.partition(".")[0]]
+    assert ids(with_another_value(config, name))[result] != ids(config)[result]
+
+
+def test_a_refit_is_another_model(config):
+    refit = changed(config, {"train.refit_epochs": 3})
+    assert model_id(refit, "some-dataset") != model_id(config, "some-dataset")
+
+
+@pytest.mark.parametrize("name", [n for n, marks in MARKS.items() if Mark.VALIDATES in marks])
+def test_a_setting_that_chooses_the_epoch_changes_the_model(config, name):
+    assert ids(with_another_value(config, name))["model"] != ids(config)["model"]
+
+
+@pytest.mark.parametrize(
+    ("name", "result"),
+    [
+        ("data.exclude_users", "dataset"),
+        ("score.users", "run"),
+        ("score.allow_items", "run"),
+        ("score.deny_items", "run"),
+        ("score.item_table", "run"),
+    ],
+)
+def test_a_file_decides_by_its_content_not_by_its_path(config, tmp_path, name, result):
+    """Which covers all settings that are resolved, but for inputs and the space of a search."""
+    found = []
+    for place, content in (("here", "a"), ("there", "a"), ("there", "b")):
+        path = tmp_path / f"{place}-{content}.csv"
+        path.write_text(f"item_id,keep\n{content},true\n" if "table" in name else f"{content}\n")
+        values = {name: str(path)}
+        if name == "score.item_table":
+            values["score.eligible_column"] = "keep"
+        found.append(ids(changed(config, values))[result])
+    assert len({ids(config)[result], found[0], found[2]}) == 3
+    if name != "score.users":  # which is told apart by address and version instead of being read
+        assert found[0] == found[1]
+
+
+def test_other_inputs_or_another_space_are_other_results(config, tmp_path):
+    log = tmp_path / "other.csv"
+    log.write_text("user_id,item_id,timestamp,rating\na,x,1,5\n")
+    assert ids(changed(config, {"data.input": (str(log),)}))["dataset"] != ids(config)["dataset"]
+    space = {"tune.space": {"model.n_layers": {"choice": [1, 3]}}}
+    assert ids(changed(config, space))["search"] != ids(config)["search"]
+
+
+def test_the_settings_that_are_resolved_are_the_ones_tried_here():
+    resolved = {name for name, marks in MARKS.items() if Mark.RESOLVED in marks}
+    assert resolved == {
+        "data.exclude_users",
+        "data.input",
+        "score.allow_items",
+        "score.deny_items",
+        "score.eligible_column",
+        "score.item_table",
+        "score.users",
+        "tune.space",
+    }
