@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from lightsans.config.checks import without_credentials
 from lightsans.config.marks import to_dict
 from lightsans.config.run import RunConfig
 from lightsans.config.settings import ALIASES, LEAVES, SECTIONS, TYPES, names_under
@@ -87,6 +88,9 @@ def parse_config(
         settings |= _profile_settings(given.get("profile"), profiles)
     settings |= given
     origins = {key: setting.origin for key, setting in settings.items()}
+    if profiles is not None:  # a saved configuration of before may have some
+        for key, setting in settings.items():
+            without_credentials(key, setting.value)
     return LoadedConfig(config=_validate(settings), origins=origins)
 
 

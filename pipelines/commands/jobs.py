@@ -12,7 +12,7 @@ import typer
 from lightsans.errors import ConfigError
 from pipelines.commands.options import PROGRAM, JsonOption, examples
 from pipelines.console.exit_status import ExitStatus
-from pipelines.console.logs import log, logs_are_json, redact
+from pipelines.console.logs import dump_json, log, logs_are_json, printable, redact
 from pipelines.console.output import print_json, print_table
 from pipelines.console.progress import say
 
@@ -45,14 +45,14 @@ class JobLog:
         line, mark, result = line.partition(RESULT_MARK)
         if mark:  # another process may have written behind it on the same line
             found, _ = json.JSONDecoder().raw_decode(result)
-            self.result = json.dumps(found, ensure_ascii=False)
+            self.result = dump_json(found)
             if not line:
                 return
         self.last_lines.append(line)
         if not logs_are_json():
-            print(redact(line), file=self._file, flush=True)
+            print(printable(redact(line), keep="\t"), file=self._file, flush=True)
         elif line.startswith("{") and line.endswith("}"):
-            print(redact(line), file=sys.stderr, flush=True)
+            print(printable(redact(line)), file=sys.stderr, flush=True)
         else:  # Ray's own lines
             log(line)
 

@@ -1,8 +1,9 @@
 """Lines for people and for log collectors, on standard error.
 
 ``LIGHTSANS_LOG=json``, or ``--log-format json``, makes every line a JSON object with time, level,
-stage and the ids at hand. In both formats secrets that got into a message are blotted out. What a
-line says at info level may name datasets, models, runs and files; ids of users belong to debug.
+stage and the ids at hand. In both formats secrets that got into a message are redacted, and control
+characters are written as escapes: ids and titles come from logs that users write. What a line says
+at info level may name datasets, models, runs and files; ids of users belong to debug.
 """
 
 import json
@@ -96,7 +97,7 @@ class TextFormatter(logging.Formatter):
         """The line."""
         text = record.getMessage()
         details = getattr(record, "fields", {}).get("traceback")
-        return redact(f"{text}\n{details}" if details else text)
+        return printable(redact(f"{text}\n{details}" if details else text), keep="\n\t")
 
 
 class JsonFormatter(logging.Formatter):
@@ -116,7 +117,7 @@ class JsonFormatter(logging.Formatter):
             content["logger"] = record.name
         if record.exc_info:
             content["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(_redacted(content), ensure_ascii=False, default=str)
+        return dump_json(_redacted(content))
 
 
 class _StderrHandler(logging.Handler):
@@ -155,21 +156,59 @@ def adopt_ray_loggers() -> None:
         logger.propagate = True
 
 
+# ---- what a terminal obeys -----------------------------------------------------------------------
+
+_CONTROLS = (
+    *range(0x20),  # C0, with ESC and BEL
+    *range(0x7F, 0xA0),  # DEL and C1
+    *(0x61C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A)),  # direction, lines
+    *range(0xD800, 0xE000),  # lone surrogates, which no UTF-8 stream takes
+)
+_AS_ESCAPES = {code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" for code in _CONTROLS}
+_IN_JSON = {code: f"\\u{code:04x}" for code in _CONTROLS}
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    """The text with every control character but those to keep as an escape.
+
+    Covers what moves a cursor, sets a title or the clipboard (C0, DEL, C1) and what reorders a line
+    (overrides of direction, separators of lines).
+    """
+    kept = {ord(character) for character in keep}
+    return text.translate({code: shown for code, shown in _AS_ESCAPES.items() if code not in kept})
+
+
+def dump_json(content: Any) -> str:
+    """One line of JSON that a terminal can show: the same value with controls as escapes."""
+    return json.dumps(content, ensure_ascii=False, default=str).translate(_IN_JSON)
+
+
 # ---- secrets -------------------------------------------------------------------------------------
 
-_BLOT = "***"
-_SECRET_VARIABLES = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "RAY_AUTH_TOKEN")
+_MASK = "***"
+_SECRET_VARIABLES = (
+    *("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "RAY_AUTH_TOKEN"),
+    *("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"),
+)
 _SECRETS = [
-    (re.compile(r"://(?:[^\s@/:]*:[^\s@]*|[^\s@/]+)@"), f"://{_BLOT}@"),  # user:password@ of a URL
+    # user:password@ of a URL, up to the last @ of the word: a password may hold one as it is
+    (
+        re.compile(r"://(?:[^\s@/:'\"]*:(?:(?!://)[^\s'\"])*|(?:(?!://)[^\s/'\"])+)@"),
+        f"://{_MASK}@",
+    ),
+    (
+        re.compile(r"://(?:[^\s@/:]*:[^\s@]*|[^\s@/]+)@"),
+        f"://{_MASK}@",
+    ),  # the same with quotes in it
     # AWS access keys, and what follows one that was taken out of a URL
-    (re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b(?::[^\s@'\"]+)?"), _BLOT),
-    (re.compile(r"(?i)\bbearer\s+[^\s'\"]+"), f"Bearer {_BLOT}"),
+    (re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b(?::[^\s@'\"]+)?"), _MASK),
+    (re.compile(r"(?i)\bbearer\s+[^\s'\"]+"), f"Bearer {_MASK}"),
     (
         re.compile(
             r"(?i)(secret_access_key|session_token|security[-_]token|auth_token|password"
             r"|x-amz-signature|x-amz-credential)(['\"]?\s*[=:]\s*['\"]?)[^\s&,;'\"]+"
         ),
-        rf"\1\2{_BLOT}",
+        rf"\1\2{_MASK}",
     ),
 ]
 
@@ -178,8 +217,8 @@ def redact(text: str) -> str:
     """The text without what looks like a password, token or key, or is one of this process's."""
     for name in _SECRET_VARIABLES:
         value = os.environ.get(name, "")
-        if len(value) >= 8:  # a shorter one would blot out ordinary words
-            text = text.replace(value, _BLOT)
+        if len(value) >= 8:  # a shorter one would redact ordinary words
+            text = text.replace(value, _MASK)
     for pattern, replacement in _SECRETS:
         text = pattern.sub(replacement, text)
     return text

@@ -1,6 +1,5 @@
-"""What commands print: results on standard output, everything else on standard error."""
+"""Results of commands on standard output: tables and JSON; everything else is standard error."""
 
-import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,6 +9,8 @@ from typing import Any
 from rich import box
 from rich.console import Console
 from rich.table import Table
+
+from pipelines.console.logs import dump_json, printable
 
 RESULT_MARK_VARIABLE = "LIGHTSANS_RESULT_MARK"
 """Set in jobs that were submitted with ``--json``: their log mixes both outputs."""
@@ -30,17 +31,17 @@ def only_results_on_stdout() -> Iterator[None]:
 
 
 def print_json(content: Mapping[str, Any]) -> None:
-    """One JSON object on a line of its own."""
+    """Print one JSON object on a line of its own."""
     mark = os.environ.get(RESULT_MARK_VARIABLE, "")
-    print(mark + json.dumps(content, ensure_ascii=False, default=str))
+    print(mark + dump_json(content))
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A table for people; numbers are right-aligned."""
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
+    """Print a table for people; numbers are right-aligned, control characters become escapes."""
+    table = Table(title=printable(title), box=box.SIMPLE_HEAD, title_justify="left")
     for index, name in enumerate(header):
         is_number = bool(rows) and all(isinstance(row[index], int | float) for row in rows)
-        table.add_column(name, justify="right" if is_number else "left", overflow="fold")
+        table.add_column(printable(name), justify="right" if is_number else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False)
@@ -48,7 +49,7 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[objec
 
 
 def print_metrics(metrics: Mapping[str, Mapping[str, Mapping[str, float]]], protocol: str) -> None:
-    """Metrics by scorer and split, with a word when the model loses to a baseline."""
+    """Print metrics by scorer and split, and a warning where the model loses to a baseline."""
     names = ("hit@10", "ndcg@10", "mrr@10")
     rows = [
         [split, scorer, *(values[split][name] for name in names)]
@@ -66,4 +67,4 @@ def print_metrics(metrics: Mapping[str, Mapping[str, Mapping[str, float]]], prot
 def _cell(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,}" if isinstance(value, int) else printable(str(value))

@@ -315,3 +315,36 @@ def test_the_schema_carries_the_docstrings_of_the_fields():
 def test_the_committed_schema_is_the_current_one():
     path = Path(__file__).parents[4] / "pipelines/configs/schema.json"
     assert json.loads(path.read_text()) == json_schema(), "run `make schema`"
+
+
+# ---- credentials
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("train.mlflow_uri", "https://user:hunter22@host"),
+        ("train.mlflow_uri", "https://user:hunt@er22@host:5000/x"),
+        ("train.mlflow_uri", "https://hunter22@host"),
+        ("root", "s3://key:hunter/22+x=@bucket/prefix"),
+        ("data.input", "[/a.csv, 's3://key:hunter22@bucket/x']"),
+        ("score.users", "s3://key:hunter22@bucket/x"),
+        ("storage.endpoint_url", "http://key:hunter22@host"),
+    ],
+)
+def test_an_address_with_credentials_is_refused_without_a_word_of_them(name, value):
+    with pytest.raises(ConfigError, match=rf"^{name} has credentials .*MLFLOW_TRACKING") as caught:
+        load_config(None, [f"{name}={value}"])
+    assert "hunter" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "root", ["s3://bucket/user@example.org/x", "/data/a@b", "http://host:5000/a@b", "file:///a@b"]
+)
+def test_an_at_sign_in_a_path_is_no_credential(root):
+    assert load_config(None, [f"root={root}"]).config.root == root
+
+
+def test_a_saved_configuration_of_before_is_read_whatever_its_addresses():
+    saved = {"train": {"mlflow_uri": "https://user:hunter22@host"}}
+    assert from_dict(saved).train.mlflow_uri == saved["train"]["mlflow_uri"]

@@ -115,6 +115,9 @@ def test_warnings_and_other_loggers_come_as_json_too(capsys):
         ("GET https://ann:hunter2@host:9000/b?x=1", "hunter2"),
         ("s3://key:a/b+c=@bucket/prefix", "a/b+c="),
         ("https://token@host/x", "token"),
+        ("https://ann:hunt@er22@host/x", "er22"),
+        ("at https://hun@ter22@host/x", "ter22"),
+        ("https://ann:hun'ter22@host/x", "ter22"),
         (f"key {ACCESS_KEY} is unknown", ACCESS_KEY),
         ("aws_secret_access_key = abc/def", "abc/def"),
         ('{"SecretAccessKey": "x", "secret_access_key": "abc/def"}', "abc/def"),
@@ -124,7 +127,7 @@ def test_warnings_and_other_loggers_come_as_json_too(capsys):
     ],
 )
 @pytest.mark.parametrize("log_format", ["text", "json"])
-def test_secrets_are_blotted_out(text, secret, log_format, capsys):
+def test_secrets_are_redacted(text, secret, log_format, capsys):
     logs.configure_logs(log_format)
     say(text, detail={"again": [text]})
     error = capsys.readouterr().err
@@ -132,8 +135,11 @@ def test_secrets_are_blotted_out(text, secret, log_format, capsys):
     assert "***" in error
 
 
-def test_the_secrets_of_this_process_are_blotted_out_wherever_they_stand(monkeypatch):
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG")
+@pytest.mark.parametrize(
+    "name", ["AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"]
+)
+def test_the_secrets_of_this_process_are_redacted_wherever_they_stand(name, monkeypatch):
+    monkeypatch.setenv(name, "wJalrXUtnFEMI/K7MDENG")
     assert logs.redact("signed with wJalrXUtnFEMI/K7MDENG!") == "signed with ***!"
 
 
@@ -144,6 +150,7 @@ def test_the_secrets_of_this_process_are_blotted_out_wherever_they_stand(monkeyp
         "http://head:8265 at user@example.org",
         "export RAY_AUTH_TOKEN_PATH=/home/ann/token",
         "model 0a1b2c3d4e5f on dataset 5f4e3d2c1b0a",
+        "['s3://a/b', 's3://c/d@e']",
     ],
 )
 def test_what_is_no_secret_stays(text):
@@ -169,3 +176,23 @@ def test_a_command_in_json_mode_writes_json_lines_alone_and_no_secret(tmp_path):
     assert ACCESS_KEY not in done.stderr
     assert "pw@" not in done.stderr
     assert done.returncode != 0
+
+
+CONTROLS = "\x1b]52;c;cm0=\x07\x1b[2J\r\x00\x7f\x85\x9b2J\u202e\u2066\u2028"
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_no_control_character_of_an_id_reaches_the_terminal(log_format, capsys):
+    logs.configure_logs(log_format)
+    say(f"item {CONTROLS} is unknown", item=CONTROLS)
+    [shown] = capsys.readouterr().err.split("\n")[:-1]
+    assert not set(CONTROLS) & set(shown) - set("]52;c;cm0=[2J")
+    if log_format == "json":
+        assert json.loads(shown)["item"] == CONTROLS
+    else:
+        assert shown.startswith(r"item \x1b]52;c;cm0=\x07\x1b[2J\x0d\x00\x7f\x85\x9b2J\u202e")
+
+
+def test_lines_and_tabs_of_a_text_stay():
+    assert logs.printable("a\n\tb\x1b", keep="\n\t") == "a\n\tb\\x1b"
+    assert logs.printable("Müller, 東京 👍🏽") == "Müller, 東京 👍🏽"
