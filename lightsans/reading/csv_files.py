@@ -1,4 +1,4 @@
-"""Csv and RecBole's ``.inter``: lines of fields, every value kept as bytes."""
+"""Csv: lines of fields, every value kept as bytes."""
 
 import csv
 from collections.abc import Iterator, Mapping
@@ -12,9 +12,10 @@ import pyarrow.csv
 from lightsans.arrays import Int64
 from lightsans.config import DataConfig
 from lightsans.errors import InputError
+from lightsans.reading.input_files import InputFile, TextLayout, find_roles
 from lightsans.reading.rows import RawRows
 from lightsans.reading.text_pieces import line_starts, read_first_lines
-from lightsans.storage.location import Location
+from lightsans.storage.location import FileInfo, Location
 
 Columns = dict[str, pa.Array]
 
@@ -29,11 +30,6 @@ class Dialect:
     separator: str
     quote_char: str | None
 
-    @classmethod
-    def of(cls, data: DataConfig, is_inter: bool) -> "Dialect":
-        """The dialect of csv files, or of ``.inter``, which is the same everywhere."""
-        return cls("\t", None) if is_inter else cls(data.separator, data.quote_char)
-
 
 @dataclass(frozen=True, slots=True)
 class CsvHead:
@@ -46,13 +42,50 @@ class CsvHead:
 
 
 @dataclass(frozen=True, slots=True)
-class CsvLayout:
+class CsvLayout(TextLayout):
     """Where the values of a line are."""
 
     dialect: Dialect
     num_fields: int
     roles: Mapping[str, int]
     """Which field is the user, item, timestamp and rating."""
+    newlines_in_values: bool = False
+
+    def parse(self, content: bytes, name: str) -> Iterator[RawRows]:
+        """The rows of whole lines; see `parse_lines`."""
+        rows = parse_lines(content, self, name)
+        if rows is not None:
+            yield rows
+
+    def parse_stream(
+        self, stream: pa.NativeFile, block_bytes: int, name: str
+    ) -> Iterator[RawRows] | None:
+        """The rows of a stream whose quoted values may span lines; see `parse_stream`."""
+        return parse_stream(stream, self, block_bytes, name) if self.spans_lines() else None
+
+    def spans_lines(self) -> bool:
+        """Whether quoted values may span lines."""
+        return self.newlines_in_values and self.dialect.quote_char is not None
+
+
+def inspect(info: FileInfo, data: DataConfig) -> InputFile:
+    """Look at the first line of a csv file.
+
+    Raises:
+        InputError: There is none, or a column is missing.
+    """
+    dialect = Dialect(data.separator, data.quote_char)
+    head = read_head(info.location, info.size, dialect, data.header)
+    names = head.fields if data.header else [str(field) for field in range(len(head.fields))]
+    roles = find_roles(info.location, names, data)
+    layout = CsvLayout(dialect, len(names), roles, data.newlines_in_values)
+    return InputFile(info, layout, text_id_types(data), head.data_start)
+
+
+def text_id_types(data: DataConfig) -> dict[str, str]:
+    """The types of ids in a file whose values are all text."""
+    types = {"user": data.user_id_type, "item": data.item_id_type}
+    return {role: "string" if kind == "auto" else kind for role, kind in types.items()}
 
 
 def read_head(file: Location, size: int, dialect: Dialect, has_header: bool) -> CsvHead:

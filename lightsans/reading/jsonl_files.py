@@ -10,10 +10,19 @@ import pyarrow as pa
 import pyarrow.json
 
 from lightsans.arrays import Int64
+from lightsans.config import DataConfig
 from lightsans.errors import InputError
+from lightsans.reading.input_files import (
+    InputFile,
+    TextLayout,
+    find_roles,
+    id_type_of,
+    is_number,
+    wrong_type,
+)
 from lightsans.reading.rows import RawRows
 from lightsans.reading.text_pieces import read_first_lines
-from lightsans.storage.location import Location
+from lightsans.storage.location import FileInfo, Location
 
 _BOM = b"\xef\xbb\xbf"
 _SMALL_PIECE = 2**16
@@ -30,13 +39,41 @@ class JsonlHead:
 
 
 @dataclass(frozen=True, slots=True)
-class JsonlLayout:
+class JsonlLayout(TextLayout):
     """Where the values of an object are, and of which type."""
 
     roles: Mapping[str, str]
     """The keys of the user, item, timestamp and rating."""
     types: Mapping[str, pa.DataType]
     """The types, by role, that the first lines show; others make reading slower, not wrong."""
+
+    def parse(self, content: bytes, name: str) -> Iterator[RawRows]:
+        """The rows of whole lines; see `parse_json_lines`."""
+        return parse_json_lines(content, self)
+
+
+def inspect(info: FileInfo, data: DataConfig) -> InputFile:
+    """Look at the first lines of a file.
+
+    Raises:
+        InputError: There is none, a column is missing, or has a type that cannot be used.
+    """
+    file = info.location
+    head = read_head(file, info.size)
+    names = list(head.values)
+    roles = {role: names[at] for role, at in find_roles(file, names, data).items()}
+    types = {role: _json_type(head.values[key]) for role, key in roles.items()}
+    for role in ("timestamp", "rating"):
+        if role in types and not (is_number(types[role]) or types[role] == pa.string()):
+            if role == "rating" and data.min_rating is None:
+                del types[role], roles[role]
+                continue
+            raise InputError(wrong_type(file, role, roles[role], "an object, list or boolean"))
+    id_types = {r: id_type_of(file, r, roles[r], types[r], data) for r in ("user", "item")}
+    if "rating" in types and is_number(types["rating"]):
+        types["rating"] = pa.float64()
+    schema = {r: pa.string() if pa.types.is_null(kind) else kind for r, kind in types.items()}
+    return InputFile(info, JsonlLayout(roles, schema), id_types, head.data_start)
 
 
 def read_head(file: Location, size: int) -> JsonlHead:
@@ -153,3 +190,10 @@ def _load(line: bytes) -> Any:
         return json.loads(line)
     except (ValueError, RecursionError):
         return None
+
+
+def _json_type(value: Any) -> pa.DataType:
+    if isinstance(value, bool):
+        return pa.bool_()
+    kinds = {int: pa.int64(), float: pa.float64(), str: pa.string(), type(None): pa.null()}
+    return kinds.get(type(value), pa.struct([]))

@@ -39,9 +39,12 @@ def read_lines(
         end: Its end.
         data_start: Where the first line after a header begins.
         size: Bytes of the file when it was listed; what was appended since is not read.
+
+    Raises:
+        InputError: The file is shorter than when it was listed.
     """
     offset = max(start - 1, data_start)
-    content = file.read_range(offset, end)
+    content = _read_exactly(file, offset, end)
     if start > data_start:
         skipped = content.find(b"\n") + 1
         if skipped == 0:
@@ -100,13 +103,21 @@ def line_starts(piece: bytes) -> Int64:
 def _rest_of_line(file: Location, start: int, size: int) -> bytes:
     found = b""
     while start < size and not found.endswith(b"\n"):
-        block = file.read_range(start, min(start + _STEP, size))
-        if not block:
-            break
+        block = _read_exactly(file, start, min(start + _STEP, size))
         found += block[: block.find(b"\n") + 1 or len(block)]
         start += len(block)
         _check_line_length(len(found), file.uri)
     return found
+
+
+def _read_exactly(file: Location, start: int, end: int) -> bytes:
+    content = file.read_range(start, end)
+    if len(content) < end - start:
+        raise InputError(
+            f"{file}: the file became shorter while it was being read: bytes {start:,} to {end:,} "
+            f"hold {len(content):,}; run again when nobody writes to it"
+        )
+    return content
 
 
 def _check_line_length(length: int, name: str) -> None:

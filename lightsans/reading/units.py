@@ -10,10 +10,8 @@ import pyarrow as pa
 from lightsans.arrays import Int64
 from lightsans.config import DataConfig
 from lightsans.errors import InputError
-from lightsans.reading.csv_files import CsvLayout, parse_lines, parse_stream
-from lightsans.reading.formats import InputFile, ParquetLayout, inspect_file, readable
-from lightsans.reading.jsonl_files import JsonlLayout, parse_json_lines
-from lightsans.reading.parquet_files import read_row_groups
+from lightsans.reading.formats import inspect_file
+from lightsans.reading.input_files import GroupLayout, InputFile, TextLayout, readable, unchanged
 from lightsans.reading.rows import CheckedRows, RawRows, check_rows
 from lightsans.reading.text_pieces import compression_of, open_stream, read_lines, read_pieces
 from lightsans.storage.location import FileInfo
@@ -91,10 +89,11 @@ def read_unit(
     """The rows of a unit in bounded pieces.
 
     Raises:
-        InputError: A file is damaged, or its quoted values span lines unannounced.
+        InputError: A file is damaged, is not the one that was listed, or its quoted values span
+            lines unannounced.
     """
     for piece in unit.slices:
-        with readable(piece.file.location):
+        with unchanged(piece.file.listed), readable(piece.file.location):
             for rows in _read_slice(piece, data):
                 yield piece, check_rows(rows, data, user_id_type, item_id_type, excluded_users)
 
@@ -123,12 +122,10 @@ def _common_type(files: Sequence[InputFile], role: str, data: DataConfig) -> str
 
 def _cut(file: InputFile, index: int, data: DataConfig) -> Iterator[Slice]:
     """The pieces in which a file can be read side by side."""
-    if isinstance(file.layout, ParquetLayout):
-        yield from _cut_row_groups(file, index, data.read_unit_bytes)
+    if isinstance(file.layout, GroupLayout):
+        yield from _cut_row_groups(file, file.layout.row_groups(), index, data.read_unit_bytes)
         return
-    is_quoted = isinstance(file.layout, CsvLayout) and file.layout.dialect.quote_char is not None
-    is_whole = compression_of(file.location.name) is not None
-    is_whole |= is_quoted and data.newlines_in_values
+    is_whole = compression_of(file.location.name) is not None or file.layout.spans_lines()
     first = 0 if is_whole else file.data_start
     step = file.size if is_whole else data.read_unit_bytes
     for start in range(first, file.size, step):
@@ -136,15 +133,17 @@ def _cut(file: InputFile, index: int, data: DataConfig) -> Iterator[Slice]:
         yield Slice(file, index, start, end, is_whole=is_whole, num_bytes=end - start)
 
 
-def _cut_row_groups(file: InputFile, index: int, unit_bytes: int) -> Iterator[Slice]:
+def _cut_row_groups(
+    file: InputFile, groups: Sequence[tuple[int, int]], index: int, unit_bytes: int
+) -> Iterator[Slice]:
     first_row = next_row = start = size = 0
-    for group, (num_rows, num_bytes) in enumerate(file.row_groups):
+    for group, (num_rows, num_bytes) in enumerate(groups):
         if group > start and size + num_bytes > unit_bytes:
             yield Slice(file, index, start, group, first_row=first_row, num_bytes=size)
             start, first_row, size = group, next_row, 0
         next_row, size = next_row + num_rows, size + num_bytes
-    if file.row_groups:
-        end = len(file.row_groups)
+    if groups:
+        end = len(groups)
         yield Slice(file, index, start, end, first_row=first_row, num_bytes=size)
 
 
@@ -163,9 +162,8 @@ def _pack(slices: Sequence[Slice], unit_bytes: int) -> list[ReadUnit]:
 
 def _read_slice(piece: Slice, data: DataConfig) -> Iterator[RawRows]:
     file, layout = piece.file, piece.file.layout
-    if isinstance(layout, ParquetLayout):
-        groups = range(piece.start, piece.end)
-        yield from read_row_groups(file.location, groups, piece.first_row, layout.roles)
+    if isinstance(layout, GroupLayout):
+        yield from layout.read(file.location, range(piece.start, piece.end), piece.first_row)
     elif piece.is_whole:
         yield from _read_stream(file, layout, data)
     else:
@@ -173,35 +171,25 @@ def _read_slice(piece: Slice, data: DataConfig) -> Iterator[RawRows]:
             file.location, piece.start, piece.end, file.data_start, file.size
         )
         name = f"{file.location}, bytes {offset:,} to {offset + len(content):,}"
-        for rows in _parse(content, layout, name):
+        for rows in layout.parse(content, name):
             broken = [(position + offset, reason) for position, reason in rows.broken]
             yield RawRows(rows.columns, rows.positions + offset, broken)
 
 
-def _read_stream(
-    file: InputFile, layout: CsvLayout | JsonlLayout, data: DataConfig
-) -> Iterator[RawRows]:
+def _read_stream(file: InputFile, layout: TextLayout, data: DataConfig) -> Iterator[RawRows]:
     """A file from its beginning, row by row numbered; blank lines and the header do not count."""
     name = file.location.uri
     with open_stream(file.location) as stream:
         stream.read(file.data_start)
-        if isinstance(layout, CsvLayout) and layout.dialect.quote_char and data.newlines_in_values:
-            yield from parse_stream(stream, layout, data.read_unit_bytes, name)
+        numbered = layout.parse_stream(stream, data.read_unit_bytes, name)
+        if numbered is not None:
+            yield from numbered
             return
         num_rows = 0
         for content in read_pieces(stream, data.read_unit_bytes, name):
-            for rows in _parse(content, layout, f"{name}, from row {num_rows:,} on"):
+            for rows in layout.parse(content, f"{name}, from row {num_rows:,} on"):
                 yield _numbered(rows, num_rows)
                 num_rows += len(rows.positions) + len(rows.broken)
-
-
-def _parse(content: bytes, layout: CsvLayout | JsonlLayout, name: str) -> Iterator[RawRows]:
-    if isinstance(layout, JsonlLayout):
-        yield from parse_json_lines(content, layout)
-    else:
-        rows = parse_lines(content, layout, name)
-        if rows is not None:
-            yield rows
 
 
 def _numbered(rows: RawRows, first: int) -> RawRows:

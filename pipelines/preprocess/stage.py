@@ -31,7 +31,7 @@ from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import ConfigError, InputError
 from lightsans.preparation.derive import Retention, fingerprint_dataset
 from lightsans.reading.rejects import check_reject_limit
-from lightsans.storage.listing import list_inputs
+from lightsans.storage.listing import check_unchanged, list_inputs
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifests import MANIFEST, content_id, read_manifest, write_manifest
 from lightsans.storage.schemas import TIMESTAMP_UNIT
@@ -144,6 +144,7 @@ def _make(config: RunConfig, job: _Job) -> dict[str, Any]:
     cuts = job.filters.cutoffs
     write_report(job.dataset, made.counts, manifest["rows"], derived, core.vocabulary, cuts)
     (job.dataset / WORK).delete()
+    check_unchanged(job.source.files)  # what the id names is what was read, to the end
     return write_manifest(job.dataset, manifest)
 
 
