@@ -1,7 +1,6 @@
 """Checkpoints of a run: written beside training, found again whatever ended it.
 
-    checkpoints/  owner                       token of the run that may write here
-                  epoch-00002/                the state after two epochs
+    checkpoints/  epoch-00002/                the state after two epochs
                   epoch-00002-step-00000120/  the same, and 120 steps of the third
                     progress.json             position, learning curve, best epoch, owner
                     <owner>/                  the other files
@@ -9,7 +8,7 @@
 A checkpoint is complete once its `PROGRESS` file exists. That one is written last and removed
 first, so neither an interrupted upload nor an interrupted removal is ever taken for a checkpoint.
 It names the directory of the other files, which belongs to one owner: a checkpoint never consists
-of files of two runs, even if workers of an earlier owner are still alive.
+of files of two runs, even if workers of an earlier owner are still alive and writing.
 """
 
 import json
@@ -18,11 +17,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from lightsans.errors import LeaseError
 from lightsans.storage.location import Location
 
 PROGRESS = "progress.json"
 OWNER = "owner"
+"""Key of `PROGRESS` that names the directory of the other files; absent in older checkpoints."""
 
 Files = dict[str, bytes]
 """Content by name; `PROGRESS` is among them, a JSON object with the number ``best_epoch``."""
@@ -59,11 +58,19 @@ class CheckpointStore:
     Args:
         directory: Directory of the checkpoints.
         keep: How many of the newest to keep. The best epochs that these name are kept besides.
-        owner: Token of the run that writes, as given to `claim`; "" where nobody else can write.
+        owner: Token of the run that writes; "" where nobody else can write.
+        require_owner: Raises where another run has taken over.
     """
 
-    def __init__(self, directory: Location, keep: int = 2, owner: str = "") -> None:
-        self._directory, self._keep, self._owner = directory, keep, owner
+    def __init__(
+        self,
+        directory: Location,
+        keep: int = 2,
+        owner: str = "",
+        require_owner: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._directory, self._keep = directory, keep
+        self._owner, self._require_owner = owner, require_owner
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._writing: Future[None] | None = None
 
@@ -81,7 +88,7 @@ class CheckpointStore:
 
         Raises:
             OSError: The checkpoint before could not be written.
-            LeaseError: Another run has taken over; nothing was changed.
+            LeaseError: Another run has taken over; the checkpoint before was not written.
         """
         self.wait()
         self._writing = self._thread.submit(self._write, name, make_files)
@@ -91,7 +98,7 @@ class CheckpointStore:
 
         Raises:
             OSError: It could not be written.
-            LeaseError: Another run has taken over; it was not written.
+            LeaseError: Another run has taken over; the last checkpoint was not written.
         """
         if self._writing is not None:
             writing, self._writing = self._writing, None
@@ -105,14 +112,14 @@ class CheckpointStore:
         files = make_files()
         progress = json.loads(files[PROGRESS]) | {OWNER: self._owner}
         checkpoint = self._directory / name
-        self._require_ownership()
+        self._require_owner()
         # A checkpoint of this name, left by an earlier run, is no longer complete from here on.
         (checkpoint / PROGRESS).delete()
         for file, content in files.items():
             if file != PROGRESS:
                 (_files_directory(checkpoint, self._owner) / file).write_bytes(content)
         # Writing may have taken minutes, in which another run may have taken over.
-        self._require_ownership()
+        self._require_owner()
         (checkpoint / PROGRESS).write_bytes(json.dumps(progress).encode())
         self._remove_old(name)
 
@@ -129,26 +136,6 @@ class CheckpointStore:
         for old in complete:
             if old not in kept:
                 _remove(self._directory / old)
-
-    def _require_ownership(self) -> None:
-        if self._owner and read_owner(self._directory) != self._owner:
-            raise LeaseError(
-                f"{self._directory}: another run has taken over this training; this one stops "
-                "and writes no more checkpoints"
-            )
-
-
-def claim(directory: Location, owner: str) -> None:
-    """Let the run with this token be the only one that writes checkpoints to a directory."""
-    (directory / OWNER).write_bytes(owner.encode())
-
-
-def read_owner(directory: Location) -> str | None:
-    """Token of the run that may write; None where nobody has claimed the directory."""
-    try:
-        return (directory / OWNER).read_bytes().decode()
-    except FileNotFoundError:
-        return None
 
 
 def complete_checkpoints(directory: Location) -> list[str]:

@@ -18,8 +18,9 @@ from lightsans.model.network import LightSANs
 from lightsans.storage import model_files as files
 from lightsans.storage.checkpoint_store import checkpoint_name, find_checkpoint
 from lightsans.storage.location import Location
-from lightsans.storage.manifests import write_manifest
 from pipelines.console.progress import say
+from pipelines.session.lease import Owner
+from pipelines.session.stage import find_or_make
 from pipelines.train.tracking import mark_pending, write_pending_reports
 
 FORMAT_VERSION = 2
@@ -32,8 +33,8 @@ def finish_model(
     directory: Location,
     best: Location,
     history: list[dict[str, Any]],
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Write the model directory from the best checkpoint, then its manifest, then the reports.
+) -> dict[str, Any]:
+    """Write a whole model directory from the best checkpoint, unless somebody else has.
 
     Args:
         config: The run.
@@ -44,7 +45,41 @@ def finish_model(
         history: The learning curve, an `EpochRow` as a dict for each epoch.
 
     Returns:
-        The manifest and ``metrics.json``.
+        The manifest.
+
+    Raises:
+        TrainingError: The best checkpoint is missing.
+    """
+
+    def make(owner: Owner, anew: bool) -> dict[str, Any]:
+        return write_model_files(config, dataset, dataset_manifest, directory, best, history)
+
+    root = directory.parent.parent
+    manifest, _ = find_or_make(directory, root, stage="train", kind="model", make=make)
+    write_pending_reports(config, directory, manifest)
+    return manifest
+
+
+def write_model_files(
+    config: RunConfig,
+    dataset: Location,
+    dataset_manifest: dict[str, Any],
+    directory: Location,
+    best: Location,
+    history: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """Write a model directory from the best checkpoint, all but the manifest and the reports.
+
+    Args:
+        config: The run.
+        dataset: The dataset it was trained on.
+        dataset_manifest: The dataset's manifest.
+        directory: Directory of the model.
+        best: The best checkpoint.
+        history: The learning curve, an `EpochRow` as a dict for each epoch.
+
+    Returns:
+        The content of the manifest.
 
     Raises:
         TrainingError: The best checkpoint is missing.
@@ -60,34 +95,28 @@ def finish_model(
     (directory / files.CONFIG).write_bytes(dump_yaml(config).encode())
     (directory / files.HISTORY).write_json(history)
     valid = best_row["valid"]
-    metrics = {"valid": valid}
-    (directory / files.METRICS).write_json(metrics)
+    (directory / files.METRICS).write_json({"valid": valid})
     mark_pending(config, directory)
-    manifest = write_manifest(
-        directory,
-        {
-            "kind": "model",
-            "id": directory.name,
-            "format_version": FORMAT_VERSION,
-            "dataset_id": dataset.name,
-            "dataset_fingerprint": dataset_manifest["fingerprint"],
-            "vocabulary_fingerprint": dataset_manifest["vocabulary_fingerprint"],
-            "weights_sha256": files.sha256(weights),
-            "items": model.num_items,
-            "parameters": count_parameters(model),
-            "epochs": len(history),
-            "best_epoch": best_row["epoch"],
-            "train_s": round(sum(row["train_s"] for row in history), 1),
-            "torch": torch.__version__,
-            "refit": config.train.refit_epochs is not None,
-        },
-    )
     say(
         f"train: {len(history)} epochs, best {best_row['epoch']}, valid "
         + (", ".join(f"{k} {v:.4f}" for k, v in valid.items() if k.endswith("@10")) or "none")
     )
-    write_pending_reports(config, directory, manifest)
-    return manifest, metrics
+    return {
+        "kind": "model",
+        "id": directory.name,
+        "format_version": FORMAT_VERSION,
+        "dataset_id": dataset.name,
+        "dataset_fingerprint": dataset_manifest["fingerprint"],
+        "vocabulary_fingerprint": dataset_manifest["vocabulary_fingerprint"],
+        "weights_sha256": files.sha256(weights),
+        "items": model.num_items,
+        "parameters": count_parameters(model),
+        "epochs": len(history),
+        "best_epoch": best_row["epoch"],
+        "train_s": round(sum(row["train_s"] for row in history), 1),
+        "torch": torch.__version__,
+        "refit": config.train.refit_epochs is not None,
+    }
 
 
 def read_metrics(directory: Location) -> dict[str, Any]:

@@ -11,7 +11,6 @@ the same command, a changed one starts anew.
     board              live progress, from the workers to the terminal
 """
 
-import uuid
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,20 +23,21 @@ from lightsans.losses.cross_entropy import choose_loss
 from lightsans.storage.checkpoint_store import (
     Checkpoint,
     checkpoint_name,
-    claim,
     complete_checkpoints,
     discard_without_best,
     find_checkpoint,
 )
 from lightsans.storage.location import Location, locate
-from lightsans.storage.manifests import content_id, read_manifest, require_manifest
+from lightsans.storage.manifests import content_id, require_manifest
 from pipelines.console.logs import add_log_context, log_context
 from pipelines.console.progress import say
+from pipelines.session.lease import Owner
 from pipelines.session.preflight import preflight
 from pipelines.session.ray_session import ensure_ray, original_errors
+from pipelines.session.stage import find_or_make
 from pipelines.train.board import raise_noted_error, start_board, watch_board
 from pipelines.train.errors import explain
-from pipelines.train.model_directory import FORMAT_VERSION, finish_model, read_metrics
+from pipelines.train.model_directory import FORMAT_VERSION, read_metrics, write_model_files
 from pipelines.train.tracking import require_mlflow, write_pending_reports
 from pipelines.train.worker import WorkerJob, make_torch_trainer, require_warm_start
 
@@ -90,6 +90,8 @@ def run_train(
 ) -> TrainResult:
     """Train a model on a finished dataset, or find it trained; continue it if interrupted.
 
+    One process at a time trains a model; another one waits for it.
+
     Args:
         config: The run.
         dataset_id: What to train on.
@@ -100,7 +102,7 @@ def run_train(
         ConfigError: ``train.mlflow_uri`` is set and MLflow is not installed.
         NotFoundError: The dataset is not finished; there is nothing to resume; or the model to
             begin with does not exist.
-        LeaseError: Another run has taken over.
+        LeaseError: Another run trains this model and was not waited for any longer, or took over.
         TrainingError: The loss is not finite, there is nothing to train on, memory does not
             suffice, or workers kept dying.
     """
@@ -110,39 +112,39 @@ def run_train(
     name = model_id(config, dataset_id)
     add_log_context(dataset_id=dataset_id, model_id=name)
     directory = root / "models" / name
-    manifest = read_manifest(directory)
-    if manifest is not None and not force:
-        say(f"train: model {name} is up to date ({directory}); --force redoes it")
-        write_pending_reports(config, directory, manifest)
-        return TrainResult(name, directory, True, manifest, read_metrics(directory))
-    checkpoints = complete_checkpoints(directory / "checkpoints")
-    if must_resume and not checkpoints:
-        raise NotFoundError(
-            f"{directory}: no checkpoint to resume from; the configuration or the data may have "
-            "changed since (`submit.py config` shows it): drop --resume to start anew"
+
+    def make(owner: Owner, anew: bool) -> dict[str, Any]:
+        if must_resume and not complete_checkpoints(directory / "checkpoints"):
+            raise NotFoundError(
+                f"{directory}: no checkpoint to resume from; the configuration or the data may "
+                "have changed since (`submit.py config` shows it): drop --resume to start anew"
+            )
+        require_warm_start(config)
+        require_mlflow(config)
+        say(
+            f"train: model {name} on dataset {dataset_id}, {_workers_text(config)}, "
+            f"{_end_text(config)}"
         )
-    require_warm_start(config)
-    require_mlflow(config)
-    say(
-        f"train: model {name} on dataset {dataset_id}, {_workers_text(config)}, {_end_text(config)}"
+        _say_which_loss(config, int(dataset_manifest["items"]))
+        ensure_ray()
+        fitting = preflight("train", config)
+        if anew:
+            directory.delete()
+        best, history = _fit(fitting, dataset, directory, owner)
+        return write_model_files(config, dataset, dataset_manifest, directory, best, history)
+
+    manifest, found = find_or_make(
+        directory, root, stage="train", kind="model", make=make, force=force
     )
-    _say_which_loss(config, int(dataset_manifest["items"]))
-    ensure_ray()
-    fitting = preflight("train", config)
-    if force:
-        directory.delete()
-    best, history = _fit(fitting, dataset, directory)
-    manifest, metrics = finish_model(config, dataset, dataset_manifest, directory, best, history)
-    return TrainResult(name, directory, False, manifest, metrics)
+    write_pending_reports(config, directory, manifest)
+    return TrainResult(name, directory, found, manifest, read_metrics(directory))
 
 
 def _fit(
-    config: RunConfig, dataset: Location, directory: Location
+    config: RunConfig, dataset: Location, directory: Location, owner: Owner
 ) -> tuple[Location, list[dict[str, Any]]]:
     """Train with Ray; the location of the best checkpoint, and the learning curve."""
-    owner = uuid.uuid4().hex
     checkpoints = directory / "checkpoints"
-    claim(checkpoints, owner)
     for _ in range(1 + MAX_RESTARTS):
         # The best checkpoint may be missing from the start, or have been removed during training.
         _require_best_checkpoints(checkpoints)
@@ -170,7 +172,7 @@ def _require_best_checkpoints(checkpoints: Location) -> None:
 
 
 def _run_workers(
-    config: RunConfig, dataset: Location, directory: Location, owner: str
+    config: RunConfig, dataset: Location, directory: Location, owner: Owner
 ) -> Checkpoint:
     """Train until the last epoch or early stopping; the newest checkpoint."""
     board, train = start_board(), config.train

@@ -31,6 +31,7 @@ from lightsans.training import collectives
 from lightsans.training.checkpoint_clock import CheckpointClock
 from lightsans.training.progress import StepNews
 from lightsans.training.trainer import MidEpoch, Trainer
+from pipelines.session.lease import Owner
 from pipelines.train.board import has_failed
 from pipelines.train.checkpoints import restore_trainer, write_checkpoint
 from pipelines.train.errors import explain, is_out_of_memory
@@ -50,8 +51,8 @@ class WorkerJob:
     """Directory of the model; a run that was interrupted there goes on."""
     board: Any
     """The actor of a `TrainingBoard`."""
-    owner: str = ""
-    """Token of the run that may write checkpoints; "" where nobody else can write."""
+    owner: Owner | None = None
+    """Who may write checkpoints; None where nobody else can."""
     tapes: tuple[Any, ...] = ()
     """References to the sequences of each shard in Ray's object store; empty to read them."""
     barrier: Any = None
@@ -119,7 +120,7 @@ def _train(job: WorkerJob) -> None:
             job.board.step.remote(news)
 
     device = ray.train.torch.get_device()
-    store = CheckpointStore(job.checkpoints, config.train.keep_checkpoints, job.owner)
+    store = _open_store(job)
     names: list[str | None] = [None, *store.names()]
     newest = collectives.from_first_worker(names[-1], device)
     with tempfile.TemporaryDirectory(prefix="lightsans-tapes-") as path:
@@ -140,6 +141,14 @@ def _train(job: WorkerJob) -> None:
                 step = partial.step if partial else 0
                 job.board.resume.remote(len(trainer.progress.history), step)
         _train_epochs(trainer, store, job)
+
+
+def _open_store(job: WorkerJob) -> CheckpointStore:
+    keep, owner = job.config.train.keep_checkpoints, job.owner
+    if owner is None:
+        return CheckpointStore(job.checkpoints, keep)
+    # Workers may outlive the process that started them: they ask before every checkpoint.
+    return CheckpointStore(job.checkpoints, keep, owner.token or "", owner.require)
 
 
 def _load_tapes(

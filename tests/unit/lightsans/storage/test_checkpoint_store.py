@@ -1,5 +1,6 @@
 import json
 import threading
+from dataclasses import dataclass
 from functools import partial
 
 import pytest
@@ -10,7 +11,6 @@ from lightsans.storage.checkpoint_store import (
     PROGRESS,
     CheckpointStore,
     checkpoint_name,
-    claim,
     complete_checkpoints,
     discard_without_best,
     find_checkpoint,
@@ -20,6 +20,20 @@ from lightsans.storage.location import Location
 
 def files(best: int = 0, weights: bytes = b"w") -> dict[str, bytes]:
     return {PROGRESS: json.dumps({"best_epoch": best}).encode(), "weights": weights}
+
+
+@dataclass
+class Lease:
+    """Who owns the checkpoints at the moment."""
+
+    holder: str
+
+    def require(self, owner: str) -> None:
+        if self.holder != owner:
+            raise LeaseError(f"lost to {self.holder}")
+
+    def store_of(self, owner: str, directory: Location) -> CheckpointStore:
+        return CheckpointStore(directory, owner=owner, require_owner=partial(self.require, owner))
 
 
 def write(store: CheckpointStore, epoch: int, best: int, weights: bytes = b"w") -> None:
@@ -55,28 +69,28 @@ def test_a_second_run_never_removes_the_best_checkpoint_of_the_first(directory):
 
 
 def test_a_run_that_was_taken_over_writes_nothing_more(directory):
-    first = CheckpointStore(directory, owner="first")
-    claim(directory, "first")
+    lease = Lease("first")
+    first = lease.store_of("first", directory)
     write(first, 1, best=1, weights=b"of the first")
-    claim(directory, "second")
-    with pytest.raises(LeaseError, match="another run has taken over this training"):
+    lease.holder = "second"
+    with pytest.raises(LeaseError, match="lost to second"):
         write(first, 2, best=2)
     assert complete_checkpoints(directory) == ["epoch-00001"]
 
 
 def test_a_run_that_is_taken_over_while_it_writes_completes_nothing(directory):
-    claim(directory, "first")
+    lease = Lease("first")
 
     class TakenOver(dict[str, bytes]):
         """Files of the first run; while its weights are read, the second one takes over."""
 
         def items(self):
             for name in self:
-                claim(directory, "second")
-                write(CheckpointStore(directory, owner="second"), 1, 1, b"of the second")
+                lease.holder = "second"
+                write(lease.store_of("second", directory), 1, 1, b"of the second")
                 yield name, self[name]
 
-    first = CheckpointStore(directory, owner="first")
+    first = lease.store_of("first", directory)
     first.write("epoch-00001", lambda: TakenOver(files(1, b"of the first")))
     with pytest.raises(LeaseError):
         first.wait()

@@ -1,96 +1,198 @@
-"""Finding the best checkpoint again, without Ray: workers are replaced by their checkpoints."""
+"""Who trains a model, and from which checkpoint; without Ray, its workers are acted."""
 
-from functools import partial
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
-from lightsans.config import RunConfig, StorageConfig
+from lightsans import LightSANs, ModelConfig
+from lightsans.config import RunConfig
+from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import LeaseError, TrainingError
 from lightsans.storage.checkpoint_store import (
+    PROGRESS,
     Checkpoint,
     CheckpointStore,
+    Files,
     checkpoint_name,
     complete_checkpoints,
     find_checkpoint,
 )
-from lightsans.storage.location import Location
+from lightsans.storage.location import Location, locate
+from lightsans.storage.manifests import read_manifest, write_manifest
+from lightsans.storage.model_files import ITEMS, WEIGHTS, weights_hash, weights_to_bytes
+from lightsans.training.progress import EpochRow, Progress
+from pipelines.session import lease as leases
+from pipelines.session.lease import Owner
+from pipelines.session.stage import set_wait
 from pipelines.train import stage
-from tests.unit.lightsans.storage.test_checkpoint_store import files, write
+from pipelines.train.stage import TrainResult, model_id, run_train
 
+DATASET = "0123"
 EPOCHS, BEST = 6, 3
+MODEL = LightSANs(ModelConfig(max_seq_len=5, hidden_size=8, inner_size=8), 4)
 
 
-@pytest.fixture
-def directory(tmp_path) -> Location:
-    return Location(str(tmp_path / "model"), StorageConfig())
+def checkpoint_files(epoch: int, best: int) -> Files:
+    rows = [
+        EpochRow(
+            epoch=number,
+            loss=1.0,
+            targets=9,
+            distinct_targets=9,
+            train_s=1.0,
+            valid_s=0.0,
+            valid={"ndcg@10": 0.5},
+        )
+        for number in range(1, epoch + 1)
+    ]
+    progress = Progress(rows, best_epoch=best).to_json().encode()
+    return {WEIGHTS: weights_to_bytes(MODEL), PROGRESS: progress}
 
 
-@pytest.fixture
-def starts(monkeypatch) -> list[int]:
-    """Epochs that were done whenever the workers started; they train six, the third is best."""
-    starts: list[int] = []
+def write(store: CheckpointStore, epoch: int, best: int) -> None:
+    store.write(checkpoint_name(epoch), lambda: checkpoint_files(epoch, best))
+    store.wait()
 
-    def run_workers(
-        config: RunConfig, dataset: Location, directory: Location, owner: str
+
+class Workers:
+    """Act as the workers of a run of six epochs, of which the third is the best."""
+
+    def __init__(self) -> None:
+        self.starts: list[int] = []
+        """Epochs that were done whenever they started."""
+        self.before_epoch: Callable[[int], None] = lambda epoch: None
+        self.at_end: Callable[[], None] = lambda: None
+
+    def run(
+        self, config: RunConfig, dataset: Location, directory: Location, owner: Owner
     ) -> Checkpoint:
         checkpoints = directory / "checkpoints"
         done = complete_checkpoints(checkpoints)
-        starts.append(int(done[-1].removeprefix("epoch-")) if done else 0)
-        store = CheckpointStore(checkpoints, owner=owner)
-        for epoch in range(starts[-1] + 1, EPOCHS + 1):
+        self.starts.append(int(done[-1].removeprefix("epoch-")) if done else 0)
+        store = CheckpointStore(checkpoints, 2, owner.token or "", owner.require)
+        for epoch in range(self.starts[-1] + 1, EPOCHS + 1):
+            self.before_epoch(epoch)
             write(store, epoch, best=min(epoch, BEST))
         newest = find_checkpoint(checkpoints / checkpoint_name(EPOCHS))
         assert newest is not None
-        return Checkpoint(newest.location, newest.progress | {"history": []})
-
-    monkeypatch.setattr(stage, "_run_workers", run_workers)
-    return starts
+        self.at_end()
+        return newest
 
 
-def fit(directory: Location) -> Location:
-    best, _ = stage._fit(RunConfig(), directory, directory)
-    return best
+@pytest.fixture
+def workers(monkeypatch) -> Workers:
+    workers = Workers()
+    monkeypatch.setattr(leases, "POLL_S", 0.05)
+    monkeypatch.setattr(stage, "ensure_ray", lambda: None)
+    monkeypatch.setattr(stage, "preflight", lambda _, config: config)
+    monkeypatch.setattr(stage, "_run_workers", workers.run)
+    return workers
 
 
-def test_a_run_whose_best_checkpoint_is_missing_goes_back_and_says_so(directory, starts, capsys):
-    """What two runs of an earlier version left: best 3, which is gone; before, a bare
-    FileNotFoundError in every attempt."""
+@pytest.fixture
+def config(tmp_path) -> RunConfig:
+    """A run whose root holds a finished dataset."""
+    config = RunConfig(root=str(tmp_path))
+    dataset = locate(config.root, config.storage) / "datasets" / DATASET
+    items = pa.array(["a", "b", "c", "d"])
+    Vocabulary(items, np.ones(4, np.int64)).save(dataset / ITEMS)
+    write_manifest(dataset, {"items": 4, "fingerprint": "f", "vocabulary_fingerprint": "v"})
+    return config
+
+
+@pytest.fixture
+def directory(config) -> Location:
+    return locate(config.root, config.storage) / "models" / model_id(config, DATASET)
+
+
+def run(config: RunConfig, *, force: bool = False) -> TrainResult:
+    return run_train(config, DATASET, force=force)
+
+
+def test_a_model_is_made_of_its_best_epoch_and_found_again(config, workers):
+    result = run(config)
+    assert (result.skipped, result.manifest["best_epoch"]) == (False, BEST)
+    assert result.manifest["weights_sha256"] == weights_hash(result.location)
+    assert (result.location / "curves.png").exists()
+    assert run(config).manifest == result.manifest
+    assert workers.starts == [0]
+
+
+def test_force_trains_anew(config, workers):
+    run(config)
+    assert not run(config, force=True).skipped
+    assert workers.starts == [0, 0]
+
+
+def test_of_two_runs_at_once_one_trains_and_the_other_waits_and_finds(config, workers):
+    both_are_here = threading.Event()
+    workers.before_epoch = lambda epoch: both_are_here.wait(10) and None
+    with ThreadPoolExecutor(2) as pool:
+        running = [pool.submit(run, config) for _ in range(2)]
+        both_are_here.set()
+        results = [run.result(60) for run in running]
+    assert sorted(result.skipped for result in results) == [False, True]
+    assert workers.starts == [0]
+
+
+def test_a_run_that_may_not_wait_names_who_trains(config, workers):
+    errors: list[str] = []
+
+    def try_again(epoch: int) -> None:
+        if epoch == 1:
+            set_wait(0)
+            with pytest.raises(LeaseError) as caught:
+                run(config)
+            set_wait(None)
+            errors.append(str(caught.value))
+
+    workers.before_epoch = try_again
+    run(config)
+    assert "held by train of model" in errors[0]
+
+
+def test_workers_of_a_run_that_was_taken_over_write_no_more(config, workers, directory):
+    """As when the driver stood still for longer than its lease, and its workers lived on."""
+    lease = locate(config.root, config.storage) / "locks" / f"model-{directory.name}.json"
+
+    def take_over(epoch: int) -> None:
+        if epoch == 3:
+            lease.write_json(lease.read_json() | {"token": "of another"})
+
+    workers.before_epoch = take_over
+    with pytest.raises(LeaseError, match="the lease was lost"):
+        run(config)
+    assert complete_checkpoints(directory / "checkpoints") == ["epoch-00001", "epoch-00002"]
+    assert read_manifest(directory) is None
+
+
+def test_a_run_whose_best_checkpoint_is_missing_goes_back_and_says_so(
+    config, workers, directory, capfd
+):
+    """What two runs of an earlier version left: best 3 is gone. Every attempt failed."""
     store = CheckpointStore(directory / "checkpoints", keep=9)
     for epoch, best in ((1, 1), (5, BEST), (6, BEST)):
         write(store, epoch, best)
-    assert fit(directory).name == "epoch-00003"
-    assert starts == [1]
+    assert run(config).manifest["best_epoch"] == BEST
+    assert workers.starts == [1]
     assert "epoch-00003, the best so far, is missing; training goes on from epoch-00001" in (
-        capsys.readouterr().err
+        capfd.readouterr().err
     )
 
 
-def test_without_any_usable_checkpoint_training_starts_anew(directory, starts, capsys):
-    store = CheckpointStore(directory / "checkpoints", keep=9)
-    write(store, EPOCHS, BEST)
-    assert fit(directory).name == "epoch-00003"
-    assert starts == [0]
-    assert "is missing; training starts anew" in capsys.readouterr().err
+def test_without_any_usable_checkpoint_training_starts_anew(config, workers, directory, capfd):
+    write(CheckpointStore(directory / "checkpoints"), EPOCHS, BEST)
+    run(config)
+    assert workers.starts == [0]
+    assert "is missing; training starts anew" in capfd.readouterr().err
 
 
-def test_a_best_checkpoint_that_vanishes_every_time_ends_the_run(directory, starts, monkeypatch):
-    run_workers = stage._run_workers
-
-    def run_and_lose(*arguments):
-        newest = run_workers(*arguments)
-        (directory / "checkpoints" / checkpoint_name(BEST)).delete()
-        return newest
-
-    monkeypatch.setattr(stage, "_run_workers", run_and_lose)
+def test_a_best_checkpoint_that_vanishes_every_time_ends_the_run(config, workers, directory):
+    workers.at_end = (directory / "checkpoints" / checkpoint_name(BEST)).delete
     with pytest.raises(TrainingError, match=r"epoch-00003: .* removed during training, 3 times"):
-        fit(directory)
-    assert starts == [0, 0, 0]
-
-
-def test_the_run_that_started_last_may_write(directory, starts):
-    checkpoints = directory / "checkpoints"
-    fit(directory)
-    store = CheckpointStore(checkpoints, owner="of an earlier run")
-    store.write("epoch-00007", partial(files, BEST))
-    with pytest.raises(LeaseError, match="another run has taken over"):
-        store.wait()
+        run(config)
+    assert workers.starts == [0, 0, 0]
