@@ -1,4 +1,4 @@
-"""The order of training: what every step of an epoch learns from, whatever the number of workers.
+"""The order of training: the batches of every step of an epoch, whatever the number of workers.
 
 Users belong to V virtual shards by their bucket. Global step s of an epoch takes from every shard
 one batch that depends on (seed, epoch, shard, s) alone; a rank owns some of the shards and joins
@@ -16,6 +16,7 @@ import numpy as np
 from lightsans.arrays import Int32, Int64, UInt64
 from lightsans.columns.hashing import mix
 from lightsans.config import RunConfig
+from lightsans.config.kinds import ATTENTION, LOSSES, LossSetting
 from lightsans.dataset.samples import Samples, cut_prefixes, cut_windows, gather
 from lightsans.dataset.sequences import UserSequences
 
@@ -26,7 +27,7 @@ and still many partners to be shuffled with."""
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one rank trains on in one step; ids are right-padded with 0."""
+    """Samples that one rank trains on in one step; ids are right-padded with 0."""
 
     item_ids: Int32
     """(B, L) inputs, oldest first."""
@@ -46,6 +47,14 @@ class ShardEpoch:
     keys: UInt64
     """A random number per sample, from which anything else random about it is drawn."""
     batch_size: int
+    trains_prefixes: bool
+    """Whether every input but the last has a target, or the last input alone."""
+
+    @property
+    def targets(self) -> Int64:
+        """Targets of each sample."""
+        targets = self.samples.lengths - 1
+        return targets if self.trains_prefixes else np.minimum(targets, 1)
 
     @property
     def num_batches(self) -> int:
@@ -60,21 +69,21 @@ def shard_batch_size(batch_size: int, shard: int, num_shards: int) -> int:
 
 def plan_shard_epoch(users: UserSequences, shard: int, epoch: int, config: RunConfig) -> ShardEpoch:
     """Cut, shuffle and group one shard's samples; a pure function of seed, epoch and shard."""
-    train, model = config.train, config.model
+    train, model, kind = config.train, config.model, ATTENTION[config.model.attention]
     random = np.random.default_rng([train.seed, epoch, shard])
-    if model.attention == "causal":
+    if kind.trains_prefixes:
         stride = train.window_stride or max(1, model.max_seq_len // 2)
         offset = random.integers(1, stride + 1, len(users.lengths))
         samples = cut_windows(users, model.max_seq_len, stride, offset)
     else:
         samples = cut_prefixes(users, model.max_seq_len)
     order = random.permutation(len(samples))
-    if model.attention != "reference":  # which pads every batch to the same width
+    if kind.masks_padding:  # otherwise every batch is padded to the same width
         order = order[np.argsort(samples.lengths[order] // LENGTH_CLASS, kind="stable")]
     salt = random.integers(0, 2**63, dtype=np.int64).astype(np.uint64)
     keys = mix(salt + np.arange(len(samples), dtype=np.uint64))
     batch_size = shard_batch_size(train.batch_size, shard, train.virtual_shards)
-    return ShardEpoch(samples.take(order), keys, batch_size)
+    return ShardEpoch(samples.take(order), keys, batch_size, kind.trains_prefixes)
 
 
 class RankEpoch:
@@ -91,6 +100,8 @@ class RankEpoch:
         self, users: dict[int, UserSequences], epoch: int, config: RunConfig, num_items: int
     ) -> None:
         self._users, self._config, self._num_items = users, config, num_items
+        self._trains_prefixes = ATTENTION[config.model.attention].trains_prefixes
+        self._draws_negatives = _draws_negatives(config.model.loss_type)
         self._epoch = epoch
         self._shards = {
             shard: plan_shard_epoch(sequences, shard, epoch, config)
@@ -123,9 +134,7 @@ class RankEpoch:
         """How many targets this rank has in each step; their sum over ranks divides the loss."""
         totals = np.zeros(self._num_steps, np.int64)
         for shard, plan in self._shards.items():
-            per_sample = plan.samples.lengths - 1
-            if self._config.model.attention != "causal":
-                per_sample = np.minimum(per_sample, 1)
+            per_sample = plan.targets
             starts = np.arange(plan.num_batches) * plan.batch_size
             per_batch = np.add.reduceat(per_sample, starts) if len(starts) else per_sample
             batch_at = self._batch_at[shard]
@@ -148,19 +157,19 @@ class RankEpoch:
         tape = self._users[shard].item_ids
         starts, lengths = plan.samples.starts[chosen], plan.samples.lengths[chosen] - 1
         inputs = gather(tape, starts, lengths, width)
-        if self._config.model.attention == "causal":
+        if self._trains_prefixes:
             targets = gather(tape, starts + 1, lengths, width)
         else:
             targets = tape[starts + lengths]
         negatives = None
-        if self._config.model.loss_type == "BPR":
+        if self._draws_negatives:
             negatives = draw_negatives(plan.keys[chosen], targets, self._num_items)
         return Batch(inputs, lengths, targets, negatives)
 
     def _padding(self) -> Batch:
-        shape = (1, 1) if self._config.model.attention == "causal" else (1,)
+        shape = (1, 1) if self._trains_prefixes else (1,)
         nothing = np.zeros(shape, np.int32)
-        negatives = nothing if self._config.model.loss_type == "BPR" else None
+        negatives = nothing if self._draws_negatives else None
         return Batch(np.zeros((1, 1), np.int32), np.zeros(1, np.int64), nothing, negatives)
 
 
@@ -177,6 +186,13 @@ def draw_negatives(keys: UInt64, targets: Int32, num_items: int) -> Int32:
     negatives = drawn.astype(np.int32).reshape(targets.shape) + np.int32(1)
     negatives += ((negatives >= targets) & (num_items > 1)).astype(np.int32)
     return np.where(targets > 0, negatives, np.int32(0))
+
+
+def _draws_negatives(setting: LossSetting) -> bool:
+    """Whether each target gets a negative of its own; ``auto`` takes no such loss."""
+    if setting == "auto":
+        return False
+    return LOSSES[setting].needs_negatives and not LOSSES[setting].shares_negatives
 
 
 def _join(batches: list[Batch]) -> Batch:

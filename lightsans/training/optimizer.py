@@ -1,11 +1,10 @@
-"""What turns gradients into steps: decay groups, learning rate, clipping, micro-batches, average.
+"""Parts of an optimizer step: decay groups, learning rate, clipping, micro-batches, average.
 
 Everything here is a pure function of the configuration and of where training stands, so a resumed
 run needs no state but the optimizer's own and that of the average.
 """
 
 import math
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -18,10 +17,8 @@ from lightsans.config import TrainConfig
 from lightsans.training.batches import Batch
 
 
-def make_optimizer(
-    module: nn.Module, train: TrainConfig, left_out: Iterable[Tensor] = ()
-) -> torch.optim.Optimizer:
-    """Adam or AdamW over a module's parameters, with weight decay where it belongs.
+def make_optimizer(module: nn.Module, train: TrainConfig) -> torch.optim.Optimizer:
+    """Adam or AdamW over the parameters of a module that have gradients.
 
     Decay shrinks the weight matrices of linear maps and the pooling projections. Biases, layer
     norms and embeddings are excluded: they do not multiply activations, or are looked up too
@@ -30,13 +27,11 @@ def make_optimizer(
     Args:
         module: What is trained.
         train: ``optimizer``, ``learning_rate`` and ``weight_decay`` matter here.
-        left_out: Parameters that something else updates, by identity.
     """
-    apart = {id(parameter) for parameter in left_out}
     decayed: list[Tensor] = []
     plain: list[Tensor] = []
     for name, parameter in module.named_parameters():
-        if id(parameter) not in apart and parameter.requires_grad:
+        if parameter.requires_grad:
             (decayed if _decays(name, parameter) else plain).append(parameter)
     groups = [
         {"params": decayed, "weight_decay": train.weight_decay},

@@ -1,12 +1,19 @@
-"""What a training run tells about itself: epochs, where it stands, news in the middle of an epoch.
+"""Progress of a training run: the learning curve, the position, and messages within an epoch.
 
 Apart from the training loop, so that whoever only watches a run need not load PyTorch.
 """
 
 import json
+import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
+import numpy as np
+
+from lightsans.arrays import Array
 from lightsans.storage.checkpoint_store import checkpoint_name
+
+PROGRESS_EVERY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,8 +100,8 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class StepNews:
-    """What a person watching would like to know in the middle of an epoch."""
+class StepProgress:
+    """Position and speed in the middle of an epoch."""
 
     epoch: int
     step: int
@@ -103,3 +110,39 @@ class StepNews:
     targets_per_s: float
     left_s: float
     """Until the epoch's last step, at this speed."""
+
+
+class ProgressThrottle:
+    """Throttles the progress messages of an epoch.
+
+    Args:
+        report: Called with the progress at most every `PROGRESS_EVERY_S` seconds.
+        epoch: Number of the epoch, from 0.
+        targets: (number of steps,) targets of each step.
+        begin: Steps that were done before.
+    """
+
+    def __init__(
+        self,
+        report: Callable[[StepProgress], None],
+        epoch: int,
+        targets: Array,
+        begin: int,
+    ) -> None:
+        self._report, self._epoch = report, epoch
+        self._targets = np.cumsum(targets)
+        self._before = float(self._targets[begin - 1]) if begin else 0.0
+        self._started = self._last = time.monotonic()
+
+    def is_due(self) -> bool:
+        """Whether enough time has passed since the last message."""
+        return time.monotonic() - self._last >= PROGRESS_EVERY_S
+
+    def report(self, step: int, loss: float) -> None:
+        """Report the progress after a step, counted from 0."""
+        self._last = time.monotonic()
+        done, all_targets = float(self._targets[step]), float(self._targets[-1])
+        speed = (done - self._before) / (self._last - self._started)
+        left_s = (all_targets - done) / max(speed, 1e-9)
+        num_steps = len(self._targets)
+        self._report(StepProgress(self._epoch + 1, step + 1, num_steps, loss, speed, left_s))

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.live import Live
 
 from lightsans.errors import LightSANsError
-from lightsans.training.progress import EpochRow, StepNews
+from lightsans.training.progress import EpochRow, StepProgress
 from pipelines.console.progress import can_draw, say
 from pipelines.session.ray_session import on_this_machine
 
@@ -31,7 +31,7 @@ class TrainingBoard:
 
     def __init__(self) -> None:
         self._resumed = (0, 0)
-        self._step: StepNews | None = None
+        self._step: StepProgress | None = None
         self._rows: dict[int, EpochRow] = {}
         self._error: LightSANsError | None = None
 
@@ -39,7 +39,7 @@ class TrainingBoard:
         """Note that the run goes on after so many epochs, and steps of the next."""
         self._resumed = (epoch, step)
 
-    def step(self, news: StepNews) -> None:
+    def step(self, news: StepProgress) -> None:
         """Note where the current epoch stands."""
         self._step = news
 
@@ -55,7 +55,7 @@ class TrainingBoard:
         """The noted error; it ends the run."""
         return self._error
 
-    def read(self, after: int) -> tuple[tuple[int, int], StepNews | None, list[EpochRow]]:
+    def read(self, after: int) -> tuple[tuple[int, int], StepProgress | None, list[EpochRow]]:
         """Where the run last went on, the latest step, and the epochs after the given one."""
         rows = [row for epoch, row in sorted(self._rows.items()) if epoch > after]
         return self._resumed, self._step, rows
@@ -110,7 +110,7 @@ class Narrator:
         else:
             self._live.console.print(line, highlight=False)
 
-    def step(self, news: StepNews) -> None:
+    def step(self, news: StepProgress) -> None:
         """An epoch has come so far."""
         if news.epoch <= self.shown:
             return
@@ -172,7 +172,7 @@ def format_row(row: EpochRow, epochs: int, left_s: float) -> str:
     )
 
 
-def format_step(step: StepNews) -> str:
+def format_step(step: StepProgress) -> str:
     """The current epoch as a line."""
     return (
         f"epoch {step.epoch}: step {step.step}/{step.num_steps}  loss {step.loss:.4f}  "

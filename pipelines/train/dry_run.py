@@ -1,11 +1,10 @@
-"""What training would cost on the cluster at hand, without training: ``train --dry-run``."""
+"""Estimate of memory and time of a training run on the connected cluster: ``train --dry-run``."""
 
 import contextlib
 import time
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import ray
 import torch
 
@@ -87,12 +86,9 @@ def _plan_shard(config: RunConfig, dataset: Location, shard: int) -> ShardPlan:
     if config.train.refit_epochs is not None:
         users = for_refit(users)
     plan = plan_shard_epoch(users, shard, 0, config)
-    per_sample = plan.samples.lengths - 1
-    if config.model.attention != "causal":
-        per_sample = np.minimum(per_sample, 1)
     return ShardPlan(
         steps=plan.num_batches,
-        targets=int(per_sample.sum()),
+        targets=int(plan.targets.sum()),
         distinct_targets=distinct_targets(users),
         tape_bytes=users.item_ids.nbytes + users.offsets.nbytes,
     )

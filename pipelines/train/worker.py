@@ -29,7 +29,7 @@ from lightsans.storage.location import Location, locate
 from lightsans.storage.manifests import require_manifest
 from lightsans.training import collectives
 from lightsans.training.checkpoint_clock import CheckpointClock
-from lightsans.training.progress import StepNews
+from lightsans.training.progress import StepProgress
 from lightsans.training.trainer import MidEpoch, Trainer
 from pipelines.session.lease import Owner
 from pipelines.train.board import has_failed
@@ -115,9 +115,9 @@ def _train(job: WorkerJob) -> None:
     shards = list(range(collectives.rank(), config.train.virtual_shards, collectives.world_size()))
     is_first = collectives.rank() == 0
 
-    def on_step(news: StepNews) -> None:
+    def on_step(progress: StepProgress) -> None:
         if is_first:
-            job.board.step.remote(news)
+            job.board.step.remote(progress)
 
     device = ray.train.torch.get_device()
     store = _open_store(job)

@@ -111,9 +111,7 @@ def test_a_denied_path_is_an_access_error_that_names_it(tmp_path, monkeypatch):
     for name in ("ls", "info", "open"):
         monkeypatch.setattr(type(place.filesystem), name, deny)
     for use in (place.children, place.info, place.open):
-        with pytest.raises(
-            AccessError, match=rf"{tmp_path}: permission denied"
-        ):
+        with pytest.raises(AccessError, match=rf"{tmp_path}: permission denied"):
             use()
 
 

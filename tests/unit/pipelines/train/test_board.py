@@ -5,11 +5,11 @@ import io
 from rich.console import Console
 from rich.live import Live
 
-from lightsans.training.progress import EpochRow, StepNews
+from lightsans.training.progress import EpochRow, StepProgress
 from pipelines.train import board as training_board
 from pipelines.train.board import Narrator
 
-STEP = StepNews(epoch=1, step=30, num_steps=90, loss=6.5, targets_per_s=12_345.6, left_s=61.8)
+STEP = StepProgress(epoch=1, step=30, num_steps=90, loss=6.5, targets_per_s=12_345.6, left_s=61.8)
 
 
 def row(epoch: int) -> EpochRow:
@@ -60,7 +60,7 @@ def test_on_a_terminal_the_current_epoch_is_a_live_line_below_the_finished_ones(
     with Live(console=console, transient=True, auto_refresh=False) as live:
         narrator = Narrator(10, live)
         narrator.epoch(row(1))
-        narrator.step(StepNews(2, 1, 90, 6.5, 12_345.6, 61.8))
+        narrator.step(StepProgress(2, 1, 90, 6.5, 12_345.6, 61.8))
         live.refresh()
     shown = screen.getvalue()
     assert "epoch   1/10" in shown
