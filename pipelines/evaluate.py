@@ -14,16 +14,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import ray
-import ray.data
 import torch
-from ray.data import ActorPoolStrategy
 
-from lightsans.arrays import Int32
 from lightsans.config import RunConfig, TemporalConfig
 from lightsans.config.marks import Mark, values_with
 from lightsans.dataset.held_out import Split, hold_out, translate
 from lightsans.dataset.loading import load_evaluated, load_trainable
-from lightsans.dataset.vocabulary import item_id_mapping
+from lightsans.dataset.vocabulary import vocabulary_mapping
 from lightsans.errors import ConfigError
 from lightsans.ranking.baselines import TransitionCounts, popular_scores, successor_scores
 from lightsans.ranking.evaluation import Scorer, model_scorer, rank_held_out
@@ -133,6 +130,9 @@ def _evaluate(
     map_items: bool,
     report: Location,
 ) -> dict[str, dict[str, dict[str, float]]]:
+    import ray.data  # takes .4 s, which the tasks that count transitions are spared
+    from ray.data import ActorPoolStrategy
+
     parts = sequence_parts(dataset, dataset_manifest)
     num_items = int(dataset_manifest["items"])
     # Fail on the driver, before anything is started.
@@ -210,16 +210,6 @@ class PartEvaluator:
                 keys.append(f"{name}/{split}")
                 totals.append(part_totals.to_array())
         return pa.table({"keys": [keys], "totals": [totals]})
-
-
-def vocabulary_mapping(dataset: Location, model: Location, map_items: bool) -> Int32 | None:
-    """How the dataset's item ids become the model's; None when they are the same."""
-    return item_id_mapping(
-        files.load_vocabulary(dataset),
-        files.load_vocabulary(model),
-        map_items,
-        f"dataset {dataset.name} and model {model.name}",
-    )
 
 
 def _num_actors(config: RunConfig, manifest: Mapping[str, Any]) -> int:

@@ -8,6 +8,7 @@ from lightsans.arrays import Int32, Int64
 from lightsans.columns.hashing import hash_ids, hash_segments
 from lightsans.errors import VocabularyMismatchError
 from lightsans.storage.location import Location
+from lightsans.storage.parts import ITEMS
 from lightsans.storage.schemas import items_schema
 
 
@@ -103,6 +104,25 @@ class Vocabulary:
         if shared > self.num_items or self.raw_item_ids.type != other.raw_item_ids.type:
             return False
         return bool(self.raw_item_ids.slice(0, shared).equals(other.raw_item_ids))
+
+
+def load_vocabulary(directory: Location) -> Vocabulary:
+    """The vocabulary of a model or dataset directory."""
+    return Vocabulary.load(directory / ITEMS)
+
+
+def vocabulary_mapping(dataset: Location, model: Location, map_items: bool) -> Int32 | None:
+    """The model's item ids by those of the dataset; None when they are the same.
+
+    Raises:
+        VocabularyMismatchError: They number items differently, and ``map_items`` is false.
+    """
+    return item_id_mapping(
+        load_vocabulary(dataset),
+        load_vocabulary(model),
+        map_items,
+        f"dataset {dataset.name} and model {model.name}",
+    )
 
 
 def item_id_mapping(

@@ -10,14 +10,12 @@ import safetensors.torch
 from torch import Tensor
 
 from lightsans.config import ModelConfig, StorageConfig
-from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import InputError, NotFoundError
 from lightsans.model.network import LightSANs
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifests import require_manifest
 
 WEIGHTS = "model.safetensors"
-ITEMS = "items.parquet"
 CONFIG = "config.yaml"
 METRICS = "metrics.json"
 HISTORY = "history.json"
@@ -90,11 +88,6 @@ def weights_hash(directory: Location) -> str:
     manifest = require_manifest(directory, "train the model first")
     recorded: str | None = manifest.get("weights_sha256")
     return recorded or sha256((directory / WEIGHTS).read_bytes())
-
-
-def load_vocabulary(directory: Location) -> Vocabulary:
-    """The vocabulary of a model or dataset directory."""
-    return Vocabulary.load(directory / ITEMS)
 
 
 def tensors_to_bytes(tensors: dict[str, Tensor]) -> bytes:

@@ -1,9 +1,12 @@
-"""File names of parts and their layers."""
+"""File names inside datasets: items, parts and their layers."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from lightsans.storage.location import Location
+
+ITEMS = "items.parquet"
+"""The vocabulary of a dataset or model."""
 
 
 def part_name(index: int) -> str:

@@ -16,7 +16,7 @@ from lightsans.model.network import LightSANs
 from lightsans.storage import model_files as files
 from lightsans.storage.location import Location
 from lightsans.storage.manifests import write_manifest
-from lightsans.storage.parts import part_name
+from lightsans.storage.parts import ITEMS, part_name
 from lightsans.storage.schemas import sequences_schema
 
 
@@ -59,7 +59,7 @@ def write_made_up_dataset(
         interactions = len(rows["item_ids"].combine_chunks().flatten())
         parts.append({"name": name, "users": rows.num_rows, "interactions": interactions})
     items = _vocabulary(num_items)
-    items.save(dataset / files.ITEMS)
+    items.save(dataset / ITEMS)
     return write_manifest(
         dataset,
         {
@@ -86,7 +86,7 @@ def write_made_up_model(
     # Item vectors as long as trained ones: at the usual start all scores are nearly equal.
     made.item_embedding.weight.data.mul_(1 / config.initializer_range / config.hidden_size**0.5)
     (model / files.WEIGHTS).write_bytes(files.weights_to_bytes(made))
-    _vocabulary(num_items).save(model / files.ITEMS)
+    _vocabulary(num_items).save(model / ITEMS)
     write_manifest(model, {"kind": "model", "id": model.name, "dataset_id": dataset_id})
 
 

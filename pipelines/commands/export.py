@@ -43,8 +43,9 @@ def export(
     import numpy as np
     import torch
 
+    from lightsans.dataset.vocabulary import load_vocabulary
     from lightsans.recommendations import serving_export as files
-    from lightsans.storage.model_files import load_model, load_vocabulary
+    from lightsans.storage.model_files import load_model
 
     settings = load_config(config, overrides or ()).config
     root = locate(settings.root, settings.storage)

@@ -15,6 +15,7 @@ from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import ConfigError, InputError
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifests import content_id, read_manifest, require_manifest, write_manifest
+from lightsans.storage.parts import ITEMS
 from pipelines.commands.options import (
     ConfigOption,
     DatasetOption,
@@ -92,9 +93,10 @@ def export_recbole(
     """
     import torch
 
+    from lightsans.dataset.vocabulary import load_vocabulary
     from lightsans.recbole.item_order import reorder_items
     from lightsans.recbole.weights import recbole_settings, to_recbole
-    from lightsans.storage.model_files import load_model, load_vocabulary
+    from lightsans.storage.model_files import load_model
 
     loaded = load_config(config, overrides or ())
     settings = loaded.config
@@ -221,7 +223,7 @@ def _write_model(
     }
     directory = root / "models" / content_id("recbole", FORMAT_VERSION, question)
     (directory / files.WEIGHTS).write_bytes(files.weights_to_bytes(model))
-    vocabulary.save(directory / files.ITEMS)
+    vocabulary.save(directory / ITEMS)
     own = replace(config, model=model.config)
     (directory / files.CONFIG).write_bytes(dump_yaml(own).encode())
     (directory / files.METRICS).write_json({"valid": {}})

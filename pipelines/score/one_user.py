@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 
 from lightsans.columns.hashing import pieces_of, user_buckets
 from lightsans.config import RunConfig
+from lightsans.dataset.vocabulary import load_vocabulary
 from lightsans.errors import InputError, NotFoundError
 from lightsans.recommendations.eligible_items import read_item_table
 from lightsans.recommendations.tables import recommend_rows
 from lightsans.recommendations.writer import wide_schema
-from lightsans.storage import model_files as files
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifests import require_manifest
 from lightsans.storage.parts import part_name, sequence_parts
@@ -51,7 +51,7 @@ def recommend_for_user(
     row = _find_user(dataset, manifest, user)
     recommender = load_recommender(config, dataset, model, map_items)
     made = recommend_rows(recommender, row, wide_schema(manifest))
-    vocabulary = files.load_vocabulary(dataset)
+    vocabulary = load_vocabulary(dataset)
     history = vocabulary.decode(row["item_ids"].combine_chunks().flatten().to_numpy())
     top = made.to_pylist()[0]
     return UserView(

@@ -15,6 +15,7 @@ import ray
 
 from lightsans.columns.hashing import bucket_range
 from lightsans.dataset.bucket_cursor import overlapping_parts
+from lightsans.dataset.vocabulary import load_vocabulary
 from lightsans.recommendations.eligible_items import read_eligible_items
 from lightsans.recommendations.writer import RunRows, wide_schema
 from lightsans.reports.plots import draw_run
@@ -25,7 +26,6 @@ from lightsans.reports.run_figures import (
     measure,
     no_totals,
 )
-from lightsans.storage import model_files as files
 from lightsans.storage.location import Location
 from lightsans.storage.manifests import read_manifest
 from lightsans.storage.parts import part_index
@@ -73,7 +73,7 @@ def write_report(job: ScoreJob, content: Mapping[str, Any], previous: Run | None
         content: What its manifest will say.
         previous: What to compare it with.
     """
-    items = files.load_vocabulary(job.dataset)
+    items = load_vocabulary(job.dataset)
     eligible = read_eligible_items(job.config)
     is_eligible = items.counts > 0
     if eligible is not None:
@@ -112,7 +112,7 @@ def _count(run: Run, previous: Run | None, dataset: Location) -> RunTotals:
 @ray.remote
 def _count_parts(shared: tuple[Run, Run | None, Location], names: list[str]) -> RunTotals:
     run, previous, dataset = shared
-    items = files.load_vocabulary(dataset)
+    items = load_vocabulary(dataset)
     nobody = wide_schema(run.manifest).empty_table()
     users = {part["name"]: int(part["users"]) for part in run.manifest["parts"]}
     totals = no_totals(items.num_items)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from lightsans.arrays import UInt8
 from lightsans.config import RunConfig
+from lightsans.dataset.vocabulary import load_vocabulary, vocabulary_mapping
 from lightsans.errors import InputError
 from lightsans.recommendations.eligible_items import read_eligible_items
 from lightsans.recommendations.recommender import Recommender
@@ -25,7 +26,6 @@ from lightsans.recommendations.segment import Segment, read_segment
 from lightsans.storage import model_files as files
 from lightsans.storage.location import Location
 from lightsans.storage.schemas import id_type
-from pipelines.evaluate import vocabulary_mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def load_recommender(
     config: RunConfig, dataset: Location, model: Location, map_items: bool
 ) -> Recommender:
     """The recommender of a model for the users of a dataset, on the CPU."""
-    model_items, dataset_items = files.load_vocabulary(model), files.load_vocabulary(dataset)
+    model_items, dataset_items = load_vocabulary(model), load_vocabulary(dataset)
     eligible = read_eligible_items(config)
     return Recommender(
         files.load_model(model),

@@ -19,18 +19,17 @@ from ray.data import ActorPoolStrategy
 
 from lightsans.config import RunConfig
 from lightsans.config.marks import Mark, values_with
+from lightsans.dataset.vocabulary import load_vocabulary, vocabulary_mapping
 from lightsans.errors import ConfigError, InputError, LightSANsError
 from lightsans.recommendations.eligible_items import read_eligible_items
 from lightsans.recommendations.segment import segment_identity
 from lightsans.recommendations.writer import remove_leftovers
 from lightsans.reports.run_figures import require_known_figures
-from lightsans.storage import model_files as files
 from lightsans.storage.listing import list_files
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifests import content_id, read_manifest, require_manifest, write_manifest
 from pipelines.console.logs import add_log_context, log_context
 from pipelines.console.progress import bar, say
-from pipelines.evaluate import vocabulary_mapping
 from pipelines.publish import latest_run_id
 from pipelines.score.old_runs import remove_old_runs
 from pipelines.score.parts import COMMITS, PartScorer, ScoreJob
@@ -136,7 +135,7 @@ def _question(config: RunConfig, dataset_id: str, model_id: str, map_items: bool
 def _say_eligible(config: RunConfig, model: Location) -> None:
     eligible = read_eligible_items(config)
     if eligible is not None:
-        say(f"score: {eligible.describe(files.load_vocabulary(model))}")
+        say(f"score: {eligible.describe(load_vocabulary(model))}")
 
 
 def _require_unpublished(root: Location, run: Location) -> None:

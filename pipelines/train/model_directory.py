@@ -18,6 +18,7 @@ from lightsans.model.network import LightSANs
 from lightsans.storage import model_files as files
 from lightsans.storage.checkpoint_store import checkpoint_name, find_checkpoint
 from lightsans.storage.location import Location
+from lightsans.storage.parts import ITEMS
 from pipelines.console.progress import say
 from pipelines.session.lease import Owner
 from pipelines.session.stage import find_or_make
@@ -91,7 +92,7 @@ def write_model_files(
     weights = checkpoint.read(files.WEIGHTS)
     model = files.model_from_bytes(weights, str(best))
     (directory / files.WEIGHTS).write_bytes(weights)
-    (directory / files.ITEMS).write_bytes((dataset / files.ITEMS).read_bytes())
+    (directory / ITEMS).write_bytes((dataset / ITEMS).read_bytes())
     (directory / files.CONFIG).write_bytes(dump_yaml(config).encode())
     (directory / files.HISTORY).write_json(history)
     valid = best_row["valid"]

@@ -20,7 +20,7 @@ from lightsans.arrays import Int64
 from lightsans.config import RunConfig
 from lightsans.dataset.loading import load_shards, load_within
 from lightsans.dataset.sequences import UserSequences
-from lightsans.dataset.vocabulary import item_id_mapping
+from lightsans.dataset.vocabulary import item_id_mapping, load_vocabulary
 from lightsans.errors import LightSANsError
 from lightsans.model.warm_start import warm_weights
 from lightsans.storage import model_files as files
@@ -211,7 +211,7 @@ def first_weights(config: RunConfig, dataset: Location) -> dict[str, Tensor] | N
     source = _warm_source(config)
     if source is None:
         return None
-    own, theirs = files.load_vocabulary(dataset), files.load_vocabulary(source)
+    own, theirs = load_vocabulary(dataset), load_vocabulary(source)
     mapping = item_id_mapping(own, theirs, True, f"{dataset} and {source}")
     model = files.load_model(source)
     return warm_weights(model, config.model, own.num_items, mapping, config.train.seed, str(source))
@@ -229,4 +229,4 @@ def popularity(config: RunConfig, dataset: Location) -> Int64 | None:
     """Interactions of each item, where the configured negatives are drawn by them."""
     if config.model.negative_sampling == "uniform":
         return None
-    return files.load_vocabulary(dataset).counts
+    return load_vocabulary(dataset).counts

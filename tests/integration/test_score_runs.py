@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from lightsans.columns.hashing import NUM_BUCKETS, pieces_of, user_buckets
 from lightsans.config import ModelConfig
 from lightsans.config.file import load_config
+from lightsans.dataset.vocabulary import load_vocabulary
 from lightsans.errors import InputError, NotFoundError
 from lightsans.recommendations.writer import RunRows
 from lightsans.storage import model_files as files
@@ -71,7 +72,7 @@ class World:
                 pa.Table.from_pylist(chosen, schema=schema)
             )
             parts.append({"name": part_name(index), "users": len(chosen), "interactions": 0})
-        files.load_vocabulary(source).save(target / "items.parquet")
+        load_vocabulary(source).save(target / "items.parquet")
         manifest = (source / "manifest.json").read_json()
         described = {"id": name, "users": len(rows), "num_parts": num_parts, "parts": parts}
         write_manifest(target, {**manifest, **described})
