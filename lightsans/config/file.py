@@ -22,7 +22,7 @@ from lightsans.config.checks import without_credentials
 from lightsans.config.marks import to_dict
 from lightsans.config.run import RunConfig
 from lightsans.config.settings import ALIASES, LEAVES, SECTIONS, TYPES, names_under
-from lightsans.config.yaml_text import NULL, Loader, compose, dump
+from lightsans.config.yaml_text import NULL, Loader, compose, construct, dump
 from lightsans.errors import ConfigError
 
 _ADAPTER = TypeAdapter(RunConfig)
@@ -175,7 +175,7 @@ def _settings_at(
 ) -> dict[str, _Setting]:
     """What one key sets: itself, or all that its section holds."""
     if key in LEAVES:
-        return {key: _Setting(loader.construct_object(node, deep=True), origin)}
+        return {key: _Setting(construct(loader, node), origin)}
     if key not in SECTIONS:
         line = "" if origin == "--set" else f" (line {origin.rpartition(':')[2]})"
         raise ConfigError(f"unknown setting {key} in {name}; {_suggest(key)}{line}")
@@ -183,7 +183,7 @@ def _settings_at(
         return _collect(loader, node, f"{key}.", name)
     if node.tag == NULL:  # a section whose lines are all commented out
         return {}
-    found = loader.construct_object(node, deep=True)
+    found = construct(loader, node)
     raise ConfigError(f"{key} is {found!r} ({origin}); expected {', '.join(names_under(key))}")
 
 
@@ -243,7 +243,11 @@ def _override_settings(overrides: Sequence[str]) -> dict[str, _Setting]:
         if not equals or not key:
             raise ConfigError(f"--set {override} is not key=value, such as model.k_interests=10")
         loader, node = _override_value(key, text.strip())
-        found |= _settings_at(loader, ALIASES.get(key, key), node, "--set", "--set")
+        try:
+            found |= _settings_at(loader, ALIASES.get(key, key), node, "--set", "--set")
+        except yaml.YAMLError as error:
+            reason = error.problem if isinstance(error, yaml.MarkedYAMLError) else error
+            raise ConfigError(f"--set {override}: the value cannot be used: {reason}") from error
     return found
 
 
@@ -292,9 +296,11 @@ def _problem(error: Any, settings: Mapping[str, _Setting]) -> str:
         return f"{cause} ({places})" if places else str(cause)
     parts = [str(part) for part in error["loc"]]
     key = ".".join(parts)
-    while key not in settings:  # below the setting come list positions and union members
+    while parts and key not in settings:  # below the setting come list positions and union members
         parts.pop()
         key = ".".join(parts)
+    if not parts:
+        return f"the configuration is not understood: {error['msg']}"
     value, origin = settings[key]
     hint = ""
     if isinstance(value, int | float) and TYPES[key] in (str, str | None):

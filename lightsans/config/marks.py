@@ -5,6 +5,7 @@ must be able to reach are lists of settings; all of them are read off these mark
 """
 
 import dataclasses
+import operator
 from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Any, Final, TypeVar
@@ -87,6 +88,17 @@ def values_with(section: Any, *marks: Mark) -> dict[str, object]:
 def walk_marks(config_class: type, prefix: str = "") -> Iterator[tuple[str, frozenset[Mark]]]:
     """Dotted name and marks of all settings that are no sections."""
     yield from _walk(config_class, prefix, frozenset())
+
+
+def named_paths(config: Any) -> Iterator[tuple[str, str]]:
+    """Setting and path of all files and directories that a configuration names."""
+    for name, marks in walk_marks(type(config)):
+        if not marks & {Mark.PATH, Mark.PATH_OR_NAME}:
+            continue
+        value = operator.attrgetter(name)(config)
+        for path in value if isinstance(value, tuple) else [value]:
+            if path is not None and (Mark.PATH in marks or "/" in path):
+                yield name, path
 
 
 def _walk(

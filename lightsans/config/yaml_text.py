@@ -40,9 +40,54 @@ def dump(values: Mapping[str, object]) -> str:
 
 
 def compose(text: str) -> tuple[Loader, yaml.Node | None]:
-    """The nodes of YAML text, and the loader that makes values of them."""
-    loader = Loader(text)
-    return loader, loader.get_single_node()
+    """The nodes of YAML text, and the loader that makes values of them.
+
+    Raises:
+        YAMLError: This is not YAML.
+    """
+    try:
+        loader = Loader(text)
+        return loader, loader.get_single_node()
+    except RecursionError:
+        raise yaml.YAMLError("nested too deep") from None
+    except ValueError as error:  # an escape for a character that does not exist
+        raise yaml.YAMLError(str(error)) from error
+
+
+def construct(loader: Loader, node: yaml.Node) -> object:
+    """The value of a node: null, true, false, a number, a text, or lists and dicts of those.
+
+    Raises:
+        YAMLError: It is something else, such as a date, or a dict whose keys are not texts.
+    """
+    try:
+        value = loader.construct_object(node, deep=True)
+        _require_plain(value)
+    except RecursionError:
+        raise yaml.YAMLError("nested too deep, or part of itself") from None
+    except UnicodeEncodeError as error:
+        raise yaml.YAMLError(f"a character is half of a surrogate pair: {error.reason}") from error
+    except (ValueError, LookupError, AttributeError, TypeError) as error:
+        # PyYAML's own, for a text that does not fit its tag, or a number with thousands of digits.
+        raise yaml.YAMLError(f"found a value that does not fit its tag {node.tag}") from error
+    return value
+
+
+def _require_plain(value: object) -> None:
+    if isinstance(value, list):
+        for entry in value:
+            _require_plain(entry)
+    elif isinstance(value, dict):
+        for key, entry in value.items():
+            if not isinstance(key, str):
+                raise yaml.YAMLError(f"found the key {key!r}, expected a text")
+            _require_plain(key)
+            _require_plain(entry)
+    elif isinstance(value, str):
+        value.encode()
+    elif not isinstance(value, bool | int | float | None):
+        kind = type(value).__name__
+        raise yaml.YAMLError(f"found a {kind}; expected a number, a text, a list or a mapping")
 
 
 def read_yaml(text: str, name: str) -> object:
@@ -53,6 +98,6 @@ def read_yaml(text: str, name: str) -> object:
     """
     try:
         loader, node = compose(text)
-        return None if node is None else loader.construct_document(node)
+        return None if node is None else construct(loader, node)
     except yaml.YAMLError as error:
         raise ConfigError(f"{name}: not valid YAML: {error}") from error

@@ -22,7 +22,7 @@ from ray.job_submission import JobDetails, JobSubmissionClient
 
 from lightsans.config import RunConfig
 from lightsans.config.file import LoadedConfig
-from lightsans.config.marks import Mark, walk_marks
+from lightsans.config.marks import named_paths
 from lightsans.errors import AccessError, ConfigError, LightSANsError, NotFoundError
 from pipelines.console.logs import redact
 from pipelines.console.output import RESULT_MARK_VARIABLE
@@ -180,23 +180,12 @@ def require_reachable_paths(config: RunConfig) -> None:
     Raises:
         ConfigError: A setting that names a file or directory holds a relative path.
     """
-    for name, path in _paths(config):
+    for name, path in named_paths(config):
         if "://" not in path and not path.startswith(("/", "~")):
             raise ConfigError(
                 f"{name}={path} is relative to this directory, which the cluster does not have; "
                 "use s3://bucket/prefix, or an absolute path that all of its machines share"
             )
-
-
-def _paths(config: RunConfig) -> Iterator[tuple[str, str]]:
-    """Setting and path of all files and directories that a configuration names."""
-    values = dict(_leaves(config))
-    for name, marks in walk_marks(RunConfig):
-        value = values[name]
-        for path in value if isinstance(value, tuple) else [value]:
-            named = Mark.PATH_OR_NAME in marks and path is not None and "/" in path
-            if named or (Mark.PATH in marks and path is not None):
-                yield name, path
 
 
 def submit_job(

@@ -34,13 +34,27 @@ def test_only_chosen_settings_travel_even_when_the_choice_is_the_default():
 
 
 @pytest.mark.parametrize(
-    "setting", ["root", "data.input", "data.exclude_users", "score.deny_items"]
+    "setting",
+    [
+        "root",
+        "data.input",
+        "data.exclude_users",
+        "score.deny_items",
+        "train.warm_start",
+        "train.mlflow_uri",
+    ],
 )
 def test_a_path_relative_to_this_machine_is_refused_by_name(setting):
     settings = {"root": "/shared", "data.input": "s3://b/x", setting: "./here"}
     config = load_config(None, [f"{name}={path}" for name, path in settings.items()]).config
     with pytest.raises(ConfigError, match=rf"^{setting}=\./here is relative to this directory"):
         jobs.require_reachable_paths(config)
+
+
+def test_the_id_of_a_model_or_the_name_of_a_service_is_no_path():
+    names = ["train.warm_start=0123456789ab", "train.mlflow_uri=databricks"]
+    settings = ["root=/shared", "data.input=s3://b/x", *names]
+    jobs.require_reachable_paths(load_config(None, settings).config)
 
 
 @pytest.mark.parametrize("address", ["head:8265", "ray://head:10001", "auto"])
