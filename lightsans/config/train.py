@@ -13,7 +13,8 @@ class TrainConfig:
 
     num_workers: int | tuple[int, int] = setting(2, Mark.NO_EFFECT)
     """Processes that train together (DDP). [least, most]: as many as the cluster has room for, and
-    on with fewer while a machine is missing. No effect on results beyond float error."""
+    on with fewer while a machine is missing. Every worker draws dropout masks of its own: without
+    dropout, results differ by float error alone, with it as for another seed."""
     use_gpu: bool = setting(False, Mark.NO_EFFECT)
     """One GPU per worker."""
     epochs: int = setting(100, Mark.CONTENT)

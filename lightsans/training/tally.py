@@ -1,4 +1,4 @@
-"""What an epoch adds up to on one worker: loss, gradient norms, and where the time went."""
+"""Sums over an epoch on one worker: loss, gradient norms, and where the time went."""
 
 import resource
 import sys

@@ -96,7 +96,7 @@ def plan(stage: Stage, config: RunConfig, nodes: Sequence[Node]) -> Plan:
         if places >= train.least_workers:  # between least and most, Ray Train takes what there is
             return Plan(config)
         smaller = replace(config, train=replace(train, num_workers=places))
-        return Plan(smaller, (_note(stage, stage, train.least_workers, places),))
+        return Plan(smaller, (_note(stage, stage, train.least_workers, places) + _effect(config),))
     score = config.score
     places = _count_places(1, int(score.use_gpu), nodes, config.resources)
     _require_place(stage, places, config, score.use_gpu)
@@ -104,7 +104,9 @@ def plan(stage: Stage, config: RunConfig, nodes: Sequence[Node]) -> Plan:
         return Plan(config)
     least = min(score.min_workers, places)
     smaller = replace(config, score=replace(score, num_workers=places, min_workers=least))
-    return Plan(smaller, (_note(stage, "score", score.num_workers, places),))
+    return Plan(
+        smaller, (_note(stage, "score", score.num_workers, places) + "; results stay the same",)
+    )
 
 
 def _count_places(cpus: int, gpus: int, nodes: Sequence[Node], growth: ResourcesConfig) -> int:
@@ -167,5 +169,16 @@ def _note(stage: Stage, section: str, asked: int, places: int) -> str:
     what = "worker" if places == 1 else "workers"
     return (
         f"{stage}: {places} {what} instead of {section}.num_workers={asked}, as many as the "
-        "cluster has room for; results stay the same"
+        "cluster has room for"
+    )
+
+
+def _effect(config: RunConfig) -> str:
+    """The effect of another number of workers on what is trained."""
+    model = config.model
+    if model.hidden_dropout_prob == model.attn_dropout_prob == 0:
+        return "; results stay the same, but for float error"
+    return (
+        "; every worker draws dropout masks of its own, so weights differ from those of another "
+        "number of workers as those of another seed do"
     )

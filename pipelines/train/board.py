@@ -1,7 +1,7 @@
 """Live progress of training: workers post to an actor, the driver reads it and draws.
 
-What workers print reaches the driver late, prefixed and mixed with Ray's own lines; a small actor
-keeps the news until a thread of the driver fetches them.
+Lines that workers print reach the driver late, prefixed and mixed with Ray's own; a small actor
+keeps their progress until a thread of the driver fetches it.
 """
 
 import threading
@@ -23,11 +23,11 @@ from pipelines.session.ray_session import on_this_machine
 
 POLL_S = 0.5
 LINE_EVERY_S = 30.0
-"""Without a terminal, a long epoch is spoken of at most this often."""
+"""Without a terminal, a long epoch has a line at most this often."""
 
 
 class TrainingBoard:
-    """Keeps what the workers of a run have to say; runs as a Ray actor."""
+    """Keeps the progress and the errors of a run's workers; runs as a Ray actor."""
 
     def __init__(self) -> None:
         self._resumed = (0, 0)
@@ -39,9 +39,9 @@ class TrainingBoard:
         """Note that the run goes on after so many epochs, and steps of the next."""
         self._resumed = (epoch, step)
 
-    def step(self, news: StepProgress) -> None:
-        """Note where the current epoch stands."""
-        self._step = news
+    def step(self, progress: StepProgress) -> None:
+        """Note the progress of the current epoch."""
+        self._step = progress
 
     def epoch(self, row: EpochRow) -> None:
         """Note a finished epoch."""
@@ -65,8 +65,8 @@ def start_board() -> Any:
     """A board for one run, as an actor that takes no CPU.
 
     It lives on the driver's machine, with which the run ends anyway, if that takes actors at all. A
-    board that is lost elsewhere begins again empty: what was told is told, and the rest is in the
-    checkpoints.
+    board that is lost elsewhere begins again empty: progress that was printed is not needed again,
+    and the rest is in the checkpoints.
     """
     actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(TrainingBoard)
     return actor.options(scheduling_strategy=on_this_machine()).remote()
@@ -84,23 +84,23 @@ def raise_noted_error(board: Any) -> None:
         raise error
 
 
-class Narrator:
-    """Tells the news: a line per epoch, and in between a live line, or a few where nobody looks."""
+class ProgressPrinter:
+    """Prints a line per epoch, and within an epoch a live line or, without a terminal, a few."""
 
     def __init__(self, epochs: int, live: Live | None) -> None:
         self._epochs, self._live = epochs, live
         self.shown = 0
-        """The last epoch that was told of."""
+        """The last epoch that was printed."""
         self._finished, self._seconds = 0, 0.0
         self._last_line = time.monotonic()
 
     def resume(self, epoch: int, step: int) -> None:
-        """The run goes on after so many epochs, and steps of the next."""
+        """Print that the run goes on after so many epochs, and steps of the next."""
         self.shown = max(self.shown, epoch)
         self._say(f"train: the run goes on after epoch {epoch}" + f", step {step}" * (step > 0))
 
     def epoch(self, row: EpochRow) -> None:
-        """An epoch is finished."""
+        """Print a finished epoch."""
         self.shown, self._finished = row.epoch, self._finished + 1
         self._seconds += row.train_s + row.valid_s
         left_s = self._seconds / self._finished * (self._epochs - row.epoch)
@@ -110,14 +110,14 @@ class Narrator:
         else:
             self._live.console.print(line, highlight=False)
 
-    def step(self, news: StepProgress) -> None:
-        """An epoch has come so far."""
-        if news.epoch <= self.shown:
+    def step(self, progress: StepProgress) -> None:
+        """Print the progress of an epoch, unless it is over."""
+        if progress.epoch <= self.shown:
             return
         if self._live is not None:
-            self._live.update(format_step(news))
+            self._live.update(format_step(progress))
         elif time.monotonic() - self._last_line >= LINE_EVERY_S:
-            self._say(format_step(news), **asdict(news))
+            self._say(format_step(progress), **asdict(progress))
 
     def _say(self, text: str, **fields: Any) -> None:
         self._last_line = time.monotonic()
@@ -125,10 +125,10 @@ class Narrator:
 
 
 @contextmanager
-def watch_board(board: Any, epochs: int) -> Iterator[None]:
-    """Tell a board's news while the block runs."""
+def print_progress(board: Any, epochs: int) -> Iterator[None]:
+    """Print the progress that is posted to a board while the block runs."""
     stop = threading.Event()
-    thread = threading.Thread(target=_watch, args=(board, epochs, stop), daemon=True)
+    thread = threading.Thread(target=_print_progress, args=(board, epochs, stop), daemon=True)
     thread.start()
     try:
         yield
@@ -137,29 +137,29 @@ def watch_board(board: Any, epochs: int) -> Iterator[None]:
         thread.join(timeout=10)
 
 
-def _watch(board: Any, epochs: int, stop: threading.Event) -> None:
+def _print_progress(board: Any, epochs: int, stop: threading.Event) -> None:
     with ExitStack() as stack:
         live = None
         if can_draw():
             live = Live(console=Console(stderr=True), transient=True, refresh_per_second=4)
             stack.enter_context(live)
-        narrator, announced = Narrator(epochs, live), (0, 0)
+        printer, announced = ProgressPrinter(epochs, live), (0, 0)
         ending = False
         while not ending:
             ending = stop.wait(POLL_S)
             try:
-                resumed, step, rows = ray.get(board.read.remote(narrator.shown), timeout=10)
+                resumed, step, rows = ray.get(board.read.remote(printer.shown), timeout=10)
             except GetTimeoutError:
                 continue  # it is on its way to another machine
             except RayError:
                 return  # the cluster is going away: training itself reports why
             if resumed != announced:
                 announced = resumed
-                narrator.resume(*resumed)
+                printer.resume(*resumed)
             for row in rows:
-                narrator.epoch(row)
+                printer.epoch(row)
             if step is not None:
-                narrator.step(step)
+                printer.step(step)
 
 
 def format_row(row: EpochRow, epochs: int, left_s: float) -> str:

@@ -1,4 +1,4 @@
-"""What a person can do about the errors that end training: out of memory, stuck, killed."""
+"""Errors that end training, in terms of settings: out of memory, stuck, killed."""
 
 import ray.exceptions
 import torch

@@ -35,7 +35,7 @@ from pipelines.session.lease import Owner
 from pipelines.session.preflight import preflight
 from pipelines.session.ray_session import ensure_ray, original_errors
 from pipelines.session.stage import find_or_make
-from pipelines.train.board import raise_noted_error, start_board, watch_board
+from pipelines.train.board import print_progress, raise_noted_error, start_board
 from pipelines.train.errors import explain
 from pipelines.train.model_directory import FORMAT_VERSION, read_metrics, write_model_files
 from pipelines.train.tracking import require_mlflow, write_pending_reports
@@ -177,7 +177,7 @@ def _run_workers(
     """Train until the last epoch or early stopping; the newest checkpoint."""
     board, train = start_board(), config.train
     job = WorkerJob(config=config, dataset=dataset, model=directory, board=board, owner=owner)
-    with original_errors(), watch_board(board, train.refit_epochs or train.epochs):
+    with original_errors(), print_progress(board, train.refit_epochs or train.epochs):
         try:
             make_torch_trainer(job).fit()
         except ray.train.TrainingFailedError as error:

@@ -13,14 +13,19 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightsans.config import RunConfig, to_dict
 from lightsans.errors import ConfigError
+from lightsans.reports.plots import picture
 from lightsans.storage.location import Location
 from lightsans.storage.model_files import HISTORY
 from pipelines.console.progress import say
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 PENDING = "pending.json"
 FIGURES = (
@@ -40,7 +45,7 @@ Row = Mapping[str, Any]
 
 
 def scalars(row: Row) -> dict[str, float]:
-    """What is followed over the epochs, by name."""
+    """Figures of an epoch by name."""
     found = {name: float(row[name]) for name in FIGURES}
     found["targets_per_s"] = row["targets"] / max(row["train_s"], 1e-9)
     return found | {f"valid/{name}": value for name, value in row["valid"].items()}
@@ -117,27 +122,26 @@ def write_scalars(history: list[dict[str, Any]], directory: Location) -> None:
 
 def write_curves(history: list[dict[str, Any]], metric: str, path: Location) -> None:
     """Draw loss, valid metric and the split of time by epoch as a PNG."""
-    if importlib.util.find_spec("matplotlib") is None:
-        return
-    from matplotlib.figure import Figure  # seconds to import; no global state, unlike pyplot
+    if importlib.util.find_spec("matplotlib") is not None:
+        path.write_bytes(picture(partial(_draw_curves, history, metric), panels=3))
 
-    figure = Figure(figsize=(11, 3.2), layout="constrained")
-    loss, valid, split = figure.subplots(1, 3)
+
+def _draw_curves(
+    history: list[dict[str, Any]], metric: str, loss: "Axes", valid: "Axes", split: "Axes"
+) -> None:
     epochs = [row["epoch"] for row in history]
     loss.plot(epochs, [row["loss"] for row in history])
-    loss.set(title="training loss", xlabel="epoch")
+    loss.set(title="Training loss", xlabel="epoch")
     if all(metric in row["valid"] for row in history):
         values = [row["valid"][metric] for row in history]
         best = max(range(len(values)), key=lambda i: (values[i], -i))
         valid.plot(epochs, values)
         valid.plot(epochs[best], values[best], "o")
-    valid.set(title=f"valid {metric}", xlabel="epoch")
+    valid.set(title=f"Valid {metric}", xlabel="epoch")
     names = ("load_s", "compute_s", "communication_s", "valid_s")
     split.stackplot(epochs, [[row[n] for row in history] for n in names], labels=names)
-    split.set(title="seconds of an epoch", xlabel="epoch")
-    split.legend(fontsize="small")
-    with path.open_atomic() as aside:
-        figure.savefig(aside, format="png", dpi=120)
+    split.set(title="Seconds of an epoch", xlabel="epoch")
+    split.legend()
 
 
 def require_mlflow(config: RunConfig) -> None:

@@ -43,7 +43,15 @@ def test_training_takes_as_many_workers_as_there_are_cpus_and_says_so():
     assert workers(planned) == (3, 2)
     (note,) = planned.notes
     assert note.startswith("train: 3 workers instead of train.num_workers=8")
-    assert "results stay the same" in note
+    assert "every worker draws dropout masks of its own, so weights differ" in note
+
+
+def test_without_dropout_another_number_of_workers_trains_the_same():
+    without = config(
+        "train.num_workers=8", "model.hidden_dropout_prob=0", "model.attn_dropout_prob=0"
+    )
+    (note,) = plan("train", without, nodes((2, 0))).notes
+    assert note.endswith("results stay the same, but for float error")
 
 
 def test_the_workers_of_a_trial_are_told_by_the_setting_of_tune():

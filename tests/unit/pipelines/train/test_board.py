@@ -1,4 +1,4 @@
-"""What a person sees of a run that trains."""
+"""Progress of training as it is printed."""
 
 import io
 
@@ -7,7 +7,7 @@ from rich.live import Live
 
 from lightsans.training.progress import EpochRow, StepProgress
 from pipelines.train import board as training_board
-from pipelines.train.board import Narrator
+from pipelines.train.board import ProgressPrinter
 
 STEP = StepProgress(epoch=1, step=30, num_steps=90, loss=6.5, targets_per_s=12_345.6, left_s=61.8)
 
@@ -20,10 +20,10 @@ def row(epoch: int) -> EpochRow:
 
 
 def test_a_finished_epoch_is_a_line_with_loss_metrics_speed_and_time_left(capsys):
-    narrator = Narrator(10, None)
-    narrator.epoch(row(1))
-    narrator.epoch(row(2))
-    assert narrator.shown == 2
+    printer = ProgressPrinter(10, None)
+    printer.epoch(row(1))
+    printer.epoch(row(2))
+    assert printer.shown == 2
     assert capsys.readouterr().err.splitlines()[-1] == (
         "epoch   2/10  loss 6.2500  valid hit@10 0.1250 ndcg@10 0.0625 mrr@10 0.0500  "
         "10,000 targets/s  at most 32 s left"
@@ -31,26 +31,26 @@ def test_a_finished_epoch_is_a_line_with_loss_metrics_speed_and_time_left(capsys
 
 
 def test_a_resumed_run_says_where_it_goes_on_and_plans_from_there(capsys):
-    narrator = Narrator(10, None)
-    narrator.resume(4, 17)
-    narrator.epoch(row(5))
+    printer = ProgressPrinter(10, None)
+    printer.resume(4, 17)
+    printer.epoch(row(5))
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "train: the run goes on after epoch 4, step 17"
     assert lines[1].endswith("at most 20 s left")
 
 
-def test_without_a_terminal_a_long_epoch_is_spoken_of_now_and_then(capsys, monkeypatch):
-    narrator = Narrator(10, None)
-    narrator.step(STEP)
+def test_without_a_terminal_a_long_epoch_is_printed_now_and_then(capsys, monkeypatch):
+    printer = ProgressPrinter(10, None)
+    printer.step(STEP)
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(training_board, "LINE_EVERY_S", 0.0)
-    narrator.step(STEP)
+    printer.step(STEP)
     assert capsys.readouterr().err == (
         "epoch 1: step 30/90  loss 6.5000  12,346 targets/s  62 s left of the epoch\n"
     )
-    narrator.epoch(row(1))
+    printer.epoch(row(1))
     capsys.readouterr()
-    narrator.step(STEP)  # late news of an epoch that is over
+    printer.step(STEP)  # late progress of an epoch that is over
     assert capsys.readouterr().err == ""
 
 
@@ -58,9 +58,9 @@ def test_on_a_terminal_the_current_epoch_is_a_live_line_below_the_finished_ones(
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=120, color_system=None)
     with Live(console=console, transient=True, auto_refresh=False) as live:
-        narrator = Narrator(10, live)
-        narrator.epoch(row(1))
-        narrator.step(StepProgress(2, 1, 90, 6.5, 12_345.6, 61.8))
+        printer = ProgressPrinter(10, live)
+        printer.epoch(row(1))
+        printer.step(StepProgress(2, 1, 90, 6.5, 12_345.6, 61.8))
         live.refresh()
     shown = screen.getvalue()
     assert "epoch   1/10" in shown

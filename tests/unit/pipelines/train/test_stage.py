@@ -23,7 +23,8 @@ from lightsans.storage.checkpoint_store import (
 )
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifests import read_manifest, write_manifest
-from lightsans.storage.model_files import ITEMS, WEIGHTS, weights_hash, weights_to_bytes
+from lightsans.storage.model_files import WEIGHTS, weights_hash, weights_to_bytes
+from lightsans.storage.parts import ITEMS
 from lightsans.training.progress import EpochRow, Progress
 from pipelines.session import lease as leases
 from pipelines.session.lease import Owner
