@@ -5,6 +5,7 @@ Shapes:
 """
 
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,7 +14,6 @@ from torch import Tensor
 from lightsans.arrays import Int32, Int64
 from lightsans.dataset.held_out import HeldOut
 from lightsans.dataset.samples import gather
-from lightsans.model.network import LightSANs
 from lightsans.ranking.metrics import RankingTotals, exclude_seen, target_ranks
 
 SCORES_BUDGET = 64 * 2**20
@@ -23,8 +23,15 @@ Scorer = Callable[[Int32, Int64], Tensor]
 """(B, L) newest items of histories, right-padded, and (B,) lengths -> (B, V) scores."""
 
 
-def model_scorer(model: LightSANs, device: torch.device) -> Scorer:
-    """Scores of a model in evaluation mode."""
+class ScoresItems(Protocol):
+    """A model that scores all items for histories: `lightsans.LightSANs`."""
+
+    def score_items(self, item_ids: Tensor, lengths: Tensor) -> Tensor:
+        """(B, L) histories, right-padded, and (B,) lengths -> (B, V) scores."""
+
+
+def model_scorer(model: ScoresItems, device: torch.device) -> Scorer:
+    """Scores of a model in evaluation mode, from arrays."""
 
     def score(item_ids: Int32, lengths: Int64) -> Tensor:
         ids = torch.from_numpy(item_ids).to(device)

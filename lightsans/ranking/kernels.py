@@ -87,7 +87,13 @@ def _at_most(scores: Array, rank: int) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def _first_threshold(scores: Array, rank: int, slack: float) -> Any:
+def _below(score: Any, absolute: float, relative: float) -> Any:
+    """`lightsans.ranking.error_bounds.Slack.below` of one score."""
+    return score - absolute - relative * abs(np.float64(score))
+
+
+@njit(cache=True, nogil=True)
+def _first_threshold(scores: Array, rank: int, absolute: float, relative: float) -> Any:
     """What the best ``rank`` items exceed, from a look at these alone; minus infinity if unknown.
 
     At least as many items exceed a score as stretches have a maximum that does. In a catalogue of
@@ -97,7 +103,7 @@ def _first_threshold(scores: Array, rank: int, slack: float) -> Any:
     if rank > maxima.shape[0]:
         return np.float32(-np.inf)
     _maxima(scores, maxima)
-    threshold = np.float32(_at_most(maxima, rank) - slack)
+    threshold = np.float32(_below(_at_most(maxima, rank), absolute, relative))
     return np.nextafter(threshold, np.float32(-np.inf))
 
 
@@ -106,7 +112,8 @@ def scan(
     scores_BC: Array,
     first: int,
     k: int,
-    slack_B: Array,
+    absolute_B: Array,
+    relative: float,
     seen_ids_S: Array,
     seen_next_B: Array,
     seen_end_B: Array,
@@ -121,7 +128,9 @@ def scan(
         scores_BC: Approximate scores; bfloat16 as uint16.
         first: Item of column 0. Blocks come in order of item.
         k: Items that are looked for.
-        slack_B: What two approximate scores may be wrong by, together.
+        absolute_B: With ``relative``: how far below the K-th approximate score the best may lie,
+            see `lightsans.ranking.error_bounds.Slack`.
+        relative: See ``absolute_B``.
         seen_ids_S: Each user's items to leave out, in order of item.
         seen_next_B: Where the next of them is; moved on.
         seen_end_B: Where they end.
@@ -141,7 +150,7 @@ def scan(
         if first == 0:
             # Seen items of this block may be among the best of it, and do not count.
             rank = k + int(np.searchsorted(seen_ids_S[seen : seen_end_B[b]], C))
-            threshold = max(threshold, _first_threshold(row, rank, slack_B[b]))
+            threshold = max(threshold, _first_threshold(row, rank, absolute_B[b], relative))
         for begin in range(0, C, _STRIP):
             strip = row[begin : begin + _STRIP]
             if not _any_above(strip, threshold):
@@ -163,22 +172,26 @@ def scan(
                     scores_BM[b, count] = score
                     count += 1
                     if count == M:
-                        threshold, count = _prune(ids_BM[b], scores_BM[b], k, slack_B[b])
+                        threshold, count = _prune(
+                            ids_BM[b], scores_BM[b], k, absolute_B[b], relative
+                        )
         threshold_B[b], count_B[b], seen_next_B[b] = threshold, count, seen
 
 
 @njit(cache=True, nogil=True)
-def _prune(ids_M: Array, scores_M: Array, k: int, slack: float) -> tuple[Any, int]:
+def _prune(
+    ids_M: Array, scores_M: Array, k: int, absolute: float, relative: float
+) -> tuple[Any, int]:
     """Keep the candidates that may be among the K best; the new threshold and their number.
 
     The threshold is infinity where those are nearly all.
     """
     M = ids_M.shape[0]
-    threshold = np.float32(_at_most(scores_M, k) - slack)
+    threshold = np.float32(_below(_at_most(scores_M, k), absolute, relative))
     kept = _keep(ids_M, scores_M, M, threshold)
     if kept > M - M // 8:  # scores far apart share few bins: find the K-th itself
         kth = np.partition(scores_M[:kept], kept - k)[kept - k]
-        threshold = np.float32(kth - slack)
+        threshold = np.float32(_below(kth, absolute, relative))
         kept = _keep(ids_M, scores_M, kept, threshold)
     return threshold if kept <= M - M // 8 else np.float32(np.inf), kept
 
@@ -214,7 +227,8 @@ def _falling(score: Any) -> Any:
 def finish(
     vectors_BD: Array,
     items_ND: Array,
-    slack_B: Array,
+    absolute_B: Array,
+    relative: float,
     count_B: Array,
     ids_BM: Array,
     scores_BM: Array,
@@ -227,7 +241,7 @@ def finish(
         count = count_B[b]
         least = -np.inf
         if count > K:
-            least = _at_most(scores_BM[b, :count], K) - slack_B[b]
+            least = _below(_at_most(scores_BM[b, :count], K), absolute_B[b], relative)
         exact = np.empty(count, np.float32)
         # A score with its place below it, to be sorted as one whole number: candidates are in
         # order of item, and equal scores stay so.

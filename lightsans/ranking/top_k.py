@@ -17,7 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightsans.arrays import Bool, Int64
+from lightsans.arrays import Bool
+from lightsans.ranking.error_bounds import ErrorBound, Slack
+from lightsans.ranking.seen_items import NOTHING, SeenItems
 
 try:
     from lightsans.ranking import kernels
@@ -26,10 +28,8 @@ except (ImportError, RuntimeError):  # no Numba, or no place for what it compile
 IS_COMPILED = kernels is not None
 """Whether a CPU reads blocks of scores with Numba; the lists are the same without."""
 
-
 SCORES_BUDGET = {"cpu": 2**22, "cuda": 2**28}
 """Scores held at once where torch alone looks at them."""
-NOTHING = float("-inf")
 
 _BLOCK_USERS, _BLOCK_ITEMS = 512, 1024
 """Users and items of a product on the CPU: its result stays in the cache until it is read."""
@@ -56,7 +56,7 @@ class ItemIndex:
         table_VD: One row per item; row 0, padding, is never recommended.
         eligible_ids: The only items to recommend, in any order; all unless given.
         products: ``bfloat16`` is faster where the processor multiplies it; ``auto`` takes it
-            there. No effect on results.
+            there. No effect on results, nor anywhere but on the CPU.
 
     Raises:
         ValueError: A vector is not finite, or an eligible id is not in the table.
@@ -75,11 +75,13 @@ class ItemIndex:
             items_ND = items_ND[self._ids_N - 1]
         self.items_ND = items_ND.contiguous()
         if products == "auto":
-            is_fast = items_ND.device.type == "cpu" and _multiplies_bfloat16()
-            products = "bfloat16" if is_fast and _suits_bfloat16(self.items_ND) else "float32"
-        self.products = torch.bfloat16 if products == "bfloat16" else torch.float32
-        self.factors_ND = self.items_ND.to(self.products)
-        self._max_norm = float(self.items_ND.norm(dim=1).amax()) if len(self.items_ND) else 0.0
+            is_fast = _multiplies_bfloat16() and _suits_bfloat16(self.items_ND)
+            products = "bfloat16" if is_fast else "float32"
+        # A GPU may round its sums more than once (reduced precision reductions).
+        is_bfloat16 = products == "bfloat16" and items_ND.device.type == "cpu"
+        self.products = torch.bfloat16 if is_bfloat16 else torch.float32
+        self.factors_ND = _factors(self.items_ND, self.products)
+        self.error_bound = ErrorBound(self.items_ND, self.factors_ND)
 
     @torch.no_grad()
     def top_k(
@@ -122,36 +124,31 @@ class ItemIndex:
             return _empty_lists(vectors_BD, k)
         rows_S = vectors_BD.new_zeros(0, dtype=torch.int64) if seen_rows_S is None else seen_rows_S
         ids_S = rows_S[:0] if seen_item_ids_S is None else seen_item_ids_S
-        seen = _SeenItems(*self._positions(rows_S.long(), ids_S.long()), len(vectors_BD))
+        seen = SeenItems(*self._positions(rows_S.long(), ids_S.long()), len(vectors_BD))
         if compiled is None:
             compiled = IS_COMPILED and vectors_BD.device.type == "cpu"
         search = _scan_blocks if compiled else _sort_blocks
-        found, in_doubt_B = search(self, vectors_BD, k, seen, min_score, block_items)
-        rows_R = in_doubt_B.nonzero().squeeze(1)
-        if rows_R.numel():
-            exact = _sort(
-                vectors_BD[rows_R].double(), self.items_ND, k, seen.of(rows_R), block_items
-            )
-            found.item_ids[rows_R], found.scores[rows_R] = exact
+        with torch.autocast(vectors_BD.device.type, enabled=False):  # it would round products
+            found, in_doubt_B = search(self, vectors_BD, k, seen, min_score, block_items)
+            rows_R = in_doubt_B.nonzero().squeeze(1)
+            if rows_R.numel():
+                exact = _sort(
+                    vectors_BD[rows_R].double(), self.items_ND, k, seen.of(rows_R), block_items
+                )
+                found.item_ids[rows_R], found.scores[rows_R] = exact
         is_item_BK = (found.scores > NOTHING) & (found.scores >= min_score)
         ids_BK = found.item_ids + 1 if self._ids_N is None else self._ids_N[found.item_ids]
         return TopK(ids_BK * is_item_BK, found.scores.masked_fill(~is_item_BK, NOTHING))
 
-    def slack(self, vectors_BD: Tensor) -> Tensor:
-        """(B,) how much two approximate scores of a user may be wrong by, together.
+    def prepare(self, vectors_BD: Tensor) -> tuple[Tensor, Slack]:
+        """Users as they are multiplied, and how far below the K-th score to look.
 
-        Rounding both factors to bfloat16 moves a product by 2^-8 of its size and rounding the sum
-        by 2^-9; a sum of D products in float32 is off by D 2^-24 of the sum of their sizes, in any
-        order (doubled here for the second order). The sizes add up to |user| |item| at most.
+        Users whose products may overflow get zeros, and an infinite slack: all items tie, so their
+        lists are in doubt.
         """
-        D = vectors_BD.shape[1]
-        coarse = self.products == torch.bfloat16
-        # "high" and "medium" allow the hardware to round float32 factors, to bfloat16 at worst.
-        coarse = coarse or torch.get_float32_matmul_precision() != "highest"
-        relative = (1.51 * 2.0**-8 if coarse else 0.0) + (D + 8) * 2.0**-23
-        tiny = D * 2.0**-120  # denormal numbers may count as zero
-        slack_B: Tensor = 2 * (relative * vectors_BD.norm(dim=1) * self._max_norm + tiny)
-        return slack_B
+        factors_BD = _factors(vectors_BD, self.products)
+        slack = self.error_bound.slack(vectors_BD, factors_BD)
+        return factors_BD.masked_fill(slack.absolute.isinf().unsqueeze(1), 0.0), slack
 
     def _positions(self, rows_S: Tensor, ids_S: Tensor) -> tuple[Tensor, Tensor]:
         """Seen items as rows of ``items_ND``, without padding and what is not eligible."""
@@ -181,7 +178,7 @@ def _scan_blocks(
     index: ItemIndex,
     vectors_BD: Tensor,
     k: int,
-    seen: "_SeenItems",
+    seen: SeenItems,
     min_score: float,
     block_items: int | None,
 ) -> tuple[TopK, Tensor]:
@@ -216,32 +213,32 @@ def _scan_users(
     index: ItemIndex,
     vectors_BD: Tensor,
     k: int,
-    seen: "_SeenItems",
+    seen: SeenItems,
     min_score: float,
     block_items: int | None,
     found: TopK,
 ) -> Bool:
     """Write the lists of some users; whether each is in doubt."""
     B, M = len(vectors_BD), 3 * k + 128
-    slack_B = index.slack(vectors_BD).numpy()
-    threshold_B = (np.float64(min_score) - slack_B).astype(np.float32)
+    factors_BD, slack = index.prepare(vectors_BD)
+    threshold_B = slack.below(torch.tensor(min_score)).float().numpy()
+    absolute_B = slack.absolute.numpy()
     count_B = np.zeros(B, np.int64)
     ids_BM, scores_BM = np.empty((B, M), np.int32), np.empty((B, M), np.float32)
     seen_ids_S, seen_next_B, seen_end_B = seen.by_user()
-    factors_BD = vectors_BD.to(index.products)
     is_bfloat16 = index.products == torch.bfloat16
     first, end = 0, block_items or _FIRST_BLOCK_ITEMS
     while first < len(index.items_ND):
         scores_BC = factors_BD @ index.factors_ND[first:end].t()
         kernels.scan(
             scores_BC.view(torch.uint16).numpy() if is_bfloat16 else scores_BC.numpy(),
-            first, k, slack_B, seen_ids_S, seen_next_B, seen_end_B,
+            first, k, absolute_B, slack.relative, seen_ids_S, seen_next_B, seen_end_B,
             threshold_B, count_B, ids_BM, scores_BM,
         )  # fmt: skip
         first, end = end, end + (block_items or _BLOCK_ITEMS)
     kernels.finish(
-        vectors_BD.contiguous().numpy(), index.items_ND.numpy(), slack_B, count_B,
-        ids_BM, scores_BM, found.item_ids.numpy(), found.scores.numpy(),
+        vectors_BD.contiguous().numpy(), index.items_ND.numpy(), absolute_B, slack.relative,
+        count_B, ids_BM, scores_BM, found.item_ids.numpy(), found.scores.numpy(),
     )  # fmt: skip
     in_doubt_B: Bool = threshold_B == np.inf
     return in_doubt_B
@@ -251,13 +248,14 @@ def _sort_blocks(
     index: ItemIndex,
     vectors_BD: Tensor,
     k: int,
-    seen: "_SeenItems",
+    seen: SeenItems,
     min_score: float,
     block_items: int | None,
 ) -> tuple[TopK, Tensor]:
     """The same with nothing but torch, for the GPU and where there is no Numba."""
     M = k + _SLACK_ITEMS
-    rough = _sort(vectors_BD.to(index.products), index.factors_ND, M, seen, block_items)
+    factors_BD, slack = index.prepare(vectors_BD)
+    rough = _sort(factors_BD, index.factors_ND, M, seen, block_items)
     found = _empty_lists(vectors_BD, k)
     step = max(1, SCORES_BUDGET["cpu"] // (M * vectors_BD.shape[1]))
     for first in range(0, len(vectors_BD), step):
@@ -272,13 +270,13 @@ def _sort_blocks(
         found.scores[rows] = scores_BM[:, :k]
         found.item_ids[rows] = positions_BM.gather(1, order_BM)[:, :k]
     # Whatever is not a candidate scored no more than the last candidate did.
-    slack_B, last_B = index.slack(vectors_BD), rough.scores[:, -1]
-    least_B = (rough.scores[:, k - 1] - slack_B).clamp(min=min_score - slack_B)
+    last_B = rough.scores[:, -1]
+    least_B = slack.below(rough.scores[:, k - 1].clamp(min=min_score))
     return found, (last_B > NOTHING) & (last_B >= least_B)
 
 
 def _sort(
-    vectors_BD: Tensor, items_ND: Tensor, k: int, seen: "_SeenItems", block_items: int | None
+    vectors_BD: Tensor, items_ND: Tensor, k: int, seen: SeenItems, block_items: int | None
 ) -> TopK:
     """The K best positions by score, computed in the precision of the vectors, then float32.
 
@@ -324,63 +322,6 @@ def _best_columns(scores_RC: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return columns_RK.gather(1, order), scores_RK
 
 
-class _SeenItems:
-    """(row, position) pairs in order of both: what is not to be recommended to whom."""
-
-    def __init__(self, rows_S: Tensor, ids_S: Tensor, num_rows: int) -> None:
-        key_S = (rows_S << 32) + ids_S
-        if key_S.device.type == "cpu":  # NumPy sorts whole numbers several times faster
-            self._key_S = torch.from_numpy(np.sort(key_S.numpy()))
-        else:
-            self._key_S = key_S.sort().values
-        self._num_rows = num_rows
-
-    def by_user(self) -> tuple[Int64, Int64, Int64]:
-        """All positions, and where each user's begin and end."""
-        bounds = torch.arange(self._num_rows + 1) << 32
-        ends = torch.searchsorted(self._key_S, bounds).numpy()
-        return (self._key_S & 0xFFFFFFFF).numpy(), ends[:-1].copy(), ends[1:]
-
-    def between(self, first: int, end: int) -> "_SeenItems":
-        """Those of a stretch of rows, which then count from 0."""
-        end = min(end, self._num_rows)
-        bounds = torch.tensor([first << 32, end << 32])
-        begin_S, end_S = torch.searchsorted(self._key_S, bounds).tolist()
-        return self._made_of(self._key_S[begin_S:end_S] - (first << 32), end - first)
-
-    def of(self, rows_R: Tensor) -> "_SeenItems":
-        """Those of some rows, which then count in the order given: ascending."""
-        rows_S = self._key_S >> 32
-        rank_S = torch.searchsorted(rows_R, rows_S).clamp(max=len(rows_R) - 1)
-        kept_S = rows_R[rank_S] == rows_S
-        return self._made_of(
-            (rank_S[kept_S] << 32) + (self._key_S[kept_S] & 0xFFFFFFFF), len(rows_R)
-        )
-
-    def remove(self, scores_BC: Tensor, first: int) -> None:
-        """Set the scores of seen items in a block that starts at position ``first``, in place."""
-        if not len(self._key_S):
-            return
-        ids_S, rows_S = self._by_item()
-        ends = torch.tensor([first, first + scores_BC.shape[1]], device=scores_BC.device)
-        begin, end = torch.searchsorted(ids_S, ends).tolist()
-        scores_BC[rows_S[begin:end], ids_S[begin:end] - first] = NOTHING
-
-    def _by_item(self) -> tuple[Tensor, Tensor]:
-        if self._sorted_by_item is None:
-            ids_S, order_S = (self._key_S & 0xFFFFFFFF).sort()
-            self._sorted_by_item = ids_S, self._key_S[order_S] >> 32
-        return self._sorted_by_item
-
-    _sorted_by_item: tuple[Tensor, Tensor] | None = None
-
-    @classmethod
-    def _made_of(cls, key_S: Tensor, num_rows: int) -> "_SeenItems":
-        made = cls.__new__(cls)
-        made._key_S, made._num_rows = key_S, num_rows
-        return made
-
-
 def _empty_lists(vectors_BD: Tensor, k: int) -> TopK:
     B, device = len(vectors_BD), vectors_BD.device
     scores_BK = torch.full((B, k), NOTHING, device=device)
@@ -402,6 +343,14 @@ def _suits_bfloat16(items_ND: Tensor) -> bool:
     norms_N = items_ND.norm(dim=1)
     is_wide = items_ND.shape[1] >= _MIN_WIDTH_FOR_BFLOAT16 and len(items_ND) > 0
     return is_wide and bool(norms_N.amax() <= _MAX_NORM_RATIO * norms_N.square().mean().sqrt())
+
+
+def _factors(x: Tensor, products: torch.dtype) -> Tensor:
+    """Vectors as they are multiplied. What would be rounded to infinity is left out.
+
+    That is an error like any other, and measured with it (`ErrorBound`).
+    """
+    return x if products == torch.float32 else x.to(products).nan_to_num_(posinf=0.0, neginf=0.0)
 
 
 def _require_finite(whose: str, x: Tensor) -> None:

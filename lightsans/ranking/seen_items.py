@@ -1,0 +1,70 @@
+"""Items that are not to be recommended to a user.
+
+Shapes: S seen items of all users   B users   C items of a block   R users, a part of them
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lightsans.arrays import Int64
+
+NOTHING = float("-inf")
+"""Score of an item that is not to be recommended."""
+
+
+class SeenItems:
+    """(row, position) pairs in order of both: what is not to be recommended to whom."""
+
+    def __init__(self, rows_S: Tensor, ids_S: Tensor, num_rows: int) -> None:
+        key_S = (rows_S << 32) + ids_S
+        if key_S.device.type == "cpu":  # NumPy sorts whole numbers several times faster
+            self._key_S = torch.from_numpy(np.sort(key_S.numpy()))
+        else:
+            self._key_S = key_S.sort().values
+        self._num_rows = num_rows
+
+    def by_user(self) -> tuple[Int64, Int64, Int64]:
+        """All positions, and where each user's begin and end."""
+        bounds = torch.arange(self._num_rows + 1) << 32
+        ends = torch.searchsorted(self._key_S, bounds).numpy()
+        return (self._key_S & 0xFFFFFFFF).numpy(), ends[:-1].copy(), ends[1:]
+
+    def between(self, first: int, end: int) -> "SeenItems":
+        """Those of a stretch of rows, which then count from 0."""
+        end = min(end, self._num_rows)
+        bounds = torch.tensor([first << 32, end << 32])
+        begin_S, end_S = torch.searchsorted(self._key_S, bounds).tolist()
+        return self._made_of(self._key_S[begin_S:end_S] - (first << 32), end - first)
+
+    def of(self, rows_R: Tensor) -> "SeenItems":
+        """Those of some rows, which then count in the order given: ascending."""
+        rows_S = self._key_S >> 32
+        rank_S = torch.searchsorted(rows_R, rows_S).clamp(max=len(rows_R) - 1)
+        kept_S = rows_R[rank_S] == rows_S
+        return self._made_of(
+            (rank_S[kept_S] << 32) + (self._key_S[kept_S] & 0xFFFFFFFF), len(rows_R)
+        )
+
+    def remove(self, scores_BC: Tensor, first: int) -> None:
+        """Set the scores of seen items in a block that starts at position ``first``, in place."""
+        if not len(self._key_S):
+            return
+        ids_S, rows_S = self._by_item()
+        ends = torch.tensor([first, first + scores_BC.shape[1]], device=scores_BC.device)
+        begin, end = torch.searchsorted(ids_S, ends).tolist()
+        scores_BC[rows_S[begin:end], ids_S[begin:end] - first] = NOTHING
+
+    def _by_item(self) -> tuple[Tensor, Tensor]:
+        if self._sorted_by_item is None:
+            ids_S, order_S = (self._key_S & 0xFFFFFFFF).sort()
+            self._sorted_by_item = ids_S, self._key_S[order_S] >> 32
+        return self._sorted_by_item
+
+    _sorted_by_item: tuple[Tensor, Tensor] | None = None
+
+    @classmethod
+    def _made_of(cls, key_S: Tensor, num_rows: int) -> "SeenItems":
+        made = cls.__new__(cls)
+        made._key_S, made._num_rows = key_S, num_rows
+        return made
