@@ -198,14 +198,6 @@ def test_a_loss_that_is_not_finite_names_epoch_and_setting():
         train_all(trainer)
 
 
-def test_progress_survives_as_text():
-    row = EpochRow(
-        epoch=1, loss=2.5, targets=9, distinct_targets=8, train_s=1.0, valid_s=0.5, valid={"a": 1.0}
-    )
-    progress = Progress([row], best_epoch=1, stopped=True)
-    assert Progress.from_json(progress.to_json()) == progress
-
-
 def test_another_seed_is_another_run():
     config = config_of(epochs=1)
     other = dataclasses.replace(config, train=dataclasses.replace(config.train, seed=7))
