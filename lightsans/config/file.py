@@ -27,9 +27,6 @@ from lightsans.errors import ConfigError
 
 _ADAPTER = TypeAdapter(RunConfig)
 
-PROFILES = Path(__file__).resolve().parents[2] / "pipelines" / "profiles"
-"""Where ``profile: NAME`` is looked up: settings for a kind of machine, one file each."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoadedConfig:
@@ -45,16 +42,23 @@ class _Setting(NamedTuple):
     origin: str
 
 
-def load_config(path: str | None, overrides: Sequence[str] = ()) -> LoadedConfig:
+def load_config(
+    path: str | None, overrides: Sequence[str] = (), *, profiles: Path | None = None
+) -> LoadedConfig:
     """Defaults, then the local file at ``path`` if there is one, then ``key=value`` overrides.
 
     When the file or an override names a ``profile``, its settings come right after the defaults.
+
+    Args:
+        path: A YAML file.
+        overrides: ``key=value`` each.
+        profiles: Directory with a YAML file for each profile; None if there are no profiles.
 
     Raises:
         ConfigError: The file cannot be read, or a setting or the profile is unknown or wrong.
     """
     if path is None:
-        return parse_config("", "", overrides)
+        return parse_config("", "", overrides, profiles=profiles)
     try:
         with open(path, encoding="utf-8-sig") as file:
             text = file.read()
@@ -65,11 +69,11 @@ def load_config(path: str | None, overrides: Sequence[str] = ()) -> LoadedConfig
         ) from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"the configuration {path} is not UTF-8 text: {error}") from error
-    return parse_config(text, path, overrides)
+    return parse_config(text, path, overrides, profiles=profiles)
 
 
 def parse_config(
-    text: str, name: str, overrides: Sequence[str] = (), *, profiles: Path | None = PROFILES
+    text: str, name: str, overrides: Sequence[str] = (), *, profiles: Path | None = None
 ) -> LoadedConfig:
     """The same for text that is already read.
 
@@ -77,36 +81,38 @@ def parse_config(
         text: Content of a YAML file.
         name: What stands for the file in errors.
         overrides: ``key=value`` each.
-        profiles: Directory of the profiles; None leaves ``profile`` without effect.
+        profiles: See `load_config`.
 
     Raises:
         ConfigError: The text is not YAML, or a setting or the profile is unknown or wrong.
     """
     given = _file_settings(text, name) | _override_settings(overrides)
-    settings = {key: _Setting(value, "default") for key, value in _flatten(to_dict(RunConfig()))}
-    if profiles is not None:
-        settings |= _profile_settings(given.get("profile"), profiles)
-    settings |= given
+    settings = _defaults() | _profile_settings(given.get("profile"), profiles) | given
+    for key, setting in settings.items():
+        without_credentials(key, setting.value)
     origins = {key: setting.origin for key, setting in settings.items()}
-    if profiles is not None:  # a saved configuration of before may have some
-        for key, setting in settings.items():
-            without_credentials(key, setting.value)
     return LoadedConfig(config=_validate(settings), origins=origins)
 
 
 def from_dict(values: Mapping[str, object]) -> RunConfig:
     """The configuration that `to_dict` made plain: the first line of a Ray worker.
 
+    Its profile is not looked up, since every value is there; and one that was saved by an earlier
+    version may hold credentials.
+
     Raises:
         ConfigError: A setting is unknown or wrong.
     """
-    # Every value is there, so a profile has no say; its file need not exist where this runs.
-    return parse_config(dump(values), "the saved configuration", profiles=None).config
+    return _validate(_defaults() | _file_settings(dump(values), "the saved configuration"))
 
 
 def dump_yaml(config: RunConfig) -> str:
     """A file that `load_config` reads back as an equal configuration; every setting is in it."""
     return dump(to_dict(config))
+
+
+def _defaults() -> dict[str, _Setting]:
+    return {key: _Setting(value, "default") for key, value in _flatten(to_dict(RunConfig()))}
 
 
 def _flatten(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
@@ -216,9 +222,14 @@ def check_value(name: str, value: object, origin: str) -> Any:
 # ---- profiles ------------------------------------------------------------------------------------
 
 
-def _profile_settings(chosen: _Setting | None, profiles: Path) -> dict[str, _Setting]:
+def _profile_settings(chosen: _Setting | None, profiles: Path | None) -> dict[str, _Setting]:
     if chosen is None or chosen.value is None:
         return {}
+    if profiles is None:
+        raise ConfigError(
+            f"profile is {chosen.value!r} ({chosen.origin}), and no profiles are known here; give "
+            "its settings themselves"
+        )
     known = sorted(path.stem for path in profiles.glob("*.yaml"))
     if chosen.value not in known:
         raise ConfigError(

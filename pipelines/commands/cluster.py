@@ -9,9 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from lightsans.config.file import load_config
 from pipelines.commands.jobs import follow_job
-from pipelines.commands.options import with_space
+from pipelines.commands.options import read_config, with_space
 from pipelines.console.logs import configure_logs, log_context, logs_are_json, redact
 from pipelines.console.output import print_json
 from pipelines.console.progress import say
@@ -104,7 +103,7 @@ def _submit(context: typer.Context, cluster: str, python: str, no_wait: bool) ->
 
     options = context.params
     overrides = with_space(options["overrides"], options.get("space"))
-    loaded = load_config(options["config"], overrides)
+    loaded = read_config(options["config"], overrides)
     jobs.require_reachable_paths(loaded.config)
     arguments = [str(context.command.name), *_given_options(context)]
     arguments += [
@@ -150,7 +149,7 @@ def _current_job() -> str | None:
 
 
 def _warn_of_a_passing_root(options: dict[str, Any]) -> None:
-    root = load_config(options["config"], options["overrides"] or ()).config.root
+    root = read_config(options["config"], options["overrides"]).config.root
     if "://" not in root and not root.startswith(("/", "~")):
         say(
             f"warning: root={root} is relative, so results are written below the job's working "

@@ -4,9 +4,9 @@ from typing import Annotated
 
 import typer
 
-from lightsans.config.file import LoadedConfig, dump_yaml, load_config
+from lightsans.config.file import LoadedConfig, dump_yaml
 from lightsans.config.json_schema import json_schema
-from pipelines.commands.options import ConfigOption, JsonOption, SetOption, examples
+from pipelines.commands.options import ConfigOption, JsonOption, SetOption, examples, read_config
 from pipelines.console.output import only_results_on_stdout, print_json
 
 
@@ -26,7 +26,7 @@ def show_config(
     if schema:
         print_json(json_schema())
         return
-    loaded = load_config(config, overrides or ())
+    loaded = read_config(config, overrides)
     if as_json:
         from lightsans.config import to_dict
 

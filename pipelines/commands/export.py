@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from lightsans.config.file import load_config
 from lightsans.storage.location import locate
 from lightsans.storage.manifests import require_manifest, write_manifest
 from pipelines.commands.options import (
@@ -15,6 +14,7 @@ from pipelines.commands.options import (
     ModelOption,
     SetOption,
     examples,
+    read_config,
     select,
 )
 from pipelines.console.output import print_json
@@ -47,7 +47,7 @@ def export(
     from lightsans.recommendations import serving_export as files
     from lightsans.storage.model_files import load_model
 
-    settings = load_config(config, overrides or ()).config
+    settings = read_config(config, overrides).config
     root = locate(settings.root, settings.storage)
     chosen = model or select(config, overrides, dataset).model_id
     directory = root / "models" / chosen

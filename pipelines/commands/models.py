@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from lightsans.config.file import load_config
 from lightsans.storage.location import locate
 from lightsans.storage.manifests import finished_directories
 from pipelines.commands.options import (
@@ -16,6 +15,7 @@ from pipelines.commands.options import (
     ModelOption,
     SetOption,
     examples,
+    read_config,
     select,
 )
 from pipelines.console.output import print_json, print_table
@@ -96,7 +96,7 @@ def models(
     """List trained models with their metrics, oldest first."""
     from pipelines.train.model_directory import read_metrics
 
-    loaded = load_config(config, overrides or ()).config
+    loaded = read_config(config, overrides).config
     directory = locate(loaded.root, loaded.storage) / "models"
     found = []
     for name, manifest in finished_directories(directory):

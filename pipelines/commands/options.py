@@ -3,13 +3,18 @@
 import json
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from lightsans.config.file import LoadedConfig, load_config
 from lightsans.errors import ConfigError
+
+PROFILES = Path(__file__).resolve().parents[1] / "profiles"
+"""Where ``profile: NAME`` is looked up: settings for a kind of machine, one file each."""
 
 # Stages are imported by what uses them: `--help` must not wait for Ray and torch.
 
@@ -106,6 +111,15 @@ def examples(*lines: str) -> str:
     return "**Examples**\n\n" + "\n\n".join(f"`{PROGRAM} {line}`" for line in lines)
 
 
+def read_config(path: str | None, overrides: Sequence[str] | None) -> LoadedConfig:
+    """The configuration of a command: its file, profile and overrides.
+
+    Raises:
+        ConfigError: The file cannot be read, or a setting or the profile is unknown or wrong.
+    """
+    return load_config(path, overrides or (), profiles=PROFILES)
+
+
 def with_space(overrides: list[str] | None, space: str | None) -> list[str]:
     """The overrides, and the space of a local file as one more of them.
 
@@ -150,6 +164,6 @@ def select(
     from pipelines.preprocess.stage import dataset_id
     from pipelines.train.stage import model_id
 
-    loaded = load_config(config, overrides or ())
+    loaded = read_config(config, overrides)
     chosen = dataset or dataset_id(loaded.config)
     return Selection(loaded, chosen, model or model_id(loaded.config, chosen))

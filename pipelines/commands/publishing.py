@@ -5,11 +5,10 @@ from typing import Annotated, Any
 
 import typer
 
-from lightsans.config.file import load_config
 from lightsans.errors import GateError
 from lightsans.storage.location import Location, locate
 from pipelines.commands.cluster import runs_on_cluster
-from pipelines.commands.options import ConfigOption, JsonOption, SetOption, examples
+from pipelines.commands.options import ConfigOption, JsonOption, SetOption, examples, read_config
 from pipelines.console.output import only_results_on_stdout, print_json, print_table
 
 # Stages are imported by the commands that run them: `--help` must not wait for Ray and torch.
@@ -43,7 +42,7 @@ def nightly(
     """
     from pipelines.nightly.stage import run_nightly
 
-    loaded = load_config(config, overrides or ()).config
+    loaded = read_config(config, overrides).config
     try:
         with only_results_on_stdout():
             result = run_nightly(loaded, as_of, force=force)
@@ -112,7 +111,7 @@ def add_publish_commands(app: typer.Typer) -> None:
 
 
 def _root(config: str | None, overrides: list[str] | None) -> Location:
-    loaded = load_config(config, overrides or ()).config
+    loaded = read_config(config, overrides).config
     return locate(loaded.root, loaded.storage)
 
 

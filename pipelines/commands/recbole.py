@@ -10,7 +10,7 @@ import pyarrow as pa
 import typer
 
 from lightsans.config import RunConfig
-from lightsans.config.file import dump_yaml, from_dict, load_config
+from lightsans.config.file import dump_yaml, from_dict
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import ConfigError, InputError
 from lightsans.storage.location import Location, locate
@@ -24,6 +24,7 @@ from pipelines.commands.options import (
     SetOption,
     configured_dataset,
     examples,
+    read_config,
     select,
 )
 from pipelines.console.output import print_json
@@ -65,7 +66,7 @@ def import_recbole(
     Items are known by RecBole's numbers only: their raw ids come from a dataset that was made of
     the same input with the same filters, or from a file. Evaluate and score it with --map-items.
     """
-    loaded = load_config(config, overrides or ())
+    loaded = read_config(config, overrides)
     settings = loaded.config
     root = locate(settings.root, settings.storage)
     file = locate(checkpoint, settings.storage)
@@ -98,7 +99,7 @@ def export_recbole(
     from lightsans.recbole.weights import recbole_settings, to_recbole
     from lightsans.storage.model_files import load_model
 
-    loaded = load_config(config, overrides or ())
+    loaded = read_config(config, overrides)
     settings = loaded.config
     root = locate(settings.root, settings.storage)
     chosen = model or select(config, overrides, dataset).model_id

@@ -2,7 +2,6 @@
 
 import typer
 
-from lightsans.config.file import load_config
 from pipelines.commands.cluster import runs_on_cluster
 from pipelines.commands.options import (
     BaseOption,
@@ -20,6 +19,7 @@ from pipelines.commands.options import (
     SinceOption,
     SpaceOption,
     examples,
+    read_config,
     select,
     with_space,
 )
@@ -52,7 +52,7 @@ def preprocess(
     from pipelines.preprocess.stage import run_preprocess
 
     settings = [*(overrides or ()), *([f"data.base={base}"] if base else [])]
-    loaded = load_config(config, settings)
+    loaded = read_config(config, settings)
     with only_results_on_stdout():
         result = run_preprocess(loaded.config, force=force)
     manifest = result.manifest
@@ -189,7 +189,7 @@ def pipeline(
     from pipelines.evaluate import protocol_text
     from pipelines.run_pipeline import run_pipeline
 
-    loaded = load_config(config, overrides or ())
+    loaded = read_config(config, overrides)
     with only_results_on_stdout():
         result = run_pipeline(loaded.config, force=force)
     if as_json:

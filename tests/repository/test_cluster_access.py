@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cluster.kuberay import create_night
-from lightsans.config.file import load_config
+from pipelines.commands.options import read_config
 from tests.cluster_files import CLUSTER, PODS, TEXTS, load, load_all
 
 # ---- secrets and permissions ---------------------------------------------------------------------
@@ -55,7 +55,7 @@ def test_environment_variables_of_pods_are_references():
 
 def test_the_storage_policy_reaches_one_prefix_of_one_bucket():
     statements = json.loads((CLUSTER / "iam/aws-storage.json").read_text())["Statement"]
-    config = load_config(str(CLUSTER / "nightly.yaml")).config
+    config = read_config(str(CLUSTER / "nightly.yaml"), None).config
     name, _, prefix = config.root.partition("://")[2].partition("/")  # whatever it was replaced by
     assert prefix == "lightsans"
     bucket = f"arn:aws:s3:::{name}"

@@ -15,8 +15,8 @@ import kubernetes_validate
 import pytest
 import typer
 
-from lightsans.config.file import load_config
 from pipelines.commands.app import app
+from pipelines.commands.options import read_config
 from tests.cluster_files import (
     CLUSTER,
     LAUNCHER,
@@ -228,7 +228,7 @@ def offered(name):
 
 @pytest.mark.parametrize("name", [*LAUNCHER, "raycluster.yaml"])
 def test_the_profile_expects_no_more_than_the_cluster_may_grow_to(name):
-    config = load_config(str(CLUSTER / "nightly.yaml")).config
+    config = read_config(str(CLUSTER / "nightly.yaml"), None).config
     assert config.profile == "autoscaling"
     cpus, gpus = offered(name)
     assert config.resources.max_cpus is not None

@@ -4,10 +4,11 @@ import pytest
 import yaml
 
 from lightsans.config import RunConfig
-from lightsans.config.file import PROFILES, dump_yaml, from_dict, load_config, parse_config
+from lightsans.config.file import dump_yaml, from_dict, load_config, parse_config
+from lightsans.config.marks import Mark, walk_marks
 from lightsans.errors import ConfigError
+from pipelines.commands.options import PROFILES, read_config
 from pipelines.jobs.client import settings_as_overrides
-from pipelines.train.stage import model_id
 
 NAMES = sorted(path.stem for path in PROFILES.glob("*.yaml"))
 
@@ -76,6 +77,11 @@ def test_a_saved_configuration_needs_no_profile_file(profiles):
     assert from_dict(yaml.safe_load(dump_yaml(config))) == config
 
 
+def test_where_no_profiles_are_known_one_that_is_named_is_refused():
+    with pytest.raises(ConfigError, match=r"^profile is 'laptop' \(--set\), and no profiles"):
+        load_config(None, ["profile=laptop"])
+
+
 def test_a_job_runs_with_the_settings_that_the_profile_gave_here(profiles):
     """Its values travel one by one, so a value of the file that equals the default is not lost."""
     loaded = parse(profiles, "profile: big\ntrain: {num_workers: 2}\n")
@@ -86,15 +92,11 @@ def test_a_job_runs_with_the_settings_that_the_profile_gave_here(profiles):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_profile_of_ours_changes_no_result(name):
-    """Its settings are among those that no id depends on: the model's is checked, as the strictest.
-
-    Dataset and recommendation ids depend on ``data`` and on ``score.k`` and ``remove_seen``.
-    """
-    config = parse_config("", "", [f"profile={name}"]).config
-    assert model_id(config, "some-dataset") == model_id(RunConfig(), "some-dataset")
-    assert config.data == RunConfig().data
-    assert config.score.k == RunConfig().score.k
-    assert config.score.remove_seen == RunConfig().score.remove_seen
+    loaded = read_config(None, [f"profile={name}"])
+    marks = dict(walk_marks(RunConfig))
+    chosen = [setting for setting, origin in loaded.origins.items() if origin == f"profile {name}"]
+    assert chosen
+    assert [setting for setting in chosen if Mark.NO_EFFECT not in marks[setting]] == []
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -111,4 +113,4 @@ def test_the_profiles_that_the_documentation_names_exist():
 
 def test_the_profiles_lie_in_the_repository():
     assert Path(__file__).parents[2] / "pipelines/profiles" == PROFILES
-    assert load_config(None, ["profile=laptop"]).config.profile == "laptop"
+    assert read_config(None, ["profile=laptop"]).config.profile == "laptop"
