@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from lightsans.training import collectives as distributed
+from lightsans.training import collectives
 
 VOTE_S = 2.0
 """About how often workers agree on whether a checkpoint is due by time or by notice."""
@@ -58,7 +58,7 @@ class CheckpointClock:
         self._heeded |= notice
         wants |= self._every_s is not None and now - self._saved >= self._every_s
         step_s = (now - self._voted_at) / max(1, step - self._voted_step)
-        votes = distributed.max_of_each(np.array([float(wants), step_s]), self._device)
+        votes = collectives.max_of_each(np.array([float(wants), step_s]), self._device)
         self._voted_step, self._voted_at = step, now
         self._next_vote = step + max(1, int(VOTE_S / max(float(votes[1]), 1e-6)))
         if votes[0]:

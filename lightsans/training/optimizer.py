@@ -82,7 +82,7 @@ def moving_average(model: nn.Module, decay: float) -> AveragedModel:
     the beginning do not linger.
 
     Args:
-        model: What is trained; tell the average of each step with ``update_parameters(model)``.
+        model: The trained model; call ``update_parameters(model)`` of the average after each step.
         decay: The part of the average that stays in a step, in (0, 1); after n steps it is
             min(decay, (1 + n) / (10 + n)).
     """

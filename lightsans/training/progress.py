@@ -33,11 +33,11 @@ class EpochRow:
     valid: dict[str, float]
     """Empty where nothing is held out."""
     load_s: float = 0.0
-    """Of train_s, rank 0's making of batches."""
+    """Part of train_s in which rank 0 made batches."""
     communication_s: float = 0.0
-    """Of train_s, rank 0's exchange of gradients that its own computation did not hide."""
+    """Part of train_s in which rank 0 exchanged gradients and computed nothing."""
     compute_s: float = 0.0
-    """Of train_s, the rest."""
+    """Rest of train_s."""
     gradient_norm: float = 0.0
     """Mean over steps of the global norm, before clipping."""
     learning_rate: float = 0.0
@@ -58,11 +58,11 @@ class Partial:
     step: int
     """Steps done."""
     loss_sums: list[float]
-    """Of every worker, over its own targets so far."""
+    """Sum of losses of every worker, over its own targets so far."""
     seconds: dict[str, float]
     """``train_s``, ``load_s`` and ``communication_s`` so far."""
     norm_sum: float
-    """Of the gradient norms so far."""
+    """Sum of the gradient norms so far."""
 
     def own_loss_sum(self, rank: int, world_size: int) -> float:
         """A worker's share of the loss so far; rank 0 has it all when their number has changed."""

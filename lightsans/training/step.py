@@ -113,7 +113,7 @@ class TrainingStep:
             shared: Negatives that all targets share; None where the loss takes none.
             position: Decides the learning rate and the dropout masks.
             global_targets: Targets of the step, of all workers.
-            tally: Told of losses, gradient norms and times.
+            tally: Takes losses, gradient norms and times.
 
         Returns:
             This worker's sum of losses.

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from lightsans.training import collectives as distributed
+from lightsans.training import collectives
 from lightsans.training.progress import Partial
 
 
@@ -30,7 +30,7 @@ class Tally:
         loss, norm = 0.0, 0.0
         self._seconds = {"train_s": 0.0, "load_s": 0.0, "communication_s": 0.0}
         if partial is not None:
-            loss = partial.own_loss_sum(distributed.rank(), distributed.world_size())
+            loss = partial.own_loss_sum(collectives.rank(), collectives.world_size())
             norm = partial.norm_sum
             self._seconds |= partial.seconds
         self._loss = torch.tensor(loss, dtype=torch.float64, device=device)
@@ -64,14 +64,14 @@ class Tally:
 
     @property
     def norm_sum(self) -> float:
-        """Of the gradient norms so far."""
+        """Sum of the gradient norms so far."""
         return float(self._norm)
 
     def loss_sums(self) -> list[float]:
         """The sum of losses of every worker; a collective."""
-        own = np.zeros(distributed.world_size())
-        own[distributed.rank()] = float(self._loss)
-        sums: list[float] = distributed.sum_over_workers(own, self._device).tolist()
+        own = np.zeros(collectives.world_size())
+        own[collectives.rank()] = float(self._loss)
+        sums: list[float] = collectives.sum_over_workers(own, self._device).tolist()
         return sums
 
     def to_partial(self, step: int) -> Partial:

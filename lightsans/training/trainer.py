@@ -143,7 +143,7 @@ class Trainer:
         return self._step.kept.state_dict()
 
     def state(self) -> dict[str, Tensor]:
-        """What is needed beside `weights` and `progress` to go on: named tensors."""
+        """State beside `weights` and `progress` that a checkpoint needs: named tensors."""
         return self._step.state()
 
     def restore(self, weights: dict[str, Tensor], state: dict[str, Tensor], progress: str) -> None:

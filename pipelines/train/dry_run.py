@@ -38,6 +38,17 @@ class ShardPlan:
     tape_bytes: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """One worker's memory and speed."""
+
+    parameters: int
+    model_mib: float
+    memory_mib: float
+    step_s: float
+    valid_s: float
+
+
 def dry_run(config: RunConfig, dataset_id: str) -> dict[str, Any]:
     """Parameters, memory, steps and an estimate of the time, for the connected cluster.
 
@@ -55,11 +66,13 @@ def dry_run(config: RunConfig, dataset_id: str) -> dict[str, Any]:
         plans: list[ShardPlan] = ray.get(
             [_plan_shard.remote(config, dataset, shard) for shard in range(train.virtual_shards)]
         )
-        measured = ray.get(_measure.options(**per_worker).remote(config, dataset, workers))
+        measured: Measurement = ray.get(
+            _measure.options(**per_worker).remote(config, dataset, workers)
+        )
     epochs = train.refit_epochs or train.epochs
     steps = max(plan.steps for plan in plans)
     return {
-        "parameters": measured["parameters"],
+        "parameters": measured.parameters,
         "loss_type": choose_loss(
             config.model, int(manifest["items"]), "cuda" if train.use_gpu else "cpu"
         ),
@@ -68,14 +81,14 @@ def dry_run(config: RunConfig, dataset_id: str) -> dict[str, Any]:
         "steps_per_epoch": steps,
         "targets_per_epoch": sum(plan.targets for plan in plans),
         "distinct_targets_per_epoch": sum(plan.distinct_targets for plan in plans),
-        "model_mib": measured["model_mib"],
-        "optimizer_mib": round(2 * measured["model_mib"], 2),  # Adam keeps two moments
+        "model_mib": measured.model_mib,
+        "optimizer_mib": round(2 * measured.model_mib, 2),  # Adam keeps two moments
         "tape_mib_per_worker": round(sum(p.tape_bytes for p in plans) / workers / 2**20, 1),
-        "peak_mib_per_worker": measured["memory_mib"],
-        "step_s": measured["step_s"],
-        "valid_s": measured["valid_s"],
-        "epoch_s": round(steps * measured["step_s"] + measured["valid_s"], 1),
-        "total_s": round(epochs * (steps * measured["step_s"] + measured["valid_s"]), 1),
+        "peak_mib_per_worker": measured.memory_mib,
+        "step_s": measured.step_s,
+        "valid_s": measured.valid_s,
+        "epoch_s": round(steps * measured.step_s + measured.valid_s, 1),
+        "total_s": round(epochs * (steps * measured.step_s + measured.valid_s), 1),
     }
 
 
@@ -95,7 +108,7 @@ def _plan_shard(config: RunConfig, dataset: Location, shard: int) -> ShardPlan:
 
 
 @ray.remote
-def _measure(config: RunConfig, dataset: Location, workers: int) -> dict[str, Any]:
+def _measure(config: RunConfig, dataset: Location, workers: int) -> Measurement:
     """Train as worker 0 of so many would, for a few seconds."""
     manifest = require_manifest(dataset, "it was removed meanwhile")
     num_items = int(manifest["items"])
@@ -103,20 +116,20 @@ def _measure(config: RunConfig, dataset: Location, workers: int) -> dict[str, An
     users = load_shards(dataset, manifest, shards, config.train.virtual_shards)
     device = torch.device("cuda" if config.train.use_gpu else "cpu")
     trainer = Trainer(config, num_items, users, device, item_counts=popularity(config, dataset))
-    watch = _Stopwatch()
+    stopwatch = _Stopwatch()
     with contextlib.suppress(_EnoughError):
-        trainer.run_epoch(MidEpoch(watch, lambda: None))
+        trainer.run_epoch(MidEpoch(stopwatch, lambda: None))
     started = time.monotonic()
     valid = {} if config.train.refit_epochs else trainer.validate()
     valid_s = time.monotonic() - started if valid else 0.0
     model_bytes = sum(p.numel() * p.element_size() for p in trainer.model.parameters())
-    return {
-        "parameters": count_parameters(trainer.model),
-        "model_mib": round(model_bytes / 2**20, 2),
-        "memory_mib": round(peak_memory_mib(device), 1),
-        "step_s": round(watch.step_s, 5),
-        "valid_s": round(valid_s, 2),
-    }
+    return Measurement(
+        parameters=count_parameters(trainer.model),
+        model_mib=round(model_bytes / 2**20, 2),
+        memory_mib=round(peak_memory_mib(device), 1),
+        step_s=round(stopwatch.step_s, 5),
+        valid_s=round(valid_s, 2),
+    )
 
 
 class _EnoughError(Exception):

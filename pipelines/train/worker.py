@@ -1,4 +1,4 @@
-"""What the workers of a Ray Train run execute: load sequences, train, write checkpoints.
+"""Workers of a Ray Train run: load sequences, train, write checkpoints.
 
 Ray Train starts workers, watches them and starts them again. Checkpoints are our own, since one
 worker writes them between two steps while all go on.
@@ -42,7 +42,7 @@ RESIZE_S = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerJob:
-    """What every worker of a run gets."""
+    """Job of all workers of a run."""
 
     config: RunConfig
     dataset: Location
