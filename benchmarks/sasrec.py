@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from lightsans.config import ModelConfig
 from lightsans.model.dropout import Dropout
-from lightsans.model.network import ACTIVATIONS
+from lightsans.model.layers import ACTIVATIONS
 
 
 class Layer(nn.Module):

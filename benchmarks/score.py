@@ -26,8 +26,8 @@ from lightsans.config.file import load_config
 from lightsans.dataset.loading import list_column
 from lightsans.dataset.samples import gather
 from lightsans.dataset.sequences import UserSequences
+from lightsans.model.network import LightSANs
 from lightsans.ranking.top_k import ItemIndex
-from lightsans.storage import model_files as files
 from lightsans.storage.location import Location, locate
 from lightsans.synthetic.directories import write_made_up_dataset, write_made_up_model
 
@@ -62,7 +62,7 @@ def make_inputs(
 def score_alone(root: Location, part: int, users: int, k: int) -> tuple[int, float]:
     """Encode users of one part and find their lists: how many, in how many seconds."""
     torch.set_num_threads(1)
-    model = files.load_model(root / "models" / "m")
+    model = LightSANs.from_pretrained(root / "models" / "m")
     index = ItemIndex(model.item_table())
     names = (root / "datasets" / "d" / "sequences").children()
     rows = (root / "datasets" / "d" / "sequences" / names[part % len(names)]).read_table()

@@ -22,6 +22,7 @@ from lightsans.dataset.held_out import Split, hold_out, translate
 from lightsans.dataset.loading import load_evaluated, load_trainable
 from lightsans.dataset.vocabulary import vocabulary_mapping
 from lightsans.errors import ConfigError
+from lightsans.model.network import LightSANs
 from lightsans.ranking.baselines import TransitionCounts, popular_scores, successor_scores
 from lightsans.ranking.evaluation import Scorer, model_scorer, rank_held_out
 from lightsans.ranking.metrics import RankingTotals
@@ -177,7 +178,7 @@ class PartEvaluator:
     ) -> None:
         self._config, self._dataset = config, dataset
         self._device = torch.device("cuda" if config.score.use_gpu else "cpu")
-        self._model = files.load_model(model_directory).to(self._device)
+        self._model = LightSANs.from_pretrained(model_directory).to(self._device)
         self._mapping = vocabulary_mapping(dataset, model_directory, map_items)
         self._counts = TransitionCounts.from_bytes(counts.read_bytes())
 

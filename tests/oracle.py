@@ -9,7 +9,8 @@ import math
 import torch
 from torch import Tensor
 
-from lightsans.model.network import ACTIVATIONS, LightSANs
+from lightsans.model.layers import ACTIVATIONS
+from lightsans.model.network import LightSANs
 
 Weights = dict[str, Tensor]
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from lightsans.model import causal
-from lightsans.model.network import EncoderLayer, LightSANs
+from lightsans.model.layers import EncoderLayer
+from lightsans.model.network import LightSANs
 
 Backend = str | Callable[..., Any]
 

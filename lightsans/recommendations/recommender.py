@@ -16,7 +16,8 @@ from lightsans.dataset.samples import gather
 from lightsans.dataset.sequences import UserSequences
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.model.network import LightSANs
-from lightsans.ranking.top_k import NOTHING, ItemIndex
+from lightsans.ranking.seen_items import NOTHING
+from lightsans.ranking.top_k import ItemIndex
 
 MODEL, POPULAR = "model", "popular"
 _ENCODED_AT_ONCE = 256

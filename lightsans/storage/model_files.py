@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
 
 import safetensors
 import safetensors.torch
@@ -11,7 +12,6 @@ from torch import Tensor
 
 from lightsans.config import ModelConfig, StorageConfig
 from lightsans.errors import InputError, NotFoundError
-from lightsans.model.network import LightSANs
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifests import require_manifest
 
@@ -21,11 +21,36 @@ METRICS = "metrics.json"
 HISTORY = "history.json"
 
 
-def weights_to_bytes(model: LightSANs, weights: dict[str, Tensor] | None = None) -> bytes:
+class Model(Protocol):
+    """A network that can be saved."""
+
+    config: ModelConfig
+    num_items: int
+
+    def state_dict(self) -> Mapping[str, Tensor]:
+        """Its weights by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class SavedModel:
+    """The content of ``model.safetensors``: settings and weights, from which a model is made."""
+
+    name: str
+    """The file, for messages."""
+    config: ModelConfig
+    num_items: int
+    weights: dict[str, Tensor]
+
+    def unusable(self, reason: Exception) -> InputError:
+        """The error for a file whose settings and weights make no model."""
+        return _unusable(self.name, reason)
+
+
+def weights_to_bytes(model: Model, weights: Mapping[str, Tensor] | None = None) -> bytes:
     """A model as a safetensors file whose header holds its configuration.
 
     Args:
-        model: Whose configuration it is.
+        model: The network.
         weights: An earlier copy of its weights; None for those it has now.
     """
     header = {"model": json.dumps(asdict(model.config)), "num_items": str(model.num_items)}
@@ -34,8 +59,8 @@ def weights_to_bytes(model: LightSANs, weights: dict[str, Tensor] | None = None)
     return safetensors.torch.save(tensors, header)
 
 
-def model_from_bytes(content: bytes, name: str) -> LightSANs:
-    """The model in a safetensors file written by `weights_to_bytes`, in evaluation mode.
+def saved_model(content: bytes, name: str) -> SavedModel:
+    """The content of a safetensors file written by `weights_to_bytes`.
 
     Raises:
         InputError: The file is damaged or of another program; the message begins with ``name``.
@@ -43,18 +68,23 @@ def model_from_bytes(content: bytes, name: str) -> LightSANs:
     try:
         header = _read_header(content)
         config = ModelConfig(**json.loads(header["model"]))
-        model = LightSANs(config, int(header["num_items"]))
-        model.load_state_dict(safetensors.torch.load(content))
+        return SavedModel(name, config, int(header["num_items"]), safetensors.torch.load(content))
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise InputError(
-            f"{name}: not a LightSANs model of this version ({error}); train it again, or import "
-            "a RecBole checkpoint"
-        ) from error
-    return model.eval()
+        raise _unusable(name, error) from error
 
 
-def load_model(directory: str | Location) -> LightSANs:
-    """The model of a model directory, in evaluation mode on the CPU.
+def _unusable(name: str, reason: Exception) -> InputError:
+    return InputError(
+        f"{name}: not a LightSANs model of this version ({reason}); train it again, or import "
+        "a RecBole checkpoint"
+    )
+
+
+def read_model(directory: str | Location) -> SavedModel:
+    """The content of a model directory's ``model.safetensors``.
+
+    Args:
+        directory: Local, or the address of a store.
 
     Raises:
         NotFoundError: There is no ``model.safetensors``.
@@ -67,7 +97,7 @@ def load_model(directory: str | Location) -> LightSANs:
         content = weights.read_bytes()
     except FileNotFoundError:
         raise NotFoundError(f"{weights}: not found; expected a model directory") from None
-    return model_from_bytes(content, str(weights))
+    return saved_model(content, str(weights))
 
 
 def sha256(weights: bytes) -> str:

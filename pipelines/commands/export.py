@@ -44,15 +44,15 @@ def export(
     import torch
 
     from lightsans.dataset.vocabulary import load_vocabulary
+    from lightsans.model.network import LightSANs
     from lightsans.recommendations import serving_export as files
-    from lightsans.storage.model_files import load_model
 
     settings = read_config(config, overrides).config
     root = locate(settings.root, settings.storage)
     chosen = model or select(config, overrides, dataset).model_id
     directory = root / "models" / chosen
     source = require_manifest(directory, "run `submit.py train` first")
-    trained = load_model(directory)
+    trained = LightSANs.from_pretrained(directory)
     target = locate(to, settings.storage) if to else root / "serving" / chosen
     vectors = io.BytesIO()
     np.save(vectors, files.item_vectors(trained))

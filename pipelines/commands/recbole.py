@@ -95,9 +95,9 @@ def export_recbole(
     import torch
 
     from lightsans.dataset.vocabulary import load_vocabulary
+    from lightsans.model.network import LightSANs
     from lightsans.recbole.item_order import reorder_items
     from lightsans.recbole.weights import recbole_settings, to_recbole
-    from lightsans.storage.model_files import load_model
 
     loaded = read_config(config, overrides)
     settings = loaded.config
@@ -105,7 +105,7 @@ def export_recbole(
     chosen = model or select(config, overrides, dataset).model_id
     directory = root / "models" / chosen
     require_manifest(directory, "run `submit.py train` or `import-recbole` first")
-    own = load_model(directory)
+    own = LightSANs.from_pretrained(directory)
     weights = to_recbole(own)
     items = _items(root, settings, dataset or configured_dataset(loaded), tokens)
     known = load_vocabulary(directory).raw_item_ids

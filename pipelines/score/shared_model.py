@@ -20,10 +20,10 @@ from lightsans.arrays import UInt8
 from lightsans.config import RunConfig
 from lightsans.dataset.vocabulary import load_vocabulary, vocabulary_mapping
 from lightsans.errors import InputError
+from lightsans.model.network import LightSANs
 from lightsans.recommendations.eligible_items import read_eligible_items
 from lightsans.recommendations.recommender import Recommender
 from lightsans.recommendations.segment import Segment, read_segment
-from lightsans.storage import model_files as files
 from lightsans.storage.location import Location
 from lightsans.storage.schemas import id_type
 
@@ -52,7 +52,7 @@ def load_recommender(
     model_items, dataset_items = load_vocabulary(model), load_vocabulary(dataset)
     eligible = read_eligible_items(config)
     return Recommender(
-        files.load_model(model),
+        LightSANs.from_pretrained(model),
         model_items,
         dataset_items,
         vocabulary_mapping(dataset, model, map_items),

@@ -90,7 +90,7 @@ def write_model_files(
         raise TrainingError(f"{best}: the checkpoint of the best epoch is missing; train again")
     best_row = next(row for row in history if checkpoint_name(row["epoch"]) == best.name)
     weights = checkpoint.read(files.WEIGHTS)
-    model = files.model_from_bytes(weights, str(best))
+    model = LightSANs.from_saved(files.saved_model(weights, str(best)))
     (directory / files.WEIGHTS).write_bytes(weights)
     (directory / ITEMS).write_bytes((dataset / ITEMS).read_bytes())
     (directory / files.CONFIG).write_bytes(dump_yaml(config).encode())

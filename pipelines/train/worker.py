@@ -22,8 +22,8 @@ from lightsans.dataset.loading import load_shards, load_within
 from lightsans.dataset.sequences import UserSequences
 from lightsans.dataset.vocabulary import item_id_mapping, load_vocabulary
 from lightsans.errors import LightSANsError
+from lightsans.model.network import LightSANs
 from lightsans.model.warm_start import warm_weights
-from lightsans.storage import model_files as files
 from lightsans.storage.checkpoint_store import CheckpointStore
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifests import require_manifest
@@ -213,7 +213,7 @@ def first_weights(config: RunConfig, dataset: Location) -> dict[str, Tensor] | N
         return None
     own, theirs = load_vocabulary(dataset), load_vocabulary(source)
     mapping = item_id_mapping(own, theirs, True, f"{dataset} and {source}")
-    model = files.load_model(source)
+    model = LightSANs.from_pretrained(source)
     return warm_weights(model, config.model, own.num_items, mapping, config.train.seed, str(source))
 
 

@@ -18,8 +18,8 @@ from lightsans.config import ModelConfig
 from lightsans.config.file import load_config
 from lightsans.dataset.vocabulary import load_vocabulary
 from lightsans.errors import InputError, NotFoundError
+from lightsans.model.network import LightSANs
 from lightsans.recommendations.writer import RunRows
-from lightsans.storage import model_files as files
 from lightsans.storage.location import locate
 from lightsans.storage.manifests import write_manifest
 from lightsans.storage.parts import part_name
@@ -264,7 +264,7 @@ def test_yesterdays_model_leaves_out_what_it_does_not_know(world):
     write_made_up_model(world.root / "models" / "yesterday", MODEL, known, "monday")
     run = world.score("monday", model="yesterday")
     own = {row["user_id"]: row["item_ids"] for row in world.sequences("monday").to_pylist()}
-    model = files.load_model(world.root / "models" / "yesterday")
+    model = LightSANs.from_pretrained(world.root / "models" / "yesterday")
     unknown = 0
     for user, row in world.rows(run).items():
         history = [item for item in own[user] if item <= known]

@@ -10,7 +10,7 @@ import lightsans
 from lightsans import ConfigError, LightSANs, ModelConfig
 from lightsans.config import Attention
 from lightsans.model.attention import MAX_SPREAD
-from lightsans.model.network import ACTIVATIONS, LightAttention
+from lightsans.model.layers import ACTIVATIONS, LightAttention
 from tests.oracle import causal_vectors, double_weights, masked_vector
 
 KINDS: tuple[Attention, ...] = ("causal", "masked", "reference")

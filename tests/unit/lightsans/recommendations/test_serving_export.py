@@ -7,7 +7,7 @@ import torch
 
 from lightsans import LightSANs, ModelConfig
 from lightsans.dataset.vocabulary import Vocabulary
-from lightsans.model.network import EncoderLayer
+from lightsans.model.layers import EncoderLayer
 from lightsans.recommendations.serving_export import encoder_to_bytes, item_table, item_vectors
 
 L, N = 35, 20  # three chunks of positions

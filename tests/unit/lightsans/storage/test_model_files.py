@@ -13,8 +13,7 @@ from lightsans.storage.location import Location
 from lightsans.storage.manifests import write_manifest
 from lightsans.storage.model_files import (
     WEIGHTS,
-    load_model,
-    model_from_bytes,
+    saved_model,
     weights_hash,
     weights_to_bytes,
 )
@@ -31,7 +30,7 @@ def small_model(attention: str = "causal", num_items: int = 9) -> LightSANs:
 )
 def test_a_loaded_model_gives_the_scores_of_the_saved_one(attention, history):
     model = small_model(attention)
-    loaded = model_from_bytes(weights_to_bytes(model), "x")
+    loaded = LightSANs.from_saved(saved_model(weights_to_bytes(model), "x"))
     ids, lengths = torch.tensor([history]), torch.tensor([len(history)])
     assert torch.equal(loaded.score_items(ids, lengths), model.score_items(ids, lengths))
     assert loaded.config == model.config
@@ -40,19 +39,19 @@ def test_a_loaded_model_gives_the_scores_of_the_saved_one(attention, history):
 
 def test_a_model_directory_is_loaded_by_path_or_uri(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(weights_to_bytes(small_model()))
-    assert load_model(str(tmp_path)).num_items == 9
+    assert LightSANs.from_pretrained(str(tmp_path)).num_items == 9
     assert LightSANs.from_pretrained(f"file://{tmp_path}").num_items == 9
 
 
 def test_a_directory_without_a_model_is_named(tmp_path):
     with pytest.raises(NotFoundError, match=r"model\.safetensors: not found"):
-        load_model(str(tmp_path))
+        LightSANs.from_pretrained(str(tmp_path))
 
 
 @pytest.mark.parametrize("kept", [0, 7, 20, 300, -1])
 def test_a_truncated_file_is_an_error_that_names_it(kept):
     with pytest.raises(InputError, match="models/x: not a LightSANs model"):
-        model_from_bytes(weights_to_bytes(small_model())[:kept], "models/x")
+        saved_model(weights_to_bytes(small_model())[:kept], "models/x")
 
 
 def test_a_pickle_is_refused_and_never_run(tmp_path):
@@ -61,7 +60,7 @@ def test_a_pickle_is_refused_and_never_run(tmp_path):
             return (open, (str(tmp_path / "ran"), "w"))
 
     with pytest.raises(InputError, match="not a LightSANs model"):
-        model_from_bytes(pickle.dumps(Bomb()), "x")
+        saved_model(pickle.dumps(Bomb()), "x")
     assert not (tmp_path / "ran").exists()
 
 
