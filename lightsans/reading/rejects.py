@@ -26,6 +26,8 @@ class RowCounts:
     valid: int = 0
     excluded: int = 0
     """Rows of users whom ``data.exclude_users`` lists."""
+    excluded_found: set[int] = field(default_factory=set)
+    """Places of the users of those rows in the sorted list."""
     rejected: Counter[str] = field(default_factory=Counter)
     """Refused rows by reason."""
     examples: dict[str, list[str]] = field(default_factory=dict)
@@ -41,6 +43,7 @@ class RowCounts:
         self.read += rows.num_rows
         self.valid += rows.table.num_rows
         self.excluded += rows.num_excluded
+        self.excluded_found |= rows.excluded_found
         num_rejected = len(rows.reject_reasons)
         self._add_file(
             file.uri,
@@ -60,6 +63,7 @@ class RowCounts:
         self.read += other.read
         self.valid += other.valid
         self.excluded += other.excluded
+        self.excluded_found |= other.excluded_found
         self.rejected += other.rejected
         for reason, places in other.examples.items():
             self._add_examples(reason, places)
@@ -74,6 +78,7 @@ class RowCounts:
             "read": self.read,
             "valid": self.valid,
             "excluded": self.excluded,
+            "excluded_found": sorted(self.excluded_found),
             "rejected": dict(sorted(self.rejected.items())),
             "examples": dict(sorted(self.examples.items())),
             "files": dict(sorted(self.files.items())),
@@ -84,7 +89,9 @@ class RowCounts:
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "RowCounts":
         """What `to_dict` made."""
-        return cls(**{**content, "rejected": Counter(content["rejected"])})
+        rejected = Counter(content["rejected"])
+        found = set(content.get("excluded_found", ()))  # not counted by earlier versions
+        return cls(**{**content, "rejected": rejected, "excluded_found": found})
 
     def _add_file(self, uri: str, counts: Mapping[str, int]) -> None:
         before = self.files.get(uri, {})

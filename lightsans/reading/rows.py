@@ -52,6 +52,8 @@ class CheckedRows:
     reject_reasons: list[str]
     num_excluded: int
     """Valid rows of users who are to be left out."""
+    excluded_found: frozenset[int] = frozenset()
+    """Places, among the users to leave out, of those who have such rows."""
     reject_values: list[str | None] | None = None
     """What refused rows held, as JSON by role, where ``data.keep_reject_values`` asks for it; None
     for rows that could not be taken apart, and for users who are to be left out."""
@@ -98,12 +100,17 @@ def check_rows(
     if not is_valid.all():
         table = table.filter(pa.array(is_valid))
     num_valid = table.num_rows
+    excluded_found: frozenset[int] = frozenset()
     if excluded_users is not None:
-        table = table.filter(pa.array(~_is_excluded(table["user_id"], excluded_users)))
+        at = _places(table["user_id"], excluded_users)
+        excluded_found = frozenset(np.unique(at[at >= 0]).tolist())
+        table = table.filter(pa.array(at < 0))
     if table.num_rows < len(is_valid):
         table = _without_unused_ids(table)
     num_excluded = num_valid - table.num_rows
-    return CheckedRows(table, reject_positions, reject_reasons, num_excluded, values)
+    return CheckedRows(
+        table, reject_positions, reject_reasons, num_excluded, excluded_found, values
+    )
 
 
 def _raw_values(
@@ -126,12 +133,16 @@ def _as_text(value: object) -> str | None:
     return None if value is None else str(value)
 
 
-def _is_excluded(users: pa.ChunkedArray, excluded: pa.Array) -> Bool:
-    if not pa.types.is_dictionary(users.type):
-        return bools(pc.is_in(users, value_set=excluded))
-    found = [bools(pc.is_in(ids.dictionary, value_set=excluded))[codes_of(ids)]
-             for ids in users.chunks]  # fmt: skip
-    return np.concatenate([np.zeros(0, bool), *found])
+def _places(users: pa.ChunkedArray, excluded: pa.Array) -> Int64:
+    """(R,) the place of each user among those to leave out, -1 for the others."""
+    found = [np.zeros(0, np.int64)]
+    for ids in users.chunks:
+        is_dictionary = pa.types.is_dictionary(ids.type)
+        values = ids.dictionary if is_dictionary else ids
+        places = pc.index_in(values, value_set=excluded).fill_null(-1)
+        places = places.to_numpy(zero_copy_only=False).astype(np.int64)
+        found.append(places[codes_of(ids)] if is_dictionary else places)
+    return np.concatenate(found)
 
 
 def _without_unused_ids(table: pa.Table) -> pa.Table:

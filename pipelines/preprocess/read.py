@@ -11,12 +11,13 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import ray
 
 from lightsans.arrays import Bool
@@ -112,7 +113,8 @@ def collect_interactions(
         written = {part["part"] for part in stats}
         stats += take_over_parts(base, dataset, written, excluded)
         take_over_rejects(base, dataset, source.excluded_users)
-        base_counts = base.counts
+        # Users found by an earlier list are numbered by that one.
+        base_counts = replace(base.counts, excluded_found=set())
     made = _sum_up(dataset / WORK, plan, stats, base_counts)
     (dataset / MARKER).write_json(_marker(dataset, made))
     return made
@@ -323,6 +325,8 @@ def _excluded_ids(source: Source, user_id_type: str) -> pa.Array | None:
     if not source.excluded_users:
         return None
     users = pa.array(source.excluded_users, pa.string())
+    if user_id_type == "int64":
+        users = pc.utf8_trim_whitespace(users)
     try:
         return users.cast(id_type(user_id_type))
     except pa.ArrowInvalid as error:

@@ -30,6 +30,7 @@ from lightsans.config.marks import Mark, values_with
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import ConfigError, InputError
 from lightsans.preparation.derive import Retention, fingerprint_dataset
+from lightsans.reading.id_lists import IdList, describe_found, read_id_list
 from lightsans.reading.rejects import check_reject_limit
 from lightsans.storage.listing import check_unchanged, list_inputs
 from lightsans.storage.location import Location, locate
@@ -78,6 +79,7 @@ class _Job:
     source: Source
     filters: Filters
     num_parts: int
+    excluded: IdList | None
 
 
 @log_context(stage="preprocess")
@@ -132,6 +134,7 @@ def _make(config: RunConfig, job: _Job) -> dict[str, Any]:
     own = made.counts if base is None else base.own_counts(made.counts)
     check_reject_limit(own, data.max_reject_fraction, job.dataset / "rejects")
     _warn_about_time(made, data)
+    excluded = _count_excluded(job, made)
     ensure_ray(config.resources.memory_bytes)
     preflight("preprocess", config)
     filters = job.filters
@@ -141,6 +144,8 @@ def _make(config: RunConfig, job: _Job) -> dict[str, Any]:
         job = replace(job, filters=replace(filters, cutoffs=cutoffs))
     core, derived = _derive(job, made)
     manifest = _describe(job, made, core, derived)
+    if excluded:
+        manifest["excluded_users"] = excluded
     cuts = job.filters.cutoffs
     write_report(job.dataset, made.counts, manifest["rows"], derived, core.vocabulary, cuts)
     (job.dataset / WORK).delete()
@@ -179,7 +184,9 @@ def _prepare(config: RunConfig) -> _Job:
     base = load_base(config)
     if base is not None:
         files = new_files(base, files)
-    source = Source(data, files, _read_excluded_users(config), base)
+    excluded = _read_excluded_users(config)
+    excluded_users = [] if excluded is None else excluded.ids.to_pylist()
+    source = Source(data, files, excluded_users, base)
     filters = _resolve_filters(data)
     num_parts = choose_num_parts(files, data) if base is None else base.manifest["num_parts"]
     question = {
@@ -193,7 +200,7 @@ def _prepare(config: RunConfig) -> _Job:
         question["split_rule"] = SPLIT_RULE
     name = content_id("dataset", FORMAT_VERSION, question)
     dataset = locate(config.root, config.storage) / "datasets" / name
-    return _Job(dataset, source, filters, num_parts)
+    return _Job(dataset, source, filters, num_parts, excluded)
 
 
 def _resolve_filters(data: DataConfig) -> Filters:
@@ -205,18 +212,30 @@ def _resolve_filters(data: DataConfig) -> Filters:
     return Filters(data, as_of, retention, configured_cutoffs(data, as_of))
 
 
-def _read_excluded_users(config: RunConfig) -> list[str]:
-    uri = config.data.exclude_users
-    if uri is None:
-        return []
-    location = locate(uri, config.storage)
-    try:
-        lines = location.read_bytes().decode("utf-8-sig").splitlines()
-    except FileNotFoundError:
-        raise InputError(f"data.exclude_users: {location}: no such file") from None
-    except UnicodeDecodeError:
-        raise InputError(f"data.exclude_users: {location}: not a text file in UTF-8") from None
-    return sorted({line.strip() for line in lines} - {""})
+def _read_excluded_users(config: RunConfig) -> IdList | None:
+    data = config.data
+    if data.exclude_users is None:
+        return None
+    setting, column = "data.exclude_users", data.columns.user
+    return read_id_list(setting, data.exclude_users, config.storage, column, "data.columns.user")
+
+
+def _count_excluded(job: _Job, made: Interactions) -> dict[str, int]:
+    """How many of the listed users were found, which is said too; empty without a list.
+
+    Rows of a base are erased without counting their users.
+    """
+    listed = job.excluded
+    if listed is None:
+        return {}
+    found = [job.source.excluded_users[at] for at in sorted(made.counts.excluded_found)]
+    num_found = listed.num_found(pa.array(found, pa.string()))
+    where = "" if job.source.base is None else " in the new files"
+    is_odd = not num_found and job.source.base is None
+    hint = f"; ids are compared as the log has them: look at {listed.location}" if is_odd else ""
+    warning = "WARNING: " if is_odd else ""
+    say(f"preprocess: {warning}{describe_found(listed, num_found, 'users')}{where}{hint}")
+    return {"listed": len(listed), "found": num_found}
 
 
 def resolve_as_of(data: DataConfig) -> int | None:

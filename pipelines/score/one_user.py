@@ -1,5 +1,6 @@
 """One user's history and fresh recommendations, without Ray: for a look, a demo, a question."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from lightsans.columns.hashing import pieces_of, user_buckets
 from lightsans.config import RunConfig
 from lightsans.dataset.vocabulary import load_vocabulary
 from lightsans.errors import InputError, NotFoundError
-from lightsans.recommendations.eligible_items import read_item_table
+from lightsans.reading.id_lists import IdTable
 from lightsans.recommendations.tables import recommend_rows
 from lightsans.recommendations.writer import wide_schema
 from lightsans.storage.location import Location, locate
@@ -93,21 +94,15 @@ def load_titles(config: RunConfig, uri: str, title_column: str | None = None) ->
     Raises:
         InputError: A column is missing.
     """
-    location = locate(uri, config.storage)
-    if not location.exists():
-        raise InputError(f"--items {uri}: no such file")
-    table = read_item_table(location)
-    names = [name.split(":")[0] for name in table.column_names]  # .item headers carry types
-    table = table.rename_columns(names)
-    item = str(config.data.columns.item)
-    if item not in names:
-        raise InputError(f"{uri}: no column {item!r} (data.columns.item); found {names}")
+    table = IdTable.open("--items", locate(uri, config.storage))
     if title_column is None:
-        likely = [name for name in names if "title" in name.lower() or "name" in name.lower()]
+        likely = [name for name in table.names if re.search("title|name", name, re.IGNORECASE)]
         if not likely:
-            raise InputError(f"{uri}: no column looks like a title in {names}; use --title-column")
+            raise InputError(
+                f"--items {uri}: no column looks like a title in {list(table.names)}; use "
+                "--title-column"
+            )
         title_column = likely[0]
-    if title_column not in names:
-        raise InputError(f"{uri}: no column {title_column!r}; found {names}")
-    ids, titles = (table[name].cast(pa.string()).to_pylist() for name in (item, title_column))
+    columns = [(config.data.columns.item, "data.columns.item"), (title_column, "--title-column")]
+    ids, titles = (column.to_pylist() for column in table.read(columns))
     return dict(zip(ids, titles, strict=True))
