@@ -7,15 +7,13 @@ The names under each class are those of the YAML file (``model.k_interests`` is
 """
 
 from lightsans.config.data import ColumnsConfig, DataConfig, IdType, TemporalConfig
-from lightsans.config.evaluate import EvaluateConfig
 from lightsans.config.kinds import Attention
 from lightsans.config.marks import to_dict
 from lightsans.config.model import Activation, ModelConfig
 from lightsans.config.nightly import NightlyConfig
-from lightsans.config.resources import ResourcesConfig
+from lightsans.config.resources import ResourcesConfig, StorageConfig
 from lightsans.config.run import RunConfig
-from lightsans.config.score import ScoreConfig
-from lightsans.config.storage import StorageConfig
+from lightsans.config.score import EvaluateConfig, ScoreConfig
 from lightsans.config.train import TrainConfig
 from lightsans.config.tune import TuneConfig
 

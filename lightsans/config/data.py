@@ -12,7 +12,7 @@ IdType = Literal["auto", "string", "int64"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ColumnsConfig:
-    """Which columns of the log are read: names, or positions from 0 where there is no header."""
+    """Columns of the log: names, or positions from 0 where there is no header."""
 
     user: str | int = "user_id"
     item: str | int = "item_id"
@@ -23,7 +23,7 @@ class ColumnsConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TemporalConfig:
-    """Where ``split: temporal`` cuts: two times, or two shares of the rows."""
+    """Cut-offs of ``split: temporal``: two times, or two shares of the rows."""
 
     valid_from: str | None = None
     """ISO date or time from which on interactions are for validation."""
@@ -53,7 +53,7 @@ class TemporalConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataConfig:
-    """What to read and which interactions to train on."""
+    """Input files, and which of their interactions are trained on."""
 
     input: tuple[str, ...] = setting((), Mark.RESOLVED, Mark.PATH)
     """Files, directories or globs; local or s3://. Their order breaks ties between timestamps."""

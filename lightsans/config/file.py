@@ -1,4 +1,4 @@
-"""A YAML file and ``--set key=value`` become one checked `RunConfig`.
+"""Reads a YAML file and ``--set key=value`` into one checked `RunConfig`.
 
 Settings travel as a flat mapping from the dotted name (``model.k_interests``) to its value and the
 place it came from: defaults < profile < file < ``--set`` is then one update of a dict, and every
@@ -20,8 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from lightsans.config.checks import without_credentials
 from lightsans.config.marks import to_dict
-from lightsans.config.run import RunConfig
-from lightsans.config.settings import ALIASES, LEAVES, SECTIONS, TYPES, names_under
+from lightsans.config.run import ALIASES, LEAVES, SECTIONS, TYPES, RunConfig, names_under
 from lightsans.config.yaml_text import NULL, Loader, compose, construct, dump
 from lightsans.errors import ConfigError
 
@@ -45,7 +44,7 @@ class _Setting(NamedTuple):
 def load_config(
     path: str | None, overrides: Sequence[str] = (), *, profiles: Path | None = None
 ) -> LoadedConfig:
-    """Defaults, then the local file at ``path`` if there is one, then ``key=value`` overrides.
+    """Combine the defaults, the local file at ``path`` if any, and ``key=value`` overrides.
 
     When the file or an override names a ``profile``, its settings come right after the defaults.
 
@@ -75,7 +74,7 @@ def load_config(
 def parse_config(
     text: str, name: str, overrides: Sequence[str] = (), *, profiles: Path | None = None
 ) -> LoadedConfig:
-    """The same for text that is already read.
+    """Parse the text of a configuration file; see `load_config`.
 
     Args:
         text: Content of a YAML file.
@@ -95,7 +94,7 @@ def parse_config(
 
 
 def from_dict(values: Mapping[str, object]) -> RunConfig:
-    """The configuration that `to_dict` made plain: the first line of a Ray worker.
+    """Read back what `to_dict` made of a configuration: the first line of a Ray worker.
 
     Its profile is not looked up, since every value is there; and one that was saved by an earlier
     version may hold credentials.
@@ -107,7 +106,7 @@ def from_dict(values: Mapping[str, object]) -> RunConfig:
 
 
 def dump_yaml(config: RunConfig) -> str:
-    """A file that `load_config` reads back as an equal configuration; every setting is in it."""
+    """Write all settings as YAML that `load_config` reads back as an equal configuration."""
     return dump(to_dict(config))
 
 

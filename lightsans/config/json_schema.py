@@ -8,8 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from lightsans.config.run import RunConfig
-from lightsans.config.settings import ALIASES, SECTIONS, TYPES
+from lightsans.config.run import ALIASES, SECTIONS, TYPES, RunConfig
 
 
 def json_schema() -> dict[str, Any]:

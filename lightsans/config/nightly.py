@@ -9,20 +9,20 @@ from lightsans.config.marks import Mark, made_setting, setting
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NightlyConfig:
-    """When the nightly run publishes, and how two of them are kept apart."""
+    """Conditions of publishing a nightly run, and the lease that keeps two runs apart."""
 
     metric: Literal["ndcg@10", "hit@10", "mrr@10"] = setting("ndcg@10", Mark.NO_EFFECT)
-    """What models are compared by, on the test items of the night's own dataset."""
+    """Metric by which models are compared, on the test items of the night's own dataset."""
     beat_baselines: tuple[str, ...] = setting(("popular", "successor"), Mark.NO_EFFECT)
     """Baselines that the model must be better than; [] for none."""
     max_relative_drop: float | None = setting(0.05, Mark.NO_EFFECT)
-    """How much worse than the published model it may be, as a share; null does not compare."""
+    """Largest drop below the published model, as a share; null does not compare."""
     floors: dict[str, float] = made_setting(dict, Mark.NO_EFFECT)
     """Least values of test metrics, such as {ndcg@10: 0.03, hit@10: 0.08}."""
     min_users: int = setting(1, Mark.NO_EFFECT)
     """Least number of users in the dataset."""
     max_user_drop: float | None = setting(0.5, Mark.NO_EFFECT)
-    """How many users fewer than in the published run there may be, as a share; null does not
+    """Largest drop of the number of users below the published run, as a share; null does not
     compare."""
     incremental: bool = setting(False, Mark.NO_EFFECT)
     """Make the night's dataset from the published run's: only files that this one does not list are

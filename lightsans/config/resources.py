@@ -1,16 +1,16 @@
-"""Settings about the cluster."""
+"""Settings of the machines and the storage that a run uses."""
 
 from dataclasses import dataclass
 
-from lightsans.config.checks import at_least
+from lightsans.config.checks import at_least, require
 from lightsans.config.marks import Mark, setting
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ResourcesConfig:
-    """What a cluster that grows on demand may grow to.
+    """Limits of a cluster that grows on demand.
 
-    Ray does not say, so it is said here; what then needs more is refused instead of left waiting.
+    Ray does not know them. A stage that needs more is refused instead of waiting without end.
     """
 
     max_cpus: int | None = setting(None, Mark.NO_EFFECT)
@@ -26,3 +26,40 @@ class ResourcesConfig:
     def __post_init__(self) -> None:
         at_least("resources", self, 0, "max_cpus", "max_gpus")
         at_least("resources", self, 2**30, "memory_bytes")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StorageConfig:
+    """Access to ``s3://``. Unset values come from the usual AWS variables and files.
+
+    For ``gs://`` only ``anonymous`` means something; credentials are Google's defaults.
+
+    There is no field for keys: credentials belong into the environment, a profile or a role, never
+    into a file that is copied beside every result.
+    """
+
+    endpoint_url: str | None = setting(None, Mark.NO_EFFECT)
+    """Address of an S3-compatible server, such as http://127.0.0.1:8333; null for AWS."""
+    profile: str | None = setting(None, Mark.NO_EFFECT)
+    """Name of a profile in ~/.aws/config."""
+    anonymous: bool = setting(False, Mark.NO_EFFECT)
+    """Read public buckets without credentials."""
+    max_attempts: int = setting(10, Mark.NO_EFFECT)
+    """Most attempts of a request that fails for a passing reason (busy, unreachable, cut off), with
+    pauses that grow to 20 s. No effect on results."""
+    timeout_s: float = setting(60.0, Mark.NO_EFFECT)
+    """Seconds without a byte after which an attempt has failed. No effect on results."""
+
+    def __post_init__(self) -> None:
+        at_least("storage", self, 1, "max_attempts")
+        at_least("storage", self, 0.1, "timeout_s")
+        url = self.endpoint_url
+        require(
+            url is None or url.startswith(("http://", "https://")),
+            f"storage.endpoint_url={url!r} must start with http:// or https://",
+        )
+        require(
+            url is None or "@" not in url,
+            "storage.endpoint_url must not contain credentials; use AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY, or storage.profile",
+        )

@@ -1,17 +1,18 @@
-"""All settings of a run, one class per section."""
+"""All settings of a run, one class per section, and their names and types."""
 
+import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any, get_type_hints
 
 from lightsans.config.checks import require
 from lightsans.config.data import DataConfig
-from lightsans.config.evaluate import EvaluateConfig
 from lightsans.config.kinds import trains_rows
 from lightsans.config.marks import Mark, setting
 from lightsans.config.model import ModelConfig
 from lightsans.config.nightly import NightlyConfig
-from lightsans.config.resources import ResourcesConfig
-from lightsans.config.score import ScoreConfig
-from lightsans.config.storage import StorageConfig
+from lightsans.config.resources import ResourcesConfig, StorageConfig
+from lightsans.config.score import EvaluateConfig, ScoreConfig
 from lightsans.config.train import TrainConfig
 from lightsans.config.tune import TuneConfig
 
@@ -64,3 +65,33 @@ class RunConfig:
             f"nightly.floors names {', '.join(unknown)}; evaluate.ks={list(self.evaluate.ks)} "
             f"gives {', '.join(metrics)}",
         )
+
+
+ALIASES = {"model.num_layers": "model.n_layers"}  # RecBole uses both
+
+
+def _walk_types(config_class: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, annotation in get_type_hints(config_class).items():
+        yield prefix + name, annotation
+        if isinstance(annotation, type) and dataclasses.is_dataclass(annotation):
+            yield from _walk_types(annotation, f"{prefix}{name}.")
+
+
+TYPES = dict(_walk_types(RunConfig))
+SECTIONS = {name for name, annotation in TYPES.items() if dataclasses.is_dataclass(annotation)}
+LEAVES = TYPES.keys() - SECTIONS
+
+
+def setting_names() -> list[str]:
+    """Every setting by its dotted name."""
+    return [name for name in TYPES if name in LEAVES]
+
+
+def setting_type(name: str) -> Any:
+    """The type of a setting's values."""
+    return TYPES[name]
+
+
+def names_under(section: str) -> list[str]:
+    """Names of the settings and sections right under a section; "" is the top."""
+    return [name for name in TYPES if name.rpartition(".")[0] == section]

@@ -1,4 +1,4 @@
-"""Settings of batch scoring."""
+"""Settings of evaluation and batch scoring: both rank all items."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,8 +8,27 @@ from lightsans.config.marks import Mark, made_setting, setting
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluateConfig:
+    """Protocol of the reported metrics: full ranking over all items."""
+
+    ks: tuple[int, ...] = setting((5, 10, 20), Mark.CONTENT)
+    """Cut-offs of hit, recall, precision, ndcg and mrr; 10 is always among them."""
+    remove_seen: bool = setting(False, Mark.CONTENT, Mark.VALIDATES)
+    """Leave the items before the target out of the ranking: true is SASRec's convention, false
+    RecBole's."""
+    batch_size: int = setting(512, Mark.NO_EFFECT)
+    """Users ranked at once by a task."""
+
+    def __post_init__(self) -> None:
+        require(bool(self.ks), "evaluate.ks is empty; give at least one cut-off, such as 10")
+        require(min(self.ks) >= 1, f"evaluate.ks={list(self.ks)} has a cut-off below 1")
+        require(10 in self.ks, f"evaluate.ks={list(self.ks)} needs 10, by which models compare")
+        at_least("evaluate", self, 1, "batch_size")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ScoreConfig:
-    """What the batch-scoring stage writes for each user."""
+    """Recommendations that the batch-scoring stage writes for each user."""
 
     k: int = setting(100, Mark.CONTENT, Mark.DECIDES_LISTS)
     remove_seen: bool = setting(True, Mark.CONTENT, Mark.DECIDES_LISTS)

@@ -9,7 +9,7 @@ from lightsans.config.marks import Mark, setting
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainConfig:
-    """How the model is fitted."""
+    """Optimization, validation and checkpoints."""
 
     num_workers: int | tuple[int, int] = setting(2, Mark.NO_EFFECT)
     """Processes that train together (DDP). [least, most]: as many as the cluster has room for, and
@@ -50,12 +50,13 @@ class TrainConfig:
     afterwards. Without a working compiler training goes on uncompiled, with a warning. No effect on
     results beyond float error."""
     table_precision: Literal["fp32", "bf16"] = setting("fp32", Mark.CONTENT)
-    """How item vectors and their optimizer state are kept while training with a sampled loss; bf16
-    halves that memory and rounds at random. What is computed with them is fp32 either way."""
+    """Precision in which item vectors and their optimizer state are kept while training with a
+    sampled loss; bf16 halves that memory and rounds stochastically. Arithmetic is fp32 either
+    way."""
     virtual_shards: int = setting(8, Mark.CONTENT)
     """Pieces that the order of training is defined over; at least the number of workers."""
     valid_metric: Literal["ndcg@10", "hit@10", "mrr@10"] = setting("ndcg@10", Mark.CONTENT)
-    """What early stopping and the choice of the best epoch look at."""
+    """Metric of early stopping and of the choice of the best epoch."""
     warm_start: str | None = setting(None, Mark.CONTENT, Mark.PATH_OR_NAME)
     """A model to begin with, by its id or directory: weights are copied, item rows by raw id; new
     items begin as in any new model. ``train --from`` sets it."""
@@ -67,7 +68,7 @@ class TrainConfig:
     eval_batch_size: int = setting(512, Mark.NO_EFFECT)
     """Users ranked at once during validation, per worker."""
     max_failures: int = setting(3, Mark.NO_EFFECT)
-    """How often a run restarts from its last checkpoint when workers are lost. Machines that are
+    """Restarts of a run from its last checkpoint when workers are lost. Machines that are
     taken away with notice do not count."""
     checkpoint_steps: int | None = setting(None, Mark.NO_EFFECT)
     """Steps of an epoch after which a checkpoint is written, beside one after every epoch."""
@@ -76,7 +77,7 @@ class TrainConfig:
     keep_checkpoints: int = setting(2, Mark.NO_EFFECT)
     """Newest checkpoints to keep, besides that of the best epoch."""
     collective_timeout_s: int = setting(600, Mark.NO_EFFECT)
-    """How long workers wait for each other before a run counts as stuck."""
+    """Seconds that workers wait for each other before a run counts as stuck."""
     tape_memory_mb: int | None = setting(None, Mark.NO_EFFECT)
     """Sequences that a worker holds in memory; what is beyond lies in a file on its disk, of which
     the system keeps in memory what is used. null: all in memory."""

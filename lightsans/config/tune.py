@@ -11,15 +11,15 @@ Space = dict[str, dict[str, list[int | float | str | bool | None]]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TuneConfig:
-    """How hyper-parameters are searched for; ``train.valid_metric`` is what trials compete for."""
+    """Search for hyper-parameters; ``train.valid_metric`` is its objective."""
 
     space: Space = made_setting(dict, Mark.RESOLVED)
-    """Setting to what it may be: {choice: [..]}, {uniform: [low, high]}, {loguniform: [low, high]}
+    """Setting to its values: {choice: [..]}, {uniform: [low, high]}, {loguniform: [low, high]}
     or {quniform: [low, high, step]}. ``tune --space FILE`` fills it in."""
     engine: Literal["optuna", "random", "grid"] = setting("optuna", Mark.CONTENT)
     """optuna: its TPE sampler, which learns from finished trials; grid: every combination."""
     scheduler: Literal["asha", "median", "none"] = setting("asha", Mark.CONTENT)
-    """What ends poor trials early, by their valid metric after each epoch."""
+    """Early stopping of poor trials, by their valid metric after each epoch."""
     grace_epochs: int = setting(2, Mark.CONTENT)
     """Epochs that every trial gets; the first rung of asha."""
     reduction_factor: int = setting(3, Mark.CONTENT)
@@ -36,7 +36,7 @@ class TuneConfig:
     max_concurrent: int | None = setting(None, Mark.NO_EFFECT)
     """Trials at a time; null: as many as the cluster has room for."""
     seed: int = setting(2020, Mark.CONTENT)
-    """Of the draws; train.seed is that of the trials."""
+    """Seed of the draws; train.seed is that of the trials."""
 
     def __post_init__(self) -> None:
         at_least("tune", self, 1, "grace_epochs", "max_trials", "num_workers", "max_concurrent")

@@ -25,7 +25,7 @@ import numpy as np
 from lightsans.config import RunConfig, TrainConfig
 from lightsans.config.file import check_value
 from lightsans.config.marks import Mark, fields_with, walk_marks
-from lightsans.config.settings import setting_names, setting_type
+from lightsans.config.run import setting_names, setting_type
 from lightsans.config.yaml_text import read_yaml
 from lightsans.errors import ConfigError
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from lightsans.config import RunConfig
 from lightsans.config.file import load_config, parse_config
-from lightsans.config.settings import SECTIONS, setting_names
+from lightsans.config.run import SECTIONS, setting_names
 from lightsans.config.yaml_text import read_yaml
 from lightsans.errors import ConfigError
 

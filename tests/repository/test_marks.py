@@ -7,7 +7,7 @@ import pytest
 
 from lightsans.config import RunConfig
 from lightsans.config.marks import Mark, walk_marks
-from lightsans.config.settings import setting_type
+from lightsans.config.run import setting_type
 from lightsans.errors import ConfigError
 from lightsans.search.space import build_space
 from lightsans.storage.manifests import content_id

@@ -12,7 +12,7 @@ from lightsans.config.marks import (
     values_with,
     walk_marks,
 )
-from lightsans.config.settings import setting_names, setting_type
+from lightsans.config.run import setting_names, setting_type
 
 MARKS = dict(walk_marks(RunConfig))
 
