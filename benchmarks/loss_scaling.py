@@ -22,16 +22,15 @@ from torch.nn import functional
 from benchmarks import harness
 from benchmarks.memory import now, peak_extra_bytes
 from lightsans.config import ModelConfig, RunConfig
+from lightsans.config.kinds import Loss
 from lightsans.losses.cross_entropy import (
     LOGITS_BUDGET,
     MIN_ROWS,
     ROW_BLOCK_LIMIT,
-    LossType,
-    bpr_sum,
     cross_entropy_sum,
 )
 from lightsans.losses.negatives import NegativeSampler
-from lightsans.losses.sampled import gbce_beta, gbce_sum, sampled_softmax_sum
+from lightsans.losses.sampled import bpr_sum, gbce_beta, gbce_sum, sampled_softmax_sum
 from lightsans.training.batches import draw_negatives
 from lightsans.training.lazy_adam import RowAdam, renumber
 
@@ -68,7 +67,7 @@ class Drawn(NamedTuple):
 class Items:
     """Draws the ids of step after step: popularity falls as in logs, by log-uniform rank."""
 
-    def __init__(self, loss: LossType, num_items: int) -> None:
+    def __init__(self, loss: Loss, num_items: int) -> None:
         model = ModelConfig(negative_sampling="log_uniform", num_negatives=NEGATIVES)
         self._sampler = NegativeSampler(
             RunConfig(model=model), num_items, np.arange(num_items)[::-1]
@@ -88,7 +87,7 @@ class Items:
         return Drawn(inputs, targets, shared.item_ids, shared.log_expected)
 
 
-def sampled_loss(loss: LossType, table: Tensor, ids: list[Tensor], drawn: Drawn, n: int) -> Tensor:
+def sampled_loss(loss: Loss, table: Tensor, ids: list[Tensor], drawn: Drawn, n: int) -> Tensor:
     """The loss of the targets, from the rows of ``table`` that the ids number."""
     vectors, targets, negatives = (functional.embedding(i, table, padding_idx=0) for i in ids)
     if loss == "BPR":
@@ -101,7 +100,7 @@ def sampled_loss(loss: LossType, table: Tensor, ids: list[Tensor], drawn: Drawn,
     return sampled_softmax_sum(vectors, targets, negatives, is_target, log_expected)
 
 
-def by_rows(loss: LossType, table: Tensor) -> Step:
+def by_rows(loss: Loss, table: Tensor) -> Step:
     """Ours: the gradient of the step's rows, and an update of these."""
     num_items = len(table) - 1
     items, adam = Items(loss, num_items), RowAdam(table, 1e-3)
@@ -119,7 +118,7 @@ def by_rows(loss: LossType, table: Tensor) -> Step:
     return Step(run)
 
 
-def by_table(loss: LossType, table: Tensor) -> Step:
+def by_table(loss: Loss, table: Tensor) -> Step:
     """The usual way: a gradient for every item, most of them zero, and Adam over all of them."""
     num_items = len(table) - 1
     items, weight = Items(loss, num_items), torch.nn.Parameter(table)
@@ -191,7 +190,7 @@ def measure(step: Step, device: torch.device, repeats: int) -> Measured:
 
 
 def run_sizes(
-    loss: LossType, sizes: list[int], device: torch.device, repeats: int
+    loss: Loss, sizes: list[int], device: torch.device, repeats: int
 ) -> dict[int, dict[str, Measured]]:
     """Ours and the peer at each size."""
     found: dict[int, dict[str, Measured]] = {}
@@ -213,7 +212,7 @@ def run_sizes(
     return found
 
 
-def to_cases(loss: LossType, found: dict[int, dict[str, Measured]]) -> list[dict[str, Any]]:
+def to_cases(loss: Loss, found: dict[int, dict[str, Measured]]) -> list[dict[str, Any]]:
     """What is reported: each size against the peer, then what was to be shown."""
     cases = []
     for num_items, both in found.items():
@@ -259,7 +258,7 @@ def _under_budget(found: dict[int, dict[str, Measured]]) -> list[dict[str, Any]]
     return cases
 
 
-def _flat(loss: LossType, found: dict[int, dict[str, Measured]]) -> list[dict[str, Any]]:
+def _flat(loss: Loss, found: dict[int, dict[str, Measured]]) -> list[dict[str, Any]]:
     """A step with the largest catalogue against one with a small one."""
     sizes = [n for n in found if n >= FLAT_FROM]
     if len(sizes) < 2:
@@ -279,7 +278,7 @@ def _flat(loss: LossType, found: dict[int, dict[str, Measured]]) -> list[dict[st
     ]
 
 
-def plot(results: dict[LossType, dict[int, dict[str, Measured]]], path: str) -> None:
+def plot(results: dict[Loss, dict[int, dict[str, Measured]]], path: str) -> None:
     """Draw time against the number of items; dashed: the peers."""
     curves = []
     for number, (loss, found) in enumerate(results.items()):
@@ -303,7 +302,7 @@ def main() -> None:
     if device.type == "cuda" and not options.smoke:
         sizes = [*SIZES, 10_000_000]
     repeats = 2 if options.smoke else options.repeats
-    losses: list[LossType] = ["CE", "sampled_softmax", "gBCE", "BPR"]
+    losses: list[Loss] = ["CE", "sampled_softmax", "gBCE", "BPR"]
     results = {loss: run_sizes(loss, sizes, device, repeats) for loss in losses}
     cases = [case for loss, found in results.items() for case in to_cases(loss, found)]
     if options.plot:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from benchmarks import harness
 from lightsans import LightSANs, ModelConfig
-from lightsans.losses.cross_entropy import NextItemObjective
+from lightsans.losses.objective import NextItemObjective
 from lightsans.model.compiled import compile_layers
 from lightsans.model.dropout import Dropout
 from lightsans.training.lazy_adam import RowAdam

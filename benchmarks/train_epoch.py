@@ -31,7 +31,7 @@ from benchmarks import harness
 from lightsans import LightSANs
 from lightsans.config import ModelConfig, RunConfig, TrainConfig
 from lightsans.dataset.loading import load_shards
-from lightsans.losses.cross_entropy import NextItemObjective
+from lightsans.losses.objective import NextItemObjective
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifests import require_manifest
 from lightsans.synthetic.directories import write_made_up_dataset

@@ -35,7 +35,8 @@ from lightsans import LightSANs, ModelConfig
 from lightsans.config import Attention, RunConfig, TrainConfig
 from lightsans.dataset.samples import distinct_targets
 from lightsans.dataset.sequences import UserSequences
-from lightsans.losses.cross_entropy import NextItemObjective, cross_entropy_sum
+from lightsans.losses.cross_entropy import cross_entropy_sum
+from lightsans.losses.objective import NextItemObjective
 from lightsans.training.batches import Batch, RankEpoch
 
 PAUSE_S = 0.3

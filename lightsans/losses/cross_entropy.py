@@ -1,23 +1,14 @@
-"""What training minimises: how badly the next item is predicted.
+"""Cross-entropy over all items, its logits in blocks.
 
-All losses are sums over targets: workers hold unequal numbers of them, so the trainer divides by
-the number over all workers.
-
-Shapes: B sequences   L positions   T targets   D hidden size   V = num_items + 1: items and padding
-    R rows of a block   C items of a block   K negatives of a step
+Shapes: T targets   D hidden size   V rows of the table   R rows of a block   C items of a block
 """
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
-from lightsans.config import ModelConfig
-from lightsans.losses.sampled import gbce_beta, gbce_sum, sampled_softmax_sum
-from lightsans.model.network import LightSANs
-
-LossType = Literal["CE", "BPR", "sampled_softmax", "gBCE", "auto"]
+from lightsans.losses.targets import Targets
 
 LOGITS_BUDGET = {"cpu": 2**20, "cuda": 2**27}
 """Logits held at once by `cross_entropy_sum`: on a CPU they stay in its caches, on a GPU they keep
@@ -26,118 +17,12 @@ MIN_ROWS = 64
 ROW_BLOCK_LIMIT = {"cpu": 2**26, "cuda": 2**29}
 """Where `MIN_ROWS` rows would hold more logits than this, items are taken in blocks, too. They are
 then scored twice, so not before memory asks for it."""
-CE_ITEMS = {"cpu": 20_000, "cuda": 100_000}
-"""Catalogues up to which `auto` means CE (docs/losses.md)."""
-BPR_GAMMA = 1e-10
-"""Added inside the logarithm, as in RecBole's BPRLoss."""
 
 
-def choose_loss(config: ModelConfig, num_items: int, device_type: str) -> LossType:
-    """The loss that ``auto`` stands for; any other as it is."""
-    if config.loss_type != "auto":
-        return config.loss_type
-    most = CE_ITEMS.get(device_type, CE_ITEMS["cpu"])
-    return "CE" if num_items <= most else "sampled_softmax"
-
-
-def trains_rows(config: ModelConfig) -> bool:
-    """Whether training touches only the item rows of each step (`lightsans.training.lazy_adam`).
-
-    So it is for all losses but CE, which looks at every item. The reference with BPR is trained as
-    RecBole does, by an Adam that moves every row in every step.
-    """
-    is_recbole = config.attention == "reference" and config.loss_type == "BPR"
-    return config.loss_type != "CE" and not is_recbole
-
-
-class NextItemObjective(nn.Module):
-    """Loss as a function of a batch: what DDP wraps, so that gradients are shared.
-
-    Causal attention learns from every position of a window, the other kinds from one target per
-    sequence.
-    """
-
-    def __init__(self, model: LightSANs) -> None:
-        super().__init__()
-        self.model = model
-        self.loss_type = choose_loss(
-            model.config, model.num_items, model.item_embedding.weight.device.type
-        )
-
-    def forward(
-        self,
-        item_ids: Tensor,
-        lengths: Tensor,
-        target_ids: Tensor,
-        negative_ids: Tensor | None = None,
-        log_expected: Tensor | None = None,
-        item_vectors: Tensor | None = None,
-    ) -> Tensor:
-        """Sum of the losses of all targets, a scalar.
-
-        Args:
-            item_ids: (B, L) inputs, right-padded with 0.
-            lengths: (B,), how many inputs each row has.
-            target_ids: The item after each input, (B, L), for causal attention; otherwise the item
-                after the last input, (B,). 0 where there is none.
-            negative_ids: BPR: in the same shape, one item per target that is not it. Sampled
-                softmax and gBCE: (K,) items for all targets.
-            log_expected: Sampled softmax: (K,), see `lightsans.losses.negatives`.
-            item_vectors: (R, D), padding's first, whose rows all ids above number; None for the
-                model's own table. Not for CE, which compares with all items.
-        """
-        model = self.model
-        table_VD = model.item_embedding.weight if item_vectors is None else item_vectors
-        every_position = model.config.attention == "causal"
-        vectors = model(item_ids, lengths, every_position, item_vectors)
-        rows_T = target_ids.flatten().nonzero().squeeze(1)
-        vectors_TD = vectors.flatten(0, -2).index_select(0, rows_T)
-        target_T = target_ids.flatten().index_select(0, rows_T).long()
-        if self.loss_type in ("sampled_softmax", "gBCE"):
-            return self._sampled(vectors_TD, table_VD, target_T, negative_ids, log_expected)
-        if self.loss_type == "BPR":
-            if negative_ids is None:
-                raise ValueError("loss_type='BPR' needs negative_ids, one for each target")
-            negative_T = negative_ids.flatten().index_select(0, rows_T).long()
-            return bpr_sum(vectors_TD, _rows(table_VD, target_T), _rows(table_VD, negative_T))
-        if model.config.attention == "reference":
-            return cross_entropy_sum(vectors_TD, table_VD, target_T)
-        return cross_entropy_sum(vectors_TD, table_VD[1:], target_T - 1)
-
-    def _sampled(
-        self,
-        vectors_TD: Tensor,
-        table_VD: Tensor,
-        target_T: Tensor,
-        negative_K: Tensor | None,
-        log_expected_K: Tensor | None,
-    ) -> Tensor:
-        config = self.model.config
-        if negative_K is None or (log_expected_K is None and self.loss_type != "gBCE"):
-            raise ValueError(
-                f"loss_type={self.loss_type!r} needs negative_ids of the step, and sampled_softmax "
-                "log_expected; lightsans.losses.negatives draws them"
-            )
-        is_target_TK = target_T.unsqueeze(1) == negative_K
-        targets_TD, negatives_KD = _rows(table_VD, target_T), _rows(table_VD, negative_K)
-        items = vectors_TD, targets_TD, negatives_KD, is_target_TK
-        if log_expected_K is not None and self.loss_type == "sampled_softmax":
-            return sampled_softmax_sum(*items, log_expected_K)
-        beta = gbce_beta(len(negative_K), self.model.num_items, config.gbce_t)
-        return gbce_sum(*items, beta)
-
-
-def _rows(table_VD: Tensor, rows: Tensor) -> Tensor:
-    return functional.embedding(rows, table_VD, padding_idx=0)
-
-
-def bpr_sum(vectors_TD: Tensor, target_vectors_TD: Tensor, negative_vectors_TD: Tensor) -> Tensor:
-    """Bayesian personalised ranking: sum of -log(gamma + sigmoid(target's - negative's score)).
-
-    Source: RecBole 1.2.1, recbole/model/loss.py, class BPRLoss.
-    """
-    margin_T = (vectors_TD * (target_vectors_TD - negative_vectors_TD)).sum(dim=-1)
-    return -(BPR_GAMMA + margin_T.sigmoid()).log().sum()
+def cross_entropy(targets: Targets) -> Tensor:
+    """The loss ``CE``: all items are candidates, and padding where it takes part in attention."""
+    first = 0 if targets.ranks_padding else 1
+    return cross_entropy_sum(targets.vectors, targets.table[first:], targets.ids - first)
 
 
 def cross_entropy_sum(vectors_TD: Tensor, table_VD: Tensor, target_T: Tensor) -> Tensor:

@@ -14,8 +14,6 @@ import numpy as np
 from lightsans.arrays import Float32, Float64, Int64
 from lightsans.config import RunConfig
 
-SHARED_LOSSES = ("sampled_softmax", "gBCE")
-
 
 @dataclass(frozen=True, slots=True)
 class SharedNegatives:

@@ -11,6 +11,31 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lightsans.losses.targets import Targets
+
+BPR_GAMMA = 1e-10
+"""Added inside the logarithm, as in RecBole's BPRLoss."""
+
+
+def bpr(targets: Targets) -> Tensor:
+    """The loss ``BPR``."""
+    assert targets.negative_ids is not None
+    target_vectors_TD = targets.vectors_of(targets.ids)
+    return bpr_sum(targets.vectors, target_vectors_TD, targets.vectors_of(targets.negative_ids))
+
+
+def sampled_softmax(targets: Targets) -> Tensor:
+    """The loss ``sampled_softmax``."""
+    assert targets.log_expected is not None
+    return sampled_softmax_sum(*_compared(targets), targets.log_expected)
+
+
+def gbce(targets: Targets) -> Tensor:
+    """The loss ``gBCE``."""
+    assert targets.negative_ids is not None
+    beta = gbce_beta(len(targets.negative_ids), targets.num_items, targets.config.gbce_t)
+    return gbce_sum(*_compared(targets), beta)
+
 
 def sampled_softmax_sum(
     vectors_TD: Tensor,
@@ -80,3 +105,24 @@ def gbce_beta(num_negatives: int, num_items: int, t: float) -> float:
     """
     alpha = min(1.0, num_negatives / max(num_items - 1, 1))
     return alpha * (t * (1 - 1 / alpha) + 1 / alpha)
+
+
+def bpr_sum(vectors_TD: Tensor, target_vectors_TD: Tensor, negative_vectors_TD: Tensor) -> Tensor:
+    """Bayesian personalised ranking: sum of -log(gamma + sigmoid(target's - negative's score)).
+
+    Source: RecBole 1.2.1, recbole/model/loss.py, class BPRLoss.
+    """
+    margin_T = (vectors_TD * (target_vectors_TD - negative_vectors_TD)).sum(dim=-1)
+    return -(BPR_GAMMA + margin_T.sigmoid()).log().sum()
+
+
+def _compared(targets: Targets) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Vectors, vectors of the targets and of the shared negatives, and where they are the same."""
+    negative_K = targets.negative_ids
+    assert negative_K is not None
+    return (
+        targets.vectors,
+        targets.vectors_of(targets.ids),
+        targets.vectors_of(negative_K),
+        targets.ids.unsqueeze(1) == negative_K,
+    )

@@ -17,8 +17,8 @@ from torch.optim.swa_utils import AveragedModel
 
 from lightsans.config import RunConfig
 from lightsans.errors import ConfigError
-from lightsans.losses.cross_entropy import NextItemObjective
 from lightsans.losses.negatives import SharedNegatives
+from lightsans.losses.objective import NextItemObjective
 from lightsans.model.compiled import compile_layers
 from lightsans.model.network import LightSANs
 from lightsans.training import collectives

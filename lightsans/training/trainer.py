@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,8 +23,8 @@ from lightsans.dataset.held_out import hold_out
 from lightsans.dataset.samples import distinct_targets
 from lightsans.dataset.sequences import UserSequences, for_refit
 from lightsans.errors import TrainingError
-from lightsans.losses.cross_entropy import choose_loss
 from lightsans.losses.negatives import NegativeSampler, SharedNegatives
+from lightsans.losses.objective import choose_loss
 from lightsans.model.network import LightSANs
 from lightsans.ranking.evaluation import model_scorer, rank_held_out
 from lightsans.ranking.metrics import RankingTotals
@@ -70,7 +70,7 @@ class Trainer:
         item_counts: Int64 | None = None,
         weights: dict[str, Tensor] | None = None,
     ) -> None:
-        loss_type = cast(Loss, choose_loss(config.model, num_items, device.type))
+        loss_type = choose_loss(config.model, num_items, device.type)
         config = _settle_loss(config, loss_type)
         if config.train.refit_epochs is not None:
             users = {shard: for_refit(sequences) for shard, sequences in users.items()}

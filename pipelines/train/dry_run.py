@@ -12,7 +12,7 @@ from lightsans.config import RunConfig
 from lightsans.dataset.loading import load_shards
 from lightsans.dataset.samples import distinct_targets
 from lightsans.dataset.sequences import for_refit
-from lightsans.losses.cross_entropy import choose_loss
+from lightsans.losses.objective import choose_loss
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifests import require_manifest
 from lightsans.training.batches import plan_shard_epoch

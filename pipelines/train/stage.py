@@ -19,7 +19,7 @@ import ray.train
 from lightsans.config import RunConfig
 from lightsans.config.marks import Mark, values_with
 from lightsans.errors import NotFoundError, TrainingError
-from lightsans.losses.cross_entropy import choose_loss
+from lightsans.losses.objective import choose_loss
 from lightsans.storage.checkpoint_store import (
     Checkpoint,
     checkpoint_name,

@@ -23,7 +23,7 @@ from benchmarks.recbole_peer import (
 )
 from lightsans import LightSANs
 from lightsans.config.file import load_config
-from lightsans.losses.cross_entropy import NextItemObjective
+from lightsans.losses.objective import NextItemObjective
 from lightsans.recbole.weights import from_recbole, to_recbole
 from pipelines.commands.app import app
 from pipelines.evaluate import run_evaluate

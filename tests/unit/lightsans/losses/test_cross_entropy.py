@@ -6,7 +6,9 @@ from torch.nn import functional
 
 from lightsans import LightSANs, ModelConfig
 from lightsans.losses import cross_entropy as losses
-from lightsans.losses.cross_entropy import NextItemObjective, bpr_sum, cross_entropy_sum
+from lightsans.losses.cross_entropy import cross_entropy_sum
+from lightsans.losses.objective import NextItemObjective
+from lightsans.losses.sampled import bpr_sum
 
 KINDS = ("causal", "masked", "reference")
 

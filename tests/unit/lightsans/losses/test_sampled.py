@@ -6,7 +6,8 @@ from torch.nn import functional
 
 from lightsans import LightSANs, ModelConfig
 from lightsans.losses import cross_entropy as losses
-from lightsans.losses.cross_entropy import NextItemObjective, choose_loss, cross_entropy_sum
+from lightsans.losses.cross_entropy import cross_entropy_sum
+from lightsans.losses.objective import NextItemObjective, choose_loss
 from lightsans.losses.sampled import gbce_beta, gbce_sum, sampled_softmax_sum
 
 NO_HITS = torch.zeros(1, 2, dtype=torch.bool)

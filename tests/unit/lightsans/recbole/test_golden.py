@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lightsans import ConfigError, LightSANs, ModelConfig
-from lightsans.losses.cross_entropy import NextItemObjective
+from lightsans.losses.objective import NextItemObjective
 from lightsans.recbole.weights import from_recbole, to_recbole
 
 GOLDEN = Path(__file__).parents[3] / "golden"

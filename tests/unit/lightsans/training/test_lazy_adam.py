@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from lightsans import ConfigError, LightSANs
 from lightsans.config import ModelConfig, RunConfig, TrainConfig
 from lightsans.dataset.sequences import UserSequences
-from lightsans.losses.cross_entropy import NextItemObjective, trains_rows
+from lightsans.losses.objective import NextItemObjective
 from lightsans.training.lazy_adam import RowAdam, renumber, round_stochastically
 from lightsans.training.trainer import Trainer
 
@@ -218,12 +218,6 @@ def test_a_table_of_bfloat16_is_ranked_in_float32():
     scores = model.score_items(ids, lengths)
     assert scores.dtype == torch.float32
     torch.testing.assert_close(scores[:, 1:], expected[:, 1:])
-
-
-def test_only_losses_that_look_at_few_items_train_rows():
-    assert not trains_rows(ModelConfig(loss_type="CE"))
-    assert trains_rows(ModelConfig(loss_type="gBCE"))
-    assert not trains_rows(ModelConfig(loss_type="BPR", attention="reference")), "as RecBole does"
 
 
 @pytest.mark.parametrize(("loss", "attention"), [("CE", "causal"), ("BPR", "reference")])

@@ -1,0 +1,102 @@
+"""The loss of a batch: how badly the model predicts the next item.
+
+All losses are sums over targets: workers hold unequal numbers of them, so the trainer divides by
+the number over all workers. What the losses need and when they apply is in
+`lightsans.config.kinds.LOSSES`.
+
+Shapes: B sequences   L positions   T targets   D hidden size   V = num_items + 1: items and padding
+    K negatives of a step
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from torch import Tensor, nn
+
+from lightsans.config import ModelConfig
+from lightsans.config.kinds import ATTENTION, LOSSES, Loss, auto_loss
+from lightsans.losses import sampled
+from lightsans.losses.cross_entropy import cross_entropy
+from lightsans.losses.targets import Targets
+from lightsans.model.network import LightSANs
+
+FUNCTIONS: Final[Mapping[Loss, Callable[[Targets], Tensor]]] = {
+    "CE": cross_entropy,
+    "BPR": sampled.bpr,
+    "sampled_softmax": sampled.sampled_softmax,
+    "gBCE": sampled.gbce,
+}
+"""The sum of each loss over all targets."""
+
+
+def choose_loss(config: ModelConfig, num_items: int, device_type: str) -> Loss:
+    """The loss that ``auto`` stands for; any other as it is."""
+    if config.loss_type == "auto":
+        return auto_loss(num_items, device_type)
+    return config.loss_type
+
+
+class NextItemObjective(nn.Module):
+    """Loss as a function of a batch: what DDP wraps, so that gradients are shared.
+
+    Some kinds of attention learn from every position of a window, the others from one target per
+    sequence.
+    """
+
+    def __init__(self, model: LightSANs) -> None:
+        super().__init__()
+        self.model = model
+        device_type = model.item_embedding.weight.device.type
+        self.loss_type = choose_loss(model.config, model.num_items, device_type)
+        self._attention = ATTENTION[model.config.attention]
+
+    def forward(
+        self,
+        item_ids: Tensor,
+        lengths: Tensor,
+        target_ids: Tensor,
+        negative_ids: Tensor | None = None,
+        log_expected: Tensor | None = None,
+        item_vectors: Tensor | None = None,
+    ) -> Tensor:
+        """Sum of the losses of all targets, a scalar.
+
+        Args:
+            item_ids: (B, L) inputs, right-padded with 0.
+            lengths: (B,), how many inputs each row has.
+            target_ids: The item after each input, (B, L), for attention that trains prefixes;
+                otherwise the item after the last input, (B,). 0 where there is none.
+            negative_ids: For a loss with negatives: in the same shape, one item per target that is
+                not it, or, where targets share them, (K,) items.
+            log_expected: For a loss that corrects sampling: (K,), see
+                `lightsans.losses.negatives`.
+            item_vectors: (R, D), padding's first, whose rows all ids above number; None for the
+                model's own table. Only for losses that train rows.
+        """
+        model, loss = self.model, LOSSES[self.loss_type]
+        if loss.needs_negatives and negative_ids is None:
+            whose = "of the step" if loss.shares_negatives else "for each target"
+            raise ValueError(f"loss_type={loss.name!r} needs negative_ids {whose}, got none")
+        if loss.corrects_sampling and log_expected is None:
+            raise ValueError(
+                f"loss_type={loss.name!r} needs log_expected, got none; "
+                "lightsans.losses.negatives draws negatives with it"
+            )
+        table_VD = model.item_embedding.weight if item_vectors is None else item_vectors
+        vectors = model(item_ids, lengths, self._attention.trains_prefixes, item_vectors)
+        rows_T = target_ids.flatten().nonzero().squeeze(1)
+        if negative_ids is not None:
+            negative_ids = negative_ids.flatten()
+            if not loss.shares_negatives:
+                negative_ids = negative_ids.index_select(0, rows_T)
+        targets = Targets(
+            model.config,
+            model.num_items,
+            vectors.flatten(0, -2).index_select(0, rows_T),
+            target_ids.flatten().index_select(0, rows_T).long(),
+            table_VD,
+            ranks_padding=not self._attention.masks_padding,
+            negative_ids=None if negative_ids is None else negative_ids.long(),
+            log_expected=log_expected,
+        )
+        return FUNCTIONS[self.loss_type](targets)
