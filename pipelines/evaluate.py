@@ -21,20 +21,22 @@ from lightsans.config.marks import Mark, values_with
 from lightsans.dataset.held_out import Split, hold_out, translate
 from lightsans.dataset.loading import load_evaluated, load_trainable
 from lightsans.dataset.vocabulary import vocabulary_mapping
-from lightsans.errors import ConfigError
+from lightsans.errors import ConfigError, InputError
 from lightsans.model.network import LightSANs
 from lightsans.ranking.baselines import TransitionCounts, popular_scores, successor_scores
 from lightsans.ranking.evaluation import Scorer, model_scorer, rank_held_out
 from lightsans.ranking.metrics import RankingTotals
 from lightsans.storage import model_files as files
 from lightsans.storage.location import Location, locate
-from lightsans.storage.manifests import content_id, read_manifest, require_manifest, write_manifest
+from lightsans.storage.manifests import content_id, require_manifest
 from lightsans.storage.parts import sequence_parts
 from pipelines.console.logs import add_log_context, log_context
 from pipelines.console.progress import bar, say
+from pipelines.session.lease import Owner
 from pipelines.session.merge_tree import merge_all
 from pipelines.session.preflight import preflight
 from pipelines.session.ray_session import ensure_ray, original_errors
+from pipelines.session.stage import find_or_make
 
 FORMAT_VERSION = 1
 SPLITS: tuple[Split, ...] = ("valid", "test")
@@ -91,17 +93,27 @@ def run_evaluate(
         )
     question = _question(config, dataset_id, model_id, map_items)
     report = root / "reports" / f"evaluate-{content_id('evaluation', FORMAT_VERSION, question)}"
-    manifest = read_manifest(report)
-    skipped = manifest is not None and not force
-    if manifest is None or force:
+
+    def make(owner: Owner, anew: bool) -> dict[str, Any]:
         say(f"evaluate: model {model_id} on dataset {dataset_id}")
+        weights = files.weights_hash(model)
         ensure_ray()
         fitting = preflight("evaluate", config)
         with original_errors():
             metrics = _evaluate(fitting, dataset, dataset_manifest, model, map_items, report)
-        manifest = write_manifest(report, {"kind": "evaluation", **question, "metrics": metrics})
-    else:
-        say(f"evaluate: up to date ({report}); --force redoes it")
+        require_weights(model, weights)
+        content = {"kind": "evaluation", **question, "weights_sha256": weights}
+        return {**content, "metrics": metrics}
+
+    manifest, skipped = find_or_make(
+        report,
+        root,
+        stage="evaluate",
+        kind="evaluation",
+        make=make,
+        force=force,
+        is_current=lambda found: files.is_made_of(found, model),
+    )
     if model_manifest["dataset_id"] == dataset_id:
         _complete_model_metrics(model, manifest["metrics"])
     return EvaluateResult(model_id, dataset_id, report, skipped, manifest["metrics"])
@@ -111,6 +123,19 @@ def _question(config: RunConfig, dataset_id: str, model_id: str, map_items: bool
     """All that decides the metrics."""
     protocol = values_with(config.evaluate, Mark.CONTENT)
     return {"dataset": dataset_id, "model": model_id, "protocol": protocol, "map": map_items}
+
+
+def require_weights(model: Location, sha256: str) -> None:
+    """Return only if a model still has the weights that a stage began with.
+
+    Raises:
+        InputError: It was trained again meanwhile.
+    """
+    if files.weights_hash(model) != sha256:
+        raise InputError(
+            f"{model}: the model was trained again meanwhile and has other weights; run the same "
+            "command again"
+        )
 
 
 def _complete_model_metrics(model: Location, metrics: dict[str, Any]) -> None:

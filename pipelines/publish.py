@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from lightsans.columns.times import to_iso
-from lightsans.errors import NotFoundError, PublishError
+from lightsans.errors import ConfigError, NotFoundError, PublishError
 from lightsans.reading.times import parse_moment
 from lightsans.storage.conditional_writes import Versioned, read_versioned, write_if_unchanged
 from lightsans.storage.listing import list_files
@@ -41,7 +41,7 @@ class Publication:
     instead_of: str | None
     """The run that was published before."""
     previous: int | None
-    """Number of the publication that a rollback goes back to."""
+    """Number of the publication that rollbacks go back to from here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +70,23 @@ class Published:
             return None
         return newest
 
-    def number(self, number: int | None) -> Publication | None:
-        """The publication with this number."""
+    @property
+    def going_back(self) -> list[Publication]:
+        """The publications that rollbacks bring back, one after the other: each of another run.
+
+        A run that a rollback withdrew is not brought back by the next one. The chain of
+        ``previous`` holds only what LATEST has reached.
+        """
+        runs, found = {self.run_id}, []
+        entry = self.current
+        while entry is not None:
+            if entry.run_id not in runs and self.withdrawn(entry.run_id) is None:
+                runs.add(entry.run_id)
+                found.append(entry)
+            entry = self._number(entry.previous)
+        return found
+
+    def _number(self, number: int | None) -> Publication | None:
         return self._newest(lambda entry: entry.number == number)
 
     def _newest(self, wanted: Callable[[Publication], bool]) -> Publication | None:
@@ -101,7 +116,7 @@ def latest_run_id(root: Location) -> str | None:
 
 
 def publish_run(before: Published, run_id: str, action: Action = "publish") -> Publication:
-    """Make a finished run the published one.
+    """Make a finished run the published one; nothing changes when it is already.
 
     Args:
         before: What is published; it must still be when LATEST is moved.
@@ -113,20 +128,21 @@ def publish_run(before: Published, run_id: str, action: Action = "publish") -> P
         PublishError: Somebody else published meanwhile.
     """
     manifest = require_complete(before.runs / run_id)
-    as_of = _read_as_of(before.runs.parent / "datasets" / manifest["dataset_id"])
     current = before.current
+    if current is not None and current.run_id == run_id:
+        return current
+    as_of = _read_as_of(before.runs.parent / "datasets" / manifest["dataset_id"])
     return _move(before, run_id, action, as_of, current.number if current else None)
 
 
 def roll_back(before: Published) -> Publication:
-    """Publish again what was published before; a second rollback goes back one further.
+    """Publish again the run before; a second rollback goes back one further.
 
     Raises:
         NotFoundError: The run before is not there any more.
         PublishError: There is none before, or somebody else published meanwhile.
     """
-    current = before.current
-    target = before.number(current.previous) if current else None
+    target = next(iter(before.going_back), None)
     if target is None:
         raise PublishError(
             f"{before.runs / LATEST}: nothing was published before {before.run_id or 'anything'}; "
@@ -152,6 +168,43 @@ def require_complete(run: Location) -> dict[str, Any]:
             "the run anew with `submit.py score --force`"
         )
     return manifest
+
+
+def require_unpublished(root: Location, directory: Location) -> None:
+    """Refuse to replace what the published run is, or was made from.
+
+    Args:
+        root: Where all results lie.
+        directory: A run, a dataset or a model that ``--force`` would remove.
+
+    Raises:
+        ConfigError: The published run needs it.
+    """
+    run_id = latest_run_id(root)
+    if run_id is None:
+        return
+    run = root / "recommendations" / run_id
+    needed = {run}
+    manifest = read_manifest(run)
+    if manifest is not None:
+        model = root / "models" / manifest["model_id"]
+        needed |= {model, root / "datasets" / manifest["dataset_id"]}
+        # Made anew with its dataset, a model would be made anew too.
+        trained = read_manifest(model)
+        if trained is not None:
+            needed.add(root / "datasets" / trained["dataset_id"])
+    if directory not in needed:
+        return
+    if directory == run:
+        what, cost = f"run {run_id} is published", "take it away from its readers"
+    else:
+        kind = directory.parent.name.removesuffix("s")
+        what = f"the published run {run_id} was made from {kind} {directory.name}"
+        cost = "remove what it is compared with and brought back by"
+    raise ConfigError(
+        f"{what} ({root}/recommendations/LATEST): --force would {cost}; publish another run "
+        "first, or `submit.py rollback`"
+    )
 
 
 def list_runs(root: Location) -> list[dict[str, Any]]:

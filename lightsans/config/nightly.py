@@ -27,7 +27,7 @@ class NightlyConfig:
     incremental: bool = setting(False, Mark.NO_EFFECT)
     """Make the night's dataset from the published run's: only files that this one does not list are
     read, and items keep their ids. Needs logs that are added to, file by file, never changed."""
-    lease_s: float = setting(60.0, Mark.NO_EFFECT)
+    lease_s: float = setting(180.0, Mark.NO_EFFECT)
     """Seconds after which a run that died no longer keeps others out."""
 
     def __post_init__(self) -> None:

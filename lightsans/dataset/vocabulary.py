@@ -24,6 +24,15 @@ class Vocabulary:
         assert len(raw_item_ids) == len(counts)
         self.raw_item_ids = raw_item_ids
         self.counts = counts
+        self._index: _HashIndex | None = None
+
+    def keep_index(self) -> None:
+        """Keep what `encode` looks ids up in: for processes that call it many times.
+
+        Without it every call hashes the whole vocabulary. It takes 16 bytes an item.
+        """
+        index = _HashIndex(self.raw_item_ids)
+        self._index = index if index.is_unique else None
 
     @classmethod
     def from_counts(cls, raw_item_ids: pa.Array, counts: Int64) -> "Vocabulary":
@@ -63,6 +72,8 @@ class Vocabulary:
 
     def encode(self, raw_item_ids: pa.Array | pa.ChunkedArray) -> Int32:
         """Item ids of raw ids; 0 where the item is unknown."""
+        if self._index is not None and raw_item_ids.type == self.raw_item_ids.type:
+            return self._index.find(raw_item_ids)
         known = self.raw_item_ids.cast(raw_item_ids.type)  # text may be string or large_string
         positions = pc.index_in(raw_item_ids, value_set=known)
         if isinstance(positions, pa.ChunkedArray):
@@ -123,6 +134,28 @@ def vocabulary_mapping(dataset: Location, model: Location, map_items: bool) -> I
         map_items,
         f"dataset {dataset.name} and model {model.name}",
     )
+
+
+class _HashIndex:
+    """Positions of ids, found by their hashes; ids themselves decide."""
+
+    def __init__(self, ids: pa.Array) -> None:
+        hashes = hash_ids(ids)
+        self._ids = ids
+        self._positions = np.argsort(hashes)
+        self._hashes = hashes[self._positions]
+        self.is_unique = bool(len(ids)) and bool((self._hashes[1:] != self._hashes[:-1]).all())
+
+    def find(self, ids: pa.Array | pa.ChunkedArray) -> Int32:
+        """From 1; 0 for ids that are not there."""
+        if isinstance(ids, pa.ChunkedArray):
+            ids = ids.combine_chunks()
+        at = np.searchsorted(self._hashes, hash_ids(ids))
+        positions = self._positions[np.minimum(at, len(self._hashes) - 1)]
+        # Another id may have the hash of one that is there.
+        is_same = pc.equal(self._ids.take(pa.array(positions)), ids)
+        is_there = pc.fill_null(is_same, False).to_numpy(zero_copy_only=False)
+        return np.where(is_there, positions + 1, 0).astype(np.int32)
 
 
 def item_id_mapping(

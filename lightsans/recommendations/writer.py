@@ -9,7 +9,7 @@ interruption replaces all that was there.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
@@ -48,6 +48,7 @@ class PartFiles:
         schema: Of the wide rows.
         layout: How they are written.
         metadata: What the footers say.
+        before_finishing: Called before a file is moved into its place; may raise to prevent it.
     """
 
     def __init__(
@@ -57,8 +58,10 @@ class PartFiles:
         schema: pa.Schema,
         layout: FileLayout,
         metadata: Mapping[str, str],
+        before_finishing: Callable[[], None] = lambda: None,
     ) -> None:
         self._run, self._part, self._layout = run, part, layout
+        self._before_finishing = before_finishing
         self._metadata = dict(metadata)
         self._is_long = layout.layout == "long"
         if self._is_long:
@@ -81,14 +84,23 @@ class PartFiles:
         trace: TracebackType | None,
     ) -> None:
         if error is None:
-            # Readers of a part without rows still find its columns.
-            self._flush()
-            if not self._open and not self.files:
-                self._file("")
-            self._finish_files()
+            try:
+                # Readers of a part without rows still find its columns.
+                self._flush()
+                if not self._open and not self.files:
+                    self._file("")
+                self._finish_files()
+            except BaseException as late:
+                self._discard(late)
+                raise
         else:
-            for file in self._open.values():
-                file.stack.__exit__(kind, error, trace)
+            self._discard(error)
+
+    def _discard(self, error: BaseException) -> None:
+        """Remove what is open: files that are left by an error never appear."""
+        for file in self._open.values():
+            file.stack.__exit__(type(error), error, error.__traceback__)
+        self._open.clear()
 
     def write(self, wide: pa.Table) -> None:
         """Add rows."""
@@ -133,9 +145,10 @@ class PartFiles:
         return self._open[directory]
 
     def _finish_files(self) -> None:
-        for file in self._open.values():
-            self.files.append(file.finish(self._metadata))
-        self._open.clear()
+        while self._open:
+            directory, file = next(iter(self._open.items()))
+            self.files.append(file.finish(self._metadata, self._before_finishing))
+            del self._open[directory]
         self._users_in_file = 0
         self._num_files += 1
 
@@ -155,7 +168,9 @@ class _File:
         self._writer.write_table(rows, row_group_size=max(1, rows.num_rows))
         self._rows += rows.num_rows
 
-    def finish(self, metadata: Mapping[str, str]) -> dict[str, Any]:
+    def finish(
+        self, metadata: Mapping[str, str], before_finishing: Callable[[], None]
+    ) -> dict[str, Any]:
         """Move it into its place; what the manifest says about it."""
         self._writer.add_key_value_metadata(dict(metadata))
         self._writer.close()
@@ -165,6 +180,7 @@ class _File:
             "bytes": self._aside.stat().st_size,
             "sha256": sha256(self._aside),
         }
+        before_finishing()
         self.stack.close()
         return described
 

@@ -9,6 +9,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,6 +20,8 @@ from lightsans.errors import NotFoundError
 from lightsans.storage.location import Location
 
 MANIFEST = "manifest.json"
+_READERS = 16
+"""Manifests read at once."""
 
 
 def content_id(kind: str, format_version: int, question: Mapping[str, object]) -> str:
@@ -70,9 +73,9 @@ def write_manifest(directory: Location, content: Mapping[str, object]) -> dict[s
 
 def finished_directories(parent: Location) -> list[tuple[str, dict[str, Any]]]:
     """Names and manifests of the finished directories below ``parent``, oldest first."""
-    found = []
-    for name in parent.children():
-        manifest = read_manifest(parent / name)
-        if manifest is not None:
-            found.append((name, manifest))
+    names = parent.children()
+    # A manifest is one request, and its answer a row per part: many wait at once, few are large.
+    with ThreadPoolExecutor(_READERS) as pool:
+        manifests = pool.map(lambda name: read_manifest(parent / name), names)
+        found = [(name, read) for name, read in zip(names, manifests, strict=True) if read]
     return sorted(found, key=lambda entry: str(entry[1].get("created_at", "")))

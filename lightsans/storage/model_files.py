@@ -120,6 +120,24 @@ def weights_hash(directory: Location) -> str:
     return recorded or sha256((directory / WEIGHTS).read_bytes())
 
 
+def is_made_of(result: Mapping[str, Any], directory: Location) -> bool:
+    """Whether a result was made of the weights that a model has now.
+
+    A result without ``weights_sha256`` was made by an earlier version: it counts if the model was
+    trained by one too, and before it.
+
+    Args:
+        result: Manifest of an evaluation, of a run, or of something else made of the model.
+        directory: The finished model.
+    """
+    recorded = result.get("weights_sha256")
+    if recorded is not None:
+        return bool(recorded == weights_hash(directory))
+    model = require_manifest(directory, "train the model first")
+    trained_at = str(model.get("created_at", ""))
+    return "weights_sha256" not in model and trained_at <= str(result.get("created_at", "9"))
+
+
 def tensors_to_bytes(tensors: dict[str, Tensor]) -> bytes:
     """Named tensors as a safetensors file."""
     return safetensors.torch.save({name: tensor.cpu() for name, tensor in tensors.items()})

@@ -1,8 +1,9 @@
 """Whether a night's run is good enough to be published: pure decisions on numbers.
 
 Models are compared on the test items of the night's own dataset. The model's epoch was chosen on
-valid, so valid would flatter it; and the published model, trained on an earlier log, cannot have
-learnt from any user's last interaction of tonight.
+valid, so valid would flatter it; and the published model, trained on an earlier log with its last
+interactions held out, cannot have learnt from any user's last interaction of tonight. A refit holds
+nothing out, so it is not compared with (`pipelines.nightly.comparison`).
 """
 
 from collections.abc import Mapping
@@ -42,14 +43,29 @@ def check_data(config: NightlyConfig, users: int, published_users: int | None) -
     Args:
         config: The bounds.
         users: Users of the night's dataset.
-        published_users: Users of the published run; None when there is none.
+        published_users: Users of the published run's dataset; None when there is none.
     """
     checks = [Check("users", users, config.min_users, "nightly.min_users")]
     if published_users is not None and config.max_user_drop is not None:
         least = (1 - config.max_user_drop) * published_users
-        name = f"users, against {published_users} in the published run,"
+        name = f"users, against {published_users} in the published run's dataset,"
         checks.append(Check(name, users, least, "nightly.max_user_drop"))
     return checks
+
+
+def check_scored(config: NightlyConfig, users: int, published_users: int | None) -> list[Check]:
+    """Did as many users get lists as in the published run?
+
+    Args:
+        config: The bounds.
+        users: Users with lists in the night's run.
+        published_users: Those of the published run; None when there is nothing to compare.
+    """
+    if published_users is None or config.max_user_drop is None:
+        return []
+    least = (1 - config.max_user_drop) * published_users
+    name = f"scored users, against {published_users} in the published run,"
+    return [Check(name, users, least, "nightly.max_user_drop")]
 
 
 def check_quality(

@@ -1,11 +1,12 @@
 """The night: preprocess, train, evaluate, decide, score, publish; and nothing twice.
 
-    reports/nightly-<date>.json    every decision of the gate, with value and bound
-    locks/nightly.json             who is at work (`pipelines.session.lease`)
+    reports/nightly-<date>.json           every decision of the gate, with value and bound
+    reports/nightly-<date>.inputs.json    the files it read (`pipelines.nightly.inputs`)
+    locks/nightly.json                    who is at work (`pipelines.session.lease`)
 
-Every stage finds its own result by id, so the same date again does nothing, and a run that was
-interrupted anywhere goes on from there. What fails the gate is not scored, and what was published
-stays published.
+Every stage finds its own result by id, so the same date again does nothing, also when files have
+arrived since, and a run that was interrupted anywhere goes on from there. What fails the gate is
+not scored, and what was published stays published.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,13 +22,21 @@ from lightsans.storage.location import Location, locate
 from lightsans.storage.manifests import read_manifest
 from pipelines.console.progress import say
 from pipelines.evaluate import protocol_dict, run_evaluate
-from pipelines.nightly.gate import Check, Metrics, check_data, check_quality
+from pipelines.nightly.comparison import (
+    changed_id_types,
+    comparable_scored_users,
+    dataset_users,
+    why_models_differ,
+)
+from pipelines.nightly.gate import Check, check_data, check_quality, check_scored
+from pipelines.nightly.inputs import pin_inputs, report_name
 from pipelines.preprocess.parts import FORMAT_VERSION
 from pipelines.preprocess.stage import resolve_as_of, run_preprocess
 from pipelines.publish import publish_run, read_published
 from pipelines.score.stage import ScoreResult, run_score
 from pipelines.session.lease import Lease, hold
-from pipelines.train.stage import run_train
+from pipelines.session.stage import wait_setting
+from pipelines.train.stage import model_id, run_train
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +83,9 @@ def run_nightly(
     moment, config = _to_moment(data), replace(config, data=data)
     root = locate(config.root, config.storage)
     owner = f"nightly --as-of {data.as_of}"
-    with hold(root / "locks" / "nightly.json", owner, config.nightly.lease_s) as lease:
+    # Not waited for unless asked to: whoever comes second would only find everything done.
+    lock, lease_s, wait_s = root / "locks" / "nightly.json", config.nightly.lease_s, wait_setting(0)
+    with hold(lock, owner, lease_s, wait_s) as lease:
         night = _Night(config, root, moment, lease, force)
         run = night.make_run()
         if run.run_id == night.before.run_id:
@@ -105,30 +116,41 @@ class _Night:
         self.before = read_published(root)
         self._checks: list[Check] = []
         self._ids: dict[str, str] = {}
-        is_midnight = moment.time() == datetime.min.time()
-        name = moment.strftime("%Y-%m-%d" if is_midnight else "%Y-%m-%dT%H%M%S")
+        self._not_compared: list[str] = []
+        name = report_name(config.data.as_of or "", moment)
         self.report = root / "reports" / f"nightly-{name}.json"
+        self._inputs = root / "reports" / f"nightly-{name}.inputs.json"
 
     def make_run(self) -> ScoreResult:
         """Recommendations that passed the gate."""
         self._require_newest()
         nightly = self._config.nightly
         published = self._published_manifest()
-        config = self._config = self._with_base(published)
+        pinned = pin_inputs(self._config, self._inputs, self._moment)
+        config = self._config = self._with_base(published, pinned)
         dataset = run_preprocess(config)
         self._ids["dataset_id"] = dataset.dataset_id
         users = int(dataset.manifest["users"])
         # Before training, which may take hours.
-        self._require(check_data(nightly, users, published["users"] if published else None))
+        self._require(check_data(nightly, users, dataset_users(published) if published else None))
+        judged = self._published_model(published, dataset.manifest)
         self._lease.renew()
         model = run_train(config, dataset.dataset_id)
         self._ids["model_id"] = model.model_id
         self._lease.renew()
         metrics = run_evaluate(config, dataset.dataset_id, model.model_id).metrics
-        compared = self._evaluate_published(published, dataset.dataset_id, model.model_id)
+        compared = None
+        if judged is not None:
+            compared = run_evaluate(config, dataset.dataset_id, judged, map_items=True).metrics
         self._require(check_quality(nightly, metrics, compared))
         self._lease.renew()
-        return run_score(config, dataset.dataset_id, model.model_id)
+        run = run_score(config, dataset.dataset_id, model.model_id)
+        if published is not None and run.run_id != self.before.run_id:
+            before = comparable_scored_users(run.manifest, published)
+            if before is None:
+                self._leave_out("scored users: only one of the two runs is of a segment")
+            self._require(check_scored(nightly, int(run.manifest["users"]), before))
+        return run
 
     def publish(self, run_id: str) -> None:
         """Move LATEST, if this run still may."""
@@ -176,9 +198,8 @@ class _Night:
             )
         return manifest
 
-    def _with_base(self, published: Mapping[str, Any] | None) -> RunConfig:
+    def _with_base(self, published: Mapping[str, Any] | None, config: RunConfig) -> RunConfig:
         """The configuration, its dataset made from the published one where that is asked for."""
-        config = self._config
         if not config.nightly.incremental or published is None:
             return config
         manifest = read_manifest(self._root / "datasets" / published["dataset_id"])
@@ -186,14 +207,24 @@ class _Night:
         base = base_of_night(manifest, as_of, self._moment)
         return replace(config, data=replace(config.data, base=base))
 
-    def _evaluate_published(
-        self, published: Mapping[str, Any] | None, dataset_id: str, model_id: str
-    ) -> Metrics | None:
-        """Tonight's metrics of the published model; None when there is nothing to compare."""
-        if published is None or self._config.nightly.max_relative_drop is None:
+    def _published_model(
+        self, published: Mapping[str, Any] | None, dataset: Mapping[str, Any]
+    ) -> str | None:
+        """The model to compare tonight's with on tonight's dataset; None leaves that out.
+
+        Decided before training: whoever waits for it should know what it will be compared with.
+        """
+        if published is None:
             return None
-        # A model of a later log has learnt from what it would be tested on here.
-        if published["model_id"] == model_id or self._is_backfill:
+        types = changed_id_types(published, dataset)
+        if "user" in types:
+            self._leave_out(f"lists of users: {types['user']}")
+        if self._config.nightly.max_relative_drop is None:
+            return None
+        if published["model_id"] == model_id(self._config, str(dataset["id"])):
+            return None
+        if self._is_backfill:
+            self._leave_out("models: the published one has learnt from a later log")
             return None
         model = self._root / "models" / published["model_id"]
         if read_manifest(model) is None:
@@ -201,7 +232,16 @@ class _Night:
                 f"{model}: this model of the published run {self.before.run_id} was removed, so "
                 "there is nothing to compare with; set nightly.max_relative_drop to null for once"
             )
-        return run_evaluate(self._config, dataset_id, model.name, map_items=True).metrics
+        reason = why_models_differ(published, model, dataset)
+        if reason is not None:
+            self._leave_out(f"models: {reason}")
+            return None
+        return str(model.name)
+
+    def _leave_out(self, reason: str) -> None:
+        """Go on without a comparison, and say so."""
+        self._not_compared.append(reason)
+        say(f"WARNING: nightly: not compared with published run {self.before.run_id}: {reason}")
 
     def _require(self, checks: list[Check]) -> None:
         """End the night, with a report, if one of these failed."""
@@ -225,6 +265,7 @@ class _Night:
             "published_before": self.before.run_id,
             **self._ids,
             "protocol": protocol_dict(self._config),
+            "not_compared": self._not_compared,
             "checks": [{**asdict(check), "passed": check.passed} for check in self._checks],
         }
         self.report.write_json(report)

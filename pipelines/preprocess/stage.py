@@ -50,6 +50,7 @@ from pipelines.preprocess.read import (
     collect_interactions,
 )
 from pipelines.preprocess.report import write_report
+from pipelines.publish import require_unpublished
 from pipelines.session.memory import MemoryWatch, spilled_bytes
 from pipelines.session.preflight import preflight
 from pipelines.session.ray_session import ensure_ray, is_cluster
@@ -91,7 +92,8 @@ def run_preprocess(config: RunConfig, *, force: bool = False) -> PreprocessResul
         force: Make it again.
 
     Raises:
-        ConfigError: A setting cannot be understood.
+        ConfigError: A setting cannot be understood, or ``force`` would remove the dataset of the
+            published run.
         InputError: A file is missing or unusable, or no rows are left.
         RejectLimitError: More rows were refused than ``data.max_reject_fraction`` allows.
         AccessError: The root cannot be written to.
@@ -100,6 +102,8 @@ def run_preprocess(config: RunConfig, *, force: bool = False) -> PreprocessResul
     job = _prepare(config)
     name = job.dataset.name
     add_log_context(dataset_id=name)
+    if force:
+        require_unpublished(locate(config.root, config.storage), job.dataset)
     manifest = read_manifest(job.dataset)
     if manifest is None or force:
         job.dataset.parent.require_directory()  # rather than after all has been read

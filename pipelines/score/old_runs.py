@@ -1,7 +1,8 @@
 """Which old runs stay when ``score.keep_runs`` says how many.
 
-Kept are the newest runs; the published one, and the one that a rollback would publish; and for a
-day what was published before, because readers look ``LATEST`` up once and then read for a while.
+Kept are the newest runs; the published one, and the runs that were published last, which rollbacks
+go back to; and for a day what was published before, because readers look ``LATEST`` up once and
+then read for a while.
 Runs without a manifest may be somebody's work at this moment: they are left alone.
 """
 
@@ -13,6 +14,8 @@ from pipelines.console.progress import say
 from pipelines.publish import Published, latest_run_id, read_published
 
 READERS_HAVE = timedelta(days=1)
+KEEP_PUBLISHED = 3
+"""Runs that stay of those published last, the published one among them, for rollbacks."""
 
 
 def remove_old_runs(root: Location, keep: int | None, newest: str) -> list[str]:
@@ -49,9 +52,8 @@ def remove_old_runs(root: Location, keep: int | None, newest: str) -> list[str]:
 
 def _needed(published: Published, now: datetime) -> set[str | None]:
     """Runs that readers have, may have, or may be given again."""
-    current = published.current
-    previous = published.number(current.previous) if current is not None else None
-    needed = {published.run_id, previous.run_id if previous is not None else None}
+    needed = {published.run_id}
+    needed |= {entry.run_id for entry in published.going_back[: KEEP_PUBLISHED - 1]}
     for entry in published.history:
         # It was published until then.
         if now - datetime.fromisoformat(entry.published_at) < READERS_HAVE:

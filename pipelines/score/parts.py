@@ -18,8 +18,10 @@ from lightsans.recommendations.recommender import POPULAR
 from lightsans.recommendations.tables import recommend_rows
 from lightsans.recommendations.writer import FileLayout, PartFiles, wide_schema
 from lightsans.storage.location import Location
+from lightsans.storage.manifests import read_manifest
 from pipelines.score.shared_model import Packed, unpack
 from pipelines.score.since import Earlier, UnchangedRows
+from pipelines.session.lease import Owner
 
 COMMITS = "_commits"
 """Directory of a run with one file per finished part. Its name keeps it from readers of tables."""
@@ -36,6 +38,10 @@ class ScoreJob:
     run: Location
     question: Mapping[str, Any]
     earlier: Earlier | None
+    weights: str
+    """SHA-256 of the model's weights."""
+    owner: Owner
+    """Who makes the run; parts of anybody else are not kept."""
 
 
 @dataclass(slots=True)
@@ -47,6 +53,15 @@ class _Counts:
     """Users of the dataset who are not in the segment."""
     unknown_interactions: int = 0
     """With items that the model does not know: left out of the histories."""
+
+
+def is_of_weights(job: ScoreJob, commit: Mapping[str, Any]) -> bool:
+    """Whether a part was scored with the weights that the model has now."""
+    recorded = commit.get("weights_sha256")
+    if recorded is not None:
+        return bool(recorded == job.weights)
+    model = read_manifest(job.model)  # an earlier version scored it: did one train the model too?
+    return model is not None and "weights_sha256" not in model
 
 
 class PartScorer:
@@ -79,14 +94,21 @@ class PartScorer:
         if job.earlier is not None:
             num_parts = int(job.dataset_manifest["num_parts"])
             unchanged = UnchangedRows(job.earlier, job.model, name, num_parts)
-        with PartFiles(job.run, name, self._schema, self._layout, self._metadata) as files:
+        # A task that Ray repeats, or one whose driver was given up on meanwhile, must not replace
+        # what the present owner has committed.
+        job.owner.require()
+        with PartFiles(
+            job.run, name, self._schema, self._layout, self._metadata, job.owner.require
+        ) as files:
             for rows in self._read(name):
                 files.write(self._score(rows, unchanged, counts))
         commit = {
             "name": name,
+            "weights_sha256": job.weights,
             **asdict(counts),
             "files": files.files,
         }
+        job.owner.require()
         # This file makes the part a finished one.
         (job.run / COMMITS / f"{name}.json").write_json(commit)
         pa.default_memory_pool().release_unused()  # else it grows a little from part to part

@@ -29,9 +29,9 @@ from lightsans.reports.run_figures import (
 from lightsans.storage.location import Location
 from lightsans.storage.manifests import read_manifest
 from lightsans.storage.parts import part_index
+from pipelines.console.progress import say
 from pipelines.publish import latest_run_id
 from pipelines.score.parts import ScoreJob
-from pipelines.score.since import Earlier
 from pipelines.session.merge_tree import merge_all
 from pipelines.session.ray_session import cpus_per_task
 
@@ -50,19 +50,31 @@ class Run:
     manifest: Mapping[str, Any]
 
 
-def previous_run(root: Location, run: Location, earlier: Earlier | None) -> Run | None:
-    """What to compare a run with: the one that rows came from, or else the published one."""
-    if earlier is not None:
-        return Run(earlier.run, earlier.manifest)
-    name = latest_run_id(root)
-    if name is None or name == run.name:
+def previous_run(job: ScoreJob) -> Run | None:
+    """The run to compare with: the one that rows came from, or else the published one."""
+    if job.earlier is not None:
+        return Run(job.earlier.run, job.earlier.manifest)
+    runs = job.run.parent
+    name = latest_run_id(runs.parent)
+    if name is None or name == job.run.name:
         return None
-    location = root / "recommendations" / name
-    manifest = read_manifest(location)
+    manifest = read_manifest(runs / name)
     # Rows of other versions of this program may lie elsewhere.
-    if manifest is None or not (location / REPORT).exists():
+    if manifest is None or not (runs / name / REPORT).exists():
         return None
-    return Run(location, manifest)
+    if (difference := other_id_types(manifest, job.dataset_manifest)) is not None:
+        say(f"WARNING: score: not compared with the published run {name}: {difference}")
+        return None
+    return Run(runs / name, manifest)
+
+
+def other_id_types(published: Mapping[str, Any], dataset: Mapping[str, Any]) -> str | None:
+    """How the types of ids differ between a run and a dataset, in words; None if they do not."""
+    for kind in ("user", "item"):
+        before, now = published[f"{kind}_id_type"], dataset[f"{kind}_id_type"]
+        if before != now:
+            return f"{kind} ids were of type {before} and are of type {now} now"
+    return None
 
 
 def write_report(job: ScoreJob, content: Mapping[str, Any], previous: Run | None) -> list[str]:
@@ -113,6 +125,7 @@ def _count(run: Run, previous: Run | None, dataset: Location) -> RunTotals:
 def _count_parts(shared: tuple[Run, Run | None, Location], names: list[str]) -> RunTotals:
     run, previous, dataset = shared
     items = load_vocabulary(dataset)
+    items.keep_index()
     nobody = wide_schema(run.manifest).empty_table()
     users = {part["name"]: int(part["users"]) for part in run.manifest["parts"]}
     totals = no_totals(items.num_items)

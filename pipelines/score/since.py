@@ -23,6 +23,7 @@ from lightsans.recommendations.recommender import MODEL, KnownHistories
 from lightsans.recommendations.writer import RunRows
 from lightsans.storage.location import Location
 from lightsans.storage.manifests import read_manifest, require_manifest
+from lightsans.storage.model_files import is_made_of
 from pipelines.publish import latest_run_id
 
 _DECISIVE = (
@@ -73,6 +74,9 @@ def find_earlier(
     for key in _DECISIVE:
         if manifest[key] != question[key]:
             return None, f"{key} was {manifest[key]} in run {chosen} and is {question[key]} now"
+    model = root / "models" / manifest["model_id"]
+    if not is_made_of(manifest, model):
+        return None, f"model {model.name} was trained again since run {chosen}"
     if manifest["user_id_type"] != user_id_type:
         return None, f"user ids were of type {manifest['user_id_type']} in run {chosen}"
     dataset = root / "datasets" / manifest["dataset_id"]

@@ -20,24 +20,28 @@ from ray.data import ActorPoolStrategy
 from lightsans.config import RunConfig
 from lightsans.config.marks import Mark, values_with
 from lightsans.dataset.vocabulary import load_vocabulary, vocabulary_mapping
-from lightsans.errors import ConfigError, InputError, LightSANsError
+from lightsans.errors import InputError, LeaseError, LightSANsError, StorageError
 from lightsans.recommendations.eligible_items import read_eligible_items
 from lightsans.recommendations.segment import segment_identity
 from lightsans.recommendations.writer import remove_leftovers
 from lightsans.reports.run_figures import require_known_figures
+from lightsans.storage import model_files as files
 from lightsans.storage.listing import list_files
 from lightsans.storage.location import Location, locate
-from lightsans.storage.manifests import content_id, read_manifest, require_manifest, write_manifest
+from lightsans.storage.manifests import content_id, require_manifest
 from pipelines.console.logs import add_log_context, log_context
 from pipelines.console.progress import bar, say
-from pipelines.publish import latest_run_id
+from pipelines.evaluate import require_weights
+from pipelines.publish import require_unpublished
 from pipelines.score.old_runs import remove_old_runs
-from pipelines.score.parts import COMMITS, PartScorer, ScoreJob
+from pipelines.score.parts import COMMITS, PartScorer, ScoreJob, is_of_weights
 from pipelines.score.report import previous_run, write_report
 from pipelines.score.shared_model import load_shared
 from pipelines.score.since import find_earlier
+from pipelines.session.lease import Owner
 from pipelines.session.preflight import preflight
 from pipelines.session.ray_session import ensure_ray, original_errors
+from pipelines.session.stage import find_or_make
 
 FORMAT_VERSION = 2
 _READERS = 16
@@ -87,36 +91,62 @@ def run_score(
     question = _question(config, dataset_id, model_id, map_items)
     run = root / "recommendations" / content_id("recommendations", FORMAT_VERSION, question)
     add_log_context(run_id=run.name)
-    manifest = read_manifest(run)
-    if manifest is not None and not force:
-        say(f"score: run {run.name} is up to date ({run}); --force redoes it")
-        return ScoreResult(run.name, run, True, manifest)
-    vocabulary_mapping(dataset, model, map_items)  # fail before anything is started or deleted
-    earlier = None
-    if since is not None:
-        versions = (FORMAT_VERSION, str(dataset_manifest["user_id_type"]))
-        earlier, reason = find_earlier(root, since, run, question, versions)
-        if earlier is None:
-            say(f"score: all users are scored, nothing is carried over: {reason}")
-    _say_eligible(config, model)
-    ensure_ray()
-    fitting = preflight("score", config)
-    if force:
-        _require_unpublished(root, run)
-        run.delete()
     started = time.monotonic()
-    job = ScoreJob(fitting, dataset, dataset_manifest, model, run, question, earlier)
-    with original_errors():
-        parts = _score_parts(job)
+
+    def make(owner: Owner, anew: bool) -> dict[str, Any]:
+        vocabulary_mapping(dataset, model, map_items)  # fail before anything is started or deleted
+        if anew:
+            require_unpublished(root, run)
+        earlier = None
+        if since is not None:
+            versions = (FORMAT_VERSION, str(dataset_manifest["user_id_type"]))
+            earlier, reason = find_earlier(root, since, run, question, versions)
+            if earlier is None:
+                say(f"score: all users are scored, nothing is carried over: {reason}")
+        _say_eligible(config, model)
+        weights = files.weights_hash(model)
+        ensure_ray()
+        fitting = preflight("score", config)
+        if anew:
+            run.delete()
+        job = ScoreJob(
+            fitting, dataset, dataset_manifest, model, run, question, earlier, weights, owner
+        )
+        with original_errors():
+            parts = _score_parts(job)
         _require_all_users(job, parts)
+        require_weights(model, weights)
         content = _describe(job, parts)
-        previous = previous_run(root, run, earlier)
-        content["warnings"] = write_report(job, content, previous)
-    remove_leftovers(run)
-    manifest = write_manifest(run, content)
-    _say_summary(run, manifest, time.monotonic() - started)
-    remove_old_runs(root, config.score.keep_runs, newest=run.name)
-    return ScoreResult(run.name, run, False, manifest)
+        content["warnings"] = _report(job, content)
+        remove_leftovers(run)  # nobody else writes here: the lease is ours
+        return content
+
+    manifest, skipped = find_or_make(
+        run,
+        root,
+        stage="score",
+        kind="run",
+        make=make,
+        force=force,
+        is_current=lambda found: files.is_made_of(found, model),
+    )
+    if not skipped:
+        _say_summary(run, manifest, time.monotonic() - started)
+        remove_old_runs(root, config.score.keep_runs, newest=run.name)
+    return ScoreResult(run.name, run, skipped, manifest)
+
+
+def _report(job: ScoreJob, content: Mapping[str, Any]) -> list[str]:
+    """Write the report, and return its warnings: a run whose lists are there needs none."""
+    previous = previous_run(job)
+    try:
+        with original_errors():
+            return write_report(job, content, previous)
+    except (LeaseError, StorageError):
+        raise
+    except Exception as error:
+        say(f"WARNING: score: no report was written: {type(error).__name__}: {error}")
+        return [f"no report was written: {error}"]
 
 
 def _question(config: RunConfig, dataset_id: str, model_id: str, map_items: bool) -> dict[str, Any]:
@@ -138,19 +168,10 @@ def _say_eligible(config: RunConfig, model: Location) -> None:
         say(f"score: {eligible.describe(load_vocabulary(model))}")
 
 
-def _require_unpublished(root: Location, run: Location) -> None:
-    """Refuse to take away what readers of ``LATEST`` are reading."""
-    if latest_run_id(root) == run.name:
-        raise ConfigError(
-            f"run {run.name} is published ({root}/recommendations/LATEST): --force would take it "
-            "away from its readers; publish another run first, or `submit.py rollback`"
-        )
-
-
 def _score_parts(job: ScoreJob) -> list[dict[str, Any]]:
     """Score what is missing; what was committed for each part, in order."""
     sizes = {part["name"]: int(part["users"]) for part in job.dataset_manifest["parts"]}
-    done = _finished_parts(job.run)
+    done = _finished_parts(job)
     missing = [name for name in sizes if name not in done]
     if done:
         say(f"score: {len(done)} of {len(sizes)} parts are there already")
@@ -188,8 +209,12 @@ def _score_parts(job: ScoreJob) -> list[dict[str, Any]]:
     return [done[name] for name in sizes]
 
 
-def _finished_parts(run: Location) -> dict[str, dict[str, Any]]:
-    """What earlier attempts committed, by part; parts whose files are gone do not count."""
+def _finished_parts(job: ScoreJob) -> dict[str, dict[str, Any]]:
+    """What earlier attempts committed, by part.
+
+    Parts whose files are gone do not count, nor do those made of other weights.
+    """
+    run = job.run
     names = (run / COMMITS).children()
     if not names:
         return {}
@@ -199,7 +224,8 @@ def _finished_parts(run: Location) -> dict[str, dict[str, Any]]:
     return {
         commit["name"]: commit
         for commit in commits
-        if all(sizes.get((run / file["path"]).uri) == file["bytes"] for file in commit["files"])
+        if is_of_weights(job, commit)
+        and all(sizes.get((run / file["path"]).uri) == file["bytes"] for file in commit["files"])
     }
 
 
@@ -234,9 +260,11 @@ def _describe(job: ScoreJob, parts: list[dict[str, Any]]) -> dict[str, Any]:
         "id": job.run.name,
         "format_version": FORMAT_VERSION,
         **job.question,
+        "weights_sha256": job.weights,
         "since": None if job.earlier is None else job.earlier.run.name,
         "dataset_fingerprint": manifest["fingerprint"],
         **{name: sum(int(part[name]) for part in parts) for name in names},
+        "dataset_users": int(manifest["users"]),
         "user_id_type": manifest["user_id_type"],
         "item_id_type": manifest["item_id_type"],
         "num_parts": manifest["num_parts"],

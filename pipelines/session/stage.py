@@ -50,6 +50,7 @@ def find_or_make(
     force: bool = False,
     is_current: Callable[[Mapping[str, Any]], bool] = lambda manifest: True,
     wait_s: float | None = None,
+    hint: str = "; --force redoes it",
 ) -> tuple[dict[str, Any], bool]:
     """Find a finished result, or make it while nobody else does.
 
@@ -64,6 +65,7 @@ def find_or_make(
         force: Make it even if it is there.
         is_current: Whether a finished result with this manifest still answers the question.
         wait_s: Seconds to wait for another process; None takes what `set_wait` says.
+        hint: End of the message that it was found.
 
     Returns:
         The manifest, and whether the result was found.
@@ -77,7 +79,7 @@ def find_or_make(
         return manifest, manifest is not None and is_current(manifest)
 
     def tell(manifest: dict[str, Any]) -> tuple[dict[str, Any], bool]:
-        say(f"{stage}: {kind} {directory.name} is up to date ({directory}); --force redoes it")
+        say(f"{stage}: {kind} {directory.name} is up to date ({directory}){hint}")
         return manifest, True
 
     # The common case, which needs no lease: nobody replaces a current result without --force.

@@ -31,6 +31,7 @@ from lightsans.storage.location import Location, locate
 from lightsans.storage.manifests import content_id, require_manifest
 from pipelines.console.logs import add_log_context, log_context
 from pipelines.console.progress import say
+from pipelines.publish import require_unpublished
 from pipelines.session.lease import Owner
 from pipelines.session.preflight import preflight
 from pipelines.session.ray_session import ensure_ray, original_errors
@@ -99,7 +100,8 @@ def run_train(
         must_resume: Never start anew.
 
     Raises:
-        ConfigError: ``train.mlflow_uri`` is set and MLflow is not installed.
+        ConfigError: ``train.mlflow_uri`` is set and MLflow is not installed, or ``force`` would
+            remove the model of the published run.
         NotFoundError: The dataset is not finished; there is nothing to resume; or the model to
             begin with does not exist.
         LeaseError: Another run trains this model and was not waited for any longer, or took over.
@@ -133,6 +135,8 @@ def run_train(
         best, history = _fit(fitting, dataset, directory, owner)
         return write_model_files(config, dataset, dataset_manifest, directory, best, history)
 
+    if force:
+        require_unpublished(root, directory)
     manifest, found = find_or_make(
         directory, root, stage="train", kind="model", make=make, force=force
     )

@@ -29,13 +29,14 @@ from lightsans.config.marks import Mark, values_with
 from lightsans.errors import ConfigError, TrainingError
 from lightsans.search.space import SearchSpace, build_space
 from lightsans.storage.location import Location, locate
-from lightsans.storage.manifests import content_id, read_manifest, require_manifest, write_manifest
+from lightsans.storage.manifests import MANIFEST, content_id, read_manifest, require_manifest
 from pipelines.console.logs import add_log_context, log_context
 from pipelines.console.progress import say
 from pipelines.evaluate import EvaluateResult, run_evaluate
-from pipelines.session.lease import hold
+from pipelines.session.lease import Owner
 from pipelines.session.preflight import preflight, train_places
 from pipelines.session.ray_session import ensure_ray
+from pipelines.session.stage import find_or_make
 from pipelines.train.model_directory import finish_model, read_metrics
 from pipelines.train.stage import model_id, run_train
 from pipelines.tune.ray_adapters import BudgetStopper, RecordedSearcher, Recorder, make_scheduler
@@ -46,7 +47,6 @@ from pipelines.tune.trial import TrialTask, TrialTrainable, load_tape
 
 FORMAT_VERSION = 1
 BEST = "best.yaml"
-LEASE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,18 +77,24 @@ def run_tune(config: RunConfig, dataset_id: str, *, force: bool = False) -> Tune
     name = search_id(space, dataset_id)
     add_log_context(dataset_id=dataset_id, search_id=name)
     directory = root / "tune" / name
-    manifest = None if force else read_manifest(directory)
-    skipped = manifest is not None and manifest["budget"] == _budget(config.tune)
-    if manifest is None or not skipped:
-        with hold(root / "locks" / f"tune-{name}.json", f"search {name}", LEASE_S):
-            if force:
-                ensure_ray()
-                preflight("tune", space.base)  # a refused run must not cost the old result
-                directory.delete()
-            (directory / "manifest.json").delete()  # a larger budget: it is unfinished again
-            manifest = _search(space, dataset, directory, root)
-    else:
-        say(f"tune: search {name} is up to date ({directory}); --force redoes it")
+
+    def make(owner: Owner, anew: bool) -> dict[str, Any]:
+        if force:
+            ensure_ray()
+            preflight("tune", space.base)  # a refused run must not cost the old result
+            directory.delete()
+        (directory / MANIFEST).delete()  # a larger budget: it is unfinished again
+        return _search(space, dataset, directory, root)
+
+    manifest, skipped = find_or_make(
+        directory,
+        root,
+        stage="tune",
+        kind="search",
+        make=make,
+        force=force,
+        is_current=lambda found: found["budget"] == _budget(config.tune),
+    )
     best = space.configure(manifest["best"]["values"])
     evaluation = run_evaluate(best, dataset_id, manifest["best"]["model_id"])
     return TuneResult(name, directory, skipped, manifest, evaluation)
@@ -121,7 +127,7 @@ def _budget(settings: TuneConfig) -> dict[str, Any]:
 def _search(
     space: SearchSpace, dataset: Location, directory: Location, root: Location
 ) -> dict[str, Any]:
-    """Run or continue the search; its manifest."""
+    """Run or continue the search; the content of its manifest."""
     base = space.base
     with TrialBoard() as board:
         store = TrialStore(directory)
@@ -141,24 +147,21 @@ def _search(
     shares = save_plots(search, directory)
     train_s = sum(record.train_s for record in search.trials.values())
     statuses = [record.status for record in search.trials.values()]
-    return write_manifest(
-        directory,
-        {
-            "kind": "search",
-            "id": directory.name,
-            "format_version": FORMAT_VERSION,
-            "dataset_id": dataset.name,
-            "metric": search.metric,
-            "budget": _budget(base.tune),
-            "trials": {status: statuses.count(status) for status in sorted(set(statuses))},
-            "epochs": sum(len(record.history) for record in search.trials.values()),
-            "spent_s": round(search.spent_s, 1),
-            "train_s": round(train_s, 1),
-            "slots": slots,
-            "importance": shares,
-            "best": best,
-        },
-    )
+    return {
+        "kind": "search",
+        "id": directory.name,
+        "format_version": FORMAT_VERSION,
+        "dataset_id": dataset.name,
+        "metric": search.metric,
+        "budget": _budget(base.tune),
+        "trials": {status: statuses.count(status) for status in sorted(set(statuses))},
+        "epochs": sum(len(record.history) for record in search.trials.values()),
+        "spent_s": round(search.spent_s, 1),
+        "train_s": round(train_s, 1),
+        "slots": slots,
+        "importance": shares,
+        "best": best,
+    }
 
 
 def _require_an_end(search: Search) -> None:

@@ -2,6 +2,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from lightsans.columns.hashing import hash_ids
 from lightsans.config import StorageConfig
 from lightsans.dataset.vocabulary import Vocabulary, item_id_mapping
 from lightsans.errors import VocabularyMismatchError
@@ -59,3 +60,42 @@ def test_ids_of_different_types_cannot_be_mapped():
     other = Vocabulary(pa.array([1, 2]), np.ones(2, np.int64))
     with pytest.raises(VocabularyMismatchError, match=r"data\.item_id_type"):
         item_id_mapping(vocabulary("1"), other, True, "they")
+
+
+@pytest.mark.parametrize(
+    "raw", [pa.array([f"item {i}" for i in range(50)]), pa.array(range(1000, 1050))]
+)
+def test_a_kept_index_finds_what_a_fresh_one_finds(raw, monkeypatch):
+    items = Vocabulary(raw, np.ones(len(raw), np.int64))
+    unknown = pa.array(["no item", ""]) if pa.types.is_string(raw.type) else pa.array([7, -1])
+    wanted = pa.concat_arrays([raw.take(pa.array([49, 0, 0, 17])), unknown])
+    asked = [wanted, wanted.slice(1, 3), wanted.slice(0, 0), pa.chunked_array([wanted, wanted])]
+    expected = [items.encode(ids).tolist() for ids in asked]
+    items.keep_index()
+    hashed = []
+    monkeypatch.setattr(
+        "lightsans.dataset.vocabulary.hash_ids",
+        lambda ids: hashed.append(len(ids)) or hash_ids(ids),
+    )
+    assert [items.encode(ids).tolist() for ids in asked] == expected
+    assert expected[0] == [50, 1, 1, 18, 0, 0]
+    assert sum(hashed) == sum(len(ids) for ids in asked)  # the vocabulary not once more
+
+
+def test_ids_with_the_hash_of_another_are_told_apart(monkeypatch):
+    monkeypatch.setattr(
+        "lightsans.dataset.vocabulary.hash_ids",
+        lambda ids: np.array([len(i) for i in ids.to_pylist()], np.uint64),
+    )
+    items = vocabulary("a", "bb", "ccc")
+    items.keep_index()
+    assert items.encode(pa.array(["x", "bb", "ccc", "zzzz"])).tolist() == [0, 2, 3, 0]
+    same = vocabulary("a", "b")  # no index can tell these apart: none is kept
+    same.keep_index()
+    assert same.encode(pa.array(["b", "a"])).tolist() == [2, 1]
+
+
+def test_an_empty_vocabulary_keeps_no_index():
+    items = vocabulary()
+    items.keep_index()
+    assert items.encode(pa.array(["a"])).tolist() == [0]

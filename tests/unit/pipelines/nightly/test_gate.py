@@ -82,7 +82,7 @@ def test_too_few_users_or_too_large_a_drop_of_users_fails():
     config = NightlyConfig(min_users=100, max_user_drop=0.25)
     assert failures(check_data(config, 150, 200)) == []
     assert failures(check_data(config, 149, 200)) == [
-        "users, against 200 in the published run, is 149, must be at least 150 "
+        "users, against 200 in the published run's dataset, is 149, must be at least 150 "
         "(nightly.max_user_drop)"
     ]
     assert failures(check_data(config, 99, None)) == [

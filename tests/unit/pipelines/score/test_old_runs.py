@@ -6,7 +6,8 @@ import pytest
 
 from lightsans.config import StorageConfig
 from lightsans.storage.location import locate
-from pipelines.publish import publish_run, read_published, roll_back
+from pipelines.publish import latest_run_id, publish_run, read_published, roll_back
+from pipelines.score import old_runs
 from pipelines.score.old_runs import remove_old_runs
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
@@ -55,20 +56,47 @@ def test_the_newest_stay_and_unfinished_ones_are_left_alone(root):
     assert remove_old_runs(root, 3, "g") == []
 
 
-def test_the_published_run_and_the_one_before_it_stay(root):
-    publish_long_ago(root, "abc")
-    assert remove_old_runs(root, 1, "g") == ["a", "d", "e", "f"]
-    assert left(root / "recommendations") == "bcg"
+def test_the_published_run_and_two_before_it_stay_for_rollbacks(root):
+    publish_long_ago(root, "abcd")
+    assert remove_old_runs(root, 1, "g") == ["a", "e", "f"]
+    assert left(root / "recommendations") == "bcdg"
+    assert roll_back(read_published(root)).run_id == "c"
     assert roll_back(read_published(root)).run_id == "b"
+
+
+def test_publishing_a_run_again_does_not_cost_the_one_a_rollback_needs(root):
+    publish_long_ago(root, "ab")
+    history = root / "recommendations" / "history.json"
+    content = history.read_json()
+    again = {**content["publications"][-1], "number": 3, "instead_of": "b", "previous": 2}
+    history.write_json({"publications": [*content["publications"], again]})  # as before
+    remove_old_runs(root, 1, "g")
+    assert left(root / "recommendations") == "abg"
+    assert roll_back(read_published(root)).run_id == "a"
+
+
+def test_a_run_that_is_published_while_others_are_removed_stays(root, monkeypatch):
+    publish_long_ago(root, "b")
+    asked = []
+
+    def publish_meanwhile(root):
+        asked.append(root)
+        if len(asked) == 2:
+            publish_run(read_published(root), "d")
+        return latest_run_id(root)
+
+    monkeypatch.setattr(old_runs, "latest_run_id", publish_meanwhile)
+    assert "d" not in remove_old_runs(root, 1, "g")
+    assert "d" in left(root / "recommendations")
 
 
 def test_a_run_stays_for_its_readers_after_another_was_published(root):
     publish_long_ago(root, "ab")
-    publish_run(read_published(root), "c")
-    publish_run(read_published(root), "d")
-    # b was LATEST until a moment ago, c for a moment.
-    assert remove_old_runs(root, 1, "g") == ["a", "e", "f"]
-    assert left(root / "recommendations") == "bcdg"
+    for name in "cdef":
+        publish_run(read_published(root), name)
+    # b was LATEST until a moment ago, c and d for a moment.
+    assert remove_old_runs(root, 1, "g") == ["a"]
+    assert left(root / "recommendations") == "bcdefg"
 
 
 def test_the_run_that_was_just_made_stays_whatever_its_date(root):

@@ -1,0 +1,99 @@
+"""Exports of models for serving: a directory per version, and a manifest that points to the newest.
+
+    serving/<model>/  manifest.json     model, version and the paths of its files; replaced last
+                      <version>/        user_encoder.pt2, items.parquet, item_vectors.npy, manifest
+
+Files of a version never change once its manifest is there, so a reader that starts from
+``serving/<model>/manifest.json`` finds files of one model, during an export too. Earlier versions
+stay for readers that have begun with them.
+"""
+
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from lightsans.config import RunConfig
+from lightsans.dataset.vocabulary import load_vocabulary
+from lightsans.model.network import LightSANs
+from lightsans.recommendations import serving_export
+from lightsans.storage import model_files as files
+from lightsans.storage.location import Location, locate
+from lightsans.storage.manifests import content_id, read_manifest, require_manifest, write_manifest
+from pipelines.evaluate import require_weights
+from pipelines.session.lease import Owner
+from pipelines.session.stage import find_or_make
+
+FORMAT_VERSION = 2
+_FILES = (serving_export.ENCODER, serving_export.VECTORS, serving_export.ITEMS)
+
+
+@dataclass(frozen=True, slots=True)
+class ExportResult:
+    """A finished export."""
+
+    target: Location
+    """Where readers begin: its manifest points to the version."""
+    location: Location
+    """The files of the version."""
+    skipped: bool
+    manifest: dict[str, Any]
+
+
+def run_export(config: RunConfig, model_id: str, to: str | None = None) -> ExportResult:
+    """Export a model, or find it exported, and let the target's manifest point to it.
+
+    Args:
+        config: The run; only its root and storage matter.
+        model_id: A finished model.
+        to: Where to; None is ``serving/<model>`` below the root.
+
+    Raises:
+        NotFoundError: The model is not finished.
+        LeaseError: Another process makes the same export, and was not waited for.
+    """
+    root = locate(config.root, config.storage)
+    model = root / "models" / model_id
+    source = require_manifest(model, "run `submit.py train` first")
+    target = locate(to, config.storage) if to else root / "serving" / model_id
+    weights = files.weights_hash(model)
+    question = {
+        "model_id": model_id,
+        "weights_sha256": weights,
+        "vocabulary_fingerprint": source["vocabulary_fingerprint"],
+        "torch": torch.__version__,
+    }
+    version = target / content_id("serving", FORMAT_VERSION, question)
+
+    def make(owner: Owner, anew: bool) -> dict[str, Any]:
+        trained = LightSANs.from_pretrained(model)
+        vectors = io.BytesIO()
+        np.save(vectors, serving_export.item_vectors(trained))
+        encoder, vocabulary = serving_export.encoder_to_bytes(trained), load_vocabulary(model)
+        require_weights(model, weights)  # before and after it was read
+        (version / serving_export.ENCODER).write_bytes(encoder)
+        (version / serving_export.VECTORS).write_bytes(vectors.getvalue())
+        items = serving_export.item_table(trained, vocabulary)
+        (version / serving_export.ITEMS).write_table(items)
+        return {
+            "kind": "serving",
+            "format_version": FORMAT_VERSION,
+            "version": version.name,
+            **question,
+            "items": trained.num_items,
+            "max_seq_len": trained.config.max_seq_len,
+            "hidden_size": trained.config.hidden_size,
+        }
+
+    manifest, skipped = find_or_make(
+        version, root, stage="export", kind="serving", make=make, hint=""
+    )
+    pointer = {**manifest, "files": {name: f"{version.name}/{name}" for name in _FILES}}
+    published = read_manifest(target)
+    if published is None or published.get("version") != version.name:
+        write_manifest(target, pointer)
+        for name in _FILES:  # of format 1, which lay here: they belong to no manifest any more
+            (target / name).delete()
+    return ExportResult(target, version, skipped, manifest)

@@ -1,0 +1,57 @@
+"""Whether tonight can be compared with what is published: like with like, or not at all.
+
+A comparison that cannot be made is left out with its reason, which the report and a warning give.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lightsans.storage.location import Location
+from lightsans.storage.manifests import read_manifest
+from lightsans.storage.model_files import is_made_of
+
+Manifest = Mapping[str, Any]
+
+
+def dataset_users(run: Manifest) -> int:
+    """Users of the dataset that a run scored, also of those outside its segment."""
+    # Runs of before say how many were written and how many left out.
+    return int(run.get("dataset_users", run["users"] + run.get("other_users", 0)))
+
+
+def comparable_scored_users(run: Manifest, published: Manifest) -> int | None:
+    """Scored users of the published run; None if only one of the two scored a segment."""
+    one, other = run.get("segment"), published.get("segment")
+    return int(published["users"]) if (one is None) == (other is None) else None
+
+
+def changed_id_types(published: Manifest, dataset: Manifest) -> dict[str, str]:
+    """By kind, ``user`` or ``item``: how the type of ids differs from the published run's."""
+    found = {}
+    for kind in ("user", "item"):
+        before, now = published.get(f"{kind}_id_type"), dataset.get(f"{kind}_id_type")
+        if None not in (before, now) and before != now:
+            found[kind] = f"{kind} ids were of type {before} and are of type {now} now"
+    return found
+
+
+def why_models_differ(published: Manifest, model: Location, dataset: Manifest) -> str | None:
+    """Why the published model cannot be judged on tonight's test items; None when it can.
+
+    Args:
+        published: Manifest of the published run.
+        model: Its model, which is there.
+        dataset: Manifest of tonight's dataset.
+    """
+    types = changed_id_types(published, dataset)
+    if "item" in types:
+        return types["item"]
+    trained = read_manifest(model)
+    if trained is not None and trained.get("refit"):
+        return (
+            f"model {model.name} is a refit: it has learnt the newest interaction of every user, "
+            "and would be tested on it where there is no newer one"
+        )
+    if not is_made_of(published, model):
+        return f"model {model.name} was trained again since: its lists are of other weights"
+    return None

@@ -1,0 +1,207 @@
+"""Scoring runs are made of the weights that the model has: without Ray, part by part in here."""
+
+import json
+
+import pyarrow as pa
+import pytest
+import torch
+
+from lightsans import LightSANs
+from lightsans.config import ModelConfig
+from lightsans.config.file import load_config
+from lightsans.errors import ConfigError, InputError, LeaseError
+from lightsans.storage import model_files as files
+from lightsans.storage.location import locate
+from lightsans.storage.manifests import read_manifest, write_manifest
+from lightsans.synthetic.directories import write_made_up_dataset, write_made_up_model
+from pipelines import evaluate
+from pipelines.evaluate import run_evaluate
+from pipelines.publish import publish_run, read_published
+from pipelines.score import parts, stage
+from pipelines.score.parts import PartScorer
+from pipelines.score.shared_model import load_shared
+from pipelines.score.stage import run_score
+from pipelines.session.lease import Lease
+
+MODEL = ModelConfig(
+    max_seq_len=8, hidden_size=16, inner_size=16, n_layers=1, k_interests=2, n_heads=2
+)
+USERS, ITEMS = 60, 40
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """A dataset of three parts and a model; parts are scored and counted in this process."""
+    root = locate(str(tmp_path), load_config(None, []).config.storage)
+    write_made_up_dataset(root / "datasets" / "d", USERS, ITEMS, history=6, num_parts=3)
+    write_made_up_model(root / "models" / "m", MODEL, ITEMS, "d")
+    (root / "models" / "m" / files.METRICS).write_json({})
+    train_again(root)
+    monkeypatch.setattr(stage, "ensure_ray", lambda: None)
+    monkeypatch.setattr(stage, "preflight", lambda name, config: config)
+    monkeypatch.setattr(stage, "write_report", lambda job, content, previous: [])
+    monkeypatch.setattr(stage, "_score_parts", score_here)
+    monkeypatch.setattr(parts.ray, "get", lambda packed: packed)
+    monkeypatch.setattr(evaluate, "ensure_ray", lambda: None)
+    monkeypatch.setattr(evaluate, "preflight", lambda name, config: config)
+    monkeypatch.setattr(evaluate, "_evaluate", metrics_of_weights)
+    return root
+
+
+def score_here(job):
+    """The parts that are missing, one after the other."""
+    names = [part["name"] for part in job.dataset_manifest["parts"]]
+    done = stage._finished_parts(job)
+    shared = load_shared._function(
+        job.config, job.dataset, job.model, dict(job.question), job.dataset_manifest["user_id_type"]
+    )
+    scorer = PartScorer(job, [shared])
+    for name in names:
+        if name not in done:
+            commit = scorer(pa.table({"name": [name]}))["commit"][0].as_py()
+            done[name] = json.loads(commit)
+            done[name]["made"] = True
+    return [done[name] for name in names]
+
+
+def metrics_of_weights(config, dataset, manifest, model, map_items, report):
+    number = float(LightSANs.from_pretrained(model).item_embedding.weight.detach().sum())
+    return {name: {"test": {"ndcg@10": number}} for name in ("model", "popular", "successor")}
+
+
+def train_again(root, scale=1.0):
+    """Replace the weights under the same id, as `train --force` does."""
+    model = root / "models" / "m"
+    network = LightSANs.from_pretrained(model)
+    with torch.no_grad():
+        network.item_embedding.weight.mul_(scale)
+    weights = files.weights_to_bytes(network)
+    (model / files.WEIGHTS).write_bytes(weights)
+    manifest = read_manifest(model)
+    write_manifest(model, {**manifest, "weights_sha256": files.sha256(weights)})
+
+
+def configure(root):
+    return load_config(None, [f"root={root}", "score.k=5"]).config
+
+
+def score(root, **arguments):
+    return run_score(configure(root), "d", "m", **arguments)
+
+
+def rows(root, result):
+    return (result.location / "part-00000.parquet").read_table().to_pylist()
+
+
+def made(result):
+    return sum("made" in part for part in result.manifest["parts"])
+
+
+def test_a_run_is_found_until_its_model_has_other_weights(root):
+    first = score(root)
+    assert first.manifest["weights_sha256"] == files.weights_hash(root / "models" / "m")
+    assert first.manifest["dataset_users"] == USERS
+    assert score(root).skipped
+    lists = rows(root, first)
+    train_again(root, -1.0)
+    second = score(root)
+    assert (second.run_id, second.skipped, made(second)) == (first.run_id, False, 3)
+    assert rows(root, second) != lists
+    assert score(root).skipped
+
+
+def test_parts_of_other_weights_do_not_complete_a_run(root):
+    first = score(root)
+    (first.location / "manifest.json").delete()
+    (first.location / "part-00001.parquet").delete()
+    assert made(score(root)) == 1  # an interrupted run goes on
+    (first.location / "manifest.json").delete()
+    train_again(root, -1.0)
+    assert made(score(root)) == 3
+
+
+def test_lists_of_other_weights_are_not_carried_over(root, capfd):
+    first = score(root)
+    train_again(root, -1.0)
+    other = run_score(
+        load_config(None, [f"root={root}", "score.k=5", "score.users_per_row_group=7"]).config,
+        "d",
+        "m",
+        since=first.run_id,
+    )
+    assert other.manifest["carried_users"] == 0
+    assert f"model m was trained again since run {first.run_id}" in capfd.readouterr().err
+
+
+def test_a_published_run_whose_model_was_trained_again_is_not_replaced(root):
+    first = score(root)
+    publish_run(read_published(root), first.run_id)
+    with pytest.raises(ConfigError, match="is published"):
+        score(root, force=True)
+    train_again(root, -1.0)
+    with pytest.raises(ConfigError, match="is published"):
+        score(root)
+    assert read_manifest(first.location) == first.manifest
+
+
+def test_metrics_of_other_weights_are_not_served(root):
+    before = run_evaluate(configure(root), "d", "m")
+    assert run_evaluate(configure(root), "d", "m").skipped
+    train_again(root, -2.0)
+    after = run_evaluate(configure(root), "d", "m")
+    assert not after.skipped
+    assert after.location == before.location
+    number = before.metrics["model"]["test"]["ndcg@10"]
+    assert after.metrics["model"]["test"]["ndcg@10"] == pytest.approx(-2 * number)
+    metrics = (root / "models" / "m" / files.METRICS).read_json()
+    assert metrics["test"] == after.metrics["model"]["test"]  # beside the weights they are of
+    assert run_evaluate(configure(root), "d", "m").skipped
+
+
+def test_a_model_that_is_trained_again_while_it_is_scored_gives_no_run(root, monkeypatch):
+    def score_and_train(job):
+        done = score_here(job)
+        train_again(root, -1.0)
+        return done
+
+    monkeypatch.setattr(stage, "_score_parts", score_and_train)
+    with pytest.raises(InputError, match="trained again meanwhile"):
+        score(root)
+    assert not list_manifests(root)
+
+
+def list_manifests(root):
+    runs = root / "recommendations"
+    return [name for name in runs.children() if read_manifest(runs / name)]
+
+
+def test_a_worker_of_a_lost_owner_replaces_nothing(root, monkeypatch):
+    """Its driver slept for longer than the lease; the run is another's by now."""
+    first = score(root)
+    (first.location / "manifest.json").delete()
+    committed = (first.location / "_commits" / "part-00000.parquet.json").read_bytes()
+    lock = root / "locks" / f"run-{first.run_id}.json"
+
+    def lose(job):
+        content = lock.read_json()
+        lock.write_json({**content, "expires_at": "2020-01-01T00:00:00+00:00"})
+        Lease(lock, "another owner", 60).take()
+        shared = load_shared._function(
+            job.config, job.dataset, job.model, dict(job.question), "string"
+        )
+        PartScorer(job, [shared])(pa.table({"name": ["part-00000.parquet"]}))
+
+    monkeypatch.setattr(stage, "_score_parts", lose)
+    with pytest.raises(LeaseError, match="lost to another owner"):
+        score(root)
+    assert (first.location / "_commits" / "part-00000.parquet.json").read_bytes() == committed
+    assert not list_manifests(root)
+
+
+def test_a_report_that_fails_does_not_cost_the_run(root, monkeypatch, capfd):
+    def fail(job, content, previous):
+        raise ValueError("no font")
+
+    monkeypatch.setattr(stage, "write_report", fail)
+    assert score(root).manifest["warnings"] == ["no report was written: no font"]
+    assert "WARNING: score: no report was written: ValueError: no font" in capfd.readouterr().err

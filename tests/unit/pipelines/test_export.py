@@ -1,0 +1,131 @@
+"""Exports: files of one model, whenever they are read."""
+
+import io
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from lightsans import LightSANs, ModelConfig
+from lightsans.config import StorageConfig
+from lightsans.config.file import load_config
+from lightsans.dataset.vocabulary import Vocabulary
+from lightsans.errors import NotFoundError
+from lightsans.storage import model_files as files
+from lightsans.storage.location import Location, locate
+from lightsans.storage.manifests import write_manifest
+from pipelines import export
+from pipelines.export import run_export
+
+NAMES = ("user_encoder.pt2", "items.parquet", "item_vectors.npy")
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """Models a and b of different items. The program is left out: it takes seconds to trace."""
+    root = locate(str(tmp_path), StorageConfig())
+    monkeypatch.setattr(export.serving_export, "encoder_to_bytes", program_of)
+    for seed, name in enumerate("ab"):
+        write_model(root, name, seed)
+    return root
+
+
+def program_of(model):
+    return bytes(model.item_table().cpu().numpy().tobytes())
+
+
+def write_model(root, name, seed):
+    torch.manual_seed(seed)
+    model = LightSANs(ModelConfig(max_seq_len=4, hidden_size=8, inner_size=8), num_items=6)
+    directory, weights = root / "models" / name, files.weights_to_bytes(model)
+    (directory / files.WEIGHTS).write_bytes(weights)
+    items = pa.array([f"{name}{i}" for i in range(6)])
+    Vocabulary(items, np.ones(6, np.int64)).save(directory / "items.parquet")
+    described = {"weights_sha256": files.sha256(weights), "vocabulary_fingerprint": name}
+    write_manifest(directory, {"kind": "model", "id": name, **described})
+
+
+def run(root, model, to="serving"):
+    return run_export(load_config(None, [f"root={root}"]).config, model, (root / to).uri)
+
+
+def read(root, to="serving"):
+    """The model that the three files come from, as a reader that begins at the manifest."""
+    target = root / to
+    manifest = (target / "manifest.json").read_json()
+    places = {name: target / path for name, path in manifest["files"].items()}
+    vectors = np.load(io.BytesIO(places["item_vectors.npy"].read_bytes()))
+    encoder = places["user_encoder.pt2"].read_bytes()
+    items = places["items.parquet"].read_table()
+    name = manifest["model_id"]
+    model = LightSANs.from_pretrained(root / "models" / name)
+    np.testing.assert_array_equal(vectors, export.serving_export.item_vectors(model))
+    assert encoder == program_of(model)
+    assert items["raw_item_id"][0].as_py() == f"{name}0"
+    return name
+
+
+def test_a_target_is_moved_from_one_model_to_another(root):
+    first = run(root, "a")
+    assert read(root) == "a"
+    second = run(root, "b")
+    assert read(root) == "b"
+    assert first.location != second.location
+    assert (first.location / "items.parquet").exists()  # a reader may be at it
+    assert run(root, "b").skipped
+    assert run(root, "a").skipped
+    assert read(root) == "a"
+
+
+@pytest.mark.parametrize("broken", [*NAMES, "manifest.json"])
+def test_an_interrupted_export_leaves_the_earlier_one_whole(root, monkeypatch, broken):
+    run(root, "a")
+
+    class KilledError(BaseException):
+        pass
+
+    whole = Location.open_atomic
+
+    def open_atomic(self):
+        if self.name == broken and "serving" in self.uri:
+            raise KilledError
+        return whole(self)
+
+    monkeypatch.setattr(Location, "open_atomic", open_atomic)
+    with pytest.raises(KilledError):
+        run(root, "b")
+    monkeypatch.undo()
+    monkeypatch.setattr(export.serving_export, "encoder_to_bytes", program_of)
+    assert read(root) == "a"
+    run(root, "b")
+    assert read(root) == "b"
+
+
+def test_a_model_that_was_trained_again_is_another_version(root):
+    first = run(root, "a")
+    write_model(root, "a", seed=7)
+    second = run(root, "a")
+    assert first.location != second.location
+    assert not second.skipped
+    assert read(root) == "a"
+
+
+def test_files_of_the_first_format_do_not_stay_beside_the_manifest_of_another_model(root):
+    for name in NAMES:
+        (root / "serving" / name).write_bytes(b"format 1")
+    write_manifest(root / "serving", {"kind": "serving", "format_version": 1, "model_id": "old"})
+    run(root, "a")
+    assert read(root) == "a"
+    assert not set(NAMES) & set((root / "serving").children())
+
+
+def test_a_model_that_is_not_finished_is_named(root):
+    with pytest.raises(NotFoundError, match=r"models/c/manifest.json: not found; run"):
+        run(root, "c")
+
+
+def test_the_default_target_is_below_the_root(root):
+    result = run_export(load_config(None, [f"root={root}"]).config, "a")
+    assert result.target == root / "serving" / "a"
+    assert read(root, "serving/a") == "a"

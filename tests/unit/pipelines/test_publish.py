@@ -1,0 +1,99 @@
+"""What is published, what a rollback brings back, and what --force may not take away."""
+
+import pytest
+
+from lightsans.config import StorageConfig
+from lightsans.errors import ConfigError, PublishError
+from lightsans.storage.location import locate
+from lightsans.storage.manifests import write_manifest
+from pipelines.publish import (
+    latest_run_id,
+    publish_run,
+    read_published,
+    require_unpublished,
+    roll_back,
+)
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Runs a to d, without parts; run a was made from a model of another dataset."""
+    root = locate(str(tmp_path), StorageConfig())
+    for name in "abcd":
+        manifest = {"dataset_id": f"data-{name}", "model_id": f"model-{name}", "parts": []}
+        run = root / "recommendations" / name
+        write_manifest(run, manifest)
+        (run / "part-00000.parquet").write_bytes(b"rows")
+        trained_on = "data-old" if name == "a" else f"data-{name}"
+        write_manifest(root / "models" / f"model-{name}", {"dataset_id": trained_on})
+    return root
+
+
+def publish(root, names):
+    for name in names:
+        publish_run(read_published(root), name)
+
+
+def test_publishing_the_published_run_again_changes_nothing(root):
+    publish(root, "ab")
+    before = read_published(root)
+    made = publish_run(before, "b")
+    assert made == before.current
+    assert read_published(root) == before
+    assert roll_back(read_published(root)).run_id == "a"
+
+
+def test_rollbacks_go_back_one_run_each(root):
+    publish(root, "abcd")
+    assert [roll_back(read_published(root)).run_id for _ in range(3)] == ["c", "b", "a"]
+    with pytest.raises(PublishError, match="nothing was published before a"):
+        roll_back(read_published(root))
+
+
+def test_a_history_in_which_a_run_was_published_twice_goes_back_to_another_run(root):
+    publish(root, "ab")
+    history = root / "recommendations" / "history.json"
+    content = history.read_json()
+    again = {**content["publications"][-1], "number": 3, "instead_of": "b", "previous": 2}
+    history.write_json({"publications": [*content["publications"], again]})
+    assert roll_back(read_published(root)).run_id == "a"
+
+
+def test_a_withdrawn_run_is_not_brought_back_by_a_later_rollback(root):
+    publish(root, "aba")
+    assert roll_back(read_published(root)).run_id == "b"
+    with pytest.raises(PublishError, match="nothing was published before b"):
+        roll_back(read_published(root))  # a was withdrawn a moment ago
+    publish(root, "c")
+    assert roll_back(read_published(root)).run_id == "b"
+
+
+def test_a_run_that_was_published_again_after_its_rollback_counts_again(root):
+    publish(root, "ab")
+    roll_back(read_published(root))
+    publish(root, "bc")
+    assert roll_back(read_published(root)).run_id == "b"
+    assert roll_back(read_published(root)).run_id == "a"
+
+
+@pytest.mark.parametrize(
+    ("directory", "reason"),
+    [
+        ("recommendations/a", "run a is published .* from its readers"),
+        ("datasets/data-a", "published run a was made from dataset data-a"),
+        ("models/model-a", "published run a was made from model model-a"),
+        ("datasets/data-old", "published run a was made from dataset data-old"),
+    ],
+)
+def test_what_the_published_run_needs_is_not_forced_away(root, directory, reason):
+    publish(root, "ba")
+    kind, name = directory.split("/")
+    with pytest.raises(ConfigError, match=f"{reason}.*publish another run first"):
+        require_unpublished(root, root / kind / name)
+    publish(root, "b")
+    require_unpublished(root, root / kind / name)
+
+
+def test_without_a_published_run_everything_may_be_forced(root):
+    assert latest_run_id(root) is None
+    require_unpublished(root, root / "recommendations" / "a")
