@@ -14,6 +14,9 @@ from lightsans.preparation.packing import pack_rows, unpack_rows
 from lightsans.preparation.selection import select_rows
 from lightsans.preparation.sorting import sort_interactions
 
+HASH_KEY = (1, 2)
+"""Of the hashes that compare items."""
+
 
 def make_interactions(
     histories: Mapping[str, Sequence[str]], *, rating: float = 4.0, start: int = 1_000
@@ -68,7 +71,7 @@ def sorted_part(rows):
 
 def k_core_of(rows, min_user, min_item):
     """Raw ids and counts of what k-core leaves of a part, and its rounds."""
-    core, raw = core_rows(rows)
+    core, raw = core_rows(rows, HASH_KEY)
     survivors, rounds = k_core(
         lambda alive: item_counts(*count_items(core, alive, min_user)), min_item
     )

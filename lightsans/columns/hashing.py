@@ -1,4 +1,4 @@
-"""Hashes that never change: of ids, for buckets; of sequences, for fingerprints.
+"""Hashes that never change: of ids, for buckets; of sequences, for fingerprints. And a keyed one.
 
 Ray's, polars' and Python's own hashes may differ between versions or processes, so none of them
 can name a file. These are plain arithmetic modulo 2^64 on whole columns.
@@ -9,7 +9,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lightsans.arrays import Int32, Int64, UInt64
+from lightsans.arrays import Int32, Int64, UInt8, UInt64
+
+Key = tuple[int, int]
+"""Two words of 64 bits."""
 
 NUM_BUCKETS = 4096
 """Users are assigned to this many buckets; parts and virtual shards are ranges of buckets."""
@@ -42,12 +45,34 @@ def hash_ids(ids: pa.Array | pa.ChunkedArray) -> UInt64:
         ids = ids.cast(pa.large_binary()) if not pa.types.is_integer(ids.type) else ids
         ids = ids.combine_chunks()  # wide offsets: text of more than 2 GiB fits
     if pa.types.is_integer(ids.type):
-        return mix(ids.to_numpy(zero_copy_only=False).astype(np.int64).view(np.uint64))
+        return _mix_integers(ids)
+    return hash_segments(*_bytes_and_offsets(ids))
+
+
+def keyed_hash_ids(ids: pa.Array, key: Key) -> UInt64:
+    """One hash per id, for comparing ids within one run; nothing on storage holds it.
+
+    Whoever sends ids to a log can make texts of equal `hash_ids`, but not of equal hashes under a
+    key that is drawn when the run begins. Distinct integers never share a hash.
+    """
+    from lightsans.columns import kernels  # Numba, as in `hash_segments`
+
+    if pa.types.is_integer(ids.type):
+        return _mix_integers(ids)
+    found: UInt64 = kernels.keyed_hash_segments(*_bytes_and_offsets(ids), *map(np.uint64, key))
+    return found
+
+
+def _mix_integers(ids: pa.Array) -> UInt64:
+    return mix(ids.to_numpy(zero_copy_only=False).astype(np.int64).view(np.uint64))
+
+
+def _bytes_and_offsets(ids: pa.Array) -> tuple[UInt8, Int64]:
+    """The bytes of some texts, end to end, and where each begins."""
     ids = pc.cast(ids, pa.large_binary())
     _, offset_buffer, data_buffer = ids.buffers()
     offsets = np.frombuffer(offset_buffer, np.int64)[ids.offset : ids.offset + len(ids) + 1]
-    data = np.frombuffer(data_buffer or b"", np.uint8)
-    return hash_segments(data, offsets)
+    return np.frombuffer(data_buffer or b"", np.uint8), offsets
 
 
 def user_buckets(user_ids: pa.Array | pa.ChunkedArray) -> Int32:

@@ -1,7 +1,8 @@
 """Counting items over all parts, and k-core: the items and users with enough interactions.
 
 Rules about items need counts of all parts, which `merge_counts` adds up. Items are compared by a
-hash of 64 bits; that no two of them share one is checked when counts first meet.
+hash of 64 bits under a key of the run, so that nobody can send ids that share one; that none do by
+chance is checked when counts first meet.
 
 Shapes:
     U users of a part   I its distinct items   K rows that pass the filters
@@ -18,7 +19,7 @@ from lightsans.arrays import Bool, Int32, Int64, UInt64
 from lightsans.columns.arrow import (
     one_chunk,
 )
-from lightsans.columns.hashing import hash_ids
+from lightsans.columns.hashing import Key, keyed_hash_ids
 from lightsans.errors import InputError
 from lightsans.preparation import kernels
 from lightsans.preparation.selection import PartRows
@@ -36,9 +37,14 @@ class CoreRows:
     """(I,) ascending."""
 
 
-def core_rows(rows: PartRows) -> tuple[CoreRows, pa.Array]:
-    """The rows that k-core counts, and the raw ids of a part's items in order of their hashes."""
-    hashes = hash_ids(rows.raw_item_ids)
+def core_rows(rows: PartRows, key: Key) -> tuple[CoreRows, pa.Array]:
+    """The rows that k-core counts, and the raw ids of a part's items in order of their hashes.
+
+    Args:
+        rows: Of the part.
+        key: The same for all parts of a run, and unknown to those who send ids.
+    """
+    hashes = keyed_hash_ids(rows.raw_item_ids, key)
     order = np.argsort(hashes)
     place = np.empty(len(order), np.int32)
     place[order] = np.arange(len(order), dtype=np.int32)
@@ -133,6 +139,6 @@ def _check_hashes(raw: pa.Array, order: Int64, is_first: Bool) -> None:
     if pc.any(differ).as_py():
         a, b = (ids.filter(differ)[0].as_py() for ids in (these, others))
         raise InputError(
-            f"items {a!r} and {b!r} have the same hash of 64 bits, so that they cannot be told "
-            "apart; rename one of them"
+            f"items {a!r} and {b!r} have the same hash of 64 bits by chance, so that they cannot "
+            "be told apart; run again: every run draws another key for its hashes"
         )

@@ -6,6 +6,7 @@ counts of items travel, added up in a tree; the driver holds items, never rows o
 """
 
 import itertools
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +19,7 @@ import ray
 
 from lightsans.arrays import UInt64
 from lightsans.columns.arrow import narrow, one_chunk
+from lightsans.columns.hashing import Key
 from lightsans.config import DataConfig
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import InputError
@@ -130,7 +132,7 @@ def find_core(
 
 
 def load_part_rows(
-    part: Part, *, dataset: Location, filters: Filters, time_range: tuple[int, int]
+    part: Part, *, dataset: Location, filters: Filters, time_range: tuple[int, int], key: Key
 ) -> tuple[dict[str, int], CoreRows, pa.Table, LoadedPart]:
     """A part as numbers.
 
@@ -143,7 +145,7 @@ def load_part_rows(
     duplicates = count_exact_duplicates(table, offsets)
     report = PartReport.of(offsets, table["timestamp"].to_numpy(), duplicates, time_range)
     selected = filters.select(table)
-    core, raw = core_rows(selected)
+    core, raw = core_rows(selected, key)
     found, counts = count_items(core, None, filters.data.min_user_interactions)
     all_counts = np.zeros(len(raw), np.int64)
     all_counts[np.searchsorted(core.item_hashes, found)] = counts
@@ -172,7 +174,11 @@ def _load_parts(
     dataset: Location, parts: Sequence[Part], filters: Filters, time_range: tuple[int, int]
 ) -> tuple[dict[Part, _Loaded], pa.Table, dict[str, int]]:
     """Where the numbers of each part are, counts of all items, and rows left after each filter."""
-    function = partial(load_part_rows, dataset=dataset, filters=filters, time_range=time_range)
+    # Drawn anew for each run: hashes compare items, and nothing that is written depends on them.
+    key = (secrets.randbits(64), secrets.randbits(64))
+    function = partial(
+        load_part_rows, dataset=dataset, filters=filters, time_range=time_range, key=key
+    )
     load = remote(function, num_returns=4)
     loaded: dict[Part, _Loaded] = {}
     tree = MergeTree(remote(merge_tables))

@@ -20,6 +20,7 @@ from lightsans.preparation.packing import pack_rows, unpack_rows
 from lightsans.preparation.selection import select_rows
 from lightsans.preparation.sorting import sort_interactions
 from lightsans.reading.units import POSITION_BITS
+from tests.factories import HASH_KEY
 from tests.logs_on_disk import read_log, write_bytes, write_jsonl
 
 # User, item, timestamp, rating: few values of each, so that everything collides.
@@ -85,7 +86,7 @@ def naive_filters(log, as_of, dedupe, min_rating):
 @given(LOGS, LEAST, LEAST, st.integers(1, 5))
 def test_the_core_is_what_a_naive_loop_leaves(log, min_user, min_item, num_parts):
     selected = [select_rows(part, DataConfig()) for part in parts_of(log, num_parts)]
-    cores = [core_rows(rows) for rows in selected]
+    cores = [core_rows(rows, HASH_KEY) for rows in selected]
     names = {
         number: name
         for core, raw in cores

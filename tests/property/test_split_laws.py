@@ -14,6 +14,7 @@ from lightsans.preparation.k_core import core_rows, count_items, item_counts, k_
 from lightsans.preparation.selection import select_rows
 from lightsans.preparation.sorting import sort_interactions
 from lightsans.preparation.temporal import Cutoffs
+from tests.factories import HASH_KEY
 
 CUTOFFS = Cutoffs(valid_from=3, test_from=5)
 ROWS = st.lists(
@@ -41,7 +42,7 @@ def derive(log, data, cutoffs=None, retention=None):
     columns = dict(zip(names, map(list, zip(*log, strict=True)), strict=True))
     table = sort_interactions(pa.table({**columns, "order_key": list(range(len(log)))}))
     rows = select_rows(table, data, None, cutoffs)
-    core, ids = core_rows(rows)
+    core, ids = core_rows(rows, HASH_KEY)
 
     def count(alive):
         return merge_counts([item_counts(*count_items(core, alive, data.min_user_interactions))])

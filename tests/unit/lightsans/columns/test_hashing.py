@@ -6,6 +6,7 @@ from lightsans.columns.hashing import (
     bucket_range,
     hash_ids,
     hash_segments,
+    keyed_hash_ids,
     pieces_of,
     user_buckets,
 )
@@ -46,3 +47,35 @@ def test_every_bucket_belongs_to_the_piece_whose_range_holds_it():
         for piece in (0, count // 2, count - 1):
             first, end = bucket_range(piece, count)
             assert np.flatnonzero(pieces == piece).tolist() == list(range(first, end))
+
+
+def thue_morse(length, first):
+    """Letters a and b whose polynomials agree modulo 2^64, whatever the odd multiplier."""
+    return "".join("ab"[(number.bit_count() + first) % 2] for number in range(length))
+
+
+def test_texts_made_to_share_a_hash_do_not_share_a_keyed_one():
+    ids = pa.array([thue_morse(1024, 0), thue_morse(1024, 1)])
+    assert len(set(hash_ids(ids).tolist())) == 1
+    for key in ((0, 0), (1, 2), (2**64 - 1, 5)):
+        assert len(set(keyed_hash_ids(ids, key).tolist())) == 2
+
+
+def test_keyed_hashes_of_text_are_siphash():
+    key = (0x0706050403020100, 0x0F0E0D0C0B0A0908)  # the example of the paper
+    ids = pa.array([bytes(range(length)).decode() for length in (0, 1, 8, 15)])
+    assert [f"{found:x}" for found in keyed_hash_ids(ids, key).tolist()] == [
+        "726fdb47dd0e0e31",
+        "74f839c593dc67fd",
+        "93f5f5799a932462",
+        "a129ca6149be45e5",
+    ]
+
+
+def test_keyed_hashes_depend_on_the_key_and_on_nothing_else():
+    ids = pa.array(["a", "b", "ü" * 9, "a"])
+    hashes = keyed_hash_ids(ids, (1, 2))
+    assert hashes.tolist() == keyed_hash_ids(ids.cast(pa.large_string()), (1, 2)).tolist()
+    assert hashes[1:].tolist() == keyed_hash_ids(ids[1:], (1, 2)).tolist()
+    assert hashes[0] == hashes[3] != keyed_hash_ids(ids, (2, 1))[0]
+    assert len(set(keyed_hash_ids(pa.array([1, 2, -1]), (1, 2)).tolist())) == 3

@@ -14,6 +14,7 @@ from lightsans.preparation.k_core import core_rows, count_items
 from lightsans.preparation.selection import select_rows
 from lightsans.preparation.temporal import Cutoffs
 from tests.factories import (
+    HASH_KEY,
     derived_sequences,
     interaction_log,
     rated_5,
@@ -25,7 +26,7 @@ from tests.factories import (
 def test_a_part_whose_rows_are_all_too_new_has_no_sequences():
     table = sorted_part(rated_5(("a", "x")))
     selected = select_rows(table, DataConfig(min_rating=1.0, dedupe="last"), as_of=0)
-    assert len(count_items(core_rows(selected)[0], None, 1)[0]) == 0
+    assert len(count_items(core_rows(selected, HASH_KEY)[0], None, 1)[0]) == 0
     vocabulary = Vocabulary(pa.array(["x"]), np.array([1]))
     assert derive_sequences(selected, vocabulary, 1).num_rows == 0
 

@@ -2,59 +2,30 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from lightsans.config import DataConfig
+from lightsans.columns.hashing import hash_ids, keyed_hash_ids
 from lightsans.errors import InputError
 from lightsans.preparation.k_core import item_counts, merge_counts
-from lightsans.preparation.selection import select_rows
-from tests.factories import (
-    derived_sequences,
-    k_core_of,
-    rated_5,
-    sorted_part,
+from tests.factories import HASH_KEY
+
+# The polynomials of these Thue-Morse words agree modulo 2^64, whatever the odd multiplier.
+TWINS = pa.array(
+    ["".join("ab"[(number.bit_count() + first) % 2] for number in range(1024)) for first in (0, 1)]
 )
 
 
-def test_k_core_drops_users_and_items_until_none_is_too_rare():
-    """By hand, 2-core: z has one user, so it goes; then c has one item left, so c goes; then y has
-    only a left, so y goes; a keeps x and w, as does b."""
-    rows = rated_5(
-        ("a", "x"), ("a", "w"), ("a", "y"), ("b", "x"), ("b", "w"), ("c", "y"), ("c", "z"),
-    )  # fmt: skip
-    derived = derived_sequences(rows, min_user_interactions=2, min_item_interactions=2)
-    assert derived["a"]["items"] == ["x", "w"]
-    assert derived["c"]["items"] == []
-    assert not derived["c"]["trainable"]
-    selected = select_rows(sorted_part(rows), DataConfig())
-    ids, counts, rounds = k_core_of(selected, 2, 2)
-    assert dict(zip(ids.to_pylist(), counts.tolist(), strict=True)) == {"x": 2, "w": 2}
-    assert rounds == 3
+def counts_of(hashes):
+    order = np.argsort(hashes, kind="stable")
+    return item_counts(hashes[order], np.array([3, 5])[order], TWINS.take(pa.array(order)))
 
 
-def test_users_below_the_core_are_kept_for_scoring_with_the_items_they_know():
-    rows = rated_5(*((u, i) for u in "ab" for i in "xyz"), ("c", "x"), ("c", "unknown"))
-    derived = derived_sequences(rows, min_user_interactions=3)
-    assert derived["c"]["items"] == ["x"]
-    assert not derived["c"]["trainable"]
-    assert derived["a"]["trainable"]
+def test_items_that_were_made_to_share_a_hash_are_counted_apart():
+    found = merge_counts([counts_of(keyed_hash_ids(TWINS, HASH_KEY))])
+    assert dict(zip(found["raw_item_id"].to_pylist(), found["count"].to_pylist(), strict=True)) == {
+        TWINS[0].as_py(): 3,
+        TWINS[1].as_py(): 5,
+    }
 
 
-def test_a_core_of_nothing_has_no_items():
-    selected = select_rows(sorted_part(rated_5(("a", "x"), ("b", "y"))), DataConfig())
-    ids, _, _ = k_core_of(selected, 2, 1)
-    assert len(ids) == 0
-
-
-def test_counts_of_parts_add_up():
-    one = item_counts(np.array([3, 7], np.uint64), np.array([1, 2]), pa.array(["a", "b"]))
-    two = item_counts(np.array([5, 7], np.uint64), np.array([4, 3]), pa.array(["c", "b"]))
-    merged = merge_counts([one, two]).to_pydict()
-    assert merged == {"hash": [3, 5, 7], "count": [1, 4, 5], "raw_item_id": ["a", "c", "b"]}
-
-
-def test_two_items_with_one_hash_are_refused():
-    tables = [
-        item_counts(np.array([7], np.uint64), np.array([1]), pa.array([name])) for name in "abb"
-    ]
-    assert merge_counts(tables[1:])["count"].to_pylist() == [2]
-    with pytest.raises(InputError, match=r"items 'b' and 'a' have the same hash"):
-        merge_counts(tables)
+def test_items_that_share_a_hash_by_chance_end_the_run_with_the_way_out():
+    with pytest.raises(InputError, match="have the same hash of 64 bits by chance.*run again"):
+        merge_counts([counts_of(hash_ids(TWINS))])
