@@ -25,7 +25,7 @@ import numpy as np
 from lightsans.config import RunConfig, TrainConfig
 from lightsans.config.file import check_value
 from lightsans.config.marks import Mark, fields_with, walk_marks
-from lightsans.config.run import setting_names, setting_type
+from lightsans.config.run import ALIASES, setting_names, setting_type
 from lightsans.config.yaml_text import read_yaml
 from lightsans.errors import ConfigError
 
@@ -177,7 +177,7 @@ def find_name(written: str, origin: str) -> str:
     settings = setting_names()
     names = [name for name, marks in walk_marks(RunConfig) if Mark.SEARCHABLE in marks]
     known = {name.partition(".")[2]: name for name in names} | RECBOLE_NAMES
-    known |= {name: name for name in names} | {"model.num_layers": "model.n_layers"}
+    known |= {name: name for name in names} | ALIASES
     if written in known:
         return known[written]
     if {written, f"train.{written}"} & set(settings):

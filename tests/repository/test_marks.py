@@ -177,10 +177,11 @@ def test_a_file_decides_by_its_content_not_by_its_path(config, tmp_path, name, r
     """Which covers all settings that are resolved, but for inputs and the space of a search."""
     found = []
     for place, content in (("here", "a"), ("there", "a"), ("there", "b")):
-        path = tmp_path / f"{place}-{content}.csv"
-        path.write_text(f"item_id,keep\n{content},true\n" if "table" in name else f"{content}\n")
+        is_table = name == "score.item_table"
+        path = tmp_path / f"{place}-{content}.{'csv' if is_table else 'txt'}"
+        path.write_text(f"item_id,keep\n{content},true\n" if is_table else f"{content}\n")
         values = {name: str(path)}
-        if name == "score.item_table":
+        if is_table:
             values["score.eligible_column"] = "keep"
         found.append(ids(changed(config, values))[result])
     assert len({ids(config)[result], found[0], found[2]}) == 3
