@@ -21,7 +21,7 @@ from lightsans.config.marks import Mark, values_with
 from lightsans.dataset.held_out import Split, hold_out, translate
 from lightsans.dataset.loading import load_evaluated, load_trainable
 from lightsans.dataset.vocabulary import vocabulary_mapping
-from lightsans.errors import ConfigError, InputError
+from lightsans.errors import ConfigError
 from lightsans.model.network import LightSANs
 from lightsans.ranking.baselines import TransitionCounts, popular_scores, successor_scores
 from lightsans.ranking.evaluation import Scorer, model_scorer, rank_held_out
@@ -101,7 +101,7 @@ def run_evaluate(
         fitting = preflight("evaluate", config)
         with original_errors():
             metrics = _evaluate(fitting, dataset, dataset_manifest, model, map_items, report)
-        require_weights(model, weights)
+        files.require_weights(model, weights)
         content = {"kind": "evaluation", **question, "weights_sha256": weights}
         return {**content, "metrics": metrics}
 
@@ -123,19 +123,6 @@ def _question(config: RunConfig, dataset_id: str, model_id: str, map_items: bool
     """All that decides the metrics."""
     protocol = values_with(config.evaluate, Mark.CONTENT)
     return {"dataset": dataset_id, "model": model_id, "protocol": protocol, "map": map_items}
-
-
-def require_weights(model: Location, sha256: str) -> None:
-    """Return only if a model still has the weights that a stage began with.
-
-    Raises:
-        InputError: It was trained again meanwhile.
-    """
-    if files.weights_hash(model) != sha256:
-        raise InputError(
-            f"{model}: the model was trained again meanwhile and has other weights; run the same "
-            "command again"
-        )
 
 
 def _complete_model_metrics(model: Location, metrics: dict[str, Any]) -> None:

@@ -22,7 +22,6 @@ from lightsans.recommendations import serving_export
 from lightsans.storage import model_files as files
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifests import content_id, read_manifest, require_manifest, write_manifest
-from pipelines.evaluate import require_weights
 from pipelines.session.lease import Owner
 from pipelines.session.stage import find_or_make
 
@@ -72,7 +71,7 @@ def run_export(config: RunConfig, model_id: str, to: str | None = None) -> Expor
         vectors = io.BytesIO()
         np.save(vectors, serving_export.item_vectors(trained))
         encoder, vocabulary = serving_export.encoder_to_bytes(trained), load_vocabulary(model)
-        require_weights(model, weights)  # before and after it was read
+        files.require_weights(model, weights)  # before and after it was read
         (version / serving_export.ENCODER).write_bytes(encoder)
         (version / serving_export.VECTORS).write_bytes(vectors.getvalue())
         items = serving_export.item_table(trained, vocabulary)

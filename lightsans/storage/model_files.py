@@ -120,6 +120,19 @@ def weights_hash(directory: Location) -> str:
     return recorded or sha256((directory / WEIGHTS).read_bytes())
 
 
+def require_weights(model: Location, sha256: str) -> None:
+    """Return only if a model still has the weights that a stage began with.
+
+    Raises:
+        InputError: It was trained again meanwhile.
+    """
+    if weights_hash(model) != sha256:
+        raise InputError(
+            f"{model}: the model was trained again meanwhile and has other weights; run the same "
+            "command again"
+        )
+
+
 def is_made_of(result: Mapping[str, Any], directory: Location) -> bool:
     """Whether a result was made of the weights that a model has now.
 

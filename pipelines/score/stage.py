@@ -31,7 +31,6 @@ from lightsans.storage.location import Location, locate
 from lightsans.storage.manifests import content_id, require_manifest
 from pipelines.console.logs import add_log_context, log_context
 from pipelines.console.progress import bar, say
-from pipelines.evaluate import require_weights
 from pipelines.publish import require_unpublished
 from pipelines.score.old_runs import remove_old_runs
 from pipelines.score.parts import COMMITS, PartScorer, ScoreJob, is_of_weights
@@ -115,7 +114,7 @@ def run_score(
         with original_errors():
             parts = _score_parts(job)
         _require_all_users(job, parts)
-        require_weights(model, weights)
+        files.require_weights(model, weights)
         content = _describe(job, parts)
         content["warnings"] = _report(job, content)
         remove_leftovers(run)  # nobody else writes here: the lease is ours

@@ -27,5 +27,5 @@ def test_items_that_were_made_to_share_a_hash_are_counted_apart():
 
 
 def test_items_that_share_a_hash_by_chance_end_the_run_with_the_way_out():
-    with pytest.raises(InputError, match="have the same hash of 64 bits by chance.*run again"):
+    with pytest.raises(InputError, match=r"have the same hash of 64 bits by chance.*run again"):
         merge_counts([counts_of(hash_ids(TWINS))])
