@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from pipelines.commands.cluster import WaitOption
 from pipelines.commands.options import (
     ConfigOption,
     DatasetOption,
@@ -28,6 +29,7 @@ def export(
     overrides: SetOption = None,
     dataset: DatasetOption = None,
     model: ModelOption = None,
+    wait: WaitOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write a model for serving: a program for user vectors, and the items' vectors.
@@ -37,7 +39,9 @@ def export(
     docs/serving.md has recipes.
     """
     from pipelines.export import run_export
+    from pipelines.session.stage import set_wait
 
+    set_wait(wait)
     settings = read_config(config, overrides).config
     chosen = model or select(config, overrides, dataset).model_id
     result = run_export(settings, chosen, to)

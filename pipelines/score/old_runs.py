@@ -39,7 +39,11 @@ def remove_old_runs(root: Location, keep: int | None, newest: str) -> list[str]:
         if name in needed or latest_run_id(root) == name:
             continue
         run = root / "recommendations" / name
-        (run / MANIFEST).delete()  # first: half a run has none
+        manifest = (run / MANIFEST).read_bytes()
+        (run / MANIFEST).delete()  # first: half a run has none, and none is published without it
+        if latest_run_id(root) == name:  # it was published while its manifest was there
+            (run / MANIFEST).write_bytes(manifest)
+            continue
         run.delete()
         removed.append(name)
     if removed:

@@ -14,8 +14,8 @@ from lightsans.config import RunConfig
 from lightsans.dataset.vocabulary import load_vocabulary
 from lightsans.errors import InputError, NotFoundError
 from lightsans.reading.id_lists import IdTable
+from lightsans.recommendations.reader import wide_schema
 from lightsans.recommendations.tables import recommend_rows
-from lightsans.recommendations.writer import wide_schema
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifests import require_manifest
 from lightsans.storage.parts import part_name, sequence_parts

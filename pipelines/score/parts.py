@@ -14,9 +14,10 @@ import torch
 from lightsans.config import RunConfig
 from lightsans.dataset.bucket_cursor import bucket_span, read_batches
 from lightsans.dataset.loading import list_column
+from lightsans.recommendations.reader import wide_schema
 from lightsans.recommendations.recommender import POPULAR
 from lightsans.recommendations.tables import recommend_rows
-from lightsans.recommendations.writer import FileLayout, PartFiles, wide_schema
+from lightsans.recommendations.writer import FileLayout, PartFiles
 from lightsans.storage.location import Location
 from lightsans.storage.manifests import read_manifest
 from pipelines.score.shared_model import Packed, unpack

@@ -17,7 +17,7 @@ from lightsans.columns.hashing import bucket_range
 from lightsans.dataset.bucket_cursor import overlapping_parts
 from lightsans.dataset.vocabulary import load_vocabulary
 from lightsans.recommendations.eligible_items import read_eligible_items
-from lightsans.recommendations.writer import RunRows, wide_schema
+from lightsans.recommendations.reader import RunRows, wide_schema
 from lightsans.reports.plots import draw_run
 from lightsans.reports.run_figures import (
     RunTotals,

@@ -19,8 +19,8 @@ from lightsans.config.marks import Mark, fields_with
 from lightsans.dataset.bucket_cursor import BucketCursor, overlapping_parts, read_batches
 from lightsans.dataset.loading import list_column
 from lightsans.dataset.vocabulary import vocabulary_mapping
+from lightsans.recommendations.reader import RunRows
 from lightsans.recommendations.recommender import MODEL, KnownHistories
-from lightsans.recommendations.writer import RunRows
 from lightsans.storage.location import Location
 from lightsans.storage.manifests import read_manifest, require_manifest
 from lightsans.storage.model_files import is_made_of

@@ -11,7 +11,8 @@ import pytest
 from lightsans.columns.hashing import NUM_BUCKETS
 from lightsans.config import StorageConfig
 from lightsans.errors import LeaseError, NotFoundError, PublishError
-from lightsans.recommendations.writer import FileLayout, PartFiles, RunRows
+from lightsans.recommendations.reader import RunRows
+from lightsans.recommendations.writer import FileLayout, PartFiles
 from lightsans.storage.conditional_writes import Versioned, read_versioned, write_if_unchanged
 from lightsans.storage.listing import list_files
 from lightsans.storage.location import locate

@@ -19,7 +19,7 @@ from lightsans.config.file import load_config
 from lightsans.dataset.vocabulary import load_vocabulary
 from lightsans.errors import InputError, NotFoundError
 from lightsans.model.network import LightSANs
-from lightsans.recommendations.writer import RunRows
+from lightsans.recommendations.reader import RunRows
 from lightsans.storage.location import locate
 from lightsans.storage.manifests import write_manifest
 from lightsans.storage.parts import part_name

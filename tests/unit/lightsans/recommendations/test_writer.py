@@ -8,8 +8,9 @@ import pytest
 from lightsans.columns.hashing import NUM_BUCKETS, bucket_range, user_buckets
 from lightsans.config import StorageConfig
 from lightsans.dataset.bucket_cursor import BucketCursor, overlapping_parts
+from lightsans.recommendations.reader import RunRows
 from lightsans.recommendations.tables import to_long, to_wide
-from lightsans.recommendations.writer import FileLayout, PartFiles, RunRows
+from lightsans.recommendations.writer import FileLayout, PartFiles
 from lightsans.storage.location import locate
 from lightsans.storage.parts import part_name
 from lightsans.storage.schemas import recommendations_schema

@@ -63,10 +63,14 @@ def test_an_exported_model_is_complete_and_its_vectors_are_the_models(tmp_path, 
     made = run(tmp_path, "import-recbole", CHECKPOINT, "--tokens", tokens)
     trained_by = Path(made["path"]) / "manifest.json"
     trained_by.write_text(trained_by.read_text().replace(torch.__version__, "2.13.99"))
-    serving = Path(run(tmp_path, "export", "--model", made["model_id"])["path"])
+    exported = run(tmp_path, "export", "--model", made["model_id"])
+    target, serving = Path(exported["path"]), Path(exported["directory"])
     names = {"user_encoder.pt2", "items.parquet", "item_vectors.npy", "manifest.json"}
     assert {path.name for path in serving.iterdir()} == names
-    manifest = json.loads((serving / "manifest.json").read_bytes())
+    manifest = json.loads((target / "manifest.json").read_bytes())
+    assert {target / path for path in manifest["files"].values()} == {
+        serving / name for name in names - {"manifest.json"}
+    }
     assert (manifest["max_seq_len"], manifest["hidden_size"], manifest["items"]) == (8, 8, 28)
     assert manifest["torch"] == torch.__version__  # that the program was made with
     encoder = torch.export.load(io.BytesIO((serving / "user_encoder.pt2").read_bytes())).module()

@@ -75,6 +75,20 @@ def test_publishing_a_run_again_does_not_cost_the_one_a_rollback_needs(root):
     assert roll_back(read_published(root)).run_id == "a"
 
 
+def test_a_run_that_is_published_in_the_last_moment_gets_its_manifest_back(root, monkeypatch):
+    published = []
+
+    def publish_first(root):
+        name = latest_run_id(root)
+        if not published:  # between the look at LATEST and the removal
+            published.append(publish_run(read_published(root), "a"))
+        return name
+
+    monkeypatch.setattr(old_runs, "latest_run_id", publish_first)
+    assert remove_old_runs(root, 6, "g") == []
+    assert publish_run(read_published(root), "a").run_id == "a"  # whole
+
+
 def test_a_run_that_is_published_while_others_are_removed_stays(root, monkeypatch):
     publish_long_ago(root, "b")
     asked = []
