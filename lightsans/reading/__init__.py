@@ -1,6 +1,7 @@
-"""Interaction logs of every format -> checked rows.
+"""Interaction logs of every format -> checked rows; lists of ids -> ids.
 
-`plan` decides who reads what and finds mistakes early, `units` reads one unit, `csv_files`,
-`jsonl_files` and `parquet_files` know the formats, `text_pieces` cuts text at line ends, and
-`columns` turns whatever a file holds into ids, microseconds and ratings.
+`units` plans which task reads what, finds mistakes early and reads one unit; `formats` names the
+file that knows each format, `text_pieces` cuts text at line ends; `rows`, `ids`, `times` and
+`values` turn whatever a file holds into ids, microseconds and ratings; `rejects` counts and keeps
+what was refused; `id_lists` reads every file that lists users or items.
 """

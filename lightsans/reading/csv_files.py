@@ -33,7 +33,7 @@ class Dialect:
 
 @dataclass(frozen=True, slots=True)
 class CsvHead:
-    """What the first line of a file says."""
+    """Content of the first line of a file."""
 
     fields: list[str]
     """The values of the line: names where there is a header."""

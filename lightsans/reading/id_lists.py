@@ -100,6 +100,23 @@ def read_id_list(
     return id_list_of(setting, location, ids)
 
 
+def check_id_list(
+    setting: str, uri: str, storage: StorageConfig, column: str | int, column_setting: str
+) -> Location:
+    """Find a list's file, and its column where it is a table, without reading the ids.
+
+    Raises:
+        InputError: As `read_id_list`.
+    """
+    location = locate(uri, storage)
+    if is_table(location):
+        IdTable.open(setting, location).place(column, column_setting)
+    else:
+        with _reading(setting, location), location.open():
+            pass
+    return location
+
+
 def id_list_of(setting: str, location: Location, ids: pa.Array) -> IdList:
     """A list of these ids, as text; null and blank ones are left out."""
     raw = pc.unique(ids.drop_null())
@@ -120,7 +137,7 @@ class IdTable:
     setting: str
     location: Location
     names: tuple[str, ...]
-    """Of its columns, without the types that RecBole's headers carry."""
+    """Names of the columns, without the types that RecBole's headers carry."""
 
     @classmethod
     def open(cls, setting: str, location: Location) -> "IdTable":
@@ -141,11 +158,16 @@ class IdTable:
         Raises:
             InputError: A column is missing or named twice, or the file is unreadable.
         """
-        places = [self._place(column, setting) for column, setting in columns]
+        places = [self.place(column, setting) for column, setting in columns]
         with _reading(self.setting, self.location):
             return [_as_text(column) for column in _read(self.location, places)]
 
-    def _place(self, column: str | int, setting: str) -> int:
+    def place(self, column: str | int, setting: str) -> int:
+        """The position of a column that is given by name or position.
+
+        Raises:
+            InputError: It is missing or named twice.
+        """
         name = str(column)
         if self.names.count(name) == 1:
             return self.names.index(name)

@@ -31,7 +31,7 @@ _SMALL_PIECE = 2**16
 
 @dataclass(frozen=True, slots=True)
 class JsonlHead:
-    """What the first lines of a file show."""
+    """Keys and values in the first lines of a file."""
 
     values: dict[str, Any]
     """First value of each key that is not null; None where all are."""

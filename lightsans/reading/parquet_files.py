@@ -28,7 +28,7 @@ _BATCH_ROWS = 2**20
 
 @dataclass(frozen=True, slots=True)
 class ParquetHead:
-    """What a file's footer says."""
+    """Content of a file's footer."""
 
     schema: pa.Schema
     row_groups: list[tuple[int, int]]

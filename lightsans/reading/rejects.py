@@ -1,4 +1,4 @@
-"""What became of the rows that were read: counts, and a file of those that were refused."""
+"""Counts of the rows that were read, and a file of those that were refused."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,7 +20,7 @@ _EXAMPLES = 3
 
 @dataclass(slots=True)
 class RowCounts:
-    """What some rows of the input were; counts of its pieces add up."""
+    """Counts of input rows by outcome; counts of pieces add up."""
 
     read: int = 0
     valid: int = 0
@@ -88,7 +88,7 @@ class RowCounts:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "RowCounts":
-        """What `to_dict` made."""
+        """The inverse of `to_dict`."""
         rejected = Counter(content["rejected"])
         found = set(content.get("excluded_found", ()))  # not counted by earlier versions
         return cls(**{**content, "rejected": rejected, "excluded_found": found})

@@ -44,7 +44,7 @@ class RawRows:
 
 @dataclass(frozen=True, slots=True)
 class CheckedRows:
-    """Valid rows, and what became of the others."""
+    """Valid rows, and the reasons against the others."""
 
     table: pa.Table
     """user_id, raw_item_id, timestamp (microseconds), rating and position of the valid rows."""
@@ -55,7 +55,7 @@ class CheckedRows:
     excluded_found: frozenset[int] = frozenset()
     """Places, among the users to leave out, of those who have such rows."""
     reject_values: list[str | None] | None = None
-    """What refused rows held, as JSON by role, where ``data.keep_reject_values`` asks for it; None
+    """Values of refused rows, as JSON by role, where ``data.keep_reject_values`` asks for it; None
     for rows that could not be taken apart, and for users who are to be left out."""
 
     @property

@@ -1,4 +1,4 @@
-"""Read units: what one task reads, and reading one."""
+"""Read units: planning them, and reading one."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -43,7 +43,7 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class ReadUnit:
-    """What one task reads: a piece of a large file, or some small files."""
+    """Input of one task: a piece of a large file, or some small files."""
 
     index: int
     slices: tuple[Slice, ...]
@@ -99,7 +99,7 @@ def read_unit(
 
 
 def order_keys(piece: Slice, positions: Int64) -> Int64:
-    """What breaks ties between timestamps: the order of files, then the position in the file."""
+    """Keys that break ties between timestamps: the order of files, then the position in one."""
     assert not len(positions) or int(positions.max()) < 1 << POSITION_BITS
     return (piece.file_index << POSITION_BITS) | positions
 

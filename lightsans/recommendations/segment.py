@@ -9,9 +9,7 @@ import pyarrow.compute as pc
 from lightsans.arrays import Int64
 from lightsans.columns.hashing import NUM_BUCKETS, user_buckets
 from lightsans.config import RunConfig
-from lightsans.errors import InputError
-from lightsans.reading.id_lists import read_id_list
-from lightsans.storage.location import locate
+from lightsans.reading.id_lists import check_id_list, read_id_list
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +27,18 @@ class Segment:
 
 
 def segment_identity(config: RunConfig) -> dict[str, object] | None:
-    """What tells the content of ``score.users`` without reading it; None where it is not set.
+    """Identity of the file that ``score.users`` names, without reading it; None without one.
 
     Raises:
-        InputError: There is no such file.
+        InputError: There is no such file, or it has no such column.
     """
     if config.score.users is None:
         return None
-    try:
-        info = locate(config.score.users, config.storage).info()
-    except InputError as error:
-        raise InputError(f"score.users: {error}") from None
+    column = config.data.columns.user
+    location = check_id_list(
+        "score.users", config.score.users, config.storage, column, "data.columns.user"
+    )
+    info = location.info()
     return {"uri": info.location.uri, "size": info.size, "etag": info.etag}
 
 

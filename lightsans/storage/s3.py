@@ -1,8 +1,8 @@
-"""s3fs with one place that tries again.
+"""s3fs with a single layer of retries.
 
 botocore repeats requests that the store refuses for a while (500, 502, 503, 504, throttling) or
-that get no answer, with growing, jittered pauses; what the store refuses for good (403, 404, 412)
-is never repeated. s3fs repeats reading a body that breaks off. Left alone, s3fs would also repeat
+that get no answer, with growing, jittered pauses; permanent refusals (403, 404, 412) are never
+repeated. s3fs repeats reading a body that breaks off. Left alone, s3fs would also repeat
 every request that botocore has given up on, so that attempts multiply into hours.
 """
 
@@ -79,7 +79,7 @@ def _is_passing(error: ClientError) -> bool:
 
 
 def _uri(arguments: dict[str, Any]) -> str:
-    """What a request was about."""
+    """The object or prefix that a request named."""
     key = arguments.get("Key") or arguments.get("Prefix") or ""
     return f"s3://{arguments.get('Bucket', '')}/{key}"
 

@@ -61,6 +61,8 @@ def test_what_is_wrong_with_the_file_is_said(tmp_path):
     (tmp_path / "users.csv").write_text("id\n1\n")
     with pytest.raises(InputError, match=r"no column 'user_id' \(data\.columns\.user\)"):
         read_segment(config_of(tmp_path / "users.csv"), pa.string())
+    with pytest.raises(InputError, match=r"no column 'user_id' \(data\.columns\.user\)"):
+        segment_identity(config_of(tmp_path / "users.csv"))  # before Ray is started
     (tmp_path / "users").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="not a text file in UTF-8"):
         read_segment(config_of(tmp_path / "users"), pa.string())
