@@ -95,6 +95,19 @@ class Projected(NamedTuple):
     positions: Positions
 
 
+def project(x: Unmapped) -> Projected:
+    """All items through the maps of queries, keys and values: one product."""
+    B, L, _ = x.x.shape
+    N, H = x.query.bias.shape
+    maps = (x.query, x.key, x.value)
+    weight = torch.cat([m.weight.flatten(0, 1) for m in maps])
+    bias = torch.cat([m.bias.flatten() for m in maps])
+    qkv = functional.linear(x.x, weight, bias).view(B, L, 3, N, H)
+    # One copy, so that the many products by head and sequence need none.
+    q, k, v = qkv.permute(2, 0, 3, 1, 4).contiguous().unbind(0)
+    return Projected(q, k, v, x.logits, x.positions)
+
+
 def reference_context(x: Unmapped, newest_B: Tensor | None, dropout: Dropout) -> Tensor:
     """The released code, number for number: (B, L, D), or (B, 1, D) at ``newest_B``.
 

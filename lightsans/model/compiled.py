@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightsans.config.kinds import ATTENTION
 from lightsans.model import causal
 from lightsans.model.layers import EncoderLayer
 from lightsans.model.network import LightSANs
@@ -67,5 +68,6 @@ def _try_out(model: LightSANs) -> None:
     length = min(3, model.config.max_seq_len)
     item_ids = torch.ones(2, length, dtype=torch.int64, device=device)
     lengths = torch.full((2,), length, device=device)
-    vectors = model(item_ids, lengths, every_position=model.config.attention == "causal")
+    every_position = ATTENTION[model.config.attention].trains_prefixes
+    vectors = model(item_ids, lengths, every_position)
     vectors.sum().backward()

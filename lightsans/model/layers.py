@@ -5,28 +5,18 @@ Shapes: B sequences   L positions   Q query positions (L, or 1 where only the ne
 """
 
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from lightsans.config import Activation, ModelConfig
-from lightsans.model.attention import (
-    HeadMap,
-    Positions,
-    Projected,
-    Unmapped,
-    causal_context,
-    causal_weights,
-    masked_context,
-    newest_context,
-    position_logits,
-    reference_context,
-    take_positions,
-)
+from lightsans.config.kinds import ATTENTION
+from lightsans.model.attention import HeadMap, Positions, Unmapped, take_positions
 from lightsans.model.causal import exact_product
 from lightsans.model.dropout import Dropout
+from lightsans.model.kinds import CODE, Padding
 
 ACTIVATIONS: Final[dict[Activation, Callable[[Tensor], Tensor]]] = {
     "gelu": functional.gelu,
@@ -35,15 +25,6 @@ ACTIVATIONS: Final[dict[Activation, Callable[[Tensor], Tensor]]] = {
     "tanh": torch.tanh,
     "sigmoid": torch.sigmoid,
 }
-
-
-class Padding(NamedTuple):
-    """Where the items of a right-padded batch are."""
-
-    is_item: Tensor
-    """(B, L), True at items. Also at an empty sequence's first position: a sum needs a term."""
-    newest: Tensor
-    """(B,), position of the newest item; 0 for an empty sequence."""
 
 
 class _Kept:
@@ -68,12 +49,13 @@ class _Kept:
 
 
 class LightAttention(nn.Module):
-    """The parameters of one attention layer, the same for all three kinds."""
+    """The parameters of one attention layer, the same for all kinds."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         D = config.hidden_size
-        self.kind = config.attention
+        self._code = CODE[config.attention]
+        self._masks_padding = ATTENTION[config.attention].masks_padding
         self.n_heads = config.n_heads
         self.query = nn.Linear(D, D)
         self.key = nn.Linear(D, D)
@@ -99,22 +81,13 @@ class LightAttention(nn.Module):
             padding: Where the items are.
             newest_only: One position of each sequence instead of all.
         """
-        needs_matrix = self.kind == "reference" or not newest_only
+        needs_matrix = not newest_only or self._code.newest_needs_matrix
         positions = self._positions(positions_MD, x_BLD.shape[1], needs_matrix)
         logits_BLJ = self._pooling_logits(x_BLD, padding)
-        if self.kind == "causal" and not newest_only:
-            context_BQD = causal_context(self._project(x_BLD, logits_BLJ, positions), self.dropout)
-        else:
-            query, key, value = map(self._by_head, (self.query, self.key, self.value))
-            x = Unmapped(x_BLD, logits_BLJ, query, key, value, positions)
-            if self.kind == "reference":
-                newest_B = padding.newest if newest_only else None
-                context_BQD = reference_context(x, newest_B, self.dropout)
-            elif newest_only:
-                context_BQD = newest_context(x, padding.is_item, padding.newest, self.dropout)
-            else:
-                context_BQD = masked_context(x, padding.is_item, self.dropout)
-        read_BQD: Tensor = self.output(context_BQD)
+        query, key, value = map(self._by_head, (self.query, self.key, self.value))
+        x = Unmapped(x_BLD, logits_BLJ, query, key, value, positions)
+        read = self._code.newest if newest_only else self._code.every_position
+        read_BQD: Tensor = self.output(read(x, padding, self.dropout))
         return read_BQD
 
     def _positions(self, positions_MD: Tensor, length: int, needs_matrix: bool) -> Positions:
@@ -141,13 +114,7 @@ class LightAttention(nn.Module):
             linear(positions_LD).view(L, N, H).transpose(0, 1)
             for linear in (self.position_query, self.position_key)
         )
-        if not needs_matrix:
-            return Positions(q, k, [])
-        if self.kind == "causal":
-            return Positions(q, k, causal_weights(q, k))
-        logits_NLL = position_logits(q, k)
-        matrix_NLL = logits_NLL if self.kind == "masked" else logits_NLL.softmax(dim=1)
-        return Positions(q, k, [matrix_NLL])
+        return Positions(q, k, self._code.position_matrix(q, k) if needs_matrix else [])
 
     def _pooling_logits(self, x_BLD: Tensor, padding: Padding) -> Tensor:
         """How much each item counts in each interest, before the softmax, (B, L, J).
@@ -158,19 +125,9 @@ class LightAttention(nn.Module):
         weight_DJ = torch.cat([exact_product(m.weight.t(), theta) for m, theta in pooled], dim=1)
         bias_J = torch.cat([exact_product(m.bias, theta) for m, theta in pooled])
         logits_BLJ = exact_product(x_BLD, weight_DJ) + bias_J
-        if self.kind == "reference":
+        if not self._masks_padding:
             return logits_BLJ
         return logits_BLJ.masked_fill(~padding.is_item.unsqueeze(-1), float("-inf"))
-
-    def _project(self, x_BLD: Tensor, logits_BLJ: Tensor, positions: Positions) -> Projected:
-        B, L, D = x_BLD.shape
-        N, H = self.n_heads, D // self.n_heads
-        maps = (self.query, self.key, self.value)
-        weight, bias = torch.cat([m.weight for m in maps]), torch.cat([m.bias for m in maps])
-        qkv = functional.linear(x_BLD, weight, bias).view(B, L, 3, N, H)
-        # One copy, so that the many products by head and sequence need none.
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).contiguous().unbind(0)
-        return Projected(q, k, v, logits_BLJ, positions)
 
     def _by_head(self, linear: nn.Linear) -> HeadMap:
         N, D = self.n_heads, linear.in_features

@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lightsans.config import ModelConfig
+from lightsans.config.kinds import ATTENTION
 from lightsans.errors import ConfigError
 from lightsans.model.dropout import Dropout
-from lightsans.model.layers import EncoderLayer, LightAttention, Padding
+from lightsans.model.kinds import Padding
+from lightsans.model.layers import EncoderLayer, LightAttention
 from lightsans.ranking.top_k import TopK, top_k
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ class LightSANs(nn.Module):
             raise ConfigError(f"num_items={num_items} must be at least 1: there is nothing to rank")
         self.config = config
         self.num_items = num_items
+        self._masks_padding = ATTENTION[config.attention].masks_padding
         D = config.hidden_size
         self.item_embedding = nn.Embedding(num_items + 1, D, padding_idx=0)
         self.position_embedding = nn.Embedding(config.max_seq_len, D)
@@ -82,7 +85,7 @@ class LightSANs(nn.Module):
             elif isinstance(module, LightAttention):
                 module.key_theta.normal_()
                 module.value_theta.normal_()
-        if self.config.attention != "reference":
+        if self._masks_padding:
             self.item_embedding.weight[0].zero_()
 
     def forward(
@@ -105,7 +108,7 @@ class LightSANs(nn.Module):
         item_ids_BL, lengths_B = item_ids, lengths
         self._check(item_ids_BL, every_position)
         width, L = item_ids_BL.shape[1], self.config.max_seq_len
-        if self.config.attention == "reference" and width < L:
+        if not self._masks_padding and width < L:
             item_ids_BL = functional.pad(item_ids_BL, (0, L - width))
         newest_B = (lengths_B.long() - 1).clamp(min=0)
         positions_L = torch.arange(item_ids_BL.shape[1], device=item_ids_BL.device)
@@ -114,7 +117,7 @@ class LightSANs(nn.Module):
         table = self.item_embedding.weight if item_vectors is None else item_vectors
         items_BLD = functional.embedding(item_ids_BL, table, padding_idx=0)
         x_BLD = self.item_norm(items_BLD.to(self.item_norm.weight.dtype))
-        if self.config.attention != "reference":
+        if self._masks_padding:
             x_BLD = x_BLD.masked_fill((positions_L >= lengths_B.unsqueeze(1)).unsqueeze(-1), 0.0)
         x_BLD = self.dropout(x_BLD)
         positions_MD = self.position_embedding.weight
@@ -164,7 +167,7 @@ class LightSANs(nn.Module):
         which scores padding like any item.
         """
         scores_BV = _products(self.encode(item_ids, lengths), self.item_table())
-        if self.config.attention != "reference":
+        if self._masks_padding:
             scores_BV[:, 0] = 0.0
         return scores_BV
 
@@ -204,11 +207,12 @@ class LightSANs(nn.Module):
         return item_ids_BL, lengths_B.clamp(max=L)
 
     def _check(self, item_ids_BL: Tensor, every_position: bool) -> None:
-        kind, L = self.config.attention, self.config.max_seq_len
-        if every_position and kind != "causal":
+        L = self.config.max_seq_len
+        if every_position and not ATTENTION[self.config.attention].trains_prefixes:
+            able = ", ".join(repr(kind.name) for kind in ATTENTION.values() if kind.trains_prefixes)
             raise ValueError(
-                f"a model with attention={kind!r} has one vector per sequence; only "
-                "attention='causal' has one for every position"
+                f"a model with attention={self.config.attention!r} has one vector per sequence; "
+                f"only attention={able} has one for every position"
             )
         if not 1 <= item_ids_BL.shape[1] <= L:
             raise ValueError(

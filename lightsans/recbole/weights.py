@@ -9,6 +9,7 @@ from typing import Any, Final
 from torch import Tensor
 
 from lightsans.config import ModelConfig
+from lightsans.config.kinds import ATTENTION, LOSSES
 from lightsans.errors import ConfigError
 from lightsans.model.network import LightSANs
 
@@ -80,7 +81,7 @@ def to_recbole(model: LightSANs) -> dict[str, Tensor]:
     Raises:
         ConfigError: The model is of another kind: RecBole would compute other scores with it.
     """
-    if model.config.attention != "reference":
+    if not ATTENTION[model.config.attention].is_recbole:
         raise ConfigError(
             f"a model with attention={model.config.attention!r} gives other scores in RecBole; "
             "train one with attention: reference to export it"
@@ -96,8 +97,8 @@ def recbole_settings(model: LightSANs) -> dict[str, Any]:
     sizes = {"MAX_ITEM_LIST_LENGTH": config.max_seq_len, "n_items": model.num_items + 1}
     names = ("n_layers", "k_interests", "hidden_size", "inner_size", *_SETTINGS)
     settings = {name: getattr(config, name) for name in names}
-    if settings["loss_type"] not in ("CE", "BPR"):
-        settings["loss_type"] = "CE"  # RecBole has no other
+    if config.loss_type == "auto" or not LOSSES[config.loss_type].in_recbole:
+        settings["loss_type"] = "CE"
     return {"model": "LightSANs", **sizes, **settings}
 
 
