@@ -30,6 +30,7 @@ from pipelines.publish import (
 )
 from pipelines.score.old_runs import remove_old_runs
 from pipelines.session.lease import Lease, hold
+from pipelines.session.stage import find_or_make
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -320,3 +321,44 @@ def test_a_lease_that_ended_is_taken_over_and_its_holder_hears_of_it(root):
         with pytest.raises(LeaseError, match="lost to quick"):
             slow.renew()
     assert location.read_json()["owner"] == "quick"
+
+
+@pytest.mark.parametrize("root", ["s3"], indirect=True)  # on disk: a unit test
+def test_of_two_that_make_the_same_result_at_once_one_makes_it(root, monkeypatch):
+    monkeypatch.setattr("pipelines.session.lease.POLL_S", 0.1)
+    directory, made = root / "things" / "0123", []
+
+    def make(owner, anew):
+        made.append(anew)
+        time.sleep(0.5)
+        owner.require()
+        return {"number": len(made)}
+
+    def run(_):
+        return find_or_make(directory, root, stage="make", kind="thing", make=make)
+
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(run, range(4)))
+    assert made == [False]
+    assert sorted(found for _, found in results) == [False, True, True, True]
+    assert {manifest["number"] for manifest, _ in results} == {1}
+
+
+@pytest.mark.parametrize("root", ["s3"], indirect=True)  # on disk: a unit test
+def test_who_loses_the_lease_of_a_result_ends_at_once_and_writes_no_manifest(root, monkeypatch):
+    monkeypatch.setattr("pipelines.session.stage.LEASE_S", 1.2)
+    directory = root / "things" / "0123"
+    lock = root / "locks" / "thing-0123.json"
+
+    def make(owner, anew):
+        ended = (datetime.now(UTC) - timedelta(seconds=1)).isoformat()
+        lock.write_json({**lock.read_json(), "expires_at": ended})
+        Lease(lock, "quick", 60).take()
+        time.sleep(60)
+        return {}
+
+    begun = time.monotonic()
+    with pytest.raises(LeaseError, match="lost to quick"):
+        find_or_make(directory, root, stage="make", kind="thing", make=make)
+    assert time.monotonic() - begun < 20
+    assert directory.children() == []
