@@ -1,0 +1,47 @@
+"""--force refuses before the first stage what a later one would refuse; nothing is started here."""
+
+import pytest
+
+from lightsans.config.file import load_config
+from lightsans.errors import ConfigError
+from lightsans.storage.location import locate
+from lightsans.storage.manifests import read_manifest, write_manifest
+from pipelines.preprocess.stage import dataset_id
+from pipelines.publish import publish_run, read_published
+from pipelines.run_pipeline import run_pipeline
+from pipelines.train.stage import model_id, run_train
+
+
+@pytest.fixture
+def config(tmp_path):
+    (tmp_path / "log.csv").write_text("user_id,item_id,timestamp\nann,x,1\n")
+    settings = [f"root={tmp_path}/root", f"data.input={tmp_path}/log.csv"]
+    return load_config(None, [*settings, "data.columns.rating=null"]).config
+
+
+@pytest.fixture
+def root(config):
+    """A published run of the configuration's dataset and model."""
+    root = locate(config.root, config.storage)
+    dataset = dataset_id(config)
+    model = model_id(config, dataset)
+    write_manifest(root / "datasets" / dataset, {"id": dataset, "data": {"as_of": None}})
+    write_manifest(root / "models" / model, {"id": model, "dataset_id": dataset})
+    run = root / "recommendations" / "run"
+    (run / "part-00000.parquet").write_bytes(b"rows")
+    write_manifest(run, {"dataset_id": dataset, "model_id": model, "parts": []})
+    publish_run(read_published(root), "run")
+    return root
+
+
+def test_a_pipeline_whose_dataset_is_published_is_refused_before_anything_is_removed(root, config):
+    with pytest.raises(ConfigError, match="the published run run was made from dataset"):
+        run_pipeline(config, force=True)
+    assert read_manifest(root / "datasets" / dataset_id(config)) is not None
+
+
+def test_a_model_that_is_published_is_not_trained_again(root, config):
+    dataset = dataset_id(config)
+    with pytest.raises(ConfigError, match="the published run run was made from model"):
+        run_train(config, dataset, force=True)
+    assert read_manifest(root / "models" / model_id(config, dataset)) is not None
