@@ -1,4 +1,4 @@
-"""What a dataset takes over from another one: ``preprocess --base ID``.
+"""Make a dataset from another one: ``preprocess --base ID``.
 
 The base keeps every valid row in ``interactions/``, so only files that it does not list are read.
 Its parts are linked; new rows become a layer of the part of their users, and only now and then are
@@ -27,11 +27,11 @@ from lightsans.storage.parts import layer_name, part_index, part_name
 from pipelines.preprocess.parts import (
     FORMAT_VERSION,
     MARKER,
+    Draft,
     Part,
-    note_part,
     time_range,
-    write_part,
 )
+from pipelines.preprocess.records import Interactions, PartNote
 from pipelines.session.tasks import remote, run_tasks
 
 _MAX_LAYERS = 8
@@ -44,17 +44,17 @@ class Base:
 
     location: Location
     manifest: dict[str, Any]
-    marker: dict[str, Any]
-    """Its `MARKER`: counts of rows, and what is known of every part."""
+    interactions: Interactions
+    """Its rows, as its `MARKER` says."""
 
     @property
     def counts(self) -> RowCounts:
         """Of all rows that were ever read for it."""
-        return RowCounts.from_dict(self.marker["counts"])
+        return self.interactions.counts
 
-    def part(self, number: int) -> dict[str, Any] | None:
-        """`PART_STATS` of a part; None if it has no rows."""
-        return next((part for part in self.marker["parts"] if part["part"] == number), None)
+    def part(self, number: int) -> PartNote | None:
+        """One of its parts; None if it has no rows."""
+        return next((part for part in self.interactions.parts if part.number == number), None)
 
     def check_plan(self, plan: ReadPlan) -> ReadPlan:
         """A plan of reading new files, ids of the types that the base has.
@@ -118,7 +118,7 @@ class UnchangedSequences:
 
 def find_unchanged(
     base: Base,
-    parts: Sequence[dict[str, Any]],
+    parts: Sequence[PartNote],
     data: DataConfig,
     before: Vocabulary,
     after: Vocabulary,
@@ -127,7 +127,7 @@ def find_unchanged(
 
     Args:
         base: The base.
-        parts: `PART_STATS` of the dataset made from it.
+        parts: Those of the dataset made from it.
         data: Its settings.
         before: The base's vocabulary.
         after: The one that extends it.
@@ -142,7 +142,7 @@ def find_unchanged(
     was_living = np.zeros(after.num_items, bool)
     was_living[: before.num_items] = before.counts > 0
     changed = after.raw_item_ids.filter(pa.array(was_living != (after.counts > 0)))
-    linked = {part["part"]: rows[part["part"]] for part in parts if part["linked"]}
+    linked = {part.number: rows[part.number] for part in parts if part.is_linked}
     return UnchangedSequences(base.location / "sequences", linked, changed)
 
 
@@ -165,7 +165,8 @@ def load_base(config: RunConfig) -> Base | None:
             f"data.base={config.data.base} has format {manifest['format_version']}, and this "
             f"version adds to format {FORMAT_VERSION}; preprocess without --base"
         )
-    base = Base(location, manifest, (location / MARKER).read_json())
+    interactions = Interactions.from_json((location / MARKER).read_json())
+    base = Base(location, manifest, interactions)
     _check_reading(base, config.data)
     return base
 
@@ -220,50 +221,50 @@ def _check_reading(base: Base, data: DataConfig) -> None:
 
 def take_over_parts(
     base: Base,
-    dataset: Location,
+    draft: Draft,
     written: set[int],
     excluded_users: pa.Array | None,
-) -> list[dict[str, Any]]:
+) -> list[PartNote]:
     """Link the parts of a base that have no new rows, or write them without excluded users."""
-    left = [part for part in base.marker["parts"] if part["part"] not in written]
+    left = [part for part in base.interactions.parts if part.number not in written]
     take = remote(take_over_part)
 
-    def submit(part: dict[str, Any]) -> Any:
-        return take.remote(base, dataset, part, None, excluded_users)
+    def submit(part: PartNote) -> Any:
+        return take.remote(base, draft, part, None, excluded_users)
 
     return list(run_tasks(submit, left, "preprocess: base"))
 
 
 def take_over_part(
     base: Base,
-    dataset: Location,
-    part: dict[str, Any],
+    draft: Draft,
+    part: PartNote,
     rows: pa.Table | None,
     excluded_users: pa.Array | None,
-) -> dict[str, Any]:
+) -> PartNote:
     """Give a dataset a part of its base, without excluded users and with new rows.
 
     Args:
         base: The base.
-        dataset: The dataset made from it.
-        part: `PART_STATS` of the part in the base.
+        draft: The dataset made from it.
+        part: The part in the base.
         rows: New ones, sorted; None if there are none.
         excluded_users: Whose rows do not stay.
 
     Returns:
-        `PART_STATS` of the part in the dataset.
+        The part in the dataset.
     """
     is_same = excluded_users is None or not _has_any(base, part, excluded_users)
     if is_same and (rows is None or _is_layer(part, rows)):
-        return _take_over_files(base, dataset, part, rows)
+        return _take_over_files(base, draft, part, rows)
     kept = without_users(Part.of(part).load(base.location), excluded_users)
     whole = kept if rows is None else insert_rows(kept, rows)
-    return write_part(dataset, part["part"], whole, erased=part["rows"] - kept.num_rows)
+    return draft.write_part(part.number, whole, erased=part.rows - kept.num_rows)
 
 
-def _has_any(base: Base, part: dict[str, Any], users: pa.Array) -> bool:
+def _has_any(base: Base, part: PartNote, users: pa.Array) -> bool:
     """Whether a part of the base has rows of one of some users."""
-    if part["part"] not in parts_of_users(users, base.manifest["num_parts"]):
+    if part.number not in parts_of_users(users, base.manifest["num_parts"]):
         return False
     for file in Part.of(part).files(base.location):
         table = load_interactions(file, ["user_id"])
@@ -272,27 +273,22 @@ def _has_any(base: Base, part: dict[str, Any], users: pa.Array) -> bool:
     return False
 
 
-def _is_layer(part: dict[str, Any], rows: pa.Table) -> bool:
+def _is_layer(part: PartNote, rows: pa.Table) -> bool:
     """Whether rows are to be a layer: there are few, and few layers to put together in reading."""
-    is_few = bool(rows.num_rows * _ROWS_PER_LAYER_ROW <= part["rows"])
-    return is_few and part["layers"] < _MAX_LAYERS
+    is_few = bool(rows.num_rows * _ROWS_PER_LAYER_ROW <= part.rows)
+    return is_few and part.layers < _MAX_LAYERS
 
 
-def _take_over_files(
-    base: Base, dataset: Location, part: dict[str, Any], rows: pa.Table | None
-) -> dict[str, Any]:
+def _take_over_files(base: Base, draft: Draft, part: PartNote, rows: pa.Table | None) -> PartNote:
+    directory = draft.dataset / "interactions"
     for file in Part.of(part).files(base.location):
-        file.copy_to(dataset / "interactions" / file.name)
-    stats = {**part, "erased": 0, "linked": 1}
+        file.copy_to(directory / file.name)
+    taken = replace(part, erased=0, is_linked=True)
     if rows is not None:
-        save_interactions(dataset / "interactions" / layer_name(part["part"], part["layers"]), rows)
-        oldest, newest = time_range(rows)
-        stats["layers"] += 1
-        stats["rows"] += rows.num_rows
-        stats["oldest"], stats["newest"] = min(part["oldest"], oldest), max(part["newest"], newest)
-        stats["linked"] = 0
-    note_part(dataset, stats)
-    return stats
+        save_interactions(directory / layer_name(part.number, part.layers), rows)
+        taken = taken.with_layer(rows.num_rows, *time_range(rows))
+    draft.note_part(taken)
+    return taken
 
 
 def take_over_rejects(base: Base, dataset: Location, excluded_users: Sequence[str]) -> None:

@@ -1,6 +1,13 @@
-"""Writing a part of ``interactions/``: its file, and a note that makes it count."""
+"""Write parts of a dataset under the lease of its maker: a file, then a note that makes it count.
+
+What a part holds is decided by the dataset's id, so an owner may adopt parts that an earlier one
+has finished. A worker whose driver was killed or lost the lease writes no more notes, and a note
+counts only while its files have the sizes that it names.
+"""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -10,6 +17,8 @@ from lightsans.preparation.layers import load_part
 from lightsans.preparation.part_files import save_interactions
 from lightsans.storage.location import Location
 from lightsans.storage.parts import layer_name, part_name
+from pipelines.preprocess.records import Interactions, PartNote, SequencesNote
+from pipelines.session.lease import Owner
 
 FORMAT_VERSION = 2
 """Raised whenever the same input and settings would give another dataset, or other notes on it."""
@@ -20,10 +29,8 @@ MARKER = "interactions.json"
 WORK = "_work"
 """Notes of the tasks, inside the dataset while it is made."""
 PART_NOTE = "part-"
-
-PART_STATS = ("part", "layers", "rows", "oldest", "newest", "erased", "linked")
-"""What is known of a part: its number, how many files it has, its rows and their time range, rows
-of a base that were erased, and 1 where all its rows are those of a base."""
+READERS = 16
+"""Threads that read notes."""
 
 
 class Part(NamedTuple):
@@ -34,9 +41,9 @@ class Part(NamedTuple):
     """Files that it has."""
 
     @classmethod
-    def of(cls, stats: dict[str, Any]) -> "Part":
-        """The part that some `PART_STATS` are about."""
-        return cls(int(stats["part"]), int(stats["layers"]))
+    def of(cls, note: PartNote) -> "Part":
+        """The part that a note is about."""
+        return cls(note.number, note.layers)
 
     def files(self, dataset: Location) -> list[Location]:
         """Those files, in the order in which their rows were added."""
@@ -48,22 +55,117 @@ class Part(NamedTuple):
         return load_part(self.files(dataset), columns)
 
 
-def write_part(dataset: Location, number: int, rows: pa.Table, erased: int = 0) -> dict[str, Any]:
-    """Write one part of sorted interactions, and the note that it is finished; its `PART_STATS`."""
-    if rows.num_rows:  # else all users of a base's part were erased
-        save_interactions(dataset / "interactions" / part_name(number), rows)
-    oldest, newest = time_range(rows)
-    stats = {
-        "part": number,
-        "layers": 1,
-        "rows": rows.num_rows,
-        "oldest": oldest,
-        "newest": newest,
-        "erased": erased,
-        "linked": 0,
-    }
-    note_part(dataset, stats)
-    return stats
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A dataset that is being made, and who makes it."""
+
+    dataset: Location
+    owner: Owner
+
+    @property
+    def work(self) -> Location:
+        """The directory of the notes."""
+        return self.dataset / WORK
+
+    def note(self, name: str, content: dict[str, Any]) -> None:
+        """Write a note.
+
+        Raises:
+            LeaseError: Another process makes the dataset by now.
+        """
+        self.owner.require()
+        (self.work / f"{name}.json").write_json(content)
+
+    def write_part(self, number: int, rows: pa.Table, erased: int = 0) -> PartNote:
+        """Write a part of sorted interactions, and the note that it is finished.
+
+        Args:
+            number: Of the part.
+            rows: All its rows; none when all users of a base's part were erased.
+            erased: How many rows were erased.
+        """
+        if rows.num_rows:
+            save_interactions(self.dataset / "interactions" / part_name(number), rows)
+        part = PartNote(number, 1, rows.num_rows, *time_range(rows), erased=erased)
+        self.note_part(part)
+        return part
+
+    def note_part(self, part: PartNote) -> None:
+        """Note that a part is finished, with the sizes of its files."""
+        files = Part.of(part).files(self.dataset) if part.rows else []
+        sizes = [file.info().size for file in files]
+        self.note(f"{PART_NOTE}{part.number:05d}", {**part.to_json(), "sizes": sizes})
+
+    def finished_parts(self) -> list[PartNote]:
+        """Parts that an earlier attempt has written, as far as their files are there.
+
+        Whatever else it left in ``interactions/`` and beside it is deleted.
+        """
+        names = [name for name in self.work.children() if name.startswith(PART_NOTE)]
+        with ThreadPoolExecutor(READERS) as pool:
+            found = list(pool.map(self._read_part_note, names))
+        finished = [part for part in found if part is not None]
+        trusted = {name for name, part in zip(names, found, strict=True) if part is not None}
+        kept = {
+            file.name
+            for part in finished
+            if part.rows
+            for file in Part.of(part).files(self.dataset)
+        }
+        for name in set((self.dataset / "interactions").children()) - kept:
+            (self.dataset / "interactions" / name).delete()
+        for name in set(self.work.children()) - trusted:
+            (self.work / name).delete()
+        for leftover in ("rejects", "sequences"):
+            (self.dataset / leftover).delete()
+        return finished
+
+    def _read_part_note(self, name: str) -> PartNote | None:
+        content = (self.work / name).read_json()
+        part = PartNote.from_json(content)
+        files = Part.of(part).files(self.dataset) if part.rows else []
+        sizes = [_size(file) for file in files]
+        return part if sizes == content.get("sizes") else None
+
+    def read_marker(self) -> Interactions | None:
+        """A complete ``interactions/``; None while it is not, or where files of it are missing."""
+        try:
+            content = (self.dataset / MARKER).read_json()
+        except FileNotFoundError:
+            return None
+        if content["id"] != self.dataset.name:  # copied here from elsewhere
+            return None
+        made = Interactions.from_json(content)
+        there = set((self.dataset / "interactions").children())
+        names = {file.name for part in made.parts for file in Part.of(part).files(self.dataset)}
+        return made if names <= there else None
+
+    def write_marker(self, made: Interactions) -> None:
+        """Note that ``interactions/`` is complete."""
+        self.owner.require()
+        (self.dataset / MARKER).write_json(made.to_json(self.dataset.name))
+
+    def note_sequences(self, part: SequencesNote, vocabulary: str) -> None:
+        """Note that the sequences of a part are finished.
+
+        Args:
+            part: What they are.
+            vocabulary: Fingerprint of the items that they were derived with.
+        """
+        size = (self.dataset / "sequences" / part.name).info().size
+        content = {"vocabulary": vocabulary, "part": part.to_json(), "size": size}
+        self.note(f"sequences-{part.number:05d}", content)
+
+    def read_sequences_note(self, number: int, vocabulary: str) -> SequencesNote | None:
+        """The finished sequences of a part; None while they are not, or of other items."""
+        try:
+            content = (self.work / f"sequences-{number:05d}.json").read_json()
+        except FileNotFoundError:
+            return None
+        file = self.dataset / "sequences" / part_name(number)
+        if content["vocabulary"] != vocabulary or content.get("size") != _size(file):
+            return None
+        return SequencesNote.from_json(content["part"])
 
 
 def time_range(rows: pa.Table) -> tuple[int, int]:
@@ -72,6 +174,5 @@ def time_range(rows: pa.Table) -> tuple[int, int]:
     return times["min"] or 0, times["max"] or 0
 
 
-def note_part(dataset: Location, stats: dict[str, Any]) -> None:
-    """Note that a part is finished."""
-    (dataset / WORK / f"{PART_NOTE}{stats['part']:05d}.json").write_json(stats)
+def _size(file: Location) -> int | None:
+    return file.info().size if file.exists() else None

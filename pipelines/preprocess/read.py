@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -30,11 +29,13 @@ from lightsans.reading.formats import format_of
 from lightsans.reading.rejects import RowCounts, rejects_file
 from lightsans.reading.text_pieces import compression_of
 from lightsans.reading.units import ReadPlan, ReadUnit, order_keys, plan_reading, read_unit
+from lightsans.storage.listing import check_unchanged
 from lightsans.storage.location import FileInfo, Location
 from lightsans.storage.schemas import id_type
 from pipelines.console.progress import Bar, bar, say
 from pipelines.preprocess.base import Base, take_over_part, take_over_parts, take_over_rejects
-from pipelines.preprocess.parts import MARKER, PART_NOTE, PART_STATS, WORK, Part, write_part
+from pipelines.preprocess.parts import PART_NOTE, READERS, Draft
+from pipelines.preprocess.records import PART_NOTES, Interactions, PartNote
 from pipelines.session.preflight import preflight
 from pipelines.session.ray_session import ensure_ray, iterate_tables, original_errors, usable_cpus
 from pipelines.session.tasks import remote, task_memory
@@ -46,7 +47,6 @@ _PART_BYTES = 64 * 2**20
 _LITTLE_UNITS, _LITTLE_PIECES = 8, 4
 """As much is exchanged without a shuffle: what every unit gave lies in memory at once."""
 _WATCH_EVERY_S = 2.0
-_READERS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +61,6 @@ class Source:
     """What the rows are added to."""
 
 
-@dataclass(frozen=True, slots=True)
-class Interactions:
-    """What `collect_interactions` has made."""
-
-    counts: RowCounts
-    user_id_type: str
-    item_id_type: str
-    parts: list[dict[str, Any]]
-    """What `write_part` says of each part that has rows."""
-
-
 def choose_num_parts(files: list[FileInfo], data: DataConfig) -> int:
     """How many parts a dataset is cut into: about 64 MB of text each, or as configured."""
     if data.num_parts is not None:
@@ -80,7 +69,7 @@ def choose_num_parts(files: list[FileInfo], data: DataConfig) -> int:
 
 
 def collect_interactions(
-    config: RunConfig, dataset: Location, source: Source, num_parts: int
+    config: RunConfig, draft: Draft, source: Source, num_parts: int
 ) -> Interactions:
     """Read, check and exchange all rows, or find it done by an earlier attempt.
 
@@ -88,7 +77,8 @@ def collect_interactions(
         InputError: A file is unusable.
         ResourceError: The cluster could never do it.
     """
-    found = _read_marker(dataset)
+    dataset = draft.dataset
+    found = draft.read_marker()
     if found is not None:
         say(f"preprocess: continuing from the finished {dataset / 'interactions'}")
         return found
@@ -101,52 +91,38 @@ def collect_interactions(
         f"preprocess: files: {len(source.files):,}, {size / 1e6:,.1f} MB, in read units: "
         f"{len(plan.units):,} -> parts: {num_parts}, of dataset {dataset.name}"
     )
-    finished = _finished_parts(dataset)
+    finished = draft.finished_parts()
     if finished:
         say(f"preprocess: {len(finished)} of {num_parts} parts were written by an earlier attempt")
     ensure_ray(config.resources.memory_bytes)
     preflight("preprocess", config)
-    stats = finished + _exchange(dataset, source, plan, num_parts, finished)
+    parts = finished + _exchange(draft, source, plan, num_parts, finished)
     base_counts = RowCounts()
     if base is not None:
         excluded = _excluded_ids(source, plan.user_id_type)
-        written = {part["part"] for part in stats}
-        stats += take_over_parts(base, dataset, written, excluded)
+        written = {part.number for part in parts}
+        parts += take_over_parts(base, draft, written, excluded)
         take_over_rejects(base, dataset, source.excluded_users)
         # Users found by an earlier list are numbered by that one.
         base_counts = replace(base.counts, excluded_found=set())
-    made = _sum_up(dataset / WORK, plan, stats, base_counts)
-    (dataset / MARKER).write_json(_marker(dataset, made))
+    check_unchanged(source.files)  # else a mixture of versions would be gone on with
+    made = _sum_up(draft.work, plan, parts, base_counts)
+    draft.write_marker(made)
     return made
 
 
-def _finished_parts(dataset: Location) -> list[dict[str, Any]]:
-    """Counts of the parts that an earlier attempt has written; whatever else it left goes."""
-    notes = [name for name in (dataset / WORK).children() if name.startswith(PART_NOTE)]
-    with ThreadPoolExecutor(_READERS) as pool:
-        finished = list(pool.map(lambda name: (dataset / WORK / name).read_json(), notes))
-    kept = {file.name for stats in finished for file in Part.of(stats).files(dataset)}
-    for name in set((dataset / "interactions").children()) - kept:
-        (dataset / "interactions" / name).delete()
-    for name in set((dataset / WORK).children()) - set(notes):
-        (dataset / WORK / name).delete()
-    for leftover in ("rejects", "sequences"):
-        (dataset / leftover).delete()
-    return finished
-
-
 def _exchange(
-    dataset: Location,
+    draft: Draft,
     source: Source,
     plan: ReadPlan,
     num_parts: int,
-    finished: list[dict[str, Any]],
-) -> list[dict[str, Any]]:
-    """Write all parts but the finished ones; counts of each."""
+    finished: list[PartNote],
+) -> list[PartNote]:
+    """Write all parts but the finished ones."""
     if not plan.units:
         return []
     is_wanted = np.ones(num_parts, bool)
-    is_wanted[[part["part"] for part in finished]] = False
+    is_wanted[[part.number for part in finished]] = False
     excluded_users = ray.put(_excluded_ids(source, plan.user_id_type))
     read = partial(
         read_units,
@@ -154,25 +130,25 @@ def _exchange(
         id_types=(plan.user_id_type, plan.item_id_type),
         is_wanted=is_wanted,
         excluded_users=excluded_users,
-        dataset=dataset,
+        draft=draft,
     )
-    write = partial(write_parts, dataset=dataset, base=source.base, excluded_users=excluded_users)
+    write = partial(write_parts, draft=draft, base=source.base, excluded_users=excluded_users)
     # Fewer partitions than parts when the input is small: each costs a task. Parts of a base may
     # have to be written anew, which weighs more than that.
     num_partitions = min(num_parts, _num_pieces(source.files, source.data))
     if source.base is not None:
         num_partitions = num_parts
     exchange = _exchange_little if is_little(plan, source) else _exchange_all
-    stats: list[dict[str, Any]] = []
+    parts: list[PartNote] = []
     total = len(plan.units) + num_parts
     with (
         bar("preprocess: reading", total) as progress,
         original_errors(),
-        _watch(dataset / WORK, progress),
+        _watch(draft.work, progress),
     ):
         for table in exchange(plan.units, read, write, num_partitions):
-            stats += table.to_pylist()
-    return sorted(stats, key=lambda part: int(part["part"]))
+            parts += map(PartNote.from_json, table.to_pylist())
+    return sorted(parts, key=lambda part: part.number)
 
 
 def is_little(plan: ReadPlan, source: Source) -> bool:
@@ -227,7 +203,7 @@ def read_units(
     id_types: tuple[str, str],
     is_wanted: Bool,
     excluded_users: "ray.ObjectRef[pa.Array | None]",
-    dataset: Location,
+    draft: Draft,
 ) -> Iterator[pa.Table]:
     """The valid rows of some read units, packed for the parts that are wanted.
 
@@ -237,7 +213,9 @@ def read_units(
     for pickled in batch["unit"].to_pylist():
         unit: ReadUnit = pickle.loads(pickled)
         counts = RowCounts()
-        with rejects_file(dataset / "rejects" / f"unit-{unit.index:05d}.parquet") as write_rejects:
+        with rejects_file(
+            draft.dataset / "rejects" / f"unit-{unit.index:05d}.parquet"
+        ) as write_rejects:
             for piece, rows in read_unit(unit, data, *id_types, excluded):
                 write_rejects(piece.file.location, rows)
                 counts.add_rows(piece.file.location, rows)
@@ -245,7 +223,7 @@ def read_units(
                 table = rows.table.drop_columns("position")
                 table = table.append_column("order_key", pa.array(keys))
                 yield pack_rows(table, len(is_wanted), is_wanted)
-        (dataset / WORK / f"unit-{unit.index:05d}.json").write_json(counts.to_dict())
+        draft.note(f"unit-{unit.index:05d}", counts.to_dict())
     pa.default_memory_pool().release_unused()  # the process idles while parts are written
     yield PACKED_SCHEMA.empty_table()  # there is always a schema
 
@@ -253,41 +231,41 @@ def read_units(
 def write_parts(
     packed: pa.Table,
     *,
-    dataset: Location,
+    draft: Draft,
     base: Base | None,
     excluded_users: "ray.ObjectRef[pa.Array | None]",
 ) -> pa.Table:
     """Write the parts whose rows these are, merged into those of a base; a row about each."""
-    stats = []
+    parts: list[PartNote] = []
     for number, rows in unpack_rows(packed):
         rows, part = sort_interactions(rows), base.part(number) if base is not None else None
         if base is None or part is None:
-            stats.append(write_part(dataset, number, rows))
+            parts.append(draft.write_part(number, rows))
         else:
             excluded = ray.get(excluded_users)
-            stats.append(take_over_part(base, dataset, part, rows, excluded))
+            parts.append(take_over_part(base, draft, part, rows, excluded))
     pa.default_memory_pool().release_unused()
-    return pa.Table.from_pylist(stats, pa.schema([(name, pa.int64()) for name in PART_STATS]))
+    return pa.Table.from_pylist([part.to_json() for part in parts], PART_NOTES)
 
 
 def _sum_up(
-    work: Location, plan: ReadPlan, stats: list[dict[str, Any]], counts: RowCounts
+    work: Location, plan: ReadPlan, parts: list[PartNote], counts: RowCounts
 ) -> Interactions:
-    """All that was read, with the counts of a base.
+    """Add up all that was read, with the counts of a base.
 
     Raises:
         LightSANsError: Rows were lost between tasks.
     """
     names = [f"unit-{unit.index:05d}.json" for unit in plan.units]
-    with ThreadPoolExecutor(_READERS) as pool:
+    with ThreadPoolExecutor(READERS) as pool:
         for content in pool.map(lambda name: (work / name).read_json(), names):
             counts.add(RowCounts.from_dict(content))
-    written = sum(int(part["rows"]) for part in stats)
-    erased = sum(int(part["erased"]) for part in stats)
+    written = sum(part.rows for part in parts)
+    erased = sum(part.erased for part in parts)
     counts.valid, counts.excluded = counts.valid - erased, counts.excluded + erased
-    stats = [part for part in stats if part["rows"]]
-    counts.oldest = min((int(part["oldest"]) for part in stats), default=None)
-    counts.newest = max((int(part["newest"]) for part in stats), default=None)
+    parts = [part for part in parts if part.rows]
+    counts.oldest = min((part.oldest for part in parts), default=None)
+    counts.newest = max((part.newest for part in parts), default=None)
     if written != counts.valid:
         raise LightSANsError(
             f"{counts.valid:,} valid rows were read but {written:,} written; a worker may have "
@@ -297,28 +275,8 @@ def _sum_up(
         counts=counts,
         user_id_type=plan.user_id_type,
         item_id_type=plan.item_id_type,
-        parts=sorted(stats, key=lambda part: int(part["part"])),
+        parts=sorted(parts, key=lambda part: part.number),
     )
-
-
-def _marker(dataset: Location, made: Interactions) -> dict[str, Any]:
-    return {
-        "id": dataset.name,
-        "counts": made.counts.to_dict(),
-        "user_id_type": made.user_id_type,
-        "item_id_type": made.item_id_type,
-        "parts": made.parts,
-    }
-
-
-def _read_marker(dataset: Location) -> Interactions | None:
-    try:
-        content = (dataset / MARKER).read_json()
-    except FileNotFoundError:
-        return None
-    if content.pop("id") != dataset.name:  # copied here from elsewhere
-        return None
-    return Interactions(**{**content, "counts": RowCounts.from_dict(content["counts"])})
 
 
 def _excluded_ids(source: Source, user_id_type: str) -> pa.Array | None:

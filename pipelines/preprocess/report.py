@@ -12,9 +12,10 @@ from typing import Any
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.preparation.temporal import Cutoffs
 from lightsans.reading.rejects import RowCounts
-from lightsans.reports.dataset_figures import PartReport, describe_dataset
+from lightsans.reports.dataset_figures import describe_dataset
 from lightsans.reports.plots import draw_dataset
 from lightsans.storage.location import Location
+from pipelines.preprocess.records import SequencesNote
 
 REPORT = "report"
 
@@ -23,7 +24,7 @@ def write_report(
     dataset: Location,
     counts: RowCounts,
     rows: Mapping[str, Any],
-    parts: Sequence[dict[str, Any]],
+    parts: Sequence[SequencesNote],
     vocabulary: Vocabulary,
     cutoffs: Cutoffs | None,
 ) -> None:
@@ -33,13 +34,11 @@ def write_report(
         dataset: Its directory.
         counts: Of the rows of its input.
         rows: Left after each step, for the manifest.
-        parts: What `write_sequences` says of each; ``report`` is taken out.
+        parts: Its sequences.
         vocabulary: Its items.
         cutoffs: Of a temporal split.
     """
-    total = functools.reduce(
-        operator.add, (PartReport.from_dict(part.pop("report")) for part in parts)
-    )
+    total = functools.reduce(operator.add, (part.report for part in parts))
     assert counts.oldest is not None
     assert counts.newest is not None
     cuts = {} if cutoffs is None else asdict(cutoffs)

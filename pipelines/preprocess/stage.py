@@ -11,19 +11,21 @@ Three steps, each of which a later attempt goes on with:
 3. `derive`: a task per part derives ``sequences/`` from its interactions and the
    vocabulary.
 
-The manifest, which makes the dataset exist, is written last.
+One process at a time makes a dataset, under a lease (`pipelines.session.stage`). The manifest,
+which makes the dataset exist, is written last.
 """
 
 import hashlib
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lightsans.columns.hashing import NUM_BUCKETS
+from lightsans.columns.hashing import NUM_BUCKETS, bucket_range
 from lightsans.columns.times import to_datetime, to_iso
 from lightsans.config import DataConfig, RunConfig, to_dict
 from lightsans.config.marks import Mark, values_with
@@ -34,7 +36,7 @@ from lightsans.reading.id_lists import IdList, describe_found, read_id_list
 from lightsans.reading.rejects import check_reject_limit
 from lightsans.storage.listing import check_unchanged, list_inputs
 from lightsans.storage.location import Location, locate
-from lightsans.storage.manifests import MANIFEST, content_id, read_manifest, write_manifest
+from lightsans.storage.manifests import MANIFEST, content_id
 from lightsans.storage.schemas import TIMESTAMP_UNIT
 from pipelines.console.logs import add_log_context, log_context
 from pipelines.console.progress import say
@@ -42,18 +44,20 @@ from pipelines.preprocess.base import find_unchanged, input_entries, load_base, 
 from pipelines.preprocess.cutoffs import configured_cutoffs, counted_cutoffs, moment_of
 from pipelines.preprocess.derive import write_sequences
 from pipelines.preprocess.k_core import Core, Filters, find_core
-from pipelines.preprocess.parts import FORMAT_VERSION, MARKER, WORK, Part
+from pipelines.preprocess.parts import FORMAT_VERSION, MARKER, WORK, Draft, Part
 from pipelines.preprocess.read import (
-    Interactions,
     Source,
     choose_num_parts,
     collect_interactions,
 )
+from pipelines.preprocess.records import Interactions, SequencesNote
 from pipelines.preprocess.report import write_report
 from pipelines.publish import require_unpublished
+from pipelines.session.lease import Owner
 from pipelines.session.memory import MemoryWatch, spilled_bytes
 from pipelines.session.preflight import preflight
 from pipelines.session.ray_session import ensure_ray, is_cluster
+from pipelines.session.stage import find_or_make
 
 SPLIT_RULE = 2
 """Raised when a temporal split cuts the same rows in another way: ids of other datasets stay."""
@@ -104,21 +108,18 @@ def run_preprocess(config: RunConfig, *, force: bool = False) -> PreprocessResul
     add_log_context(dataset_id=name)
     if force:
         require_unpublished(locate(config.root, config.storage), job.dataset)
-    manifest = read_manifest(job.dataset)
-    if manifest is None or force:
-        job.dataset.parent.require_directory()  # rather than after all has been read
-    if manifest is not None and not force:
-        say(f"preprocess: dataset {name} is up to date ({job.dataset}); --force redoes it")
-        return PreprocessResult(name, job.dataset, True, manifest)
-    if force:
-        ensure_ray(config.resources.memory_bytes)
-        preflight("preprocess", config)  # a refused run must not cost the old result
-        for file in (MANIFEST, MARKER, WORK):  # the manifest first: half a dataset has none
-            (job.dataset / file).delete()
     with MemoryWatch().watching() as watch:
-        manifest = _make(config, job)
-    _say_summary(job.dataset, manifest, time.monotonic() - started, watch.peak_bytes)
-    return PreprocessResult(name, job.dataset, False, manifest)
+        manifest, is_found = find_or_make(
+            job.dataset,
+            locate(config.root, config.storage),
+            stage="preprocess",
+            kind="dataset",
+            make=partial(_make, config, job),
+            force=force,
+        )
+    if not is_found:
+        _say_summary(job.dataset, manifest, time.monotonic() - started, watch.peak_bytes)
+    return PreprocessResult(name, job.dataset, is_found, manifest)
 
 
 def dataset_id(config: RunConfig) -> str:
@@ -131,8 +132,16 @@ def dataset_id(config: RunConfig) -> str:
     return _prepare(config).dataset.name
 
 
-def _make(config: RunConfig, job: _Job) -> dict[str, Any]:
-    made = collect_interactions(config, job.dataset, job.source, job.num_parts)
+def _make(config: RunConfig, job: _Job, owner: Owner, anew: bool) -> dict[str, Any]:
+    """Make the dataset, or go on with it; the content of its manifest."""
+    job.dataset.parent.require_directory()  # rather than after all has been read
+    if anew:
+        ensure_ray(config.resources.memory_bytes)
+        preflight("preprocess", config)  # a refused run must not cost the old result
+        for file in (MANIFEST, MARKER, WORK):  # the manifest first: half a dataset has none
+            (job.dataset / file).delete()
+    draft = Draft(job.dataset, owner)
+    made = collect_interactions(config, draft, job.source, job.num_parts)
     data = config.data
     base = job.source.base
     own = made.counts if base is None else base.own_counts(made.counts)
@@ -143,34 +152,31 @@ def _make(config: RunConfig, job: _Job) -> dict[str, Any]:
     preflight("preprocess", config)
     filters = job.filters
     if data.split == "temporal" and filters.cutoffs is None:
-        parts, time_range = [Part.of(part) for part in made.parts], _time_range(made)
-        cutoffs = counted_cutoffs(job.dataset, parts, data, filters.as_of, time_range)
+        parts = [Part.of(part) for part in made.parts]
+        cutoffs = counted_cutoffs(job.dataset, parts, data, filters.as_of, made.time_range)
         job = replace(job, filters=replace(filters, cutoffs=cutoffs))
-    core, derived = _derive(job, made)
+    core, derived = _derive(job, draft, made)
     manifest = _describe(job, made, core, derived)
     if excluded:
         manifest["excluded_users"] = excluded
     cuts = job.filters.cutoffs
     write_report(job.dataset, made.counts, manifest["rows"], derived, core.vocabulary, cuts)
-    (job.dataset / WORK).delete()
+    draft.work.delete()
     check_unchanged(job.source.files)  # what the id names is what was read, to the end
-    return write_manifest(job.dataset, manifest)
+    return manifest
 
 
-def _derive(job: _Job, made: Interactions) -> tuple[Core, list[dict[str, Any]]]:
-    """The second and the third step; what the object store holds between them is free again."""
+def _derive(job: _Job, draft: Draft, made: Interactions) -> tuple[Core, list[SequencesNote]]:
+    """Run the second and the third step; what the object store holds between them is free again."""
     base, parts = job.source.base, [Part.of(part) for part in made.parts]
     before = Vocabulary.load(base.location / "items.parquet") if base is not None else None
-    core, loaded = find_core(job.dataset, parts, job.filters, _time_range(made), before)
+    core, loaded = find_core(job.dataset, parts, job.filters, made.time_range, before)
     core.vocabulary.save(job.dataset / "items.parquet")
     unchanged = None
     if base is not None and before is not None:
         data = job.source.data
         unchanged = find_unchanged(base, made.parts, data, before, core.vocabulary)
-    found = write_sequences(
-        job.dataset, loaded, job.filters, job.num_parts, core.vocabulary, unchanged
-    )
-    return core, found
+    return core, write_sequences(draft, loaded, job.filters, core.vocabulary, unchanged)
 
 
 def _prepare(config: RunConfig) -> _Job:
@@ -259,11 +265,11 @@ def resolve_as_of(data: DataConfig) -> int | None:
 
 
 def _describe(
-    job: _Job, made: Interactions, core: Core, parts: list[dict[str, Any]]
+    job: _Job, made: Interactions, core: Core, parts: list[SequencesNote]
 ) -> dict[str, Any]:
     """The content of the manifest."""
     counts, vocabulary = made.counts, core.vocabulary
-    fingerprints = [int(part["fingerprint"], 16) for part in parts]
+    fingerprints = [int(part.fingerprint, 16) for part in parts]
     rejected = dict(counts.rejected.most_common())
     cuts = job.filters.cutoffs
     cutoffs = {name: to_iso(at) for name, at in asdict(cuts).items()} if cuts else {}
@@ -271,10 +277,10 @@ def _describe(
         "kind": "dataset",
         "id": job.dataset.name,
         "format_version": FORMAT_VERSION,
-        "users": sum(part["users"] for part in parts),
-        "trainable_users": sum(part["trainable"] for part in parts),
+        "users": sum(part.users for part in parts),
+        "trainable_users": sum(part.trainable for part in parts),
         "items": vocabulary.num_items,
-        "interactions": sum(part["interactions"] for part in parts),
+        "interactions": sum(part.interactions for part in parts),
         "fingerprint": fingerprint_dataset(fingerprints, vocabulary.fingerprint),
         "vocabulary_fingerprint": vocabulary.fingerprint,
         "rows": {
@@ -282,29 +288,22 @@ def _describe(
             "rejected": rejected,
             "excluded": counts.excluded,
             "valid": counts.valid,
-            "exact_duplicates": sum(part["report"]["exact_duplicates"] for part in parts),
+            "exact_duplicates": sum(part.report.exact_duplicates for part in parts),
             **core.rows,
         },
         "k_core_rounds": core.num_rounds,
         "user_id_type": made.user_id_type,
         "item_id_type": made.item_id_type,
         "timestamp_unit": TIMESTAMP_UNIT,
-        "time_range": [to_iso(moment) for moment in _time_range(made)],
+        "time_range": [to_iso(moment) for moment in made.time_range],
         "num_buckets": NUM_BUCKETS,
         "num_parts": job.num_parts,
-        "parts": [{name: v for name, v in part.items() if name != "report"} for part in parts],
+        "parts": [part.entry(bucket_range(part.number, job.num_parts)) for part in parts],
         "data": to_dict(job.source.data),
         "base": job.source.data.base,
         **({"cutoffs": cutoffs} if cutoffs else {}),
         "input": input_entries(job.source.base, job.source.files),
     }
-
-
-def _time_range(made: Interactions) -> tuple[int, int]:
-    oldest, newest = made.counts.oldest, made.counts.newest
-    assert oldest is not None
-    assert newest is not None
-    return oldest, newest
 
 
 def _warn_about_time(made: Interactions, data: DataConfig) -> None:

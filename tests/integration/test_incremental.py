@@ -18,6 +18,7 @@ from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import ConfigError, InputError
 from lightsans.storage.parts import layer_name, sequence_parts
 from pipelines.preprocess.parts import MARKER, Part
+from pipelines.preprocess.records import PartNote
 from pipelines.preprocess.stage import PreprocessResult, run_preprocess
 from tests.logs_on_disk import write_bytes
 
@@ -85,7 +86,8 @@ def parts_of(result: PreprocessResult) -> list[dict[str, Any]]:
 
 
 def interactions_of(result: PreprocessResult) -> list[dict[str, Any]]:
-    tables = (Part.of(part).load(result.location) for part in parts_of(result))
+    notes = map(PartNote.from_json, parts_of(result))
+    tables = (Part.of(note).load(result.location) for note in notes)
     return [row for table in tables for row in table.to_pylist()]
 
 
@@ -132,7 +134,9 @@ def test_another_day_under_a_temporal_split_with_short_sequences(base, days):
         )
     ]  # fmt: skip
     assert content(both[0]) == content(both[1])
-    assert max(len(row["item_ids"]) for row in content(both[0])[0].values()) == 3
+    rows = content(both[0])[0].values()
+    ends = [(0, row["train_length"], row["test_length"], len(row["item_ids"])) for row in rows]
+    assert max(max(np.diff(end)) for end in ends) == 3  # of each period
 
 
 def test_few_rows_become_a_layer_and_many_layers_one_file(base, days, tmp_path):

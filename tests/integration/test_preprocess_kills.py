@@ -1,5 +1,6 @@
 """Preprocessing while the driver, workers and machines are killed: the same dataset, less work."""
 
+import json
 import os
 import random
 import signal
@@ -87,6 +88,34 @@ def test_a_driver_that_dies_leaves_work_that_the_next_one_goes_on_with(tmp_path,
     result = run_preprocess(config)
     assert [part.stat().st_mtime_ns for part in parts] == before
     whole = run_preprocess(config_of(tmp_path / "whole", log))
+    assert result.manifest["fingerprint"] == whole.manifest["fingerprint"]
+    assert result.manifest["rows"] == whole.manifest["rows"]
+
+
+def test_two_drivers_of_one_dataset_take_turns(tmp_path, ray_cluster):
+    """The second waits for the first and finds what it made; killed, the first is replaced."""
+    log = write_log(tmp_path / "log.parquet", 120_000)
+    config = config_of(tmp_path / "root", log)
+    directory = tmp_path / "root" / "datasets" / dataset_id(config)
+    address = ray.get_runtime_context().gcs_address
+    with (tmp_path / "driver.log").open("w") as output:
+        drivers = [start_driver(tmp_path / "root", log, address, output) for _ in range(3)]
+        locks = tmp_path / "root" / "locks"
+        lease = locks / f"dataset-{directory.name}.json"
+        while not lease.exists():
+            time.sleep(0.02)
+        holder = json.loads(lease.read_text())["pid"]
+        [first] = [driver for driver in drivers if driver.pid == holder]
+        assert wait_for_notes(directory, 1, first)
+        first.kill()
+        statuses = sorted(driver.wait(300) for driver in drivers)
+    said = (tmp_path / "driver.log").read_text()
+    assert statuses == [-signal.SIGKILL, 0, 0], said
+    assert "waiting for preprocess of dataset" in said
+    assert said.count("is up to date") == 1
+    whole = run_preprocess(config_of(tmp_path / "whole", log))
+    result = run_preprocess(config)
+    assert result.skipped
     assert result.manifest["fingerprint"] == whole.manifest["fingerprint"]
     assert result.manifest["rows"] == whole.manifest["rows"]
 

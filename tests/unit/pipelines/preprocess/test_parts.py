@@ -1,0 +1,81 @@
+"""Notes on finished parts: what a later attempt adopts, and who may write them."""
+
+import pytest
+
+from lightsans.config import StorageConfig
+from lightsans.errors import LeaseError
+from lightsans.reading.rejects import RowCounts
+from lightsans.storage.location import locate
+from pipelines.preprocess.parts import Draft
+from pipelines.preprocess.records import Interactions, PartNote
+from pipelines.session.lease import Owner, hold
+from tests.factories import rated_5, sorted_part
+
+
+@pytest.fixture
+def draft(tmp_path):
+    dataset = locate(str(tmp_path / "dataset"), StorageConfig())
+    return Draft(dataset, Owner(dataset / "lease.json", None))
+
+
+def rows(*items):
+    return sorted_part(rated_5(*(("ann", item) for item in items)))
+
+
+def names(draft, directory):
+    return sorted((draft.dataset / directory).children())
+
+
+def test_only_notes_whose_files_have_the_noted_size_are_adopted(draft):
+    kept = draft.write_part(0, rows("a"))
+    draft.write_part(1, rows("a", "b"))
+    draft.write_part(2, rows("a", "b", "c"))
+    (draft.dataset / "interactions" / "part-00001.parquet").delete()  # as another run swept it
+    (draft.dataset / "interactions" / "part-00002.parquet").write_bytes(b"half a file")
+    (draft.dataset / "interactions" / "part-00003.parquet").write_bytes(b"without a note")
+    assert draft.finished_parts() == [kept]
+    assert names(draft, "interactions") == ["part-00000.parquet"]
+    assert names(draft, "_work") == ["part-00000.json"]
+
+
+def test_a_part_of_which_everything_was_erased_needs_no_file(draft):
+    part = draft.write_part(4, rows("a").slice(0, 0), erased=3)
+    assert draft.finished_parts() == [part]
+
+
+def test_a_marker_counts_only_while_its_files_are_there(draft):
+    made = Interactions(
+        counts=RowCounts(),
+        user_id_type="string",
+        item_id_type="string",
+        parts=[draft.write_part(0, rows("a")), draft.write_part(1, rows("b"))],
+    )
+    draft.write_marker(made)
+    assert draft.read_marker() == made
+    (draft.dataset / "interactions" / "part-00001.parquet").delete()
+    assert draft.read_marker() is None
+
+
+def test_part_notes_are_read_as_they_were_always_written():
+    content = {
+        "part": 3, "layers": 2, "rows": 9, "oldest": 1, "newest": 5, "erased": 0, "linked": 1,
+    }  # fmt: skip
+    note = PartNote.from_json(content)
+    assert note.is_linked is True
+    assert note.to_json() == content
+    assert note.with_layer(1, 0, 4) == PartNote(3, 3, 10, 0, 5)
+
+
+def test_a_worker_whose_owner_lost_the_lease_notes_nothing_more(tmp_path):
+    dataset = locate(str(tmp_path / "dataset"), StorageConfig())
+    (dataset / "x").parent.require_directory()
+    lease = dataset / "lease.json"
+    with hold(lease, "the first", 60) as first:
+        old = Draft(dataset, Owner(lease, first.token))
+        old.write_part(0, rows("a"))
+    with hold(lease, "the second", 60) as second:
+        with pytest.raises(LeaseError, match="this worker writes nothing more"):
+            old.write_part(1, rows("b"))
+        new = Draft(dataset, Owner(lease, second.token))
+        assert [part.number for part in new.finished_parts()] == [0]
+        assert names(new, "interactions") == ["part-00000.parquet"]
