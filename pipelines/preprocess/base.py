@@ -5,7 +5,7 @@ Its parts are linked; new rows become a layer of the part of their users, and on
 the layers of a part written as one. Items keep their ids, and new ones are appended.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,11 +24,13 @@ from lightsans.reading.units import ReadPlan
 from lightsans.storage.location import FileInfo, Location, locate
 from lightsans.storage.manifests import require_manifest
 from lightsans.storage.parts import layer_name, part_index, part_name
+from pipelines.console.progress import say
 from pipelines.preprocess.parts import (
     FORMAT_VERSION,
     MARKER,
     Draft,
     Part,
+    largest,
     time_range,
 )
 from pipelines.preprocess.records import Interactions, PartNote
@@ -174,23 +176,66 @@ def load_base(config: RunConfig) -> Base | None:
 def new_files(base: Base, files: Sequence[FileInfo]) -> list[FileInfo]:
     """Those of some files that a base was not made of, in their order.
 
+    A file with the size and the etag of a listed one is that file under another address, and adds
+    nothing. The time of a local file serves as its etag; one of whole seconds says too little, so
+    that the name must agree, too.
+
     Raises:
-        InputError: A file that it was made of has changed since.
+        InputError: A file that it was made of has changed since, or cannot be told from a new one.
     """
-    known = {entry["uri"]: entry for entry in base.manifest["input"]}
-    added = []
+    entries = base.manifest["input"]
+    by_uri = {entry["uri"]: entry for entry in entries}
+    by_content = {
+        _content_key(entry["uri"], entry["size"], entry["etag"]): entry for entry in entries
+    }
+    by_name = {(_name(entry["uri"]), entry["size"]): entry for entry in entries}
+    added, moved = [], []
     for file in files:
-        entry = known.get(file.location.uri)
-        if entry is None:
-            added.append(file)
-        elif (file.size, file.etag) != (entry["size"], entry["etag"]):
+        uri, entry = file.location.uri, by_uri.get(file.location.uri)
+        if entry is not None:
+            _check_same(base, file, entry)
+            continue
+        earlier = by_content.get(_content_key(uri, file.size, file.etag)) if file.etag else None
+        if earlier is not None:
+            moved.append((earlier["uri"], uri))
+            continue
+        suspect = by_name.get((_name(uri), file.size))
+        if suspect is not None and not locate(suspect["uri"], file.location.storage).exists():
             raise InputError(
-                f"{file.location}: the file changed since dataset {base.location.name} was made of "
-                f"it: {entry['size']:,} bytes with etag {entry['etag']} then, {file.size:,} with "
-                f"{file.etag} now. A base holds the old rows; preprocess without --base to read "
-                "everything anew, or restore the file"
+                f"{file.location}: dataset {base.location.name} was made of {suspect['uri']}, "
+                f"which is gone and had the same name and {file.size:,} bytes. A moved log would "
+                "count twice, and its etag does not say whether it is one. If it is, move it so "
+                "that its time stays (mv, cp -p, rsync -t), take it out of data.input, or "
+                "preprocess without --base; if it is not, give it another name"
             )
+        added.append(file)
+    if moved:
+        (old, new), count = moved[0], len(moved)
+        say(
+            f"preprocess: {count:,} files lie elsewhere since dataset {base.location.name} was "
+            f"made of them and are not added again: {old} is now {new}"
+        )
     return added
+
+
+def _check_same(base: Base, file: FileInfo, entry: Mapping[str, Any]) -> None:
+    if (file.size, file.etag) != (entry["size"], entry["etag"]):
+        raise InputError(
+            f"{file.location}: the file changed since dataset {base.location.name} was made of "
+            f"it: {entry['size']:,} bytes with etag {entry['etag']} then, {file.size:,} with "
+            f"{file.etag} now. A base holds the old rows; preprocess without --base to read "
+            "everything anew, or restore the file"
+        )
+
+
+def _content_key(uri: str, size: int, etag: str) -> tuple[str, int, str]:
+    """What files of the same content share, as far as size and etag say it."""
+    is_whole_second = etag.isdecimal() and etag.endswith("0" * 9)
+    return (_name(uri) if is_whole_second else "", size, etag)
+
+
+def _name(uri: str) -> str:
+    return uri.rsplit("/", 1)[-1]
 
 
 def input_entries(base: Base | None, files: Sequence[FileInfo]) -> list[dict[str, Any]]:
@@ -227,7 +272,7 @@ def take_over_parts(
 ) -> list[PartNote]:
     """Link the parts of a base that have no new rows, or write them without excluded users."""
     left = [part for part in base.interactions.parts if part.number not in written]
-    take = remote(take_over_part)
+    take = remote(take_over_part, size=largest(map(Part.of, left)))
 
     def submit(part: PartNote) -> Any:
         return take.remote(base, draft, part, None, excluded_users)

@@ -16,7 +16,7 @@ from lightsans.preparation.part_files import save_sequences
 from lightsans.storage.parts import part_name
 from pipelines.preprocess.base import UnchangedSequences
 from pipelines.preprocess.k_core import Filters, LoadedPart
-from pipelines.preprocess.parts import Draft, Part
+from pipelines.preprocess.parts import Draft, Part, largest
 from pipelines.preprocess.records import SequencesNote
 from pipelines.session.merge_tree import Ref
 from pipelines.session.tasks import remote, run_tasks
@@ -39,7 +39,7 @@ def write_sequences(
         unchanged: What can be taken over of a base.
     """
     function = partial(write_sequence_part, draft=draft, filters=filters, unchanged=unchanged)
-    write = remote(function)
+    write = remote(function, size=largest(parts))
     shared, fingerprint = ray.put(vocabulary), vocabulary.fingerprint
 
     def submit(part: Part) -> Ref:

@@ -38,7 +38,7 @@ from lightsans.preparation.temporal import Cutoffs
 from lightsans.reports.dataset_figures import PartReport
 from lightsans.storage.location import Location
 from pipelines.console.progress import say
-from pipelines.preprocess.parts import Part
+from pipelines.preprocess.parts import Part, largest
 from pipelines.session.merge_tree import MergeTree, Ref, merge_all
 from pipelines.session.ray_session import original_errors
 from pipelines.session.tasks import remote, run_tasks
@@ -179,7 +179,7 @@ def _load_parts(
     function = partial(
         load_part_rows, dataset=dataset, filters=filters, time_range=time_range, key=key
     )
-    load = remote(function, num_returns=4)
+    load = remote(function, num_returns=4, size=largest(parts))
     loaded: dict[Part, _Loaded] = {}
     tree = MergeTree(remote(merge_tables))
 

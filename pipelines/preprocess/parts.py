@@ -5,7 +5,7 @@ has finished. A worker whose driver was killed or lost the lease writes no more 
 counts only while its files have the sizes that it names.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -29,6 +29,8 @@ MARKER = "interactions.json"
 WORK = "_work"
 """Notes of the tasks, inside the dataset while it is made."""
 PART_NOTE = "part-"
+USUAL_ROWS = 2**20
+"""Rows of a part of the usual size: about 64 MB of text."""
 READERS = 16
 """Threads that read notes."""
 
@@ -39,11 +41,12 @@ class Part(NamedTuple):
     number: int
     layers: int
     """Files that it has."""
+    rows: int
 
     @classmethod
     def of(cls, note: PartNote) -> "Part":
         """The part that a note is about."""
-        return cls(note.number, note.layers)
+        return cls(note.number, note.layers, note.rows)
 
     def files(self, dataset: Location) -> list[Location]:
         """Those files, in the order in which their rows were added."""
@@ -166,6 +169,11 @@ class Draft:
         if content["vocabulary"] != vocabulary or content.get("size") != _size(file):
             return None
         return SequencesNote.from_json(content["part"])
+
+
+def largest(parts: Iterable[Part]) -> float:
+    """Size of the largest part, where 1 is the usual one: what `task_memory` asks for."""
+    return max((part.rows for part in parts), default=0) / USUAL_ROWS
 
 
 def time_range(rows: pa.Table) -> tuple[int, int]:

@@ -34,7 +34,7 @@ from lightsans.storage.location import FileInfo, Location
 from lightsans.storage.schemas import id_type
 from pipelines.console.progress import Bar, bar, say
 from pipelines.preprocess.base import Base, take_over_part, take_over_parts, take_over_rejects
-from pipelines.preprocess.parts import PART_NOTE, READERS, Draft
+from pipelines.preprocess.parts import PART_NOTE, READERS, USUAL_ROWS, Draft
 from pipelines.preprocess.records import PART_NOTES, Interactions, PartNote
 from pipelines.session.preflight import preflight
 from pipelines.session.ray_session import ensure_ray, iterate_tables, original_errors, usable_cpus
@@ -136,8 +136,11 @@ def _exchange(
     # Fewer partitions than parts when the input is small: each costs a task. Parts of a base may
     # have to be written anew, which weighs more than that.
     num_partitions = min(num_parts, _num_pieces(source.files, source.data))
+    # A part of a base is written anew with its old rows, one part after the other in a task.
+    size = _num_pieces(source.files, source.data) / num_parts
     if source.base is not None:
         num_partitions = num_parts
+        size += max((part.rows for part in source.base.interactions.parts), default=0) / USUAL_ROWS
     exchange = _exchange_little if is_little(plan, source) else _exchange_all
     parts: list[PartNote] = []
     total = len(plan.units) + num_parts
@@ -146,7 +149,7 @@ def _exchange(
         original_errors(),
         _watch(draft.work, progress),
     ):
-        for table in exchange(plan.units, read, write, num_partitions):
+        for table in exchange(plan.units, read, write, num_partitions, size):
             parts += map(PartNote.from_json, table.to_pylist())
     return sorted(parts, key=lambda part: part.number)
 
@@ -158,7 +161,7 @@ def is_little(plan: ReadPlan, source: Source) -> bool:
 
 
 def _exchange_all(
-    units: Sequence[ReadUnit], read: _Read, write: _Write, num_partitions: int
+    units: Sequence[ReadUnit], read: _Read, write: _Write, num_partitions: int, size: float
 ) -> Iterator[pa.Table]:
     """What ``write`` returns for the rows of each partition, exchanged by Ray Data."""
     import ray.data  # takes .4 s, which the tasks of other steps are spared
@@ -170,11 +173,14 @@ def _exchange_all(
     data.context.execution_options.resource_limits = limits
     rows = data.map_batches(read, batch_size=None, batch_format="pyarrow", memory=task_memory())
     parts = rows.repartition(num_partitions, keys=[PART])
-    return iterate_tables(parts.map_batches(write, batch_size=None, batch_format="pyarrow"))
+    # Parts of the usual size need no more than Ray Data reckons with by itself.
+    memory = task_memory(size) if size > 1 else None
+    written = parts.map_batches(write, batch_size=None, batch_format="pyarrow", memory=memory)
+    return iterate_tables(written)
 
 
 def _exchange_little(
-    units: Sequence[ReadUnit], read: _Read, write: _Write, num_partitions: int
+    units: Sequence[ReadUnit], read: _Read, write: _Write, num_partitions: int, size: float
 ) -> Iterator[pa.Table]:
     """The same for little input: every writer takes its rows out of what each task has read.
 
@@ -189,7 +195,7 @@ def _exchange_little(
         rows = pa.concat_tables(packed)
         return write(rows.filter(pa.array(rows[PART].to_numpy() % num_tasks == number)))
 
-    reader, writer = remote(read_one), remote(write_some)
+    reader, writer = remote(read_one), remote(write_some, size=size)
     packed = [reader.remote(pickle.dumps(unit)) for unit in units]
     for ref in [writer.remote(number, *packed) for number in range(num_tasks)]:
         table: pa.Table = ray.get(ref)

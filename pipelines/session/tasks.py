@@ -17,8 +17,14 @@ _WAITING_PER_CPU = 4
 """Tasks submitted at a time: enough to keep every CPU busy, few enough to look after."""
 
 
-def remote(function: Callable[..., Any], num_returns: int = 1) -> Any:
-    """A function, which may be a partial one, as a Ray task that survives the loss of workers."""
+def remote(function: Callable[..., Any], num_returns: int = 1, size: float = 1.0) -> Any:
+    """A function, which may be a partial one, as a Ray task that survives the loss of workers.
+
+    Args:
+        function: What the task does.
+        num_returns: Objects that it returns.
+        size: See `task_memory`.
+    """
 
     def call(*arguments: Any) -> Any:  # Ray takes nothing but plain functions
         return function(*arguments)
@@ -27,19 +33,24 @@ def remote(function: Callable[..., Any], num_returns: int = 1) -> Any:
     return ray.remote(call).options(
         num_returns=num_returns,
         max_retries=_RETRIES,
-        memory=task_memory(),
+        memory=task_memory(size),
         num_cpus=cpus_per_task(),
     )
 
 
-def task_memory() -> int:
-    """Logical memory that a task asks for: `TASK_BYTES`, or what the largest machine has.
+def task_memory(size: float = 1.0) -> int:
+    """Logical memory that a task asks for: `TASK_BYTES` or more, at most the largest machine's.
 
     Ray runs no more tasks on a machine than its logical memory has room for.
+
+    Args:
+        size: Of the part that the task works on; 1 is the usual one. Smaller ones ask for as much:
+            the process takes most of it.
     """
+    wanted = TASK_BYTES * max(1.0, size)
     listed = ray.nodes()  # type: ignore[no-untyped-call]
     found = [node["Resources"].get("memory", 0) for node in listed if node["Alive"]]
-    return int(min(TASK_BYTES, max(found, default=TASK_BYTES) or TASK_BYTES))
+    return int(min(wanted, max(found, default=wanted) or wanted))
 
 
 def run_tasks(submit: Callable[[Any], Ref], arguments: Sequence[Any], title: str) -> Iterator[Any]:

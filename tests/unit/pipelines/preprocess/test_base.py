@@ -1,0 +1,73 @@
+"""Which files are new to a dataset that others were made of."""
+
+import os
+import shutil
+
+import pytest
+
+from lightsans.config import StorageConfig
+from lightsans.errors import InputError
+from lightsans.reading.rejects import RowCounts
+from lightsans.storage.location import FileInfo, locate
+from pipelines.preprocess.base import Base, input_entries, new_files
+from pipelines.preprocess.records import Interactions
+
+STORAGE = StorageConfig()
+NOTHING = Interactions(RowCounts(), "string", "string", [])
+
+
+def base_of(*files: FileInfo) -> Base:
+    manifest = {"input": input_entries(None, files)}
+    return Base(locate("/root/datasets/abc", STORAGE), manifest, NOTHING)
+
+
+def on_s3(uri: str, etag: str, size: int = 10) -> FileInfo:
+    return FileInfo(locate(uri, STORAGE), size, etag)
+
+
+def test_a_moved_object_is_not_added_again(capfd):
+    base = base_of(on_s3("s3://old/logs/a.csv", "d41d8c"), on_s3("s3://old/logs/b.csv", "0cc175"))
+    moved = on_s3("s3://new/a.csv", "d41d8c")
+    renamed = on_s3("s3://new/renamed.csv", "0cc175")
+    new = on_s3("s3://new/c.csv", "92eb5f")
+    assert new_files(base, [moved, renamed, new]) == [new]
+    said = capfd.readouterr().err
+    assert "2 files lie elsewhere" in said
+    assert "s3://old/logs/a.csv is now s3://new/a.csv" in said
+
+
+def test_a_moved_local_file_is_known_by_its_time(tmp_path):
+    old = tmp_path / "old.csv"
+    old.write_text("user_id,item_id\n")
+    base = base_of(locate(str(old), STORAGE).info())
+    new = tmp_path / "elsewhere" / "new.csv"
+    new.parent.mkdir()
+    shutil.move(old, new)
+    assert new_files(base, [locate(str(new), STORAGE).info()]) == []
+
+
+def test_times_of_whole_seconds_need_the_same_name(tmp_path):
+    """As tar and many copies leave them: two files of one second and one size may differ."""
+    for name in ("monday.csv", "tuesday.csv", "else/monday.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("user_id,item_id\n")
+        os.utime(tmp_path / name, (1_700_000_000, 1_700_000_000))
+    monday, tuesday, again = (
+        locate(str(tmp_path / name), STORAGE).info()
+        for name in ("monday.csv", "tuesday.csv", "else/monday.csv")
+    )
+    assert new_files(base_of(monday), [tuesday, again]) == [tuesday]
+
+
+def test_a_file_that_may_be_a_moved_one_is_refused_while_the_old_one_is_gone(tmp_path):
+    """Name and size agree, the time does not: copied without it, or a new day of equal size."""
+    old, new = tmp_path / "day1" / "log.csv", tmp_path / "day2" / "log.csv"
+    for path, time in ((old, 1_700_000_000.5), (new, 1_800_000_000.5)):
+        path.parent.mkdir()
+        path.write_text("user_id,item_id\n")
+        os.utime(path, (time, time))
+    base, found = base_of(locate(str(old), STORAGE).info()), locate(str(new), STORAGE).info()
+    assert new_files(base, [found]) == [found]  # both are there: two files
+    old.unlink()
+    with pytest.raises(InputError, match=r"day2/log\.csv: dataset abc was made of .*day1/log\.csv"):
+        new_files(base, [found])
