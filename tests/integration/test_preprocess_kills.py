@@ -108,6 +108,7 @@ def test_two_drivers_of_one_dataset_take_turns(tmp_path, ray_cluster):
         [first] = [driver for driver in drivers if driver.pid == holder]
         assert wait_for_notes(directory, 1, first)
         first.kill()
+        first.wait()  # else its process id would still be there
         statuses = sorted(driver.wait(300) for driver in drivers)
     said = (tmp_path / "driver.log").read_text()
     assert statuses == [-signal.SIGKILL, 0, 0], said
