@@ -1,4 +1,4 @@
-"""What every position of a sequence reads, for the three kinds of LightSANs attention.
+"""Context vectors of the positions of a sequence, for each kind of LightSANs attention.
 
 Item branch: a sequence is summarised as K interests, and every position reads from those interests
 instead of from all items. Position branch: how much one position reads from another is learned from
@@ -30,7 +30,7 @@ to its last row exist. Smaller blocks leave out more, larger ones are faster to 
 
 
 class Positions(NamedTuple):
-    """What a layer has learnt about positions: the same for all sequences."""
+    """Queries, keys and weights of positions: the same for all sequences."""
 
     q: Tensor
     """Queries of the positions, (N, L, H); keys likewise."""

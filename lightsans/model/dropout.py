@@ -28,7 +28,7 @@ class Dropout(nn.Module):
         return x * self._scale(x)
 
     def _scale(self, x: Tensor) -> Tensor:
-        """What each element is multiplied by: 0, or 1 / (1 - p)."""
+        """Factor of each element: 0, or 1 / (1 - p)."""
         dropped_levels = min(round(self.p * LEVELS), LEVELS - 1)
         words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
         bits = words.view(torch.int16)[: x.numel()].view(x.shape)

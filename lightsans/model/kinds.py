@@ -38,7 +38,7 @@ class AttentionCode(NamedTuple):
     """The functions that an attention layer calls."""
 
     every_position: Context
-    """What every position reads from its sequence, (B, L, D)."""
+    """Context of every position, (B, L, D)."""
     newest: Context
     """The same for the newest item's position alone, (B, 1, D)."""
     position_matrix: Callable[[Tensor, Tensor], list[Tensor]]

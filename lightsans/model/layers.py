@@ -27,8 +27,8 @@ ACTIVATIONS: Final[dict[Activation, Callable[[Tensor], Tensor]]] = {
 }
 
 
-class _Kept:
-    """What a layer has learnt about positions, and a copy of the weights it follows from.
+class _PositionCache:
+    """`Positions` of a layer at inference, and a copy of the weights they were computed from.
 
     The copy is small and compared by value: not every optimizer leaves a trace of its changes.
     """
@@ -44,8 +44,8 @@ class _Kept:
             for new, old in zip(weights, self.weights, strict=True)
         )
 
-    def __reduce__(self) -> tuple[type["_Kept"], tuple[()]]:
-        return _Kept, ()  # copies of a model compute it again
+    def __reduce__(self) -> tuple[type["_PositionCache"], tuple[()]]:
+        return _PositionCache, ()  # copies of a model compute it again
 
 
 class LightAttention(nn.Module):
@@ -68,12 +68,12 @@ class LightAttention(nn.Module):
         self.output = nn.Linear(D, D)
         self.dropout = Dropout(config.attn_dropout_prob)
 
-        self._kept = _Kept()
+        self._kept = _PositionCache()
 
     def forward(
         self, x_BLD: Tensor, positions_MD: Tensor, padding: Padding, newest_only: bool
     ) -> Tensor:
-        """What each position, or the newest alone, reads from its sequence: (B, Q, D).
+        """Context of each position, or of the newest alone: (B, Q, D).
 
         Args:
             x_BLD: Vectors of the items.
@@ -91,7 +91,7 @@ class LightAttention(nn.Module):
         return read_BQD
 
     def _positions(self, positions_MD: Tensor, length: int, needs_matrix: bool) -> Positions:
-        """What the layer has learnt about the first positions; at inference computed once for all.
+        """`Positions` of the first ``length`` positions; at inference computed once and kept.
 
         Where gradients are wanted, under autocast, and in exported and compiled programs, it is
         computed each time.

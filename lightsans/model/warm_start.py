@@ -1,4 +1,4 @@
-"""Beginning with the weights of another model, item by item."""
+"""Initial weights from another model, item by item."""
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ SAME = (
     "max_seq_len",
     "layer_norm_eps",
 )
-"""Settings that weights have a meaning under; the kind of attention may change, for fine-tuning."""
+"""Settings that give the weights their shape and meaning; attention may differ, for fine-tuning."""
 
 
 def warm_weights(

@@ -1,4 +1,4 @@
-"""What a sequential model must beat: popularity, and the most frequent successor.
+"""Baselines for a sequential model: popularity, and the most frequent successor.
 
 Both are counted on training interactions only and rank all items, like the model.
 """

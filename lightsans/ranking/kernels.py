@@ -14,7 +14,7 @@ from numba.extending import overload
 from lightsans.arrays import Array
 
 _BINS = 512
-"""Of equal width, for a quick look at how scores are spread."""
+"""Bins of equal width in a histogram of scores."""
 _STRIP = 64
 """Scores compared at once before any of them is looked at: a few vector instructions."""
 
@@ -94,7 +94,7 @@ def _below(score: Any, absolute: float, relative: float) -> Any:
 
 @njit(cache=True, nogil=True)
 def _first_threshold(scores: Array, rank: int, absolute: float, relative: float) -> Any:
-    """What the best ``rank`` items exceed, from a look at these alone; minus infinity if unknown.
+    """A threshold that the best ``rank`` items exceed; minus infinity if these scores show none.
 
     At least as many items exceed a score as stretches have a maximum that does. In a catalogue of
     thousands this is close to the final threshold, before a single candidate is kept.

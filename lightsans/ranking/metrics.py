@@ -22,7 +22,7 @@ from lightsans.arrays import Int64
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RankingTotals:
-    """What the metrics of a set of users are computed from; totals of disjoint sets add."""
+    """Sums that the metrics of a set of users follow from; totals of disjoint sets add."""
 
     ks: tuple[int, ...]
     """Cut-offs."""

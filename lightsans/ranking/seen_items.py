@@ -31,14 +31,14 @@ class SeenItems:
         return (self._key_S & 0xFFFFFFFF).numpy(), ends[:-1].copy(), ends[1:]
 
     def between(self, first: int, end: int) -> "SeenItems":
-        """Those of a stretch of rows, which then count from 0."""
+        """Seen items of a range of rows, which are renumbered from 0."""
         end = min(end, self._num_rows)
         bounds = torch.tensor([first << 32, end << 32])
         begin_S, end_S = torch.searchsorted(self._key_S, bounds).tolist()
         return self._made_of(self._key_S[begin_S:end_S] - (first << 32), end - first)
 
     def of(self, rows_R: Tensor) -> "SeenItems":
-        """Those of some rows, which then count in the order given: ascending."""
+        """Seen items of some rows, ascending, which are renumbered in that order."""
         rows_S = self._key_S >> 32
         rank_S = torch.searchsorted(rows_R, rows_S).clamp(max=len(rows_R) - 1)
         kept_S = rows_R[rank_S] == rows_S
