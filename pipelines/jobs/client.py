@@ -8,12 +8,14 @@ import logging
 import os
 import re
 import shlex
+import shutil
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 import requests
@@ -27,7 +29,9 @@ from lightsans.errors import AccessError, ConfigError, LightSANsError, NotFoundE
 from pipelines.console.logs import redact
 from pipelines.console.output import RESULT_MARK_VARIABLE
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+CODE = Path(__file__).resolve().parents[2]
+"""Where the packages lie: a checkout, or the site-packages of an installed wheel."""
+PACKAGES = ("lightsans", "pipelines")
 RESULT_MARK = "lightsans-result: "
 """Before the JSON result in a job's log, which mixes standard output and standard error."""
 
@@ -191,7 +195,7 @@ def require_reachable_paths(config: RunConfig) -> None:
 def submit_job(
     client: JobSubmissionClient, arguments: Sequence[str], *, python: str, variables: dict[str, str]
 ) -> str:
-    """Upload the repository and start ``submit.py`` with these arguments; the id of the job.
+    """Upload the code and start ``submit.py`` with these arguments; the id of the job.
 
     Args:
         client: From `connect`.
@@ -210,15 +214,38 @@ def submit_job(
             f"a job at most {MAX_COMMAND_BYTES:,}; give data.input as a directory or glob"
         )
     job_id = f"lightsans-{arguments[0]}-{uuid.uuid4().hex[:8]}"
-    with _quiet_upload():
+    with _quiet_upload(), upload_directory(CODE) as directory:
         try:
             return client.submit_job(
                 entrypoint=entrypoint,
                 submission_id=job_id,
-                runtime_env={"working_dir": str(REPOSITORY), "env_vars": variables},
+                runtime_env={"working_dir": str(directory), "env_vars": variables},
             )
         except (RuntimeError, ValueError) as error:
             raise ClusterError(f"the job was not accepted: {redact(str(error))}") from error
+
+
+@contextmanager
+def upload_directory(code: Path) -> Iterator[Path]:
+    """A directory with ``submit.py`` and both packages, as a job needs it.
+
+    A checkout is one, and `.rayignore` says what of it is uploaded. Beside installed packages lie
+    others: they are copied, and ``submit.py``, which a wheel does not bring, is written.
+
+    Args:
+        code: Where the packages lie.
+    """
+    if (code / "submit.py").exists() and (code / ".rayignore").exists():
+        yield code
+        return
+    with TemporaryDirectory(prefix="lightsans-job-") as made:
+        directory = Path(made)
+        for package in PACKAGES:
+            without_caches = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(code / package, directory / package, ignore=without_caches)
+        program = "from pipelines.commands.app import main\n\nmain()\n"
+        (directory / "submit.py").write_text(program)
+        yield directory
 
 
 @contextmanager

@@ -4,130 +4,32 @@ import json
 import os
 import pty
 import re
-import secrets
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tests.ray_head import COMMAND_S, Head, run_head
+
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
-COMMAND_S = 150.0
-"""No command takes longer: a hanging one fails."""
-
 pytestmark = [pytest.mark.timeout(COMMAND_S + 60), pytest.mark.slow]
 
 RUNNING = re.compile(r"job (lightsans-\S+) submitted")
 
 
-@dataclass(frozen=True)
-class Head:
-    """A running head, and what a client needs to reach it."""
-
-    url: str
-    token: Path
-    directory: Path
-    """Its own directory, with the log of interactions ``log.csv`` in it."""
-
-    def environment(self, **changes: str) -> dict[str, str]:
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "LIGHTSANS_"))}
-        path = f"{BIN}{os.pathsep}{kept['PATH']}"
-        auth = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self.token)}
-        return {**kept, "PATH": path, **auth, **changes}
-
-    def run(self, *command: str, **changes: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            command,
-            cwd=ROOT,
-            env=self.environment(**changes),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_S,
-        )
-
-    def submit_py(self, *words: str, **changes: str) -> subprocess.CompletedProcess[str]:
-        command = (sys.executable, "submit.py", *words, "--cluster", self.url)
-        return self.run(*command, **changes)
-
-    def settings(self, root: str = "root", log: str = "log.csv") -> list[str]:
-        pairs = {"root": self.directory / root, "data.input": self.directory / log}
-        pairs["data.num_parts"] = Path("1")
-        return [word for name, value in pairs.items() for word in ("--set", f"{name}={value}")]
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for opened in sockets:
-        opened.bind(("127.0.0.1", 0))
-    ports = [opened.getsockname()[1] for opened in sockets]
-    for opened in sockets:
-        opened.close()
-    return ports
-
-
 @pytest.fixture(scope="module")
 def head() -> Iterator[Head]:
-    """One head for all tests of this file; its directory is short, because sockets lie in it."""
-    directory = Path(tempfile.mkdtemp(prefix="rj", dir="/tmp"))
-    names = ["port", "dashboard-port", "dashboard-agent-listen-port", "dashboard-agent-grpc-port"]
-    names += ["metrics-export-port", "ray-client-server-port"]
-    ports = dict(zip(names, free_ports(len(names)), strict=True))
-    (directory / "token").write_text(secrets.token_hex(32))
-    rows = [f"person-{n % 7},i{n % 5},4,{n}" for n in range(70)]
-    (directory / "log.csv").write_text("\n".join(["user_id,item_id,rating,timestamp", *rows]))
-    url = f"http://127.0.0.1:{ports['dashboard-port']}"
-    started = Head(url, directory / "token", directory)
-    command = [str(BIN / "ray"), "start", "--head", "--block", "--num-cpus=4"]
-    command += ["--object-store-memory=200000000", f"--temp-dir={directory}/r"]
-    command += ["--min-worker-port=0", "--max-worker-port=0", "--disable-usage-stats"]
-    command += [f"--{name}={port}" for name, port in ports.items()]
-    with (directory / "head.log").open("w") as log:
-        process = subprocess.Popen(
-            command,
-            cwd=directory,
-            # It would wait half a minute for Serve, which is not there.
-            env=started.environment(RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S="0"),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    try:
-        wait_for_dashboard(started, process)
+    """One head for all tests of this file."""
+    with run_head(BIN) as started:
         yield started
-    finally:
-        process.terminate()  # the processes of the head end with the one that blocks
-        try:
-            process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait(timeout=10)
-        shutil.rmtree(directory, ignore_errors=True)
-
-
-def wait_for_dashboard(head: Head, process: subprocess.Popen[bytes]) -> None:
-    request = urllib.request.Request(f"{head.url}/api/jobs/")
-    request.add_header("Authorization", f"Bearer {head.token.read_text()}")
-    deadline = time.monotonic() + 60
-    while True:
-        with suppress(OSError), urllib.request.urlopen(request, timeout=5):
-            return
-        log = (head.directory / "head.log").read_text()
-        assert process.poll() is None, log
-        assert time.monotonic() < deadline, log
-        time.sleep(0.5)
 
 
 def test_the_pipeline_runs_through_rays_own_command_line_and_its_log_names_no_user(head):

@@ -84,3 +84,19 @@ def test_a_token_that_is_not_there_is_what_the_user_gave(monkeypatch):
     monkeypatch.setattr(jobs, "_Client", refuse)
     with pytest.raises(AccessError, match=r"not found.* To mend it, export RAY_AUTH_MODE=token"):
         jobs.connect("http://127.0.0.1:1")
+
+
+def test_a_checkout_is_uploaded_as_it_is_and_installed_packages_from_a_copy(tmp_path):
+    with jobs.upload_directory(jobs.CODE) as directory:
+        assert directory == jobs.CODE
+    for name in ("lightsans/__init__.py", "pipelines/configs/a.yaml", "numpy/__init__.py"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    (tmp_path / "lightsans/__pycache__").mkdir()
+    with jobs.upload_directory(tmp_path) as directory:
+        found = {
+            str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()
+        }
+        assert found == {"submit.py", "lightsans/__init__.py", "pipelines/configs/a.yaml"}
+        compile((directory / "submit.py").read_text(), "submit.py", "exec")
+    assert not directory.exists()
