@@ -3,6 +3,7 @@
 `submit.py` and the installed program `lightsans` both call `main`.
 """
 
+import errno
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -100,6 +101,13 @@ add_recbole_commands(app)
 add_export_commands(app)
 
 
+_PATH_ERRORS = (
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR, errno.ENOTDIR),
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
+)
+"""What only a path that somebody gave can be the reason of."""
+
+
 @contextmanager
 def plain_errors(exit_with: Callable[[int], None]) -> Iterator[None]:
     """Print an error that a person can mend as one line; others keep their traceback."""
@@ -122,6 +130,10 @@ def plain_errors(exit_with: Callable[[int], None]) -> Iterator[None]:
         log_error(f"{before}: {_in_words_of_program(str(error))}", error)
         exit_with(status)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _PATH_ERRORS and error.filename:
+            log_error(f"error: {error.filename}: {error.strerror}; name another path", error)
+            exit_with(ExitStatus.USAGE)
+            return
         log_error("failed unexpectedly", error, with_traceback=True)
         exit_with(ExitStatus.FAILED)
 

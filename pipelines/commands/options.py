@@ -21,6 +21,19 @@ PROFILES = Path(__file__).resolve().parents[1] / "profiles"
 PROGRAM = "lightsans" if os.path.basename(sys.argv[0]) == "lightsans" else "python submit.py"
 """How this process was called: the program of an installed package, or a checkout's script."""
 
+
+def _require_id(value: str | None) -> str | None:
+    """Refuse what can be no id: nothing at all, a path, or more than a file name may have."""
+    if value is not None and (
+        not value or "/" in value or value in (".", "..") or len(value) > 100
+    ):
+        shown = value if len(value) <= 100 else f"{value[:100]}…"
+        raise typer.BadParameter(
+            f"{shown!r} is no id; ids are directory names such as 0a1b2c3d4e5f"
+        )
+    return value
+
+
 ConfigOption = Annotated[
     str | None, typer.Option("--config", "-c", metavar="FILE", help="YAML file of settings.")
 ]
@@ -37,15 +50,24 @@ BaseOption = Annotated[
     typer.Option(
         "--base",
         metavar="ID",
+        callback=_require_id,
         help="Add to this dataset: read only the files that it does not list; sets data.base.",
     ),
 ]
 DatasetOption = Annotated[
     str | None,
-    typer.Option("--dataset", metavar="ID", help="A dataset; default: the configuration's."),
+    typer.Option(
+        "--dataset",
+        metavar="ID",
+        callback=_require_id,
+        help="A dataset; default: the configuration's.",
+    ),
 ]
 ModelOption = Annotated[
-    str | None, typer.Option("--model", metavar="ID", help="A model; default: the configuration's.")
+    str | None,
+    typer.Option(
+        "--model", metavar="ID", callback=_require_id, help="A model; default: the configuration's."
+    ),
 ]
 SpaceOption = Annotated[
     str | None,
@@ -94,11 +116,15 @@ DryRunOption = Annotated[
     ),
 ]
 
+RunArgument = Annotated[
+    str, typer.Argument(metavar="RUN_ID", callback=_require_id, help="A finished run.")
+]
 SinceOption = Annotated[
     str | None,
     typer.Option(
         "--since",
         metavar="RUN_ID",
+        callback=_require_id,
         help="Carry over from this earlier run (or LATEST) whose list would be the same, and score "
         "the others; with another model, lists of items or settings all are scored, and it says "
         "why.",

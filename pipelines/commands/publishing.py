@@ -8,7 +8,14 @@ import typer
 from lightsans.errors import GateError
 from lightsans.storage.location import Location, locate
 from pipelines.commands.cluster import runs_on_cluster
-from pipelines.commands.options import ConfigOption, JsonOption, SetOption, examples, read_config
+from pipelines.commands.options import (
+    ConfigOption,
+    JsonOption,
+    RunArgument,
+    SetOption,
+    examples,
+    read_config,
+)
 from pipelines.console.output import only_results_on_stdout, print_json, print_table
 
 # Stages are imported by the commands that run them: `--help` must not wait for Ray and torch.
@@ -25,7 +32,6 @@ InsistOption = Annotated[
         "--force", help="Publish even if a newer date is, or if this run was rolled back."
     ),
 ]
-RunArgument = Annotated[str, typer.Argument(metavar="RUN_ID", help="A finished run.")]
 
 
 def nightly(

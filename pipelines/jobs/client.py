@@ -97,7 +97,7 @@ def connect(address: str) -> JobSubmissionClient:
         AccessError: The token is missing or wrong.
         OutOfReachError: Nothing answers there.
     """
-    if not address.startswith(("http://", "https://")):
+    if not re.match(r"https?://[^\s/]+", address):
         raise ConfigError(
             f"--cluster={redact(address)}: expected the address of the dashboard, usually "
             "http://HEAD:8265 (6379 and 10001 are other services of the head)"

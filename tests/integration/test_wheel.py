@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import venv
 from pathlib import Path
 
@@ -32,7 +33,10 @@ def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``bin`` of a new environment with the wheel and the locked packages it needs."""
+    """``bin`` of a new environment with the wheel; the locked packages are lent by ours.
+
+    Installing them anew would download two gigabytes.
+    """
     directory = tmp_path_factory.mktemp("wheel")
     source = directory / "source"
     source.mkdir()
@@ -40,15 +44,20 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(ROOT / name, source)
     for name in ("lightsans", "pipelines"):
         shutil.copytree(ROOT / name, source / name)
-    pip = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
-    built = run(*pip, "--wheel-dir", directory, source, cwd=directory)
+    build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
+    built = run(*build, "--wheel-dir", directory, source, cwd=directory)
     assert built.returncode == 0, built.stderr
     [wheel] = directory.glob("*.whl")
     venv.create(directory / "env", with_pip=True)
     programs = directory / "env" / "bin"
-    install: list[str | Path] = [programs / "python", "-m", "pip", "install", "--quiet"]
-    installed = run(*install, "-c", ROOT / "requirements.lock", wheel, cwd=directory)
+    pip: list[str | Path] = [programs / "python", "-m", "pip", "install", "--no-deps", "--no-index"]
+    installed = run(*pip, wheel, cwd=directory)
     assert installed.returncode == 0, installed.stderr
+    # A path in a .pth adds its packages, and not what is installed there as editable.
+    [packages] = (directory / "env").glob("lib/python*/site-packages")
+    (packages / "locked.pth").write_text(sysconfig.get_path("purelib"))
+    checked = run(programs / "python", "-m", "pip", "check", cwd=directory)
+    assert "lightsans" not in checked.stdout, checked.stdout
     return programs
 
 
@@ -59,10 +68,11 @@ def pipeline(programs: Path, settings: list[str]) -> list[str]:
 
 def test_the_installed_program_runs_the_pipeline_here_and_as_a_job(programs, tmp_path):
     """The job's code is that of the wheel; nothing of a checkout is there to be uploaded."""
-    with run_head(programs) as head:
+    with run_head(Path(sys.executable).parent) as head:
         local = run(*pipeline(programs, head.settings("here")), cwd=tmp_path)
         assert local.returncode == 0, local.stderr
         words = [*pipeline(programs, head.settings("there")), "--cluster", head.url]
+        words += ["--cluster-python", str(programs / "python")]
         remote = head.run(*words, cwd=tmp_path)
         assert remote.returncode == 0, remote.stdout + remote.stderr
         here, there = (json.loads(done.stdout.splitlines()[-1]) for done in (local, remote))
