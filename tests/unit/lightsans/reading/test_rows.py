@@ -47,3 +47,18 @@ def test_a_row_is_refused_for_its_first_problem_and_excluded_only_when_valid():
     }  # fmt: skip
     assert checked.num_excluded == 1
     assert checked.num_rows == 6
+
+
+def test_the_users_to_leave_out_who_have_rows_are_known_by_their_places():
+    rows = RawRows(
+        {
+            "user": pa.array(["a", "d", "b", "b"]).dictionary_encode(),
+            "item": pa.array(["x"] * 4),
+            "timestamp": pa.array([1, 2, 3, 4]),
+        },
+        np.arange(4),
+        [],
+    )
+    excluded = pa.array(["b", "c", "d"])
+    checked = check_rows(rows, DataConfig(), "string", "string", excluded)
+    assert (checked.num_excluded, checked.excluded_found) == (3, {0, 2})
