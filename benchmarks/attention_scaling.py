@@ -38,7 +38,7 @@ Pass = Callable[[], object]
 
 
 class Measured(NamedTuple):
-    """Of one engine at one length."""
+    """Time and memory of one engine at one length."""
 
     ms: float
     extra_mib: float | None
@@ -192,7 +192,7 @@ def to_cases(found: dict[int, dict[str, Measured]]) -> list[dict[str, Any]]:
 def _memory_exponent(
     found: dict[int, dict[str, Measured]], lengths: list[int], name: str
 ) -> float | None:
-    """Of the lengths whose memory is more than what pages blur."""
+    """Exponent over the lengths whose memory is more than what pages blur."""
     points = [(length, found[length][name].extra_mib) for length in lengths]
     clear = [(length, mib) for length, mib in points if mib is not None and mib >= 16]
     return exponent(*map(list, zip(*clear, strict=True))) if len(clear) > 1 else None

@@ -166,7 +166,7 @@ def make_table(num_items: int, device: torch.device) -> Tensor:
 
 
 class Measured(NamedTuple):
-    """Of one step."""
+    """Time and memory of one step."""
 
     ms: float
     extra_mib: float | None
@@ -213,7 +213,7 @@ def run_sizes(
 
 
 def to_cases(loss: Loss, found: dict[int, dict[str, Measured]]) -> list[dict[str, Any]]:
-    """What is reported: each size against the peer, then what was to be shown."""
+    """Cases of the report: each size against the peer, then what was to be shown."""
     cases = []
     for num_items, both in found.items():
         ours, peer = both["ours"], both.get("peer")

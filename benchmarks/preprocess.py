@@ -38,7 +38,7 @@ PARTS, STRETCH_ROWS = 16, 2**19
 
 
 def run_engine(name: str, output: Path, files: Sequence[Path]) -> dict[str, Any]:
-    """What the engine reports, and its peak memory."""
+    """Report of the engine, and its peak memory."""
     shutil.rmtree(output, ignore_errors=True)
     root = Path(__file__).parents[1]
     environment = os.environ | {

@@ -73,7 +73,7 @@ class Run(NamedTuple):
 
     points: list[Point]
     test: dict[str, float]
-    """Of the best epoch."""
+    """Test metrics of the best epoch."""
     distinct_targets: int
 
     @property

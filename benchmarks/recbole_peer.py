@@ -32,7 +32,7 @@ class Log(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """What RecBole makes of a configuration and a log."""
+    """Objects that RecBole makes of a configuration and a log."""
 
     config: Any
     train: Any

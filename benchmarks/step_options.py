@@ -1,4 +1,4 @@
-"""What the options of a training step give: each changed alone, against the defaults.
+"""Options of a training step: each changed alone, against the defaults.
 
     python -m benchmarks.step_options [--smoke] [--json] [--compile] [--threads 1]
 

@@ -76,7 +76,7 @@ def ours(data: Data) -> Callable[[], TopK]:
 
 
 def by_torch(data: Data) -> Callable[[], TopK]:
-    """What `Tensor.topk` finds in the full product, a batch of users after the other."""
+    """Lists that `Tensor.topk` finds in the full product, a batch of users after the other."""
     items_DV = data.table.t()
     step = max(1, TORCH_SCORES[data.users.device.type] // len(data.table))
 

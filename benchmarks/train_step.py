@@ -106,7 +106,7 @@ def make_config(shape: Shape, kind: Attention) -> RunConfig:
 
 
 def load(shape: Shape, directory: Path) -> Log:
-    """What to train on at this shape."""
+    """The log to train on at this shape."""
     if shape.log is not None:
         return load_or_generate(shape.log, directory, shape.min_rating)
     users, length, num_items = 256, shape.max_seq_len + 3, SIZES["ml-1m"][1]

@@ -1,4 +1,4 @@
-"""What a search costs beside training, what its scheduler saves, and what it finds.
+"""A search: its cost beside training, epochs that its scheduler saves, and its winner.
 
     python -m benchmarks.tune --data data/ml-100k.inter [--grid] [--smoke] [--json]
 

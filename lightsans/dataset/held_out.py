@@ -21,7 +21,7 @@ Split = Literal["valid", "test"]
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """What is known of some users at a moment, and the item that came next."""
+    """Histories of some users up to a moment, and the item that came next."""
 
     item_ids: Int32
     """The tape that the histories lie on."""

@@ -51,7 +51,7 @@ class UserSequences:
     offsets: Int64
     """(U + 1,) where each sequence begins; the last one is the length of the tape."""
     periods: Periods | None = None
-    """How a temporal split cuts them; None for leave-one-out."""
+    """Cuts of a temporal split; None for leave-one-out."""
 
     @property
     def lengths(self) -> Int64:

@@ -1,4 +1,4 @@
-"""What to try next: grid, random, or Optuna's TPE.
+"""Proposals of the next trial: grid, random, or Optuna's TPE.
 
 A draw is a function of the seed and of the trials so far, and of nothing else. So an engine has no
 state to save: a search that was interrupted draws what it would have drawn.
@@ -24,7 +24,7 @@ MOST_ATTEMPTS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What is known of a trial."""
+    """Values, status and learning curve of a trial."""
 
     values: Values
     status: Status

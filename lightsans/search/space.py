@@ -1,4 +1,4 @@
-"""What a search may try: settings with their choices or ranges, checked before anything is drawn.
+"""Spaces of a search: settings with their choices or ranges, checked before anything is drawn.
 
 A space is a mapping from a setting to one of four kinds:
 

@@ -111,7 +111,7 @@ class BudgetStopper(tune.Stopper):
 
 @dataclass(frozen=True, slots=True)
 class _Contestant:
-    """What a scheduler looks at in a trial; the same for all its attempts, now and earlier."""
+    """A trial as a scheduler sees it; the same for all its attempts, now and earlier."""
 
     trial_id: str
 

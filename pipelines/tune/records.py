@@ -1,4 +1,4 @@
-"""What a search remembers: one small JSON file per trial, from which everything else follows.
+"""Records of a search: one small JSON file per trial, from which everything else follows.
 
     tune/<id>/  trials/0007.json   values, status, learning curve, error
                 trials/0007/       its checkpoints, while it may still need them
@@ -28,7 +28,7 @@ class TrialRecord:
     """From 1, in the order of drawing."""
     values: Values
     model_id: str
-    """Of the training run that this trial is."""
+    """Id of the training run that this trial is."""
     status: Status = "running"
     """stopped: by the scheduler; failed: with an error, after its retries."""
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -55,7 +55,7 @@ class TrialRecord:
         return curve
 
     def observation(self, metric: str) -> Observation:
-        """What an engine learns from this trial."""
+        """The trial as an engine sees it."""
         return Observation(self.values, self.status, self.curve(metric))
 
     @property

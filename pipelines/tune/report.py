@@ -1,4 +1,4 @@
-"""What a search leaves behind: leaderboard, plots, and the table of trials while it runs."""
+"""Reports of a search: leaderboard, plots, and the table of trials while it runs."""
 
 import importlib.util
 import warnings

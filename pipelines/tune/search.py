@@ -137,7 +137,7 @@ class Search:
         self._store.save_spent(self.spent_s)
 
     def _tidy(self, record: TrialRecord) -> None:
-        """Of the trials that have ended, only the best one's checkpoints are of use."""
+        """Remove the checkpoints of ended trials, except those of the best one."""
         candidates = [r for r in (self._kept, record) if r is not None]
         self._kept = self._best_of(candidates)
         for other in candidates:

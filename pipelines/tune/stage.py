@@ -197,7 +197,7 @@ def _say_what_is_searched(search: Search, directory: Location) -> None:
 
 
 def _slots(base: RunConfig) -> int:
-    """How many trials train at a time."""
+    """Number of trials that train at a time."""
     places = train_places(base)
     nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     here = ray.get_runtime_context().get_node_id()
@@ -248,7 +248,7 @@ def _run_trials(
 
 
 def _resources(base: RunConfig) -> dict[str, float]:
-    """What a trial itself holds; the workers of a distributed one ask for theirs besides."""
+    """Resources of a trial itself; the workers of a distributed one ask for theirs besides."""
     if base.train.most_workers > 1:
         return {"memory": 1}  # a byte: it only waits, and a CPU that it held would lack its workers
     return {"GPU": 1} if base.train.use_gpu else {"CPU": 1}

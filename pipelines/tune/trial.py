@@ -39,7 +39,7 @@ POLL_S = 0.5
 
 
 class TrialTask(NamedTuple):
-    """What all trials of a search share."""
+    """Data and directories that all trials of a search share."""
 
     dataset: Location
     trials: Location
