@@ -23,10 +23,10 @@ from lightsans.config import RunConfig
 from lightsans.config.file import dump_yaml, load_config
 from lightsans.errors import ConfigError, GateError, LeaseError, NotFoundError, PublishError
 from lightsans.storage.location import locate
+from pipelines.commands.app import app
 from pipelines.evaluate import run_evaluate
 from pipelines.nightly.stage import NightlyResult, run_nightly
 from pipelines.publish import Published, publish_run, read_published, roll_back
-from submit import app
 from tests.integration.conftest import TINY
 
 REPOSITORY = Path(__file__).parents[2]

@@ -15,11 +15,11 @@ from lightsans.config.file import dump_yaml
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import ConfigError, NotFoundError, VocabularyMismatchError
 from lightsans.storage.location import Location, locate
+from pipelines.commands.app import app
 from pipelines.evaluate import EvaluateResult, run_evaluate
 from pipelines.run_pipeline import PipelineResult, run_pipeline
 from pipelines.score.one_user import load_titles, recommend_for_user
 from pipelines.score.stage import run_score
-from submit import app
 
 
 @pytest.fixture(scope="module")

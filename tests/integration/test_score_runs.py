@@ -24,8 +24,8 @@ from lightsans.storage.location import locate
 from lightsans.storage.manifests import write_manifest
 from lightsans.storage.parts import part_name
 from lightsans.synthetic.directories import write_made_up_dataset, write_made_up_model
+from pipelines.commands.app import app
 from pipelines.score.stage import run_score
-from submit import app
 
 MODEL = ModelConfig(
     max_seq_len=8, hidden_size=16, inner_size=16, n_layers=1, k_interests=2, n_heads=2
