@@ -21,7 +21,7 @@ PANEL_WIDTH, HEIGHT, DPI = 5.2, 3.8, 110
 """Inches of a panel, and points an inch."""
 LEFT, RIGHT, TOP, BOTTOM, HEADING = 0.75, 0.2, 0.4, 0.75, 0.35
 """Inches around the axes of each panel, and of the line above all panels."""
-LOOK: dict[str, Any] = {
+LOOK: Any = {
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.titlelocation": "left",
@@ -57,7 +57,7 @@ def picture(
     """
     import matplotlib
 
-    with matplotlib.rc_context(LOOK):  # type: ignore[arg-type]
+    with matplotlib.rc_context(LOOK):
         figure = make_figure(fill, panels=panels, heading=heading, height=height, left=left)
         png = io.BytesIO()
         figure.savefig(png, format="png", dpi=DPI)

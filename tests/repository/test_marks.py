@@ -1,7 +1,7 @@
 """Ids of results follow the marks of settings: each setting is changed, and ids are compared."""
 
 import dataclasses
-from typing import Literal, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
 
@@ -75,7 +75,7 @@ def config(tmp_path):
 
 def changed(config, values):
     """The configuration with other values of settings, all replaced at once."""
-    sections = {}
+    sections: dict[str, Any] = {}
     for name, value in values.items():
         section, _, rest = name.partition(".")
         if rest:

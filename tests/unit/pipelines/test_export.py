@@ -12,6 +12,7 @@ from lightsans.config import StorageConfig
 from lightsans.config.file import load_config
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import NotFoundError
+from lightsans.recommendations import serving_export
 from lightsans.storage import model_files as files
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifests import write_manifest
@@ -25,7 +26,7 @@ NAMES = ("user_encoder.pt2", "items.parquet", "item_vectors.npy")
 def root(tmp_path, monkeypatch):
     """Models a and b of different items. The program is left out: it takes seconds to trace."""
     root = locate(str(tmp_path), StorageConfig())
-    monkeypatch.setattr(export.serving_export, "encoder_to_bytes", program_of)
+    monkeypatch.setattr(serving_export, "encoder_to_bytes", program_of)
     for seed, name in enumerate("ab"):
         write_model(root, name, seed)
     return root
@@ -60,7 +61,7 @@ def read(root, to="serving"):
     items = places["items.parquet"].read_table()
     name = manifest["model_id"]
     model = LightSANs.from_pretrained(root / "models" / name)
-    np.testing.assert_array_equal(vectors, export.serving_export.item_vectors(model))
+    np.testing.assert_array_equal(vectors, serving_export.item_vectors(model))
     assert encoder == program_of(model)
     assert items["raw_item_id"][0].as_py() == f"{name}0"
     return name
@@ -96,7 +97,7 @@ def test_an_interrupted_export_leaves_the_earlier_one_whole(root, monkeypatch, b
     with pytest.raises(KilledError):
         run(root, "b")
     monkeypatch.undo()
-    monkeypatch.setattr(export.serving_export, "encoder_to_bytes", program_of)
+    monkeypatch.setattr(serving_export, "encoder_to_bytes", program_of)
     assert read(root) == "a"
     run(root, "b")
     assert read(root) == "b"

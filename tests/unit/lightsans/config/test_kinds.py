@@ -62,12 +62,12 @@ def test_rows_are_trained_alone_where_the_loss_looks_at_some_items_only():
 @pytest.mark.parametrize("attention", ATTENTION)
 def test_half_precision_tables_need_a_loss_that_trains_rows(loss, attention):
     model = ModelConfig(loss_type=loss, attention=attention)
-    settings = {"model": model, "train": TrainConfig(table_precision="bf16")}
+    train = TrainConfig(table_precision="bf16")
     if loss == "auto" or trains_rows(loss, attention):
-        assert RunConfig(**settings).model.loss_type == loss
+        assert RunConfig(model=model, train=train).model.loss_type == loss
     else:
         with pytest.raises(ConfigError, match=r"train\.table_precision=bf16"):
-            RunConfig(**settings)
+            RunConfig(model=model, train=train)
 
 
 @pytest.mark.parametrize("loss", [*LOSSES, "auto"])

@@ -48,7 +48,7 @@ def test_settings_within_a_marked_setting_have_its_marks():
 def test_defaults_that_are_made_anew_are_not_shared():
     @dataclasses.dataclass
     class Section:
-        limits: dict = made_setting(dict, Mark.NO_EFFECT)
+        limits: dict[str, int] = made_setting(dict, Mark.NO_EFFECT)
 
     assert Section().limits is not Section().limits
 

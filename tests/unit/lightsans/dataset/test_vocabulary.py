@@ -73,10 +73,12 @@ def test_a_kept_index_finds_what_a_fresh_one_finds(raw, monkeypatch):
     expected = [items.encode(ids).tolist() for ids in asked]
     items.keep_index()
     hashed = []
-    monkeypatch.setattr(
-        "lightsans.dataset.vocabulary.hash_ids",
-        lambda ids: hashed.append(len(ids)) or hash_ids(ids),
-    )
+
+    def hash_and_note(ids):
+        hashed.append(len(ids))
+        return hash_ids(ids)
+
+    monkeypatch.setattr("lightsans.dataset.vocabulary.hash_ids", hash_and_note)
     assert [items.encode(ids).tolist() for ids in asked] == expected
     assert expected[0] == [50, 1, 1, 18, 0, 0]
     assert sum(hashed) == sum(len(ids) for ids in asked)  # the vocabulary not once more

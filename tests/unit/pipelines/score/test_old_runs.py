@@ -76,7 +76,7 @@ def test_publishing_a_run_again_does_not_cost_the_one_a_rollback_needs(root):
 
 
 def test_a_run_that_is_published_in_the_last_moment_gets_its_manifest_back(root, monkeypatch):
-    published = []
+    published: list[str] = []
 
     def publish_first(root):
         name = latest_run_id(root)

@@ -1,9 +1,11 @@
 """Scoring runs are made of the weights that the model has: without Ray, part by part in here."""
 
 import json
+from typing import Any
 
 import pyarrow as pa
 import pytest
+import ray
 import torch
 
 from lightsans import LightSANs
@@ -17,7 +19,7 @@ from lightsans.synthetic.directories import write_made_up_dataset, write_made_up
 from pipelines import evaluate
 from pipelines.evaluate import run_evaluate
 from pipelines.publish import publish_run, read_published
-from pipelines.score import parts, stage
+from pipelines.score import stage
 from pipelines.score.parts import PartScorer
 from pipelines.score.shared_model import load_shared
 from pipelines.score.stage import run_score
@@ -41,18 +43,21 @@ def root(tmp_path, monkeypatch):
     monkeypatch.setattr(stage, "preflight", lambda name, config: config)
     monkeypatch.setattr(stage, "write_report", lambda job, content, previous: [])
     monkeypatch.setattr(stage, "_score_parts", score_here)
-    monkeypatch.setattr(parts.ray, "get", lambda packed: packed)
+    monkeypatch.setattr(ray, "get", lambda packed: packed)
     monkeypatch.setattr(evaluate, "ensure_ray", lambda: None)
     monkeypatch.setattr(evaluate, "preflight", lambda name, config: config)
     monkeypatch.setattr(evaluate, "_evaluate", metrics_of_weights)
     return root
 
 
+local_shared: Any = vars(load_shared)["_function"]  # what Ray would run elsewhere
+
+
 def score_here(job):
     """The parts that are missing, one after the other."""
     names = [part["name"] for part in job.dataset_manifest["parts"]]
     done = stage._finished_parts(job)
-    shared = load_shared._function(
+    shared = local_shared(
         job.config, job.dataset, job.model, dict(job.question), job.dataset_manifest["user_id_type"]
     )
     scorer = PartScorer(job, [shared])
@@ -78,7 +83,7 @@ def train_again(root, scale=1.0):
     weights = files.weights_to_bytes(network)
     (model / files.WEIGHTS).write_bytes(weights)
     manifest = read_manifest(model)
-    write_manifest(model, {**manifest, "weights_sha256": files.sha256(weights)})
+    write_manifest(model, {**(manifest or {}), "weights_sha256": files.sha256(weights)})
 
 
 def configure(root):
@@ -186,7 +191,7 @@ def test_a_worker_of_a_lost_owner_replaces_nothing(root, monkeypatch):
         content = lock.read_json()
         lock.write_json({**content, "expires_at": "2020-01-01T00:00:00+00:00"})
         Lease(lock, "another owner", 60).take()
-        shared = load_shared._function(
+        shared = local_shared(
             job.config, job.dataset, job.model, dict(job.question), "string"
         )
         PartScorer(job, [shared])(pa.table({"name": ["part-00000.parquet"]}))
