@@ -16,7 +16,6 @@ from lightsans.recommendations import serving_export
 from lightsans.storage import model_files as files
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifests import write_manifest
-from pipelines import export
 from pipelines.export import run_export
 
 NAMES = ("user_encoder.pt2", "items.parquet", "item_vectors.npy")

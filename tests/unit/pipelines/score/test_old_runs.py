@@ -6,7 +6,7 @@ import pytest
 
 from lightsans.config import StorageConfig
 from lightsans.storage.location import locate
-from pipelines.publish import latest_run_id, publish_run, read_published, roll_back
+from pipelines.publish import Publication, latest_run_id, publish_run, read_published, roll_back
 from pipelines.score import old_runs
 from pipelines.score.old_runs import remove_old_runs
 
@@ -76,7 +76,7 @@ def test_publishing_a_run_again_does_not_cost_the_one_a_rollback_needs(root):
 
 
 def test_a_run_that_is_published_in_the_last_moment_gets_its_manifest_back(root, monkeypatch):
-    published: list[str] = []
+    published: list[Publication] = []
 
     def publish_first(root):
         name = latest_run_id(root)

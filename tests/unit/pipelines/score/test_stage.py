@@ -191,9 +191,7 @@ def test_a_worker_of_a_lost_owner_replaces_nothing(root, monkeypatch):
         content = lock.read_json()
         lock.write_json({**content, "expires_at": "2020-01-01T00:00:00+00:00"})
         Lease(lock, "another owner", 60).take()
-        shared = local_shared(
-            job.config, job.dataset, job.model, dict(job.question), "string"
-        )
+        shared = local_shared(job.config, job.dataset, job.model, dict(job.question), "string")
         PartScorer(job, [shared])(pa.table({"name": ["part-00000.parquet"]}))
 
     monkeypatch.setattr(stage, "_score_parts", lose)
