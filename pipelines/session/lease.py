@@ -307,10 +307,16 @@ def _pid_space() -> str:
 
 
 def _is_dead(pid: int) -> bool:
+    """Whether no process has this id, or one that has ended and that its parent has not reaped."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return True
     except PermissionError:
         pass
-    return False
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:  # no /proc, or a stranger's process is not shown
+        return False
+    # "pid (name) state ...": a name may hold brackets; Z has ended, and its parent has not asked.
+    return stat.rpartition(b") ")[2][:1] in (b"Z", b"X")

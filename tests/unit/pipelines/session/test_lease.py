@@ -6,6 +6,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -127,6 +128,32 @@ def test_a_lease_of_a_killed_process_of_this_machine_is_taken_over_at_once(locat
     change(location, pid=int(done.stdout))
     with hold(location, "next", 60):
         assert location.read_json()["owner"] == "next"
+
+
+def test_a_lease_of_a_killed_process_that_nobody_reaped_is_taken_over_at_once(location):
+    killed = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    try:
+        Lease(location, "killed", 60).take()
+        change(location, pid=killed.pid)
+        with pytest.raises(LeaseError, match="held by killed"), hold(location, "next", 60):
+            pass
+        killed.kill()
+        os.waitid(os.P_PID, killed.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and stays
+        with hold(location, "next", 60):
+            assert location.read_json()["owner"] == "next"
+    finally:
+        killed.kill()
+        killed.wait()
+
+
+def test_a_process_whose_state_is_not_shown_is_taken_for_living(location, monkeypatch):
+    Lease(location, "hidden", 60).take()
+    unreadable = Path("/nowhere")
+    monkeypatch.setattr("pipelines.session.lease._pid_space", lambda: "here")
+    change(location, pid_space="here")
+    monkeypatch.setattr("pipelines.session.lease.Path", lambda path: unreadable)
+    with pytest.raises(LeaseError, match="held by hidden"), hold(location, "next", 60):
+        pass
 
 
 def test_a_pid_of_another_container_says_nothing_about_its_life(location):
