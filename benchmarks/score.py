@@ -29,7 +29,7 @@ from lightsans.dataset.sequences import UserSequences
 from lightsans.model.network import LightSANs
 from lightsans.ranking.top_k import ItemIndex
 from lightsans.storage.location import Location, locate
-from lightsans.synthetic.directories import write_made_up_dataset, write_made_up_model
+from lightsans.synthetic.directories import write_synthetic_dataset, write_synthetic_model
 
 PROCESSES, TURNS, K = 2, 2, 100
 USERS_PER_PART, BATCH, ENCODED_AT_ONCE = 40_000, 1024, 256
@@ -53,10 +53,10 @@ def make_inputs(
 ) -> None:
     """A dataset ``d`` and a model ``m``, of the default size unless given."""
     parts = max(8, -(-users // USERS_PER_PART))
-    write_made_up_dataset(
+    write_synthetic_dataset(
         root / "datasets" / "d", users, items, history=history, num_parts=parts, newcomers=0
     )
-    write_made_up_model(root / "models" / "m", model or ModelConfig(), items, "d")
+    write_synthetic_model(root / "models" / "m", model or ModelConfig(), items, "d")
 
 
 def score_alone(root: Location, part: int, users: int, k: int) -> tuple[int, float]:

@@ -34,7 +34,7 @@ from lightsans.dataset.loading import load_shards
 from lightsans.losses.objective import NextItemObjective
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifests import require_manifest
-from lightsans.synthetic.directories import write_made_up_dataset
+from lightsans.synthetic.directories import write_synthetic_dataset
 from lightsans.training.batches import RankEpoch
 
 DATASET = "d"
@@ -52,7 +52,7 @@ def make_config(root: str, smoke: bool, workers: int, epochs: int) -> RunConfig:
 def write_dataset(directory: Location, smoke: bool) -> None:
     """Sequences of the size of ML-100K."""
     users, items, history = (60, 40, 20) if smoke else (943, 1_682, 106)
-    write_made_up_dataset(directory, users, items, history=history, num_parts=4, newcomers=0.0)
+    write_synthetic_dataset(directory, users, items, history=history, num_parts=4, newcomers=0.0)
 
 
 @contextmanager

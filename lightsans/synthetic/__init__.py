@@ -1,1 +1,1 @@
-"""Logs and directories made up for tests, benchmarks and the offline demo."""
+"""Synthetic logs and directories for tests, benchmarks and the offline demo."""

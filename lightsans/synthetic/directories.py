@@ -1,4 +1,4 @@
-"""A dataset and a model on storage, made up: for benchmarks and fault tests of scoring alone.
+"""A synthetic dataset and model on storage: for benchmarks and fault tests of scoring alone.
 
 They have the form of what `preprocess` and `train` leave, at any size and within minutes; nothing
 can be learnt from the one, and the other has learnt nothing.
@@ -20,7 +20,7 @@ from lightsans.storage.parts import ITEMS, part_name
 from lightsans.storage.schemas import sequences_schema
 
 
-def write_made_up_dataset(
+def write_synthetic_dataset(
     dataset: Location,
     num_users: int,
     num_items: int,
@@ -78,7 +78,7 @@ def write_made_up_dataset(
     )
 
 
-def write_made_up_model(
+def write_synthetic_model(
     model: Location, config: ModelConfig, num_items: int, dataset_id: str
 ) -> None:
     """Write a model with random weights, of the first items of a made-up dataset."""

@@ -1,4 +1,4 @@
-"""Interaction logs made up to any size, for the demo without a network, tests and benchmarks.
+"""Synthetic interaction logs of any size, for the demo without a network, tests and benchmarks.
 
 What is realistic about them: a few items are very popular and most are rare (Zipf-Mandelbrot), a
 few users are very active (log-normal), and what comes next depends on what came last: users walk
@@ -26,9 +26,9 @@ class InteractionLog(NamedTuple):
     """Rows of a log, one array per column, oldest first."""
 
     user_ids: NDArray[np.int64]
-    """From 1."""
+    """User numbers, from 1."""
     item_ids: NDArray[np.int64]
-    """From 1; numbers say nothing about popularity."""
+    """Item numbers, from 1, in no order of popularity."""
     ratings: NDArray[np.int8]
     """1 to 5."""
     timestamps: NDArray[np.int64]
@@ -110,7 +110,7 @@ def _block(
 
 
 def _history_lengths(rng: np.random.Generator, users: int, rows: int) -> NDArray[np.int64]:
-    """At least 1 each, ``rows`` in all, log-normal in between."""
+    """Lengths of at least 1 each, ``rows`` in all, log-normal in between."""
     weights = rng.lognormal(sigma=1.1, size=users)
     shares = np.floor((rows - users) * weights / weights.sum())
     lengths: NDArray[np.int64] = 1 + shares.astype(np.int64)

@@ -48,15 +48,15 @@ _COLUMNS = ("user_id", "raw_item_id", "timestamp", "rating")
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """What decides which interactions are learnt from."""
+    """Settings that decide which interactions are learnt from."""
 
     data: DataConfig
     as_of: int | None
     """``data.as_of`` in microseconds."""
     retention: Retention | None = None
-    """What sequences keep; None for everything."""
+    """Limits on the sequences; None to keep everything."""
     cutoffs: Cutoffs | None = None
-    """Of a temporal split."""
+    """Cut-offs of a temporal split; None for other splits."""
 
     def select(self, table: pa.Table) -> PartRows:
         """`select_rows` of a part of the interactions."""
@@ -64,8 +64,8 @@ class Filters:
 
 
 @dataclass(frozen=True, slots=True)
-class Core:
-    """What is left when k-core has come to rest."""
+class KCore:
+    """Result of k-core: vocabulary, rounds, rows left."""
 
     vocabulary: Vocabulary
     num_rounds: int
@@ -79,16 +79,16 @@ class LoadedPart:
 
     rows: PartRows
     report: PartReport
-    """Of its rows; of its sequences nothing yet."""
+    """Report on its rows; nothing yet on its sequences."""
 
 
-def find_core(
+def find_k_core(
     dataset: Location,
     parts: Sequence[Part],
     filters: Filters,
     time_range: tuple[int, int],
     base: Vocabulary | None = None,
-) -> tuple[Core, dict[Part, Ref]]:
+) -> tuple[KCore, dict[Part, Ref]]:
     """The vocabulary: the items that k-core leaves, after those of a base dataset.
 
     Args:
@@ -127,8 +127,8 @@ def find_core(
     ids = narrow(raw).combine_chunks()
     counts = survivors["count"].to_numpy()
     make = Vocabulary.from_counts if base is None else base.extended
-    core = Core(make(ids, counts), num_rounds, rows)
-    return core, {part: found.rows for part, found in loaded.items()}
+    result = KCore(make(ids, counts), num_rounds, rows)
+    return result, {part: found.rows for part, found in loaded.items()}
 
 
 def load_part_rows(
@@ -164,7 +164,7 @@ def merge_tables(*tables: pa.Table) -> pa.Table:
 
 
 class _Loaded(NamedTuple):
-    """Where the numbers of a part are."""
+    """References to the numbers of a part."""
 
     core: Ref
     rows: Ref
@@ -173,7 +173,7 @@ class _Loaded(NamedTuple):
 def _load_parts(
     dataset: Location, parts: Sequence[Part], filters: Filters, time_range: tuple[int, int]
 ) -> tuple[dict[Part, _Loaded], pa.Table, dict[str, int]]:
-    """Where the numbers of each part are, counts of all items, and rows left after each filter."""
+    """Load parts: references to their numbers, counts of all items, rows left after each filter."""
     # Drawn anew for each run: hashes compare items, and nothing that is written depends on them.
     key = (secrets.randbits(64), secrets.randbits(64))
     function = partial(

@@ -43,7 +43,7 @@ from pipelines.console.progress import say
 from pipelines.preprocess.base import find_unchanged, input_entries, load_base, new_files
 from pipelines.preprocess.cutoffs import configured_cutoffs, counted_cutoffs, moment_of
 from pipelines.preprocess.derive import write_sequences
-from pipelines.preprocess.k_core import Core, Filters, find_core
+from pipelines.preprocess.k_core import Filters, KCore, find_k_core
 from pipelines.preprocess.parts import FORMAT_VERSION, MARKER, WORK, Draft, Part
 from pipelines.preprocess.read import (
     Source,
@@ -72,13 +72,13 @@ class PreprocessResult:
     dataset_id: str
     location: Location
     skipped: bool
-    """It had been made before."""
+    """Whether it had been made before."""
     manifest: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """What is to be made, with everything that the configuration leaves to be looked up."""
+    """A dataset to be made, with everything that the configuration leaves to be looked up."""
 
     dataset: Location
     source: Source
@@ -155,28 +155,28 @@ def _make(config: RunConfig, job: _Job, owner: Owner, anew: bool) -> dict[str, A
         parts = [Part.of(part) for part in made.parts]
         cutoffs = counted_cutoffs(job.dataset, parts, data, filters.as_of, made.time_range)
         job = replace(job, filters=replace(filters, cutoffs=cutoffs))
-    core, derived = _derive(job, draft, made)
-    manifest = _describe(job, made, core, derived)
+    k_core, derived = _derive(job, draft, made)
+    manifest = _describe(job, made, k_core, derived)
     if excluded:
         manifest["excluded_users"] = excluded
     cuts = job.filters.cutoffs
-    write_report(job.dataset, made.counts, manifest["rows"], derived, core.vocabulary, cuts)
+    write_report(job.dataset, made.counts, manifest["rows"], derived, k_core.vocabulary, cuts)
     draft.work.delete()
     check_unchanged(job.source.files)  # what the id names is what was read, to the end
     return manifest
 
 
-def _derive(job: _Job, draft: Draft, made: Interactions) -> tuple[Core, list[SequencesNote]]:
+def _derive(job: _Job, draft: Draft, made: Interactions) -> tuple[KCore, list[SequencesNote]]:
     """Run the second and the third step; what the object store holds between them is free again."""
     base, parts = job.source.base, [Part.of(part) for part in made.parts]
     before = Vocabulary.load(base.location / "items.parquet") if base is not None else None
-    core, loaded = find_core(job.dataset, parts, job.filters, made.time_range, before)
-    core.vocabulary.save(job.dataset / "items.parquet")
+    k_core, loaded = find_k_core(job.dataset, parts, job.filters, made.time_range, before)
+    k_core.vocabulary.save(job.dataset / "items.parquet")
     unchanged = None
     if base is not None and before is not None:
         data = job.source.data
-        unchanged = find_unchanged(base, made.parts, data, before, core.vocabulary)
-    return core, write_sequences(draft, loaded, job.filters, core.vocabulary, unchanged)
+        unchanged = find_unchanged(base, made.parts, data, before, k_core.vocabulary)
+    return k_core, write_sequences(draft, loaded, job.filters, k_core.vocabulary, unchanged)
 
 
 def _prepare(config: RunConfig) -> _Job:
@@ -231,7 +231,7 @@ def _read_excluded_users(config: RunConfig) -> IdList | None:
 
 
 def _count_excluded(job: _Job, made: Interactions) -> dict[str, int]:
-    """How many of the listed users were found, which is said too; empty without a list.
+    """Count the listed users that were found, and log it; empty without a list.
 
     Rows of a base are erased without counting their users.
     """
@@ -265,10 +265,10 @@ def resolve_as_of(data: DataConfig) -> int | None:
 
 
 def _describe(
-    job: _Job, made: Interactions, core: Core, parts: list[SequencesNote]
+    job: _Job, made: Interactions, k_core: KCore, parts: list[SequencesNote]
 ) -> dict[str, Any]:
     """The content of the manifest."""
-    counts, vocabulary = made.counts, core.vocabulary
+    counts, vocabulary = made.counts, k_core.vocabulary
     fingerprints = [int(part.fingerprint, 16) for part in parts]
     rejected = dict(counts.rejected.most_common())
     cuts = job.filters.cutoffs
@@ -289,9 +289,9 @@ def _describe(
             "excluded": counts.excluded,
             "valid": counts.valid,
             "exact_duplicates": sum(part.report.exact_duplicates for part in parts),
-            **core.rows,
+            **k_core.rows,
         },
-        "k_core_rounds": core.num_rounds,
+        "k_core_rounds": k_core.num_rounds,
         "user_id_type": made.user_id_type,
         "item_id_type": made.item_id_type,
         "timestamp_unit": TIMESTAMP_UNIT,

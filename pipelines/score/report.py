@@ -69,7 +69,7 @@ def previous_run(job: ScoreJob) -> Run | None:
 
 
 def other_id_types(published: Mapping[str, Any], dataset: Mapping[str, Any]) -> str | None:
-    """How the types of ids differ between a run and a dataset, in words; None if they do not."""
+    """Describe how the types of ids differ between a run and a dataset; None if they do not."""
     for kind in ("user", "item"):
         before, now = published[f"{kind}_id_type"], dataset[f"{kind}_id_type"]
         if before != now:
@@ -126,7 +126,7 @@ def _count_parts(shared: tuple[Run, Run | None, Location], names: list[str]) -> 
     run, previous, dataset = shared
     items = load_vocabulary(dataset)
     items.keep_index()
-    nobody = wide_schema(run.manifest).empty_table()
+    no_users = wide_schema(run.manifest).empty_table()
     users = {part["name"]: int(part["users"]) for part in run.manifest["parts"]}
     totals = no_totals(items.num_items)
     for name in names:
@@ -136,7 +136,7 @@ def _count_parts(shared: tuple[Run, Run | None, Location], names: list[str]) -> 
         step = max(1, (end - begin) * _AT_ONCE // max(1, users[name]))
         for first in range(begin, end, step):
             last = min(end, first + step) - 1
-            before = nobody if theirs is None else theirs.between(first, last)
+            before = no_users if theirs is None else theirs.between(first, last)
             totals += measure(rows.between(first, last), before, items)
     return totals
 

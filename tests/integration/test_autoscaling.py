@@ -20,7 +20,7 @@ import pytest
 
 from lightsans.config import ModelConfig, StorageConfig
 from lightsans.storage.location import locate
-from lightsans.synthetic.directories import write_made_up_dataset, write_made_up_model
+from lightsans.synthetic.directories import write_synthetic_dataset, write_synthetic_model
 
 ROOT = Path(__file__).parents[2]
 TIME_LIMIT_S = 170
@@ -175,9 +175,9 @@ def end_processes_of(directory):
 def test_scoring_brings_two_machines_and_leaves_none(tmp_path):
     root = locate(str(tmp_path), StorageConfig())
     users, items = 300, 120
-    write_made_up_dataset(root / "datasets" / "d", users, items, history=8, num_parts=3)
+    write_synthetic_dataset(root / "datasets" / "d", users, items, history=8, num_parts=3)
     model = ModelConfig(max_seq_len=8, hidden_size=16, inner_size=16, n_layers=1, k_interests=2)
-    write_made_up_model(root / "models" / "m", model, items, "d")
+    write_synthetic_model(root / "models" / "m", model, items, "d")
 
     settings = [f"root={tmp_path}", "score.k=7", "score.num_workers=2", "resources.max_cpus=2"]
     with growing_cluster() as environment:

@@ -17,7 +17,7 @@ from ray.cluster_utils import Cluster
 from lightsans.config import ModelConfig, StorageConfig
 from lightsans.storage.location import locate
 from lightsans.storage.manifests import read_manifest
-from lightsans.synthetic.directories import write_made_up_dataset, write_made_up_model
+from lightsans.synthetic.directories import write_synthetic_dataset, write_synthetic_model
 
 ROOT = Path(__file__).parents[2]
 FAULTS, KINDS = 20, ("actor", "node", "driver")
@@ -129,8 +129,8 @@ def read_run(run):
 @pytest.mark.timeout(3600)
 def test_twenty_faults_change_no_row(tmp_path):
     root = locate(str(tmp_path / "root"), StorageConfig())
-    write_made_up_dataset(root / "datasets" / "d", USERS, ITEMS, history=20, num_parts=PARTS)
-    write_made_up_model(root / "models" / "m", MODEL, ITEMS, "d")
+    write_synthetic_dataset(root / "datasets" / "d", USERS, ITEMS, history=20, num_parts=PARTS)
+    write_synthetic_model(root / "models" / "m", MODEL, ITEMS, "d")
     injected: list[tuple[str, int]] = []
     rng, finished_runs = random.Random(5), 0
     log_path = tmp_path / "driver.log"

@@ -23,7 +23,7 @@ from lightsans.recommendations.reader import RunRows
 from lightsans.storage.location import locate
 from lightsans.storage.manifests import write_manifest
 from lightsans.storage.parts import part_name
-from lightsans.synthetic.directories import write_made_up_dataset, write_made_up_model
+from lightsans.synthetic.directories import write_synthetic_dataset, write_synthetic_model
 from pipelines.commands.app import app
 from pipelines.score.stage import run_score
 
@@ -41,10 +41,10 @@ class World:
     def __init__(self, root):
         self.config = load_config(None, [f"root={root}", f"score.k={K}"]).config
         self.root = locate(str(root), self.config.storage)
-        write_made_up_dataset(
+        write_synthetic_dataset(
             self.root / "datasets" / "monday", USERS, ITEMS, history=8, num_parts=3, newcomers=0.05
         )
-        write_made_up_model(self.root / "models" / "m", MODEL, ITEMS, "monday")
+        write_synthetic_model(self.root / "models" / "m", MODEL, ITEMS, "monday")
         self.monday = self.score("monday", "score.num_workers=2")
 
     def score(self, dataset, *overrides, model="m", **arguments):
@@ -261,7 +261,7 @@ def test_a_rerun_writes_the_parts_of_which_a_file_is_missing(world):
 def test_yesterdays_model_leaves_out_what_it_does_not_know(world):
     """Its vocabulary is the beginning of the dataset's: no mapping by raw id is needed."""
     known = ITEMS - 60
-    write_made_up_model(world.root / "models" / "yesterday", MODEL, known, "monday")
+    write_synthetic_model(world.root / "models" / "yesterday", MODEL, known, "monday")
     run = world.score("monday", model="yesterday")
     own = {row["user_id"]: row["item_ids"] for row in world.sequences("monday").to_pylist()}
     model = LightSANs.from_pretrained(world.root / "models" / "yesterday")

@@ -20,7 +20,7 @@ from ray.cluster_utils import Cluster
 from lightsans.config import StorageConfig
 from lightsans.storage.checkpoint_store import complete_checkpoints
 from lightsans.storage.location import Location, locate
-from lightsans.synthetic.directories import write_made_up_dataset
+from lightsans.synthetic.directories import write_synthetic_dataset
 
 ROOT = Path(__file__).parents[2]
 FAULTS, KINDS = 10, ("worker", "raylet", "driver")
@@ -113,7 +113,7 @@ def driver_of(
 
 def make_dataset(path: Path) -> Location:
     root = locate(str(path), StorageConfig())
-    write_made_up_dataset(root / "datasets" / "d", 3_000, 500, history=20, num_parts=4)
+    write_synthetic_dataset(root / "datasets" / "d", 3_000, 500, history=20, num_parts=4)
     return root
 
 

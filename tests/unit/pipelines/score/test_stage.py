@@ -15,7 +15,7 @@ from lightsans.errors import ConfigError, InputError, LeaseError
 from lightsans.storage import model_files as files
 from lightsans.storage.location import locate
 from lightsans.storage.manifests import read_manifest, write_manifest
-from lightsans.synthetic.directories import write_made_up_dataset, write_made_up_model
+from lightsans.synthetic.directories import write_synthetic_dataset, write_synthetic_model
 from pipelines import evaluate
 from pipelines.evaluate import run_evaluate
 from pipelines.publish import publish_run, read_published
@@ -35,8 +35,8 @@ USERS, ITEMS = 60, 40
 def root(tmp_path, monkeypatch):
     """A dataset of three parts and a model; parts are scored and counted in this process."""
     root = locate(str(tmp_path), load_config(None, []).config.storage)
-    write_made_up_dataset(root / "datasets" / "d", USERS, ITEMS, history=6, num_parts=3)
-    write_made_up_model(root / "models" / "m", MODEL, ITEMS, "d")
+    write_synthetic_dataset(root / "datasets" / "d", USERS, ITEMS, history=6, num_parts=3)
+    write_synthetic_model(root / "models" / "m", MODEL, ITEMS, "d")
     (root / "models" / "m" / files.METRICS).write_json({})
     train_again(root)
     monkeypatch.setattr(stage, "ensure_ray", lambda: None)
