@@ -20,7 +20,7 @@ def now(device: torch.device) -> float:
 
 
 def peak_extra_bytes(call: Callable[[], object], device: torch.device) -> int | None:
-    """The highest memory use during a call, less the use before it; None where nobody can tell.
+    """The highest memory use during a call, less the use before it; None where it is not known.
 
     On a GPU what PyTorch has allocated; on Linux the process's resident memory, after freed memory
     has been given back, so that reusing it counts too. Kernel and allocator work in pages: figures

@@ -1,7 +1,7 @@
 """Sequences of an ``.inter`` log in memory, without Ray: what the benchmarks train on.
 
 The order and numbering are those of `submit.py preprocess`: by time, ties in order of the file;
-items by falling count. Where there is no log, one of the same size is made up.
+items by falling count. Where there is no log, a synthetic one of the same size is used.
 """
 
 from pathlib import Path
@@ -28,12 +28,12 @@ SIZES = {"ml-100k": (943, 1_682, 100_000), "ml-1m": (6_040, 3_628, 836_478)}
 
 
 class Log(NamedTuple):
-    """Who has met what, in order of time."""
+    """Interactions of users with items, in order of time."""
 
     users: UserSequences
     num_items: int
     source: str
-    """The file, or that it was made up."""
+    """The file, or a note that the log is synthetic."""
 
 
 def load_log(path: Path, min_rating: float | None = None) -> Log:

@@ -31,7 +31,7 @@ from lightsans.training.trainer import Trainer
 
 METRIC = "ndcg@10"
 GOAL = 30.0
-"""How much sooner `causal` has to reach what RecBole converges to."""
+"""Speedup with which `causal` has to reach the metric that RecBole converges to."""
 AVERAGED = (
     "train.ema_decay=0.998",
     "train.warmup_epochs=1",
@@ -58,11 +58,11 @@ RECIPES: dict[str, tuple[str, ...]] = {
         "model.attn_dropout_prob=0.4",
     ),
 }
-"""How each kind is trained, at a constant rate; docs/experiments.md has what else was tried."""
+"""Recipe of each kind, at a constant rate; docs/experiments.md has what else was tried."""
 
 
 class Point(NamedTuple):
-    """Where a run stands after an epoch."""
+    """State of a run after an epoch."""
 
     seconds: float
     valid: dict[str, float]
@@ -154,7 +154,7 @@ def mean_time_to(runs: list[Run], goal: float) -> float | None:
 
 
 def against_recbole(kind: str, runs: list[Run], log: Path, speed: float) -> dict[str, Any]:
-    """How much sooner our runs, on average, reach RecBole's best valid metric, by its own speed.
+    """Speedup with which our runs, on average, reach RecBole's best valid metric, by its own speed.
 
     Args:
         kind: Of our runs.

@@ -43,7 +43,7 @@ TORCH_SCORES = {"cpu": 2**26, "cuda": 2**30}
 """Scores that the product of torch.topk holds at once: 256 MiB, or 4 GiB."""
 
 PAUSE_S = 0.3
-"""Before each turn: the threads of the one before keep a core busy for a while after their work."""
+"""Pause before each turn: threads of the one before keep a core busy for a while after it."""
 
 
 class Data(NamedTuple):

@@ -79,7 +79,7 @@ class EpochLog:
         self._wall, self._cpu = time.monotonic(), time.process_time()
 
     def _keep_valid_result(self) -> None:
-        """RecBole tells its callback the score alone; the other metrics are noted on the way."""
+        """Record all metrics: RecBole passes the score alone to its callback."""
         evaluate = self._trainer.evaluate
 
         def noting(*args: Any, **kwargs: Any) -> Any:

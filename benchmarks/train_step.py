@@ -40,7 +40,7 @@ from lightsans.losses.objective import NextItemObjective
 from lightsans.training.batches import Batch, RankEpoch
 
 PAUSE_S = 0.3
-"""Before each turn: the threads of the one before keep a core busy for a while after their work."""
+"""Pause before each turn: threads of the one before keep a core busy for a while after it."""
 
 PLAIN, FAST_PATH = " without anomaly detection", " without attention dropout"
 CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
@@ -59,7 +59,7 @@ class Shape(NamedTuple):
     """Prefixes of a batch of the kinds that learn one target from each."""
     windows: int
     window_stride: int
-    """As in the recipes of pipelines/configs."""
+    """The same as in the recipes of pipelines/configs."""
     goals: dict[str, float]
 
 

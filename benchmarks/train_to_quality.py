@@ -1,4 +1,4 @@
-"""How good models become on MovieLens-1M, beside published results: the ladder of the field.
+"""Quality of models on MovieLens-1M, beside published results.
 
     make bench NAME=train_to_quality ARGS="[--smoke] [--json] [--data data/ml-1m.inter]
         [--conventions recbole sasrec] [--seeds 2020 2021 2022] [--minutes 60] [--set k=v ...]"

@@ -16,7 +16,7 @@ LightSANsError
 
 Everything that a user can mend by changing a setting, a file or the command line is a
 ``ConfigError``, ``InputError``, ``VocabularyMismatchError`` or ``NotFoundError``: exit status 2. A
-``GateError`` is 3 and a ``LeaseError`` 4; the others, and what nobody foresaw, are 1. Only the last
+``GateError`` is 3 and a ``LeaseError`` 4; the others, and unexpected errors, are 1. Only the last
 print a traceback.
 """
 
@@ -74,4 +74,4 @@ class LeaseError(LightSANsError):
 
 
 class PublishError(LightSANsError):
-    """What is published was not changed; the message says why and what it is now."""
+    """Publishing refused, LATEST not changed; the message gives the reason and the current run."""

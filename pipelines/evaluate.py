@@ -226,7 +226,7 @@ class PartEvaluator:
 
 
 def _num_actors(config: RunConfig, manifest: Mapping[str, Any]) -> int:
-    """As many as allowed, but none for a handful of users: an actor takes seconds to start."""
+    """Number of actors: as many as allowed; none for few users, as one takes seconds to start."""
     worthwhile = -(-int(manifest["users"]) // USERS_PER_ACTOR)
     return max(1, min(len(manifest["parts"]), config.score.num_workers, worthwhile))
 

@@ -34,7 +34,7 @@ class ExportResult:
     """A finished export."""
 
     target: Location
-    """Where readers begin: its manifest points to the version."""
+    """Directory where readers begin: its manifest points to the version."""
     location: Location
     """The files of the version."""
     skipped: bool

@@ -53,7 +53,7 @@ Files = dict[str, bytes]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FetchResult:
-    """What lies in the directory now."""
+    """Files in the directory after the fetch."""
 
     name: str
     inter: str
@@ -61,7 +61,7 @@ class FetchResult:
     items: str | None
     """Path of the items' titles; none for generated data."""
     source: str
-    """Where the files came from; ``kept`` when they were there already."""
+    """Origin of the files; ``kept`` when they were there already."""
 
     @property
     def paths(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""Which recommendation run is the published one, and which were before.
+"""The published recommendation run, and the history of those before.
 
     recommendations/LATEST          the run id as plain text: all that readers need
     recommendations/history.json    every publication, each with the one that it came upon
@@ -32,7 +32,7 @@ class Publication:
     """One move of LATEST."""
 
     number: int
-    """From 1, rising."""
+    """Number of the publication, from 1, rising."""
     run_id: str
     action: Action
     published_at: str
@@ -46,7 +46,7 @@ class Publication:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What was published when it was read; hand it to `publish_run` or `roll_back`."""
+    """State of publishing when it was read; hand it to `publish_run` or `roll_back`."""
 
     runs: Location
     latest: Versioned | None
@@ -60,7 +60,7 @@ class Published:
 
     @property
     def current(self) -> Publication | None:
-        """How it came to be published; None for a LATEST that was written by other means."""
+        """Publication of the current run; None for a LATEST that was written by other means."""
         return self._newest(lambda entry: entry.run_id == self.run_id)
 
     def withdrawn(self, run_id: str) -> Publication | None:
@@ -94,7 +94,7 @@ class Published:
 
 
 def read_published(root: Location) -> Published:
-    """What is published under ``root``.
+    """Read the state of publishing under ``root``.
 
     Raises:
         ConfigError: The storage has no conditional writes.

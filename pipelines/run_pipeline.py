@@ -12,7 +12,7 @@ from pipelines.train.stage import TrainResult, run_train
 
 @dataclass(frozen=True, slots=True)
 class PipelineResult:
-    """What every stage gave."""
+    """Results of all stages."""
 
     dataset: PreprocessResult
     model: TrainResult

@@ -47,7 +47,7 @@ def portable(compiled: str) -> str:
 
 
 def check() -> list[str]:
-    """What is out of sync between pyproject.toml, the locks and this environment."""
+    """Find differences between pyproject.toml, the locks and this environment."""
     if not LOCK.exists():
         return [f"{LOCK.name} is missing; run `make lock`"]
     project = tomllib.loads(PYPROJECT.read_text())["project"]

@@ -91,5 +91,5 @@ def bucket_range(index: int, count: int) -> tuple[int, int]:
 
 
 def pieces_of(buckets: Int32, count: int) -> Int32:
-    """Which of ``count`` pieces (parts, shards) each bucket belongs to; see `bucket_range`."""
+    """Piece (part, shard) of ``count`` that each bucket belongs to; see `bucket_range`."""
     return (buckets.astype(np.int64) * count // NUM_BUCKETS).astype(np.int32)

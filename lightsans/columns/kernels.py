@@ -168,7 +168,7 @@ def number_texts(
 
 @njit(cache=True, nogil=True)
 def _slot(value: Any, size: Any) -> Any:
-    """Where to look first: not by the lowest bits, which users of one part share."""
+    """First slot to probe: not by the lowest bits, which users of one part share."""
     return np.int64((value >> _SIXTEEN) & np.uint64(size - 1))
 
 

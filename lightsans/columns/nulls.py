@@ -18,5 +18,5 @@ def ints(column: pa.Array) -> Int64:
 
 
 def is_null(column: pa.Array) -> Bool:
-    """Where a column is null, or NaN."""
+    """Mask of the rows where a column is null, or NaN."""
     return bools(pc.is_null(column, nan_is_null=pa.types.is_floating(column.type)))

@@ -60,7 +60,7 @@ class DataConfig:
     format: FormatSetting = setting("auto", Mark.CONTENT, Mark.READS_ROWS)
     """auto goes by the file name; .gz, .bz2, .zst, .lz4 endings are decompressed."""
     separator: str = setting(",", Mark.CONTENT, Mark.READS_ROWS)
-    """Between the fields of a csv line; "\\t" and "::" work. RecBole's .inter is always a tab."""
+    """Separator of fields in a csv line; "\\t" and "::" work. RecBole's .inter is always a tab."""
     header: bool = setting(True, Mark.CONTENT, Mark.READS_ROWS)
     """False: columns are given by position, e.g. columns: {user: 0, item: 1, timestamp: 3}."""
     quote_char: str | None = setting('"', Mark.CONTENT, Mark.READS_ROWS)
@@ -89,7 +89,7 @@ class DataConfig:
     min_item_interactions: int = setting(1, Mark.CONTENT)
     """k-core: items with fewer do not enter the vocabulary."""
     dedupe: Literal["none", "first", "last"] = setting("none", Mark.CONTENT, Mark.MAKES_SEQUENCES)
-    """Which of a user's interactions with the same item to keep."""
+    """Interactions to keep of a user's several with the same item."""
     split: Literal["leave_one_out", "temporal"] = setting("leave_one_out", Mark.CONTENT)
     """leave_one_out: each user's last interaction is test, the one before valid, the rest train.
     temporal: by time; later rows do not influence vocabulary, counts or k-core."""

@@ -178,7 +178,7 @@ def _collect(loader: Loader, node: yaml.MappingNode, prefix: str, name: str) -> 
 def _settings_at(
     loader: Loader, key: str, node: yaml.Node, name: str, origin: str
 ) -> dict[str, _Setting]:
-    """What one key sets: itself, or all that its section holds."""
+    """Settings that one key sets: itself, or all that its section holds."""
     if key in LEAVES:
         return {key: _Setting(construct(loader, node), origin)}
     if key not in SECTIONS:

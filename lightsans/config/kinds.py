@@ -87,7 +87,7 @@ LOSSES: Final[Mapping[Loss, LossKind]] = {
         ),
     )
 }
-"""In the order in which ``auto`` considers them."""
+"""Losses in the order in which ``auto`` considers them."""
 
 
 def auto_loss(num_items: int, device_type: str) -> Loss:
@@ -115,7 +115,7 @@ class FormatKind:
 
     name: Format
     endings: tuple[str, ...]
-    """By which a file name shows it, in lower case."""
+    """Endings of its file names, in lower case."""
     is_text: bool = True
     """Lines, which may be compressed and are read in pieces; otherwise row groups."""
 

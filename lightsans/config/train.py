@@ -27,7 +27,7 @@ class TrainConfig:
     optimizer: Literal["adam", "adamw"] = setting("adam", Mark.CONTENT, Mark.SEARCHABLE)
     """adamw takes weight decay from the weights themselves, adam adds it to the gradients."""
     weight_decay: float = setting(0.0, Mark.CONTENT, Mark.SEARCHABLE)
-    """Of weight matrices; biases, layer norms and embeddings are excluded."""
+    """Decay of weight matrices; biases, layer norms and embeddings are excluded."""
     warmup_epochs: float = setting(0.0, Mark.CONTENT, Mark.SEARCHABLE)
     """Epochs, or a part of one, over which the learning rate rises from 0."""
     schedule: Literal["constant", "cosine"] = setting("constant", Mark.CONTENT, Mark.SEARCHABLE)

@@ -33,7 +33,7 @@ class HeldOut:
     """(E,) the next item; 0 when the model does not know it."""
 
     def take(self, chosen: Intp) -> "HeldOut":
-        """Some of the users."""
+        """Select users."""
         return HeldOut(
             self.item_ids, self.starts[chosen], self.lengths[chosen], self.target_ids[chosen]
         )

@@ -82,7 +82,7 @@ def gather(item_ids: Int32, starts: Int64, lengths: Int64, width: int | None = N
 
 
 def _expand(count: Int64) -> tuple[Int64, Int64]:
-    """For each of ``count[i]`` copies of i: the i it comes from, and its rank among them."""
+    """Repeat each i ``count[i]`` times; the i of each copy, and its rank among them."""
     source = np.repeat(np.arange(len(count)), count)
     rank = np.arange(len(source)) - np.repeat(np.cumsum(count) - count, count)
     return source, rank

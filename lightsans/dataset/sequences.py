@@ -19,7 +19,7 @@ UNKNOWN_ITEM = 0
 
 @dataclass(frozen=True, slots=True)
 class Periods:
-    """Where the cut-offs of a temporal split lie in users' sequences."""
+    """Positions of the cut-offs of a temporal split in users' sequences."""
 
     train_lengths: Int64
     """(U,) items before the first cut-off."""
@@ -38,7 +38,7 @@ class Periods:
         return cls(*(np.concatenate(column) for column in columns))
 
     def columns(self) -> list[Int64]:
-        """In the order of `lightsans.storage.schemas.PERIOD_COLUMNS`."""
+        """Columns in the order of `lightsans.storage.schemas.PERIOD_COLUMNS`."""
         return [self.train_lengths, self.test_lengths, self.valid_targets, self.test_targets]
 
 

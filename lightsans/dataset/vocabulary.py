@@ -147,7 +147,7 @@ class _HashIndex:
         self.is_unique = bool(len(ids)) and bool((self._hashes[1:] != self._hashes[:-1]).all())
 
     def find(self, ids: pa.Array | pa.ChunkedArray) -> Int32:
-        """From 1; 0 for ids that are not there."""
+        """Look up item ids, from 1; 0 for ids that are not there."""
         if isinstance(ids, pa.ChunkedArray):
             ids = ids.combine_chunks()
         at = np.searchsorted(self._hashes, hash_ids(ids))
@@ -161,7 +161,7 @@ class _HashIndex:
 def item_id_mapping(
     dataset: Vocabulary, model: Vocabulary, by_raw_id: bool, names: str
 ) -> Int32 | None:
-    """How a dataset's item ids translate into a model's: row i holds the model's id of item i.
+    """Translation of a dataset's item ids into a model's: row i holds the model's id of item i.
 
     None when they are equal and nothing needs translating. Items unknown to the model map to 0.
 

@@ -15,8 +15,8 @@ LOGITS_BUDGET = {"cpu": 2**20, "cuda": 2**27}
 it busy. A block has at least `MIN_ROWS` rows."""
 MIN_ROWS = 64
 ROW_BLOCK_LIMIT = {"cpu": 2**26, "cuda": 2**29}
-"""Where `MIN_ROWS` rows would hold more logits than this, items are taken in blocks, too. They are
-then scored twice, so not before memory asks for it."""
+"""Limit on the logits of `MIN_ROWS` rows, above which items are taken in blocks, too. They are
+then scored twice, so not before memory requires it."""
 
 
 def cross_entropy(targets: Targets) -> Tensor:
@@ -89,7 +89,7 @@ class _Rows(NamedTuple):
     table: Tensor
     """(V, D), in the precision of products."""
     memory: Tensor
-    """For logits: at least R rows, and as many columns as items are taken at once."""
+    """Buffer for logits: at least R rows, and as many columns as items are taken at once."""
 
     def logits(self, first: int = 0) -> Tensor:
         """The scores of the items from ``first``, (R, C), in ``memory``."""
@@ -140,7 +140,7 @@ def _add_gradients(
     vectors_grad_RD: Tensor,
     table_grad_VD: Tensor,
 ) -> None:
-    """From the gradient of a block of logits, those of its factors."""
+    """Add the gradients of the factors of a block of logits, from the block's own gradient."""
     items_CD = rows.table[first : first + grad_RC.shape[1]]
     items_grad_CD = table_grad_VD[first : first + grad_RC.shape[1]]
     if items_CD.dtype == grad_RC.dtype:

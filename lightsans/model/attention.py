@@ -36,7 +36,7 @@ class Positions(NamedTuple):
     """Queries of the positions, (N, L, H); keys likewise."""
     k: Tensor
     matrix: list[Tensor]
-    """How much each position (rows) reads from each other, in blocks of rows: `causal_weights`;
+    """Weight of each position (columns) for each other (rows), in blocks of rows: `causal_weights`;
     for masked attention one block of logits, for the reference one of weights, (N, L, L). Empty
     where nothing needs it."""
 
@@ -75,7 +75,7 @@ class Unmapped(NamedTuple):
     x: Tensor
     """(B, L, D)"""
     logits: Tensor
-    """How much each item counts in each interest, before the softmax, (B, L, J). Minus infinity at
+    """Weight of each item in each interest, before the softmax, (B, L, J). Minus infinity at
     padding, except for the reference."""
     query: HeadMap
     key: HeadMap
@@ -91,7 +91,7 @@ class Projected(NamedTuple):
     k: Tensor
     v: Tensor
     logits: Tensor
-    """As in `Unmapped`."""
+    """The same as in `Unmapped`."""
     positions: Positions
 
 
@@ -161,7 +161,7 @@ def newest_context(x: Unmapped, is_item_BL: Tensor, newest_B: Tensor, dropout: D
 
 
 def position_logits(q_NLH: Tensor, k_NLH: Tensor) -> Tensor:
-    """How much each position (rows) reads from each other, (N, L, L), before the softmax.
+    """Weight of each position (columns) for each other (rows), before the softmax, (N, L, L).
 
     Scaled twice, by (2 H) ** -0.5 and by H ** -0.5, as in the released code.
     """
@@ -170,7 +170,7 @@ def position_logits(q_NLH: Tensor, k_NLH: Tensor) -> Tensor:
 
 
 def causal_weights(q_NLH: Tensor, k_NLH: Tensor) -> list[Tensor]:
-    """How much each position reads from itself and each earlier one, in blocks of C rows.
+    """Weights of each position for itself and each earlier one, in blocks of C rows.
 
     Block i is (N, C, (i + 1) C): what comes after its last row is left out, nearly half of it all.
     """

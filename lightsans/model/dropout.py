@@ -20,7 +20,7 @@ class Dropout(nn.Module):
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
-        """In training, zero each element with probability p and scale the others by 1 / (1 - p)."""
+        """Zero each element with probability p in training, and scale the others by 1 / (1 - p)."""
         if not self.training or self.p == 0:
             return x
         if x.device.type != "cpu":

@@ -23,7 +23,7 @@ from lightsans.model.causal import Dropout
 
 
 class Padding(NamedTuple):
-    """Where the items of a right-padded batch are."""
+    """Positions of the items in a right-padded batch."""
 
     is_item: Tensor
     """(B, L), True at items. Also at an empty sequence's first position: a sum needs a term."""

@@ -117,7 +117,7 @@ class LightAttention(nn.Module):
         return Positions(q, k, self._code.position_matrix(q, k) if needs_matrix else [])
 
     def _pooling_logits(self, x_BLD: Tensor, padding: Padding) -> Tensor:
-        """How much each item counts in each interest, before the softmax, (B, L, J).
+        """Weight of each item in each interest, before the softmax, (B, L, J).
 
         A product with theta follows a linear map, so the two are one map, from D to K numbers.
         """

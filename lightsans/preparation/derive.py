@@ -25,7 +25,7 @@ from lightsans.storage.schemas import sequences_schema
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How much of a long history sequences keep; counts and k-core see all of it.
+    """Limits on the histories that sequences keep; counts and k-core see all interactions.
 
     What sequences drop still counts as seen.
     """

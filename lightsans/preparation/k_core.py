@@ -1,7 +1,7 @@
 """Counting items over all parts, and k-core: the items and users with enough interactions.
 
 Rules about items need counts of all parts, which `merge_counts` adds up. Items are compared by a
-hash of 64 bits under a key of the run, so that nobody can send ids that share one; that none do by
+hash of 64 bits under a key of the run, so that no input can force ids to share one; that none do by
 chance is checked when counts first meet.
 
 Shapes:

@@ -34,7 +34,7 @@ def order_by_time(order: Array, starts: Array, times: Array) -> None:
 def find_places(
     offsets: Array, times: Array, later_offsets: Array, later_times: Array, user: Array, new: Array
 ) -> Array:
-    """Where rows go among those of a part: behind the rows of their user of no later time.
+    """Find the places of new rows in a part: behind the rows of their user of no later time.
 
     Args:
         offsets: (U + 1,) where the rows of each user of the part begin.

@@ -1,4 +1,4 @@
-"""Which rows of a part are learnt from: the date, dedupe, and the rating filter.
+"""Selection of a part's rows to learn from: by date, dedupe and the rating filter.
 
 A part holds all rows of its users, so every rule about a user is decided here without looking at
 other parts.

@@ -81,7 +81,7 @@ def cut_periods(
     in_sequence: Bool,
     cutoffs: Cutoffs,
 ) -> Periods:
-    """Where the cut-offs lie in the sequences that a part's rows make.
+    """Find the cut-offs in the sequences that a part's rows make.
 
     Args:
         offsets: (U + 1,) where each user's rows begin; they ascend in time.

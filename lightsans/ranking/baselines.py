@@ -16,7 +16,7 @@ from lightsans.dataset.sequences import UserSequences
 
 @dataclass(frozen=True, slots=True)
 class TransitionCounts:
-    """How often each item was interacted with, and what came right after it.
+    """Counts of each item's interactions, and of the items that came right after it.
 
     Counts of different users add up, so parts can be counted apart and merged.
     """
@@ -43,14 +43,14 @@ class TransitionCounts:
         return cls(num_items, popularity.astype(np.int64), pairs, pair_counts.astype(np.int64))
 
     def to_bytes(self) -> bytes:
-        """As a file that `from_bytes` reads."""
+        """Serialize to a file that `from_bytes` reads."""
         file = io.BytesIO()
         np.savez(file, popularity=self.popularity, pairs=self.pairs, pair_counts=self.pair_counts)
         return file.getvalue()
 
     @classmethod
     def from_bytes(cls, content: bytes) -> "TransitionCounts":
-        """From a file written by `to_bytes`."""
+        """Read a file written by `to_bytes`."""
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             popularity = arrays["popularity"]
             return cls(len(popularity) - 1, popularity, arrays["pairs"], arrays["pair_counts"])

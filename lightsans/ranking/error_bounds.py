@@ -1,4 +1,4 @@
-"""How far a fast product may be from the score, and so how far below the K-th to look.
+"""Bounds on the error of a fast product, and so on how far below the K-th score to look.
 
 Shapes: B users   D hidden size   N items
 """
@@ -20,7 +20,7 @@ _ROWS: Final = 2**16
 
 
 class Slack(NamedTuple):
-    """How far below a user's K-th approximate score the best K may lie."""
+    """Margin below a user's K-th approximate score within which the best K may lie."""
 
     absolute: Tensor
     """(B,) float64. Infinity where products may overflow: then they prove nothing."""
@@ -83,7 +83,7 @@ class ErrorBound:
                 self._max_change = max(self._max_change, change)
 
     def slack(self, vectors_BD: Tensor, factors_BD: Tensor) -> Slack:
-        """How far below the K-th of its approximate scores each user's best may lie.
+        """Margin below the K-th of each user's approximate scores within which its best may lie.
 
         Args:
             vectors_BD: The users, float32.
@@ -115,6 +115,6 @@ def factor_error(device_type: str) -> float:
 
 
 def _norms(x: Tensor) -> Tensor:
-    """In float64, where squares of float32 numbers neither vanish nor overflow."""
+    """Norms in float64, where squares of float32 numbers neither vanish nor overflow."""
     norms: Tensor = torch.linalg.vector_norm(x, dim=1, dtype=torch.float64)
     return norms

@@ -28,11 +28,11 @@ class RankingTotals:
     """Cut-offs."""
     users: int
     counts: Int64
-    """How many targets came at rank 1, 2, ... up to the largest cut-off."""
+    """Number of targets at rank 1, 2, ... up to the largest cut-off."""
 
     @classmethod
     def zero(cls, ks: tuple[int, ...]) -> "RankingTotals":
-        """The totals of nobody."""
+        """Totals over no users."""
         return cls(tuple(ks), 0, np.zeros(max(ks), np.int64))
 
     @classmethod
@@ -43,7 +43,7 @@ class RankingTotals:
 
     @classmethod
     def from_array(cls, array: npt.NDArray[np.generic], ks: tuple[int, ...]) -> "RankingTotals":
-        """From what `to_array` gives, in any numeric type, such as a sum over workers."""
+        """Create from an array of `to_array`, in any numeric type, such as a sum over workers."""
         if array.shape != (1 + max(ks),):
             raise ValueError(
                 f"totals of shape {array.shape} do not belong to ks={ks}; expected {1 + max(ks)} "

@@ -37,7 +37,7 @@ _FIRST_BLOCK_ITEMS = 8192
 """Items of the first one: a look at so many gives a threshold that few of the rest exceed."""
 _MIN_WIDTH_FOR_BFLOAT16, _MAX_NORM_RATIO = 32, 2.5
 _SLACK_ITEMS = 32
-"""Without Numba: candidates beyond K, so that nearly all lists can be proven right."""
+"""Candidates beyond K without Numba, so that nearly all lists can be proven right."""
 
 
 class TopK(NamedTuple):

@@ -25,7 +25,7 @@ _STAND_INS = [bytes([code]) for code in (0x1F, 0x1E, 0x1D, 0x1C, 0x01, 0x02, 0x0
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How a line becomes fields."""
+    """Rules by which a line is split into fields."""
 
     separator: str
     quote_char: str | None
@@ -43,12 +43,12 @@ class CsvHead:
 
 @dataclass(frozen=True, slots=True)
 class CsvLayout(TextLayout):
-    """Where the values of a line are."""
+    """Positions of the values in a line."""
 
     dialect: Dialect
     num_fields: int
     roles: Mapping[str, int]
-    """Which field is the user, item, timestamp and rating."""
+    """Field numbers of user, item, timestamp and rating."""
     newlines_in_values: bool = False
 
     def parse(self, content: bytes, name: str) -> Iterator[RawRows]:

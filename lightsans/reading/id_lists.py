@@ -65,7 +65,7 @@ class IdList:
             ) from None
 
     def num_found(self, known: pa.Array | pa.ChunkedArray) -> int:
-        """How many of the listed ids are among some known ones, text or integers."""
+        """Number of the listed ids that are among some known ones, text or integers."""
         known = one_chunk(known).cast(pa.string())
         found = pc.or_(pc.is_in(self.raw, known), pc.is_in(self.stripped, known))
         return int(pc.count_distinct(self.stripped.filter(found)).as_py())
@@ -150,7 +150,7 @@ class IdTable:
             return cls(setting, location, tuple(map(_without_type, _names(location))))
 
     def read(self, columns: Sequence[tuple[str | int, str]]) -> list[pa.Array]:
-        """Some columns as text, null where there is no value.
+        """Read columns as text, null where there is no value.
 
         Args:
             columns: Name or position of each, and the setting that says so.

@@ -17,7 +17,7 @@ from lightsans.storage.location import FileInfo, Location
 
 
 class TextLayout(ABC):
-    """How the lines of a text file become rows."""
+    """Splits the lines of a text file into rows."""
 
     __slots__ = ()
 
@@ -42,7 +42,7 @@ class TextLayout(ABC):
 
 
 class GroupLayout(ABC):
-    """How the row groups of a file with a footer become rows."""
+    """Reads rows from the row groups of a file with a footer."""
 
     __slots__ = ()
 
@@ -68,7 +68,7 @@ class InputFile:
 
     @property
     def location(self) -> Location:
-        """Where it lies."""
+        """Location of the file."""
         return self.listed.location
 
     @property
@@ -114,7 +114,7 @@ def readable(file: Location) -> Iterator[None]:
 
 
 def find_roles(file: Location, names: Sequence[str], data: DataConfig) -> dict[str, int]:
-    """Which of a file's columns hold user, item, timestamp and rating.
+    """Find the columns of a file that hold user, item, timestamp and rating.
 
     A column may be given by name or by position. A rating column that is absent is left out,
     unless ``data.min_rating`` needs it.

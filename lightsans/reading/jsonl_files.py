@@ -40,7 +40,7 @@ class JsonlHead:
 
 @dataclass(frozen=True, slots=True)
 class JsonlLayout(TextLayout):
-    """Where the values of an object are, and of which type."""
+    """Keys of the values in an object, and their types."""
 
     roles: Mapping[str, str]
     """The keys of the user, item, timestamp and rating."""

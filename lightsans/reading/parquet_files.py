@@ -37,7 +37,7 @@ class ParquetHead:
 
 @dataclass(frozen=True, slots=True)
 class ParquetLayout(GroupLayout):
-    """Which columns hold what, and the row groups of a file."""
+    """Roles of the columns, and the row groups of a file."""
 
     roles: Mapping[str, str]
     """Names of the columns of the user, item, timestamp and rating."""

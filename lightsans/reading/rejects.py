@@ -73,7 +73,7 @@ class RowCounts:
             self._add_time_range(other.oldest, other.newest)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON can hold it."""
+        """Content for JSON."""
         return {
             "read": self.read,
             "valid": self.valid,

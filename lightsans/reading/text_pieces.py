@@ -93,7 +93,7 @@ def read_first_lines(file: Location, size: int) -> bytes:
 
 
 def line_starts(piece: bytes) -> Int64:
-    """Where the lines of a piece begin, blank ones left out. A lone CR ends a line as well."""
+    """Offsets of the lines of a piece, blank ones left out. A lone CR ends a line as well."""
     data = np.frombuffer(piece, np.uint8)
     ends = np.flatnonzero((data == 10) | (data == 13))
     starts = np.concatenate([[0], ends + 1])

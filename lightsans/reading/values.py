@@ -99,5 +99,5 @@ def keep_only(column: pa.Array, is_kept: Bool) -> pa.Array:
 
 
 def matches(text: pa.Array, pattern: str) -> Bool:
-    """Where text matches a regular expression."""
+    """Mask of the text that matches a regular expression."""
     return bools(pc.match_substring_regex(text, pattern))

@@ -37,7 +37,7 @@ _DTYPES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class RecBoleCheckpoint:
-    """What a checkpoint says about the model."""
+    """Content of a checkpoint that describes the model."""
 
     state_dict: dict[str, Tensor]
     settings: dict[str, Any]

@@ -118,7 +118,7 @@ def _names(model: LightSANs) -> dict[str, str]:
 
 
 def _sizes(state_dict: Mapping[str, Tensor]) -> dict[str, int]:
-    """What the shapes of the weights say, under RecBole's names."""
+    """Sizes that follow from the shapes of the weights, under RecBole's names."""
     layer = "trm_encoder.layer"
     try:
         n_items, hidden_size = state_dict["item_embedding.weight"].shape

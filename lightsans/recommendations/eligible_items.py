@@ -1,4 +1,4 @@
-"""Which items may be recommended: allow and deny lists, and a boolean column of an item table."""
+"""Items that may be recommended: allow and deny lists, and a boolean column of an item table."""
 
 import hashlib
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ class EligibleItems:
         return is_eligible.nonzero()[0] + 1
 
     def describe(self, items: Vocabulary) -> str:
-        """How many items are left, and how many ids of each list the vocabulary does not have."""
+        """Text: number of items left, and of the ids of each list that the vocabulary lacks."""
         raw = items.raw_item_ids.cast(pa.string())
         said = [f"{len(self.item_ids(items)):,} of {items.num_items:,} items are eligible"]
         for name, (_, listed) in self._lists.items():

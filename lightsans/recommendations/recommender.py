@@ -36,7 +36,7 @@ class Recommendations:
 
 @dataclass(frozen=True, slots=True)
 class KnownHistories:
-    """What a model sees of some users: the part of their histories that it knows, in its ids."""
+    """Histories as a model sees them: the items that it knows, in its ids."""
 
     histories: UserSequences
     also_seen: UserSequences
@@ -117,7 +117,7 @@ class Recommender:
         return self._model.item_table().device
 
     def know(self, histories: UserSequences, also_seen: UserSequences) -> KnownHistories:
-        """What the model knows of histories in the dataset's item ids."""
+        """Translate histories in the dataset's item ids into the items that the model knows."""
         return KnownHistories(
             histories.translate(self._mapping), also_seen.translate(self._mapping)
         )

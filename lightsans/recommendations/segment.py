@@ -21,7 +21,7 @@ class Segment:
     """(NUM_BUCKETS + 1,) where each bucket begins; the last one is the number of users."""
 
     def contains(self, user_ids: pa.ChunkedArray, first: int, last: int) -> pa.ChunkedArray:
-        """Which of some users, all in the buckets ``first`` to ``last``, are in the segment."""
+        """Mask of the users, all in the buckets ``first`` to ``last``, that are in the segment."""
         begin, end = int(self.ends[first]), int(self.ends[last + 1])
         return pc.is_in(user_ids, value_set=self.user_ids.slice(begin, end - begin))
 

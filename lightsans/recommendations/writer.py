@@ -29,7 +29,7 @@ _HASH_BLOCK = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class FileLayout:
-    """How rows are laid out; see the settings of the same names."""
+    """Layout of the rows; see the settings of the same names."""
 
     layout: str
     partition_by: str | None

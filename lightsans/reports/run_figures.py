@@ -261,7 +261,7 @@ def _overlap(
 
 
 def _quantiles(bins: Array) -> dict[str, float | None]:
-    """By quantile, the middle of the bin it is in; None where there are no scores."""
+    """Middle of the bin that holds each quantile; None where there are no scores."""
     total, edges = bins.sum(), bin_edges()
     if not total:
         return {str(q): None for q in QUANTILES}

@@ -58,7 +58,7 @@ class CheckpointStore:
     Args:
         directory: Directory of the checkpoints.
         keep: How many of the newest to keep. The best epochs that these name are kept besides.
-        owner: Token of the run that writes; "" where nobody else can write.
+        owner: Token of the run that writes; "" where no other run can write.
         require_owner: Raises where another run has taken over.
     """
 

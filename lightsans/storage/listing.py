@@ -23,7 +23,7 @@ class InputListing:
     """The files that settings such as ``data.input`` stand for."""
 
     files: list[FileInfo]
-    """In the order of the patterns, each pattern's sorted by the bytes of the path."""
+    """Files in the order of the patterns, each pattern's sorted by the bytes of the path."""
     num_empty: int
     """Files of no bytes that were left out: part files that a writer had no rows for."""
 

@@ -1,4 +1,4 @@
-"""Where things are kept: a URI becomes a `Location`, and nothing else opens files.
+"""Locations of files: a URI becomes a `Location`, and nothing else opens files.
 
 Local paths, ``file://``, ``s3://`` (s3fs), ``gs://`` (gcsfs) and ``abfs://`` (adlfs) work alike,
 the latter two where their package is installed. A `Location` is two strings and the
@@ -43,7 +43,7 @@ class Location:
     """A file or directory somewhere. ``location / "name"`` is something below it."""
 
     uri: str
-    """As a person would write it: an absolute local path or ``protocol://bucket/key``."""
+    """Address as a person would write it: an absolute local path or ``protocol://bucket/key``."""
     storage: StorageConfig
 
     def __str__(self) -> str:

@@ -131,7 +131,7 @@ class RankEpoch:
             self._batch_at[shard] = batch_at
 
     def targets_per_step(self) -> Int64:
-        """How many targets this rank has in each step; their sum over ranks divides the loss."""
+        """Number of this rank's targets in each step; their sum over ranks divides the loss."""
         totals = np.zeros(self._num_steps, np.int64)
         for shard, plan in self._shards.items():
             per_sample = plan.targets

@@ -1,4 +1,4 @@
-"""When to write a checkpoint in the middle of an epoch: every worker gets the same answer."""
+"""Timing of checkpoints in the middle of an epoch: every worker gets the same answer."""
 
 import time
 from collections.abc import Callable

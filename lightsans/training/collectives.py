@@ -15,7 +15,7 @@ def rank() -> int:
 
 
 def world_size() -> int:
-    """How many workers train together."""
+    """Number of workers that train together."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 

@@ -1,7 +1,7 @@
-"""How the item table learns: with all other parameters, or by the rows of each step alone.
+"""Updates of the item table: with all other parameters, or by the rows of each step alone.
 
 A training step does not know which: it asks an `ItemUpdates` for the inputs of the objective, for
-the gradients that nobody else sums over workers, and to update what it holds.
+the gradients that are summed nowhere else over workers, and to update its parameters.
 
 Shapes: R distinct ids of a step   D hidden size
 """

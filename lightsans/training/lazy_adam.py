@@ -22,7 +22,7 @@ class Renumbered(NamedTuple):
     rows: Int64
     """(R,) distinct ids, ascending; the first is 0, padding."""
     positions: list[Int64]
-    """For each array of ids: the position in ``rows`` of every one of them; 0 for padding."""
+    """Position in ``rows`` of every id, for each array of ids; 0 for padding."""
 
 
 def renumber(*arrays: Ids) -> Renumbered:

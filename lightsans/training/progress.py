@@ -21,7 +21,7 @@ class EpochRow:
     """One line of the learning curve."""
 
     epoch: int
-    """From 1."""
+    """Number of the epoch, from 1."""
     loss: float
     """Mean over the epoch's targets."""
     targets: int
@@ -41,7 +41,7 @@ class EpochRow:
     gradient_norm: float = 0.0
     """Mean over steps of the global norm, before clipping."""
     learning_rate: float = 0.0
-    """At the end of the epoch."""
+    """Learning rate at the end of the epoch."""
     memory_mib: float = 0.0
     """Most that rank 0 has held so far: GPU memory, or the process's resident memory."""
 
@@ -53,7 +53,7 @@ class EpochRow:
 
 @dataclass(slots=True, kw_only=True)
 class Partial:
-    """Where an unfinished epoch stands, between two steps."""
+    """State of an unfinished epoch, between two steps."""
 
     step: int
     """Steps done."""
@@ -73,7 +73,7 @@ class Partial:
 
 @dataclass(slots=True)
 class Progress:
-    """Where a run stands between two steps; JSON-able."""
+    """State of a run between two steps; JSON-able."""
 
     history: list[EpochRow] = field(default_factory=list)
     best_epoch: int = 0
@@ -87,12 +87,12 @@ class Progress:
         return checkpoint_name(len(self.history), self.partial.step if self.partial else None)
 
     def to_json(self) -> str:
-        """As text, for the checkpoint."""
+        """Serialize to text, for the checkpoint."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> "Progress":
-        """From the text of `to_json`."""
+        """Parse the text of `to_json`."""
         content = json.loads(text)
         history = [EpochRow(**row) for row in content["history"]]
         partial = None if content["partial"] is None else Partial(**content["partial"])
@@ -109,7 +109,7 @@ class StepProgress:
     loss: float
     targets_per_s: float
     left_s: float
-    """Until the epoch's last step, at this speed."""
+    """Time until the epoch's last step, at this speed."""
 
 
 class ProgressThrottle:

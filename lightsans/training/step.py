@@ -40,12 +40,12 @@ that training goes on with where the model is an average. Other parameters have 
 
 
 class Position(NamedTuple):
-    """Which step of a run."""
+    """Position of a step in a run."""
 
     epoch: int
-    """From 0."""
+    """Number of the epoch, from 0."""
     step: int
-    """From 0, in the epoch."""
+    """Number of the step in its epoch, from 0."""
     num_steps: int
     """Steps of the epoch."""
 

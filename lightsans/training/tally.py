@@ -75,7 +75,7 @@ class Tally:
         return sums
 
     def to_partial(self, step: int) -> Partial:
-        """Where the epoch stands after ``step`` steps; a collective."""
+        """State of the epoch after ``step`` steps; a collective."""
         return Partial(
             step=step, loss_sums=self.loss_sums(), seconds=self.seconds, norm_sum=self.norm_sum
         )

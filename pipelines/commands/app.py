@@ -105,7 +105,7 @@ _PATH_ERRORS = (
     *(errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR, errno.ENOTDIR),
     *(errno.EACCES, errno.EPERM, errno.EROFS),
 )
-"""What only a path that somebody gave can be the reason of."""
+"""Errors that only a path given by the user can cause."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The commands `models` and `recommend`: what was trained, and what it says to one user."""
+"""The commands `models` and `recommend`: a list of models, and one user's recommendations."""
 
 from collections.abc import Mapping
 from typing import Annotated

@@ -14,12 +14,12 @@ from lightsans.config.file import LoadedConfig, load_config
 from lightsans.errors import ConfigError
 
 PROFILES = Path(__file__).resolve().parents[1] / "profiles"
-"""Where ``profile: NAME`` is looked up: settings for a kind of machine, one file each."""
+"""Directory of the profiles (``profile: NAME``): settings for a kind of machine, one file each."""
 
 # Stages are imported by what uses them: `--help` must not wait for Ray and torch.
 
 PROGRAM = "lightsans" if os.path.basename(sys.argv[0]) == "lightsans" else "python submit.py"
-"""How this process was called: the program of an installed package, or a checkout's script."""
+"""Name of the running command: the program of an installed package, or a checkout's script."""
 
 
 def _require_id(value: str | None) -> str | None:

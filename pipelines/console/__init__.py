@@ -1,1 +1,1 @@
-"""What people read: log lines, progress bars, tables."""
+"""Output for people: log lines, progress bars, tables."""

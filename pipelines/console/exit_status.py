@@ -13,7 +13,7 @@ from lightsans.errors import (
 
 
 class ExitStatus(IntEnum):
-    """How a command ended."""
+    """Exit status of a command."""
 
     DONE = 0
     FAILED = 1

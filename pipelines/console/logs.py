@@ -24,7 +24,7 @@ FORMATS = ("text", "json")
 
 _logger = logging.getLogger("lightsans")
 
-# Of the process, not of the thread: the thread that reports epochs speaks for the same stage.
+# Of the process, not of the thread: the thread that reports epochs logs for the same stage.
 _context: dict[str, str] = {}
 
 

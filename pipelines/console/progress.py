@@ -1,4 +1,4 @@
-"""What is seen while a stage works: bars on a terminal, lines elsewhere; all on stderr."""
+"""Progress of a stage: bars on a terminal, lines elsewhere; all on stderr."""
 
 import sys
 import time
@@ -19,7 +19,7 @@ from rich.progress import (
 from pipelines.console.logs import log, logs_are_json
 
 LINE_EVERY_S = 10.0
-"""Without a terminal, a bar says something at most this often."""
+"""Least time between two lines of a bar without a terminal."""
 
 
 def say(text: str, **fields: Any) -> None:
@@ -28,7 +28,7 @@ def say(text: str, **fields: Any) -> None:
 
 
 def can_draw() -> bool:
-    """Whether standard error is a terminal that nobody but a person reads."""
+    """Whether standard error is a terminal and lines are not JSON for a collector."""
     return sys.stderr.isatty() and not logs_are_json()
 
 

@@ -30,10 +30,10 @@ from pipelines.console.logs import redact
 from pipelines.console.output import RESULT_MARK_VARIABLE
 
 CODE = Path(__file__).resolve().parents[2]
-"""Where the packages lie: a checkout, or the site-packages of an installed wheel."""
+"""Directory of the packages: a checkout, or the site-packages of an installed wheel."""
 PACKAGES = ("lightsans", "pipelines")
 RESULT_MARK = "lightsans-result: "
-"""Before the JSON result in a job's log, which mixes standard output and standard error."""
+"""Mark before the JSON result in a job's log, which mixes standard output and standard error."""
 
 REQUEST_TIMEOUT_S = 120.0
 STATUS_EVERY_S = 1.0
@@ -60,7 +60,7 @@ class JobClient(Protocol):
         """All that a job has printed so far."""
 
     def tail_job_logs(self, job_id: str) -> AsyncIterator[str]:
-        """What a job prints, from its start, as it comes."""
+        """Yield the output of a job from its start, as it comes."""
 
 
 # ---- reaching the cluster ------------------------------------------------------------------------

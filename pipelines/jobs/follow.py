@@ -27,7 +27,7 @@ from pipelines.jobs.client import (
 
 RECONNECT_AFTER_S = 2.0
 GIVE_UP_AFTER_S = 300.0
-"""How long the cluster may be out of reach before the job is left to itself."""
+"""Time that the cluster may be unreachable before following ends; the job itself goes on."""
 
 
 class LogLines:

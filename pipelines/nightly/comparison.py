@@ -1,4 +1,4 @@
-"""Whether tonight can be compared with what is published: like with like, or not at all.
+"""Checks that the new run can be compared with the published one: like with like, or not at all.
 
 A comparison that cannot be made is left out with its reason, which the report and a warning give.
 """
@@ -26,7 +26,7 @@ def comparable_scored_users(run: Manifest, published: Manifest) -> int | None:
 
 
 def changed_id_types(published: Manifest, dataset: Manifest) -> dict[str, str]:
-    """By kind, ``user`` or ``item``: how the type of ids differs from the published run's."""
+    """Describe changed types of ids, by kind, ``user`` or ``item``, against the published run's."""
     found = {}
     for kind in ("user", "item"):
         before, now = published.get(f"{kind}_id_type"), dataset.get(f"{kind}_id_type")
@@ -36,7 +36,7 @@ def changed_id_types(published: Manifest, dataset: Manifest) -> dict[str, str]:
 
 
 def why_models_differ(published: Manifest, model: Location, dataset: Manifest) -> str | None:
-    """Why the published model cannot be judged on tonight's test items; None when it can.
+    """Reason why the published model cannot be judged on tonight's test items; None when it can.
 
     Args:
         published: Manifest of the published run.

@@ -1,4 +1,4 @@
-"""Whether a night's run is good enough to be published: pure decisions on numbers.
+"""Checks that a night's run must pass to be published: pure decisions on numbers.
 
 Models are compared on the test items of the night's own dataset. The model's epoch was chosen on
 valid, so valid would flatter it; and the published model, trained on an earlier log with its last
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from lightsans.config import NightlyConfig
 
 Metrics = Mapping[str, Mapping[str, Mapping[str, float]]]
-"""By scorer, split and name: ``metrics["model"]["test"]["ndcg@10"]``."""
+"""Metrics by scorer, split and name: ``metrics["model"]["test"]["ndcg@10"]``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Check:
 
 
 def check_data(config: NightlyConfig, users: int, published_users: int | None) -> list[Check]:
-    """Is the dataset worth training on?
+    """Check that the dataset is worth training on.
 
     Args:
         config: The bounds.
@@ -71,7 +71,7 @@ def check_scored(config: NightlyConfig, users: int, published_users: int | None)
 def check_quality(
     config: NightlyConfig, metrics: Metrics, published: Metrics | None
 ) -> list[Check]:
-    """Is the model worth publishing?
+    """Check that the model is worth publishing.
 
     Args:
         config: The bounds.

@@ -41,12 +41,12 @@ from pipelines.train.stage import model_id, run_train
 
 @dataclass(frozen=True, slots=True)
 class NightlyResult:
-    """What a night came to."""
+    """Outcome of a nightly run."""
 
     outcome: Literal["published", "unchanged"]
     """unchanged: this run was the published one already."""
     as_of: str
-    """In UTC."""
+    """Moment of the run, in UTC."""
     run_id: str
     instead_of: str | None
     """The run that was published before."""

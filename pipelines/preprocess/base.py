@@ -51,7 +51,7 @@ class Base:
 
     @property
     def counts(self) -> RowCounts:
-        """Of all rows that were ever read for it."""
+        """Counts of all rows that were ever read for it."""
         return self.interactions.counts
 
     def part(self, number: int) -> PartNote | None:
@@ -76,7 +76,7 @@ class Base:
         return replace(plan, **types)
 
     def own_counts(self, counts: RowCounts) -> RowCounts:
-        """What is new in the counts of a dataset made from this one, as far as rejects go."""
+        """Counts of a dataset made from this one, without the rejects counted here already."""
         before = self.counts
         return RowCounts(
             read=counts.read - before.read,
@@ -93,10 +93,10 @@ class Base:
 
 @dataclass(frozen=True, slots=True)
 class UnchangedSequences:
-    """Which sequences of a base are those of a dataset made from it: file by file."""
+    """Sequence files of a base that a dataset made from it shares."""
 
     directory: Location
-    """Of the base's sequences."""
+    """Directory of the base's sequences."""
     parts: dict[int, int]
     """Parts whose interactions did not change, and the rows that they then had."""
     changed_items: pa.Array
@@ -125,7 +125,7 @@ def find_unchanged(
     before: Vocabulary,
     after: Vocabulary,
 ) -> UnchangedSequences | None:
-    """What can be taken over of a base's sequences; None where settings differ.
+    """Find the sequences of a base that can be taken over; None where settings differ.
 
     Args:
         base: The base.
@@ -174,7 +174,7 @@ def load_base(config: RunConfig) -> Base | None:
 
 
 def new_files(base: Base, files: Sequence[FileInfo]) -> list[FileInfo]:
-    """Those of some files that a base was not made of, in their order.
+    """Select the files that a base was not made of, in their order.
 
     A file with the size and the etag of a listed one is that file under another address, and adds
     nothing. The time of a local file serves as its etag; one of whole seconds says too little, so
@@ -229,7 +229,7 @@ def _check_same(base: Base, file: FileInfo, entry: Mapping[str, Any]) -> None:
 
 
 def _content_key(uri: str, size: int, etag: str) -> tuple[str, int, str]:
-    """What files of the same content share, as far as size and etag say it."""
+    """Key that files of the same content share, as far as size and etag say it."""
     is_whole_second = etag.isdecimal() and etag.endswith("0" * 9)
     return (_name(uri) if is_whole_second else "", size, etag)
 

@@ -1,4 +1,4 @@
-"""Where a temporal split cuts: times from the configuration, or shares of the rows, counted."""
+"""Cut-offs of a temporal split: times from the configuration, or shares of the rows, counted."""
 
 from collections.abc import Sequence
 from typing import Any

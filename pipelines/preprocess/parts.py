@@ -49,7 +49,7 @@ class Part(NamedTuple):
         return cls(note.number, note.layers, note.rows)
 
     def files(self, dataset: Location) -> list[Location]:
-        """Those files, in the order in which their rows were added."""
+        """Files of the part, in the order in which their rows were added."""
         names = [layer_name(self.number, layer) for layer in range(self.layers)]
         return [dataset / "interactions" / name for name in names]
 

@@ -45,24 +45,24 @@ _Write = Callable[[pa.Table], pa.Table]
 
 _PART_BYTES = 64 * 2**20
 _LITTLE_UNITS, _LITTLE_PIECES = 8, 4
-"""As much is exchanged without a shuffle: what every unit gave lies in memory at once."""
+"""Inputs up to this size skip the shuffle: the rows of all units are held in memory at once."""
 _WATCH_EVERY_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What is read: files in order, how, and whom to leave out."""
+    """Input of the reading: files in order, settings, and users to leave out."""
 
     data: DataConfig
     files: list[FileInfo]
     """New ones only, where there is a base."""
     excluded_users: list[str]
     base: Base | None = None
-    """What the rows are added to."""
+    """Dataset that the rows are added to."""
 
 
 def choose_num_parts(files: list[FileInfo], data: DataConfig) -> int:
-    """How many parts a dataset is cut into: about 64 MB of text each, or as configured."""
+    """Number of parts a dataset is cut into: about 64 MB of text each, or as configured."""
     if data.num_parts is not None:
         return min(data.num_parts, NUM_BUCKETS)
     return min(_num_pieces(files, data), NUM_BUCKETS)
@@ -163,7 +163,7 @@ def is_little(plan: ReadPlan, source: Source) -> bool:
 def _exchange_all(
     units: Sequence[ReadUnit], read: _Read, write: _Write, num_partitions: int, size: float
 ) -> Iterator[pa.Table]:
-    """What ``write`` returns for the rows of each partition, exchanged by Ray Data."""
+    """Exchange rows by Ray Data; yield the result of ``write`` for each partition."""
     import ray.data  # takes .4 s, which the tasks of other steps are spared
     from ray.data import ExecutionResources
 

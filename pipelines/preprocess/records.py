@@ -137,7 +137,7 @@ class Interactions:
     user_id_type: str
     item_id_type: str
     parts: list[PartNote]
-    """Those that have rows, in order."""
+    """Parts that have rows, in order."""
 
     @property
     def time_range(self) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Which old runs stay when ``score.keep_runs`` says how many.
+"""Old runs to keep, and to remove, by ``score.keep_runs``.
 
 Kept are the newest runs; the published one, and the runs that were published last, which rollbacks
 go back to; and for a day what was published before, because readers look ``LATEST`` up once and

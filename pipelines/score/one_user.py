@@ -27,7 +27,7 @@ RawId = str | int
 
 @dataclass(frozen=True, slots=True)
 class UserView:
-    """What a user did and what the model suggests; ids as received, newest or best first."""
+    """A user's history and the model's recommendations; ids as received, newest or best first."""
 
     user_id: RawId
     history: list[RawId]

@@ -42,7 +42,7 @@ class ScoreJob:
     weights: str
     """SHA-256 of the model's weights."""
     owner: Owner
-    """Who makes the run; parts of anybody else are not kept."""
+    """Token of the process that makes the run; parts of any other are not kept."""
 
 
 @dataclass(slots=True)
@@ -53,7 +53,7 @@ class _Counts:
     other_users: int = 0
     """Users of the dataset who are not in the segment."""
     unknown_interactions: int = 0
-    """With items that the model does not know: left out of the histories."""
+    """Interactions with items that the model does not know: left out of the histories."""
 
 
 def is_of_weights(job: ScoreJob, commit: Mapping[str, Any]) -> bool:

@@ -30,7 +30,7 @@ from lightsans.storage.schemas import id_type
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What all scoring processes need."""
+    """Data that all scoring processes need."""
 
     recommender: Recommender
     segment: Segment | None

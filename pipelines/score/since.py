@@ -31,7 +31,7 @@ _DECISIVE = (
     "eligible_items",
     *fields_with(ScoreConfig, Mark.CONTENT, Mark.DECIDES_LISTS),
 )
-"""What must be the same in both runs. The rest changes no list, or is compared user by user."""
+"""Settings that must agree in both runs. The rest changes no list, or is compared user by user."""
 _AT_ONCE = 4096
 """Users of the earlier run that are decoded at once."""
 
@@ -107,7 +107,7 @@ class UnchangedRows:
     def find(
         self, user_ids: pa.ChunkedArray, known: KnownHistories, first: int, last: int
     ) -> tuple[Bool, pa.Table]:
-        """Which of some users need no scoring, and their rows in order.
+        """Find the users that need no scoring, and their rows in order.
 
         Args:
             user_ids: All in the buckets ``first`` to ``last``; these may not fall from call to
@@ -144,7 +144,7 @@ def _fingerprints(dataset: Location, names: list[str], mapping: Int32 | None) ->
 
 
 def _positions(user_ids: pa.ChunkedArray, among: pa.ChunkedArray) -> Int64:
-    """Where each user is among others; -1 where it is not."""
+    """Index of each user among others; -1 for one that is missing."""
     found = pc.index_in(user_ids, value_set=among.combine_chunks())
     positions: Int64 = pc.fill_null(found, -1).to_numpy().astype(np.int64)
     return positions

@@ -209,7 +209,7 @@ def _score_parts(job: ScoreJob) -> list[dict[str, Any]]:
 
 
 def _finished_parts(job: ScoreJob) -> dict[str, dict[str, Any]]:
-    """What earlier attempts committed, by part.
+    """Parts that earlier attempts committed, by number.
 
     Parts whose files are gone do not count, nor do those made of other weights.
     """

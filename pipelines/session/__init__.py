@@ -1,1 +1,1 @@
-"""What every stage needs of Ray: a session, room for its tasks, a lease."""
+"""Ray for every stage: a session, resources for its tasks, a lease."""

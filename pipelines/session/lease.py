@@ -1,4 +1,4 @@
-"""A lease: of several processes that want to make the same thing, one at a time goes on.
+"""A lease: of several processes that make the same result, one at a time goes on.
 
 The lease is a small JSON file that names its holder and when it ends. It is taken, renewed and
 given back by conditional writes, so of two that reach for it one gets it. While held it is renewed
@@ -38,11 +38,11 @@ from pipelines.console.progress import say
 RENEWALS = 6
 """Renewals in the duration of a lease."""
 POLL_S = 2.0
-"""Between two looks at a lease that is waited for."""
+"""Time between two reads of a lease that is waited for."""
 TELL_EVERY_S = 60.0
-"""Between two lines about a lease that is waited for."""
+"""Time between two lines about a lease that is waited for."""
 INTERRUPT_EVERY_S = 5.0
-"""Between two interruptions of a holder that lost its lease and has not ended yet."""
+"""Time between two interruptions of a holder that lost its lease and has not ended yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +50,11 @@ class Holder:
     """Content of the lease file."""
 
     owner: str
-    """What the lease is for, in words."""
+    """Purpose of the lease, in words."""
     host: str
     pid: int
     pid_space: str
-    """Where ``pid`` means something: this boot of this machine, this container. May be empty."""
+    """Scope in which ``pid`` is valid: this boot of this machine, this container. May be empty."""
     token: str
     """Tells apart two leases of one process."""
     expires_at: str
@@ -93,7 +93,7 @@ class Lease:
         storage = replace(location.storage, timeout_s=short, max_attempts=2)
         self._renewed_at = Location(location.uri, storage)
         self.lost: LeaseError | None = None
-        """Why the lease is not held any more, once a renewal has found that out."""
+        """Error of the renewal that found the lease lost; None while it is held."""
 
     @property
     def token(self) -> str:

@@ -1,4 +1,4 @@
-"""How much memory work takes: this process with all that it started, and what Ray spills."""
+"""Memory use of a stage: this process with its children, and Ray's spilling."""
 
 import contextlib
 import os
@@ -46,7 +46,7 @@ class MemoryWatch:
 
 
 def spilled_bytes() -> int | None:
-    """What Ray's object stores have written to disk so far; None where Ray does not say."""
+    """Bytes that Ray's object stores have written to disk so far; None where Ray does not say."""
     try:  # Ray has no public name for it
         state = internal_api.get_state_from_address(  # type: ignore[no-untyped-call]
             ray.get_runtime_context().gcs_address

@@ -1,4 +1,4 @@
-"""Before a stage starts: will the cluster ever have what it needs?
+"""Check before a stage starts that the cluster has, or may grow to, the resources it needs.
 
 Ray queues what it cannot place, without an end and nearly without a word: an actor that never
 starts looks like a slow one. So each stage counts first. What does not fit is spread over fewer
@@ -23,7 +23,7 @@ which is cut at 64 MiB, and some room for an uneven partition."""
 
 
 class Node(NamedTuple):
-    """What one machine offers to Ray."""
+    """Resources that one machine offers to Ray."""
 
     cpus: float
     gpus: float
@@ -52,7 +52,7 @@ def preflight(stage: Stage, config: RunConfig) -> RunConfig:
 
 
 def train_places(config: RunConfig) -> int:
-    """How many train workers the connected cluster has room for, once it has grown."""
+    """Number of train workers that fit the connected cluster, once it has grown."""
     return _train_places(config, _nodes())
 
 
@@ -110,7 +110,7 @@ def plan(stage: Stage, config: RunConfig, nodes: Sequence[Node]) -> Plan:
 
 
 def _count_places(cpus: int, gpus: int, nodes: Sequence[Node], growth: ResourcesConfig) -> int:
-    """How many workers of one shape fit: on today's machines, or once the cluster has grown."""
+    """Number of workers of one shape that fit today's machines, or once the cluster has grown."""
     today = sum(_fit(cpus, gpus, node.cpus, node.gpus) for node in nodes)
     all_cpus = sum(node.cpus for node in nodes)
     all_gpus = sum(node.gpus for node in nodes)

@@ -48,7 +48,7 @@ def ensure_ray(memory_bytes: int | None = None) -> None:
         if address:
             _init(log_to_driver=False, logging_level=logging.WARNING)
         else:
-            # Says only that this Ray, which nobody else uses, made itself a token.
+            # Says only that this Ray, which is private, made itself a token.
             logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
             # Ray's 15 lets workers starve beside any other process of a small machine.
             os.environ.setdefault("RAY_worker_niceness", "0")
@@ -96,7 +96,7 @@ def cpus_per_task() -> int:
 
 
 def on_this_machine() -> NodeAffinitySchedulingStrategy:
-    """Where an actor goes that is of no use without this process."""
+    """Placement of an actor that is of no use without this process: on this machine."""
     return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
 
 

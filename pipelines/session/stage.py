@@ -20,7 +20,7 @@ from pipelines.console.progress import say
 from pipelines.session.lease import Lease, Owner, hold
 
 LEASE_S = 180.0
-"""How long a result stays locked after its maker died on another machine."""
+"""Time that a result stays locked after its maker died on another machine."""
 
 _wait_s: float | None = None
 
@@ -52,7 +52,7 @@ def find_or_make(
     wait_s: float | None = None,
     hint: str = "; --force redoes it",
 ) -> tuple[dict[str, Any], bool]:
-    """Find a finished result, or make it while nobody else does.
+    """Find a finished result, or make it under a lease.
 
     Args:
         directory: Where the result lies; its name is its id.
@@ -82,7 +82,7 @@ def find_or_make(
         say(f"{stage}: {kind} {directory.name} is up to date ({directory}){hint}")
         return manifest, True
 
-    # The common case, which needs no lease: nobody replaces a current result without --force.
+    # The common case, which needs no lease: no process replaces a current result without --force.
     manifest, is_finished = find()
     if manifest is not None and is_finished and not force:
         return tell(manifest)
@@ -93,7 +93,7 @@ def find_or_make(
             return tell(manifest)
         content = make(owner, force or manifest is not None)
         if lease is not None:
-            lease.renew()  # the last moment to hear that somebody else took over
+            lease.renew()  # raises if another process took over
         return write_manifest(directory, content), False
 
 

@@ -10,9 +10,9 @@ from pipelines.session.merge_tree import Ref
 from pipelines.session.ray_session import cpus_per_task, original_errors, usable_cpus
 
 _RETRIES = 8
-"""How often a task is run again after its worker or node was lost."""
+"""Times that a task is run again after its worker or node was lost."""
 TASK_BYTES = 448 * 2**20
-"""What a task on a part of the usual size takes, or one that reads: its process and its columns."""
+"""Memory of a task on a part of the usual size, or one that reads: its process and its columns."""
 _WAITING_PER_CPU = 4
 """Tasks submitted at a time: enough to keep every CPU busy, few enough to look after."""
 
@@ -54,7 +54,7 @@ def task_memory(size: float = 1.0) -> int:
 
 
 def run_tasks(submit: Callable[[Any], Ref], arguments: Sequence[Any], title: str) -> Iterator[Any]:
-    """What ``submit(argument)`` returns for each argument, as tasks finish."""
+    """Yield the result of ``submit(argument)`` for each argument, as tasks finish."""
     limit = _WAITING_PER_CPU * usable_cpus()
     left, waiting = list(reversed(arguments)), set[Ref]()
     with bar(title, len(arguments)) as progress, original_errors():

@@ -23,7 +23,7 @@ from pipelines.session.ray_session import on_this_machine
 
 POLL_S = 0.5
 LINE_EVERY_S = 30.0
-"""Without a terminal, a long epoch has a line at most this often."""
+"""Least time between two lines of a long epoch without a terminal."""
 
 
 class TrainingBoard:
@@ -56,7 +56,7 @@ class TrainingBoard:
         return self._error
 
     def read(self, after: int) -> tuple[tuple[int, int], StepProgress | None, list[EpochRow]]:
-        """Where the run last went on, the latest step, and the epochs after the given one."""
+        """Position of the last resume, the latest step, and the epochs after the given one."""
         rows = [row for epoch, row in sorted(self._rows.items()) if epoch > after]
         return self._resumed, self._step, rows
 

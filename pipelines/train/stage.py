@@ -43,7 +43,7 @@ from pipelines.train.tracking import require_mlflow, write_pending_reports
 from pipelines.train.worker import WorkerJob, make_torch_trainer, require_warm_start
 
 MAX_RESTARTS = 2
-"""How often training starts again because the checkpoint of its best epoch has vanished."""
+"""Times that training starts again because the checkpoint of its best epoch has vanished."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -207,7 +207,7 @@ def _log_run(client: Any, run: str, config: RunConfig, history: list[dict[str, A
     ]
     client.log_batch(run, params=settings)
     for row in history:
-        # MLflow's names have no @, and an epoch's time is when it ended, which nobody wrote down
+        # MLflow's names have no @, and an epoch's time is when it ended, which was not recorded
         metrics = [
             Metric(name.replace("@", "_at_"), value, 0, row["epoch"])
             for name, value in scalars(row).items()

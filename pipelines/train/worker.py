@@ -37,7 +37,7 @@ from pipelines.train.checkpoints import restore_trainer, write_checkpoint
 from pipelines.train.errors import explain, is_out_of_memory
 
 RESIZE_S = 30.0
-"""How often a run of a changing number of workers looks for room for more."""
+"""Interval at which an elastic run looks for room for more workers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +52,7 @@ class WorkerJob:
     board: Any
     """The actor of a `TrainingBoard`."""
     owner: Owner | None = None
-    """Who may write checkpoints; None where nobody else can."""
+    """Token of the run that may write checkpoints; None where no other can."""
     tapes: tuple[Any, ...] = ()
     """References to the sequences of each shard in Ray's object store; empty to read them."""
     barrier: Any = None

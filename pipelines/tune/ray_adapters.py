@@ -24,7 +24,7 @@ from pipelines.tune.search import Search
 
 EPOCH, SCORE = "epoch", "score"
 NOBODY: Any = None
-"""In place of Ray Tune's controller, at which our schedulers do not look."""
+"""Placeholder for Ray Tune's controller, which our schedulers do not use."""
 
 
 class RecordedSearcher(Searcher):
@@ -101,7 +101,7 @@ class BudgetStopper(tune.Stopper):
         return False
 
     def stop_all(self) -> bool:
-        """Whether it is over."""
+        """Whether the search is over."""
         return self._search.is_over()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -117,10 +117,10 @@ class _Contestant:
 
 
 class _Remembering(TrialScheduler):
-    """Tells a scheduler what trials reported before the search was interrupted.
+    """Replays to a scheduler the reports of trials from before the search was interrupted.
 
-    The last epoch of an interrupted trial is not told: the trial reports it again, because nobody
-    knows whether it was decided on. Repeated reports are not passed on.
+    The last epoch of an interrupted trial is left out: the trial reports it again, as it is not
+    known whether it was decided on. Repeated reports are not passed on.
     """
 
     _search: Search

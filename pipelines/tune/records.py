@@ -25,7 +25,7 @@ class TrialRecord:
     """One trial of a search."""
 
     number: int
-    """From 1, in the order of drawing."""
+    """Number of the trial, from 1, in the order of drawing."""
     values: Values
     model_id: str
     """Id of the training run that this trial is."""
@@ -71,7 +71,7 @@ class TrialStore:
         self._directory = directory
 
     def trial_directory(self, number: int) -> Location:
-        """Where a trial keeps its checkpoints."""
+        """Directory of a trial's checkpoints."""
         return self._directory / "trials" / f"{number:04d}"
 
     def save(self, record: TrialRecord) -> None:
@@ -108,7 +108,7 @@ def newest_checkpoint(directory: Location) -> Location | None:
 
 
 def checkpointed_progress(directory: Location) -> Progress:
-    """Where a trial stands by its last complete checkpoint; at the beginning without one."""
+    """Progress of a trial by its last complete checkpoint; at the beginning without one."""
     newest = newest_checkpoint(directory)
     if newest is None:
         return Progress()

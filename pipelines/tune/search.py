@@ -98,7 +98,7 @@ class Search:
         return record
 
     def report(self, number: int, row: dict[str, Any]) -> None:
-        """A trial has ended an epoch, or tells its last one again."""
+        """Record an epoch of a trial, new or repeated."""
         record = self.trials[number]
         record.history = [r for r in record.history if r["epoch"] < row["epoch"]] + [row]
         self._on_change(self, record)
@@ -124,7 +124,7 @@ class Search:
             self._waiting.append(number)
 
     def is_over(self) -> bool:
-        """Whether the budget, or somebody's patience, is used up: running trials end, too."""
+        """Whether budget or target is reached, or the search interrupted: trials end."""
         limit = self.settings.max_minutes
         if self.interrupted or (limit is not None and self.spent_s >= limit * 60):
             return True

@@ -1,8 +1,8 @@
 """One trial of a search: an ordinary training run that reports after every epoch.
 
 With one worker it trains in the process of the Ray Tune trial itself, with more in a Ray Train
-group of its own. The workers of such a group wait after each epoch to hear whether the trial goes
-on: one that is stopped ends its workers in order and leaves no placement group behind. Both write
+group of its own. The workers of such a group wait after each epoch for a decision: the trial goes
+on, or ends its workers in order and leaves no placement group behind. Both write
 `pipelines.train.checkpoints`, and a trial that starts anew goes on from the newest.
 """
 
@@ -196,7 +196,7 @@ class LocalRun:
 
 
 class FinishedRun:
-    """A run whose model exists already: its epochs are told again."""
+    """Replays the curve of a finished model."""
 
     def __init__(self, model: Location) -> None:
         history = json.loads((model / HISTORY).read_bytes())
@@ -258,7 +258,7 @@ class DistributedRun:
 
 
 class Barrier:
-    """Where the workers of a trial wait after each epoch; an asynchronous Ray actor."""
+    """Barrier at which the workers of a trial wait after each epoch; an asynchronous Ray actor."""
 
     def __init__(self) -> None:
         self._changed = asyncio.Condition()
@@ -287,7 +287,7 @@ class Barrier:
             return self._news
 
     async def close(self) -> None:
-        """Let nobody pass any more."""
+        """Close the barrier: waiting workers end."""
         async with self._changed:
             self._closed = True
             self._changed.notify_all()

@@ -1,0 +1,43 @@
+"""Docstrings begin with a verb or a noun, not with a genitive of something named elsewhere."""
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+FRAGMENTS = ("Of ", "Those ", "What ", "Whose ")
+
+
+def docstrings(source: str) -> list[tuple[int, str]]:
+    """Line and text of every docstring: modules, classes, functions, and those after a name."""
+    bodies = (getattr(node, "body", None) for node in ast.walk(ast.parse(source)))
+    statements = [statement for body in bodies if isinstance(body, list) for statement in body]
+    return sorted(
+        (statement.lineno, statement.value.value.strip())
+        for statement in statements
+        if isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )
+
+
+def fragments(source: str) -> list[int]:
+    """Lines of the docstrings that begin with a fragment."""
+    return [line for line, text in docstrings(source) if text.startswith(FRAGMENTS)]
+
+
+def test_docstrings_begin_with_a_verb_or_a_noun():
+    packages = [path for name in ("lightsans", "pipelines") for path in (ROOT / name).rglob("*.py")]
+    found = [
+        f"{path.relative_to(ROOT)}:{line}"
+        for path in sorted([*packages, ROOT / "submit.py"])
+        for line in fragments(path.read_text(encoding="utf-8"))
+    ]
+
+    assert not found, f"begin these docstrings with a verb or a noun: {', '.join(found)}"
+
+
+def test_a_fragment_is_found_wherever_a_docstring_may_stand():
+    source = '"""Of it."""\nX = 1\n"""What it is."""\nclass A:\n    """Good."""\n    y: int\n'
+    source += '    """\n    Those left."""\n    def f(self):\n        """Whose it is."""\n'
+
+    assert fragments(source) == [1, 3, 7, 10]
