@@ -271,7 +271,8 @@ run_nightly(
     assert run_nightly(config, SECOND).outcome == "published"
     assert latest(root) == second[0].run_id
     made_since = set(state_of(root)) - set(files)
-    assert made_since == {f"reports/nightly-{SECOND}.json"}
+    reports = {f"reports/nightly-{SECOND}.json", f"reports/nightly-{SECOND}.inputs.json"}
+    assert made_since == reports
     assert files.items() <= state_of(root).items()
 
 
@@ -308,7 +309,9 @@ def test_who_lost_the_lease_does_not_publish(config, root, first, second):
 
     def lose() -> None:
         lock = root / "locks" / "nightly.json"
-        lock.write_text(json.dumps({**json.loads(lock.read_text()), "owner": "a rival"}))
+        lock.write_text(
+            json.dumps({**json.loads(lock.read_text()), "owner": "a rival", "token": "its"})
+        )
 
     with pytest.raises(LeaseError, match=r"lost to a rival.*publishes nothing"):
         run_nightly(config, SECOND, before_publish=lose)
