@@ -12,7 +12,7 @@ CODE := $(wildcard lightsans pipelines cluster benchmarks tools tests submit.py)
 TYPED := $(wildcard submit.py) $(patsubst %/,%,$(sort $(dir $(wildcard $(addsuffix /*.py,$(CODE))))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup hooks check format test test-unit test-chaos bench bench-env demo lock schema clean
+.PHONY: help setup hooks check format test test-unit test-times test-chaos bench bench-env demo lock schema clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' Makefile
@@ -43,6 +43,9 @@ test: $(STAMP) ## unit, property and integration tests (under 20 minutes)
 
 test-unit: $(STAMP) ## unit and property tests (under 2 minutes)
 	$(BIN)/python -m pytest tests/unit tests/property tests/repository
+
+test-times: $(STAMP) ## the 20 slowest unit tests
+	$(BIN)/python -m pytest --durations=20 tests/unit
 
 test-chaos: $(STAMP) ## kill tests and fault injection
 	$(BIN)/python -m pytest tests -m chaos

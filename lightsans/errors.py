@@ -12,12 +12,12 @@ LightSANsError
 ├── GateError            a nightly run is not good enough to be published
 ├── StorageError         a store stayed unreachable, or busy, through all attempts
 ├── LeaseError           another process is making the same result, or took it over
-└── PublishError         LATEST cannot be moved, or was moved by somebody else meanwhile
+└── PublishError         somebody else moves LATEST at the same time
 
 Everything that a user can mend by changing a setting, a file or the command line is a
 ``ConfigError``, ``InputError``, ``VocabularyMismatchError`` or ``NotFoundError``: exit status 2. A
-``GateError`` is 3 and a ``LeaseError`` 4; the others, and unexpected errors, are 1. Only the last
-print a traceback.
+``GateError`` is 3, a ``LeaseError`` or ``PublishError`` 4; the others, and unexpected errors, are
+1. Only the last print a traceback.
 """
 
 
@@ -74,4 +74,4 @@ class LeaseError(LightSANsError):
 
 
 class PublishError(LightSANsError):
-    """Publishing refused, LATEST not changed; the message gives the reason and the current run."""
+    """Another publication came first; the message gives the run that is published now."""

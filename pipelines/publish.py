@@ -139,12 +139,12 @@ def roll_back(before: Published) -> Publication:
     """Publish again the run before; a second rollback goes back one further.
 
     Raises:
-        NotFoundError: The run before is not there any more.
-        PublishError: There is none before, or somebody else published meanwhile.
+        NotFoundError: There is no run before, or it is not there any more.
+        PublishError: Somebody else published meanwhile.
     """
     target = next(iter(before.going_back), None)
     if target is None:
-        raise PublishError(
+        raise NotFoundError(
             f"{before.runs / LATEST}: nothing was published before {before.run_id or 'anything'}; "
             "`submit.py publish RUN_ID` takes any run of `submit.py recommendations`"
         )

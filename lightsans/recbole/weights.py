@@ -3,8 +3,9 @@
 Source: RecBole 1.2.1, recbole/model/sequential_recommender/lightsans.py and model/layers.py.
 """
 
+import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, get_args, get_type_hints
 
 from torch import Tensor
 
@@ -61,6 +62,7 @@ def from_recbole(state_dict: Mapping[str, Tensor], **recbole_settings: Any) -> L
     sizes = _sizes(state_dict)
     _check_settings(sizes, recbole_settings)
     chosen: dict[str, Any] = {k: v for k, v in recbole_settings.items() if k in _SETTINGS}
+    _check_types(chosen)
     chosen |= {name: size for name, size in sizes.items() if name != "n_items"}
     chosen["max_seq_len"] = chosen.pop("MAX_ITEM_LIST_LENGTH")
     model = LightSANs(ModelConfig(attention="reference", **chosen), sizes["n_items"] - 1)
@@ -71,6 +73,14 @@ def from_recbole(state_dict: Mapping[str, Tensor], **recbole_settings: Any) -> L
             f"not the weights of RecBole's LightSANs: missing {sorted(missing)}, unknown "
             f"{sorted(unknown)}; give the 'state_dict' of its checkpoint"
         )
+    own = model.state_dict()
+    for theirs, ours in names.items():
+        found, expected = tuple(state_dict[theirs].shape), tuple(own[ours].shape)
+        if found != expected:
+            raise ConfigError(
+                f"RecBole's {theirs} has shape {found}, expected {expected} by the other weights; "
+                "give the 'state_dict' of one run, as RecBole saved it"
+            )
     model.load_state_dict({ours: state_dict[theirs] for theirs, ours in names.items()})
     return model.eval()
 
@@ -120,22 +130,51 @@ def _names(model: LightSANs) -> dict[str, str]:
 def _sizes(state_dict: Mapping[str, Tensor]) -> dict[str, int]:
     """Sizes that follow from the shapes of the weights, under RecBole's names."""
     layer = "trm_encoder.layer"
-    try:
-        n_items, hidden_size = state_dict["item_embedding.weight"].shape
-        theta = state_dict[f"{layer}.0.multi_head_attention.attpooling_key.theta"]
-        return {
-            "n_items": n_items,
-            "hidden_size": hidden_size,
-            "MAX_ITEM_LIST_LENGTH": state_dict["position_embedding.weight"].shape[0],
-            "k_interests": theta.shape[1],
-            "inner_size": state_dict[f"{layer}.0.feed_forward.dense_1.weight"].shape[0],
-            "n_layers": 1 + max(int(k.split(".")[2]) for k in state_dict if k.startswith(layer)),
-        }
-    except KeyError as error:
+    n_items, hidden_size = _matrix_shape(state_dict, "item_embedding.weight")
+    theta = f"{layer}.0.multi_head_attention.attpooling_key.theta"
+    inner = f"{layer}.0.feed_forward.dense_1.weight"
+    layers = (re.match(rf"{re.escape(layer)}\.(\d+)\.", name) for name in state_dict)
+    return {
+        "n_items": n_items,
+        "hidden_size": hidden_size,
+        "MAX_ITEM_LIST_LENGTH": _matrix_shape(state_dict, "position_embedding.weight")[0],
+        "k_interests": _matrix_shape(state_dict, theta)[1],
+        "inner_size": _matrix_shape(state_dict, inner)[0],
+        "n_layers": len({found[1] for found in layers if found}),
+    }
+
+
+def _matrix_shape(state_dict: Mapping[str, Tensor], name: str) -> tuple[int, int]:
+    if name not in state_dict:
         raise ConfigError(
-            f"not the weights of RecBole's LightSANs: {error} is missing, found "
+            f"not the weights of RecBole's LightSANs: {name!r} is missing, found "
             f"{sorted(state_dict)[:3]}...; give the 'state_dict' of its checkpoint"
-        ) from error
+        )
+    shape = tuple(state_dict[name].shape)
+    if len(shape) != 2:
+        raise ConfigError(
+            f"not the weights of RecBole's LightSANs: {name} has shape {shape}, expected two "
+            "dimensions; give the 'state_dict' of its checkpoint"
+        )
+    return shape[0], shape[1]
+
+
+def _check_types(settings: Mapping[str, Any]) -> None:
+    """Check names and types as the configuration's reader does, which needs more packages."""
+    types = get_type_hints(ModelConfig)
+    for name, value in settings.items():
+        choices = get_args(types[name])
+        if choices:
+            is_right, expected = value in choices, f"one of {', '.join(choices)}"
+        elif types[name] is int:
+            is_right, expected = type(value) is int, "a whole number"
+        else:
+            is_right, expected = type(value) in (int, float), "a number"
+        if not is_right:
+            raise ConfigError(
+                f"RecBole's {name}={value!r} is not supported; expected {expected}. Give the "
+                "settings with which the model was trained"
+            )
 
 
 def _check_settings(sizes: dict[str, int], settings: Mapping[str, Any]) -> None:

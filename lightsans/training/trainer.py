@@ -22,7 +22,7 @@ from lightsans.config.kinds import LOSSES, Loss, trains_rows
 from lightsans.dataset.held_out import hold_out
 from lightsans.dataset.samples import distinct_targets
 from lightsans.dataset.sequences import UserSequences, for_refit
-from lightsans.errors import TrainingError
+from lightsans.errors import InputError, TrainingError
 from lightsans.losses.negatives import NegativeSampler, SharedNegatives
 from lightsans.losses.objective import choose_loss
 from lightsans.model.network import LightSANs
@@ -89,7 +89,7 @@ class Trainer:
         own_distinct = sum(distinct_targets(sequences) for sequences in users.values())
         self._distinct = int(collectives.sum_over_workers(np.array([own_distinct]), device)[0])
         if self._distinct == 0:
-            raise TrainingError(
+            raise InputError(
                 "no user has two interactions left for training (leave-one-out keeps the last two "
                 "of three or more); train on more data or relax the filters of the data section"
             )

@@ -8,6 +8,7 @@ from lightsans.errors import (
     InputError,
     LeaseError,
     NotFoundError,
+    PublishError,
     VocabularyMismatchError,
 )
 
@@ -23,7 +24,7 @@ class ExitStatus(IntEnum):
     GATE = 3
     """The night was not good enough to be published."""
     BUSY = 4
-    """Another process works on the same result, or waiting for it took too long."""
+    """Another process works on the same result or publishes, or waiting took too long."""
     INTERRUPTED = 130
     """SIGINT, usually Ctrl-C."""
     TERMINATED = 143
@@ -45,7 +46,7 @@ def status_of(error: BaseException) -> ExitStatus:
             return ExitStatus.USAGE
         case GateError():
             return ExitStatus.GATE
-        case LeaseError():
+        case LeaseError() | PublishError():
             return ExitStatus.BUSY
         case KeyboardInterrupt():
             return ExitStatus.INTERRUPTED

@@ -105,8 +105,8 @@ def run_train(
         NotFoundError: The dataset is not finished; there is nothing to resume; or the model to
             begin with does not exist.
         LeaseError: Another run trains this model and was not waited for any longer, or took over.
-        TrainingError: The loss is not finite, there is nothing to train on, memory does not
-            suffice, or workers kept dying.
+        InputError: The dataset has nothing to train on.
+        TrainingError: The loss is not finite, memory does not suffice, or workers kept dying.
     """
     root = locate(config.root, config.storage)
     dataset = root / "datasets" / dataset_id

@@ -101,7 +101,7 @@ def test_rollbacks_go_back_one_publication_each_and_then_say_that_there_is_no_mo
     for expected in ("two", "one"):
         assert roll_back(read_published(root)).run_id == expected
         assert latest_text(root).decode() == expected
-    with pytest.raises(PublishError, match="nothing was published before one"):
+    with pytest.raises(NotFoundError, match="nothing was published before one"):
         roll_back(read_published(root))
     assert latest_text(root) == b"one"
     assert len(read_published(root).history) == 5  # nothing is forgotten
@@ -223,7 +223,7 @@ def test_a_pointer_that_was_written_by_hand_can_be_published_over(root):
     (root / "recommendations" / LATEST).write_bytes(b"one\n")
     published = read_published(root)
     assert (published.run_id, published.current) == ("one", None)
-    with pytest.raises(PublishError, match="nothing was published before one"):
+    with pytest.raises(NotFoundError, match="nothing was published before one"):
         roll_back(published)
     make_run(root, "two")
     assert publish_run(read_published(root), "two").instead_of == "one"

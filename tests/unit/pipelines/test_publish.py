@@ -3,9 +3,10 @@
 import pytest
 
 from lightsans.config import StorageConfig
-from lightsans.errors import ConfigError, PublishError
+from lightsans.errors import ConfigError, NotFoundError, PublishError
 from lightsans.storage.location import locate
 from lightsans.storage.manifests import write_manifest
+from pipelines.console.exit_status import ExitStatus, status_of
 from pipelines.publish import (
     latest_run_id,
     publish_run,
@@ -46,7 +47,7 @@ def test_publishing_the_published_run_again_changes_nothing(root):
 def test_rollbacks_go_back_one_run_each(root):
     publish(root, "abcd")
     assert [roll_back(read_published(root)).run_id for _ in range(3)] == ["c", "b", "a"]
-    with pytest.raises(PublishError, match="nothing was published before a"):
+    with pytest.raises(NotFoundError, match="nothing was published before a"):
         roll_back(read_published(root))
 
 
@@ -62,7 +63,7 @@ def test_a_history_in_which_a_run_was_published_twice_goes_back_to_another_run(r
 def test_a_withdrawn_run_is_not_brought_back_by_a_later_rollback(root):
     publish(root, "aba")
     assert roll_back(read_published(root)).run_id == "b"
-    with pytest.raises(PublishError, match="nothing was published before b"):
+    with pytest.raises(NotFoundError, match="nothing was published before b"):
         roll_back(read_published(root))  # a was withdrawn a moment ago
     publish(root, "c")
     assert roll_back(read_published(root)).run_id == "b"
@@ -97,3 +98,17 @@ def test_what_the_published_run_needs_is_not_forced_away(root, directory, reason
 def test_without_a_published_run_everything_may_be_forced(root):
     assert latest_run_id(root) is None
     require_unpublished(root, root / "recommendations" / "a")
+
+
+def test_of_two_who_publish_at_once_one_is_told_that_it_is_busy(root):
+    before = read_published(root)
+    publish(root, "a")
+    with pytest.raises(PublishError, match="somebody else is publishing") as raised:
+        publish_run(before, "b")
+    assert status_of(raised.value) == ExitStatus.BUSY
+
+
+def test_without_anything_published_a_rollback_is_a_mistake(root):
+    with pytest.raises(NotFoundError, match="nothing was published before anything") as raised:
+        roll_back(read_published(root))
+    assert status_of(raised.value) == ExitStatus.USAGE

@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import re
 import zipfile
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pyarrow.csv
 import pytest
 import torch
 
-from lightsans import InputError
+from lightsans import ConfigError, InputError
 from lightsans.config import DataConfig
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.recbole.checkpoint_file import read_checkpoint
@@ -146,3 +147,49 @@ def test_rows_of_the_item_table_follow_their_items():
         reorder_items(weights, pa.array(["a", "b", "c"]), pa.array(["c", "a", "z"]))
     with pytest.raises(InputError, match="3 items and the order names 2"):
         reorder_items(weights, pa.array(["a", "b", "c"]), pa.array(["c", "a"]))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("hidden_act", "foo", "one of gelu, relu, swish, tanh, sigmoid"),
+        ("hidden_act", ["gelu"], "one of gelu"),
+        ("loss_type", 1, "one of CE, BPR"),
+        ("n_heads", "2", "a whole number"),
+        ("n_heads", 2.0, "a whole number"),
+        ("n_heads", True, "a whole number"),
+        ("hidden_dropout_prob", "half", "a number"),
+        ("layer_norm_eps", None, "a number"),
+    ],
+)
+def test_a_setting_of_a_checkpoint_that_is_of_no_use_is_named(name, value, expected):
+    checkpoint = read_checkpoint(CHECKPOINT.read_bytes(), "tiny.pth")
+    settings = {**checkpoint.settings, name: value}
+    message = rf"RecBole's {name}={re.escape(repr(value))} is not supported; expected {expected}"
+    with pytest.raises(ConfigError, match=message):
+        from_recbole(checkpoint.state_dict, **settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "expected"),
+    [
+        ("item_embedding.weight", (29,), "expected two dimensions"),
+        ("position_embedding.weight", (), "expected two dimensions"),
+        ("trm_encoder.layer.0.multi_head_attention.attpooling_key.theta", (8,), "two dimensions"),
+        ("trm_encoder.layer.0.feed_forward.dense_1.weight", (2, 2, 2), "two dimensions"),
+        ("LayerNorm.weight", (3,), r"expected \(8,\) by the other weights"),
+        ("trm_encoder.layer.0.feed_forward.dense_2.weight", (1, 1), "by the other weights"),
+    ],
+)
+def test_a_weight_of_a_wrong_shape_is_named(name, shape, expected):
+    checkpoint = read_checkpoint(CHECKPOINT.read_bytes(), "tiny.pth")
+    weights = {**checkpoint.state_dict, name: torch.zeros(shape)}
+    with pytest.raises(ConfigError, match=f"{re.escape(name)} has shape .*{expected}"):
+        from_recbole(weights)
+
+
+def test_a_layer_without_a_number_is_unknown():
+    checkpoint = read_checkpoint(CHECKPOINT.read_bytes(), "tiny.pth")
+    weights = {**checkpoint.state_dict, "trm_encoder.layer.x.weight": torch.zeros(1)}
+    with pytest.raises(ConfigError, match=r"unknown \['trm_encoder\.layer\.x\.weight'\]"):
+        from_recbole(weights)

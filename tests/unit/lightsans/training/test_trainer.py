@@ -8,7 +8,7 @@ import torch
 
 from lightsans.config import ModelConfig, RunConfig, TrainConfig
 from lightsans.dataset.sequences import UserSequences
-from lightsans.errors import ConfigError, TrainingError
+from lightsans.errors import ConfigError, InputError, TrainingError
 from lightsans.training.checkpoint_clock import CheckpointClock
 from lightsans.training.progress import EpochRow, Progress
 from lightsans.training.trainer import MidEpoch, Trainer
@@ -188,7 +188,7 @@ def test_a_patience_of_zero_never_stops_early():
 
 def test_nothing_to_train_on_is_an_error_that_says_why():
     alone = {0: UserSequences(np.array([1, 2], np.int32), np.array([0, 1, 2]))}
-    with pytest.raises(TrainingError, match="no user has two interactions left"):
+    with pytest.raises(InputError, match="no user has two interactions left"):
         Trainer(config_of(), NUM_ITEMS, alone, torch.device("cpu"))
 
 

@@ -14,6 +14,7 @@ from lightsans import LightSANs
 from lightsans.errors import ConfigError, InputError, NotFoundError
 from lightsans.recbole.checkpoint_file import read_checkpoint
 from pipelines.commands.app import app
+from pipelines.console.exit_status import ExitStatus, status_of
 
 GOLDEN = Path(__file__).parents[3] / "golden"
 CHECKPOINT = str(GOLDEN / "recbole_tiny.pth")
@@ -92,3 +93,23 @@ def test_what_does_not_fit_is_refused_with_a_way_out(tmp_path, tokens):
         run(tmp_path, "import-recbole", CHECKPOINT, "--dataset", "0123456789ab")
     with pytest.raises(ConfigError, match=r"set data\.input to its log, or give --tokens"):
         run(tmp_path, "import-recbole", CHECKPOINT)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"config": {"hidden_act": "foo"}}, "RecBole's hidden_act='foo'"),
+        ({"config": {"n_heads": "2"}}, "RecBole's n_heads='2'"),
+        ({"item_embedding.weight": torch.zeros(29)}, r"item_embedding\.weight has shape \(29,\)"),
+    ],
+)
+def test_a_bad_field_of_a_checkpoint_is_a_mistake_that_names_it(tmp_path, tokens, change, named):
+    checkpoint = read_checkpoint(Path(CHECKPOINT).read_bytes(), "tiny.pth")
+    weights = {**checkpoint.state_dict, **change}
+    config = {**checkpoint.settings, **weights.pop("config", {})}
+    bad = tmp_path / "bad.pth"
+    torch.save({"config": config, "epoch": 0, "state_dict": weights}, bad)
+    with pytest.raises(ConfigError, match=named) as raised:
+        run(tmp_path, "import-recbole", bad, "--tokens", tokens)
+    assert status_of(raised.value) == ExitStatus.USAGE
+    assert not (tmp_path / "root").exists()
