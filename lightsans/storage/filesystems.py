@@ -1,6 +1,7 @@
 """Filesystems by protocol: local disks, s3fs, and gcsfs and adlfs where they are installed."""
 
 import functools
+import re
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from importlib import import_module
@@ -16,6 +17,9 @@ from lightsans.errors import ConfigError
 _ALIASES = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "abfss": "abfs", "az": "abfs"}
 """Hadoop's names, gcsfs's long one and adlfs's others, for the same things."""
 _SUPPORTED = ("file", "s3", "gs", "abfs", "memory")  # the last for tests
+_ONE_SLASH = re.compile(r"([A-Za-z0-9]+):/(?!/)")
+_S3_BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}|arn:[^/]+")
+"""What botocore takes for a bucket; the store itself knows the rest of the rules."""
 _DELETED_AT_ONCE = 1000
 _SIDE_BY_SIDE = 16
 
@@ -35,6 +39,38 @@ def find_protocol(uri: str, scheme: str) -> str:
     if protocol == "abfs" and find_spec("adlfs") is None:
         raise ConfigError(f"{uri!r}: {scheme}:// needs the package adlfs; run `pip install adlfs`")
     return protocol
+
+
+def check_slashes(path: str) -> None:
+    """Refuse a path that was meant to be a URI.
+
+    Raises:
+        ConfigError: It begins with a known scheme and one slash.
+    """
+    found = _ONE_SLASH.match(path)
+    if found and found[1].lower() in (*_SUPPORTED, *_ALIASES):
+        rest = path[found.end() :]
+        meant = f"{found[1]}://{'/' if found[1].lower() == 'file' else ''}{rest}"
+        raise ConfigError(
+            f"{path!r} has one slash after {found[1]}:; expected {meant} (or ./{path} for a "
+            "directory of that name)"
+        )
+
+
+def check_bucket(uri: str, protocol: str, path: str) -> None:
+    """Refuse a URI without a bucket, or with one that S3's client does not take.
+
+    Raises:
+        ConfigError: The message names the URI.
+    """
+    bucket = path.strip("/").partition("/")[0]
+    if not bucket:
+        raise ConfigError(f"{uri!r} names no bucket; expected {protocol}://bucket/path")
+    if protocol == "s3" and not _S3_BUCKET.fullmatch(bucket):
+        raise ConfigError(
+            f"{uri!r}: {bucket!r} cannot be the name of a bucket; expected letters, digits, dots, "
+            "hyphens and underscores"
+        )
 
 
 def delete_files(filesystem: Any, path: str) -> None:

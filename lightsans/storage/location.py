@@ -25,7 +25,13 @@ import pyarrow.parquet as pq
 
 from lightsans.config import StorageConfig
 from lightsans.errors import AccessError, ConfigError, InputError
-from lightsans.storage.filesystems import delete_files, find_protocol, open_filesystem
+from lightsans.storage.filesystems import (
+    check_bucket,
+    check_slashes,
+    delete_files,
+    find_protocol,
+    open_filesystem,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +51,10 @@ class Location:
     uri: str
     """Address as a person would write it: an absolute local path or ``protocol://bucket/key``."""
     storage: StorageConfig
+
+    def __post_init__(self) -> None:
+        if "\0" in self.uri:
+            raise ConfigError(f"{self.uri!r}: a path or an id cannot hold a NUL character")
 
     def __str__(self) -> str:
         return self.uri
@@ -257,16 +267,16 @@ def locate(uri: str, storage: StorageConfig) -> Location:
     """A `Location` for a local path (made absolute), ``file://`` or the URI of a store.
 
     Raises:
-        ConfigError: Nothing here reads such a URI, or it names no bucket.
+        ConfigError: Nothing here reads such a URI, it names no bucket, or it has a NUL character.
     """
     scheme, has_scheme, path = uri.partition("://")
     if not has_scheme:
+        check_slashes(uri)
         return Location(str(Path(uri).expanduser().absolute()), storage)
     protocol = find_protocol(uri, scheme)
     if protocol == "file":
         return Location(str(Path(path).expanduser().absolute()), storage)
-    if not path.strip("/"):
-        raise ConfigError(f"{uri!r} names no bucket; expected {protocol}://bucket/path")
+    check_bucket(uri, protocol, path)
     return Location(f"{protocol}://{path.rstrip('/')}", storage)
 
 

@@ -13,6 +13,7 @@ from botocore.exceptions import (
     ClientError,
     CredentialRetrievalError,
     NoCredentialsError,
+    ParamValidationError,
     PartialCredentialsError,
     ProfileNotFound,
     SSOError,
@@ -21,7 +22,7 @@ from fsspec.asyn import sync_wrapper
 from s3fs import S3FileSystem
 from s3fs.errors import translate_boto_error
 
-from lightsans.errors import AccessError, StorageError
+from lightsans.errors import AccessError, ConfigError, StorageError
 
 _FIRST_SERVER_ERROR = 500
 _WITHOUT_CREDENTIALS = (
@@ -48,6 +49,7 @@ class PatientS3FileSystem(S3FileSystem):  # type: ignore[misc]  # s3fs has no ty
 
         Raises:
             StorageError: All attempts failed.
+            ConfigError: The name of the bucket is malformed.
             AccessError: There are no credentials, or they do not suffice.
             OSError: The store refuses for another reason; `FileNotFoundError` among others.
         """
@@ -60,12 +62,16 @@ class PatientS3FileSystem(S3FileSystem):  # type: ignore[misc]  # s3fs has no ty
         except ClientError as error:
             if _is_passing(error):
                 raise _given_up(error, arguments, self.retries) from error
+            if error.response["Error"].get("Code") == "InvalidBucketName":
+                raise _malformed(error, arguments) from error
             refused = translate_boto_error(error)
             if isinstance(refused, PermissionError):
                 raise _no_access(refused, arguments) from error
             raise refused from error
         except _WITHOUT_CREDENTIALS as error:
             raise _no_access(error, arguments) from error
+        except ParamValidationError as error:  # no request was made
+            raise _malformed(error, arguments) from error
         except BotoCoreError as error:
             raise _given_up(error, arguments, self.retries) from error
 
@@ -82,6 +88,11 @@ def _uri(arguments: dict[str, Any]) -> str:
     """The object or prefix that a request named."""
     key = arguments.get("Key") or arguments.get("Prefix") or ""
     return f"s3://{arguments.get('Bucket', '')}/{key}"
+
+
+def _malformed(error: Exception, arguments: dict[str, Any]) -> ConfigError:
+    reason = " ".join(str(error).split())
+    return ConfigError(f"{_uri(arguments)}: S3 refuses this address: {reason}. Correct the bucket")
 
 
 def _no_access(error: Exception, arguments: dict[str, Any]) -> AccessError:

@@ -3,7 +3,7 @@ import pytest
 
 from lightsans.config import StorageConfig
 from lightsans.errors import AccessError, ConfigError
-from lightsans.storage.location import locate
+from lightsans.storage.location import Location, locate
 
 STORAGE = StorageConfig()
 
@@ -154,3 +154,51 @@ def test_a_deletion_below_a_file_does_nothing(tmp_path):
     (tmp_path / "file").write_text("x")
     locate(str(tmp_path / "file" / "x"), STORAGE).delete()
     assert (tmp_path / "file").read_text() == "x"
+
+
+@pytest.mark.parametrize(
+    ("uri", "meant"),
+    [
+        ("s3:/x", "s3://x"),
+        ("S3:/x/y", "S3://x/y"),
+        ("s3a:/x", "s3a://x"),
+        ("gs:/x", "gs://x"),
+        ("abfss:/x", "abfss://x"),
+        ("file:/x", "file:///x"),
+    ],
+)
+def test_one_slash_after_a_scheme_is_refused_with_what_was_meant(uri, meant):
+    with pytest.raises(ConfigError, match=rf"'{uri}' has one slash .* expected {meant} \(or"):
+        locate(uri, STORAGE)
+
+
+def test_a_colon_elsewhere_is_part_of_a_path():
+    assert locate("/a/s3:/x", STORAGE).uri == "/a/s3:/x"
+    assert locate("./s3:/x", STORAGE).uri.endswith("/s3:/x")
+    assert locate("own:/x", STORAGE).uri.endswith("/own:/x")
+
+
+@pytest.mark.parametrize("bucket", ["my bucket", "a*b", "a" * 256, "b:c", "größe", "?"])
+def test_a_malformed_bucket_is_named_before_any_request(bucket):
+    uri = f"s3://{bucket}/x"
+    with pytest.raises(ConfigError, match="cannot be the name of a bucket") as raised:
+        locate(uri, STORAGE)
+    assert repr(uri) in str(raised.value)
+
+
+@pytest.mark.parametrize("uri", ["a\0b", "s3://bucket/a\0b", "file:///a\0b"])
+def test_a_nul_character_is_refused(uri):
+    with pytest.raises(ConfigError, match=r"a\\x00b': a path or an id cannot hold a NUL"):
+        locate(uri, STORAGE)
+
+
+def test_a_nul_character_in_an_id_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"models/a\\x00b': a path or an id cannot hold a NUL"):
+        locate(str(tmp_path), STORAGE) / "models" / "a\0b"
+
+
+def test_a_bucket_that_the_client_refuses_is_no_outage():
+    """What `locate` lets through and botocore does not: no attempt is made."""
+    storage = StorageConfig(anonymous=True, endpoint_url="http://x.test")
+    with pytest.raises(ConfigError, match=r"s3://no bucket/x: S3 refuses this address: .*bucket"):
+        Location("s3://no bucket/x", storage).read_bytes()
