@@ -19,7 +19,7 @@ _ALIASES = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "abfss": "abfs", "az": "abfs"
 _SUPPORTED = ("file", "s3", "gs", "abfs", "memory")  # the last for tests
 _ONE_SLASH = re.compile(r"([A-Za-z0-9]+):/(?!/)")
 _S3_BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}|arn:[^/]+")
-"""What botocore takes for a bucket; the store itself knows the rest of the rules."""
+"""Bucket names that botocore accepts; the store itself checks the other rules."""
 _DELETED_AT_ONCE = 1000
 _SIDE_BY_SIDE = 16
 
