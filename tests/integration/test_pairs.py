@@ -28,7 +28,7 @@ from lightsans.storage import model_files as files
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifests import read_manifest, require_manifest, write_manifest
 from lightsans.storage.parts import sequence_parts
-from lightsans.synthetic.directories import write_made_up_model
+from lightsans.synthetic.directories import write_synthetic_model
 from tests.integration.conftest import TINY
 
 REPOSITORY = Path(__file__).parents[2]
@@ -104,7 +104,7 @@ def random_weights() -> bytes:
 
 def write_model(model: Location) -> None:
     """Write a model of random weights with all that later stages ask of it; always the same."""
-    write_made_up_model(model, MODEL, ITEMS, "d")
+    write_synthetic_model(model, MODEL, ITEMS, "d")
     (model / files.WEIGHTS).write_bytes(random_weights())
     (model / files.METRICS).write_json({"valid": {}})
     fingerprint = load_vocabulary(model).fingerprint
