@@ -158,8 +158,9 @@ def test_a_rollback_to_a_run_that_was_removed_changes_nothing(root):
 
 
 def test_who_read_before_another_published_is_refused_and_told_what_is_there(root):
-    for name in ("one", "two", "three"):
+    for name in ("zero", "one", "two", "three"):
         make_run(root, name)
+    publish_run(read_published(root), "zero")
     publish_run(read_published(root), "one")
     before = read_published(root)
     publish_run(read_published(root), "two")
