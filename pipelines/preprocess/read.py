@@ -22,6 +22,7 @@ import ray
 from lightsans.arrays import Bool
 from lightsans.columns.hashing import NUM_BUCKETS
 from lightsans.config import DataConfig, RunConfig
+from lightsans.config.kinds import FORMATS
 from lightsans.errors import InputError, LightSANsError
 from lightsans.preparation.packing import PACKED_SCHEMA, PART, pack_rows, unpack_rows
 from lightsans.preparation.sorting import sort_interactions
@@ -303,8 +304,8 @@ def _num_pieces(files: list[FileInfo], data: DataConfig) -> int:
     """The input in units of `_PART_BYTES`, with a guess at what compression hides."""
     size = 0
     for file in files:
-        is_parquet = format_of(file.location, data) == "parquet"
-        is_compressed = is_parquet or compression_of(file.location.name) is not None
+        is_text = FORMATS[format_of(file.location, data)].is_text
+        is_compressed = not is_text or compression_of(file.location.name) is not None
         size += file.size * (4 if is_compressed else 1)
     return -(-size // (4 * _PART_BYTES)) * 4 or 4
 

@@ -17,6 +17,7 @@ from typing import Any
 import ray.train
 
 from lightsans.config import RunConfig
+from lightsans.config.kinds import trains_rows
 from lightsans.config.marks import Mark, values_with
 from lightsans.errors import NotFoundError, TrainingError
 from lightsans.losses.objective import choose_loss
@@ -203,8 +204,9 @@ def _say_which_loss(config: RunConfig, num_items: int) -> None:
         device = "cuda" if config.train.use_gpu else "cpu"
         chosen = choose_loss(config.model, num_items, device)
         say(f"train: model.loss_type auto is {chosen} for {num_items:,} items on {device}")
-        if chosen == "CE" and config.train.table_precision != "fp32":
-            say("train: train.table_precision has no effect with CE; item vectors stay fp32")
+        is_dense = not trains_rows(chosen, config.model.attention)
+        if is_dense and config.train.table_precision != "fp32":
+            say(f"train: train.table_precision has no effect with {chosen}; item vectors stay fp32")
 
 
 def _workers_text(config: RunConfig) -> str:
