@@ -4,6 +4,7 @@ Whatever the moment, the other one ends with the result of a run that nobody dis
 """
 
 import functools
+import json
 import os
 import random
 import signal
@@ -28,7 +29,7 @@ from lightsans.storage import model_files as files
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifests import read_manifest, require_manifest, write_manifest
 from lightsans.storage.parts import sequence_parts
-from lightsans.synthetic.directories import write_synthetic_model
+from lightsans.synthetic.directories import write_synthetic_dataset, write_synthetic_model
 from tests.integration.conftest import TINY
 
 REPOSITORY = Path(__file__).parents[2]
@@ -36,7 +37,7 @@ ROUNDS = int(os.environ.get("ROUNDS", "3"))
 MODEL = ModelConfig(
     max_seq_len=12, hidden_size=16, inner_size=32, n_layers=1, k_interests=3, n_heads=2
 )
-ITEMS = 60
+USERS, ITEMS = 200, 60
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1800)]
 
@@ -45,6 +46,30 @@ def rows_of_dataset(dataset: Location) -> Any:
     manifest = require_manifest(dataset, "")
     parts = [part.read_table() for part in sequence_parts(dataset, manifest)]
     return manifest["fingerprint"], pa.concat_tables(parts).to_pylist()
+
+
+def learning_of_model(model: Location) -> Any:
+    history = (model / "history.json").read_json()
+    curve = [(row["loss"], row["valid"]) for row in history]  # type: ignore[index]
+    weights = files.saved_model((model / files.WEIGHTS).read_bytes(), model.name).weights
+    values = {name: tensor.tolist() for name, tensor in weights.items()}
+    return curve, (model / files.METRICS).read_json(), values
+
+
+def metrics_of_report(report: Location) -> Any:
+    return require_manifest(report, "")["metrics"]
+
+
+def rows_of_run(run: Location) -> Any:
+    parts = require_manifest(run, "")["parts"]
+    paths = [file["path"] for part in parts for file in part["files"]]
+    return pa.concat_tables([(run / path).read_table() for path in paths]).to_pylist()
+
+
+def trials_of_search(search: Location) -> Any:
+    manifest = require_manifest(search, "")
+    leaderboard = (search / "leaderboard.parquet").read_table().drop_columns(["train_s"])
+    return manifest["trials"], manifest["best"], leaderboard.to_pylist()
 
 
 def content_of_export(target: Location) -> Any:
@@ -69,8 +94,16 @@ class Stage:
     uses_ray: bool = True
 
 
-PREPROCESS = Stage("preprocess", (), "datasets", rows_of_dataset)
-EXPORT = Stage("export", ("--model", "m"), "serving", content_of_export, uses_ray=False)
+DATASET, BOTH = ("--dataset", "d"), ("--dataset", "d", "--model", "m")
+SPACE = {"learning_rate": {"choice": [0.01, 0.001]}}
+STAGES = (
+    Stage("preprocess", (), "datasets", rows_of_dataset),
+    Stage("train", DATASET, "models", learning_of_model),
+    Stage("evaluate", BOTH, "reports", metrics_of_report),
+    Stage("score", BOTH, "recommendations", rows_of_run),
+    Stage("tune", DATASET, "tune", trials_of_search),
+    Stage("export", ("--model", "m"), "serving", content_of_export, uses_ray=False),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +146,17 @@ def write_model(model: Location) -> None:
 
 def make_root(uri: str, storage: StorageConfig, stage: Stage, log: Path) -> Root:
     location = locate(uri, storage)
+    if "--dataset" in stage.arguments:
+        write_synthetic_dataset(
+            location / "datasets" / "d", USERS, ITEMS, history=12, num_parts=3, newcomers=0
+        )
     if "--model" in stage.arguments:
         write_model(location / "models" / "m")
-    settings = [*TINY, f"root={uri}", f"data.input={log}"]
+    settings = [
+        *TINY, f"root={uri}", f"data.input={log}", "train.num_workers=1", "train.epochs=2",
+        "train.checkpoint_steps=2", "score.num_workers=1", "tune.engine=grid",
+        "tune.scheduler=none", f"tune.space={json.dumps(SPACE)}",
+    ]  # fmt: skip
     if storage.endpoint_url:
         settings.append(f"storage.endpoint_url={storage.endpoint_url}")
     return Root(location, tuple(settings))
@@ -183,16 +224,14 @@ def run_pair(stage: Stage, root: Root, directory: Path, moment_s: float, victim:
     said = (directory / f"{1 - victim}.err").read_text()
     assert status == 0, said
     assert "Traceback" not in said, said
-    assert killed.returncode == (0 if was_over else -signal.SIGKILL)
+    ended = (directory / f"{victim}.err").read_text()
+    assert killed.returncode == (0 if was_over else -signal.SIGKILL), ended
     who = "one that had ended" if was_over else "the holder" if held else "one that waited or began"
     return f"killed {who}; the survivor {'found' if 'is up to date' in said else 'made'} it"
 
 
-@pytest.mark.parametrize(
-    ("stage", "storage"),
-    [(PREPROCESS, "disk"), (EXPORT, "disk"), (EXPORT, "s3")],
-    ids=lambda value: getattr(value, "command", value),
-)
+@pytest.mark.parametrize("storage", ["disk", "s3"])
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.command)
 def test_of_two_one_is_killed_and_the_other_ends_with_the_same_result(
     stage, storage, tmp_path, small_log, s3_credentials, request
 ):
