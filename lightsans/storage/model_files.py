@@ -49,6 +49,8 @@ class SavedModel:
 def weights_to_bytes(model: Model, weights: Mapping[str, Tensor] | None = None) -> bytes:
     """A model as a safetensors file whose header holds its configuration.
 
+    Equal weights give equal bytes, so that `weights_hash` tells models apart and not files.
+
     Args:
         model: The network.
         weights: An earlier copy of its weights; None for those it has now.
@@ -56,7 +58,21 @@ def weights_to_bytes(model: Model, weights: Mapping[str, Tensor] | None = None) 
     header = {"model": json.dumps(asdict(model.config)), "num_items": str(model.num_items)}
     weights = model.state_dict() if weights is None else weights
     tensors = {name: tensor.detach().cpu() for name, tensor in weights.items()}
-    return safetensors.torch.save(tensors, header)
+    return _with_sorted_header(safetensors.torch.save(tensors, header))
+
+
+def _with_sorted_header(content: bytes) -> bytes:
+    """The same safetensors file; the library writes the entries of ``__metadata__`` in any order.
+
+    Offsets in the header count from its end, so its length may change. The format asks for data at
+    a multiple of 8 bytes; blanks fill up.
+    """
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[8 + length :]
 
 
 def saved_model(content: bytes, name: str) -> SavedModel:
