@@ -111,18 +111,27 @@ def test_an_interpreter_that_is_not_there_names_the_option(head):
 ENDLESS = ["pipeline", "--set", "train.epochs=1000000", "--set", "train.patience=0"]
 
 
-def hear_interrupts():
-    """A process of the background is born deaf to Ctrl-C, and so are its children."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+HEARS_INTERRUPTS = [
+    sys.executable,
+    "-c",
+    "import os, signal, sys\n"
+    "signal.signal(signal.SIGINT, signal.SIG_DFL)\n"
+    "os.execv(sys.argv[1], sys.argv[1:])",
+]
+"""Before a command: a process of the background is born deaf to Ctrl-C, and so are its children.
+
+Not a ``preexec_fn``, which forks this process with the threads of Ray's gRPC in it: the test
+cluster then may never disconnect.
+"""
 
 
 def test_interrupted_without_a_terminal_the_job_goes_on_until_it_is_stopped(head):
-    command = [sys.executable, "submit.py", *ENDLESS, *head.settings("endless")]
+    command = [*HEARS_INTERRUPTS, sys.executable, "submit.py", *ENDLESS]
+    command += head.settings("endless")
     process = subprocess.Popen(
         [*command, "--cluster", head.url],
         cwd=ROOT,
         env=head.environment(),
-        preexec_fn=hear_interrupts,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -142,12 +151,12 @@ def test_interrupted_without_a_terminal_the_job_goes_on_until_it_is_stopped(head
 
 def test_interrupted_at_a_terminal_it_asks_and_stops_the_job(head):
     controller, terminal = pty.openpty()
-    command = [sys.executable, "submit.py", *ENDLESS, *head.settings("endless")]
+    command = [*HEARS_INTERRUPTS, sys.executable, "submit.py", *ENDLESS]
+    command += head.settings("endless")
     process = subprocess.Popen(
         [*command, "--cluster", head.url],
         cwd=ROOT,
         env=head.environment(TERM="dumb"),
-        preexec_fn=hear_interrupts,
         stdin=terminal,
         stdout=terminal,
         stderr=terminal,

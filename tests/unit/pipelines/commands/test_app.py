@@ -70,7 +70,8 @@ def test_the_status_says_who_can_mend_it_and_only_what_nobody_foresaw_has_a_trac
 def test_an_interruption_ends_with_its_status_and_a_line_that_says_how_to_go_on(number):
     """Through a shell, while the command works."""
     code = (
-        "import os, pipelines.fetch as fetch\n"
+        "import os, signal, pipelines.fetch as fetch\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"def run(*given): os.kill(os.getpid(), {int(number)})\n"
         "fetch.run_fetch = run\n"
         "from pipelines.commands.app import main\n"
@@ -83,7 +84,6 @@ def test_an_interruption_ends_with_its_status_and_a_line_that_says_how_to_go_on(
         capture_output=True,
         text=True,
         timeout=60,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert done.returncode == 128 + number
     [line] = done.stderr.splitlines()
