@@ -280,5 +280,5 @@ def test_two_cpus_are_enough_for_trials_of_one_worker_and_of_two(small_log, tmp_
     assert [found[workers]["slots"] for workers in "12"] == [min(2, os.cpu_count() or 1), 1]
     for workers in "12":
         assert sum(found[workers]["trials"].values()) == 3
-        assert set(found[workers]["trials"]) <= {"finished", "stopped"}
+        assert set(found[workers]["trials"]) <= {"finished", "stopped"}, ran.stderr
         assert found[workers]["left"] == []
