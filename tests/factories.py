@@ -1,11 +1,11 @@
 """The smallest honest inputs for tests."""
 
-from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from lightsans.config import DataConfig
+from lightsans.config import DataConfig, StorageConfig
 from lightsans.dataset.sequences import UserSequences
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.preparation.derive import derive_sequences
@@ -13,33 +13,15 @@ from lightsans.preparation.k_core import core_rows, count_items, item_counts, k_
 from lightsans.preparation.packing import pack_rows, unpack_rows
 from lightsans.preparation.selection import select_rows
 from lightsans.preparation.sorting import sort_interactions
+from lightsans.storage.location import Location, locate
 
 HASH_KEY = (1, 2)
 """Of the hashes that compare items."""
 
 
-def make_interactions(
-    histories: Mapping[str, Sequence[str]], *, rating: float = 4.0, start: int = 1_000
-) -> pa.Table:
-    """A log in order of time from each user's items, oldest first.
-
-    ``{"ann": ["a", "b"], "bob": ["a"]}`` gives the rows ann-a, bob-a, ann-b: the n-th interaction
-    of every user has the timestamp ``start + n``, counted from 0.
-    """
-    rows = [
-        (start + position, user, item)
-        for user, items in histories.items()
-        for position, item in enumerate(items)
-    ]
-    rows.sort(key=lambda row: row[0])
-    return pa.table(
-        {
-            "user_id": pa.array([user for _, user, _ in rows], pa.string()),
-            "item_id": pa.array([item for _, _, item in rows], pa.string()),
-            "rating": pa.array([rating] * len(rows), pa.float32()),
-            "timestamp": pa.array([time for time, _, _ in rows], pa.int64()),
-        }
-    )
+def local(path: Path | str) -> Location:
+    """A place on the disk of this machine."""
+    return locate(str(path), StorageConfig())
 
 
 def interaction_log(rows):

@@ -9,13 +9,20 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from lightsans.config import DataConfig, StorageConfig
+from lightsans.errors import InputError
 from lightsans.reading.units import order_keys, plan_reading, read_unit
 from lightsans.storage.listing import list_files
 
 Row = tuple[Any, Any, Any]
 """User, item and timestamp."""
+
+
+ROWS: list[Row] = [("u1", "i1", 10), ("u2", "i,2", 20), ("ü3", "i3", 30.25), ("007", "i1", 20)]
+PLAIN: list[Row] = [(user, item.replace(",", ";"), time) for user, item, time in ROWS]
+"""Rows that need no quotes in a csv file."""
 
 
 class ReadLog(NamedTuple):
@@ -47,6 +54,14 @@ def read_log(paths: Path | Sequence[Path], **settings: Any) -> ReadLog:
             positions = checked.reject_positions.tolist()
             rejects += zip(positions, checked.reject_reasons, strict=True)
     return ReadLog(rows, sorted(rejects), keys, len(plan.units))
+
+
+def reading_fails(message: Sequence[str], paths: Path | Sequence[Path], **settings: Any) -> None:
+    """Require that files are refused with a message that has all the words in it."""
+    with pytest.raises(InputError) as caught:
+        read_log(paths, **settings)
+    for part in message:
+        assert part in str(caught.value), str(caught.value)
 
 
 def write_csv(path: Path, rows: Iterable[Row], separator: str = ",", header: bool = True) -> Path:

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from lightsans.config import ModelConfig, StorageConfig
-from lightsans.storage.location import locate
+from lightsans.config import ModelConfig
 from lightsans.synthetic.directories import write_synthetic_dataset, write_synthetic_model
+from tests.factories import local
 
 ROOT = Path(__file__).parents[2]
 TIME_LIMIT_S = 170
@@ -173,7 +173,7 @@ def end_processes_of(directory):
 @pytest.mark.timeout(TIME_LIMIT_S + 120)
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc to clean up after a failure")
 def test_scoring_brings_two_machines_and_leaves_none(tmp_path):
-    root = locate(str(tmp_path), StorageConfig())
+    root = local(tmp_path)
     users, items = 300, 120
     write_synthetic_dataset(root / "datasets" / "d", users, items, history=8, num_parts=3)
     model = ModelConfig(max_seq_len=8, hidden_size=16, inner_size=16, n_layers=1, k_interests=2)

@@ -21,6 +21,7 @@ from lightsans.storage.manifests import read_manifest
 from lightsans.storage.parts import sequence_parts
 from pipelines.preprocess import stage as preprocess
 from pipelines.preprocess.stage import dataset_id, run_preprocess
+from tests.factories import local
 from tests.logs_on_disk import write_bytes, write_csv, write_jsonl, write_parquet
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -286,7 +287,7 @@ def test_an_interrupted_run_goes_on_after_the_exchange(tmp_path, monkeypatch, ca
         patch.setattr(preprocess, "write_sequences", fail)
         with pytest.raises(LightSANsError, match="power"):
             make(tmp_path / "root", path)
-    directory = locate(str(tmp_path / "root" / "datasets" / whole.dataset_id), StorageConfig())
+    directory = local(tmp_path / "root" / "datasets" / whole.dataset_id)
     assert read_manifest(directory) is None
     before = {p: p.stat().st_mtime_ns for p in Path(directory.path).glob("interactions/*")}
     result = make(tmp_path / "root", path)

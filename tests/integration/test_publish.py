@@ -31,12 +31,13 @@ from pipelines.publish import (
 from pipelines.score.old_runs import remove_old_runs
 from pipelines.session.lease import Lease, hold
 from pipelines.session.stage import find_or_make
+from tests.factories import local
 
 
 @pytest.fixture(params=["local", "s3"])
 def root(request, tmp_path):
     if request.param == "local":
-        return locate(str(tmp_path), StorageConfig())
+        return local(tmp_path)
     server = request.getfixturevalue("s3_server")
     return locate(server.uri(tmp_path.name), StorageConfig(endpoint_url=server.endpoint_url))
 

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pytest
 from ray.cluster_utils import Cluster
 
-from lightsans.config import ModelConfig, StorageConfig
-from lightsans.storage.location import locate
+from lightsans.config import ModelConfig
 from lightsans.storage.manifests import read_manifest
 from lightsans.synthetic.directories import write_synthetic_dataset, write_synthetic_model
+from tests.factories import local
 
 ROOT = Path(__file__).parents[2]
 FAULTS, KINDS = 20, ("actor", "node", "driver")
@@ -128,7 +128,7 @@ def read_run(run):
 @pytest.mark.chaos
 @pytest.mark.timeout(3600)
 def test_twenty_faults_change_no_row(tmp_path):
-    root = locate(str(tmp_path / "root"), StorageConfig())
+    root = local(tmp_path / "root")
     write_synthetic_dataset(root / "datasets" / "d", USERS, ITEMS, history=20, num_parts=PARTS)
     write_synthetic_model(root / "models" / "m", MODEL, ITEMS, "d")
     injected: list[tuple[str, int]] = []

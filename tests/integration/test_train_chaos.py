@@ -17,10 +17,10 @@ from typing import IO, Any
 import pytest
 from ray.cluster_utils import Cluster
 
-from lightsans.config import StorageConfig
 from lightsans.storage.checkpoint_store import complete_checkpoints
-from lightsans.storage.location import Location, locate
+from lightsans.storage.location import Location
 from lightsans.synthetic.directories import write_synthetic_dataset
+from tests.factories import local
 
 ROOT = Path(__file__).parents[2]
 FAULTS, KINDS = 10, ("worker", "raylet", "driver")
@@ -112,7 +112,7 @@ def driver_of(
 
 
 def make_dataset(path: Path) -> Location:
-    root = locate(str(path), StorageConfig())
+    root = local(path)
     write_synthetic_dataset(root / "datasets" / "d", 3_000, 500, history=20, num_parts=4)
     return root
 

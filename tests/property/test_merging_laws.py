@@ -1,6 +1,5 @@
 """Laws of incremental datasets: adding day by day equals reading everything at once."""
 
-import json
 import tempfile
 
 import pyarrow as pa
@@ -9,17 +8,14 @@ from hypothesis import strategies as st
 
 from lightsans.config import StorageConfig
 from lightsans.preparation.layers import (
-    forget_users,
     insert_rows,
     load_part,
-    parts_of_users,
     without_users,
 )
 from lightsans.preparation.part_files import save_interactions
 from lightsans.preparation.sorting import sort_interactions
 from lightsans.storage.location import locate
 from lightsans.storage.parts import layer_name
-from lightsans.storage.schemas import REJECTS_WITH_VALUES
 
 ROWS = st.lists(
     st.tuples(st.sampled_from("abcd"), st.sampled_from("xyz"), st.integers(0, 4)), max_size=20
@@ -70,17 +66,3 @@ def test_layers_are_read_as_one_part(days):
     expected = sort_interactions(table_of([row for day in days for row in day], 0))
     assert found.to_pylist() == expected.to_pylist()
     assert some.to_pylist() == expected.select(columns).to_pylist()
-
-
-def test_users_are_looked_for_in_their_parts_only():
-    users = pa.array(["ann", "bob", "cid"])
-    assert parts_of_users(users, 1) == [0]
-    assert len(parts_of_users(users, 4096)) == 3
-
-
-def test_refused_rows_of_an_erased_user_stay_as_positions():
-    values = [json.dumps({"user": "7", "item": "x"}), None, json.dumps({"user": "8", "item": ""})]
-    rejects = pa.table([["f"] * 3, [1, 2, 3], ["r"] * 3, values], schema=REJECTS_WITH_VALUES)
-    left = forget_users(rejects, ["7"])
-    assert left["values"].to_pylist() == [None, None, values[2]]
-    assert left.drop_columns("values") == rejects.drop_columns("values")

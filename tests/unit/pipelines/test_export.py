@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from lightsans import LightSANs, ModelConfig
-from lightsans.config import StorageConfig
 from lightsans.config.file import load_config
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import NotFoundError
 from lightsans.recommendations import serving_export
 from lightsans.storage import model_files as files
-from lightsans.storage.location import Location, locate
+from lightsans.storage.location import Location
 from lightsans.storage.manifests import write_manifest
 from pipelines.export import run_export
+from tests.factories import local
 
 NAMES = ("user_encoder.pt2", "items.parquet", "item_vectors.npy")
 
@@ -24,7 +24,7 @@ NAMES = ("user_encoder.pt2", "items.parquet", "item_vectors.npy")
 @pytest.fixture
 def root(tmp_path, monkeypatch):
     """Models a and b of different items. The program is left out: it takes seconds to trace."""
-    root = locate(str(tmp_path), StorageConfig())
+    root = local(tmp_path)
     monkeypatch.setattr(serving_export, "encoder_to_bytes", program_of)
     for seed, name in enumerate("ab"):
         write_model(root, name, seed)

@@ -2,9 +2,7 @@
 
 import pytest
 
-from lightsans.config import StorageConfig
 from lightsans.errors import ConfigError, NotFoundError, PublishError
-from lightsans.storage.location import locate
 from lightsans.storage.manifests import write_manifest
 from pipelines.console.exit_status import ExitStatus, status_of
 from pipelines.publish import (
@@ -14,12 +12,13 @@ from pipelines.publish import (
     require_unpublished,
     roll_back,
 )
+from tests.factories import local
 
 
 @pytest.fixture
 def root(tmp_path):
     """Runs a to d, without parts; run a was made from a model of another dataset."""
-    root = locate(str(tmp_path), StorageConfig())
+    root = local(tmp_path)
     for name in "abcd":
         manifest = {"dataset_id": f"data-{name}", "model_id": f"model-{name}", "parts": []}
         run = root / "recommendations" / name

@@ -3,13 +3,11 @@ import mmap
 import numpy as np
 import pyarrow as pa
 
-from lightsans.config import StorageConfig
 from lightsans.dataset.held_out import hold_out
 from lightsans.dataset.loading import load_evaluated, load_trainable, load_within
 from lightsans.dataset.sequences import NO_TARGET
-from lightsans.storage.location import locate
 from lightsans.storage.schemas import sequences_schema
-from tests.factories import users_of_lengths
+from tests.factories import local, users_of_lengths
 
 
 def is_mapped(array: np.ndarray) -> bool:
@@ -45,7 +43,7 @@ def test_who_arrives_after_the_first_cutoff_is_tested_but_not_trained_on(tmp_pat
         "valid_target": [NO_TARGET, 1, 2, NO_TARGET],
         "test_target": [1, 2, NO_TARGET, 3],
     }
-    part = locate(str(tmp_path / "part-00000.parquet"), StorageConfig())
+    part = local(tmp_path / "part-00000.parquet")
     part.write_table(pa.table(rows, schema=sequences_schema(pa.string(), with_periods=True)))
     assert load_trainable(part).lengths.tolist() == [3]
     evaluated = load_evaluated(part)

@@ -3,10 +3,9 @@ import pyarrow as pa
 import pytest
 
 from lightsans.columns.hashing import hash_ids
-from lightsans.config import StorageConfig
 from lightsans.dataset.vocabulary import Vocabulary, item_id_mapping
 from lightsans.errors import VocabularyMismatchError
-from lightsans.storage.location import locate
+from tests.factories import local
 
 
 def vocabulary(*raw: str) -> Vocabulary:
@@ -26,7 +25,7 @@ def test_ids_round_trip_and_unknown_items_are_zero():
 
 
 def test_a_saved_vocabulary_is_read_back(tmp_path):
-    location = locate(str(tmp_path / "items.parquet"), StorageConfig())
+    location = local(tmp_path / "items.parquet")
     items = Vocabulary(pa.array([30, 10]), np.array([5, 4]))
     items.save(location)
     loaded = Vocabulary.load(location)

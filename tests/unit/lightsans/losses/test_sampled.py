@@ -4,11 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from lightsans import LightSANs, ModelConfig
-from lightsans.losses import cross_entropy as losses
-from lightsans.losses.cross_entropy import cross_entropy_sum
-from lightsans.losses.objective import NextItemObjective, choose_loss
-from lightsans.losses.sampled import gbce_beta, gbce_sum, sampled_softmax_sum
+from lightsans.losses.sampled import bpr_sum, gbce_beta, gbce_sum, sampled_softmax_sum
 
 NO_HITS = torch.zeros(1, 2, dtype=torch.bool)
 
@@ -68,59 +64,18 @@ def test_beta_is_1_without_calibration_and_the_sampling_rate_with_all_of_it():
     assert gbce_beta(1024, 5, 0.75) == 1  # more negatives than items
 
 
-@pytest.mark.parametrize("columns", [1, 3, 7, 50])
-@pytest.mark.parametrize("with_grad", [True, False])
-def test_cross_entropy_in_blocks_of_items_has_pytorchs_value_and_gradients(
-    columns, with_grad, monkeypatch
-):
-    monkeypatch.setattr(losses, "LOGITS_BUDGET", {"cpu": 1})
-    monkeypatch.setattr(losses, "MIN_ROWS", 3)
-    monkeypatch.setattr(losses, "ROW_BLOCK_LIMIT", {"cpu": 3 * columns})
-    vectors = 10 * torch.randn(10, 4, dtype=torch.float64)
-    table = torch.randn(7, 4, dtype=torch.float64)
-    targets = torch.randint(0, 7, (10,))
-    vectors.requires_grad_(with_grad)
-    table.requires_grad_(with_grad)
-    expected = functional.cross_entropy(vectors @ table.T, targets, reduction="sum")
-    total = cross_entropy_sum(vectors, table, targets)
-    torch.testing.assert_close(total, expected)
-    if with_grad:
-        torch.testing.assert_close(
-            torch.autograd.grad(2 * total, [vectors, table]),
-            torch.autograd.grad(2 * expected, [vectors, table]),
-        )
-
-
-def test_auto_goes_by_the_number_of_items_and_the_device():
-    auto = ModelConfig(loss_type="auto")
-    assert choose_loss(auto, 20_000, "cpu") == "CE"
-    assert choose_loss(auto, 20_001, "cpu") == "sampled_softmax"
-    assert choose_loss(auto, 100_000, "cuda") == "CE"
-    assert choose_loss(auto, 100_001, "cuda") == "sampled_softmax"
-    assert choose_loss(ModelConfig(loss_type="BPR"), 10**9, "cpu") == "BPR"
-
-
-@pytest.mark.parametrize("loss_type", ["sampled_softmax", "gBCE"])
-@pytest.mark.parametrize("attention", ["causal", "masked", "reference"])
-def test_a_batch_of_padding_has_no_loss_and_a_zero_gradient_for_every_parameter(
-    attention, loss_type
-):
-    config = ModelConfig(
-        attention=attention, loss_type=loss_type, max_seq_len=5, hidden_size=8, num_negatives=2
+def test_bpr_rewards_a_target_that_scores_above_its_negative():
+    """Margins of 2 and -1: -log(sigmoid(2)) - log(sigmoid(-1))."""
+    vectors = torch.tensor([[1.0, 2.0], [1.0, 0.0]])
+    targets, negatives = (
+        torch.tensor([[2.0, 1.0], [0.0, 5.0]]),
+        torch.tensor([[2.0, 0.0], [1.0, 5.0]]),
     )
-    objective = NextItemObjective(LightSANs(config, 6))
-    target = torch.zeros((1, 1) if attention == "causal" else (1,), dtype=torch.int32)
-    nothing = torch.zeros(1, 1, dtype=torch.int32), torch.tensor([0])
-    loss = objective(*nothing, target, torch.tensor([1, 2]), torch.zeros(2))
-    loss.backward()
-    assert loss.item() == 0
-    for name, parameter in objective.named_parameters():
-        assert parameter.grad is not None, name
-        assert not parameter.grad.any(), name
+    expected = math.log(1 + math.exp(-2)) + math.log(1 + math.exp(1))
+    assert bpr_sum(vectors, targets, negatives).item() == pytest.approx(expected, rel=1e-6)
 
 
-def test_sampled_losses_without_negatives_are_refused():
-    config = ModelConfig(attention="masked", loss_type="sampled_softmax", hidden_size=8)
-    objective = NextItemObjective(LightSANs(config, 6))
-    with pytest.raises(ValueError, match="'sampled_softmax' needs negative_ids of the step"):
-        objective(torch.tensor([[1]]), torch.tensor([1]), torch.tensor([2]))
+def test_bpr_stays_finite_when_the_negative_wins_by_far():
+    """RecBole's gamma: -log(1e-10 + 0)."""
+    loss = bpr_sum(torch.tensor([[1000.0]]), torch.tensor([[0.0]]), torch.tensor([[1.0]]))
+    assert loss.item() == pytest.approx(-math.log(1e-10), rel=1e-6)

@@ -1,17 +1,15 @@
 import pyarrow as pa
 
-from lightsans.config import StorageConfig
 from lightsans.preparation.part_files import load_interactions, save_interactions
 from lightsans.preparation.sorting import count_exact_duplicates, users_of
-from lightsans.storage.location import locate
 from lightsans.storage.schemas import interactions_schema
-from tests.factories import derived_sequences, sorted_part
+from tests.factories import derived_sequences, local, sorted_part
 
 
 def test_a_part_is_sorted_by_user_time_and_position_in_the_input(tmp_path):
     rows = [("b", "late", 9, 1.0), ("a", "x", 5, None), ("b", "y", 5, 1.0), ("b", "z", 5, 1.0)]
     table = sorted_part(rows)
-    location = locate(str(tmp_path / "part.parquet"), StorageConfig())
+    location = local(tmp_path / "part.parquet")
     save_interactions(location, table)
     stored = location.read_table()
     assert stored.schema == interactions_schema(pa.string(), pa.string())

@@ -1,12 +1,9 @@
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightsans.config import DataConfig, TemporalConfig
 from lightsans.dataset.held_out import hold_out
 from lightsans.dataset.sequences import NO_TARGET, UserSequences
-from lightsans.errors import ConfigError
 from lightsans.preparation.temporal import MICROS, Cutoffs, cut_periods, find_cutoff
 
 
@@ -51,16 +48,3 @@ def test_periods_by_hand():
     assert test.target_ids.tolist() == [3]
     joined = UserSequences.concatenate([users, users])
     assert joined.train_lengths.tolist() == [2, 0, 1, 2, 0, 1]
-
-
-def test_settings_that_do_not_say_where_to_cut_are_refused():
-    with pytest.raises(ConfigError, match=r"needs data\.temporal"):
-        DataConfig(split="temporal")
-    with pytest.raises(ConfigError, match=r"set data\.split to temporal"):
-        DataConfig(temporal=TemporalConfig(valid_fraction=0.1, test_fraction=0.1))
-    with pytest.raises(ConfigError, match="both valid_from and test_from"):
-        TemporalConfig(valid_from="2026-01-01")
-    with pytest.raises(ConfigError, match="both valid_from and test_from"):
-        TemporalConfig(valid_from="2026-01-01", test_from="2026-02-01", valid_fraction=0.1)
-    with pytest.raises(ConfigError, match="nothing to split"):
-        TemporalConfig(valid_fraction=0.5, test_fraction=0.5)

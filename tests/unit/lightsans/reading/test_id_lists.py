@@ -10,7 +10,7 @@ import pytest
 from lightsans.config import StorageConfig
 from lightsans.errors import InputError
 from lightsans.reading.id_lists import IdTable, describe_found, read_id_list
-from lightsans.storage.location import locate
+from tests.factories import local
 
 STORAGE = StorageConfig()
 
@@ -145,7 +145,7 @@ def test_only_the_columns_that_are_needed_are_read(tmp_path, monkeypatch):
         return original(self, columns, **rest)
 
     monkeypatch.setattr(pq.ParquetFile, "read", spy)
-    location = locate(str(tmp_path / "items.parquet"), STORAGE)
+    location = local(tmp_path / "items.parquet")
     table = IdTable.open("score.item_table", location)
     ids, sold = table.read([("item_id", "a setting"), ("sold", "another")])
     assert (ids.to_pylist(), sold.to_pylist()) == (["a"], ["true"])

@@ -4,11 +4,9 @@ import pytest
 
 from lightsans.config import DataConfig, StorageConfig
 from lightsans.errors import InputError
-from lightsans.reading.text_pieces import read_lines
 from lightsans.reading.units import plan_reading, read_unit
 from lightsans.storage.listing import list_files
-from lightsans.storage.location import locate
-from tests.logs_on_disk import write_bytes, write_csv, write_jsonl, write_parquet
+from tests.logs_on_disk import write_csv, write_jsonl, write_parquet
 
 
 @pytest.mark.parametrize("name", ["log.csv", "log.csv.gz", "log.jsonl", "log.parquet"])
@@ -35,10 +33,3 @@ def test_a_file_truncated_while_it_is_read_is_an_error_that_names_it(tmp_path):
     path.write_bytes(path.read_bytes()[:150])
     with pytest.raises(InputError, match=r"log\.csv: the file changed .* 150 bytes, etag \d+ now"):
         list(read_unit(plan.units[0], data, "string", "string"))
-
-
-def test_fewer_bytes_than_planned_are_an_error_that_names_the_file(tmp_path):
-    path = write_bytes(tmp_path / "log.csv", b"a,b\n" * 10)
-    location = locate(str(path), StorageConfig())
-    with pytest.raises(InputError, match=r"log\.csv: the file became shorter"):
-        read_lines(location, 0, 60, 0, 60)

@@ -4,12 +4,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from lightsans.config import StorageConfig
 from lightsans.errors import InputError, RejectLimitError
 from lightsans.reading.rejects import RowCounts, check_reject_limit, rejects_file
 from lightsans.reading.rows import CheckedRows
-from lightsans.storage.location import locate
 from lightsans.storage.schemas import REJECTS
+from tests.factories import local
 
 
 def checked(times, rejects, num_excluded=0):
@@ -20,7 +19,7 @@ def checked(times, rejects, num_excluded=0):
 
 @pytest.fixture
 def file(tmp_path):
-    return locate(str(tmp_path / "a.csv"), StorageConfig())
+    return local(tmp_path / "a.csv")
 
 
 def test_counts_of_pieces_add_up(file):

@@ -5,10 +5,9 @@ import pyarrow as pa
 import pytest
 import torch
 
-from lightsans.config import ModelConfig
+from lightsans import LightSANs, ModelConfig
 from lightsans.dataset.sequences import UserSequences
 from lightsans.dataset.vocabulary import Vocabulary
-from lightsans.model.network import LightSANs
 from lightsans.recommendations.recommender import Recommender
 
 
@@ -49,3 +48,30 @@ def test_without_dead_items_everything_eligible_is_recommended(eligible):
     items = Vocabulary(pa.array(["a", "b", "c"]), np.array([3, 2, 1]))
     expected = {"a", "b", "c"} if eligible is None else {"a", "c"}
     assert recommend(items, eligible=eligible) == [expected, expected]
+
+
+def make_recommender(eligible) -> Recommender:
+    torch.manual_seed(0)
+    config = ModelConfig(hidden_size=32, inner_size=8, n_layers=1, max_seq_len=5)
+    items = Vocabulary(pa.array([f"i{i}" for i in range(2000)]), np.arange(2000, 0, -1))
+    return Recommender(
+        LightSANs(config, 2000), items, items, None, k=5, remove_seen=True,
+        eligible_ids=eligible, eligible_popular_ids=eligible,
+    )  # fmt: skip
+
+
+def test_fingerprints_tell_histories_apart_but_not_the_order_of_what_was_also_seen():
+    recommender = make_recommender(None)
+
+    def fingerprint(history, also_seen):
+        made = [
+            UserSequences(np.array(ids, np.int32), np.array([0, len(ids)]))
+            for ids in (history, also_seen)
+        ]
+        return int(recommender.know(*made).fingerprints[0])
+
+    same = fingerprint([1, 2, 3], [8, 9])
+    assert fingerprint([1, 2, 3], [9, 8]) == same
+    others = [([1, 3, 2], [8, 9]), ([1, 2, 3, 8], [9]), ([2, 3], [8, 9]), ([1, 2, 3], [8]),
+              ([1, 2, 3], [8, 9, 9]), ([], [])]  # fmt: skip
+    assert len({fingerprint(*other) for other in others} | {same}) == len(others) + 1

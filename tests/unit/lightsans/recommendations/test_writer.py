@@ -5,15 +5,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lightsans.columns.hashing import NUM_BUCKETS, bucket_range, user_buckets
-from lightsans.config import StorageConfig
-from lightsans.dataset.bucket_cursor import BucketCursor, overlapping_parts
+from lightsans.columns.hashing import NUM_BUCKETS, user_buckets
 from lightsans.recommendations.reader import RunRows
-from lightsans.recommendations.tables import to_long, to_wide
 from lightsans.recommendations.writer import FileLayout, PartFiles
-from lightsans.storage.location import locate
 from lightsans.storage.parts import part_name
 from lightsans.storage.schemas import recommendations_schema
+from tests.factories import local
 
 SCHEMA = recommendations_schema(pa.string(), pa.int64())
 PART = part_name(0)
@@ -31,7 +28,7 @@ def make_rows(num_users: int) -> pa.Table:
 
 @pytest.fixture
 def run(tmp_path):
-    return locate(str(tmp_path / "run"), StorageConfig())
+    return local(tmp_path / "run")
 
 
 def write(run, rows, batch, **layout):
@@ -71,7 +68,7 @@ def test_rows_come_back_as_they_were_written(run, layout, partition_by, max_user
 
 
 def test_files_do_not_depend_on_how_rows_came(run, tmp_path):
-    other = locate(str(tmp_path / "other"), StorageConfig())
+    other = local(tmp_path / "other")
     rows, layout = make_rows(50), {"max_users_per_file": 20, "partition_by": "source"}
     first, second = write(run, rows, 50, **layout), write(other, rows, 50, **layout)
     assert first == second
@@ -105,46 +102,3 @@ def test_after_an_error_no_file_appears(run):
     with pytest.raises(RuntimeError):
         fail()
     assert run.children() == []
-
-
-def test_long_rows_have_ranks_and_leave_out_empty_lists():
-    rows = pa.table(
-        [
-            ["a", "b", "c"],
-            [[7, 8], [], [9]],
-            [[2.0, 1.0], [], [3.0]],
-            ["model", "model", "popular"],
-        ],
-        names=SCHEMA.names,
-    ).cast(SCHEMA)
-    long = to_long(rows)
-    assert list(long.to_pydict().values()) == [
-        ["a", "a", "c"], [1, 2, 1], [7, 8, 9], [2.0, 1.0, 3.0], ["model", "model", "popular"]
-    ]  # fmt: skip
-    shuffled = long.take(pa.array([1, 2, 0]))
-    assert to_wide(shuffled, SCHEMA).to_pylist() == rows.take(pa.array([0, 2])).to_pylist()
-    assert to_wide(long.slice(0, 0), SCHEMA) == SCHEMA.empty_table()
-    assert to_long(rows.slice(2)).to_pydict()["rank"] == [1]
-
-
-def test_a_cursor_finds_rows_of_buckets_whatever_the_tables_are_cut_into():
-    rows = make_rows(200)
-    buckets = user_buckets(rows["user_id"])
-    for size in (1, 13, 200):
-        tables = iter([rows.slice(first, size) for first in range(0, 200, size)])
-        cursor = BucketCursor(tables)
-        for first, last in ((0, 99), (99, 99), (99, 1000), (1500, 4095), (4095, 4095)):
-            found = cursor.between(first, last)
-            assert found is not None
-            expected = rows.filter(pa.array((buckets >= first) & (buckets <= last)))
-            assert found["user_id"].to_pylist() == expected["user_id"].to_pylist()
-    assert BucketCursor(iter([])).between(0, 1) is None
-
-
-def test_overlapping_parts_have_the_buckets_of_a_part_and_others_none():
-    names = [part_name(index) for index in range(5)]
-    for index in range(3):
-        own = set(range(*bucket_range(index, 3)))
-        found = overlapping_parts(part_name(index), 3, names, 5)
-        for other, name in enumerate(names):
-            assert (name in found) == bool(own & set(range(*bucket_range(other, 5))))

@@ -5,7 +5,6 @@ from functools import partial
 
 import pytest
 
-from lightsans.config import StorageConfig
 from lightsans.errors import LeaseError
 from lightsans.storage.checkpoint_store import (
     PROGRESS,
@@ -16,6 +15,7 @@ from lightsans.storage.checkpoint_store import (
     find_checkpoint,
 )
 from lightsans.storage.location import Location
+from tests.factories import local
 
 
 def files(best: int = 0, weights: bytes = b"w") -> dict[str, bytes]:
@@ -43,7 +43,7 @@ def write(store: CheckpointStore, epoch: int, best: int, weights: bytes = b"w") 
 
 @pytest.fixture
 def directory(tmp_path) -> Location:
-    return Location(str(tmp_path / "checkpoints"), StorageConfig())
+    return local(tmp_path / "checkpoints")
 
 
 def test_the_newest_and_the_best_they_name_are_kept(directory):

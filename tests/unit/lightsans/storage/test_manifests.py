@@ -4,15 +4,14 @@ import threading
 
 import pytest
 
-from lightsans.config import StorageConfig
 from lightsans.storage import manifests
-from lightsans.storage.location import locate
 from lightsans.storage.manifests import finished_directories, read_manifest
+from tests.factories import local
 
 
 @pytest.fixture
 def parent(tmp_path):
-    parent = locate(str(tmp_path / "recommendations"), StorageConfig())
+    parent = local(tmp_path / "recommendations")
     for number, name in enumerate("cab"):
         (parent / name / "manifest.json").write_json({"created_at": f"2026-01-0{number + 1}"})
     (parent / "unfinished" / "part").write_bytes(b"")

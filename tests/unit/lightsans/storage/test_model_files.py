@@ -7,9 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightsans import LightSANs, ModelConfig
-from lightsans.config import StorageConfig
 from lightsans.errors import InputError, NotFoundError
-from lightsans.storage.location import Location
 from lightsans.storage.manifests import write_manifest
 from lightsans.storage.model_files import (
     WEIGHTS,
@@ -18,6 +16,7 @@ from lightsans.storage.model_files import (
     weights_hash,
     weights_to_bytes,
 )
+from tests.factories import local
 
 
 def small_model(attention: str = "causal", num_items: int = 9) -> LightSANs:
@@ -72,7 +71,7 @@ def test_a_pickle_is_refused_and_never_run(tmp_path):
 
 
 def test_the_hash_of_weights_is_recorded_or_for_models_of_before_computed(tmp_path):
-    directory = Location(str(tmp_path), StorageConfig())
+    directory = local(tmp_path)
     with pytest.raises(NotFoundError, match=r"manifest\.json: not found; train the model first"):
         weights_hash(directory)
     (directory / WEIGHTS).write_bytes(b"weights")
@@ -83,7 +82,7 @@ def test_the_hash_of_weights_is_recorded_or_for_models_of_before_computed(tmp_pa
 
 
 def test_a_result_counts_while_the_model_has_the_weights_it_was_made_of(tmp_path):
-    directory = Location(str(tmp_path), StorageConfig())
+    directory = local(tmp_path)
     write_manifest(directory, {"kind": "model", "weights_sha256": "ab"})
     assert is_made_of({"weights_sha256": "ab"}, directory)
     assert not is_made_of({"weights_sha256": "cd"}, directory)
@@ -91,7 +90,7 @@ def test_a_result_counts_while_the_model_has_the_weights_it_was_made_of(tmp_path
 
 
 def test_results_of_before_count_for_models_of_before_that_are_older(tmp_path):
-    directory = Location(str(tmp_path), StorageConfig())
+    directory = local(tmp_path)
     made = write_manifest(directory, {"kind": "model"})
     assert is_made_of({"created_at": made["created_at"]}, directory)
     assert is_made_of({"created_at": "9999"}, directory)

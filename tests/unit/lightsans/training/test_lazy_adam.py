@@ -1,6 +1,5 @@
 """Shapes: V rows of a table   R rows of a step   D hidden size."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,10 +8,9 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lightsans import ConfigError, LightSANs
+from lightsans import ConfigError
 from lightsans.config import ModelConfig, RunConfig, TrainConfig
 from lightsans.dataset.sequences import UserSequences
-from lightsans.losses.objective import NextItemObjective
 from lightsans.training.lazy_adam import RowAdam, renumber, round_stochastically
 from lightsans.training.trainer import Trainer
 
@@ -135,38 +133,6 @@ def two_users() -> dict[int, UserSequences]:
 
 def make_trainer(config: RunConfig, num_items=30) -> Trainer:
     return Trainer(config, num_items, two_users(), torch.device("cpu"))
-
-
-@pytest.mark.parametrize("attention", ["causal", "masked", "reference"])
-@pytest.mark.parametrize("loss_type", ["sampled_softmax", "gBCE", "BPR"])
-def test_gathered_rows_have_the_loss_and_gradients_of_the_whole_table(attention, loss_type):
-    config = settings(loss_type, attention).model
-    objective = NextItemObjective(LightSANs(replace(config, initializer_range=0.5), 30))
-    item_ids, lengths = np.array([[3, 9, 4], [7, 0, 0]]), torch.tensor([3, 1])
-    targets = np.array([[9, 4, 3], [5, 0, 0]] if attention == "causal" else [3, 5])
-    drawn = np.array([6, 3, 28, 6])
-    negatives = np.where(targets > 0, 11, 0) if loss_type == "BPR" else drawn
-    log_expected = None if loss_type == "BPR" else torch.zeros(4)
-    ids = [torch.from_numpy(array) for array in (item_ids, targets, negatives)]
-    expected = objective(ids[0], lengths, ids[1], ids[2], log_expected)
-    expected.backward()
-    grads = {name: p.grad.clone() for name, p in objective.named_parameters() if p.grad is not None}
-    objective.zero_grad()
-
-    rows, positions = renumber(item_ids, targets, negatives)
-    table = objective.model.item_embedding.weight
-    vectors = table.detach()[rows].requires_grad_()
-    ids = [torch.from_numpy(array) for array in positions]
-    loss = objective(ids[0], lengths, ids[1], ids[2], log_expected, vectors)
-    loss.backward()
-    torch.testing.assert_close(loss, expected)
-    assert table.grad is None
-    whole = torch.zeros_like(table)
-    assert vectors.grad is not None
-    whole[rows] = vectors.grad
-    for name, parameter in objective.named_parameters():
-        found = whole if parameter is table else parameter.grad
-        torch.testing.assert_close(found, grads[name], rtol=1e-4, atol=1e-6, msg=name)
 
 
 class LargestTensor(TorchDispatchMode):

@@ -206,3 +206,48 @@ def test_another_seed_is_another_run():
         for c in (config, config, other)
     ]
     assert losses[0] == losses[1] != losses[2]
+
+
+@pytest.mark.parametrize(
+    ("loss_type", "sampling"),
+    [
+        ("sampled_softmax", "uniform"),
+        ("sampled_softmax", "log_uniform"),
+        ("sampled_softmax", "in_batch"),
+        ("gBCE", "uniform"),
+    ],
+)
+def test_training_with_sampled_losses_learns_a_cycle_of_items(loss_type, sampling):
+    """Every user walks round the same circle of 12 items, so the next item is certain."""
+    model = ModelConfig(
+        loss_type=loss_type,
+        negative_sampling=sampling,
+        num_negatives=16,
+        max_seq_len=8,
+        hidden_size=16,
+        n_layers=1,
+        hidden_dropout_prob=0.0,
+        attn_dropout_prob=0.0,
+    )
+    train = TrainConfig(
+        epochs=40, batch_size=8, virtual_shards=1, num_workers=1, learning_rate=0.01
+    )
+    tape = np.concatenate([(np.arange(12) + user) % 12 + 1 for user in range(12)]).astype(np.int32)
+    users = {0: UserSequences(tape, np.arange(0, 145, 12))}
+    config = RunConfig(model=model, train=train)
+    trainer = Trainer(config, 12, users, torch.device("cpu"), item_counts=np.full(12, 12))
+    rows = [trainer.run_epoch() for _ in range(40)]
+    assert rows[-1].loss < rows[0].loss
+    assert rows[-1].valid["hit@10"] >= 0.99
+    assert rows[-1].valid["mrr@10"] > 0.9
+
+
+def test_auto_is_settled_before_training():
+    config = RunConfig(
+        model=ModelConfig(loss_type="auto", hidden_size=8, max_seq_len=4),
+        train=TrainConfig(epochs=1, batch_size=1, virtual_shards=1, num_workers=1),
+    )
+    users = {0: UserSequences(np.array([1, 2, 3, 4], np.int32), np.array([0, 4]))}
+    trainer = Trainer(config, 5, users, torch.device("cpu"))
+    assert trainer.model.config.loss_type == "CE"
+    assert dataclasses.replace(config.model, loss_type="CE") == trainer.model.config

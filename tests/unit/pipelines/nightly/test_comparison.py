@@ -2,8 +2,7 @@
 
 import pytest
 
-from lightsans.config import NightlyConfig, StorageConfig
-from lightsans.storage.location import locate
+from lightsans.config import NightlyConfig
 from lightsans.storage.manifests import write_manifest
 from pipelines.nightly.comparison import (
     changed_id_types,
@@ -12,6 +11,7 @@ from pipelines.nightly.comparison import (
     why_models_differ,
 )
 from pipelines.nightly.gate import check_data, check_scored
+from tests.factories import local
 
 TYPES = {"user_id_type": "int64", "item_id_type": "string"}
 
@@ -57,7 +57,7 @@ def test_types_of_ids_that_changed_are_named():
 
 @pytest.fixture
 def model(tmp_path):
-    directory = locate(str(tmp_path), StorageConfig()) / "models" / "m"
+    directory = local(tmp_path) / "models" / "m"
     write_manifest(directory, {"weights_sha256": "ab", "refit": False})
     return directory
 

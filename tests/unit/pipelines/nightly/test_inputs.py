@@ -4,11 +4,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from lightsans.config import StorageConfig
 from lightsans.config.file import load_config
 from lightsans.errors import InputError
-from lightsans.storage.location import locate
 from pipelines.nightly.inputs import pin_inputs, report_name
+from tests.factories import local
 
 FIFTH, SIXTH = datetime(2026, 11, 5, tzinfo=UTC), datetime(2026, 11, 6, tzinfo=UTC)
 
@@ -24,7 +23,7 @@ def logs(tmp_path):
 
 @pytest.fixture
 def remembered(tmp_path):
-    return locate(str(tmp_path / "reports" / "nightly-2026-11-05.inputs.json"), StorageConfig())
+    return local(tmp_path / "reports" / "nightly-2026-11-05.inputs.json")
 
 
 def read_by(logs, remembered, moment=FIFTH, pattern="*.csv"):

@@ -11,6 +11,7 @@ from lightsans.reading.rejects import RowCounts
 from lightsans.storage.location import FileInfo, locate
 from pipelines.preprocess.base import Base, input_entries, new_files
 from pipelines.preprocess.records import Interactions
+from tests.factories import local
 
 STORAGE = StorageConfig()
 NOTHING = Interactions(RowCounts(), "string", "string", [])
@@ -39,11 +40,11 @@ def test_a_moved_object_is_not_added_again(capfd):
 def test_a_moved_local_file_is_known_by_its_time(tmp_path):
     old = tmp_path / "old.csv"
     old.write_text("user_id,item_id\n")
-    base = base_of(locate(str(old), STORAGE).info())
+    base = base_of(local(old).info())
     new = tmp_path / "elsewhere" / "new.csv"
     new.parent.mkdir()
     shutil.move(old, new)
-    assert new_files(base, [locate(str(new), STORAGE).info()]) == []
+    assert new_files(base, [local(new).info()]) == []
 
 
 def test_times_of_whole_seconds_need_the_same_name(tmp_path):
@@ -53,8 +54,7 @@ def test_times_of_whole_seconds_need_the_same_name(tmp_path):
         (tmp_path / name).write_text("user_id,item_id\n")
         os.utime(tmp_path / name, (1_700_000_000, 1_700_000_000))
     monday, tuesday, again = (
-        locate(str(tmp_path / name), STORAGE).info()
-        for name in ("monday.csv", "tuesday.csv", "else/monday.csv")
+        local(tmp_path / name).info() for name in ("monday.csv", "tuesday.csv", "else/monday.csv")
     )
     assert new_files(base_of(monday), [tuesday, again]) == [tuesday]
 
@@ -66,7 +66,7 @@ def test_a_file_that_may_be_a_moved_one_is_refused_while_the_old_one_is_gone(tmp
         path.parent.mkdir()
         path.write_text("user_id,item_id\n")
         os.utime(path, (time, time))
-    base, found = base_of(locate(str(old), STORAGE).info()), locate(str(new), STORAGE).info()
+    base, found = base_of(local(old).info()), local(new).info()
     assert new_files(base, [found]) == [found]  # both are there: two files
     old.unlink()
     with pytest.raises(InputError, match=r"day2/log\.csv: dataset abc was made of .*day1/log\.csv"):

@@ -2,19 +2,17 @@
 
 import pytest
 
-from lightsans.config import StorageConfig
 from lightsans.errors import LeaseError
 from lightsans.reading.rejects import RowCounts
-from lightsans.storage.location import locate
 from pipelines.preprocess.parts import Draft
 from pipelines.preprocess.records import Interactions, PartNote
 from pipelines.session.lease import Owner, hold
-from tests.factories import rated_5, sorted_part
+from tests.factories import local, rated_5, sorted_part
 
 
 @pytest.fixture
 def draft(tmp_path):
-    dataset = locate(str(tmp_path / "dataset"), StorageConfig())
+    dataset = local(tmp_path / "dataset")
     return Draft(dataset, Owner(dataset / "lease.json", None))
 
 
@@ -67,7 +65,7 @@ def test_part_notes_are_read_as_they_were_always_written():
 
 
 def test_a_worker_whose_owner_lost_the_lease_notes_nothing_more(tmp_path):
-    dataset = locate(str(tmp_path / "dataset"), StorageConfig())
+    dataset = local(tmp_path / "dataset")
     (dataset / "x").parent.require_directory()
     lease = dataset / "lease.json"
     with hold(lease, "the first", 60) as first:

@@ -6,6 +6,7 @@ from lightsans.storage.location import FileInfo, locate
 from pipelines.console.progress import Bar
 from pipelines.preprocess import read as preprocess_read
 from pipelines.preprocess.read import Source, is_little
+from tests.factories import local
 
 
 class RecordingBar(Bar):
@@ -22,7 +23,7 @@ class RecordingBar(Bar):
 def test_the_bar_tells_rows_and_parts_from_the_notes_of_tasks(tmp_path, monkeypatch):
     """Notes are looked at while the block runs, and once more at its end."""
     monkeypatch.setattr(preprocess_read, "_WATCH_EVERY_S", 3600)
-    work, progress = locate(str(tmp_path), StorageConfig()), RecordingBar()
+    work, progress = local(tmp_path), RecordingBar()
     with preprocess_read._watch(work, progress):
         (work / "unit-00000.json").write_json({"read": 1500})
         (work / "unit-00001.json").write_json({"read": 500})

@@ -4,11 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from lightsans.config import StorageConfig
-from lightsans.storage.location import locate
 from pipelines.publish import Publication, latest_run_id, publish_run, read_published, roll_back
 from pipelines.score import old_runs
 from pipelines.score.old_runs import remove_old_runs
+from tests.factories import local
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
@@ -16,7 +15,7 @@ LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 @pytest.fixture
 def root(tmp_path):
     """Seven finished runs a to g, one a day, and one that is not finished."""
-    root = locate(str(tmp_path), StorageConfig())
+    root = local(tmp_path)
     for day, name in enumerate("abcdefg"):
         run = root / "recommendations" / name
         (run / "part-00000.parquet").write_bytes(b"rows")

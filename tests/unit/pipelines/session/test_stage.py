@@ -12,12 +12,13 @@ from lightsans.storage.manifests import read_manifest
 from pipelines.session import lease as leases
 from pipelines.session.lease import Lease
 from pipelines.session.stage import find_or_make, own, set_wait, wait_setting
+from tests.factories import local
 
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
     monkeypatch.setattr(leases, "POLL_S", 0.05)
-    return locate(str(tmp_path), StorageConfig())
+    return local(tmp_path)
 
 
 @pytest.fixture

@@ -2,16 +2,17 @@
 
 import pytest
 
-from lightsans.config import RunConfig, StorageConfig
+from lightsans.config import RunConfig
 from lightsans.errors import TrainingError
 from lightsans.storage.location import Location
 from lightsans.storage.manifests import read_manifest, write_manifest
 from pipelines.train.model_directory import finish_model, write_model_files
+from tests.factories import local
 
 
 @pytest.fixture
 def root(tmp_path) -> Location:
-    return Location(str(tmp_path), StorageConfig())
+    return local(tmp_path)
 
 
 def test_a_missing_best_checkpoint_is_named_and_nothing_is_finished(root):

@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from lightsans.config import RunConfig, StorageConfig
+from lightsans.config import RunConfig
 from lightsans.errors import ConfigError
 from lightsans.storage.location import Location
 from lightsans.storage.model_files import HISTORY
@@ -17,6 +17,7 @@ from pipelines.train.tracking import (
     require_mlflow,
     write_pending_reports,
 )
+from tests.factories import local
 
 MANIFEST = {"id": "m", "dataset_id": "d"}
 
@@ -24,7 +25,7 @@ MANIFEST = {"id": "m", "dataset_id": "d"}
 @pytest.fixture
 def model(tmp_path) -> Location:
     """A directory with a learning curve of two epochs."""
-    directory = Location(str(tmp_path / "m"), StorageConfig())
+    directory = local(tmp_path / "m")
     rows = [
         EpochRow(
             epoch=epoch,

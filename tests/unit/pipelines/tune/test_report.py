@@ -6,8 +6,6 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from lightsans.config import StorageConfig
-from lightsans.storage.location import locate
 from pipelines.tune.report import (
     TrialBoard,
     importances,
@@ -15,6 +13,7 @@ from pipelines.tune.report import (
     save_leaderboard,
     save_plots,
 )
+from tests.factories import local
 from tests.searches import make_search, row, run
 
 
@@ -33,7 +32,7 @@ def search(tmp_path):
 
 
 def test_the_leaderboard_is_from_the_best_with_failed_trials_last(search, tmp_path):
-    directory = locate(str(tmp_path / "out"), StorageConfig())
+    directory = local(tmp_path / "out")
     save_leaderboard(leaderboard(search, search.space), directory)
     rows = pq.read_table(tmp_path / "out" / "leaderboard.parquet").to_pylist()
     assert [r["trial"] for r in rows] == [2, 4, 1, 3]
@@ -87,7 +86,7 @@ def test_the_plots_show_what_matters(tmp_path):
         search.end(record.number, finished=True)
     shares = importances(search)
     assert shares["model.k_interests"] > 5 * shares["model.n_heads"]
-    directory = locate(str(tmp_path / "out"), StorageConfig())
+    directory = local(tmp_path / "out")
     assert save_plots(search, directory) == shares
     for name in ("history.png", "importance.png"):
         assert (tmp_path / "out" / name).read_bytes().startswith(b"\x89PNG")

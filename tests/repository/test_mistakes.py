@@ -17,7 +17,7 @@ import typer
 
 from pipelines.commands.app import app, main
 
-ROOT = Path(__file__).parents[4]
+ROOT = Path(__file__).parents[2]
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 STAGES = ["preprocess", "train", "evaluate", "score", "pipeline", "tune"]
 READERS = ["models", "recommendations", "rollback", "publish", "recommend", "export"]

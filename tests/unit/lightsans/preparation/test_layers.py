@@ -1,0 +1,25 @@
+"""Layers of a part: whose rows they are, and what erasure leaves."""
+
+import json
+
+import pyarrow as pa
+
+from lightsans.preparation.layers import (
+    forget_users,
+    parts_of_users,
+)
+from lightsans.storage.schemas import REJECTS_WITH_VALUES
+
+
+def test_users_are_looked_for_in_their_parts_only():
+    users = pa.array(["ann", "bob", "cid"])
+    assert parts_of_users(users, 1) == [0]
+    assert len(parts_of_users(users, 4096)) == 3
+
+
+def test_refused_rows_of_an_erased_user_stay_as_positions():
+    values = [json.dumps({"user": "7", "item": "x"}), None, json.dumps({"user": "8", "item": ""})]
+    rejects = pa.table([["f"] * 3, [1, 2, 3], ["r"] * 3, values], schema=REJECTS_WITH_VALUES)
+    left = forget_users(rejects, ["7"])
+    assert left["values"].to_pylist() == [None, None, values[2]]
+    assert left.drop_columns("values") == rejects.drop_columns("values")

@@ -1,0 +1,39 @@
+"""Compiled search of blocks of scores."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lightsans.ranking import top_k as ranking
+
+ROOT = Path(__file__).parents[4]
+
+
+TWO_SEARCHES = """
+import torch
+from lightsans.ranking import kernels
+from lightsans.ranking.top_k import ItemIndex
+
+for products in ("float32", "bfloat16"):
+    ItemIndex(torch.randn(50, 4), products=products).top_k(torch.randn(3, 4), 5)
+for function in (kernels.scan, kernels.finish):
+    print(sum(function.stats.cache_hits.values()), sum(function.stats.cache_misses.values()))
+"""
+
+
+@pytest.mark.skipif(not ranking.IS_COMPILED, reason="needs Numba")
+def test_what_one_process_has_compiled_others_find(tmp_path):
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+
+    def hits_and_misses() -> list[str]:
+        done = subprocess.run(
+            [sys.executable, "-c", TWO_SEARCHES],
+            cwd=ROOT, env=environment, check=True, capture_output=True, text=True,
+        )  # fmt: skip
+        return done.stdout.splitlines()
+
+    assert hits_and_misses() == ["0 2", "0 1"]
+    assert hits_and_misses() == ["2 0", "1 0"]
