@@ -12,10 +12,10 @@ import pyarrow.csv
 from lightsans.arrays import Int64
 from lightsans.config import DataConfig
 from lightsans.errors import InputError
-from lightsans.reading.input_files import InputFile, TextLayout, find_roles
+from lightsans.reading.input_files import Head, TextLayout
 from lightsans.reading.rows import RawRows
 from lightsans.reading.text_pieces import line_starts, read_first_lines
-from lightsans.storage.location import FileInfo, Location
+from lightsans.storage.location import FileInfo
 
 Columns = dict[str, pa.Array]
 
@@ -32,23 +32,13 @@ class Dialect:
 
 
 @dataclass(frozen=True, slots=True)
-class CsvHead:
-    """Content of the first line of a file."""
-
-    fields: list[str]
-    """The values of the line: names where there is a header."""
-    data_start: int
-    """Byte, after decompression, where the first line of data begins."""
-
-
-@dataclass(frozen=True, slots=True)
 class CsvLayout(TextLayout):
     """Positions of the values in a line."""
 
     dialect: Dialect
     num_fields: int
     roles: Mapping[str, int]
-    """Field numbers of user, item, timestamp and rating."""
+    """Field number of each column that is read."""
     newlines_in_values: bool = False
 
     def parse(self, content: bytes, name: str) -> Iterator[RawRows]:
@@ -68,40 +58,46 @@ class CsvLayout(TextLayout):
         return self.newlines_in_values and self.dialect.quote_char is not None
 
 
-def inspect(info: FileInfo, data: DataConfig) -> InputFile:
+@dataclass(frozen=True, slots=True)
+class CsvHead(Head):
+    """Names of the columns of a csv file, or their positions where it has no header."""
+
+    dialect: Dialect
+    newlines_in_values: bool = False
+
+    def layout(self, roles: Mapping[str, int]) -> CsvLayout:
+        """How to read the columns at some positions."""
+        return CsvLayout(self.dialect, len(self.names), roles, self.newlines_in_values)
+
+
+def read_head(info: FileInfo, data: DataConfig) -> CsvHead:
     """Look at the first line of a csv file.
-
-    Raises:
-        InputError: There is none, or a column is missing.
-    """
-    dialect = Dialect(data.separator, data.quote_char)
-    head = read_head(info.location, info.size, dialect, data.header)
-    names = head.fields if data.header else [str(field) for field in range(len(head.fields))]
-    roles = find_roles(info.location, names, data)
-    layout = CsvLayout(dialect, len(names), roles, data.newlines_in_values)
-    return InputFile(info, layout, text_id_types(data), head.data_start)
-
-
-def text_id_types(data: DataConfig) -> dict[str, str]:
-    """The types of ids in a file whose values are all text."""
-    types = {"user": data.user_id_type, "item": data.item_id_type}
-    return {role: "string" if kind == "auto" else kind for role, kind in types.items()}
-
-
-def read_head(file: Location, size: int, dialect: Dialect, has_header: bool) -> CsvHead:
-    """The first line of a file.
 
     Raises:
         InputError: There is none.
     """
-    content = read_first_lines(file, size)
+    dialect = Dialect(data.separator, data.quote_char)
+    fields, data_start = read_first_fields(info, dialect, data.header)
+    names = fields if data.header else [str(position) for position in range(len(fields))]
+    types = [pa.binary()] * len(names)
+    return CsvHead(tuple(names), types, data_start, dialect, data.newlines_in_values)
+
+
+def read_first_fields(info: FileInfo, dialect: Dialect, has_header: bool) -> tuple[list[str], int]:
+    """The values of the first line of a file, and the byte where its data begins.
+
+    Raises:
+        InputError: There is no line.
+    """
+    file = info.location
+    content = read_first_lines(file, info.size)
     start = len(_BOM) if content.startswith(_BOM) else 0
     while content[start : start + 1] in (b"\n", b"\r"):
         start += 1
     ends = [content.find(b"\n", start), content.find(b"\r", start), len(content)]
     end = min(end for end in ends if end >= 0)
     fields = _split(content[start:end], dialect, file.uri)
-    return CsvHead(fields, min(end + 1, len(content)) if has_header else start)
+    return fields, min(end + 1, len(content)) if has_header else start
 
 
 def parse_lines(piece: bytes, layout: CsvLayout, name: str) -> RawRows | None:
@@ -125,7 +121,7 @@ def parse_lines(piece: bytes, layout: CsvLayout, name: str) -> RawRows | None:
         role: pa.concat_arrays([batch[role] for batch in batches] or [pa.array([], pa.binary())])
         for role in layout.roles
     }
-    num_valid = len(columns["user"]) - is_quoted
+    num_valid = _num_rows(columns) - is_quoted
     if num_valid + len(broken) != len(starts):
         raise InputError(
             f"{name}: {len(starts):,} lines hold {num_valid + len(broken):,} rows, so a quoted "
@@ -154,13 +150,13 @@ def parse_stream(
     num_valid = num_told = 0
     last: Columns | None = None
     for columns in _parse(source, layout, separator, block_bytes, broken, name):
-        if not len(columns["user"]):
+        if not _num_rows(columns):
             continue
         if last is not None:
             yield _numbered(last, num_valid, broken, num_told)
-            num_valid, num_told = num_valid + len(last["user"]), len(broken)
+            num_valid, num_told = num_valid + _num_rows(last), len(broken)
         last = columns
-    total = num_valid + (len(last["user"]) if last else 0) + len(broken)
+    total = num_valid + (_num_rows(last) if last else 0) + len(broken)
     is_ours = last is not None and all(column[-1].as_py() == b"" for column in last.values())
     if last is None or not is_ours or (broken and broken[-1] == total - 1):
         raise InputError(
@@ -172,8 +168,12 @@ def parse_stream(
 
 
 def _numbered(columns: Columns, num_before: int, broken: list[int], num_told: int) -> RawRows:
-    numbers = _numbers_of_valid(num_before, len(columns["user"]), np.array(broken, np.int64))
+    numbers = _numbers_of_valid(num_before, _num_rows(columns), np.array(broken, np.int64))
     return RawRows(columns, numbers, _wrong_fields(broken[num_told:]))
+
+
+def _num_rows(columns: Columns) -> int:
+    return len(next(iter(columns.values())))
 
 
 def _numbers_of_valid(num_before: int, count: int, broken: Int64) -> Int64:
@@ -217,7 +217,7 @@ def _parse(
                 invalid_row_handler=on_invalid,
             ),
             pyarrow.csv.ConvertOptions(
-                include_columns=list(roles.values()),
+                include_columns=list(dict.fromkeys(roles.values())),
                 column_types=dict.fromkeys(roles.values(), pa.binary()),
                 strings_can_be_null=False,
             ),

@@ -7,28 +7,43 @@ from lightsans.config import DataConfig
 from lightsans.config.kinds import FORMATS, Format
 from lightsans.errors import InputError
 from lightsans.reading import csv_files, inter_files, jsonl_files, parquet_files
-from lightsans.reading.input_files import InputFile, readable
+from lightsans.reading.columns import check_log_types, find_columns, log_columns
+from lightsans.reading.input_files import Head, InputFile, readable
 from lightsans.reading.text_pieces import COMPRESSIONS
 from lightsans.storage.location import FileInfo, Location
 
-INSPECT: Final[Mapping[Format, Callable[[FileInfo, DataConfig], InputFile]]] = {
-    "parquet": parquet_files.inspect,
-    "csv": csv_files.inspect,
-    "jsonl": jsonl_files.inspect,
-    "inter": inter_files.inspect,
+READ_HEAD: Final[Mapping[Format, Callable[[FileInfo, DataConfig], Head]]] = {
+    "parquet": parquet_files.read_head,
+    "csv": csv_files.read_head,
+    "jsonl": jsonl_files.read_head,
+    "inter": inter_files.read_head,
 }
-"""A row for each of `FORMATS`: looks at a file and gives it the layout that reads it."""
+"""A row for each of `FORMATS`: looks at the columns of a file, and gives the layout that reads."""
 
 
 def inspect_file(info: FileInfo, data: DataConfig) -> InputFile:
-    """Look at a file as far as needed to plan its reading.
+    """Look at a file of a log as far as needed to plan its reading.
 
     Raises:
         InputError: It is empty or unreadable, a column is missing, or has a type that cannot be
             used.
     """
+    file = info.location
+    head = read_head(info, data)
+    found = find_columns(file, head.names, log_columns(data))
+    id_types = check_log_types(file, head, found, data)
+    layout = head.layout(found.positions)
+    return InputFile(info, layout, head.data_start, found.partition, id_types)
+
+
+def read_head(info: FileInfo, data: DataConfig) -> Head:
+    """The columns of a file.
+
+    Raises:
+        InputError: It is empty or unreadable.
+    """
     with readable(info.location):
-        return INSPECT[format_of(info.location, data)](info, data)
+        return READ_HEAD[format_of(info.location, data)](info, data)
 
 
 def format_of(file: Location, data: DataConfig) -> Format:

@@ -1,17 +1,14 @@
-"""One input file: what was listed, which column holds what, and the types of its ids."""
+"""One input file: what was listed, which columns it has, and how they are read."""
 
-import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from lightsans.config import DataConfig
 from lightsans.errors import InputError
 from lightsans.reading.rows import RawRows
-from lightsans.reading.values import is_text
 from lightsans.storage.listing import check_unchanged
 from lightsans.storage.location import FileInfo, Location
 
@@ -56,15 +53,32 @@ class GroupLayout(ABC):
 
 
 @dataclass(frozen=True, slots=True)
+class Head(ABC):
+    """Columns that the beginning or the footer of a file tells."""
+
+    names: tuple[str, ...]
+    types: Sequence[pa.DataType]
+    """Type of the values of each column; binary in text files."""
+    data_start: int
+    """Byte, after decompression, where the data of a text file begins."""
+
+    @abstractmethod
+    def layout(self, roles: Mapping[str, int]) -> TextLayout | GroupLayout:
+        """How to read the columns at some positions, each under the name of its role."""
+
+
+@dataclass(frozen=True, slots=True)
 class InputFile:
-    """A file whose beginning or footer has been looked at."""
+    """A file, and how to read the columns that are wanted of it."""
 
     listed: FileInfo
     layout: TextLayout | GroupLayout
-    id_types: Mapping[str, str | None]
-    """``string`` or ``int64`` for user and item; None where the file shows no id."""
     data_start: int = 0
     """Byte, after decompression, where the data of a text file begins."""
+    partition: Mapping[str, str | None] = field(default_factory=dict)
+    """Values, by role, that the names of directories give every row; None is a missing one."""
+    id_types: Mapping[str, str | None] = field(default_factory=dict)
+    """``string`` or ``int64`` for user and item of a log; None where the file shows no id."""
 
     @property
     def location(self) -> Location:
@@ -111,86 +125,6 @@ def readable(file: Location) -> Iterator[None]:
         if type(error) is not OSError or error.errno is not None:
             raise
         raise InputError(f"{file}: the file is damaged or cut off: {error}") from None
-
-
-def find_roles(file: Location, names: Sequence[str], data: DataConfig) -> dict[str, int]:
-    """Find the columns of a file that hold user, item, timestamp and rating.
-
-    A column may be given by name or by position. A rating column that is absent is left out,
-    unless ``data.min_rating`` needs it.
-
-    Raises:
-        InputError: A column is missing, or its name occurs twice.
-    """
-    columns = data.columns
-    wanted = {"user": columns.user, "item": columns.item, "timestamp": columns.timestamp}
-    if columns.rating is not None:
-        wanted["rating"] = columns.rating
-    found = {}
-    for role, column in wanted.items():
-        position = _position(file, role, column, names)
-        if position is not None:
-            found[role] = position
-        elif role != "rating" or data.min_rating is not None:
-            raise InputError(_missing_column(file, role, column, names))
-    return found
-
-
-def _position(file: Location, role: str, column: str | int, names: Sequence[str]) -> int | None:
-    if column in names:
-        if list(names).count(str(column)) > 1:
-            raise InputError(
-                f"{file}: column {column!r} occurs twice; rename one, or give "
-                f"data.columns.{role} as a position"
-            )
-        return list(names).index(str(column))
-    if isinstance(column, int) or column.isdigit():
-        return int(column) if int(column) < len(names) else None
-    return None
-
-
-def _missing_column(file: Location, role: str, column: str | int, names: Sequence[str]) -> str:
-    near = difflib.get_close_matches(str(column), names, n=1)
-    message = f"{file}: there is no column {column!r}; found {', '.join(map(repr, names))}"
-    if near:
-        message += f"; did you mean {near[0]!r}?"
-    message += f" Set data.columns.{role}"
-    return message + (", or data.separator" if len(names) == 1 else "")
-
-
-def id_type_of(
-    file: Location, role: str, name: str, found: pa.DataType, data: DataConfig
-) -> str | None:
-    """``string``, ``int64``, or None for a column without values."""
-    configured = data.user_id_type if role == "user" else data.item_id_type
-    is_usable = is_text(found) or pa.types.is_null(found) or pa.types.is_integer(found)
-    if not is_usable and not pa.types.is_floating(found):
-        raise InputError(wrong_type(file, role, name, found))
-    if configured != "auto":
-        return configured
-    if pa.types.is_floating(found):
-        raise InputError(
-            f"{file}: ids in column {name!r} are {found}, which rounds large ones; set "
-            f"data.{role}_id_type to int64 (whole numbers are converted, others refused) or to "
-            "string, or mend the column: integers with gaps often become floats in pandas"
-        )
-    if pa.types.is_null(found):
-        return None
-    return "string" if is_text(found) else "int64"
-
-
-def wrong_type(file: Location, role: str, name: str, found: pa.DataType | str) -> str:
-    """The message about a column of a type that cannot be used."""
-    expected = {
-        "user": "text or integers",
-        "item": "text or integers",
-        "timestamp": "numbers, text, dates or timestamps",
-        "rating": "numbers or text",
-    }[role]
-    return (
-        f"{file}: column {name!r} ({role}) holds {found}, expected {expected}; convert it, or "
-        f"set data.columns.{role} to another column"
-    )
 
 
 def is_number(kind: pa.DataType) -> bool:

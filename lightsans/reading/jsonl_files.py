@@ -12,17 +12,10 @@ import pyarrow.json
 from lightsans.arrays import Int64
 from lightsans.config import DataConfig
 from lightsans.errors import InputError
-from lightsans.reading.input_files import (
-    InputFile,
-    TextLayout,
-    find_roles,
-    id_type_of,
-    is_number,
-    wrong_type,
-)
+from lightsans.reading.input_files import Head, TextLayout, is_number
 from lightsans.reading.rows import RawRows
 from lightsans.reading.text_pieces import read_first_lines
-from lightsans.storage.location import FileInfo, Location
+from lightsans.storage.location import FileInfo
 
 _BOM = b"\xef\xbb\xbf"
 _SMALL_PIECE = 2**16
@@ -30,20 +23,11 @@ _SMALL_PIECE = 2**16
 
 
 @dataclass(frozen=True, slots=True)
-class JsonlHead:
-    """Keys and values in the first lines of a file."""
-
-    values: dict[str, Any]
-    """First value of each key that is not null; None where all are."""
-    data_start: int
-
-
-@dataclass(frozen=True, slots=True)
 class JsonlLayout(TextLayout):
     """Keys of the values in an object, and their types."""
 
     roles: Mapping[str, str]
-    """The keys of the user, item, timestamp and rating."""
+    """The key of each column that is read."""
     types: Mapping[str, pa.DataType]
     """The types, by role, that the first lines show; others make reading slower, not wrong."""
 
@@ -52,37 +36,27 @@ class JsonlLayout(TextLayout):
         return parse_json_lines(content, self)
 
 
-def inspect(info: FileInfo, data: DataConfig) -> InputFile:
-    """Look at the first lines of a file.
+@dataclass(frozen=True, slots=True)
+class JsonlHead(Head):
+    """Keys in the first lines of a file, and the types of their first values that are not null."""
 
-    Raises:
-        InputError: There is none, a column is missing, or has a type that cannot be used.
-    """
-    file = info.location
-    head = read_head(file, info.size)
-    names = list(head.values)
-    roles = {role: names[at] for role, at in find_roles(file, names, data).items()}
-    types = {role: _json_type(head.values[key]) for role, key in roles.items()}
-    for role in ("timestamp", "rating"):
-        if role in types and not (is_number(types[role]) or types[role] == pa.string()):
-            if role == "rating" and data.min_rating is None:
-                del types[role], roles[role]
-                continue
-            raise InputError(wrong_type(file, role, roles[role], "an object, list or boolean"))
-    id_types = {r: id_type_of(file, r, roles[r], types[r], data) for r in ("user", "item")}
-    if "rating" in types and is_number(types["rating"]):
-        types["rating"] = pa.float64()
-    schema = {r: pa.string() if pa.types.is_null(kind) else kind for r, kind in types.items()}
-    return InputFile(info, JsonlLayout(roles, schema), id_types, head.data_start)
+    def layout(self, roles: Mapping[str, int]) -> JsonlLayout:
+        """How to read the values of some keys."""
+        types = {role: self.types[at] for role, at in roles.items()}
+        if "rating" in types and is_number(types["rating"]):
+            types["rating"] = pa.float64()
+        known = {r: pa.string() if pa.types.is_null(kind) else kind for r, kind in types.items()}
+        return JsonlLayout({role: self.names[at] for role, at in roles.items()}, known)
 
 
-def read_head(file: Location, size: int) -> JsonlHead:
-    """The keys and first values of a file.
+def read_head(info: FileInfo, data: DataConfig) -> JsonlHead:
+    """Look at the keys and values in the first lines of a file.
 
     Raises:
         InputError: The file is empty, or none of its first lines is a JSON object.
     """
-    content = read_first_lines(file, size)
+    file = info.location
+    content = read_first_lines(file, info.size)
     data_start = len(_BOM) if content.startswith(_BOM) else 0
     complete = content[data_start : content.rfind(b"\n") + 1] or content[data_start:]
     values: dict[str, Any] = {}
@@ -97,7 +71,7 @@ def read_head(file: Location, size: int) -> JsonlHead:
             f"{file}: none of the first lines is a JSON object; expected one object a line, "
             'such as {"user_id": 1, "item_id": 2, "timestamp": 978300760}'
         )
-    return JsonlHead(values, data_start)
+    return JsonlHead(tuple(values), list(map(_json_type, values.values())), data_start)
 
 
 def parse_json_lines(piece: bytes, layout: JsonlLayout, offset: int = 0) -> Iterator[RawRows]:
@@ -106,7 +80,7 @@ def parse_json_lines(piece: bytes, layout: JsonlLayout, offset: int = 0) -> Iter
     if not len(starts):
         return
     columns = _parse(piece, layout)
-    if columns is not None and len(columns["user"]) == len(starts):
+    if columns is not None and len(next(iter(columns.values()))) == len(starts):
         yield RawRows(columns, starts + offset, [])
     elif len(piece) <= _SMALL_PIECE or (middle := piece.find(b"\n", len(piece) // 2) + 1) == 0:
         yield _parse_line_by_line(piece, layout, offset)
@@ -149,7 +123,7 @@ def _parse_line_by_line(piece: bytes, layout: JsonlLayout, offset: int) -> RawRo
     positions, broken, position = [], [], offset
     for line in piece.split(b"\n"):
         if line.strip():
-            found = _read_record(line, layout.roles)
+            found = _read_record(line, layout)
             if isinstance(found, str):
                 broken.append((position, found))
             else:
@@ -161,7 +135,7 @@ def _parse_line_by_line(piece: bytes, layout: JsonlLayout, offset: int) -> RawRo
     return RawRows(columns, np.array(positions, np.int64), broken)
 
 
-def _read_record(line: bytes, roles: Mapping[str, str]) -> dict[str, str | None] | str:
+def _read_record(line: bytes, layout: JsonlLayout) -> dict[str, str | None] | str:
     """The values of a line as text, or the reason why there are none."""
     try:
         line.decode()
@@ -171,8 +145,10 @@ def _read_record(line: bytes, roles: Mapping[str, str]) -> dict[str, str | None]
     if not isinstance(record, dict):
         return "invalid_json"
     values: dict[str, str | None] = {}
-    for role, key in roles.items():
+    for role, key in layout.roles.items():
         value = record.get(key)
+        if isinstance(value, bool) and pa.types.is_boolean(layout.types[role]):
+            value = str(value).lower()
         if isinstance(value, bool | list | dict):
             return f"{role}_wrong_type"
         if isinstance(value, float):  # as Arrow writes it: 5.0 is 5

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -160,7 +160,31 @@ def _pack(slices: Sequence[Slice], unit_bytes: int) -> list[ReadUnit]:
     return [ReadUnit(index, tuple(unit)) for index, unit in enumerate(packed)]
 
 
+def read_file(file: InputFile, data: DataConfig) -> Iterator[RawRows]:
+    """All rows of one file, which is read from its beginning to its end.
+
+    Raises:
+        InputError: It is damaged, is not the one that was listed, or its quoted values span lines
+            unannounced.
+    """
+    for piece in _cut(file, 0, data):
+        with unchanged(file.listed), readable(file.location):
+            yield from _read_slice(piece, data)
+
+
 def _read_slice(piece: Slice, data: DataConfig) -> Iterator[RawRows]:
+    """The rows of a stretch of a file, with the columns that its directories name."""
+    partition = piece.file.partition
+    for rows in _read_columns(piece, data):
+        num_rows = len(rows.positions)
+        columns = {
+            role: pa.repeat(pa.scalar(value, pa.string()), num_rows)
+            for role, value in partition.items()
+        }
+        yield replace(rows, columns=rows.columns | columns) if partition else rows
+
+
+def _read_columns(piece: Slice, data: DataConfig) -> Iterator[RawRows]:
     file, layout = piece.file, piece.file.layout
     if isinstance(layout, GroupLayout):
         yield from layout.read(file.location, range(piece.start, piece.end), piece.first_row)

@@ -1,0 +1,191 @@
+"""Find the columns of a file that a log or a table needs, by name, position or partition."""
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from lightsans.config import DataConfig
+from lightsans.errors import InputError
+from lightsans.reading.input_files import Head, is_number
+from lightsans.reading.values import is_text
+from lightsans.storage.location import Location
+from lightsans.storage.partitions import partition_values
+
+_RECBOLE_TYPE = re.compile(r":(token|float)(_seq)?$")
+_ALIKE = 0.8
+"""Similarity of names from which on one is suggested for the other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A column that a reader looks for."""
+
+    column: str | int
+    """Its name, with or without the type that RecBole's headers carry, or its position."""
+    setting: str
+    """The setting that says so, for messages."""
+    is_optional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The wanted columns of a file, by role."""
+
+    positions: dict[str, int]
+    partition: dict[str, str | None]
+    """Values of those that are in the names of directories instead; None is a missing one."""
+
+
+def log_columns(data: DataConfig) -> dict[str, Wanted]:
+    """The columns that a log must have, and its rating, which it may lack where none is needed."""
+    columns = data.columns
+    wanted = {
+        "user": Wanted(columns.user, "data.columns.user"),
+        "item": Wanted(columns.item, "data.columns.item"),
+        "timestamp": Wanted(columns.timestamp, "data.columns.timestamp"),
+    }
+    if columns.rating is not None:
+        is_optional = data.min_rating is None
+        wanted["rating"] = Wanted(columns.rating, "data.columns.rating", is_optional)
+    return wanted
+
+
+def find_columns(file: Location, names: Sequence[str], wanted: Mapping[str, Wanted]) -> Found:
+    """Find the wanted columns; what the file has itself comes before partitions of its path.
+
+    Raises:
+        InputError: Some are missing, all of which are named, or the name of one occurs twice.
+    """
+    partitions = partition_values(file)
+    found, missing = Found({}, {}), []
+    for role, column in wanted.items():
+        position = _position(file, column, names)
+        if position is not None:
+            found.positions[role] = position
+        elif str(column.column) in partitions:
+            found.partition[role] = partitions[str(column.column)]
+        elif not column.is_optional:
+            missing.append(column)
+    if missing:
+        raise InputError(_missing_columns(file, missing, [*names, *partitions]))
+    if not found.positions:
+        raise InputError(
+            f"{file}: all columns that are needed are in the names of its directories, so that its "
+            "rows are all alike; name columns that the file has"
+        )
+    return found
+
+
+def _position(file: Location, wanted: Wanted, names: Sequence[str]) -> int | None:
+    column = str(wanted.column)
+    for plain in (str, _without_type):
+        same = [at for at, name in enumerate(names) if plain(name) == plain(column)]
+        if len(same) > 1:
+            raise InputError(
+                f"{file}: column {column!r} occurs twice; rename one, or give {wanted.setting} as "
+                "a position"
+            )
+        if same:
+            return same[0]
+    return int(column) if column.isdecimal() and int(column) < len(names) else None
+
+
+def _without_type(name: str) -> str:
+    return _RECBOLE_TYPE.sub("", name)
+
+
+def _missing_columns(file: Location, missing: Sequence[Wanted], names: Sequence[str]) -> str:
+    there = " and ".join(f"no column {column.column!r}" for column in missing)
+    message = f"{file}: there is {there}; found {', '.join(map(repr, names))}"
+    likely = [_likely_name(str(column.column), names) for column in missing]
+    hints = " and ".join(repr(name) for name in likely if name)
+    message += f"; did you mean {hints}?" if hints else "."
+    message += f" Set {' and '.join(column.setting for column in missing)}"
+    return message + (", or data.separator" if len(names) == 1 else "")
+
+
+def _likely_name(column: str, names: Sequence[str]) -> str | None:
+    """The name that is most alike, endings such as ``_id`` aside: a store is no user."""
+    stems = {name: _stem(name) for name in names}
+    stem = _stem(column)
+    likely = difflib.get_close_matches(stem, stems.values(), n=1, cutoff=_ALIKE)
+    likely += [known for known in stems.values() if known and stem.startswith(known)]
+    return next((name for name, known in stems.items() if known in likely[:1]), None)
+
+
+def _stem(name: str) -> str:
+    lower = _without_type(name).lower()
+    return re.sub(r"[_\W]|_?id$", "", lower) or lower
+
+
+def check_log_types(
+    file: Location, head: Head, found: Found, data: DataConfig
+) -> dict[str, str | None]:
+    """Check the types of a log's columns; drop a rating that nobody needs and cannot be read.
+
+    Returns:
+        ``string`` or ``int64`` for user and item; None where the file shows no id.
+
+    Raises:
+        InputError: A column has a type that cannot be used.
+    """
+    names = {role: head.names[at] for role, at in found.positions.items()}
+    types = {role: head.types[at] for role, at in found.positions.items()}
+    if "timestamp" in types and not _is_time(types["timestamp"]):
+        raise InputError(wrong_type(file, "timestamp", names["timestamp"], types["timestamp"]))
+    if "rating" in types and not _is_rating(types["rating"]):
+        if data.min_rating is not None:
+            raise InputError(wrong_type(file, "rating", names["rating"], types["rating"]))
+        del found.positions["rating"]
+    id_types = {}
+    for role in ("user", "item"):
+        kind = types.get(role, pa.string())
+        id_types[role] = id_type_of(file, role, names.get(role, role), kind, data)
+    return id_types
+
+
+def id_type_of(
+    file: Location, role: str, name: str, found: pa.DataType, data: DataConfig
+) -> str | None:
+    """``string``, ``int64``, or None for a column without values."""
+    configured = data.user_id_type if role == "user" else data.item_id_type
+    is_usable = is_text(found) or pa.types.is_null(found) or pa.types.is_integer(found)
+    if not is_usable and not pa.types.is_floating(found):
+        raise InputError(wrong_type(file, role, name, found))
+    if configured != "auto":
+        return configured
+    if pa.types.is_floating(found):
+        raise InputError(
+            f"{file}: ids in column {name!r} are {found}, which rounds large ones; set "
+            f"data.{role}_id_type to int64 (whole numbers are converted, others refused) or to "
+            "string, or mend the column: integers with gaps often become floats in pandas"
+        )
+    if pa.types.is_null(found):
+        return None
+    return "string" if is_text(found) else "int64"
+
+
+def wrong_type(file: Location, role: str, name: str, found: pa.DataType | str) -> str:
+    """The message about a column of a type that cannot be used."""
+    expected = {
+        "user": "text or integers",
+        "item": "text or integers",
+        "timestamp": "numbers, text, dates or timestamps",
+        "rating": "numbers or text",
+    }[role]
+    return (
+        f"{file}: column {name!r} ({role}) holds {found}, expected {expected}; convert it, or "
+        f"set data.columns.{role} to another column"
+    )
+
+
+def _is_rating(kind: pa.DataType) -> bool:
+    return is_number(kind) or is_text(kind) or pa.types.is_decimal(kind)
+
+
+def _is_time(kind: pa.DataType) -> bool:
+    is_calendar = bool(pa.types.is_timestamp(kind) or pa.types.is_date(kind))
+    return is_calendar or is_number(kind) or is_text(kind)

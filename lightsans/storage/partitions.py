@@ -1,0 +1,21 @@
+"""Columns in the names of directories, as Hive and Spark write them: ``dt=2026-01-01/``."""
+
+from urllib.parse import unquote
+
+from lightsans.storage.location import Location
+
+_MISSING = "__HIVE_DEFAULT_PARTITION__"
+
+
+def partition_values(file: Location) -> dict[str, str | None]:
+    """The values that the directories above a file name, decoded; None is a missing one.
+
+    All directories of the address count, so that a file has the same columns whether it is named
+    itself or found in a directory. Of two of a name, the one closer to the file counts.
+    """
+    values: dict[str, str | None] = {}
+    for part in file.path.split("/")[:-1]:
+        name, is_partition, value = part.partition("=")
+        if is_partition and name:
+            values[unquote(name)] = None if value == _MISSING else unquote(value)
+    return values
