@@ -9,7 +9,7 @@ from lightsans.config import DataConfig, StorageConfig
 from lightsans.dataset.sequences import UserSequences
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.preparation.derive import derive_sequences
-from lightsans.preparation.k_core import core_rows, count_items, item_counts, k_core
+from lightsans.preparation.k_core import core_rows, count_items, item_counts, k_core, merge_counts
 from lightsans.preparation.packing import pack_rows, unpack_rows
 from lightsans.preparation.selection import select_rows
 from lightsans.preparation.sorting import sort_interactions
@@ -24,7 +24,7 @@ def local(path: Path | str) -> Location:
     return locate(str(path), StorageConfig())
 
 
-def interaction_log(rows):
+def interaction_log(rows, first_key=0):
     """A log of (user, item, timestamp, rating) in order of the input."""
     columns = [list(column) for column in zip(*rows, strict=True)] if rows else [[]] * 4
     return pa.table(
@@ -33,16 +33,16 @@ def interaction_log(rows):
             "raw_item_id": pa.array(columns[1], pa.string()),
             "timestamp": pa.array(columns[2], pa.int64()),
             "rating": pa.array(columns[3], pa.float64()),
-            "order_key": pa.array(range(len(rows)), pa.int64()),
+            "order_key": pa.array(range(first_key, first_key + len(rows)), pa.int64()),
         }
     )
 
 
-def sorted_parts(log, num_parts):
-    """Number and sorted interactions of the parts of a log that travels in three stretches."""
-    third = len(log) // 3 + 1
-    stretches = [log.slice(start, third) for start in range(0, len(log), third)]
-    packed = pa.concat_tables([pack_rows(rows, num_parts) for rows in stretches])
+def sorted_parts(log, num_parts, stretch=None):
+    """Number and sorted interactions of the parts of a log whose stretches arrive last first."""
+    stretch = stretch or len(log) // 3 + 1
+    stretches = [log.slice(start, stretch) for start in range(0, len(log), stretch)]
+    packed = pa.concat_tables([pack_rows(rows, num_parts) for rows in stretches[::-1]])
     return {number: sort_interactions(rows) for number, rows in unpack_rows(packed)}
 
 
@@ -51,14 +51,32 @@ def sorted_part(rows):
     return table
 
 
-def k_core_of(rows, min_user, min_item):
-    """Raw ids and counts of what k-core leaves of a part, and its rounds."""
-    core, raw = core_rows(rows, HASH_KEY)
-    survivors, rounds = k_core(
-        lambda alive: item_counts(*count_items(core, alive, min_user)), min_item
-    )
-    places = np.searchsorted(core.item_hashes, survivors["hash"].to_numpy())
-    return raw.take(pa.array(places)), survivors["count"].to_numpy(), rounds
+def k_core_of(parts, min_user, min_item):
+    """Count by raw id of the items that k-core leaves of the rows of all parts."""
+    cores = [core_rows(rows, HASH_KEY) for rows in parts]
+
+    def count(alive):
+        return merge_counts([item_counts(*count_items(core, alive, min_user)) for core, _ in cores])
+
+    survivors, _ = k_core(count, min_item)
+    raw = {
+        number: item
+        for core, items in cores
+        for number, item in zip(core.item_hashes.tolist(), items.to_pylist(), strict=True)
+    }
+    columns = (survivors[name].to_pylist() for name in ("hash", "count"))
+    return {raw[number]: count for number, count in zip(*columns, strict=True)}
+
+
+def vocabulary_of_counts(counts):
+    """A vocabulary from the count of each item, numbered as the pipeline numbers them."""
+    items = pa.array(list(counts), pa.string())
+    return Vocabulary.from_counts(items, np.array(list(counts.values()), np.int64))
+
+
+def vocabulary_of(*items):
+    """Items in this order, one interaction each."""
+    return Vocabulary(pa.array(items), np.ones(len(items), np.int64))
 
 
 def rated_5(*pairs):
@@ -70,11 +88,10 @@ def derived_sequences(rows, *, as_of=None, items=None, **settings):
     """The derived row of each user, as a dict by user id, with raw item ids."""
     data = DataConfig(**settings)
     selected = select_rows(sorted_part(rows), data, as_of)
-    vocabulary = Vocabulary(pa.array(items), np.ones(len(items), np.int64)) if items else None
-    if vocabulary is None:
-        least = (data.min_user_interactions, data.min_item_interactions)
-        ids, counts, _ = k_core_of(selected, *least)
-        vocabulary = Vocabulary.from_counts(ids.cast(pa.string()), counts)
+    least = data.min_user_interactions, data.min_item_interactions
+    vocabulary = (
+        vocabulary_of(*items) if items else vocabulary_of_counts(k_core_of([selected], *least))
+    )
     table = derive_sequences(selected, vocabulary, data.min_user_interactions)
     names = [None, *vocabulary.raw_item_ids.to_pylist()]
     derived = {}

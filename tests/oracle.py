@@ -9,6 +9,7 @@ import math
 import torch
 from torch import Tensor
 
+from lightsans.model.causal import causal_item_context
 from lightsans.model.layers import ACTIVATIONS
 from lightsans.model.network import LightSANs
 
@@ -77,6 +78,39 @@ def item_context(q: Tensor, k: Tensor, v: Tensor, logits: Tensor) -> Tensor:
     values = torch.einsum("tsk,sh->tkh", value_weights, v)
     probs = (torch.einsum("th,tkh->tk", q, keys) / math.sqrt(q.shape[1])).softmax(1)
     return torch.einsum("tk,tkh->th", probs, values)
+
+
+def require_exact_item_context(
+    q: Tensor, k: Tensor, v: Tensor, logits: Tensor, *, wider: float = 1
+) -> None:
+    """Hold values and gradients of the causal item branch against float64, prefix by prefix.
+
+    Args:
+        q: Queries, (B, N, L, H), like ``k`` and ``v``.
+        k: Keys.
+        v: Values.
+        logits: Pooling logits, (B, L, J).
+        wider: Factor on the relative tolerance.
+    """
+    ours = [x.clone().requires_grad_() for x in (q, k, v, logits)]
+    exact = [x.double().requires_grad_() for x in (q, k, v, logits)]
+    out = causal_item_context(ours[0], ours[1], ours[2], ours[3], lambda x: x)
+    rows = [
+        item_context(exact[0][b, n], exact[1][b, n], exact[2][b, n], exact[3][b])
+        for b in range(len(logits))
+        for n in range(q.shape[1])
+    ]
+    expected = torch.stack(rows).view(q.shape)
+    torch.testing.assert_close(out.double(), expected, rtol=1e-5 * wider, atol=1e-5)
+    direction = torch.randn_like(out)
+    out.backward(direction)
+    expected.backward(direction.double())
+    for x, y in zip(ours, exact, strict=True):
+        assert x.grad is not None
+        assert y.grad is not None
+        torch.testing.assert_close(
+            x.grad.double(), y.grad, rtol=1e-4 * wider, atol=2e-5 if wider == 1 else 5e-5
+        )
 
 
 def _item_vectors(model: LightSANs, weights: Weights, item_ids: list[int]) -> Tensor:

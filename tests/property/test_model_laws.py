@@ -8,17 +8,16 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lightsans import LightSANs, ModelConfig
-from lightsans.model.causal import causal_item_context
+from lightsans.config.kinds import ATTENTION
 from lightsans.ranking.metrics import RankingTotals, exclude_seen, target_ranks
 from lightsans.ranking.top_k import top_k
-from tests.oracle import item_context
+from tests import strategies
+from tests.oracle import require_exact_item_context
 
 NUM_ITEMS, MAX_SEQ_LEN = 9, 6
 Histories = list[list[int]]
 
-histories = st.lists(
-    st.lists(st.integers(1, NUM_ITEMS), max_size=MAX_SEQ_LEN + 3), min_size=1, max_size=4
-)
+HISTORIES = strategies.batches(NUM_ITEMS, most=MAX_SEQ_LEN + 3)
 
 
 def make_model(attention) -> LightSANs:
@@ -34,7 +33,7 @@ def make_model(attention) -> LightSANs:
     return LightSANs(config, NUM_ITEMS).eval()
 
 
-MODELS = {kind: make_model(kind) for kind in ("causal", "masked", "reference")}
+MODELS = {kind: make_model(kind) for kind in ATTENTION}
 
 
 def padded(rows: Histories, extra: int = 0) -> tuple[Tensor, Tensor]:
@@ -44,7 +43,7 @@ def padded(rows: Histories, extra: int = 0) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("attention", ["causal", "masked"])
-@given(rows=histories, scale=st.floats(-1e6, 1e6, width=32))
+@given(rows=HISTORIES, scale=st.floats(-1e6, 1e6, width=32))
 @settings(max_examples=30)
 def test_the_padding_row_never_changes_a_score(attention, rows, scale):
     model = MODELS[attention]
@@ -56,7 +55,7 @@ def test_the_padding_row_never_changes_a_score(attention, rows, scale):
 
 
 @pytest.mark.parametrize("attention", MODELS)
-@given(rows=histories, extra=st.integers(0, 4))
+@given(rows=HISTORIES, extra=st.integers(0, 4))
 @settings(max_examples=30)
 def test_vectors_depend_neither_on_the_width_nor_on_the_other_rows(attention, rows, extra):
     vectors = MODELS[attention].encode(*padded(rows, extra))
@@ -64,45 +63,27 @@ def test_vectors_depend_neither_on_the_width_nor_on_the_other_rows(attention, ro
     torch.testing.assert_close(vectors, alone, rtol=1e-4, atol=1e-4)
 
 
-@given(data=st.data(), row=st.lists(st.integers(1, NUM_ITEMS), min_size=2, max_size=MAX_SEQ_LEN))
+@given(data=st.data(), row=strategies.item_ids(NUM_ITEMS, least=2, most=MAX_SEQ_LEN))
 @settings(max_examples=50)
 def test_a_prefix_knows_nothing_of_later_items(data, row):
     """No input is later than its target."""
     cut = data.draw(st.integers(1, len(row) - 1))
-    changed = row[:cut] + data.draw(
-        st.lists(st.integers(1, NUM_ITEMS), min_size=len(row) - cut, max_size=len(row) - cut)
-    )
+    later = len(row) - cut
+    changed = row[:cut] + data.draw(strategies.item_ids(NUM_ITEMS, least=later, most=later))
     first, second = (
         MODELS["causal"](*padded([items]), every_position=True)[0, :cut] for items in (row, changed)
     )
     torch.testing.assert_close(first, second, rtol=1e-5, atol=1e-5)
 
 
-@given(
-    pattern=st.lists(
-        st.sampled_from([0.0, 1.0, -1.0, 25.0, -40.0, 59.0, -100.0, 100.0, -1000.0, 1000.0]),
-        min_size=1,
-        max_size=90,
-    )
-)
+@given(pattern=strategies.POOLING_LOGITS)
 @settings(max_examples=40)
 def test_pooling_logits_of_any_size_give_exact_values_and_gradients(pattern):
     torch.manual_seed(len(pattern))
     length = len(pattern)
-    q, k, v = torch.randn(3, 1, 1, length, 4)
     logits = torch.tensor(pattern).view(1, length, 1) * torch.tensor([1.0, 0.5, 1.0, -0.25])
-    ours = [x.clone().requires_grad_() for x in (q, k, v, logits)]
-    exact = [x[0].double().requires_grad_() for x in (q[0], k[0], v[0], logits)]
-    out = causal_item_context(ours[0], ours[1], ours[2], ours[3], lambda x: x)[0, 0]
-    expected = item_context(*exact)
-    torch.testing.assert_close(out.double(), expected, rtol=1e-4, atol=1e-5)
-    direction = torch.randn_like(out)
-    out.backward(direction)
-    expected.backward(direction.double())
-    for x, y in zip(ours, exact, strict=True):
-        assert x.grad is not None
-        assert y.grad is not None
-        torch.testing.assert_close(x.grad.double().view_as(y), y.grad, rtol=1e-3, atol=5e-5)
+    q, k, v = torch.randn(3, 1, 1, length, 4)
+    require_exact_item_context(q, k, v, logits, wider=2.5)
 
 
 @given(ranks=st.lists(st.integers(0, 30), min_size=1, max_size=20))

@@ -7,45 +7,24 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lightsans.config import ColumnsConfig, DataConfig
-from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.preparation.derive import derive_sequences
-from lightsans.preparation.k_core import core_rows, count_items, item_counts, k_core, merge_counts
-from lightsans.preparation.packing import pack_rows, unpack_rows
 from lightsans.preparation.selection import select_rows
-from lightsans.preparation.sorting import sort_interactions
 from lightsans.reading.units import POSITION_BITS
-from tests.factories import HASH_KEY
+from tests import strategies
+from tests.factories import interaction_log, k_core_of, sorted_parts, vocabulary_of_counts
 from tests.logs_on_disk import read_log, write_bytes, write_jsonl
 
-# User, item, timestamp, rating: few values of each, so that everything collides.
-LOGS = st.lists(
-    st.tuples(
-        st.sampled_from("abcdefg"),
-        st.sampled_from("tuvwxyz"),
-        st.integers(0, 5),
-        st.sampled_from([1.0, 3.0, 5.0, None]),
-    ),
-    min_size=1,
-    max_size=60,
+LOGS = strategies.logs(
+    users="abcdefg", items="tuvwxyz", last=5, ratings=[1.0, 3.0, 5.0, None], max_size=60
 )
-LEAST = st.integers(1, 4)
 
 
-def parts_of(log, num_parts, stretch=7):
-    """The log through an exchange in which stretches arrive last first."""
-    names = ("user_id", "raw_item_id", "timestamp", "rating")
-    columns = dict(zip(names, map(list, zip(*log, strict=True)), strict=True))
-    table = pa.table({**columns, "order_key": list(range(len(log)))})
-    table = table.set_column(3, "rating", table["rating"].cast(pa.float64()))
-    stretches = [table.slice(at, stretch) for at in range(0, len(log), stretch)]
-    packed = pa.concat_tables([pack_rows(rows, num_parts) for rows in stretches[::-1]])
-    return [sort_interactions(rows) for _, rows in unpack_rows(packed)]
+def parts_of(log, num_parts):
+    return sorted_parts(interaction_log(log), num_parts, stretch=7).values()
 
 
 def naive_core(rows, min_user, min_item):
@@ -83,37 +62,17 @@ def naive_filters(log, as_of, dedupe, min_rating):
     return histories, kept
 
 
-@given(LOGS, LEAST, LEAST, st.integers(1, 5))
+@given(LOGS, strategies.LEAST, strategies.LEAST, strategies.NUM_PARTS)
 def test_the_core_is_what_a_naive_loop_leaves(log, min_user, min_item, num_parts):
     selected = [select_rows(part, DataConfig()) for part in parts_of(log, num_parts)]
-    cores = [core_rows(rows, HASH_KEY) for rows in selected]
-    names = {
-        number: name
-        for core, raw in cores
-        for number, name in zip(core.item_hashes.tolist(), raw.to_pylist(), strict=True)
-    }
-
-    def count(alive):
-        return merge_counts([item_counts(*count_items(core, alive, min_user)) for core, _ in cores])
-
-    survivors, _ = k_core(count, min_item)
-    columns = (survivors[name].to_pylist() for name in ("hash", "count"))
-    found = {names[number]: count for number, count in zip(*columns, strict=True)}
-    assert found == Counter(row[1] for row in naive_core(log, min_user, min_item))
+    expected = Counter(row[1] for row in naive_core(log, min_user, min_item))
+    assert k_core_of(selected, min_user, min_item) == expected
 
 
-@given(
-    LOGS,
-    LEAST,
-    st.integers(1, 6),
-    st.sampled_from(["none", "first", "last"]),
-    st.sampled_from([None, 3.0]),
-    st.integers(1, 5),
-)
-def test_sequences_are_what_slow_python_derives(
-    log, min_user, as_of, dedupe, min_rating, num_parts
-):
-    histories, kept = naive_filters(log, as_of, dedupe, min_rating)
+@given(LOGS, strategies.FILTERS, st.integers(1, 6), strategies.NUM_PARTS)
+def test_sequences_are_what_slow_python_derives(log, data, as_of, num_parts):
+    min_user = data.min_user_interactions
+    histories, kept = naive_filters(log, as_of, data.dedupe, data.min_rating)
     core = naive_core([row for rows in kept.values() for row in rows], min_user, 1)
     counts = Counter(row[1] for row in core)
     if not counts:
@@ -126,9 +85,7 @@ def test_sequences_are_what_slow_python_derives(
         seen = {row[1] for row in rows if row[1] in counts} - own
         expected[user] = (sequence, len(sequence) >= min_user, seen)
 
-    data = DataConfig(dedupe=dedupe, min_rating=min_rating, min_user_interactions=min_user)
-    numbers = np.array([counts[item] for item in items])
-    vocabulary = Vocabulary.from_counts(pa.array(items[::-1]), numbers[::-1])
+    vocabulary = vocabulary_of_counts(counts)
     assert vocabulary.raw_item_ids.to_pylist() == items
     found = {}
     for part in parts_of(log, num_parts):
@@ -151,10 +108,11 @@ def test_every_row_is_in_one_part_with_its_user(log, num_parts):
     assert sum(map(len, users)) == len({row[0] for row in log})
 
 
-TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\r\n\0"), min_size=1, max_size=12)
-
-
-@given(st.lists(st.tuples(TEXT, TEXT, st.integers(0, 2**31)), min_size=1, max_size=20))
+@given(
+    st.lists(
+        st.tuples(strategies.IDS, strategies.IDS, st.integers(0, 2**31)), min_size=1, max_size=20
+    )
+)
 def test_ids_of_any_characters_come_back_as_they_were(rows):
     with tempfile.TemporaryDirectory() as directory:
         log = read_log(write_jsonl(Path(directory) / "a.jsonl", rows))
@@ -167,18 +125,8 @@ def test_ids_of_any_characters_come_back_as_they_were(rows):
         assert read_log(path).rows == rows
 
 
-LINES = st.lists(
-    st.one_of(
-        st.builds(lambda n: f"u{n},i{n},{n}", st.integers(0, 10**9)),  # a row
-        st.just(""),  # blank
-        st.just("broken"),
-    ),
-    max_size=25,
-)
-
-
 @given(
-    LINES,
+    strategies.CSV_LINES,
     st.sampled_from(["\n", "\r\n"]),
     st.booleans(),
     st.booleans(),

@@ -6,29 +6,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightsans.config import ModelConfig, RunConfig, TrainConfig
+from lightsans.config.kinds import ATTENTION
 from lightsans.dataset.held_out import hold_out
-from lightsans.dataset.sequences import UserSequences
 from lightsans.training.batches import RankEpoch
-
-LENGTHS = st.lists(st.integers(0, 25), min_size=1, max_size=8)
-
-
-def users_of(lengths: list[int]) -> UserSequences:
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return UserSequences(np.arange(1, offsets[-1] + 1, dtype=np.int32), offsets)
+from tests import strategies
 
 
-@pytest.mark.parametrize("attention", ["causal", "masked", "reference"])
+@pytest.mark.parametrize("attention", ATTENTION)
 @given(
-    lengths=LENGTHS,
+    users=strategies.USERS,
     max_seq_len=st.integers(1, 9),
     stride=st.none() | st.integers(1, 9),
     epoch=st.integers(0, 3),
 )
 def test_no_input_is_later_than_its_target_and_nothing_held_out_is_learnt(
-    attention, lengths, max_seq_len, stride, epoch
+    attention, users, max_seq_len, stride, epoch
 ):
-    users = users_of(lengths)
     config = RunConfig(
         model=ModelConfig(attention=attention, max_seq_len=max_seq_len),
         train=TrainConfig(
@@ -56,9 +49,8 @@ def test_no_input_is_later_than_its_target_and_nothing_held_out_is_learnt(
     assert not learnt & held_out
 
 
-@given(lengths=LENGTHS)
-def test_a_history_ends_where_its_target_comes_next(lengths):
-    users = users_of(lengths)
+@given(users=strategies.USERS)
+def test_a_history_ends_where_its_target_comes_next(users):
     for split, back in (("valid", 1), ("test", 0)):
         found = hold_out(users, split)  # type: ignore[arg-type]
         for start, length, target in zip(
@@ -66,4 +58,4 @@ def test_a_history_ends_where_its_target_comes_next(lengths):
         ):
             assert found.item_ids[start : start + length][-1] + 1 == target
             assert target + back in users.offsets  # the end of a user's sequence
-        assert len(found.lengths) == sum(length >= 3 for length in lengths)
+        assert len(found.lengths) == int((users.lengths >= 3).sum())

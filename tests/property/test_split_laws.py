@@ -8,57 +8,29 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from lightsans.config import DataConfig
-from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.preparation.derive import Retention, derive_sequences
-from lightsans.preparation.k_core import core_rows, count_items, item_counts, k_core, merge_counts
 from lightsans.preparation.selection import select_rows
-from lightsans.preparation.sorting import sort_interactions
 from lightsans.preparation.temporal import Cutoffs
-from tests.factories import HASH_KEY
+from tests import strategies
+from tests.factories import k_core_of, sorted_part, vocabulary_of_counts
 
 CUTOFFS = Cutoffs(valid_from=3, test_from=5)
-ROWS = st.lists(
-    st.tuples(
-        st.sampled_from("abcd"),
-        st.sampled_from("vwxyz"),
-        st.integers(0, 6),
-        st.sampled_from([1.0, 5.0]),
-    ),
-    min_size=1,
-    max_size=40,
-)
-SETTINGS = st.builds(
-    DataConfig,
-    dedupe=st.sampled_from(["none", "first", "last"]),
-    min_rating=st.sampled_from([None, 3.0]),
-    min_user_interactions=st.integers(1, 3),
-    min_item_interactions=st.integers(1, 3),
-)
+LOGS = strategies.logs()
 
 
 def derive(log, data, cutoffs=None, retention=None):
     """Vocabulary and rows of ``sequences/`` by user; None when k-core leaves nothing."""
-    names = ("user_id", "raw_item_id", "timestamp", "rating")
-    columns = dict(zip(names, map(list, zip(*log, strict=True)), strict=True))
-    table = sort_interactions(pa.table({**columns, "order_key": list(range(len(log)))}))
-    rows = select_rows(table, data, None, cutoffs)
-    core, ids = core_rows(rows, HASH_KEY)
-
-    def count(alive):
-        return merge_counts([item_counts(*count_items(core, alive, data.min_user_interactions))])
-
-    found, _ = k_core(count, data.min_item_interactions)
-    if not found.num_rows:
-        return None
-    raw = {int(h): raw for h, raw in zip(core.item_hashes, ids.to_pylist(), strict=True)}
-    names_left = pa.array([raw[h] for h in found["hash"].to_pylist()])
-    vocabulary = Vocabulary.from_counts(names_left, found["count"].to_numpy())
+    rows = select_rows(sorted_part(log), data, None, cutoffs)
     least = data.min_user_interactions
+    counts = k_core_of([rows], least, data.min_item_interactions)
+    if not counts:
+        return None
+    vocabulary = vocabulary_of_counts(counts)
     derived = derive_sequences(rows, vocabulary, least, retention, cutoffs).to_pylist()
     return vocabulary, {row["user_id"]: row for row in derived}
 
 
-@given(ROWS, ROWS, SETTINGS, st.sampled_from([None, Retention(1, None), Retention(2, 1)]))
+@given(LOGS, LOGS, strategies.FILTERS, strategies.RETENTIONS)
 def test_what_comes_after_the_cutoff_changes_nothing_of_training(log, other, data, retention):
     """Replace the future by another one: vocabulary, counts, training items and users stay."""
     past = [row for row in log if row[2] < CUTOFFS.valid_from]
@@ -75,7 +47,7 @@ def test_what_comes_after_the_cutoff_changes_nothing_of_training(log, other, dat
             assert users[user]["trainable"] == row["trainable"]
 
 
-@given(ROWS, st.sampled_from([None, 1, 2]))
+@given(LOGS, st.sampled_from([None, 1, 2]))
 def test_targets_are_the_first_of_their_period(log, keep_last):
     made = derive(log, DataConfig(), CUTOFFS, Retention(keep_last, None))
     assume(made is not None)
@@ -98,7 +70,7 @@ def test_targets_are_the_first_of_their_period(log, keep_last):
         assert row["trainable"] == (row["train_length"] > 0)
 
 
-@given(ROWS, SETTINGS, st.integers(1, 4), st.integers(0, 6))
+@given(LOGS, strategies.FILTERS, st.integers(1, 4), st.integers(0, 6))
 def test_retention_shortens_sequences_and_nothing_else(log, data, keep_last, keep_since):
     whole = derive(log, data)
     assume(whole is not None)
@@ -115,10 +87,10 @@ def test_retention_shortens_sequences_and_nothing_else(log, data, keep_last, kee
         assert not set(row["item_ids"]) & set(row["also_seen"])
 
 
-@given(ROWS, ROWS)
+@given(LOGS, LOGS)
 def test_an_extended_vocabulary_keeps_numbers_and_marks_the_dead(log, more):
     old, new = (Counter(row[1] for row in rows) for rows in (log, more))
-    base = Vocabulary.from_counts(pa.array(list(old)), np.array(list(old.values())))
+    base = vocabulary_of_counts(old)
     extended = base.extended(pa.array(list(new)), np.array(list(new.values())))
     assert extended.extends(base)
     raw = extended.raw_item_ids.to_pylist()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightsans.model import attention, causal
+from lightsans.model import attention
 from lightsans.model.attention import (
     HeadMap,
     Positions,
@@ -14,8 +14,7 @@ from lightsans.model.attention import (
     newest_context,
     position_logits,
 )
-from lightsans.model.causal import Dropout, causal_item_context
-from tests.oracle import item_context
+from lightsans.model.causal import Dropout
 
 B, L, K, N, H = 3, 7, 4, 2, 5
 D = N * H
@@ -72,111 +71,6 @@ def with_value(x: Unmapped, value: float) -> Unmapped:
     return x._replace(value=HeadMap(torch.zeros(N, H, D), torch.full((N, H), value)))
 
 
-def compare_with_oracle(logits: Tensor) -> None:
-    """Forward and all gradients of the causal item branch against float64, prefix by prefix."""
-    torch.manual_seed(1)
-    q, k, v = torch.randn(3, len(logits), N, logits.shape[1], H)
-    ours = [x.clone().requires_grad_() for x in (q, k, v, logits)]
-    exact = [x.double().requires_grad_() for x in (q, k, v, logits)]
-    out = causal_item_context(ours[0], ours[1], ours[2], ours[3], no_dropout)
-    rows = [
-        torch.stack(
-            [
-                item_context(exact[0][b, n], exact[1][b, n], exact[2][b, n], exact[3][b])
-                for n in range(N)
-            ]
-        )
-        for b in range(len(logits))
-    ]
-    expected = torch.stack(rows)
-    torch.testing.assert_close(out.double(), expected, rtol=1e-5, atol=1e-5)
-    direction = torch.randn_like(out)
-    out.backward(direction)
-    expected.backward(direction.double())
-    for x, y in zip(ours, exact, strict=True):
-        assert x.grad is not None
-        assert y.grad is not None
-        torch.testing.assert_close(x.grad.double(), y.grad, rtol=1e-4, atol=2e-5)
-
-
-@pytest.mark.parametrize("length", [1, 2, 63, 64, 65, 150])
-def test_the_causal_item_branch_equals_a_softmax_over_each_prefix(length):
-    torch.manual_seed(length)
-    compare_with_oracle(torch.randn(2, length, 2 * K) * 3)
-
-
-@pytest.mark.parametrize("value", [-1000.0, -100.0, 100.0, 1000.0])
-@pytest.mark.parametrize("position", [0, 5, 63, 64, 99])
-def test_an_extreme_logit_anywhere_changes_neither_values_nor_gradients(value, position):
-    torch.manual_seed(0)
-    logits = torch.randn(1, 100, 2 * K)
-    logits[:, position, ::2] = value
-    compare_with_oracle(logits)
-
-
-def relative_error(found: Tensor, expected: Tensor) -> float:
-    return float((found.detach().double() - expected.detach()).norm() / expected.detach().norm())
-
-
-@pytest.mark.parametrize("value", [-1000.0, -100.0, 0.0, 100.0, 1000.0])
-@pytest.mark.parametrize("position", [0, 99])
-def test_bfloat16_products_keep_float32_sums_whatever_the_logits(value, position):
-    """Under autocast q, k and v are bfloat16, whose neighbours are 2^-8 apart; logits are not."""
-    torch.manual_seed(0)
-    logits = torch.randn(1, 100, 2 * K)
-    logits[:, position, ::2] = value
-    q, k, v = torch.randn(3, 1, 1, 100, H).bfloat16()
-    ours = [x.clone().requires_grad_() for x in (q, k, v, logits)]
-    exact = [x.double().requires_grad_() for x in (q[0, 0], k[0, 0], v[0, 0], logits[0])]
-    with torch.autocast("cpu", torch.bfloat16):
-        out = causal_item_context(ours[0], ours[1], ours[2], ours[3], no_dropout)[0, 0]
-    expected = item_context(*exact)
-    assert relative_error(out, expected) < 0.02
-    direction = torch.randn_like(expected)
-    out.backward(direction.to(out.dtype))
-    expected.backward(direction)
-    for x, y in zip(ours, exact, strict=True):
-        assert x.grad is not None
-        assert y.grad is not None
-        assert relative_error(x.grad.view_as(y), y.grad) < 0.05
-
-
-@pytest.mark.parametrize("scale", [20.0, 100.0, 1000.0])
-def test_widely_spread_logits_are_exact(scale):
-    torch.manual_seed(0)
-    compare_with_oracle(torch.randn(2, 90, 2 * K) * scale)
-
-
-@pytest.mark.parametrize("rise", [-70.0, -59.0, 30.0, 59.0, 61.0, 120.0])
-def test_logits_may_rise_or_fall_steadily(rise):
-    """The largest rise that one exponential per item is used for, and more."""
-    slope = torch.linspace(0, rise, causal.CHUNK)
-    compare_with_oracle(slope[None, :, None] + torch.rand(1, causal.CHUNK, 2 * K))
-
-
-def numbers_for_backward(length: int) -> int:
-    """How many numbers the item branch keeps for its backward pass."""
-    x = mapped(unmapped(length=length))
-    kept: dict[int, int] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes() // 4
-        return tensor
-
-    q, k, v, logits = (t.detach().requires_grad_() for t in (x.q, x.k, x.v, x.logits))
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        out = causal_item_context(q, k, v, logits, no_dropout)
-    assert out.shape == (B, N, length, H)
-    return sum(kept.values())
-
-
-def test_the_memory_of_the_item_branch_is_linear_in_the_length():
-    """To 4,096 positions; a matrix of them would be 16 times as large as that of 1,024."""
-    short, long = numbers_for_backward(1024), numbers_for_backward(4096)
-    assert 3.5 < long / short < 4.5
-
-
 @pytest.mark.parametrize("length", [1, 128, 129, 300])
 def test_blocks_of_position_weights_are_the_causal_half_of_the_matrix(length):
     q, k = torch.randn(2, N, length, H)
@@ -194,21 +88,6 @@ def test_blocks_of_position_weights_are_the_causal_half_of_the_matrix(length):
         first = Positions(q, k, blocks).first(shorter)
         read = attention.read_positions(first.matrix, v[:, :, :shorter])
         torch.testing.assert_close(read, whole[:, :shorter, :shorter] @ v[:, :, :shorter])
-
-
-def test_both_ways_of_weighting_items_give_the_same_numbers(monkeypatch):
-    x = mapped(unmapped(length=100))
-    one_per_item = causal_item_context(x.q, x.k, x.v, x.logits, no_dropout)
-    monkeypatch.setattr(causal, "MAX_RISE", -1.0)
-    one_per_pair = causal_item_context(x.q, x.k, x.v, x.logits, no_dropout)
-    torch.testing.assert_close(one_per_pair, one_per_item)
-
-
-def test_only_steep_chunks_are_weighted_pair_by_pair():
-    logits = torch.zeros(1, 200, 2)
-    assert causal._plan_chunks(logits) == ([64, 64, 64, 8], [True] * 4)
-    logits[0, 70] = 100.0
-    assert causal._plan_chunks(logits) == ([64, 16, 64, 56], [True, False, True, True])
 
 
 def test_a_position_of_a_masked_sequence_reads_a_mean_of_values_twice():

@@ -5,10 +5,11 @@ from hypothesis import strategies as st
 from lightsans.dataset.held_out import hold_out
 from lightsans.dataset.sequences import NO_TARGET, UserSequences
 from lightsans.preparation.temporal import MICROS, Cutoffs, cut_periods, find_cutoff
+from tests import strategies
 
 
 @given(
-    st.lists(st.integers(0, 3 * 10**9 * MICROS), min_size=1, max_size=40),
+    st.lists(strategies.MOMENTS, min_size=1, max_size=40),
     st.floats(0, 1, exclude_max=True),
 )
 def test_a_cutoff_is_the_first_second_with_few_enough_rows_after_it(times, share):

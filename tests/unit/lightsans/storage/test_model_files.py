@@ -4,7 +4,6 @@ import pickle
 import pytest
 import torch
 from hypothesis import given
-from hypothesis import strategies as st
 
 from lightsans import LightSANs, ModelConfig
 from lightsans.errors import InputError, NotFoundError
@@ -16,6 +15,7 @@ from lightsans.storage.model_files import (
     weights_hash,
     weights_to_bytes,
 )
+from tests import strategies
 from tests.factories import local
 
 
@@ -30,10 +30,7 @@ def test_equal_weights_give_equal_bytes():
     assert len({weights_to_bytes(model) for _ in range(40)}) == 1
 
 
-@given(
-    attention=st.sampled_from(["causal", "masked", "reference"]),
-    history=st.lists(st.integers(1, 9), min_size=1, max_size=8),
-)
+@given(attention=strategies.ATTENTIONS, history=strategies.item_ids(9, least=1, most=8))
 def test_a_loaded_model_gives_the_scores_of_the_saved_one(attention, history):
     model = small_model(attention)
     loaded = LightSANs.from_saved(saved_model(weights_to_bytes(model), "x"))
