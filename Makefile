@@ -44,8 +44,8 @@ test: $(STAMP) ## unit, property and integration tests (under 20 minutes)
 test-unit: $(STAMP) ## unit and property tests (under 2 minutes)
 	$(BIN)/python -m pytest tests/unit tests/property tests/repository
 
-test-times: $(STAMP) ## the 20 slowest unit tests
-	$(BIN)/python -m pytest --durations=20 tests/unit
+test-times: $(STAMP) ## all tests, and then the 20 slowest of them
+	$(BIN)/python -m pytest --durations=20 tests
 
 test-chaos: $(STAMP) ## kill tests and fault injection
 	$(BIN)/python -m pytest tests -m chaos

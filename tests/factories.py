@@ -102,6 +102,12 @@ def derived_sequences(rows, *, as_of=None, items=None, **settings):
     return derived
 
 
+def sequences_of(*histories):
+    """Users with these item ids."""
+    offsets = np.cumsum([0, *map(len, histories)])
+    return UserSequences(np.array([i for row in histories for i in row], np.int32), offsets)
+
+
 def users_of_lengths(*lengths: int) -> UserSequences:
     """Users whose item ids count up from 1 along the tape."""
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

@@ -64,7 +64,7 @@ def run_faulty_proxy(endpoint_url: str, faults: Faults) -> Iterator[str]:
 
     handler = type("Handler", (_Handler,), {"backend": backend, "faults": faults})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}"

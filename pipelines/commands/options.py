@@ -187,9 +187,9 @@ def select(
     model: str | None = None,
 ) -> Selection:
     """Load the configuration and find which dataset and model it, or the options, stand for."""
+    loaded = read_config(config, overrides)  # before the imports: its mistakes are told at once
     from pipelines.preprocess.stage import dataset_id
     from pipelines.train.stage import model_id
 
-    loaded = read_config(config, overrides)
     chosen = dataset or dataset_id(loaded.config)
     return Selection(loaded, chosen, model or model_id(loaded.config, chosen))

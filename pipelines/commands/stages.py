@@ -32,7 +32,8 @@ from pipelines.commands.results import (
 )
 from pipelines.console.output import only_results_on_stdout, print_json, print_metrics, print_table
 
-# Stages are imported by the commands that run them: `--help` must not wait for Ray and torch.
+# Stages are imported by the commands that run them, once the configuration is read: neither
+# `--help` nor a mistake in a setting waits for Ray and torch.
 
 
 def preprocess(
@@ -49,10 +50,10 @@ def preprocess(
     Rows that cannot be used go to rejects/ with file, position and reason. The same input and
     settings have the same ID, so what exists is not made again.
     """
-    from pipelines.preprocess.stage import run_preprocess
-
     settings = [*(overrides or ()), *([f"data.base={base}"] if base else [])]
     loaded = read_config(config, settings)
+    from pipelines.preprocess.stage import run_preprocess
+
     with only_results_on_stdout():
         result = run_preprocess(loaded.config, force=force)
     manifest = result.manifest
@@ -81,11 +82,11 @@ def train(
     epochs that were no better. models/ID gets the weights of the best epoch, the items,
     metrics.json and the learning curve.
     """
-    from pipelines.train.stage import refit_config, run_train
-
     if warm_start is not None:
         overrides = [*(overrides or ()), f"train.warm_start={warm_start}"]
     selected = select(config, overrides, dataset)
+    from pipelines.train.stage import refit_config, run_train
+
     run = selected.loaded.config
     if refit:
         run = refit_config(run, selected.dataset_id)
@@ -124,9 +125,9 @@ def evaluate(
     The baselines are the most popular items, and the most frequent successors of the last item; a
     model that loses to one is named. Results go to reports/, and to metrics.json of the model.
     """
+    selected = select(config, overrides, dataset, model)
     from pipelines.evaluate import protocol_text, run_evaluate
 
-    selected = select(config, overrides, dataset, model)
     with only_results_on_stdout():
         result = run_evaluate(
             selected.loaded.config,
@@ -157,9 +158,9 @@ def score(
     are report.json and report.png (coverage, popularity, scores, overlap with the run before);
     manifest.json comes last. docs/recommendations.md has the layouts and example queries.
     """
+    selected = select(config, overrides, dataset, model)
     from pipelines.score.stage import run_score
 
-    selected = select(config, overrides, dataset, model)
     with only_results_on_stdout():
         result = run_score(
             selected.loaded.config,
@@ -186,10 +187,10 @@ def pipeline(
     After an interruption the same command goes on where it was. With a changed setting only the
     stages that depend on it run anew.
     """
+    loaded = read_config(config, overrides)
     from pipelines.evaluate import protocol_text
     from pipelines.run_pipeline import run_pipeline
 
-    loaded = read_config(config, overrides)
     with only_results_on_stdout():
         result = run_pipeline(loaded.config, force=force)
     if as_json:
@@ -215,11 +216,11 @@ def tune(
     as_json: JsonOption = False,
 ) -> None:
     """Search hyper-parameters on valid; an interrupted search goes on. Test: once, for the best."""
+    selected = select(config, with_space(overrides, space), dataset)
     from pipelines.evaluate import protocol_text
     from pipelines.tune.report import print_leaderboard
     from pipelines.tune.stage import run_tune
 
-    selected = select(config, with_space(overrides, space), dataset)
     loaded = selected.loaded
     with only_results_on_stdout():
         if dataset is None:

@@ -7,11 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lightsans import LightSANs, ModelConfig
+from lightsans import LightSANs
 from lightsans.config.kinds import ATTENTION
 from lightsans.ranking.metrics import RankingTotals, exclude_seen, target_ranks
 from lightsans.ranking.top_k import top_k
 from tests import strategies
+from tests.models import small_model
 from tests.oracle import require_exact_item_context
 
 NUM_ITEMS, MAX_SEQ_LEN = 9, 6
@@ -22,15 +23,8 @@ HISTORIES = strategies.batches(NUM_ITEMS, most=MAX_SEQ_LEN + 3)
 
 def make_model(attention) -> LightSANs:
     torch.manual_seed(3)
-    config = ModelConfig(
-        attention=attention,
-        max_seq_len=MAX_SEQ_LEN,
-        k_interests=2,
-        hidden_size=8,
-        inner_size=8,
-        initializer_range=0.5,
-    )
-    return LightSANs(config, NUM_ITEMS).eval()
+    sizes = {"max_seq_len": MAX_SEQ_LEN, "k_interests": 2, "initializer_range": 0.5}
+    return small_model(NUM_ITEMS, attention=attention, **sizes).eval()
 
 
 MODELS = {kind: make_model(kind) for kind in ATTENTION}

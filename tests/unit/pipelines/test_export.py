@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from lightsans import LightSANs, ModelConfig
+from lightsans import LightSANs
 from lightsans.config.file import load_config
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import NotFoundError
@@ -17,6 +17,7 @@ from lightsans.storage.location import Location
 from lightsans.storage.manifests import write_manifest
 from pipelines.export import run_export
 from tests.factories import local
+from tests.models import small_model
 
 NAMES = ("user_encoder.pt2", "items.parquet", "item_vectors.npy")
 
@@ -37,7 +38,7 @@ def program_of(model):
 
 def write_model(root, name, seed):
     torch.manual_seed(seed)
-    model = LightSANs(ModelConfig(max_seq_len=4, hidden_size=8, inner_size=8), num_items=6)
+    model = small_model(6)
     directory, weights = root / "models" / name, files.weights_to_bytes(model)
     (directory / files.WEIGHTS).write_bytes(weights)
     items = pa.array([f"{name}{i}" for i in range(6)])

@@ -1,10 +1,10 @@
 import numpy as np
 
 from lightsans.dataset.held_out import hold_out, translate
-from lightsans.dataset.sequences import UserSequences
+from tests.factories import sequences_of
 
-USERS = UserSequences(np.array([1, 2, 3, 4, 5, 6, 7, 8], np.int32), np.array([0, 4, 6, 8, 8]))
-LONGER = UserSequences(np.array([1, 2, 3, 4, 5, 6, 7], np.int32), np.array([0, 4, 7]))
+USERS = sequences_of([1, 2, 3, 4], [5, 6], [7, 8], [])
+LONGER = sequences_of([1, 2, 3, 4], [5, 6, 7])
 
 
 def histories(held_out) -> list[list[int]]:

@@ -3,7 +3,7 @@ import numpy as np
 from lightsans.dataset.held_out import hold_out
 from lightsans.dataset.samples import cut_prefixes, distinct_targets
 from lightsans.dataset.sequences import UserSequences, for_refit
-from tests.factories import users_of_lengths
+from tests.factories import sequences_of, users_of_lengths
 
 
 def test_leave_one_out_keeps_two_of_three_or_more():
@@ -11,7 +11,7 @@ def test_leave_one_out_keeps_two_of_three_or_more():
 
 
 def test_unknown_items_leave_a_translated_sequence():
-    users = UserSequences(np.array([1, 2, 3, 2], np.int32), np.array([0, 3, 4, 4]))
+    users = sequences_of([1, 2, 3], [2], [])
     translated = users.translate(np.array([0, 9, 0, 8], np.int32))
     assert translated.item_ids.tolist() == [9, 8]
     assert translated.offsets.tolist() == [0, 2, 2, 2]

@@ -1,36 +1,24 @@
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
-from lightsans import LightSANs
-from lightsans.config import ModelConfig, RunConfig, TrainConfig
-from lightsans.config.kinds import LOSSES
+from lightsans.config import ModelConfig
+from lightsans.config.kinds import ATTENTION, LOSSES
 from lightsans.losses.objective import FUNCTIONS, NextItemObjective, choose_loss
 from lightsans.training.lazy_adam import renumber
+from tests.models import WITHOUT_DROPOUT, small_model
 
 
 def test_every_loss_of_the_table_has_its_function():
     assert set(FUNCTIONS) == set(LOSSES)
 
 
-KINDS = ("causal", "masked", "reference")
-
-
-def make_objective(attention="causal", loss_type="CE") -> NextItemObjective:
-    config = ModelConfig(
-        attention=attention,
-        loss_type=loss_type,
-        max_seq_len=5,
-        hidden_size=8,
-        initializer_range=0.5,
-        hidden_dropout_prob=0.0,
-        attn_dropout_prob=0.0,
-    )
-    return NextItemObjective(LightSANs(config, 6))
+def make_objective(attention="causal", loss_type="CE", **settings) -> NextItemObjective:
+    kinds = {"attention": attention, "loss_type": loss_type, "initializer_range": 0.5}
+    return NextItemObjective(small_model(6, **kinds, **WITHOUT_DROPOUT, **settings))
 
 
 def gradients(module) -> dict[str, torch.Tensor]:
@@ -73,7 +61,7 @@ def test_a_window_trains_what_its_prefixes_train_one_by_one(loss_type):
 
 
 @pytest.mark.parametrize("loss_type", ["CE", "BPR"])
-@pytest.mark.parametrize("attention", KINDS)
+@pytest.mark.parametrize("attention", ATTENTION)
 def test_a_batch_of_padding_has_no_loss_and_a_zero_gradient_for_every_parameter(
     attention, loss_type
 ):
@@ -126,14 +114,11 @@ def test_auto_goes_by_the_number_of_items_and_the_device():
 
 
 @pytest.mark.parametrize("loss_type", ["sampled_softmax", "gBCE"])
-@pytest.mark.parametrize("attention", ["causal", "masked", "reference"])
+@pytest.mark.parametrize("attention", ATTENTION)
 def test_a_batch_of_padding_has_no_sampled_loss_and_a_zero_gradient_for_every_parameter(
     attention, loss_type
 ):
-    config = ModelConfig(
-        attention=attention, loss_type=loss_type, max_seq_len=5, hidden_size=8, num_negatives=2
-    )
-    objective = NextItemObjective(LightSANs(config, 6))
+    objective = make_objective(attention, loss_type, num_negatives=2)
     target = torch.zeros((1, 1) if attention == "causal" else (1,), dtype=torch.int32)
     nothing = torch.zeros(1, 1, dtype=torch.int32), torch.tensor([0])
     loss = objective(*nothing, target, torch.tensor([1, 2]), torch.zeros(2))
@@ -145,34 +130,16 @@ def test_a_batch_of_padding_has_no_sampled_loss_and_a_zero_gradient_for_every_pa
 
 
 def test_sampled_losses_without_negatives_are_refused():
-    config = ModelConfig(attention="masked", loss_type="sampled_softmax", hidden_size=8)
-    objective = NextItemObjective(LightSANs(config, 6))
+    objective = make_objective("masked", "sampled_softmax")
     with pytest.raises(ValueError, match="'sampled_softmax' needs negative_ids of the step"):
         objective(torch.tensor([[1]]), torch.tensor([1]), torch.tensor([2]))
 
 
-def sampled_settings(loss_type="sampled_softmax", attention="causal", **train) -> RunConfig:
-    model = ModelConfig(
-        attention=attention,
-        loss_type=loss_type,
-        max_seq_len=5,
-        hidden_size=8,
-        inner_size=8,
-        n_layers=1,
-        k_interests=2,
-        num_negatives=4,
-        hidden_dropout_prob=0.0,
-        attn_dropout_prob=0.0,
-    )
-    train = {"num_workers": 1, "virtual_shards": 1, "batch_size": 3, "learning_rate": 0.02} | train
-    return RunConfig(model=model, train=TrainConfig(**train))
-
-
-@pytest.mark.parametrize("attention", ["causal", "masked", "reference"])
+@pytest.mark.parametrize("attention", ATTENTION)
 @pytest.mark.parametrize("loss_type", ["sampled_softmax", "gBCE", "BPR"])
 def test_gathered_rows_have_the_loss_and_gradients_of_the_whole_table(attention, loss_type):
-    config = sampled_settings(loss_type, attention).model
-    objective = NextItemObjective(LightSANs(replace(config, initializer_range=0.5), 30))
+    kinds = {"attention": attention, "loss_type": loss_type, "initializer_range": 0.5}
+    objective = NextItemObjective(small_model(30, **kinds, **WITHOUT_DROPOUT, num_negatives=4))
     item_ids, lengths = np.array([[3, 9, 4], [7, 0, 0]]), torch.tensor([3, 1])
     targets = np.array([[9, 4, 3], [5, 0, 0]] if attention == "causal" else [3, 5])
     drawn = np.array([6, 3, 28, 6])

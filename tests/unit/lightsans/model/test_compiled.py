@@ -1,20 +1,16 @@
-import dataclasses
-
 import pytest
 import torch
 
-from lightsans import LightSANs, ModelConfig
+from lightsans import LightSANs
 from lightsans.model.compiled import compile_layers
 from lightsans.training.trainer import Trainer
-from tests.unit.lightsans.training.test_trainer import NUM_ITEMS, config_of, walks
+from tests.factories import sequences_of
+from tests.models import WITHOUT_DROPOUT, small_config, small_model, small_run
 
 
-def make_model(**settings) -> LightSANs:
-    config = ModelConfig(
-        max_seq_len=9, hidden_size=8, inner_size=8, k_interests=2, n_layers=1,
-        hidden_dropout_prob=0.0, attn_dropout_prob=0.0, initializer_range=0.5, **settings
-    )  # fmt: skip
-    return LightSANs(config, 9)
+def make_model() -> LightSANs:
+    sizes = {"k_interests": 2, "n_layers": 1, "initializer_range": 0.5}
+    return small_model(9, **sizes, **WITHOUT_DROPOUT)
 
 
 def without_compiler(forward, **_):
@@ -55,8 +51,7 @@ def test_without_a_compiler_the_layers_stay_as_they_were(monkeypatch):
 
 def test_training_goes_on_with_a_warning_that_names_the_reason(monkeypatch):
     monkeypatch.setattr(torch, "compile", without_compiler)
-    config = config_of(epochs=1)
-    config = dataclasses.replace(config, train=dataclasses.replace(config.train, compile=True))
+    config = small_run(small_config(n_layers=1), epochs=1, compile=True)
     with pytest.warns(UserWarning, match=r"train\.compile is set, but .*no C\+\+ compiler.*uncomp"):
-        trainer = Trainer(config, NUM_ITEMS, walks(), torch.device("cpu"))
+        trainer = Trainer(config, 9, {0: sequences_of([1, 2, 3, 4, 5])}, torch.device("cpu"))
     assert trainer.run_epoch().loss > 0

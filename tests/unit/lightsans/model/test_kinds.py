@@ -1,9 +1,10 @@
 import pytest
 import torch
 
-from lightsans import LightSANs, ModelConfig
+from lightsans import LightSANs
 from lightsans.config.kinds import ATTENTION
 from lightsans.model.kinds import CODE
+from tests.models import small_config
 
 
 def test_every_kind_of_the_table_has_its_code():
@@ -13,7 +14,7 @@ def test_every_kind_of_the_table_has_its_code():
 @pytest.mark.parametrize("kind", ATTENTION.values(), ids=lambda kind: kind.name)
 def test_the_model_does_what_the_table_says(kind):
     torch.manual_seed(1)
-    config = ModelConfig(attention=kind.name, max_seq_len=4, hidden_size=8, inner_size=8, n_heads=2)
+    config = small_config(attention=kind.name, max_seq_len=4)
     model = LightSANs(config, 9).eval()
     ids, lengths = torch.tensor([[3, 5, 0]]), torch.tensor([2])
     before = model(ids, lengths)

@@ -8,20 +8,19 @@ from torch import Tensor
 
 import lightsans
 from lightsans import ConfigError, LightSANs, ModelConfig
-from lightsans.config import Attention
+from lightsans.config.kinds import ATTENTION
 from lightsans.model.attention import MAX_SPREAD
 from lightsans.model.layers import ACTIVATIONS, LightAttention
+from tests.models import small_model
 from tests.oracle import causal_vectors, double_weights, masked_vector
 
-KINDS: tuple[Attention, ...] = ("causal", "masked", "reference")
 NUM_ITEMS = 12
 
 
 def make_model(attention="causal", *, num_items=NUM_ITEMS, **settings) -> LightSANs:
     """A small model with weights far from zero, so that every branch matters."""
-    sizes = {"max_seq_len": 9, "k_interests": 3, "hidden_size": 8, "inner_size": 16}
-    config = ModelConfig(attention=attention, initializer_range=0.5, **(sizes | settings))
-    return LightSANs(config, num_items).eval()
+    sizes = {"max_seq_len": 9, "k_interests": 3, "inner_size": 16, "initializer_range": 0.5}
+    return small_model(num_items, attention=attention, **{**sizes, **settings}).eval()
 
 
 def make_batch(lengths, width=None) -> tuple[Tensor, Tensor]:
@@ -118,7 +117,7 @@ def test_masked_attention_survives_steep_position_weights():
         )
 
 
-@pytest.mark.parametrize("attention", KINDS)
+@pytest.mark.parametrize("attention", ATTENTION)
 def test_rows_of_any_width_have_the_same_vectors(attention):
     model = make_model(attention)
     item_ids, lengths = make_batch([4, 2])
@@ -126,7 +125,7 @@ def test_rows_of_any_width_have_the_same_vectors(attention):
     torch.testing.assert_close(model(wide, lengths), model(item_ids, lengths))
 
 
-@pytest.mark.parametrize("attention", KINDS)
+@pytest.mark.parametrize("attention", ATTENTION)
 def test_encode_keeps_the_newest_items_of_long_histories(attention):
     model = make_model(attention)
     item_ids, lengths = make_batch([30, 12, 5, 0])
@@ -138,7 +137,7 @@ def test_encode_keeps_the_newest_items_of_long_histories(attention):
     torch.testing.assert_close(model.encode(item_ids, lengths), expected)
 
 
-@pytest.mark.parametrize("attention", KINDS)
+@pytest.mark.parametrize("attention", ATTENTION)
 def test_empty_histories_have_one_finite_vector_whatever_stands_beside_them(attention):
     model = make_model(attention)
     item_ids, lengths = make_batch([0, 9, 0])
@@ -149,7 +148,7 @@ def test_empty_histories_have_one_finite_vector_whatever_stands_beside_them(atte
     torch.testing.assert_close(vectors[:1], alone)
 
 
-@pytest.mark.parametrize("attention", KINDS)
+@pytest.mark.parametrize("attention", ATTENTION)
 def test_encode_is_without_dropout_and_leaves_the_mode_alone(attention):
     model = make_model(attention)
     item_ids, lengths = make_batch([9, 4])
@@ -162,7 +161,7 @@ def test_encode_is_without_dropout_and_leaves_the_mode_alone(attention):
     assert not torch.equal(model(item_ids, lengths), expected), "in training there is dropout"
 
 
-@pytest.mark.parametrize("attention", KINDS)
+@pytest.mark.parametrize("attention", ATTENTION)
 def test_what_is_learnt_about_positions_is_computed_once_for_inference(attention, monkeypatch):
     model = make_model(attention, n_layers=3, max_seq_len=150)
     computed = []
@@ -180,7 +179,7 @@ def test_what_is_learnt_about_positions_is_computed_once_for_inference(attention
         torch.testing.assert_close(model(*batch).detach(), found)  # with gradients: not kept
 
 
-@pytest.mark.parametrize("attention", KINDS)
+@pytest.mark.parametrize("attention", ATTENTION)
 def test_weights_that_change_in_place_are_noticed(attention):
     """Fused optimizers change them without a trace."""
     model = make_model(attention)
@@ -199,7 +198,7 @@ def test_weights_that_change_in_place_are_noticed(attention):
     torch.testing.assert_close(model.encode(*batch), fresh.encode(*batch))
 
 
-@pytest.mark.parametrize("attention", KINDS)
+@pytest.mark.parametrize("attention", ATTENTION)
 def test_autocast_rounds_products_and_nothing_is_kept_of_them(attention):
     model = make_model(attention)
     batch = make_batch([9, 4])
@@ -219,7 +218,7 @@ def test_no_users_have_no_vectors(dtype):
 
 
 def test_item_ids_may_be_32_bits_wide():
-    for attention in KINDS:
+    for attention in ATTENTION:
         model = make_model(attention)
         item_ids, lengths = make_batch([12, 4])
         torch.testing.assert_close(
@@ -227,7 +226,7 @@ def test_item_ids_may_be_32_bits_wide():
         )
 
 
-@pytest.mark.parametrize("attention", KINDS)
+@pytest.mark.parametrize("attention", ATTENTION)
 def test_a_score_is_the_product_of_two_vectors(attention):
     model = make_model(attention)
     item_ids, lengths = make_batch([9, 4])
@@ -240,7 +239,7 @@ def test_a_score_is_the_product_of_two_vectors(attention):
 
 def test_a_model_has_as_many_parameters_as_the_authors_log():
     """ML-1M in the authors' configuration: 3,629 rows with padding, 367,168 parameters."""
-    for attention in KINDS:
+    for attention in ATTENTION:
         config = ModelConfig(
             attention=attention,
             max_seq_len=200,
@@ -266,7 +265,7 @@ def test_weights_are_drawn_as_in_the_released_code():
     assert reference.item_table()[0].abs().sum() > 0
 
 
-@pytest.mark.parametrize("attention", KINDS)
+@pytest.mark.parametrize("attention", ATTENTION)
 def test_every_parameter_has_a_gradient(attention):
     """Distributed training waits for all of them."""
     model = make_model(attention).train()
@@ -275,7 +274,7 @@ def test_every_parameter_has_a_gradient(attention):
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
 
 
-@pytest.mark.parametrize("attention", KINDS)
+@pytest.mark.parametrize("attention", ATTENTION)
 def test_the_same_weights_fit_all_kinds(attention):
     make_model(attention).load_state_dict(make_model("causal").state_dict())
 

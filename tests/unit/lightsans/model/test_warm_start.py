@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from lightsans.config import ModelConfig
 from lightsans.errors import ConfigError
 from lightsans.model.network import LightSANs
 from lightsans.model.warm_start import ITEM_TABLE, warm_weights
+from tests.models import small_config
 
-CONFIG = ModelConfig(hidden_size=8, inner_size=8, n_layers=1, max_seq_len=4, k_interests=2)
+CONFIG = small_config(n_layers=1, k_interests=2)
 
 
 def test_old_items_keep_their_vectors_and_new_ones_begin_anew():
@@ -33,6 +33,6 @@ def test_an_equal_vocabulary_gives_an_equal_model():
 
 
 def test_models_of_another_shape_are_refused_with_the_settings():
-    other = ModelConfig(hidden_size=16, inner_size=8, n_layers=1, max_seq_len=4, k_interests=2)
+    other = small_config(hidden_size=16, n_layers=1, k_interests=2)
     with pytest.raises(ConfigError, match=r"model\.hidden_size=8, this configuration has 16"):
         warm_weights(LightSANs(CONFIG, 3), other, 3, None, seed=1, name="models/a")

@@ -1,15 +1,15 @@
 import numpy as np
 
-from lightsans.dataset.sequences import UserSequences
 from lightsans.ranking.baselines import TransitionCounts, popular_scores, successor_scores
+from tests.factories import sequences_of
 
 # Training part: [1, 2, 1, 2], [3, 2], [2, 4] (the last two of the first user are held out).
-USERS = UserSequences(np.array([1, 2, 1, 2, 9, 9, 3, 2, 2, 4], np.int32), np.array([0, 6, 8, 10]))
+USERS = sequences_of([1, 2, 1, 2, 9, 9], [3, 2], [2, 4])
 
 
 def split_counts() -> TransitionCounts:
-    first = UserSequences(USERS.item_ids[:6], np.array([0, 6]))
-    rest = UserSequences(USERS.item_ids[6:], np.array([0, 2, 4]))
+    first = sequences_of([1, 2, 1, 2, 9, 9])
+    rest = sequences_of([3, 2], [2, 4])
     return TransitionCounts.count(first, 9) + TransitionCounts.count(rest, 9)
 
 

@@ -1,14 +1,13 @@
-import numpy as np
 import pytest
 import torch
 
 from lightsans.dataset.held_out import hold_out
-from lightsans.dataset.sequences import UserSequences
 from lightsans.ranking.evaluation import SCORES_BUDGET, rank_held_out
+from tests.factories import sequences_of
 
 NUM_ITEMS = 6
 # Targets on test: 3 after [1, 2], 5 after [4, 1, 6].
-USERS = UserSequences(np.array([1, 2, 3, 4, 1, 6, 5], np.int32), np.array([0, 3, 7]))
+USERS = sequences_of([1, 2, 3], [4, 1, 6, 5])
 
 
 def by_item_id(item_ids, lengths):

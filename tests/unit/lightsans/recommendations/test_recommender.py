@@ -5,23 +5,22 @@ import pyarrow as pa
 import pytest
 import torch
 
-from lightsans import LightSANs, ModelConfig
-from lightsans.dataset.sequences import UserSequences
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.recommendations.recommender import Recommender
+from tests.factories import sequences_of
+from tests.models import small_model, small_recommender
 
 
 def recommend(dataset_items, model_items=None, mapping=None, eligible=None):
     """Lists for a user who met item 1 of the dataset, and for a user who met nothing."""
     torch.manual_seed(0)
     model_items = model_items or dataset_items
-    config = ModelConfig(hidden_size=8, inner_size=8, n_layers=1, n_heads=2, max_seq_len=5)
     recommender = Recommender(
-        LightSANs(config, model_items.num_items), model_items, dataset_items, mapping,
+        small_model(model_items.num_items, n_layers=1), model_items, dataset_items, mapping,
         k=10, remove_seen=False, eligible_ids=eligible, eligible_popular_ids=eligible,
     )  # fmt: skip
-    histories = UserSequences(np.array([1], np.int32), np.array([0, 1, 1]))
-    none = UserSequences(np.zeros(0, np.int32), np.zeros(3, np.int64))
+    histories = sequences_of([1], [])
+    none = sequences_of([], [])
     found = recommender.recommend(histories, none)
     assert found.source.to_pylist() == ["model", "popular"]
     return [set(items) for items in found.item_ids.to_pylist()]
@@ -50,25 +49,12 @@ def test_without_dead_items_everything_eligible_is_recommended(eligible):
     assert recommend(items, eligible=eligible) == [expected, expected]
 
 
-def make_recommender(eligible) -> Recommender:
-    torch.manual_seed(0)
-    config = ModelConfig(hidden_size=32, inner_size=8, n_layers=1, max_seq_len=5)
-    items = Vocabulary(pa.array([f"i{i}" for i in range(2000)]), np.arange(2000, 0, -1))
-    return Recommender(
-        LightSANs(config, 2000), items, items, None, k=5, remove_seen=True,
-        eligible_ids=eligible, eligible_popular_ids=eligible,
-    )  # fmt: skip
-
-
 def test_fingerprints_tell_histories_apart_but_not_the_order_of_what_was_also_seen():
-    recommender = make_recommender(None)
+    recommender = small_recommender()
 
     def fingerprint(history, also_seen):
-        made = [
-            UserSequences(np.array(ids, np.int32), np.array([0, len(ids)]))
-            for ids in (history, also_seen)
-        ]
-        return int(recommender.know(*made).fingerprints[0])
+        known = recommender.know(sequences_of(history), sequences_of(also_seen))
+        return int(known.fingerprints[0])
 
     same = fingerprint([1, 2, 3], [8, 9])
     assert fingerprint([1, 2, 3], [9, 8]) == same

@@ -5,19 +5,18 @@ import pyarrow as pa
 import pytest
 import torch
 
-from lightsans import LightSANs, ModelConfig
+from lightsans import LightSANs
+from lightsans.config.kinds import ATTENTION
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.model.layers import EncoderLayer
 from lightsans.recommendations.serving_export import encoder_to_bytes, item_table, item_vectors
+from tests.models import small_model
 
 L, N = 35, 20  # three chunks of positions
 
 
-def make_model(attention, **settings) -> LightSANs:
-    config = ModelConfig(
-        attention=attention, max_seq_len=L, hidden_size=8, initializer_range=0.5, **settings
-    )
-    return LightSANs(config, N).eval()
+def make_model(attention) -> LightSANs:
+    return small_model(N, attention=attention, max_seq_len=L, initializer_range=0.5).eval()
 
 
 def make_batch(lengths) -> tuple[torch.Tensor, torch.Tensor]:
@@ -25,7 +24,7 @@ def make_batch(lengths) -> tuple[torch.Tensor, torch.Tensor]:
     return item_ids * (torch.arange(L) < torch.tensor(lengths)[:, None]), torch.tensor(lengths)
 
 
-@pytest.mark.parametrize("attention", ["causal", "masked", "reference"])
+@pytest.mark.parametrize("attention", ATTENTION)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_an_exported_program_gives_the_models_vectors_for_batches_of_any_size(attention):
     model = make_model(attention)

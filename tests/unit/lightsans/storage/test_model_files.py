@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 
-from lightsans import LightSANs, ModelConfig
+from lightsans import LightSANs
 from lightsans.errors import InputError, NotFoundError
 from lightsans.storage.manifests import write_manifest
 from lightsans.storage.model_files import (
@@ -17,22 +17,18 @@ from lightsans.storage.model_files import (
 )
 from tests import strategies
 from tests.factories import local
-
-
-def small_model(attention: str = "causal", num_items: int = 9) -> LightSANs:
-    config = ModelConfig(attention=attention, max_seq_len=5, hidden_size=8, inner_size=8)  # type: ignore[arg-type]
-    return LightSANs(config, num_items).eval()
+from tests.models import small_model
 
 
 def test_equal_weights_give_equal_bytes():
     """The library's own order of the header changes from call to call."""
-    model = small_model()
+    model = small_model(9)
     assert len({weights_to_bytes(model) for _ in range(40)}) == 1
 
 
 @given(attention=strategies.ATTENTIONS, history=strategies.item_ids(9, least=1, most=8))
 def test_a_loaded_model_gives_the_scores_of_the_saved_one(attention, history):
-    model = small_model(attention)
+    model = small_model(9, attention=attention).eval()
     loaded = LightSANs.from_saved(saved_model(weights_to_bytes(model), "x"))
     ids, lengths = torch.tensor([history]), torch.tensor([len(history)])
     assert torch.equal(loaded.score_items(ids, lengths), model.score_items(ids, lengths))
@@ -41,7 +37,7 @@ def test_a_loaded_model_gives_the_scores_of_the_saved_one(attention, history):
 
 
 def test_a_model_directory_is_loaded_by_path_or_uri(tmp_path):
-    (tmp_path / "model.safetensors").write_bytes(weights_to_bytes(small_model()))
+    (tmp_path / "model.safetensors").write_bytes(weights_to_bytes(small_model(9)))
     assert LightSANs.from_pretrained(str(tmp_path)).num_items == 9
     assert LightSANs.from_pretrained(f"file://{tmp_path}").num_items == 9
 
@@ -54,7 +50,7 @@ def test_a_directory_without_a_model_is_named(tmp_path):
 @pytest.mark.parametrize("kept", [0, 7, 20, 300, -1])
 def test_a_truncated_file_is_an_error_that_names_it(kept):
     with pytest.raises(InputError, match="models/x: not a LightSANs model"):
-        saved_model(weights_to_bytes(small_model())[:kept], "models/x")
+        saved_model(weights_to_bytes(small_model(9))[:kept], "models/x")
 
 
 def test_a_pickle_is_refused_and_never_run(tmp_path):

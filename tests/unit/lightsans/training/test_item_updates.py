@@ -4,17 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from lightsans import LightSANs, ModelConfig
 from lightsans.config import TrainConfig
 from lightsans.losses.negatives import SharedNegatives
 from lightsans.training.batches import Batch
 from lightsans.training.item_updates import DenseItems, RowItems
+from tests.models import small_model
 
 CPU = torch.device("cpu")
-
-
-def model() -> LightSANs:
-    return LightSANs(ModelConfig(max_seq_len=5, hidden_size=8, inner_size=8), num_items=9)
 
 
 def batch(negative_ids: np.ndarray | None = None) -> Batch:
@@ -39,7 +35,7 @@ def test_dense_items_leave_batch_gradients_and_state_alone():
 
 
 def test_rows_are_numbered_from_padding_and_hold_their_vectors():
-    trained = model()
+    trained = small_model(9)
     table = trained.item_embedding.weight.detach().clone()
     numbered, common = RowItems(trained, TrainConfig(), CPU).begin(batch(), shared())
     rows = torch.tensor([0, 3, 5, 7, 8])
@@ -52,7 +48,7 @@ def test_rows_are_numbered_from_padding_and_hold_their_vectors():
 
 def test_negatives_of_each_target_stay_with_their_batch():
     drawn = np.array([[9, 1, 0]], np.int32)
-    numbered, common = RowItems(model(), TrainConfig(), CPU).begin(batch(drawn), None)
+    numbered, common = RowItems(small_model(9), TrainConfig(), CPU).begin(batch(drawn), None)
     rows = torch.tensor([0, 1, 3, 5, 7, 9])
     assert numbered.negative_ids is not None
     assert rows[torch.from_numpy(numbered.negative_ids)].tolist() == [[9, 1, 0]]
@@ -61,7 +57,7 @@ def test_negatives_of_each_target_stay_with_their_batch():
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_step_changes_the_rows_of_its_items_alone(precision):
-    trained = model()
+    trained = small_model(9)
     items = RowItems(trained, TrainConfig(table_precision=precision), CPU)
     before = trained.item_embedding.weight.detach().clone()
     _, common = items.begin(batch(), None)

@@ -9,10 +9,12 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightsans import ConfigError
-from lightsans.config import ModelConfig, RunConfig, TrainConfig
+from lightsans.config import RunConfig
 from lightsans.dataset.sequences import UserSequences
 from lightsans.training.lazy_adam import RowAdam, renumber, round_stochastically
 from lightsans.training.trainer import Trainer
+from tests.factories import sequences_of
+from tests.models import WITHOUT_DROPOUT, small_config, small_run
 
 V, D = 40, 6
 
@@ -110,25 +112,13 @@ def test_updates_too_small_for_bfloat16_add_up():
 
 
 def settings(loss_type="sampled_softmax", attention="causal", **train) -> RunConfig:
-    model = ModelConfig(
-        attention=attention,
-        loss_type=loss_type,
-        max_seq_len=5,
-        hidden_size=8,
-        inner_size=8,
-        n_layers=1,
-        k_interests=2,
-        num_negatives=4,
-        hidden_dropout_prob=0.0,
-        attn_dropout_prob=0.0,
-    )
-    train = {"num_workers": 1, "virtual_shards": 1, "batch_size": 3, "learning_rate": 0.02} | train
-    return RunConfig(model=model, train=TrainConfig(**train))
+    sizes = {"n_layers": 1, "k_interests": 2, "num_negatives": 4}
+    model = small_config(attention=attention, loss_type=loss_type, **sizes, **WITHOUT_DROPOUT)
+    return small_run(model, **{"batch_size": 3, "learning_rate": 0.02, **train})
 
 
 def two_users() -> dict[int, UserSequences]:
-    tape = np.array([3, 9, 4, 3, 7, 5, 9, 4, 6, 3, 8, 7], np.int32)
-    return {0: UserSequences(tape, np.array([0, 6, 12]))}
+    return {0: sequences_of([3, 9, 4, 3, 7, 5], [9, 4, 6, 3, 8, 7])}
 
 
 def make_trainer(config: RunConfig, num_items=30) -> Trainer:

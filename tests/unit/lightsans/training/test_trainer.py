@@ -6,42 +6,39 @@ import numpy as np
 import pytest
 import torch
 
-from lightsans.config import ModelConfig, RunConfig, TrainConfig
+from lightsans.config import RunConfig
+from lightsans.config.kinds import ATTENTION
 from lightsans.dataset.sequences import UserSequences
 from lightsans.errors import ConfigError, InputError, TrainingError
 from lightsans.training.checkpoint_clock import CheckpointClock
 from lightsans.training.progress import EpochRow, Progress
 from lightsans.training.trainer import MidEpoch, Trainer
+from tests.factories import sequences_of
+from tests.models import WITHOUT_DROPOUT, small_config, small_run
 
 NUM_ITEMS = 12
 
 
 def walks(num_users: int = 60) -> dict[int, UserSequences]:
     """Two shards of users who walk round a circle of items, each from another start."""
-    shards = {}
-    for shard in range(2):
-        lengths = np.array([6 + (user % 5) for user in range(num_users // 2)])
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
-        steps = [np.arange(n) + 3 * user + shard for user, n in enumerate(lengths)]
-        shards[shard] = UserSequences(
-            (np.concatenate(steps) % NUM_ITEMS + 1).astype(np.int32), offsets
-        )
-    return shards
+    lengths = [6 + (user % 5) for user in range(num_users // 2)]
+
+    def walk(shard: int, user: int) -> list[int]:
+        first = 3 * user + shard
+        return [step % NUM_ITEMS + 1 for step in range(first, first + lengths[user])]
+
+    return {
+        shard: sequences_of(*(walk(shard, user) for user in range(len(lengths))))
+        for shard in range(2)
+    }
 
 
 def config_of(attention="causal", loss_type="CE", **train) -> RunConfig:
-    model = ModelConfig(
-        attention=attention,
-        loss_type=loss_type,
-        max_seq_len=6,
-        hidden_size=16,
-        inner_size=16,
-        n_layers=1,
-        k_interests=2,
-        hidden_dropout_prob=0.1,
-    )
+    sizes = {"max_seq_len": 6, "hidden_size": 16, "inner_size": 16, "n_layers": 1}
+    kinds = {"attention": attention, "loss_type": loss_type}
+    model = small_config(**kinds, **sizes, k_interests=2, hidden_dropout_prob=0.1)
     settings = {"virtual_shards": 2, "batch_size": 16, "epochs": 8, "learning_rate": 0.02}
-    return RunConfig(model=model, train=TrainConfig(**{**settings, **train}))
+    return small_run(model, **{**settings, **train})
 
 
 def train_all(trainer: Trainer) -> list[EpochRow]:
@@ -50,7 +47,7 @@ def train_all(trainer: Trainer) -> list[EpochRow]:
     return trainer.progress.history
 
 
-@pytest.mark.parametrize("attention", ["causal", "masked", "reference"])
+@pytest.mark.parametrize("attention", ATTENTION)
 @pytest.mark.parametrize("loss_type", ["CE", "BPR"])
 def test_every_kind_and_loss_learns_the_circle(attention, loss_type):
     trainer = Trainer(config_of(attention, loss_type), NUM_ITEMS, walks(), torch.device("cpu"))
@@ -187,7 +184,7 @@ def test_a_patience_of_zero_never_stops_early():
 
 
 def test_nothing_to_train_on_is_an_error_that_says_why():
-    alone = {0: UserSequences(np.array([1, 2], np.int32), np.array([0, 1, 2]))}
+    alone = {0: sequences_of([1], [2])}
     with pytest.raises(InputError, match="no user has two interactions left"):
         Trainer(config_of(), NUM_ITEMS, alone, torch.device("cpu"))
 
@@ -219,22 +216,11 @@ def test_another_seed_is_another_run():
 )
 def test_training_with_sampled_losses_learns_a_cycle_of_items(loss_type, sampling):
     """Every user walks round the same circle of 12 items, so the next item is certain."""
-    model = ModelConfig(
-        loss_type=loss_type,
-        negative_sampling=sampling,
-        num_negatives=16,
-        max_seq_len=8,
-        hidden_size=16,
-        n_layers=1,
-        hidden_dropout_prob=0.0,
-        attn_dropout_prob=0.0,
-    )
-    train = TrainConfig(
-        epochs=40, batch_size=8, virtual_shards=1, num_workers=1, learning_rate=0.01
-    )
-    tape = np.concatenate([(np.arange(12) + user) % 12 + 1 for user in range(12)]).astype(np.int32)
-    users = {0: UserSequences(tape, np.arange(0, 145, 12))}
-    config = RunConfig(model=model, train=train)
+    negatives = {"negative_sampling": sampling, "num_negatives": 16}
+    sizes = {"max_seq_len": 8, "hidden_size": 16, "inner_size": 256, "n_layers": 1}
+    model = small_config(loss_type=loss_type, **negatives, **sizes, **WITHOUT_DROPOUT)
+    users = {0: sequences_of(*((np.arange(12) + user) % 12 + 1 for user in range(12)))}
+    config = small_run(model, epochs=40, learning_rate=0.01)
     trainer = Trainer(config, 12, users, torch.device("cpu"), item_counts=np.full(12, 12))
     rows = [trainer.run_epoch() for _ in range(40)]
     assert rows[-1].loss < rows[0].loss
@@ -243,11 +229,8 @@ def test_training_with_sampled_losses_learns_a_cycle_of_items(loss_type, samplin
 
 
 def test_auto_is_settled_before_training():
-    config = RunConfig(
-        model=ModelConfig(loss_type="auto", hidden_size=8, max_seq_len=4),
-        train=TrainConfig(epochs=1, batch_size=1, virtual_shards=1, num_workers=1),
-    )
-    users = {0: UserSequences(np.array([1, 2, 3, 4], np.int32), np.array([0, 4]))}
+    config = small_run(small_config(loss_type="auto"), epochs=1, batch_size=1)
+    users = {0: sequences_of([1, 2, 3, 4])}
     trainer = Trainer(config, 5, users, torch.device("cpu"))
     assert trainer.model.config.loss_type == "CE"
     assert dataclasses.replace(config.model, loss_type="CE") == trainer.model.config

@@ -123,10 +123,13 @@ def test_a_value_that_begins_like_an_option_can_be_given_with_an_equals_sign(mon
     assert len(seen) == 3
 
 
-def test_help_imports_neither_ray_nor_torch():
+@pytest.mark.parametrize("words", [["--help"], ["--config", "absent.yaml"], ["-s", "x=1"]])
+def test_neither_help_nor_a_mistake_in_a_setting_waits_for_ray_or_torch(words):
+    stages = ["preprocess", "train", "evaluate", "score", "pipeline", "tune"]
     code = (
-        "import sys\nfrom pipelines.commands.app import app\n"
-        "try:\n    app(['train', '--help'])\nexcept SystemExit:\n    pass\n"
+        "import sys\nfrom pipelines.commands.app import main\n"
+        f"for stage in {stages}:\n"
+        f"    try:\n        main([stage, *{words}])\n    except SystemExit:\n        pass\n"
         "print(sorted({'ray', 'torch', 'numba'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

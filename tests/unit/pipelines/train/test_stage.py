@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from lightsans import LightSANs, ModelConfig
 from lightsans.config import RunConfig
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import LeaseError, TrainingError
@@ -31,10 +30,11 @@ from pipelines.session.lease import Owner
 from pipelines.session.stage import set_wait
 from pipelines.train import stage
 from pipelines.train.stage import TrainResult, model_id, run_train
+from tests.models import small_model
 
 DATASET = "0123"
 EPOCHS, BEST = 6, 3
-MODEL = LightSANs(ModelConfig(max_seq_len=5, hidden_size=8, inner_size=8), 4)
+MODEL = small_model(4)
 
 
 def checkpoint_files(epoch: int, best: int) -> Files:

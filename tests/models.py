@@ -1,0 +1,41 @@
+"""Models, runs and recommenders that are small enough to train within a test."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from lightsans import LightSANs, ModelConfig
+from lightsans.arrays import Int64
+from lightsans.config import RunConfig, TrainConfig
+from lightsans.dataset.vocabulary import Vocabulary
+from lightsans.recommendations.recommender import Recommender
+
+WITHOUT_DROPOUT = {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0}
+
+
+def small_config(**settings: Any) -> ModelConfig:
+    """Two layers of eight numbers, with the given settings."""
+    sizes = {"max_seq_len": 5, "hidden_size": 8, "inner_size": 8}
+    return ModelConfig(**{**sizes, **settings})
+
+
+def small_model(num_items: int, **settings: Any) -> LightSANs:
+    return LightSANs(small_config(**settings), num_items)
+
+
+def small_run(model: ModelConfig, **train: Any) -> RunConfig:
+    """Training on this machine with one worker and one shard, unless the settings say otherwise."""
+    alone = {"num_workers": 1, "virtual_shards": 1, "batch_size": 8}
+    return RunConfig(model=model, train=TrainConfig(**{**alone, **train}))
+
+
+def small_recommender(eligible: Int64 | None = None) -> Recommender:
+    """Five items of 2,000 for everybody."""
+    torch.manual_seed(0)
+    items = Vocabulary(pa.array([f"i{i}" for i in range(2000)]), np.arange(2000, 0, -1))
+    return Recommender(
+        small_model(2000, hidden_size=32, n_layers=1), items, items, None, k=5, remove_seen=True,
+        eligible_ids=eligible, eligible_popular_ids=eligible,
+    )  # fmt: skip
