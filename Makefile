@@ -38,11 +38,11 @@ format: $(STAMP) ## format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix $(CODE)
 	$(BIN)/ruff format $(CODE)
 
-test: $(STAMP) ## unit, property and integration tests (under 20 minutes)
-	$(BIN)/python -m pytest tests
+test: test-unit ## unit, property and integration tests (under 20 minutes)
+	$(BIN)/python -m pytest tests/integration
 
-test-unit: $(STAMP) ## unit and property tests (under 2 minutes)
-	$(BIN)/python -m pytest tests/unit tests/property tests/repository
+test-unit: $(STAMP) ## unit and property tests, on two to four cores (a minute)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 tests/unit tests/property tests/repository
 
 test-times: $(STAMP) ## all tests, and then the 20 slowest of them
 	$(BIN)/python -m pytest --durations=20 tests

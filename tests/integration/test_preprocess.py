@@ -196,33 +196,57 @@ def test_a_dataset_is_the_same_on_s3(tmp_path, s3_server):
     assert (there.location / "_work").children() == []
 
 
-def test_the_manifest_accounts_for_every_row(tmp_path):
+NINE_ROWS = [
+    b"user_id,item_id,timestamp,rating",
+    b"ann,x,2001-01-01,5",
+    b"ann,y,2001-01-02,5",
+    b"ann,x,2001-01-03,5",  # repeated
+    b"bob,x,2001-01-01,5",
+    b"bob,y,2001-01-02,1",  # rated low
+    b"eve,x,2001-01-02,5",  # excluded
+    b"ann,z,2002-01-01,5",  # too new
+    b"new,z,2002-01-01,5",  # too new, and nothing else of this user
+    b"cid,x",  # broken
+]
+FILTERS = {
+    "as_of": "2002-01-01", "dedupe": "first", "min_rating": 3.0, "max_reject_fraction": None,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def nine_rows(ray_cluster, tmp_path_factory):
+    """The directory of the nine rows, of the users to leave out, and the dataset made of them."""
+    directory = tmp_path_factory.mktemp("nine")
+    log = write_bytes(directory / "a.csv", b"\n".join(NINE_ROWS))
+    erased = write_bytes(directory / "erased.txt", b"eve\r\n\nnobody\n")
+    return directory, make(directory / "root", log, exclude_users=str(erased), **FILTERS)
+
+
+def read_all(directory):
+    return pa.concat_tables((directory / name).read_table() for name in directory.children())
+
+
+def test_the_manifest_accounts_for_every_row(nine_rows):
     """By hand: 9 rows; one broken, one excluded, one too new, one repeated, one rated low."""
-    rows = [
-        b"user_id,item_id,timestamp,rating",
-        b"ann,x,2001-01-01,5",
-        b"ann,y,2001-01-02,5",
-        b"ann,x,2001-01-03,5",  # repeated
-        b"bob,x,2001-01-01,5",
-        b"bob,y,2001-01-02,1",  # rated low
-        b"eve,x,2001-01-02,5",  # excluded
-        b"ann,z,2002-01-01,5",  # too new
-        b"new,z,2002-01-01,5",  # too new, and nothing else of this user
-        b"cid,x",  # broken
-    ]
-    log = write_bytes(tmp_path / "a.csv", b"\n".join(rows))
-    erased = write_bytes(tmp_path / "erased.txt", b"eve\r\n\nnobody\n")
-    settings = {
-        "exclude_users": str(erased), "as_of": "2002-01-01", "dedupe": "first", "min_rating": 3.0,
-        "max_reject_fraction": None,
-    }  # fmt: skip
-    result = make(tmp_path / "root", log, **settings)
+    _, result = nine_rows
     assert result.manifest["rows"] == {
         "read": 9, "rejected": {"wrong_number_of_fields": 1}, "excluded": 1, "valid": 7,
         "exact_duplicates": 0, "after_as_of": 5, "after_dedupe": 4, "after_min_rating": 3,
         "after_k_core": 3,
     }  # fmt: skip
-    found = sequences_of(result)
+    assert sum(part["rows"] for part in result.manifest["parts"]) == 5
+
+
+def test_the_manifest_names_its_input_its_settings_and_its_time(nine_rows):
+    directory, result = nine_rows
+    assert result.manifest["data"]["exclude_users"] == str(directory / "erased.txt")
+    assert result.manifest["input"][0]["uri"] == str(directory / "a.csv")
+    assert result.manifest["time_range"][1] == "2002-01-01T00:00:00+00:00"
+    assert "_work" not in result.location.children()
+
+
+def test_sequences_hold_what_is_learnt_from_and_what_was_only_seen(nine_rows):
+    found = sequences_of(nine_rows[1])
     assert {user: (row["items"], row["also_seen"]) for user, row in found.items()} == {
         "ann": (["x", "y"], []), "bob": (["x"], ["y"]),
     }  # fmt: skip
@@ -230,31 +254,33 @@ def test_the_manifest_accounts_for_every_row(tmp_path):
         int(datetime.fromisoformat(day).timestamp()) * 10**6
         for day in ("2001-01-01T00:00Z", "2001-01-02T00:00Z")
     ]
-    assert result.manifest["time_range"][1] == "2002-01-01T00:00:00+00:00"
-    directory = result.location
-    stored = pa.concat_tables(
-        (directory / "interactions" / name).read_table()
-        for name in (directory / "interactions").children()
-    )
+
+
+def test_interactions_keep_every_valid_row_and_rejects_the_others_with_their_place(nine_rows):
+    directory, result = nine_rows
+    stored = read_all(result.location / "interactions")
     assert sorted(stored["user_id"].to_pylist()) == ["ann"] * 4 + ["bob"] * 2 + ["new"]
-    [rejects] = [
-        (directory / "rejects" / name).read_table().to_pylist()
-        for name in (directory / "rejects").children()
-    ]
-    assert rejects == [
-        {"file": str(log), "position": sum(len(r) + 1 for r in rows[:9]),
+    assert read_all(result.location / "rejects").to_pylist() == [
+        {"file": str(directory / "a.csv"), "position": sum(len(r) + 1 for r in NINE_ROWS[:9]),
          "reason": "wrong_number_of_fields"}
     ]  # fmt: skip
-    manifest = result.manifest
-    assert manifest["data"]["exclude_users"] == str(erased)
-    assert manifest["input"][0]["uri"] == str(log)
-    assert sum(part["rows"] for part in manifest["parts"]) == 5
-    assert "_work" not in directory.children()
 
-    shards = load_shards(directory, manifest, [0, 1, 2, 3], 4)
+
+def test_shards_share_out_the_users_of_a_dataset(nine_rows):
+    _, result = nine_rows
+    shards = load_shards(result.location, result.manifest, [0, 1, 2, 3], 4)
     assert sum(len(shard.lengths) for shard in shards.values()) == 2
-    write_bytes(erased, b"bob\n")
-    assert make(tmp_path / "root", log, **settings).dataset_id != result.dataset_id
+
+
+def test_other_users_to_leave_out_are_another_dataset(nine_rows, tmp_path):
+    directory, result = nine_rows
+    settings = {"exclude_users": str(write_bytes(tmp_path / "erased.txt", b"eve\r\n\nnobody\n"))}
+    log = directory / "a.csv"
+    found = make(directory / "root", log, **settings, **FILTERS)
+    assert (found.dataset_id, found.skipped) == (result.dataset_id, True)
+    write_bytes(tmp_path / "erased.txt", b"bob\n")
+    other = make(directory / "root", log, **settings, **FILTERS)
+    assert other.dataset_id != result.dataset_id
 
 
 def test_a_finished_dataset_is_found_and_force_makes_it_again(tmp_path, capfd):

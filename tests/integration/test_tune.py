@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow.parquet as pq
 import pytest
@@ -174,22 +174,34 @@ def epochs_of(directory: Path, number: int) -> int:
     return max((int(name.split("-")[1]) for name in names), default=0)
 
 
-def test_a_search_that_was_interrupted_and_killed_ends_like_one_that_was_not(
-    ray_cluster, tiny_config, small_log, tmp_path
-):
-    """Ctrl-C during the first trials, kill -9 during the next: the same command ends it."""
-    config = tiny_config(tmp_path / "whole", *LONG)
-    dataset_id = run_preprocess(config).dataset_id
-    whole = run_tune(config, dataset_id)
-    shutil.copytree(tmp_path / "whole" / "datasets", tmp_path / "killed" / "datasets")
-    directory = tmp_path / "killed" / "tune" / whole.search_id
+class Interrupted(NamedTuple):
+    """A search that ended in three goes, beside one that nobody disturbed."""
 
+    whole: TuneResult
+    directory: Path
+    statuses: list[int | None]
+    """Of the command: at Ctrl-C during the first trials, at ``kill -9`` during the next."""
+    ended: list[list[dict[str, Any]]]
+    """Trials that had ended at each of them."""
+    epochs: int
+    """Of the first trial at Ctrl-C."""
+    finished: subprocess.CompletedProcess[str]
+    """The same command at last."""
+
+
+@pytest.fixture(scope="module")
+def interrupted(ray_cluster, tiny_config, small_log, tmp_path_factory) -> Interrupted:
+    root = tmp_path_factory.mktemp("interrupted")
+    config = tiny_config(root / "whole", *LONG)
+    whole = run_tune(config, run_preprocess(config).dataset_id)
+    shutil.copytree(root / "whole" / "datasets", root / "killed" / "datasets")
+    directory = root / "killed" / "tune" / whole.search_id
     command = [sys.executable, "submit.py", "tune", "--json"]
-    for setting in (f"root={tmp_path / 'killed'}", f"data.input={small_log}", *TINY, *LONG):
+    for setting in (f"root={root / 'killed'}", f"data.input={small_log}", *TINY, *LONG):
         command += ["--set", setting]
     environment = {name: v for name, v in os.environ.items() if name != "RAY_ADDRESS"}
 
-    def interrupt(when: Callable[[], bool], number: int) -> subprocess.Popen[str]:
+    def interrupt(when: Callable[[], bool], number: int) -> int | None:
         with subprocess.Popen(
             command, cwd=REPOSITORY, env=environment, stderr=subprocess.PIPE, text=True,
             start_new_session=True,
@@ -199,34 +211,49 @@ def test_a_search_that_was_interrupted_and_killed_ends_like_one_that_was_not(
             os.killpg(process.pid, number) if number == signal.SIGINT else process.kill()
             assert process.stderr is not None
             print(process.stderr.read())
-        return process
+        return process.returncode
 
-    assert interrupt(lambda: epochs_of(directory, 1) >= 3, signal.SIGINT).returncode == 130
-    assert ended(directory) == []
-    after_first = epochs_of(directory, 1)
-    killed = interrupt(
-        lambda: bool(ended(directory)) and max(epochs_of(directory, n) for n in (3, 4)) >= 3,
-        signal.SIGKILL,
-    )
-    assert killed.returncode == -signal.SIGKILL
-    done_before = ended(directory)
+    statuses = [interrupt(lambda: epochs_of(directory, 1) >= 3, signal.SIGINT)]
+    ended_then, epochs = [ended(directory)], epochs_of(directory, 1)
 
+    def is_in_the_next() -> bool:
+        return bool(ended(directory)) and max(epochs_of(directory, n) for n in (3, 4)) >= 3
+
+    statuses.append(interrupt(is_in_the_next, signal.SIGKILL))
+    ended_then.append(ended(directory))
     finished = subprocess.run(
         command, cwd=REPOSITORY, env=environment, timeout=240, capture_output=True, text=True
     )
-    assert finished.returncode == 0, finished.stderr
-    assert "the search goes on" in finished.stderr
-    assert after_first >= 3
-    records = read_records(directory)
-    for record in done_before:
-        assert record in records, "a trial that had ended was trained again"
-    for record, expected in zip(records, records_of(whole), strict=True):
+    return Interrupted(whole, directory, statuses, ended_then, epochs, finished)
+
+
+def test_ctrl_c_ends_a_search_with_its_status_and_keeps_the_epochs_of_its_trials(interrupted):
+    assert interrupted.statuses == [130, -signal.SIGKILL]
+    assert interrupted.ended[0] == []
+    assert interrupted.epochs >= 3
+
+
+def test_the_same_command_goes_on_with_a_search_that_was_killed(interrupted):
+    assert interrupted.finished.returncode == 0, interrupted.finished.stderr
+    assert "the search goes on" in interrupted.finished.stderr
+
+
+def test_a_trial_that_had_ended_before_is_not_trained_again(interrupted):
+    records = read_records(interrupted.directory)
+    assert interrupted.ended[1]
+    for record in interrupted.ended[1]:
+        assert record in records
+
+
+def test_a_search_that_was_interrupted_and_killed_ends_like_one_that_was_not(interrupted):
+    whole = records_of(interrupted.whole)
+    for record, expected in zip(read_records(interrupted.directory), whole, strict=True):
         assert record["values"] == expected["values"]
         assert record["status"] == "finished"
         curves = [[row["loss"] for row in r["history"]] for r in (record, expected)]
         assert curves[0] == pytest.approx(curves[1], rel=1e-6)
-    reported = json.loads(finished.stdout.splitlines()[-1])
-    assert reported["best"] == whole.manifest["best"]
+    reported = json.loads(interrupted.finished.stdout.splitlines()[-1])
+    assert reported["best"] == interrupted.whole.manifest["best"]
 
 
 # ---- two CPUs ------------------------------------------------------------------------------------
