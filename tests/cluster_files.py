@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-ROOT = Path(__file__).parents[1]
+from tests.commands import ROOT
+
 CLUSTER = ROOT / "cluster"
 LAUNCHER = ["aws.yaml", "gcp.yaml"]
 TEXTS = sorted(path for path in CLUSTER.rglob("*") if path.is_file() and path.suffix != ".pyc")

@@ -15,7 +15,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from tests.commands import ROOT
+
 COMMAND_S = 150.0
 """No command takes longer: a hanging one fails."""
 

@@ -20,9 +20,9 @@ import pytest
 
 from lightsans.config import ModelConfig
 from lightsans.synthetic.directories import write_synthetic_dataset, write_synthetic_model
+from tests.commands import ROOT
 from tests.factories import local
 
-ROOT = Path(__file__).parents[2]
 TIME_LIMIT_S = 170
 """Of everything on the cluster, which takes 30 to 40 seconds on two idle cores."""
 HEAD_ID = "f" * 51 + "00000"  # how the provider numbers its nodes

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands import ROOT
 from tests.ray_head import COMMAND_S, Head, run_head
 
-ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 pytestmark = [pytest.mark.timeout(COMMAND_S + 60), pytest.mark.slow]
 

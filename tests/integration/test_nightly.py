@@ -27,9 +27,9 @@ from pipelines.commands.app import app
 from pipelines.evaluate import run_evaluate
 from pipelines.nightly.stage import NightlyResult, run_nightly
 from pipelines.publish import Published, publish_run, read_published, roll_back
+from tests.commands import ROOT
 from tests.integration.conftest import TINY
 
-REPOSITORY = Path(__file__).parents[2]
 FIRST, SECOND = "2026-11-05", "2026-11-06"
 WITHOUT_RAY = {**os.environ, "RAY_ADDRESS": "127.0.0.1:1"}
 """For processes that find everything done: with work to do, they could not connect."""
@@ -117,7 +117,7 @@ def run_submit(
     path.write_text(dump_yaml(config))
     command = [sys.executable, "submit.py", *arguments, "--config", str(path)]
     return subprocess.run(
-        command, cwd=REPOSITORY, env=WITHOUT_RAY, capture_output=True, text=True, timeout=120
+        command, cwd=ROOT, env=WITHOUT_RAY, capture_output=True, text=True, timeout=120
     )
 
 
@@ -263,9 +263,7 @@ run_nightly(
     before_publish=lambda: os.kill(os.getpid(), signal.SIGKILL),
 )
 """
-    killed = subprocess.run(
-        [sys.executable, "-c", script], cwd=REPOSITORY, env=WITHOUT_RAY, timeout=120
-    )
+    killed = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=WITHOUT_RAY, timeout=120)
     assert killed.returncode == -signal.SIGKILL
     assert latest(root) == first.run_id
     assert run_nightly(config, SECOND).outcome == "published"

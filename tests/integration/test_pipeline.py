@@ -11,9 +11,8 @@ import pytest
 from lightsans.config.file import load_config
 from lightsans.storage.location import Location
 from pipelines.run_pipeline import run_pipeline
+from tests.commands import ROOT
 from tests.integration.conftest import TINY
-
-REPOSITORY = Path(__file__).parents[2]
 
 
 def submit(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -21,7 +20,7 @@ def submit(*arguments: str) -> subprocess.CompletedProcess[str]:
     environment.pop("RAY_ADDRESS", None)
     return subprocess.run(
         [sys.executable, "submit.py", *arguments],
-        cwd=REPOSITORY, env=environment, timeout=280, capture_output=True, text=True,
+        cwd=ROOT, env=environment, timeout=280, capture_output=True, text=True,
     )  # fmt: skip
 
 
@@ -35,7 +34,7 @@ def files_of(directory: Location) -> set[str]:
 @pytest.fixture(scope="module")
 def log(small_log: Path) -> Path:
     """Real data where it is at hand."""
-    real = REPOSITORY.parent / "shared" / "data" / "ml-100k.inter"
+    real = ROOT.parent / "shared" / "data" / "ml-100k.inter"
     return real if real.exists() else small_log
 
 

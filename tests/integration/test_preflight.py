@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.commands import ROOT
+
 TIME_LIMIT_S = 400
 """Of three pipelines that take half a minute each on two idle cores; a hang would last for ever."""
 REFUSED_WITHIN_S = 5.0

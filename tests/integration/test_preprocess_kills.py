@@ -19,8 +19,8 @@ from ray.cluster_utils import Cluster
 
 from lightsans.config import DataConfig, RunConfig
 from pipelines.preprocess.stage import dataset_id, run_preprocess
+from tests.commands import ROOT
 
-ROOT = Path(__file__).parents[2]
 PARTS, FAULTS, KINDS = 16, 9, ("worker", "node", "driver")
 NODE: dict[str, Any] = {"num_cpus": 2, "object_store_memory": 200 << 20}
 LEAST: dict[str, Any] = {"min_rating": 2.0, "min_user_interactions": 3, "min_item_interactions": 3}

@@ -16,9 +16,9 @@ import ray
 
 from lightsans.config import StorageConfig
 from lightsans.storage.location import locate
+from tests.commands import ROOT
 
-REPOSITORY = Path(__file__).parents[2]
-README = (REPOSITORY / "README.md").read_text()
+README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
 
 # What the test adds to commands as they stand in the README, so that it takes seconds.
@@ -38,13 +38,13 @@ def copy(tmp_path_factory):
     directory = tmp_path_factory.mktemp("readme") / "lightsans"
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=REPOSITORY, check=True, capture_output=True, text=True,
+        cwd=ROOT, check=True, capture_output=True, text=True,
     )  # fmt: skip
     for name in filter(None, listed.stdout.split("\0")):
-        if (REPOSITORY / name).is_file():
+        if (ROOT / name).is_file():
             target = directory / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(REPOSITORY / name, target)
+            shutil.copy2(ROOT / name, target)
     environment = Path(sys.prefix)
     (directory / ".venv").symlink_to(environment)
     # The stamp that says the environment is complete must not be older than the copied files.

@@ -17,9 +17,9 @@ from ray.cluster_utils import Cluster
 from lightsans.config import ModelConfig
 from lightsans.storage.manifests import read_manifest
 from lightsans.synthetic.directories import write_synthetic_dataset, write_synthetic_model
+from tests.commands import ROOT, processes_of
 from tests.factories import local
 
-ROOT = Path(__file__).parents[2]
 FAULTS, KINDS = 20, ("actor", "node", "driver")
 PARTS_BETWEEN_FAULTS, LATEST_FAULT_S = 6, 1.5
 """A fault comes when up to so many more parts are done, and up to so much later."""
@@ -59,16 +59,7 @@ class Machines:
 
     def scoring_processes(self):
         """Ids of the processes of the pool, on either machine."""
-        raylets = {str(node.all_processes["raylet"][0].process.pid) for node in self.workers}
-        found = []
-        for directory in Path("/proc").glob("[0-9]*"):
-            try:
-                parent = (directory / "stat").read_text().rpartition(") ")[2].split()[1]
-                if parent in raylets and b"PartScorer" in (directory / "cmdline").read_bytes():
-                    found.append(int(directory.name))
-            except OSError:  # it ended meanwhile
-                continue
-        return found
+        return processes_of(self.workers, b"PartScorer")
 
 
 @contextmanager

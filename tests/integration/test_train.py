@@ -8,8 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -26,9 +24,9 @@ from pipelines.preprocess.stage import run_preprocess
 from pipelines.train.dry_run import dry_run
 from pipelines.train.stage import TrainResult, refit_config, run_train
 from pipelines.train.tracking import log_to_mlflow
+from tests.commands import ROOT, wait_until
 from tests.integration.conftest import TINY
 
-REPOSITORY = Path(__file__).parents[2]
 AVERAGED = "train.ema_decay=0.9"
 """Of the runs that are interrupted and compared: there is more to go on with than weights."""
 
@@ -61,13 +59,6 @@ def _ancestors(pid: int, parents: dict[int, int]) -> set[int]:
         pid = parents[pid]
         above.add(pid)
     return above
-
-
-def wait_until(condition: Callable[[], bool], timeout_s: float = 120) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "timed out"
-        time.sleep(0.05)
 
 
 def resumed_after(stderr: str) -> int:
@@ -151,21 +142,21 @@ def test_a_killed_run_goes_on_from_the_middle_of_an_epoch_with_the_same_curve(
     config, uninterrupted = two_workers
     shutil.copytree(Path(config.root) / "datasets", tmp_path / "datasets")
     command = [sys.executable, "submit.py", "train", "--json"]
-    relative = os.path.relpath(tmp_path, REPOSITORY)  # as people write it; workers run elsewhere
+    relative = os.path.relpath(tmp_path, ROOT)  # as people write it; workers run elsewhere
     own = ("train.num_workers=2", "train.checkpoint_steps=2", "train.keep_checkpoints=1")
     for setting in (f"root={relative}", f"data.input={small_log}", *TINY, AVERAGED, *own):
         command += ["--set", setting]
     environment = dict(os.environ)
     environment.pop("RAY_ADDRESS", None)
     checkpoints = tmp_path / "models" / uninterrupted.model_id / "checkpoints"
-    with subprocess.Popen(command, cwd=REPOSITORY, env=environment) as killed:
+    with subprocess.Popen(command, cwd=ROOT, env=environment) as killed:
         wait_until(lambda: newest_checkpoint(checkpoints) >= "epoch-00002-step")
         killed.send_signal(signal.SIGKILL)
     assert killed.returncode == -signal.SIGKILL
     assert not (checkpoints.parent / "manifest.json").exists()
 
     finished = subprocess.run(
-        command, cwd=REPOSITORY, env=environment, timeout=240, capture_output=True, text=True
+        command, cwd=ROOT, env=environment, timeout=240, capture_output=True, text=True
     )
     assert finished.returncode == 0, finished.stderr
     assert json.loads(finished.stdout.splitlines()[-1])["model_id"] == uninterrupted.model_id

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -20,9 +20,9 @@ from ray.cluster_utils import Cluster
 from lightsans.storage.checkpoint_store import complete_checkpoints
 from lightsans.storage.location import Location
 from lightsans.synthetic.directories import write_synthetic_dataset
+from tests.commands import ROOT, processes_of, wait_until
 from tests.factories import local
 
-ROOT = Path(__file__).parents[2]
 FAULTS, KINDS = 10, ("worker", "raylet", "driver")
 NODE: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 100 << 20}
 SETTINGS = (
@@ -60,16 +60,7 @@ class Machines:
 
     def train_workers(self) -> list[int]:
         """Ids of the processes that train, on either machine."""
-        raylets = {str(node.all_processes["raylet"][0].process.pid) for node in self.workers}
-        found = []
-        for directory in Path("/proc").glob("[0-9]*"):
-            try:
-                parent = (directory / "stat").read_text().rpartition(") ")[2].split()[1]
-                if parent in raylets and b"TrainWorker" in (directory / "cmdline").read_bytes():
-                    found.append(int(directory.name))
-            except OSError:  # it ended meanwhile
-                continue
-        return found
+        return processes_of(self.workers, b"TrainWorker")
 
 
 @pytest.fixture
@@ -130,17 +121,6 @@ def checkpoints_of(root: Location) -> list[str]:
 def history_of(root: Location) -> list[tuple[float, dict[str, float]]]:
     rows = json.loads((model_directory(root) / "history.json").read_bytes())
     return [(row["loss"], row["valid"]) for row in rows]
-
-
-def wait_until(condition: Callable[[], bool], driver: Any, timeout_s: float = 300) -> bool:
-    """False when the driver has ended before."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "timed out"
-        if driver.poll() is not None:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 def has_newer(root: Location, before: list[str]) -> bool:

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,9 +23,9 @@ from pipelines.preprocess.stage import run_preprocess
 from pipelines.train.stage import run_train
 from pipelines.tune.records import TrialRecord, TrialStore
 from pipelines.tune.stage import TuneResult, run_tune
+from tests.commands import ROOT, wait_until
 from tests.integration.conftest import TINY
 
-REPOSITORY = Path(__file__).parents[2]
 METRIC = "ndcg@10"
 
 # Three heads do not divide a width of 16, and the last learning rate breaks a trial.
@@ -156,13 +155,6 @@ LONG = (
 )
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float = 120) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "timed out"
-        time.sleep(0.02)
-
-
 def ended(directory: Path) -> list[dict[str, Any]]:
     return [record for record in read_records(directory) if record["status"] == "finished"]
 
@@ -203,7 +195,7 @@ def interrupted(ray_cluster, tiny_config, small_log, tmp_path_factory) -> Interr
 
     def interrupt(when: Callable[[], bool], number: int) -> int | None:
         with subprocess.Popen(
-            command, cwd=REPOSITORY, env=environment, stderr=subprocess.PIPE, text=True,
+            command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True,
             start_new_session=True,
         ) as process:  # fmt: skip
             wait_until(lambda: when() or process.poll() is not None)
@@ -222,7 +214,7 @@ def interrupted(ray_cluster, tiny_config, small_log, tmp_path_factory) -> Interr
     statuses.append(interrupt(is_in_the_next, signal.SIGKILL))
     ended_then.append(ended(directory))
     finished = subprocess.run(
-        command, cwd=REPOSITORY, env=environment, timeout=240, capture_output=True, text=True
+        command, cwd=ROOT, env=environment, timeout=240, capture_output=True, text=True
     )
     return Interrupted(whole, directory, statuses, ended_then, epochs, finished)
 
@@ -300,7 +292,7 @@ def test_two_cpus_are_enough_for_trials_of_one_worker_and_of_two(small_log, tmp_
     environment = {name: v for name, v in os.environ.items() if name != "RAY_ADDRESS"}
     ran = subprocess.run(
         [sys.executable, "-c", ON_TWO_CPUS, *settings],
-        cwd=REPOSITORY, env=environment, timeout=240, capture_output=True, text=True,
+        cwd=ROOT, env=environment, timeout=240, capture_output=True, text=True,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     found = json.loads(ran.stdout.splitlines()[-1])

@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.commands import ROOT
 from tests.integration.conftest import TINY
-
-REPOSITORY = Path(__file__).parents[2]
 
 SETTINGS = (
     "train.epochs=60",
@@ -125,7 +124,7 @@ def run_script(script: str, root: Path, log: Path) -> tuple[dict[str, Any], list
     environment = {name: v for name, v in os.environ.items() if name != "RAY_ADDRESS"}
     ran = subprocess.run(
         [sys.executable, "-c", COMMON + script, *settings],
-        cwd=REPOSITORY, env=environment, timeout=600, capture_output=True, text=True,
+        cwd=ROOT, env=environment, timeout=600, capture_output=True, text=True,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     records = [json.loads(p.read_text()) for p in sorted(root.glob("tune/*/trials/*.json"))]

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands import ROOT
 from tests.ray_head import run_head
 
-ROOT = Path(__file__).parents[2]
 SMALL = [
     *("train.num_workers=1", "train.epochs=1", "score.num_workers=1", "model.max_seq_len=10"),
     "score.remove_seen=false",  # here everybody has seen everything

@@ -23,12 +23,12 @@ from tests.cluster_files import (
     LOCK,
     PODS,
     PROJECT,
-    ROOT,
     TEXTS,
     cluster_spec,
     load,
     load_all,
 )
+from tests.commands import ROOT
 
 SCHEMAS = ROOT.parent / "shared" / "schemas"
 KUBERNETES = "1.34"

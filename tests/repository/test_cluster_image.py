@@ -10,7 +10,8 @@ from pathlib import Path
 import pathspec
 import pytest
 
-from tests.cluster_files import CLUSTER, LOCK, PODS, ROOT, pins
+from tests.cluster_files import CLUSTER, LOCK, PODS, pins
+from tests.commands import ROOT
 
 # ---- the image -----------------------------------------------------------------------------------
 

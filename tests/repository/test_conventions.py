@@ -4,7 +4,6 @@ import ast
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import jsonschema
 import pytest
@@ -12,8 +11,8 @@ import yaml
 
 from lightsans.config.file import load_config
 from lightsans.config.yaml_text import Loader
+from tests.commands import ROOT
 
-ROOT = Path(__file__).parents[2]
 CORE = sorted((ROOT / "lightsans").rglob("*.py"))
 CONFIGS = sorted((ROOT / "pipelines/configs").glob("*.yaml"))
 

@@ -16,8 +16,8 @@ import ray
 import typer
 
 from pipelines.commands.app import app, main
+from tests.commands import ROOT
 
-ROOT = Path(__file__).parents[2]
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 STAGES = ["preprocess", "train", "evaluate", "score", "pipeline", "tune"]
 READERS = ["models", "recommendations", "rollback", "publish", "recommend", "export"]

@@ -1,9 +1,9 @@
 """Docstrings begin with a verb or a noun, not with a genitive of something named elsewhere."""
 
 import ast
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.commands import ROOT
+
 FRAGMENTS = ("Of ", "Those ", "What ", "Whose ")
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.commands import ROOT
+
 LARGEST_ROOM, LONGEST_FILE = 15, 400
 
 # From left to right: a room may import what stands in a group to the left of its own.

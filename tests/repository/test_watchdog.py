@@ -3,11 +3,9 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 from tests import conftest, watchdog
-
-ROOT = Path(__file__).parents[2]
+from tests.commands import ROOT
 
 HANGING = """
 import subprocess, sys, threading

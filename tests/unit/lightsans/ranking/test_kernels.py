@@ -3,14 +3,11 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from lightsans.ranking import top_k as ranking
-
-ROOT = Path(__file__).parents[4]
-
+from tests.commands import ROOT
 
 TWO_SEARCHES = """
 import torch

@@ -1,5 +1,4 @@
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +8,6 @@ from lightsans.ranking import top_k as ranking
 from lightsans.ranking.top_k import top_k
 
 INF = math.inf
-ROOT = Path(__file__).parents[4]
 
 
 def make_scores(scores) -> tuple[torch.Tensor, torch.Tensor]:

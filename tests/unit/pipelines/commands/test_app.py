@@ -3,7 +3,6 @@
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import typer
@@ -12,8 +11,8 @@ from typer.testing import CliRunner
 from lightsans import errors
 from lightsans.config.file import load_config, parse_config
 from pipelines.commands.app import app, plain_errors
+from tests.commands import ROOT
 
-ROOT = Path(__file__).parents[4]
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 ERRORS = sorted(
     (kind for kind in vars(errors).values() if isinstance(kind, type)),

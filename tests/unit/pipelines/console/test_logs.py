@@ -5,15 +5,14 @@ import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
 from lightsans.errors import ConfigError
 from pipelines.console import logs
 from pipelines.console.progress import bar, say
+from tests.commands import ROOT
 
-ROOT = Path(__file__).parents[4]
 ACCESS_KEY = "AKIAIOSFODNN7EXAMPLE"
 
 
