@@ -5,6 +5,7 @@ LightSANsError
 │   ├── AccessError      storage or a cluster denies access: credentials, or rights on a disk
 │   └── ResourceError    a stage asks for more than the cluster has or may grow to
 ├── InputError           the data a user gave is unusable: the message names the file or column
+│   ├── EmptyFileError   a file has no line, not even a header
 │   └── RejectLimitError more rows were refused than ``data.max_reject_fraction`` allows
 ├── VocabularyMismatchError  a model and a dataset number their items differently
 ├── NotFoundError        a dataset, model or run that was asked for does not exist
@@ -39,6 +40,10 @@ class ResourceError(ConfigError):
 
 class InputError(LightSANsError):
     """An input file is missing, unreadable or not of the expected shape."""
+
+
+class EmptyFileError(InputError):
+    """A file has no line: a part file, perhaps, that a writer had no rows for."""
 
 
 class RejectLimitError(InputError):

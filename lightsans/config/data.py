@@ -80,8 +80,15 @@ class DataConfig:
     twice, the first is meant."""
     as_of: str | None = setting(None, Mark.CONTENT, Mark.MAKES_SEQUENCES)
     """Ignore interactions from this moment on (ISO date or time): backfills, idempotent nights."""
+    partition_time: str | None = setting(None, Mark.RESOLVED)
+    """Name of the Hive partition that is the time of its events, such as dt of ``dt=2026-01-31/``:
+    files of partitions that begin at as_of or later are not read. Null where a partition may be the
+    day of arrival."""
     exclude_users: str | None = setting(None, Mark.RESOLVED, Mark.PATH)
-    """A text file with one user id a line, to be left out entirely (erasure requests)."""
+    """A list of users to be left out entirely (erasure requests): one id a line, or a table with
+    the column of columns.user."""
+    allow_unmatched: bool = setting(False, Mark.NO_EFFECT)
+    """A list in exclude_users that matches nobody is a warning; otherwise it is an error."""
     min_rating: float | None = setting(None, Mark.CONTENT, Mark.MAKES_SEQUENCES)
     """Interactions rated lower are not learnt from, but still count as seen."""
     min_user_interactions: int = setting(1, Mark.CONTENT, Mark.MAKES_SEQUENCES)

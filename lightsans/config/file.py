@@ -262,10 +262,17 @@ def _override_settings(overrides: Sequence[str]) -> dict[str, _Setting]:
 
 
 def _override_value(key: str, text: str) -> tuple[Loader, yaml.Node]:
-    """The value as YAML; what is no YAML value (``*.csv``, ``::``, ``|``) is the text itself."""
+    """The value as YAML; what is no YAML value (``*.csv``, ``::``, ``|``) is the text itself.
+
+    Where a setting is a list, commas separate its values, without the blanks around them.
+    """
     if text == r"\t":  # the one escape that a separator needs
         text = '"\\t"'
     structured = text.startswith(("[", "{", '"', "'"))
+    if "," in text and not structured and get_origin(TYPES.get(ALIASES.get(key, key))) is tuple:
+        pieces = [_override_value(key, piece.strip()) for piece in text.split(",")]
+        nodes = [node for _, node in pieces]
+        return pieces[0][0], yaml.SequenceNode("tag:yaml.org,2002:seq", nodes)
     try:
         loader, node = compose(text or "null")
     except yaml.YAMLError as error:

@@ -3,13 +3,17 @@
 from collections.abc import Callable, Mapping
 from typing import Final
 
+import pyarrow as pa
+
 from lightsans.config import DataConfig
 from lightsans.config.kinds import FORMATS, Format
 from lightsans.errors import InputError
 from lightsans.reading import csv_files, inter_files, jsonl_files, parquet_files
-from lightsans.reading.columns import check_log_types, find_columns, log_columns
+from lightsans.reading.columns import Found, check_log_types, find_columns, log_columns
 from lightsans.reading.input_files import Head, InputFile, readable
 from lightsans.reading.text_pieces import COMPRESSIONS
+from lightsans.reading.times import clean_timestamps
+from lightsans.reading.values import Problems
 from lightsans.storage.location import FileInfo, Location
 
 READ_HEAD: Final[Mapping[Format, Callable[[FileInfo, DataConfig], Head]]] = {
@@ -33,7 +37,19 @@ def inspect_file(info: FileInfo, data: DataConfig) -> InputFile:
     found = find_columns(file, head.names, log_columns(data))
     id_types = check_log_types(file, head, found, data)
     layout = head.layout(found.positions)
-    return InputFile(info, layout, head.data_start, found.partition, id_types)
+    oldest = _least_timestamp(head, found, data)
+    return InputFile(info, layout, head.data_start, found.partition, id_types, oldest)
+
+
+def _least_timestamp(head: Head, found: Found, data: DataConfig) -> int | None:
+    """Least time of a file's rows, where ``data.as_of`` may make a difference."""
+    at = found.positions.get("timestamp")
+    least = None if at is None or data.as_of is None else head.least_value(at)
+    if least is None:
+        return None
+    problems = Problems(1)
+    micros = clean_timestamps(pa.array([least.as_py()], least.type), data, problems)
+    return int(micros[0].as_py()) if problems.is_valid.all() else None
 
 
 def read_head(info: FileInfo, data: DataConfig) -> Head:

@@ -62,6 +62,10 @@ class Head(ABC):
     data_start: int
     """Byte, after decompression, where the data of a text file begins."""
 
+    def least_value(self, position: int) -> pa.Scalar | None:
+        """The least value of a column, if the file says it and the column has no null."""
+        return None
+
     @abstractmethod
     def layout(self, roles: Mapping[str, int]) -> TextLayout | GroupLayout:
         """How to read the columns at some positions, each under the name of its role."""
@@ -79,6 +83,8 @@ class InputFile:
     """Values, by role, that the names of directories give every row; None is a missing one."""
     id_types: Mapping[str, str | None] = field(default_factory=dict)
     """``string`` or ``int64`` for user and item of a log; None where the file shows no id."""
+    oldest: int | None = None
+    """Least timestamp of its rows in microseconds, if the file proves it without being read."""
 
     @property
     def location(self) -> Location:

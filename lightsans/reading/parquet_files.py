@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lightsans.columns.arrow import value_type
 from lightsans.config import DataConfig
-from lightsans.errors import InputError
+from lightsans.errors import EmptyFileError, InputError
 from lightsans.reading.input_files import GroupLayout, Head
 from lightsans.reading.rows import RawRows
 from lightsans.storage.location import FileInfo, Location
@@ -53,6 +54,23 @@ class ParquetHead(Head):
 
     row_groups: tuple[tuple[int, int], ...]
     """Rows and decoded bytes of each row group."""
+    footer: pq.FileMetaData
+
+    def least_value(self, position: int) -> pa.Scalar | None:
+        """The least value of a column of integers or times, over all row groups."""
+        name, kind = self.names[position], self.types[position]
+        leaves = [self.footer.schema.column(leaf).path for leaf in range(self.footer.num_columns)]
+        is_known = pa.types.is_signed_integer(kind) or pa.types.is_temporal(kind)
+        if not is_known or leaves.count(name) != 1 or not self.row_groups:
+            return None
+        groups = [self.footer.row_group(group) for group in range(self.footer.num_row_groups)]
+        found = [group.column(leaves.index(name)).statistics for group in groups]
+        if not all(known and known.has_min_max and known.null_count == 0 for known in found):
+            return None
+        try:
+            return pc.min(pa.array([known.min for known in found], kind))
+        except (pa.ArrowException, ValueError, OverflowError):  # a time that Python cannot hold
+            return None
 
     def layout(self, roles: Mapping[str, int]) -> ParquetLayout:
         """How to read the columns at some positions."""
@@ -69,13 +87,13 @@ def read_head(info: FileInfo, data: DataConfig) -> ParquetHead:
     """
     file = info.location
     if info.size == 0:
-        raise InputError(f"{file}: the file is empty (0 bytes); remove it from data.input")
+        raise EmptyFileError(f"{file}: the file is empty (0 bytes); remove it from data.input")
     with _open(file) as opened:
         metadata, schema = opened.metadata, opened.schema_arrow
         groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
         sizes = tuple((group.num_rows, group.total_byte_size) for group in groups)
         types = [value_type(field.type) for field in schema]
-        return ParquetHead(tuple(schema.names), types, 0, sizes)
+        return ParquetHead(tuple(schema.names), types, 0, sizes, metadata)
 
 
 @contextmanager

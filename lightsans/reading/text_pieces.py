@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from lightsans.arrays import Int64
-from lightsans.errors import InputError
+from lightsans.errors import EmptyFileError, InputError
 from lightsans.storage.location import Location
 
 COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4"}
@@ -77,7 +77,7 @@ def read_first_lines(file: Location, size: int) -> bytes:
         InputError: The file is empty, or in UTF-16.
     """
     if size == 0:
-        raise InputError(f"{file}: the file is empty (0 bytes); remove it from data.input")
+        raise EmptyFileError(f"{file}: the file is empty (0 bytes); remove it from data.input")
     with open_stream(file) as stream:
         content = b""
         while block := stream.read(_STEP):
@@ -88,7 +88,7 @@ def read_first_lines(file: Location, size: int) -> bytes:
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise InputError(f"{file}: the file is in UTF-16; convert it to UTF-8")
     if not content.strip():
-        raise InputError(f"{file}: the file holds no line; remove it from data.input")
+        raise EmptyFileError(f"{file}: the file holds no line; remove it from data.input")
     return content
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from lightsans.arrays import Int64
 from lightsans.config import DataConfig
-from lightsans.errors import InputError
+from lightsans.errors import EmptyFileError, InputError
 from lightsans.reading.formats import inspect_file
 from lightsans.reading.input_files import GroupLayout, InputFile, TextLayout, readable, unchanged
 from lightsans.reading.rows import CheckedRows, RawRows, check_rows
@@ -56,27 +56,59 @@ class ReadPlan:
     units: list[ReadUnit]
     user_id_type: str
     item_id_type: str
+    num_empty: int = 0
+    """Files without a line."""
+    after_as_of: tuple[str, ...] = ()
+    """Files that are not read, as all their rows are of ``as_of`` or later."""
 
 
-def plan_reading(files: Sequence[FileInfo], data: DataConfig, first_index: int = 0) -> ReadPlan:
+def plan_reading(
+    files: Sequence[FileInfo], data: DataConfig, first_index: int = 0, as_of: int | None = None
+) -> ReadPlan:
     """Look at every file and cut the input into read units.
 
     Args:
         files: In the order that breaks ties between timestamps.
         data: How to read them.
         first_index: Number of the first file: how many a base dataset has.
+        as_of: Files that prove to have rows from this time on only, in microseconds, are not read.
 
     Raises:
         InputError: A file is unusable, or files disagree on the type of ids.
     """
     with ThreadPoolExecutor(_INSPECTORS) as pool:
-        inspected = list(pool.map(lambda info: inspect_file(info, data), files))
+        found = list(pool.map(lambda info: _inspect(info, data), files))
+    inspected = [file for file in found if isinstance(file, InputFile)]
+    if found and not inspected:
+        raise next(file for file in found if isinstance(file, EmptyFileError))
+    late = {file.location.uri for file in inspected if _is_late(file, as_of)}
     user_id_type = _common_type(inspected, "user", data)
     item_id_type = _common_type(inspected, "item", data)
+    # Numbers are those that the files have in the manifest, which lists what is read.
+    listed = [file for file in found if not _is_late(file, as_of)]
     slices = [
-        s for index, file in enumerate(inspected, first_index) for s in _cut(file, index, data)
+        piece
+        for index, file in enumerate(listed, first_index)
+        if isinstance(file, InputFile)
+        for piece in _cut(file, index, data)
     ]
-    return ReadPlan(_pack(slices, data.read_unit_bytes), user_id_type, item_id_type)
+    units = _pack(slices, data.read_unit_bytes)
+    num_empty = len(found) - len(inspected)
+    return ReadPlan(units, user_id_type, item_id_type, num_empty, tuple(sorted(late)))
+
+
+def _inspect(info: FileInfo, data: DataConfig) -> InputFile | EmptyFileError:
+    try:
+        return inspect_file(info, data)
+    except EmptyFileError as error:
+        return error
+
+
+def _is_late(file: InputFile | EmptyFileError, as_of: int | None) -> bool:
+    """Whether the file itself proves that none of its rows lies before ``as_of``."""
+    if as_of is None or isinstance(file, EmptyFileError):
+        return False
+    return file.oldest is not None and file.oldest >= as_of
 
 
 def read_unit(

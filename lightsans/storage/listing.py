@@ -1,19 +1,21 @@
 """Files that a path, directory or glob stands for, and whether they are still those listed."""
 
 import glob
+import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lightsans.config import StorageConfig
 from lightsans.errors import InputError
 from lightsans.storage.location import FileInfo, Location, file_info, locate
+from lightsans.storage.table_formats import refuse_tables
 
 _MAGIC = re.compile(r"[*?\[]")
 _HIVE_PARTITION = re.compile(r"_[^=/]+=")
 _FOLDER_MARKER = "_$folder$"
-_README = re.compile(r"readme(\.(md|txt|rst))?", re.IGNORECASE)
+_NO_DATA = re.compile(r"readme(\.(md|txt|rst))?|.*\.crc", re.IGNORECASE)
 _SIDE_BY_SIDE = 16
 """Requests at a time: it is waiting for storage, not work."""
 
@@ -24,56 +26,69 @@ class InputListing:
 
     files: list[FileInfo]
     """Files in the order of the patterns, each pattern's sorted by the bytes of the path."""
-    num_empty: int
+    num_empty: int = 0
     """Files of no bytes that were left out: part files that a writer had no rows for."""
+    repeated: dict[str, str] = field(default_factory=dict)
+    """Addresses that were left out, and the address under which the same file is read."""
+
+    def notes(self, setting: str) -> list[str]:
+        """Sentences about what was left out."""
+        notes = []
+        if self.num_empty:
+            notes.append(f"{self.num_empty:,} empty files of {setting} are left out")
+        if self.repeated:
+            left_out, kept = next(iter(self.repeated.items()))
+            more = f" (and {len(self.repeated) - 1:,} more)" if len(self.repeated) > 1 else ""
+            same = "is named twice" if left_out == kept else f"is the same file as {kept}"
+            notes.append(
+                f"WARNING: {left_out} {same}{more}; {setting} counts the rows of a file once"
+            )
+        return notes
 
 
 def list_inputs(patterns: Iterable[str], storage: StorageConfig) -> InputListing:
-    """The files of several patterns, without the empty ones of directories and globs.
+    """The files of several patterns, each once, without the empty ones.
 
     Raises:
-        InputError: A pattern matches nothing, or empty files only.
+        InputError: A pattern matches nothing, or is a table of a warehouse, or all files are empty.
     """
-    listing = InputListing([], 0)
-    for pattern in patterns:
-        found = list_files(pattern, storage)
-        filled = [file for file in found if file.size]
-        if not filled and len(found) > 1:
-            raise InputError(f"{pattern}: all {len(found)} files are empty (0 bytes)")
-        kept = filled or found  # reading will say that a single file is empty
-        listing = InputListing(listing.files + kept, listing.num_empty + len(found) - len(kept))
-    return listing
+    patterns = list(patterns)
+    files = [file for pattern in patterns for file in list_files(pattern, storage)]
+    filled = [file for file in files if file.size]
+    if not filled and len(files) > 1:
+        raise InputError(f"{', '.join(patterns)}: all {len(files)} files are empty (0 bytes)")
+    # Reading will say that a single file is empty.
+    kept, repeated = _each_once(filled or files)
+    return InputListing(kept, len(files) - len(filled or files), repeated)
 
 
 def list_files(pattern: str, storage: StorageConfig) -> list[FileInfo]:
     """The files that a path, directory or glob stands for.
 
-    Directories are read with all below them. The result of a directory or glob is sorted by the
-    bytes of the path. A name that exists is literal, even if it holds ``[``, ``*`` or ``?``. Left
-    out is what other tools leave beside data: files and directories whose name begins with ``.`` or
-    ``_`` (but for partitions such as ``_day=1``), folder markers and readmes.
+    Directories are read with all below them, those that a glob matches, too. The result of a
+    directory or glob is sorted by the bytes of the path. A name that exists is literal, even if it
+    holds ``[``, ``*`` or ``?``. Left out is what other tools leave beside data: files and
+    directories whose name begins with ``.`` or ``_`` (but for partitions such as ``_day=1``, and
+    where a pattern says so), folder markers, checksums and readmes.
 
     Raises:
-        InputError: Nothing matches.
+        InputError: Nothing matches, or the directory is a table of a warehouse.
     """
     location = locate(pattern, storage)
     filesystem, path = location.filesystem, location.path
-    fixed = path
+    fixed, rest = path, ""
     if _MAGIC.search(path) and not filesystem.exists(path):
         fixed, rest = _cut_at_glob(location)
-        is_literal = _MAGIC.search(fixed) is not None
-        found = filesystem.glob(f"{glob.escape(fixed)}/{rest}" if is_literal else path, detail=True)
+        found = _glob(location, fixed, rest)
     elif filesystem.isdir(path):
-        found = filesystem.find(path, detail=True)
+        found = list(_walk(location))
     else:
         return [location.info()]
-    scheme = "" if location.is_local else location.uri.split("://", 1)[0] + "://"
-    fixed = filesystem._strip_protocol(fixed)  # as the paths that were found: without /../
-    files = [
-        file_info(Location(scheme + path, storage), info)
-        for path, info in found.items()
-        if info["type"] == "file" and _is_data(path[len(fixed) :], int(info["size"]))
-    ]
+    # As the paths that were found: without /../.
+    start = len(filesystem._strip_protocol(fixed))
+    below = {file.location.path[start:]: file for file in found}
+    refuse_tables(pattern, below)
+    files = [file for name, file in below.items() if _is_data(name, file.size, rest)]
     if not files:
         raise InputError(f"{pattern}: no file matches; check the path and the bucket")
     return sorted(files, key=lambda file: file.location.uri.encode())
@@ -108,6 +123,108 @@ def _check_unchanged(file: FileInfo) -> None:
         )
 
 
+def _each_once(files: Sequence[FileInfo]) -> tuple[list[FileInfo], dict[str, str]]:
+    """The files without other addresses of the same, and those addresses.
+
+    Of several addresses on a disk the one without links on its way stays, if there is one: a link
+    such as ``latest.csv`` may point elsewhere tomorrow.
+    """
+    chosen: dict[object, FileInfo] = {}
+    identities = [_identity(file) for file in files]
+    for file, identity in zip(files, identities, strict=True):
+        other = chosen.setdefault(identity, file)
+        if other is not file and not _is_direct(other) and _is_direct(file):
+            chosen[identity] = file
+    kept, repeated, done = [], {}, set()
+    for file, identity in zip(files, identities, strict=True):
+        if file is chosen[identity] and identity not in done:
+            kept.append(file)
+            done.add(identity)
+        else:
+            repeated[file.location.uri] = chosen[identity].location.uri
+    return kept, repeated
+
+
+def _identity(file: FileInfo) -> object:
+    """Key that all addresses of a file share: links of both kinds, on a disk."""
+    if not file.location.is_local:
+        return file.location.uri
+    try:
+        found = os.stat(file.location.path)
+    except OSError:  # whoever reads it will say so
+        return file.location.uri
+    return (found.st_dev, found.st_ino) if found.st_ino else os.path.realpath(file.location.path)
+
+
+def _is_direct(file: FileInfo) -> bool:
+    return file.location.is_local and os.path.realpath(file.location.path) == file.location.path
+
+
+def _walk(directory: Location) -> Iterator[FileInfo]:
+    """All files below a directory."""
+    if directory.is_local:
+        path = str(directory.filesystem._strip_protocol(directory.path))
+        yield from _walk_disk(path, directory.storage, (os.path.realpath(path),))
+        return
+    yield from _files_of(directory, directory.filesystem.find(directory.path, detail=True))
+
+
+def _walk_disk(path: str, storage: StorageConfig, above: tuple[str, ...]) -> Iterator[FileInfo]:
+    """All files below a directory of a disk, through links, but for circles of them.
+
+    Args:
+        path: The directory.
+        storage: For the locations of the files.
+        above: What the directories on the way really are, the directory included.
+    """
+    with os.scandir(path) as entries:
+        for entry in entries:
+            try:
+                is_directory = entry.is_dir()
+                found = entry.stat()
+            except OSError as error:
+                raise InputError(
+                    f"{entry.path}: a link that leads nowhere, or no access: {error.strerror}"
+                ) from None
+            if not is_directory:
+                location = Location(entry.path, storage)
+                yield FileInfo(location, found.st_size, str(found.st_mtime_ns))
+                continue
+            real = os.path.realpath(entry.path)
+            if real not in above:
+                yield from _walk_disk(entry.path, storage, (*above, real))
+
+
+def _glob(location: Location, fixed: str, rest: str) -> list[FileInfo]:
+    """All files that a glob matches, and those below directories that it matches."""
+    filesystem, pattern = location.filesystem, location.path
+    if _MAGIC.search(fixed):
+        pattern = f"{glob.escape(fixed)}/{rest}"
+    found = filesystem.glob(pattern, detail=True)
+    files = {}
+    for path, info in found.items():
+        match = _with_path(location, path)
+        is_directory = os.path.isdir(path) if match.is_local else info["type"] == "directory"
+        matched = _walk(match) if is_directory else _files_of(match, {path: info})
+        files.update({file.location.uri: file for file in matched})
+    return list(files.values())
+
+
+def _files_of(location: Location, found: dict[str, dict[str, object]]) -> Iterator[FileInfo]:
+    for path, info in found.items():
+        file = _with_path(location, path)
+        if file.is_local:  # a link, perhaps
+            yield file.info()
+        elif info["type"] == "file":
+            yield file_info(file, info)
+
+
+def _with_path(location: Location, path: str) -> Location:
+    """The location of another path of the same filesystem."""
+    scheme = "" if location.is_local else location.uri.split("://", 1)[0] + "://"
+    return Location(scheme + path, location.storage)
+
+
 def _cut_at_glob(location: Location) -> tuple[str, str]:
     """A pattern's directory, which is literal, and the rest; a component that exists is literal."""
     parts = location.path.split("/")
@@ -117,10 +234,20 @@ def _cut_at_glob(location: Location) -> tuple[str, str]:
     return "/".join(parts[:-1]), parts[-1]
 
 
-def _is_data(below: str, size: int) -> bool:
-    """Whether a file, given by the part of its path below what the pattern fixes, is data."""
+def _is_data(below: str, size: int, rest: str) -> bool:
+    """Whether a file is data.
+
+    Args:
+        below: The part of its path below what the pattern fixes.
+        size: Its bytes.
+        rest: The pattern below what it fixes: a component that begins with a dot or an underscore
+            there is meant.
+    """
     *_, name = parts = below.strip("/").split("/")
-    if any(part.startswith((".", "_")) and not _HIVE_PARTITION.match(part) for part in parts):
-        return False
+    patterns = rest.split("/") + [""] * len(parts)
+    for part, pattern in zip(parts, patterns, strict=False):
+        is_hidden = part.startswith((".", "_")) and not _HIVE_PARTITION.match(part)
+        if is_hidden and not pattern.startswith(part[0]):
+            return False
     is_marker = size == 0 and (below.endswith("/") or name.endswith(_FOLDER_MARKER))
-    return not is_marker and not _README.fullmatch(name)
+    return not is_marker and not _NO_DATA.fullmatch(name)

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from lightsans.config import RunConfig
-from lightsans.storage.listing import list_files
+from lightsans.storage.listing import list_inputs
 from lightsans.storage.location import Location
 from pipelines.console.progress import say
 
@@ -46,7 +46,7 @@ def pin_inputs(config: RunConfig, remembered: Location, moment: datetime) -> Run
         InputError: A pattern matches nothing, or a file of the listing is gone.
     """
     patterns = list(config.data.input)
-    listed = [file for pattern in patterns for file in list_files(pattern, config.storage)]
+    listed = list_inputs(patterns, config.storage).files
     uris = [file.location.uri for file in listed]
     question = {"input": patterns, "as_of": moment.isoformat()}
     before = _read(remembered)

@@ -60,6 +60,8 @@ class Source:
     excluded_users: list[str]
     base: Base | None = None
     """Dataset that the rows are added to."""
+    as_of: int | None = None
+    """``data.as_of`` in microseconds: files that prove to be later are not read."""
 
 
 def choose_num_parts(files: list[FileInfo], data: DataConfig) -> int:
@@ -84,7 +86,15 @@ def collect_interactions(
         say(f"preprocess: continuing from the finished {dataset / 'interactions'}")
         return found
     base = source.base
-    plan = plan_reading(source.files, source.data, base.num_files if base else 0)
+    num_before = base.num_files if base else 0
+    plan = plan_reading(source.files, source.data, num_before, source.as_of)
+    if plan.num_empty:
+        say(f"preprocess: {plan.num_empty:,} files of data.input without a line are left out")
+    if plan.after_as_of:
+        say(
+            f"preprocess: {len(plan.after_as_of):,} files are not read: their footers prove that "
+            f"all rows are of data.as_of={source.data.as_of} or later"
+        )
     if base is not None:
         plan = base.check_plan(plan)
     size = sum(file.size for file in source.files)
@@ -283,6 +293,7 @@ def _sum_up(
         user_id_type=plan.user_id_type,
         item_id_type=plan.item_id_type,
         parts=sorted(parts, key=lambda part: part.number),
+        after_as_of=plan.after_as_of,
     )
 
 

@@ -138,6 +138,8 @@ class Interactions:
     item_id_type: str
     parts: list[PartNote]
     """Parts that have rows, in order."""
+    after_as_of: tuple[str, ...] = ()
+    """Files that were not read, as all their rows are of ``data.as_of`` or later."""
 
     @property
     def time_range(self) -> tuple[int, int]:
@@ -154,6 +156,7 @@ class Interactions:
             "user_id_type": self.user_id_type,
             "item_id_type": self.item_id_type,
             "parts": [part.to_json() for part in self.parts],
+            **({"after_as_of": list(self.after_as_of)} if self.after_as_of else {}),
         }
 
     @classmethod
@@ -164,4 +167,5 @@ class Interactions:
             user_id_type=content["user_id_type"],
             item_id_type=content["item_id_type"],
             parts=[PartNote.from_json(part) for part in content["parts"]],
+            after_as_of=tuple(content.get("after_as_of", ())),
         )

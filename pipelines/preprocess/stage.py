@@ -17,7 +17,6 @@ which makes the dataset exist, is written last.
 
 import hashlib
 import time
-from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -30,11 +29,11 @@ from lightsans.columns.times import to_datetime, to_iso
 from lightsans.config import DataConfig, RunConfig, to_dict
 from lightsans.config.marks import Mark, values_with
 from lightsans.dataset.vocabulary import Vocabulary
-from lightsans.errors import ConfigError, InputError
+from lightsans.errors import ConfigError
 from lightsans.preparation.derive import Retention, fingerprint_dataset
 from lightsans.reading.id_lists import IdList, describe_found, read_id_list
 from lightsans.reading.rejects import check_reject_limit
-from lightsans.storage.listing import check_unchanged, list_inputs
+from lightsans.storage.listing import check_unchanged
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifests import MANIFEST, content_id
 from lightsans.storage.schemas import TIMESTAMP_UNIT
@@ -43,6 +42,7 @@ from pipelines.console.progress import say
 from pipelines.preprocess.base import find_unchanged, input_entries, load_base, new_files
 from pipelines.preprocess.cutoffs import configured_cutoffs, counted_cutoffs, moment_of
 from pipelines.preprocess.derive import write_sequences
+from pipelines.preprocess.inputs import list_log
 from pipelines.preprocess.k_core import Filters, KCore, find_k_core
 from pipelines.preprocess.parts import FORMAT_VERSION, MARKER, WORK, Draft, Part
 from pipelines.preprocess.read import (
@@ -181,23 +181,14 @@ def _derive(job: _Job, draft: Draft, made: Interactions) -> tuple[KCore, list[Se
 
 def _prepare(config: RunConfig) -> _Job:
     data = config.data
-    if not data.input and data.base is None:
-        raise ConfigError("data.input is empty; name files, directories or globs")
-    listing = list_inputs(data.input, config.storage)
-    files = listing.files
-    if listing.num_empty:
-        say(f"preprocess: {listing.num_empty:,} empty files of data.input are left out")
-    uris = Counter(file.location.uri for file in files)
-    twice = next((uri for uri, count in uris.items() if count > 1), None)
-    if twice is not None:
-        raise InputError(f"{twice}: data.input names this file twice; every row would count double")
+    filters = _resolve_filters(data)
+    files = list_log(config, filters.as_of)
     base = load_base(config)
     if base is not None:
         files = new_files(base, files)
     excluded = _read_excluded_users(config)
     excluded_users = [] if excluded is None else excluded.ids.to_pylist()
-    source = Source(data, files, excluded_users, base)
-    filters = _resolve_filters(data)
+    source = Source(data, files, excluded_users, base, filters.as_of)
     num_parts = choose_num_parts(files, data) if base is None else base.manifest["num_parts"]
     question = {
         **values_with(data, Mark.CONTENT),
@@ -269,6 +260,8 @@ def _describe(
 ) -> dict[str, Any]:
     """The content of the manifest."""
     counts, vocabulary = made.counts, k_core.vocabulary
+    late = set(made.after_as_of)
+    read = [file for file in job.source.files if file.location.uri not in late]
     fingerprints = [int(part.fingerprint, 16) for part in parts]
     rejected = dict(counts.rejected.most_common())
     cuts = job.filters.cutoffs
@@ -302,7 +295,8 @@ def _describe(
         "data": to_dict(job.source.data),
         "base": job.source.data.base,
         **({"cutoffs": cutoffs} if cutoffs else {}),
-        "input": input_entries(job.source.base, job.source.files),
+        "input": input_entries(job.source.base, read),
+        **({"after_as_of": sorted(late)} if late else {}),
     }
 
 

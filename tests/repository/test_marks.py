@@ -197,11 +197,25 @@ def test_other_inputs_or_another_space_are_other_results(config, tmp_path):
     assert ids(changed(config, space))["search"] != ids(config)["search"]
 
 
+def test_partitions_to_come_make_no_other_dataset_where_they_are_event_time(config, tmp_path):
+    def name(partition_time):
+        values = {"data.input": (str(tmp_path),), "data.as_of": "2026-01-02"}
+        return ids(changed(config, {**values, "data.partition_time": partition_time}))["dataset"]
+
+    found = []
+    for day in ("dt=2026-01-01", "dt=2026-01-02"):
+        (tmp_path / day).mkdir()
+        (tmp_path / day / "a.csv").write_text("user_id,item_id,timestamp,rating\na,x,1,5\n")
+        found.append((name("dt"), name(None)))
+    assert found[0][0] == found[0][1] == found[1][0] != found[1][1]
+
+
 def test_the_settings_that_are_resolved_are_the_ones_tried_here():
     resolved = {name for name, marks in MARKS.items() if Mark.RESOLVED in marks}
     assert resolved == {
         "data.exclude_users",
         "data.input",
+        "data.partition_time",
         "score.allow_items",
         "score.deny_items",
         "score.eligible_column",

@@ -89,6 +89,7 @@ def test_paths_are_texts_and_texts_that_name_files_are_paths():
         "storage.endpoint_url",
         "storage.profile",
         "data.separator",
+        "data.partition_time",
         "data.quote_char",
         "data.timezone",
         "data.as_of",

@@ -1,9 +1,15 @@
 """Parquet: positions over row groups, types of ids, files without rows."""
 
+from pathlib import Path
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lightsans.config import DataConfig, StorageConfig
+from lightsans.errors import EmptyFileError
+from lightsans.reading.units import plan_reading
+from lightsans.storage.listing import list_files
 from tests.logs_on_disk import (
     read_log,
     reading_fails,
@@ -67,3 +73,41 @@ def test_columns_of_unusable_types_are_named(tmp_path, column, value, kind):
     reading_fails(
         [repr(column), str(kind).split("<")[0], f"data.columns.{role}"], tmp_path / "a.parquet"
     )
+
+
+@pytest.mark.parametrize(
+    ("times", "is_late"),
+    [
+        (pa.array([100, 200]), True),
+        (pa.array([99, 200]), False),
+        (pa.array([100, None]), False),
+        (pa.array([100.0, 200.0]), False),
+        (pa.array(["100", "200"]), False),
+        (pa.array([100_000, 200_000], pa.timestamp("ms")), True),
+        (pa.array([100 * 10**9, 200 * 10**9], pa.timestamp("ns", "Europe/Berlin")), True),
+        (pa.array([99 * 10**9 + 1, 200 * 10**9], pa.timestamp("ns")), False),
+    ],
+)
+def test_a_file_is_left_out_only_where_its_footer_proves_that_it_is_late(tmp_path, times, is_late):
+    columns = {"user_id": ["a", "b"], "item_id": ["x", "y"], "timestamp": times, "l": [[1], [2]]}
+    pq.write_table(pa.table(columns), tmp_path / "late.parquet", row_group_size=1)
+    early = {"user_id": ["a"], "item_id": ["x"], "timestamp": times.slice(0, 1), "l": [[1]]}
+    pq.write_table(pa.table(early), tmp_path / "early.parquet", write_statistics=False)
+    files = list_files(str(tmp_path), StorageConfig())
+    plan = plan_reading(files, DataConfig(as_of="a time"), first_index=5, as_of=100 * 10**6)
+    assert [Path(uri).name for uri in plan.after_as_of] == ["late.parquet"] * is_late
+    read = [piece.file_index for unit in plan.units for piece in unit.slices]
+    assert sorted(set(read)) == [5, 6][: 2 - is_late]
+    assert plan_reading(files, DataConfig()).after_as_of == ()
+
+
+def test_part_files_without_a_line_are_left_out_unless_there_is_no_other(tmp_path):
+    (tmp_path / "a.csv").write_text("\n\n")
+    (tmp_path / "b.csv").write_text("user_id,item_id,timestamp\n")
+    (tmp_path / "c.csv").write_text("user_id,item_id,timestamp\nann,x,5\n")
+    files = list_files(str(tmp_path), StorageConfig())
+    plan = plan_reading(files, DataConfig())
+    assert plan.num_empty == 1
+    assert [piece.file_index for unit in plan.units for piece in unit.slices] == [2]
+    with pytest.raises(EmptyFileError, match=r"a\.csv: the file holds no line"):
+        plan_reading(files[:1], DataConfig())

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from lightsans.config import StorageConfig
@@ -62,6 +64,7 @@ def test_what_other_tools_leave_beside_data_is_not_read(base, pattern):
         "a/.ipynb_checkpoints/day1-checkpoint.csv",
         "a/_temporary/0/task_1/part-0.csv",
         "a/_delta_log/000.csv",
+        "a/part-0.csv.crc",
         ".ipynb_checkpoints/day2.csv",
         "_temporary/part-1.csv",
         "_spark_metadata/0.csv",
@@ -114,6 +117,77 @@ def test_empty_part_files_are_left_out_and_counted(base):
     found = list_inputs([str(base)], STORAGE)
     assert [file.location.name for file in found.files] == ["part-0.csv", "part-1.csv"]
     assert found.num_empty == 2
+
+
+def test_a_day_of_empty_files_beside_others_is_left_out(base):
+    make_files(base, "day1/part-0.csv")
+    make_files(base, "day2/part-0.csv", "day2/part-1.csv", content="")
+    found = list_inputs([f"{base}/day1", f"{base}/day2"], STORAGE)
+    assert [file.location.name for file in found.files] == ["part-0.csv"]
+    assert found.num_empty == 2
+
+
+def test_directories_that_a_glob_matches_are_read_with_all_below_them(base):
+    make_files(base, "day=1/a/x.csv", "day=2/y.csv", "day=2/_SUCCESS", "other/z.csv", "day=3.csv")
+    found = ["day=1/a/x.csv", "day=2/y.csv", "day=3.csv"]
+    assert listed(f"{base}/day=*") == found
+    assert listed(f"{base}/day=*/**") == found[:2]
+
+
+def test_hidden_names_are_read_where_the_pattern_says_so(base):
+    make_files(base, "a/_logs/x.csv", "a/_logs/.y.csv", "b/logs/z.csv")
+    assert listed(f"{base}/*/_logs/*") == ["a/_logs/x.csv"]
+    assert listed(f"{base}/*/_logs/.*") == ["a/_logs/.y.csv"]
+
+
+def test_links_are_followed_and_a_file_counts_once(base):
+    make_files(base, "real/day1.csv", "outside/day2.csv")
+    (base / "logs").mkdir()
+    (base / "logs/a_latest.csv").symlink_to("../real/day1.csv")
+    (base / "logs/days").symlink_to("../outside")
+    (base / "logs/circle").symlink_to("..")
+    found = list_inputs([f"{base}/logs", f"{base}/real/*.csv", f"{base}/logs"], STORAGE)
+    paths = [file.location.uri.split("/base/")[1] for file in found.files]
+    assert paths == ["logs/circle/outside/day2.csv", "real/day1.csv"]
+    [note] = found.notes("data.input")
+    assert "is the same file as" in note
+    assert "data.input counts the rows of a file once" in note
+
+
+def test_a_file_that_is_named_twice_counts_once(base):
+    make_files(base, "a.csv", "b.csv")
+    os.link(base / "a.csv", base / "hard.csv")
+    found = list_inputs([f"{base}/a.csv", f"{base}/b.csv", f"{base}/a.csv"], STORAGE)
+    assert [file.location.name for file in found.files] == ["a.csv", "b.csv"]
+    assert "a.csv is named twice;" in found.notes("data.input")[0]
+    found = list_inputs([str(base)], STORAGE)
+    assert [file.location.name for file in found.files] == ["a.csv", "b.csv"]
+
+
+def test_a_link_that_leads_nowhere_is_an_error(base):
+    make_files(base, "a.csv")
+    (base / "b.csv").symlink_to("gone.csv")
+    with pytest.raises(InputError, match=r"b\.csv: a link that leads nowhere"):
+        list_inputs([str(base)], STORAGE)
+
+
+@pytest.mark.parametrize(
+    ("log", "name"),
+    [
+        ("_delta_log/00000000000000000000.json", "a Delta Lake table"),
+        ("metadata/v1.metadata.json", "an Iceberg table"),
+        (".hoodie/hoodie.properties", "a Hudi table"),
+    ],
+)
+def test_a_table_of_a_warehouse_is_no_plain_directory(base, log, name):
+    make_files(base, f"shop/{log}", "shop/part-0.parquet", "shop/data/part-1.parquet")
+    with pytest.raises(InputError, match=rf"shop: this is {name}, .*plain parquet files"):
+        list_files(f"{base}/shop", STORAGE)
+    with pytest.raises(InputError, match=rf"base: its directory 'shop' is {name}"):
+        list_files(str(base), STORAGE)
+    assert listed(f"{base}/shop/*.parquet") == ["shop/part-0.parquet"]
+    make_files(base, "plain/metadata/notes.csv")
+    assert listed(f"{base}/plain") == ["plain/metadata/notes.csv"]
 
 
 def test_input_of_empty_files_only_is_refused(base):
