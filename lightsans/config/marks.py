@@ -21,6 +21,7 @@ class Mark(Enum):
     BUDGET = "says how far a search goes: with another value the finished search goes on"
     NO_EFFECT = "decides how a result is made, checked, kept or published, not its content"
 
+    LATER = "joined when results existed, which had its default: left out of ids at its default"
     READS_ROWS = "decides how a row of a file is read: a base must share it"
     MAKES_SEQUENCES = "decides the sequences of a part: shared, unchanged parts are taken over"
     VALIDATES = "decides the valid metric, by which the epoch is chosen that is kept"
@@ -80,9 +81,33 @@ def _plain(value: object) -> object:
 
 
 def values_with(section: Any, *marks: Mark) -> dict[str, object]:
-    """The values of a section's fields that have all of these marks, as plain values."""
+    """The values of a section's fields that have all of these marks, as plain values.
+
+    A field marked `Mark.LATER` is left out while it has its default: so an id of before the field
+    joined stays the id of the same content.
+    """
     plain = to_dict(section)
-    return {name: plain[name] for name in fields_with(section, *marks)}
+    wanted = set(fields_with(section, *marks))
+    return {
+        field.name: plain[field.name]
+        for field in dataclasses.fields(section)
+        if field.name in wanted
+        and not (
+            Mark.LATER in field_marks(field)
+            and plain[field.name] == default_value(section, field.name)
+        )
+    }
+
+
+def default_value(section: Any, name: str) -> object:
+    """The default of a section's field as a plain value.
+
+    What a manifest of before does not say of a field marked `Mark.LATER`.
+    """
+    [field] = [f for f in dataclasses.fields(section) if f.name == name]
+    if field.default_factory is not dataclasses.MISSING:
+        return _plain(field.default_factory())
+    return _plain(field.default)
 
 
 def walk_marks(config_class: type, prefix: str = "") -> Iterator[tuple[str, frozenset[Mark]]]:

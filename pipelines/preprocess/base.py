@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lightsans.config import DataConfig, RunConfig, to_dict
-from lightsans.config.marks import Mark, fields_with
+from lightsans.config.marks import Mark, default_value, fields_with
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import ConfigError, InputError
 from lightsans.preparation.layers import forget_users, insert_rows, parts_of_users, without_users
@@ -136,7 +136,8 @@ def find_unchanged(
     """
     settings, theirs = to_dict(data), base.manifest["data"]
     names = fields_with(data, Mark.MAKES_SEQUENCES)
-    if any(settings[name] != theirs[name] for name in names) or data.split != "leave_one_out":
+    is_same = all(settings[name] == _recorded(theirs, name) for name in names)
+    if not is_same or data.split != "leave_one_out":
         return None
     if theirs["split"] != "leave_one_out":
         return None
@@ -244,13 +245,19 @@ def input_entries(base: Base | None, files: Sequence[FileInfo]) -> list[dict[str
     return (list(base.manifest["input"]) if base is not None else []) + listed
 
 
+def _recorded(settings: Mapping[str, object], name: str) -> object:
+    """A setting of the base; its default where the setting joined after the base was made."""
+    return settings[name] if name in settings else default_value(DataConfig, name)
+
+
 def _check_reading(base: Base, data: DataConfig) -> None:
     settings, theirs = to_dict(data), base.manifest["data"]
     for name in fields_with(data, Mark.READS_ROWS):
-        if settings[name] != theirs[name]:
+        if settings[name] != _recorded(theirs, name):
             raise ConfigError(
                 f"data.{name} is {settings[name]!r}, but dataset {base.location.name} was read "
-                f"with {theirs[name]!r}; take the base's setting, or preprocess without --base"
+                f"with {_recorded(theirs, name)!r}; take the base's setting, or preprocess without "
+                "--base"
             )
     if data.min_rating is not None and theirs["min_rating"] is None:
         raise ConfigError(

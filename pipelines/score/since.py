@@ -72,8 +72,9 @@ def find_earlier(
     if manifest["format_version"] != format_version:
         return None, f"run {chosen} was written by another version of this program"
     for key in _DECISIVE:
-        if manifest[key] != question[key]:
-            return None, f"{key} was {manifest[key]} in run {chosen} and is {question[key]} now"
+        before, now = manifest.get(key), question.get(key)  # None: see `Mark.LATER`
+        if before != now:
+            return None, f"{key} was {before} in run {chosen} and is {now} now"
     model = root / "models" / manifest["model_id"]
     if not is_made_of(manifest, model):
         return None, f"model {model.name} was trained again since run {chosen}"

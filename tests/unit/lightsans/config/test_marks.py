@@ -6,6 +6,7 @@ from lightsans.config import DataConfig, EvaluateConfig, RunConfig, ScoreConfig,
 from lightsans.config.marks import (
     EFFECTS,
     Mark,
+    default_value,
     fields_with,
     made_setting,
     setting,
@@ -101,3 +102,14 @@ def test_paths_are_texts_and_texts_that_name_files_are_paths():
         "nightly.beat_baselines",
         "profile",
     }
+
+
+def test_a_setting_that_joined_later_enters_an_id_once_it_leaves_its_default():
+    @dataclasses.dataclass
+    class Section:
+        first: int = setting(1, Mark.CONTENT)
+        joined: tuple[int, ...] = made_setting(lambda: (2, 3), Mark.CONTENT, Mark.LATER)
+
+    assert values_with(Section(), Mark.CONTENT) == {"first": 1}
+    assert values_with(Section(joined=(4,)), Mark.CONTENT) == {"first": 1, "joined": [4]}
+    assert default_value(Section, "joined") == [2, 3]
