@@ -45,10 +45,10 @@ def ours(output: Path, files: Sequence[str]) -> dict[str, Any]:
     return {
         "seconds": time.perf_counter() - started,
         "start_s": start_s,
-        "users": manifest["trainable_users"],
-        "items": manifest["items"],
-        "interactions": manifest["rows"]["after_k_core"],
-        "rounds": manifest["k_core_rounds"],
+        "users": manifest.trainable_users,
+        "items": manifest.items,
+        "interactions": manifest.rows.left["after_k_core"],
+        "rounds": manifest.k_core_rounds,
         "written": str(Path(result.location.path) / "sequences"),
     }
 
@@ -72,8 +72,8 @@ def incremental(output: Path, files: Sequence[str]) -> dict[str, Any]:
         **base,
         "seconds": time.perf_counter() - started,
         "full_s": base["seconds"],
-        "users": result.manifest["trainable_users"],
-        "items": result.manifest["items"],
+        "users": result.manifest.trainable_users,
+        "items": result.manifest.items,
         "written": str(Path(result.location.path) / "sequences"),
     }
 

@@ -33,6 +33,7 @@ from lightsans.config import ModelConfig, RunConfig, TrainConfig
 from lightsans.dataset.loading import load_shards
 from lightsans.losses.objective import NextItemObjective
 from lightsans.storage.location import Location, locate
+from lightsans.storage.manifest_kinds import DatasetManifest
 from lightsans.storage.manifests import require_manifest
 from lightsans.synthetic.directories import write_synthetic_dataset
 from lightsans.training.batches import RankEpoch
@@ -118,9 +119,9 @@ def through_ray(config: RunConfig, threads: int) -> list[dict[str, Any]]:
 def load_epoch(config: RunConfig, shards: list[int], epoch: int) -> tuple[RankEpoch, int]:
     """One rank's batches of an epoch, and the number of items."""
     dataset = locate(config.root, config.storage) / "datasets" / DATASET
-    manifest = require_manifest(dataset, "the benchmark writes it")
+    manifest = require_manifest(DatasetManifest, dataset, "the benchmark writes it")
     users = load_shards(dataset, manifest, shards, config.train.virtual_shards)
-    num_items = int(manifest["items"])
+    num_items = manifest.items
     batches = RankEpoch(users, epoch, config, num_items)
     # Shards are as long as each other, but for a batch.
     batches.set_num_steps(batches.longest_shard)
@@ -176,12 +177,12 @@ def loader_speed(config: RunConfig, epochs: int) -> float:
     """Targets/s of planning epochs and making their batches, in one process."""
     speeds = []
     dataset = locate(config.root, config.storage) / "datasets" / DATASET
-    manifest = require_manifest(dataset, "the benchmark writes it")
+    manifest = require_manifest(DatasetManifest, dataset, "the benchmark writes it")
     shards = list(range(config.train.virtual_shards))
     users = load_shards(dataset, manifest, shards, config.train.virtual_shards)
     for epoch in range(epochs):
         started = time.perf_counter()
-        batches = RankEpoch(users, epoch, config, int(manifest["items"]))
+        batches = RankEpoch(users, epoch, config, manifest.items)
         batches.set_num_steps(batches.longest_shard)
         targets = batches.targets_per_step().sum()
         for step in range(batches.longest_shard):

@@ -21,6 +21,7 @@ from typing import Any
 from benchmarks import harness
 from lightsans.config.file import load_config
 from lightsans.search.space import parse_space
+from lightsans.storage.manifests import manifest_json
 from lightsans.synthetic.logs import generate_blocks, write_inter
 from pipelines.evaluate import run_evaluate
 from pipelines.preprocess.stage import run_preprocess
@@ -59,10 +60,10 @@ def search(settings: list[str], space: str) -> dict[str, Any]:
     ).config
     result = run_tune(config, run_preprocess(config).dataset_id)
     return {
-        **result.manifest,
-        "valid": result.manifest["best"]["valid"][result.manifest["metric"]],
+        **manifest_json(result.manifest),
+        "valid": result.manifest.best.valid[result.manifest.metric],
         "test": result.evaluation.metrics["model"]["test"],
-        "seconds": result.manifest["spent_s"] if result.skipped else time.monotonic() - began,
+        "seconds": result.manifest.spent_s if result.skipped else time.monotonic() - began,
     }
 
 

@@ -9,7 +9,7 @@ import functools
 import operator
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -28,7 +28,8 @@ from lightsans.ranking.evaluation import Scorer, model_scorer, rank_held_out
 from lightsans.ranking.metrics import RankingTotals
 from lightsans.storage import model_files as files
 from lightsans.storage.location import Location, locate
-from lightsans.storage.manifests import content_id, require_manifest
+from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest
+from lightsans.storage.manifests import Manifest, content_id, require_manifest
 from lightsans.storage.parts import sequence_parts
 from pipelines.console.logs import add_log_context, log_context
 from pipelines.console.progress import bar, say
@@ -46,6 +47,24 @@ USERS_PER_ACTOR = 20_000
 MAX_COUNTED_INTERACTIONS = 50_000_000
 """The baselines are counted on whole parts (a random sample of the users) up to this many
 interactions: pairs of successive items would otherwise grow with the log."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluationManifest(Manifest):
+    """Manifest of ``reports/evaluate-<id>``."""
+
+    kind: ClassVar = "evaluation"
+
+    dataset: str
+    model: str
+    protocol: Mapping[str, Any]
+    """Settings of section ``evaluate`` that decide the metrics."""
+    map: bool
+    """Whether items were translated by raw id."""
+    weights_sha256: str | None = None
+    """Weights of the model; early versions did not record them."""
+    metrics: dict[str, dict[str, dict[str, float]]]
+    """By scorer, split and metric."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +103,11 @@ def run_evaluate(
     add_log_context(dataset_id=dataset_id, model_id=model_id)
     root = locate(config.root, config.storage)
     dataset, model = root / "datasets" / dataset_id, root / "models" / model_id
-    dataset_manifest = require_manifest(dataset, "run `submit.py preprocess` first")
-    model_manifest = require_manifest(model, "run `submit.py train` first")
-    if model_manifest.get("refit") and model_manifest["dataset_id"] == dataset_id:
+    dataset_manifest = require_manifest(
+        DatasetManifest, dataset, "run `submit.py preprocess` first"
+    )
+    model_manifest = require_manifest(ModelManifest, model, "run `submit.py train` first")
+    if model_manifest.refit and model_manifest.dataset_id == dataset_id:
         raise ConfigError(
             f"model {model_id} was refitted on all of dataset {dataset_id}: it has learnt what it "
             "would be asked; evaluate the model that it was refitted from"
@@ -94,7 +115,7 @@ def run_evaluate(
     question = _question(config, dataset_id, model_id, map_items)
     report = root / "reports" / f"evaluate-{content_id('evaluation', FORMAT_VERSION, question)}"
 
-    def make(owner: Owner, anew: bool) -> dict[str, Any]:
+    def make(owner: Owner, anew: bool) -> EvaluationManifest:
         say(f"evaluate: model {model_id} on dataset {dataset_id}")
         weights = files.weights_hash(model)
         ensure_ray()
@@ -102,10 +123,10 @@ def run_evaluate(
         with original_errors():
             metrics = _evaluate(fitting, dataset, dataset_manifest, model, map_items, report)
         files.require_weights(model, weights)
-        content = {"kind": "evaluation", **question, "weights_sha256": weights}
-        return {**content, "metrics": metrics}
+        return EvaluationManifest(**question, weights_sha256=weights, metrics=metrics)
 
     manifest, skipped = find_or_make(
+        EvaluationManifest,
         report,
         root,
         stage="evaluate",
@@ -114,9 +135,9 @@ def run_evaluate(
         force=force,
         is_current=lambda found: files.is_made_of(found, model),
     )
-    if model_manifest["dataset_id"] == dataset_id:
-        _complete_model_metrics(model, manifest["metrics"])
-    return EvaluateResult(model_id, dataset_id, report, skipped, manifest["metrics"])
+    if model_manifest.dataset_id == dataset_id:
+        _complete_model_metrics(model, manifest.metrics)
+    return EvaluateResult(model_id, dataset_id, report, skipped, manifest.metrics)
 
 
 def _question(config: RunConfig, dataset_id: str, model_id: str, map_items: bool) -> dict[str, Any]:
@@ -138,7 +159,7 @@ def _complete_model_metrics(model: Location, metrics: dict[str, Any]) -> None:
 def _evaluate(
     config: RunConfig,
     dataset: Location,
-    dataset_manifest: Mapping[str, Any],
+    dataset_manifest: DatasetManifest,
     model: Location,
     map_items: bool,
     report: Location,
@@ -147,7 +168,7 @@ def _evaluate(
     from ray.data import ActorPoolStrategy
 
     parts = sequence_parts(dataset, dataset_manifest)
-    num_items = int(dataset_manifest["items"])
+    num_items = dataset_manifest.items
     # Fail on the driver, before anything is started.
     vocabulary_mapping(dataset, model, map_items)
     counts = report / "baseline-counts.npz"
@@ -225,15 +246,15 @@ class PartEvaluator:
         return pa.table({"keys": [keys], "totals": [totals]})
 
 
-def _num_actors(config: RunConfig, manifest: Mapping[str, Any]) -> int:
+def _num_actors(config: RunConfig, manifest: DatasetManifest) -> int:
     """Number of actors: as many as allowed; none for few users, as one takes seconds to start."""
-    worthwhile = -(-int(manifest["users"]) // USERS_PER_ACTOR)
-    return max(1, min(len(manifest["parts"]), config.score.num_workers, worthwhile))
+    worthwhile = -(-manifest.users // USERS_PER_ACTOR)
+    return max(1, min(len(manifest.parts), config.score.num_workers, worthwhile))
 
 
-def _sample(parts: list[Location], manifest: Mapping[str, Any]) -> list[Location]:
+def _sample(parts: list[Location], manifest: DatasetManifest) -> list[Location]:
     """The first parts that together stay within `MAX_COUNTED_INTERACTIONS`; at least one."""
-    interactions = np.cumsum([part["interactions"] for part in manifest["parts"]])
+    interactions = np.cumsum([part.interactions for part in manifest.parts])
     kept = max(1, int(np.searchsorted(interactions, MAX_COUNTED_INTERACTIONS, "right")))
     if kept < len(parts):
         say(f"evaluate: baselines are counted on {kept} of {len(parts)} parts")

@@ -9,8 +9,9 @@ stay for readers that have begun with them.
 """
 
 import io
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -21,12 +22,40 @@ from lightsans.model.network import LightSANs
 from lightsans.recommendations import serving_export
 from lightsans.storage import model_files as files
 from lightsans.storage.location import Location, locate
-from lightsans.storage.manifests import content_id, read_manifest, require_manifest, write_manifest
+from lightsans.storage.manifest_kinds import ModelManifest
+from lightsans.storage.manifests import (
+    Manifest,
+    content_id,
+    read_manifest,
+    require_manifest,
+    write_manifest,
+)
 from pipelines.session.lease import Owner
 from pipelines.session.stage import find_or_make
 
 FORMAT_VERSION = 2
 _FILES = (serving_export.ENCODER, serving_export.VECTORS, serving_export.ITEMS)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServingManifest(Manifest):
+    """Manifest of a version in ``serving/<model>``, and of the directory of all versions."""
+
+    kind: ClassVar = "serving"
+
+    format_version: int
+    version: str | None = None
+    """Name of the version's directory; None under format 1, which had none."""
+    model_id: str
+    weights_sha256: str | None = None
+    """Weights of the model; None under format 1."""
+    vocabulary_fingerprint: str
+    torch: str
+    items: int
+    max_seq_len: int
+    hidden_size: int
+    files: Mapping[str, str] | None = None
+    """Paths of the newest version's files, in the manifest that readers begin with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +67,7 @@ class ExportResult:
     location: Location
     """The files of the version."""
     skipped: bool
-    manifest: dict[str, Any]
+    manifest: ServingManifest
 
 
 def run_export(config: RunConfig, model_id: str, to: str | None = None) -> ExportResult:
@@ -55,18 +84,18 @@ def run_export(config: RunConfig, model_id: str, to: str | None = None) -> Expor
     """
     root = locate(config.root, config.storage)
     model = root / "models" / model_id
-    source = require_manifest(model, "run `submit.py train` first")
+    source = require_manifest(ModelManifest, model, "run `submit.py train` first")
     target = locate(to, config.storage) if to else root / "serving" / model_id
     weights = files.weights_hash(model)
     question = {
         "model_id": model_id,
         "weights_sha256": weights,
-        "vocabulary_fingerprint": source["vocabulary_fingerprint"],
+        "vocabulary_fingerprint": source.vocabulary_fingerprint,
         "torch": torch.__version__,
     }
     version = target / content_id("serving", FORMAT_VERSION, question)
 
-    def make(owner: Owner, anew: bool) -> dict[str, Any]:
+    def make(owner: Owner, anew: bool) -> ServingManifest:
         trained = LightSANs.from_pretrained(model)
         vectors = io.BytesIO()
         np.save(vectors, serving_export.item_vectors(trained))
@@ -76,22 +105,24 @@ def run_export(config: RunConfig, model_id: str, to: str | None = None) -> Expor
         (version / serving_export.VECTORS).write_bytes(vectors.getvalue())
         items = serving_export.item_table(trained, vocabulary)
         (version / serving_export.ITEMS).write_table(items)
-        return {
-            "kind": "serving",
-            "format_version": FORMAT_VERSION,
-            "version": version.name,
-            **question,
-            "items": trained.num_items,
-            "max_seq_len": trained.config.max_seq_len,
-            "hidden_size": trained.config.hidden_size,
-        }
+        return ServingManifest(
+            format_version=FORMAT_VERSION,
+            version=version.name,
+            model_id=model_id,
+            weights_sha256=weights,
+            vocabulary_fingerprint=source.vocabulary_fingerprint,
+            torch=torch.__version__,
+            items=trained.num_items,
+            max_seq_len=trained.config.max_seq_len,
+            hidden_size=trained.config.hidden_size,
+        )
 
     manifest, skipped = find_or_make(
-        version, root, stage="export", kind="serving", make=make, hint=""
+        ServingManifest, version, root, stage="export", kind="serving", make=make, hint=""
     )
-    pointer = {**manifest, "files": {name: f"{version.name}/{name}" for name in _FILES}}
-    published = read_manifest(target)
-    if published is None or published.get("version") != version.name:
+    pointer = replace(manifest, files={name: f"{version.name}/{name}" for name in _FILES})
+    published = read_manifest(ServingManifest, target)
+    if published is None or published.version != version.name:
         write_manifest(target, pointer)
         for name in _FILES:  # of format 1, which lay here: they belong to no manifest any more
             (target / name).delete()

@@ -20,6 +20,7 @@ from lightsans.reading.times import parse_moment
 from lightsans.storage.conditional_writes import Versioned, read_versioned, write_if_unchanged
 from lightsans.storage.listing import list_files
 from lightsans.storage.location import Location
+from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest, RunManifest
 from lightsans.storage.manifests import finished_directories, read_manifest, require_manifest
 
 LATEST, HISTORY = "LATEST", "history.json"
@@ -131,7 +132,7 @@ def publish_run(before: Published, run_id: str, action: Action = "publish") -> P
     current = before.current
     if current is not None and current.run_id == run_id:
         return current
-    as_of = _read_as_of(before.runs.parent / "datasets" / manifest["dataset_id"])
+    as_of = _read_as_of(before.runs.parent / "datasets" / manifest.dataset_id)
     return _move(before, run_id, action, as_of, current.number if current else None)
 
 
@@ -152,14 +153,16 @@ def roll_back(before: Published) -> Publication:
     return _move(before, target.run_id, "rollback", target.as_of, target.previous)
 
 
-def require_complete(run: Location) -> dict[str, Any]:
+def require_complete(run: Location) -> RunManifest:
     """The manifest of a run all of whose files are there.
 
     Raises:
         NotFoundError: It has no manifest, or files are missing.
     """
-    manifest = require_manifest(run, "`submit.py recommendations` lists the finished runs")
-    paths = [file["path"] for part in manifest["parts"] for file in part["files"]]
+    manifest = require_manifest(
+        RunManifest, run, "`submit.py recommendations` lists the finished runs"
+    )
+    paths = [file.path for part in manifest.parts for file in part.files]
     there = {file.location.uri for file in list_files(run.uri, run.storage)}
     missing = sorted(path for path in paths if (run / path).uri not in there)
     if missing:
@@ -185,14 +188,14 @@ def require_unpublished(root: Location, directory: Location) -> None:
         return
     run = root / "recommendations" / run_id
     needed = {run}
-    manifest = read_manifest(run)
+    manifest = read_manifest(RunManifest, run)
     if manifest is not None:
-        model = root / "models" / manifest["model_id"]
-        needed |= {model, root / "datasets" / manifest["dataset_id"]}
+        model = root / "models" / manifest.model_id
+        needed |= {model, root / "datasets" / manifest.dataset_id}
         # Made anew with its dataset, a model would be made anew too.
-        trained = read_manifest(model)
+        trained = read_manifest(ModelManifest, model)
         if trained is not None:
-            needed.add(root / "datasets" / trained["dataset_id"])
+            needed.add(root / "datasets" / trained.dataset_id)
     if directory not in needed:
         return
     if directory == run:
@@ -212,17 +215,21 @@ def list_runs(root: Location) -> list[dict[str, Any]]:
     published = latest_run_id(root)
     names = ("created_at", "dataset_id", "model_id", "users", "popular_users")
     return [
-        {"id": name, **{key: manifest[key] for key in names}, "published": name == published}
-        for name, manifest in finished_directories(root / "recommendations")
+        {
+            "id": name,
+            **{key: getattr(manifest, key) for key in names},
+            "published": name == published,
+        }
+        for name, manifest in finished_directories(RunManifest, root / "recommendations")
     ]
 
 
 def _read_as_of(dataset: Location) -> str | None:
     """Up to when a dataset reads the log; None also when the dataset was removed."""
-    manifest = read_manifest(dataset)
-    if manifest is None or manifest["data"]["as_of"] is None:
+    manifest = read_manifest(DatasetManifest, dataset)
+    if manifest is None or manifest.data["as_of"] is None:
         return None
-    micros = parse_moment(manifest["data"]["as_of"], manifest["data"]["timezone"])
+    micros = parse_moment(manifest.data["as_of"], manifest.data["timezone"])
     assert micros is not None  # it was read when the dataset was made
     return to_iso(micros)
 

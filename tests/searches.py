@@ -8,6 +8,7 @@ from lightsans.config import StorageConfig
 from lightsans.config.file import load_config
 from lightsans.search.space import build_space
 from lightsans.storage.location import locate
+from lightsans.training.progress import EpochRow
 from pipelines.tune.records import TrialRecord, TrialStore
 from pipelines.tune.search import Search
 
@@ -31,9 +32,16 @@ def store_of(directory) -> TrialStore:
     return TrialStore(locate(str(directory), StorageConfig()))
 
 
-def row(epoch: int, score: float) -> dict[str, Any]:
-    times = {"train_s": 1.0, "valid_s": 0.5, "loss": 1.0, "targets": 1, "distinct_targets": 1}
-    return {"epoch": epoch, "valid": {"ndcg@10": score, "hit@10": score}, **times}
+def row(epoch: int, score: float) -> EpochRow:
+    return EpochRow(
+        epoch=epoch,
+        valid={"ndcg@10": score, "hit@10": score},
+        train_s=1.0,
+        valid_s=0.5,
+        loss=1.0,
+        targets=1,
+        distinct_targets=1,
+    )
 
 
 def run(search: Search, scores: list[list[float]], scheduler: Any = None) -> list[str]:

@@ -3,7 +3,7 @@
 import functools
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,13 @@ from lightsans.model.network import LightSANs
 from lightsans.storage import model_files as files
 from lightsans.storage.listing import list_files
 from lightsans.storage.location import Location, locate
-from lightsans.storage.manifests import read_manifest, require_manifest, write_manifest
+from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest, RunManifest
+from lightsans.storage.manifests import is_finished, require_manifest, write_manifest
 from lightsans.storage.parts import sequence_parts
 from lightsans.synthetic.directories import write_synthetic_dataset, write_synthetic_model
+from pipelines.evaluate import EvaluationManifest
+from pipelines.export import ServingManifest
+from pipelines.tune.records import SearchManifest
 from tests.integration.conftest import TINY
 
 MODEL = ModelConfig(
@@ -28,9 +32,9 @@ USERS, ITEMS = 200, 60
 
 
 def rows_of_dataset(dataset: Location) -> Any:
-    manifest = require_manifest(dataset, "")
+    manifest = require_manifest(DatasetManifest, dataset, "")
     parts = [part.read_table() for part in sequence_parts(dataset, manifest)]
-    return manifest["fingerprint"], pa.concat_tables(parts).to_pylist()
+    return manifest.fingerprint, pa.concat_tables(parts).to_pylist()
 
 
 def learning_of_model(model: Location) -> Any:
@@ -39,35 +43,36 @@ def learning_of_model(model: Location) -> Any:
     content = (model / files.WEIGHTS).read_bytes()
     weights = files.saved_model(content, model.name).weights
     values = {name: tensor.tolist() for name, tensor in weights.items()}
-    assert require_manifest(model, "")["weights_sha256"] == files.sha256(content)
+    assert require_manifest(ModelManifest, model, "").weights_sha256 == files.sha256(content)
     return curve, (model / files.METRICS).read_json(), values
 
 
 def metrics_of_report(report: Location) -> Any:
-    return require_manifest(report, "")["metrics"]
+    return require_manifest(EvaluationManifest, report, "").metrics
 
 
 def rows_of_run(run: Location) -> Any:
-    parts = require_manifest(run, "")["parts"]
-    recorded = [file for part in parts for file in part["files"]]
+    parts = require_manifest(RunManifest, run, "").parts
+    recorded = [file for part in parts for file in part.files]
     for file in recorded:
-        assert files.sha256((run / file["path"]).read_bytes()) == file["sha256"]
-    return pa.concat_tables([(run / file["path"]).read_table() for file in recorded]).to_pylist()
+        assert files.sha256((run / file.path).read_bytes()) == file.sha256
+    return pa.concat_tables([(run / file.path).read_table() for file in recorded]).to_pylist()
 
 
 def trials_of_search(search: Location) -> Any:
-    manifest = require_manifest(search, "")
+    manifest = require_manifest(SearchManifest, search, "")
     leaderboard = (search / "leaderboard.parquet").read_table().drop_columns(["train_s"])
-    return manifest["trials"], manifest["best"], leaderboard.to_pylist()
+    return manifest.trials, manifest.best, leaderboard.to_pylist()
 
 
 def content_of_export(target: Location) -> Any:
-    pointer = require_manifest(target, "")
-    paths = pointer["files"]
+    pointer = require_manifest(ServingManifest, target, "")
+    paths = pointer.files
+    assert paths is not None
     items = (target / paths["items.parquet"]).read_table().to_pylist()
     vectors = (target / paths["item_vectors.npy"]).read_bytes()
     assert (target / paths["user_encoder.pt2"]).exists()
-    return pointer["version"], pointer["weights_sha256"], items, vectors
+    return pointer.version, pointer.weights_sha256, items, vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +111,7 @@ class Root:
     def finished(self, stage: Stage) -> list[Location]:
         found = self.location / stage.results
         results = [found / name for name in found.children()]
-        return [result for result in results if read_manifest(result) is not None]
+        return [result for result in results if is_finished(result)]
 
     def contents(self, stage: Stage) -> list[tuple[str, Any]]:
         """Names and contents of the finished results."""
@@ -146,7 +151,8 @@ def write_model(model: Location) -> None:
     (model / files.WEIGHTS).write_bytes(random_weights())
     (model / files.METRICS).write_json({"valid": {}})
     fingerprint = load_vocabulary(model).fingerprint
-    write_manifest(model, {**require_manifest(model, ""), "vocabulary_fingerprint": fingerprint})
+    manifest = require_manifest(ModelManifest, model, "")
+    write_manifest(model, replace(manifest, vocabulary_fingerprint=fingerprint))
 
 
 def make_root(

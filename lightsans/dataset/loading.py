@@ -1,9 +1,8 @@
 """Read the sequences of a finished dataset: parts, virtual shards, tapes mapped from disk."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +12,7 @@ import pyarrow.parquet as pq
 from lightsans.columns.hashing import bucket_range
 from lightsans.dataset.sequences import NO_TARGET, Periods, UserSequences
 from lightsans.storage.location import Location
+from lightsans.storage.manifest_kinds import DatasetManifest
 from lightsans.storage.parts import part_index, sequence_parts
 from lightsans.storage.schemas import PERIOD_COLUMNS
 
@@ -71,7 +71,7 @@ def load_evaluated(part: Location) -> UserSequences:
 
 
 def load_shards(
-    dataset: Location, manifest: Mapping[str, Any], shards: list[int], num_shards: int
+    dataset: Location, manifest: DatasetManifest, shards: list[int], num_shards: int
 ) -> dict[int, UserSequences]:
     """The trainable sequences of some virtual shards, in canonical order (bucket, user id).
 
@@ -82,7 +82,7 @@ def load_shards(
         num_shards: Number of shards that the dataset is cut into.
     """
     parts = [
-        (location, bucket_range(part_index(location.name), int(manifest["num_parts"])))
+        (location, bucket_range(part_index(location.name), manifest.num_parts))
         for location in sequence_parts(dataset, manifest)
     ]
     loaded = {}

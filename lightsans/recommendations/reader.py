@@ -1,22 +1,20 @@
 """Rows of finished recommendation runs, read back wide whatever their layout."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import Any
 
 import pyarrow as pa
 
 from lightsans.dataset.bucket_cursor import BucketCursor, read_batches
 from lightsans.recommendations.tables import to_wide
 from lightsans.storage.location import Location
+from lightsans.storage.manifest_kinds import DatasetManifest, RunManifest
 from lightsans.storage.schemas import id_type, long_recommendations_schema, recommendations_schema
 
 
-def wide_schema(manifest: Mapping[str, Any]) -> pa.Schema:
+def wide_schema(manifest: DatasetManifest | RunManifest) -> pa.Schema:
     """Schema of the wide rows of a run, or of the dataset with this manifest."""
-    return recommendations_schema(
-        id_type(manifest["user_id_type"]), id_type(manifest["item_id_type"])
-    )
+    return recommendations_schema(id_type(manifest.user_id_type), id_type(manifest.item_id_type))
 
 
 class RunRows:
@@ -30,22 +28,22 @@ class RunRows:
     """
 
     def __init__(
-        self, run: Location, manifest: Mapping[str, Any], parts: Sequence[str], num_rows: int
+        self, run: Location, manifest: RunManifest, parts: Sequence[str], num_rows: int
     ) -> None:
         self._schema = wide_schema(manifest)
-        self._is_long = manifest.get("layout", "wide") == "long"
+        self._is_long = manifest.is_long
         item_type = self._schema.field("item_ids").type.value_type
         user_type = self._schema.field("user_id").type
         long_schema = long_recommendations_schema(user_type, item_type)
         self._stored = long_schema if self._is_long else self._schema
         if self._is_long:
-            num_rows *= int(manifest["k"])
+            num_rows *= manifest.k
         files: dict[str, list[str]] = {}
-        for part in manifest["parts"]:
-            if part["name"] in parts:
-                for file in part["files"]:
-                    directory = file["path"].rpartition("/")[0]
-                    files.setdefault(directory, []).append(file["path"])
+        for part in manifest.parts:
+            if part.name in parts:
+                for file in part.files:
+                    directory = file.path.rpartition("/")[0]
+                    files.setdefault(directory, []).append(file.path)
         self._cursors = [
             BucketCursor(
                 chain.from_iterable(self._read(run, path, num_rows) for path in sorted(paths))

@@ -14,7 +14,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,6 +21,7 @@ import pyarrow.parquet as pq
 
 from lightsans.recommendations.tables import to_long
 from lightsans.storage.location import Location
+from lightsans.storage.manifest_kinds import RunFile
 from lightsans.storage.schemas import long_recommendations_schema
 
 _HASH_BLOCK = 1 << 20
@@ -69,8 +69,8 @@ class PartFiles:
         self._pending: list[pa.Table] = []
         self._users_in_file = self._num_files = 0
         self._open: dict[str, _File] = {}
-        self.files: list[dict[str, Any]] = []
-        """Path below the run, rows, bytes and SHA-256 of each finished file."""
+        self.files: list[RunFile] = []
+        """The finished files."""
 
     def __enter__(self) -> "PartFiles":
         return self
@@ -166,18 +166,16 @@ class _File:
         self._writer.write_table(rows, row_group_size=max(1, rows.num_rows))
         self._rows += rows.num_rows
 
-    def finish(
-        self, metadata: Mapping[str, str], before_finishing: Callable[[], None]
-    ) -> dict[str, Any]:
+    def finish(self, metadata: Mapping[str, str], before_finishing: Callable[[], None]) -> RunFile:
         """Move it into its place; what the manifest says about it."""
         self._writer.add_key_value_metadata(dict(metadata))
         self._writer.close()
-        described = {
-            "path": self._path,
-            "rows": self._rows,
-            "bytes": self._aside.stat().st_size,
-            "sha256": sha256(self._aside),
-        }
+        described = RunFile(
+            path=self._path,
+            rows=self._rows,
+            bytes=self._aside.stat().st_size,
+            sha256=sha256(self._aside),
+        )
         before_finishing()
         self.stack.close()
         return described

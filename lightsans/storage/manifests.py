@@ -10,14 +10,16 @@ import json
 import platform
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import numpy
 import pyarrow
 
-from lightsans.errors import NotFoundError
+from lightsans.errors import InputError, NotFoundError
 from lightsans.storage.location import Location
+from lightsans.storage.records import from_json, to_json
 
 MANIFEST = "manifest.json"
 _READERS = 16
@@ -36,46 +38,82 @@ def content_id(kind: str, format_version: int, question: Mapping[str, object]) -
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
-def read_manifest(directory: Location) -> dict[str, Any] | None:
-    """The manifest of a finished directory, or None while there is none."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """Fields of every manifest; one class per kind of directory adds the others."""
+
+    kind: ClassVar[str]
+    """Kind of the directory, as its manifest names it."""
+
+    created_at: str | None = None
+    """ISO time at which the directory was finished; None until it is."""
+    versions: Mapping[str, str] | None = None
+    """Versions of Python and the libraries that made it."""
+
+
+M = TypeVar("M", bound=Manifest)
+
+
+def read_manifest(kind: type[M], directory: Location) -> M | None:
+    """The manifest of a finished directory, or None while there is none.
+
+    Raises:
+        InputError: It is damaged, or of another kind of directory.
+    """
+    file = directory / MANIFEST
     try:
-        return (directory / MANIFEST).read_json()
+        content = file.read_json()
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except json.JSONDecodeError as error:
+        raise InputError(f"{file}: not JSON ({error}); make this result again") from None
+    found = content.pop("kind", kind.kind)
+    if found != kind.kind:
+        raise InputError(f"{file}: describes a {found}; expected a {kind.kind}")
+    return from_json(kind, content, str(file))
 
 
-def require_manifest(directory: Location, way_out: str) -> dict[str, Any]:
+def require_manifest(kind: type[M], directory: Location, way_out: str) -> M:
     """The manifest of a directory that must be finished.
 
     Raises:
         NotFoundError: There is none; the message ends with ``way_out``.
+        InputError: As `read_manifest`.
     """
-    manifest = read_manifest(directory)
+    manifest = read_manifest(kind, directory)
     if manifest is None:
         raise NotFoundError(f"{directory / MANIFEST}: not found; {way_out}")
     return manifest
 
 
-def write_manifest(directory: Location, content: Mapping[str, object]) -> dict[str, Any]:
+def is_finished(directory: Location) -> bool:
+    """Whether a directory has a manifest."""
+    return (directory / MANIFEST).exists()
+
+
+def write_manifest(directory: Location, manifest: M) -> M:
     """Finish a directory: write its manifest, with the time and the versions that made it."""
-    manifest = {
-        **content,
-        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {
-            "python": platform.python_version(),
-            "numpy": numpy.__version__,
-            "pyarrow": pyarrow.__version__,
-        },
+    versions = {
+        "python": platform.python_version(),
+        "numpy": numpy.__version__,
+        "pyarrow": pyarrow.__version__,
     }
-    (directory / MANIFEST).write_json(manifest)
-    return manifest
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    finished = replace(manifest, created_at=now, versions=versions)
+    (directory / MANIFEST).write_json(manifest_json(finished))
+    return finished
 
 
-def finished_directories(parent: Location) -> list[tuple[str, dict[str, Any]]]:
+def manifest_json(manifest: Manifest) -> dict[str, Any]:
+    """The content of a manifest's file."""
+    return {"kind": manifest.kind, **to_json(manifest)}
+
+
+def finished_directories(kind: type[M], parent: Location) -> list[tuple[str, M]]:
     """Names and manifests of the finished directories below ``parent``, oldest first."""
     names = parent.children()
     # A manifest is one request, and its answer a row per part: many wait at once, few are large.
     with ThreadPoolExecutor(_READERS) as pool:
-        manifests = pool.map(lambda name: read_manifest(parent / name), names)
+        manifests = pool.map(lambda name: read_manifest(kind, parent / name), names)
         found = [(name, read) for name, read in zip(names, manifests, strict=True) if read]
-    return sorted(found, key=lambda entry: str(entry[1].get("created_at", "")))
+    return sorted(found, key=lambda entry: entry[1].created_at or "")

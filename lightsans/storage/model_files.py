@@ -13,6 +13,7 @@ from torch import Tensor
 from lightsans.config import ModelConfig, StorageConfig
 from lightsans.errors import InputError, NotFoundError
 from lightsans.storage.location import Location, locate
+from lightsans.storage.manifest_kinds import ModelManifest
 from lightsans.storage.manifests import require_manifest
 
 WEIGHTS = "model.safetensors"
@@ -29,6 +30,18 @@ class Model(Protocol):
 
     def state_dict(self) -> Mapping[str, Tensor]:
         """Its weights by name."""
+
+
+class MadeOfWeights(Protocol):
+    """The manifest of an evaluation, of a run, or of something else made of a model."""
+
+    @property
+    def weights_sha256(self) -> str | None:
+        """SHA-256 of the model's weights; None where an early version made it."""
+
+    @property
+    def created_at(self) -> str | None:
+        """ISO time at which it was finished."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +144,8 @@ def weights_hash(directory: Location) -> str:
     Raises:
         NotFoundError: The model is not finished.
     """
-    manifest = require_manifest(directory, "train the model first")
-    recorded: str | None = manifest.get("weights_sha256")
-    return recorded or sha256((directory / WEIGHTS).read_bytes())
+    manifest = require_manifest(ModelManifest, directory, "train the model first")
+    return manifest.weights_sha256 or sha256((directory / WEIGHTS).read_bytes())
 
 
 def require_weights(model: Location, sha256: str) -> None:
@@ -149,22 +161,20 @@ def require_weights(model: Location, sha256: str) -> None:
         )
 
 
-def is_made_of(result: Mapping[str, Any], directory: Location) -> bool:
+def is_made_of(result: MadeOfWeights, directory: Location) -> bool:
     """Whether a result was made of the weights that a model has now.
 
     A result without ``weights_sha256`` was made by an earlier version: it counts if the model was
     trained by one too, and before it.
 
     Args:
-        result: Manifest of an evaluation, of a run, or of something else made of the model.
+        result: What was made of the model.
         directory: The finished model.
     """
-    recorded = result.get("weights_sha256")
-    if recorded is not None:
-        return bool(recorded == weights_hash(directory))
-    model = require_manifest(directory, "train the model first")
-    trained_at = str(model.get("created_at", ""))
-    return "weights_sha256" not in model and trained_at <= str(result.get("created_at", "9"))
+    if result.weights_sha256 is not None:
+        return result.weights_sha256 == weights_hash(directory)
+    model = require_manifest(ModelManifest, directory, "train the model first")
+    return model.weights_sha256 is None and (model.created_at or "") <= (result.created_at or "9")
 
 
 def tensors_to_bytes(tensors: dict[str, Tensor]) -> bytes:

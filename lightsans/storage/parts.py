@@ -1,9 +1,7 @@
 """File names inside datasets: items, parts and their layers."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from lightsans.storage.location import Location
+from lightsans.storage.manifest_kinds import DatasetManifest
 
 ITEMS = "items.parquet"
 """The vocabulary of a dataset or model."""
@@ -24,6 +22,6 @@ def part_index(name: str) -> int:
     return int(name.removeprefix("part-").removesuffix(".parquet"))
 
 
-def sequence_parts(dataset: Location, manifest: Mapping[str, Any]) -> list[Location]:
+def sequence_parts(dataset: Location, manifest: DatasetManifest) -> list[Location]:
     """The sequence files that a dataset's manifest lists."""
-    return [dataset / "sequences" / part["name"] for part in manifest["parts"]]
+    return [dataset / "sequences" / part.name for part in manifest.parts]

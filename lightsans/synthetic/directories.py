@@ -4,20 +4,21 @@ They have the form of what `preprocess` and `train` leave, at any size and withi
 can be learnt from the one, and the other has learnt nothing.
 """
 
-from typing import Any
-
 import numpy as np
 import pyarrow as pa
+import torch
 
-from lightsans.columns.hashing import pieces_of, user_buckets
-from lightsans.config import ModelConfig
+from lightsans.columns.hashing import NUM_BUCKETS, bucket_range, pieces_of, user_buckets
+from lightsans.columns.times import to_iso
+from lightsans.config import DataConfig, ModelConfig, to_dict
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.model.network import LightSANs
 from lightsans.storage import model_files as files
 from lightsans.storage.location import Location
+from lightsans.storage.manifest_kinds import DatasetManifest, DatasetPart, ModelManifest, RowSummary
 from lightsans.storage.manifests import write_manifest
 from lightsans.storage.parts import ITEMS, part_name
-from lightsans.storage.schemas import sequences_schema
+from lightsans.storage.schemas import TIMESTAMP_UNIT, sequences_schema
 
 
 def write_synthetic_dataset(
@@ -29,7 +30,7 @@ def write_synthetic_dataset(
     num_parts: int,
     newcomers: float = 0.01,
     seed: int = 0,
-) -> dict[str, Any]:
+) -> DatasetManifest:
     """Write a dataset; its manifest.
 
     Args:
@@ -57,24 +58,46 @@ def write_synthetic_dataset(
         name = part_name(part)
         (dataset / "sequences" / name).write_table(rows, row_group_size=16_384)
         interactions = len(rows["item_ids"].combine_chunks().flatten())
-        parts.append({"name": name, "users": rows.num_rows, "interactions": interactions})
+        parts.append(
+            DatasetPart(
+                name=name,
+                rows=interactions,
+                users=rows.num_rows,
+                trainable=rows.num_rows,
+                interactions=interactions,
+                fingerprint=f"{part:016x}",
+                buckets=bucket_range(part, num_parts),
+            )
+        )
     items = _vocabulary(num_items)
     items.save(dataset / ITEMS)
+    total = sum(part.interactions for part in parts)
     return write_manifest(
         dataset,
-        {
-            "kind": "dataset",
-            "id": dataset.name,
-            "users": num_users,
-            "items": num_items,
-            "fingerprint": f"{seed:016x}",
-            "vocabulary_fingerprint": items.fingerprint,
-            "user_id_type": "string",
-            "item_id_type": "string",
-            "num_parts": num_parts,
-            "parts": parts,
-            "data": {"as_of": None, "timezone": "UTC"},
-        },
+        DatasetManifest(
+            id=dataset.name,
+            format_version=0,
+            users=num_users,
+            trainable_users=num_users,
+            items=num_items,
+            interactions=total,
+            fingerprint=f"{seed:016x}",
+            vocabulary_fingerprint=items.fingerprint,
+            rows=RowSummary(
+                read=total, rejected={}, excluded=0, valid=total, exact_duplicates=0, left={}
+            ),
+            k_core_rounds=0,
+            user_id_type="string",
+            item_id_type="string",
+            timestamp_unit=TIMESTAMP_UNIT,
+            time_range=(to_iso(0), to_iso(max(0, history - 1))),
+            num_buckets=NUM_BUCKETS,
+            num_parts=num_parts,
+            parts=tuple(parts),
+            data=to_dict(DataConfig()),
+            base=None,
+            input=(),
+        ),
     )
 
 
@@ -85,9 +108,25 @@ def write_synthetic_model(
     made = LightSANs(config, num_items)
     # Item vectors as long as trained ones: at the usual start all scores are nearly equal.
     made.item_embedding.weight.data.mul_(1 / config.initializer_range / config.hidden_size**0.5)
+    vocabulary = _vocabulary(num_items)
     (model / files.WEIGHTS).write_bytes(files.weights_to_bytes(made))
-    _vocabulary(num_items).save(model / ITEMS)
-    write_manifest(model, {"kind": "model", "id": model.name, "dataset_id": dataset_id})
+    vocabulary.save(model / ITEMS)
+    write_manifest(
+        model,
+        ModelManifest(
+            id=model.name,
+            format_version=0,
+            dataset_id=dataset_id,
+            dataset_fingerprint="",
+            vocabulary_fingerprint=vocabulary.fingerprint,
+            items=num_items,
+            parameters=sum(parameter.numel() for parameter in made.parameters()),
+            epochs=0,
+            best_epoch=0,
+            train_s=0.0,
+            torch=torch.__version__,
+        ),
+    )
 
 
 def _vocabulary(num_items: int) -> Vocabulary:

@@ -51,6 +51,11 @@ class EpochRow:
         return self.targets / max(self.train_s, 1e-9)
 
 
+def read_history(content: bytes) -> list[EpochRow]:
+    """The learning curve in a ``history.json``."""
+    return [EpochRow(**row) for row in json.loads(content)]
+
+
 @dataclass(slots=True, kw_only=True)
 class Partial:
     """State of an unfinished epoch, between two steps."""

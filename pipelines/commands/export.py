@@ -47,7 +47,7 @@ def export(
     result = run_export(settings, chosen, to)
     if as_json:
         names = ("model_id", "version", "items", "max_seq_len", "hidden_size")
-        facts = {name: result.manifest[name] for name in names}
+        facts = {name: getattr(result.manifest, name) for name in names}
         print_json({**facts, "path": result.target.uri, "directory": result.location.uri})
     else:
         print(result.location)

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from lightsans.storage.location import locate
-from lightsans.storage.manifests import finished_directories
+from lightsans.storage.manifest_kinds import ModelManifest
+from lightsans.storage.manifests import finished_directories, manifest_json
 from pipelines.commands.options import (
     ConfigOption,
     DatasetOption,
@@ -99,9 +100,9 @@ def models(
     loaded = read_config(config, overrides).config
     directory = locate(loaded.root, loaded.storage) / "models"
     found = []
-    for name, manifest in finished_directories(directory):
+    for name, manifest in finished_directories(ModelManifest, directory):
         metrics = read_metrics(directory / name)
-        found.append({**manifest, "id": name, "metrics": metrics})
+        found.append({**manifest_json(manifest), "id": name, "metrics": metrics})
     if as_json:
         print_json({"models": found})
         return

@@ -14,6 +14,7 @@ from lightsans.config.file import dump_yaml, from_dict
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import ConfigError, InputError
 from lightsans.storage.location import Location, locate
+from lightsans.storage.manifest_kinds import DatasetManifest, ImportedFrom, ModelManifest
 from lightsans.storage.manifests import content_id, read_manifest, require_manifest, write_manifest
 from lightsans.storage.parts import ITEMS
 from pipelines.commands.options import (
@@ -49,8 +50,8 @@ class _Items:
 
     raw_item_ids: pa.Array
     counts: Any
-    dataset: dict[str, Any]
-    """Manifest of the dataset; empty without one."""
+    dataset: DatasetManifest | None
+    """Manifest of the dataset; None without one."""
 
 
 def import_recbole(
@@ -104,7 +105,7 @@ def export_recbole(
     root = locate(settings.root, settings.storage)
     chosen = model or select(config, overrides, dataset).model_id
     directory = root / "models" / chosen
-    require_manifest(directory, "run `submit.py train` or `import-recbole` first")
+    require_manifest(ModelManifest, directory, "run `submit.py train` or `import-recbole` first")
     own = LightSANs.from_pretrained(directory)
     weights = to_recbole(own)
     items = _items(root, settings, dataset or configured_dataset(loaded), tokens)
@@ -157,10 +158,11 @@ def _items(root: Location, config: RunConfig, dataset_id: str | None, tokens: st
                 "RecBole's items are not known: set data.input to its log, or give --tokens"
             )
         ordered = parse_tokens(_read(locate(tokens, config.storage)), tokens)
-        return _Items(ordered, np.zeros(len(ordered), np.int64), {})
+        return _Items(ordered, np.zeros(len(ordered), np.int64), None)
     dataset = root / "datasets" / dataset_id
     if tokens is None:
         manifest = require_manifest(
+            DatasetManifest,
             dataset,
             "run `submit.py preprocess` on RecBole's input first, or give its items with --tokens",
         )
@@ -168,21 +170,21 @@ def _items(root: Location, config: RunConfig, dataset_id: str | None, tokens: st
         ordered = _order_of(dataset, manifest, vocabulary)
         return _Items(ordered, _counts(ordered, vocabulary), manifest)
     ordered = parse_tokens(_read(locate(tokens, config.storage)), tokens)
-    found = read_manifest(dataset)
+    found = read_manifest(DatasetManifest, dataset)
     if found is None:
-        return _Items(ordered, np.zeros(len(ordered), np.int64), {})
+        return _Items(ordered, np.zeros(len(ordered), np.int64), None)
     vocabulary = Vocabulary.load(dataset / "items.parquet")
     ordered = _cast(ordered, vocabulary.raw_item_ids.type, tokens)
     return _Items(ordered, _counts(ordered, vocabulary), found)
 
 
-def _order_of(dataset: Location, manifest: dict[str, Any], vocabulary: Vocabulary) -> pa.Array:
+def _order_of(dataset: Location, manifest: DatasetManifest, vocabulary: Vocabulary) -> pa.Array:
     from lightsans.recbole.item_order import items_by_first_appearance
     from pipelines.preprocess.parts import MARKER, Part
     from pipelines.preprocess.records import Interactions
     from pipelines.preprocess.stage import resolve_as_of
 
-    data = from_dict({"data": manifest["data"]}).data
+    data = from_dict({"data": manifest.data}).data
     parts = Interactions.from_json((dataset / MARKER).read_json()).parts
     tables = (Part.of(part).load(dataset) for part in parts)
     return items_by_first_appearance(tables, vocabulary, data, resolve_as_of(data))
@@ -221,7 +223,7 @@ def _write_model(
     question = {
         "recbole": hashlib.sha256(content).hexdigest(),
         "items": vocabulary.fingerprint,
-        "dataset": items.dataset.get("id", ""),
+        "dataset": "" if items.dataset is None else items.dataset.id,
     }
     directory = root / "models" / content_id("recbole", FORMAT_VERSION, question)
     (directory / files.WEIGHTS).write_bytes(files.weights_to_bytes(model))
@@ -232,20 +234,19 @@ def _write_model(
     (directory / files.HISTORY).write_json([])
     write_manifest(
         directory,
-        {
-            "kind": "model",
-            "id": directory.name,
-            "format_version": FORMAT_VERSION,
-            "dataset_id": items.dataset.get("id", ""),
-            "dataset_fingerprint": items.dataset.get("fingerprint", ""),
-            "vocabulary_fingerprint": vocabulary.fingerprint,
-            "items": model.num_items,
-            "parameters": sum(parameter.numel() for parameter in model.parameters()),
-            "epochs": checkpoint.epoch + 1,
-            "best_epoch": checkpoint.epoch + 1,
-            "train_s": 0.0,
-            "torch": torch.__version__,
-            "imported_from": {"program": "RecBole", "file": name},
-        },
+        ModelManifest(
+            id=directory.name,
+            format_version=FORMAT_VERSION,
+            dataset_id="" if items.dataset is None else items.dataset.id,
+            dataset_fingerprint="" if items.dataset is None else items.dataset.fingerprint,
+            vocabulary_fingerprint=vocabulary.fingerprint,
+            items=model.num_items,
+            parameters=sum(parameter.numel() for parameter in model.parameters()),
+            epochs=checkpoint.epoch + 1,
+            best_epoch=checkpoint.epoch + 1,
+            train_s=0.0,
+            torch=torch.__version__,
+            imported_from=ImportedFrom(program="RecBole", file=name),
+        ),
     )
     return directory

@@ -3,12 +3,14 @@
 from typing import Any
 
 from lightsans.config.file import LoadedConfig
+from lightsans.storage.manifests import manifest_json
 
 
 def dataset_json(result: Any) -> dict[str, Any]:
     """A `PreprocessResult` for ``--json``."""
     names = ("users", "trainable_users", "items", "fingerprint", "vocabulary_fingerprint", "rows")
-    counts = {name: result.manifest[name] for name in names}
+    content = manifest_json(result.manifest)
+    counts = {name: content[name] for name in names}
     return {
         "dataset_id": result.dataset_id,
         "path": result.location.uri,
@@ -23,8 +25,8 @@ def model_json(result: Any) -> dict[str, Any]:
         "model_id": result.model_id,
         "path": result.location.uri,
         "skipped": result.skipped,
-        "epochs": result.manifest["epochs"],
-        "best_epoch": result.manifest["best_epoch"],
+        "epochs": result.manifest.epochs,
+        "best_epoch": result.manifest.best_epoch,
         "metrics": result.metrics,
     }
 
@@ -46,11 +48,12 @@ def evaluation_json(result: Any, loaded: LoadedConfig) -> dict[str, Any]:
 def search_json(result: Any, loaded: LoadedConfig) -> dict[str, Any]:
     """A `TuneResult` for ``--json``."""
     names = ("metric", "trials", "epochs", "spent_s", "train_s", "slots", "importance", "best")
+    content = manifest_json(result.manifest)
     return {
         "search_id": result.search_id,
         "path": result.location.uri,
         "skipped": result.skipped,
-        **{name: result.manifest[name] for name in names},
+        **{name: content[name] for name in names},
         "evaluation": evaluation_json(result.evaluation, loaded),
     }
 
@@ -61,8 +64,8 @@ def run_json(result: Any) -> dict[str, Any]:
         "run_id": result.run_id,
         "path": result.location.uri,
         "skipped": result.skipped,
-        "users": result.manifest["users"],
-        "popular_users": result.manifest["popular_users"],
-        "carried_users": result.manifest["carried_users"],
-        "warnings": result.manifest["warnings"],
+        "users": result.manifest.users,
+        "popular_users": result.manifest.popular_users,
+        "carried_users": result.manifest.carried_users,
+        "warnings": result.manifest.warnings,
     }

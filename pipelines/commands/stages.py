@@ -60,7 +60,7 @@ def preprocess(
     if as_json:
         print_json(dataset_json(result))
     else:
-        counts = {name: manifest[name] for name in ("users", "trainable_users", "items")}
+        counts = {name: getattr(manifest, name) for name in ("users", "trainable_users", "items")}
         print_table(f"Dataset {result.dataset_id}", list(counts), [list(counts.values())])
         print(result.location)
 
@@ -235,7 +235,7 @@ def tune(
     print_metrics(result.evaluation.metrics, protocol_text(loaded.config))
     for name, path in (("search", ""), ("configuration", "/best.yaml")):
         print(f"{name:16} {result.location}{path}")
-    print(f"{'model':16} {result.manifest['best']['model_id']}")
+    print(f"{'model':16} {result.manifest.best.model_id}")
 
 
 def add_stage_commands(app: typer.Typer) -> None:

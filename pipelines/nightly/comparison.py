@@ -3,39 +3,37 @@
 A comparison that cannot be made is left out with its reason, which the report and a warning give.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 from lightsans.storage.location import Location
+from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest, RunManifest
 from lightsans.storage.manifests import read_manifest
 from lightsans.storage.model_files import is_made_of
 
-Manifest = Mapping[str, Any]
 
-
-def dataset_users(run: Manifest) -> int:
+def dataset_users(run: RunManifest) -> int:
     """Users of the dataset that a run scored, also of those outside its segment."""
     # Runs of before say how many were written and how many left out.
-    return int(run.get("dataset_users", run["users"] + run.get("other_users", 0)))
+    return run.users + run.other_users if run.dataset_users is None else run.dataset_users
 
 
-def comparable_scored_users(run: Manifest, published: Manifest) -> int | None:
+def comparable_scored_users(run: RunManifest, published: RunManifest) -> int | None:
     """Scored users of the published run; None if only one of the two scored a segment."""
-    one, other = run.get("segment"), published.get("segment")
-    return int(published["users"]) if (one is None) == (other is None) else None
+    one, other = run.settings.get("segment"), published.settings.get("segment")
+    return published.users if (one is None) == (other is None) else None
 
 
-def changed_id_types(published: Manifest, dataset: Manifest) -> dict[str, str]:
+def changed_id_types(published: RunManifest, dataset: DatasetManifest) -> dict[str, str]:
     """Describe changed types of ids, by kind, ``user`` or ``item``, against the published run's."""
     found = {}
     for kind in ("user", "item"):
-        before, now = published.get(f"{kind}_id_type"), dataset.get(f"{kind}_id_type")
-        if None not in (before, now) and before != now:
+        before, now = published.id_types[kind], dataset.id_types[kind]
+        if before != now:
             found[kind] = f"{kind} ids were of type {before} and are of type {now} now"
     return found
 
 
-def why_models_differ(published: Manifest, model: Location, dataset: Manifest) -> str | None:
+def why_models_differ(
+    published: RunManifest, model: Location, dataset: DatasetManifest
+) -> str | None:
     """Reason why the published model cannot be judged on tonight's test items; None when it can.
 
     Args:
@@ -46,8 +44,8 @@ def why_models_differ(published: Manifest, model: Location, dataset: Manifest) -
     types = changed_id_types(published, dataset)
     if "item" in types:
         return types["item"]
-    trained = read_manifest(model)
-    if trained is not None and trained.get("refit"):
+    trained = read_manifest(ModelManifest, model)
+    if trained is not None and trained.refit:
         return (
             f"model {model.name} is a refit: it has learnt the newest interaction of every user, "
             "and would be tested on it where there is no newer one"

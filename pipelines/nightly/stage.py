@@ -9,7 +9,7 @@ arrived since, and a run that was interrupted anywhere goes on from there. What 
 not scored, and what was published stays published.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -19,7 +19,8 @@ from lightsans.config import DataConfig, RunConfig
 from lightsans.errors import ConfigError, GateError, NotFoundError
 from lightsans.reports.run_figures import require_known_figures
 from lightsans.storage.location import Location, locate
-from lightsans.storage.manifests import read_manifest
+from lightsans.storage.manifest_kinds import DatasetManifest, RunManifest
+from lightsans.storage.manifests import is_finished, read_manifest
 from pipelines.console.progress import say
 from pipelines.evaluate import protocol_dict, run_evaluate
 from pipelines.nightly.comparison import (
@@ -98,8 +99,8 @@ def run_nightly(
             as_of=moment.isoformat(),
             run_id=run.run_id,
             instead_of=night.before.run_id,
-            dataset_id=run.manifest["dataset_id"],
-            model_id=run.manifest["model_id"],
+            dataset_id=run.manifest.dataset_id,
+            model_id=run.manifest.model_id,
             location=run.location,
             report=night.report,
         )
@@ -130,7 +131,7 @@ class _Night:
         config = self._config = self._with_base(published, pinned)
         dataset = run_preprocess(config)
         self._ids["dataset_id"] = dataset.dataset_id
-        users = int(dataset.manifest["users"])
+        users = dataset.manifest.users
         # Before training, which may take hours.
         self._require(check_data(nightly, users, dataset_users(published) if published else None))
         judged = self._published_model(published, dataset.manifest)
@@ -149,7 +150,7 @@ class _Night:
             before = comparable_scored_users(run.manifest, published)
             if before is None:
                 self._leave_out("scored users: only one of the two runs is of a segment")
-            self._require(check_scored(nightly, int(run.manifest["users"]), before))
+            self._require(check_scored(nightly, run.manifest.users, before))
         return run
 
     def publish(self, run_id: str) -> None:
@@ -183,12 +184,12 @@ class _Night:
                 "a run without publishing it, --force publishes it all the same"
             )
 
-    def _published_manifest(self) -> dict[str, Any] | None:
+    def _published_manifest(self) -> RunManifest | None:
         """The manifest of the published run, if there is one."""
         if self.before.run_id is None:
             return None
         run = self.before.runs / self.before.run_id
-        manifest = read_manifest(run)
+        manifest = read_manifest(RunManifest, run)
         nightly = self._config.nightly
         if manifest is None and (nightly.max_user_drop, nightly.max_relative_drop) != (None, None):
             raise NotFoundError(
@@ -198,17 +199,17 @@ class _Night:
             )
         return manifest
 
-    def _with_base(self, published: Mapping[str, Any] | None, config: RunConfig) -> RunConfig:
+    def _with_base(self, published: RunManifest | None, config: RunConfig) -> RunConfig:
         """The configuration, its dataset made from the published one where that is asked for."""
         if not config.nightly.incremental or published is None:
             return config
-        manifest = read_manifest(self._root / "datasets" / published["dataset_id"])
+        manifest = read_manifest(DatasetManifest, self._root / "datasets" / published.dataset_id)
         as_of = self.before.current.as_of if self.before.current is not None else None
         base = base_of_night(manifest, as_of, self._moment)
         return replace(config, data=replace(config.data, base=base))
 
     def _published_model(
-        self, published: Mapping[str, Any] | None, dataset: Mapping[str, Any]
+        self, published: RunManifest | None, dataset: DatasetManifest
     ) -> str | None:
         """The model to compare tonight's with on tonight's dataset; None leaves that out.
 
@@ -221,13 +222,13 @@ class _Night:
             self._leave_out(f"lists of users: {types['user']}")
         if self._config.nightly.max_relative_drop is None:
             return None
-        if published["model_id"] == model_id(self._config, str(dataset["id"])):
+        if published.model_id == model_id(self._config, dataset.id):
             return None
         if self._is_backfill:
             self._leave_out("models: the published one has learnt from a later log")
             return None
-        model = self._root / "models" / published["model_id"]
-        if read_manifest(model) is None:
+        model = self._root / "models" / published.model_id
+        if not is_finished(model):
             raise NotFoundError(
                 f"{model}: this model of the published run {self.before.run_id} was removed, so "
                 "there is nothing to compare with; set nightly.max_relative_drop to null for once"
@@ -273,7 +274,7 @@ class _Night:
 
 
 def base_of_night(
-    manifest: Mapping[str, Any] | None, as_of: str | None, moment: datetime
+    manifest: DatasetManifest | None, as_of: str | None, moment: datetime
 ) -> str | None:
     """Id of the dataset that an incremental night adds to; None when it reads everything.
 
@@ -284,12 +285,11 @@ def base_of_night(
     """
     if manifest is None or as_of is None or moment < datetime.fromisoformat(as_of):
         return None
-    if manifest["format_version"] != FORMAT_VERSION:  # an earlier release made it
+    if manifest.format_version != FORMAT_VERSION:  # an earlier release made it
         return None
     if moment == datetime.fromisoformat(as_of):  # the same night again finds its own dataset
-        own: str | None = manifest["base"]
-        return own
-    return str(manifest["id"])
+        return manifest.base
+    return manifest.id
 
 
 def _to_moment(data: DataConfig) -> datetime:

@@ -22,6 +22,7 @@ from lightsans.preparation.part_files import load_interactions, save_interaction
 from lightsans.reading.rejects import RowCounts
 from lightsans.reading.units import ReadPlan
 from lightsans.storage.location import FileInfo, Location, locate
+from lightsans.storage.manifest_kinds import DatasetManifest, InputFile
 from lightsans.storage.manifests import require_manifest
 from lightsans.storage.parts import layer_name, part_index, part_name
 from pipelines.console.progress import say
@@ -45,7 +46,7 @@ class Base:
     """A finished dataset that another one adds to."""
 
     location: Location
-    manifest: dict[str, Any]
+    manifest: DatasetManifest
     interactions: Interactions
     """Its rows, as its `MARKER` says."""
 
@@ -65,15 +66,15 @@ class Base:
             InputError: The new files have ids of other types.
         """
         for role in ("user", "item"):
-            theirs = self.manifest[f"{role}_id_type"]
+            theirs = self.manifest.id_types[role]
             ours = plan.user_id_type if role == "user" else plan.item_id_type
             if plan.units and ours != theirs:
                 raise InputError(
                     f"{role} ids are {theirs} in dataset {self.location.name} but {ours} in the "
                     f"new files; set data.{role}_id_type to {theirs}"
                 )
-        types = {f"{role}_id_type": self.manifest[f"{role}_id_type"] for role in ("user", "item")}
-        return replace(plan, **types)
+        user, item = self.manifest.user_id_type, self.manifest.item_id_type
+        return replace(plan, user_id_type=user, item_id_type=item)
 
     def own_counts(self, counts: RowCounts) -> RowCounts:
         """Counts of a dataset made from this one, without the rejects counted here already."""
@@ -88,7 +89,7 @@ class Base:
     @property
     def num_files(self) -> int:
         """Files that it was made of; those of its own base come first."""
-        return len(self.manifest["input"])
+        return len(self.manifest.input)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,14 +135,14 @@ def find_unchanged(
         before: The base's vocabulary.
         after: The one that extends it.
     """
-    settings, theirs = to_dict(data), base.manifest["data"]
+    settings, theirs = to_dict(data), base.manifest.data
     names = fields_with(data, Mark.MAKES_SEQUENCES)
     is_same = all(settings[name] == _recorded(theirs, name) for name in names)
     if not is_same or data.split != "leave_one_out":
         return None
     if theirs["split"] != "leave_one_out":
         return None
-    rows = {part_index(part["name"]): part["rows"] for part in base.manifest["parts"]}
+    rows = {part_index(part.name): part.rows for part in base.manifest.parts}
     was_living = np.zeros(after.num_items, bool)
     was_living[: before.num_items] = before.counts > 0
     changed = after.raw_item_ids.filter(pa.array(was_living != (after.counts > 0)))
@@ -161,11 +162,13 @@ def load_base(config: RunConfig) -> Base | None:
         return None
     location = locate(config.root, config.storage) / "datasets" / config.data.base
     manifest = require_manifest(
-        location, f"data.base={config.data.base} names no finished dataset of root={config.root}"
+        DatasetManifest,
+        location,
+        f"data.base={config.data.base} names no finished dataset of root={config.root}",
     )
-    if manifest["format_version"] != FORMAT_VERSION:
+    if manifest.format_version != FORMAT_VERSION:
         raise ConfigError(
-            f"data.base={config.data.base} has format {manifest['format_version']}, and this "
+            f"data.base={config.data.base} has format {manifest.format_version}, and this "
             f"version adds to format {FORMAT_VERSION}; preprocess without --base"
         )
     interactions = Interactions.from_json((location / MARKER).read_json())
@@ -184,12 +187,10 @@ def new_files(base: Base, files: Sequence[FileInfo]) -> list[FileInfo]:
     Raises:
         InputError: A file that it was made of has changed since, or cannot be told from a new one.
     """
-    entries = base.manifest["input"]
-    by_uri = {entry["uri"]: entry for entry in entries}
-    by_content = {
-        _content_key(entry["uri"], entry["size"], entry["etag"]): entry for entry in entries
-    }
-    by_name = {(_name(entry["uri"]), entry["size"]): entry for entry in entries}
+    entries = base.manifest.input
+    by_uri = {entry.uri: entry for entry in entries}
+    by_content = {_content_key(entry.uri, entry.size, entry.etag): entry for entry in entries}
+    by_name = {(_name(entry.uri), entry.size): entry for entry in entries}
     added, moved = [], []
     for file in files:
         uri, entry = file.location.uri, by_uri.get(file.location.uri)
@@ -198,12 +199,12 @@ def new_files(base: Base, files: Sequence[FileInfo]) -> list[FileInfo]:
             continue
         earlier = by_content.get(_content_key(uri, file.size, file.etag)) if file.etag else None
         if earlier is not None:
-            moved.append((earlier["uri"], uri))
+            moved.append((earlier.uri, uri))
             continue
         suspect = by_name.get((_name(uri), file.size))
-        if suspect is not None and not locate(suspect["uri"], file.location.storage).exists():
+        if suspect is not None and not locate(suspect.uri, file.location.storage).exists():
             raise InputError(
-                f"{file.location}: dataset {base.location.name} was made of {suspect['uri']}, "
+                f"{file.location}: dataset {base.location.name} was made of {suspect.uri}, "
                 f"which is gone and had the same name and {file.size:,} bytes. A moved log would "
                 "count twice, and its etag does not say whether it is one. If it is, move it so "
                 "that its time stays (mv, cp -p, rsync -t), take it out of data.input, or "
@@ -219,11 +220,11 @@ def new_files(base: Base, files: Sequence[FileInfo]) -> list[FileInfo]:
     return added
 
 
-def _check_same(base: Base, file: FileInfo, entry: Mapping[str, Any]) -> None:
-    if (file.size, file.etag) != (entry["size"], entry["etag"]):
+def _check_same(base: Base, file: FileInfo, entry: InputFile) -> None:
+    if (file.size, file.etag) != (entry.size, entry.etag):
         raise InputError(
             f"{file.location}: the file changed since dataset {base.location.name} was made of "
-            f"it: {entry['size']:,} bytes with etag {entry['etag']} then, {file.size:,} with "
+            f"it: {entry.size:,} bytes with etag {entry.etag} then, {file.size:,} with "
             f"{file.etag} now. A base holds the old rows; preprocess without --base to read "
             "everything anew, or restore the file"
         )
@@ -239,10 +240,10 @@ def _name(uri: str) -> str:
     return uri.rsplit("/", 1)[-1]
 
 
-def input_entries(base: Base | None, files: Sequence[FileInfo]) -> list[dict[str, Any]]:
+def input_entries(base: Base | None, files: Sequence[FileInfo]) -> tuple[InputFile, ...]:
     """The list of input files for a manifest: those of the base, then the new ones."""
-    listed = [{"uri": f.location.uri, "size": f.size, "etag": f.etag} for f in files]
-    return (list(base.manifest["input"]) if base is not None else []) + listed
+    listed = (InputFile(uri=f.location.uri, size=f.size, etag=f.etag) for f in files)
+    return (*(base.manifest.input if base is not None else ()), *listed)
 
 
 def _recorded(settings: Mapping[str, object], name: str) -> object:
@@ -251,7 +252,7 @@ def _recorded(settings: Mapping[str, object], name: str) -> object:
 
 
 def _check_reading(base: Base, data: DataConfig) -> None:
-    settings, theirs = to_dict(data), base.manifest["data"]
+    settings, theirs = to_dict(data), base.manifest.data
     for name in fields_with(data, Mark.READS_ROWS):
         if settings[name] != _recorded(theirs, name):
             raise ConfigError(
@@ -264,10 +265,10 @@ def _check_reading(base: Base, data: DataConfig) -> None:
             f"data.min_rating={data.min_rating} needs a rating in every row, but dataset "
             f"{base.location.name} was read without that check; preprocess without --base"
         )
-    if data.num_parts is not None and data.num_parts != base.manifest["num_parts"]:
+    if data.num_parts is not None and data.num_parts != base.manifest.num_parts:
         raise ConfigError(
             f"data.num_parts is {data.num_parts}, but dataset {base.location.name} has "
-            f"{base.manifest['num_parts']} parts; set it to that, or to null"
+            f"{base.manifest.num_parts} parts; set it to that, or to null"
         )
 
 
@@ -316,7 +317,7 @@ def take_over_part(
 
 def _has_any(base: Base, part: PartNote, users: pa.Array) -> bool:
     """Whether a part of the base has rows of one of some users."""
-    if part.number not in parts_of_users(users, base.manifest["num_parts"]):
+    if part.number not in parts_of_users(users, base.manifest.num_parts):
         return False
     for file in Part.of(part).files(base.location):
         table = load_interactions(file, ["user_id"])

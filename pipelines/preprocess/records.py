@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from lightsans.reading.rejects import RowCounts
 from lightsans.reports.dataset_figures import PartReport
+from lightsans.storage.manifest_kinds import DatasetPart
 from lightsans.storage.parts import part_name
 
 
@@ -112,21 +113,21 @@ class SequencesNote:
         report = PartReport.from_dict(content["report"])
         return cls(number=int(content["part"]), report=report, **values)
 
-    def entry(self, buckets: tuple[int, int]) -> dict[str, Any]:
+    def entry(self, buckets: tuple[int, int]) -> DatasetPart:
         """The part as the manifest of the dataset lists it.
 
         Args:
             buckets: First bucket of its users, and the end.
         """
-        return {
-            "name": self.name,
-            "rows": self.rows,
-            "users": self.users,
-            "trainable": self.trainable,
-            "interactions": self.interactions,
-            "fingerprint": self.fingerprint,
-            "buckets": list(buckets),
-        }
+        return DatasetPart(
+            name=self.name,
+            rows=self.rows,
+            users=self.users,
+            trainable=self.trainable,
+            interactions=self.interactions,
+            fingerprint=self.fingerprint,
+            buckets=buckets,
+        )
 
 
 @dataclass(frozen=True, slots=True)

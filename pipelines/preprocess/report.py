@@ -5,9 +5,8 @@ Files of ``report/``: report.json, lengths.png, popularity.png, time.png.
 
 import functools
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
 
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.preparation.temporal import Cutoffs
@@ -15,6 +14,8 @@ from lightsans.reading.rejects import RowCounts
 from lightsans.reports.dataset_figures import describe_dataset
 from lightsans.reports.plots import draw_dataset
 from lightsans.storage.location import Location
+from lightsans.storage.manifest_kinds import RowSummary
+from lightsans.storage.records import to_json
 from pipelines.preprocess.records import SequencesNote
 
 REPORT = "report"
@@ -23,7 +24,7 @@ REPORT = "report"
 def write_report(
     dataset: Location,
     counts: RowCounts,
-    rows: Mapping[str, Any],
+    rows: RowSummary,
     parts: Sequence[SequencesNote],
     vocabulary: Vocabulary,
     cutoffs: Cutoffs | None,
@@ -43,7 +44,7 @@ def write_report(
     assert counts.newest is not None
     cuts = {} if cutoffs is None else asdict(cutoffs)
     content = {
-        "rows": rows,
+        "rows": to_json(rows),
         "files": counts.files,
         **describe_dataset(total, vocabulary.counts, (counts.oldest, counts.newest), cuts),
     }

@@ -19,7 +19,6 @@ import hashlib
 import time
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -35,7 +34,9 @@ from lightsans.reading.id_lists import IdList, describe_found, read_id_list
 from lightsans.reading.rejects import check_reject_limit
 from lightsans.storage.listing import check_unchanged
 from lightsans.storage.location import Location, locate
+from lightsans.storage.manifest_kinds import DatasetManifest, ExcludedUsers, RowSummary
 from lightsans.storage.manifests import MANIFEST, content_id
+from lightsans.storage.records import to_json
 from lightsans.storage.schemas import TIMESTAMP_UNIT
 from pipelines.console.logs import add_log_context, log_context
 from pipelines.console.progress import say
@@ -73,7 +74,7 @@ class PreprocessResult:
     location: Location
     skipped: bool
     """Whether it had been made before."""
-    manifest: dict[str, Any]
+    manifest: DatasetManifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,7 @@ def run_preprocess(config: RunConfig, *, force: bool = False) -> PreprocessResul
         require_unpublished(locate(config.root, config.storage), job.dataset)
     with MemoryWatch().watching() as watch:
         manifest, is_found = find_or_make(
+            DatasetManifest,
             job.dataset,
             locate(config.root, config.storage),
             stage="preprocess",
@@ -132,7 +134,7 @@ def dataset_id(config: RunConfig) -> str:
     return _prepare(config).dataset.name
 
 
-def _make(config: RunConfig, job: _Job, owner: Owner, anew: bool) -> dict[str, Any]:
+def _make(config: RunConfig, job: _Job, owner: Owner, anew: bool) -> DatasetManifest:
     """Make the dataset, or go on with it; the content of its manifest."""
     job.dataset.parent.require_directory()  # rather than after all has been read
     if anew:
@@ -156,11 +158,9 @@ def _make(config: RunConfig, job: _Job, owner: Owner, anew: bool) -> dict[str, A
         cutoffs = counted_cutoffs(job.dataset, parts, data, filters.as_of, made.time_range)
         job = replace(job, filters=replace(filters, cutoffs=cutoffs))
     k_core, derived = _derive(job, draft, made)
-    manifest = _describe(job, made, k_core, derived)
-    if excluded:
-        manifest["excluded_users"] = excluded
+    manifest = replace(_describe(job, made, k_core, derived), excluded_users=excluded)
     cuts = job.filters.cutoffs
-    write_report(job.dataset, made.counts, manifest["rows"], derived, k_core.vocabulary, cuts)
+    write_report(job.dataset, made.counts, manifest.rows, derived, k_core.vocabulary, cuts)
     draft.work.delete()
     check_unchanged(job.source.files)  # what the id names is what was read, to the end
     return manifest
@@ -189,7 +189,7 @@ def _prepare(config: RunConfig) -> _Job:
     excluded = _read_excluded_users(config)
     excluded_users = [] if excluded is None else excluded.ids.to_pylist()
     source = Source(data, files, excluded_users, base, filters.as_of)
-    num_parts = choose_num_parts(files, data) if base is None else base.manifest["num_parts"]
+    num_parts = choose_num_parts(files, data) if base is None else base.manifest.num_parts
     question = {
         **values_with(data, Mark.CONTENT),
         "num_parts": num_parts,
@@ -221,14 +221,14 @@ def _read_excluded_users(config: RunConfig) -> IdList | None:
     return read_id_list(setting, data.exclude_users, config.storage, column, "data.columns.user")
 
 
-def _count_excluded(job: _Job, made: Interactions) -> dict[str, int]:
-    """Count the listed users that were found, and log it; empty without a list.
+def _count_excluded(job: _Job, made: Interactions) -> ExcludedUsers | None:
+    """Count the listed users that were found, and log it; None without a list.
 
     Rows of a base are erased without counting their users.
     """
     listed = job.excluded
     if listed is None:
-        return {}
+        return None
     found = [job.source.excluded_users[at] for at in sorted(made.counts.excluded_found)]
     num_found = listed.num_found(pa.array(found, pa.string()))
     where = "" if job.source.base is None else " in the new files"
@@ -236,7 +236,7 @@ def _count_excluded(job: _Job, made: Interactions) -> dict[str, int]:
     hint = f"; ids are compared as the log has them: look at {listed.location}" if is_odd else ""
     warning = "WARNING: " if is_odd else ""
     say(f"preprocess: {warning}{describe_found(listed, num_found, 'users')}{where}{hint}")
-    return {"listed": len(listed), "found": num_found}
+    return ExcludedUsers(listed=len(listed), found=num_found)
 
 
 def resolve_as_of(data: DataConfig) -> int | None:
@@ -257,47 +257,46 @@ def resolve_as_of(data: DataConfig) -> int | None:
 
 def _describe(
     job: _Job, made: Interactions, k_core: KCore, parts: list[SequencesNote]
-) -> dict[str, Any]:
-    """The content of the manifest."""
+) -> DatasetManifest:
+    """The manifest, as far as it does not depend on the users left out."""
     counts, vocabulary = made.counts, k_core.vocabulary
     late = set(made.after_as_of)
     read = [file for file in job.source.files if file.location.uri not in late]
     fingerprints = [int(part.fingerprint, 16) for part in parts]
-    rejected = dict(counts.rejected.most_common())
     cuts = job.filters.cutoffs
-    cutoffs = {name: to_iso(at) for name, at in asdict(cuts).items()} if cuts else {}
-    return {
-        "kind": "dataset",
-        "id": job.dataset.name,
-        "format_version": FORMAT_VERSION,
-        "users": sum(part.users for part in parts),
-        "trainable_users": sum(part.trainable for part in parts),
-        "items": vocabulary.num_items,
-        "interactions": sum(part.interactions for part in parts),
-        "fingerprint": fingerprint_dataset(fingerprints, vocabulary.fingerprint),
-        "vocabulary_fingerprint": vocabulary.fingerprint,
-        "rows": {
-            "read": counts.read,
-            "rejected": rejected,
-            "excluded": counts.excluded,
-            "valid": counts.valid,
-            "exact_duplicates": sum(part.report.exact_duplicates for part in parts),
-            **k_core.rows,
-        },
-        "k_core_rounds": k_core.num_rounds,
-        "user_id_type": made.user_id_type,
-        "item_id_type": made.item_id_type,
-        "timestamp_unit": TIMESTAMP_UNIT,
-        "time_range": [to_iso(moment) for moment in made.time_range],
-        "num_buckets": NUM_BUCKETS,
-        "num_parts": job.num_parts,
-        "parts": [part.entry(bucket_range(part.number, job.num_parts)) for part in parts],
-        "data": to_dict(job.source.data),
-        "base": job.source.data.base,
-        **({"cutoffs": cutoffs} if cutoffs else {}),
-        "input": input_entries(job.source.base, read),
-        **({"after_as_of": sorted(late)} if late else {}),
-    }
+    cutoffs = {name: to_iso(at) for name, at in asdict(cuts).items()} if cuts else None
+    oldest, newest = made.time_range
+    return DatasetManifest(
+        id=job.dataset.name,
+        format_version=FORMAT_VERSION,
+        users=sum(part.users for part in parts),
+        trainable_users=sum(part.trainable for part in parts),
+        items=vocabulary.num_items,
+        interactions=sum(part.interactions for part in parts),
+        fingerprint=fingerprint_dataset(fingerprints, vocabulary.fingerprint),
+        vocabulary_fingerprint=vocabulary.fingerprint,
+        rows=RowSummary(
+            read=counts.read,
+            rejected=dict(counts.rejected.most_common()),
+            excluded=counts.excluded,
+            valid=counts.valid,
+            exact_duplicates=sum(part.report.exact_duplicates for part in parts),
+            left=k_core.rows,
+        ),
+        k_core_rounds=k_core.num_rounds,
+        user_id_type=made.user_id_type,
+        item_id_type=made.item_id_type,
+        timestamp_unit=TIMESTAMP_UNIT,
+        time_range=(to_iso(oldest), to_iso(newest)),
+        num_buckets=NUM_BUCKETS,
+        num_parts=job.num_parts,
+        parts=tuple(part.entry(bucket_range(part.number, job.num_parts)) for part in parts),
+        data=to_dict(job.source.data),
+        base=job.source.data.base,
+        cutoffs=cutoffs,
+        input=input_entries(job.source.base, read),
+        after_as_of=tuple(sorted(late)) if late else None,
+    )
 
 
 def _warn_about_time(made: Interactions, data: DataConfig) -> None:
@@ -310,21 +309,21 @@ def _warn_about_time(made: Interactions, data: DataConfig) -> None:
 
 
 def _say_summary(
-    dataset: Location, manifest: dict[str, Any], seconds: float, peak_bytes: int
+    dataset: Location, manifest: DatasetManifest, seconds: float, peak_bytes: int
 ) -> None:
-    rows, spilled = manifest["rows"], spilled_bytes() or 0
+    rows, spilled = manifest.rows, spilled_bytes() or 0
     # Of a cluster, only this process is seen from here.
     memory = f"peak memory {peak_bytes / 1e9:.1f} GB, " if not is_cluster() else ""
-    num_rejected = sum(rows["rejected"].values())
+    num_rejected = sum(rows.rejected.values())
     say(
-        f"preprocess: {rows['read']:,} rows, {manifest['users']:,} users "
-        f"({manifest['trainable_users']:,} trainable), {manifest['items']:,} items, "
-        f"{num_rejected:,} rows refused, {seconds:.1f} s ({rows['read'] / seconds:,.0f} rows/s), "
+        f"preprocess: {rows.read:,} rows, {manifest.users:,} users "
+        f"({manifest.trainable_users:,} trainable), {manifest.items:,} items, "
+        f"{num_rejected:,} rows refused, {seconds:.1f} s ({rows.read / seconds:,.0f} rows/s), "
         f"{memory}{spilled / 1e9:.1f} GB spilled: dataset {dataset.name} ({dataset})",
         dataset_id=dataset.name,
-        rows=rows,
-        users=manifest["users"],
-        items=manifest["items"],
+        rows=to_json(rows),
+        users=manifest.users,
+        items=manifest.items,
         seconds=round(seconds, 2),
         peak_bytes=peak_bytes,
         spilled_bytes=spilled,

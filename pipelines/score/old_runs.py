@@ -9,6 +9,7 @@ Runs without a manifest may be somebody's work at this moment: they are left alo
 from datetime import UTC, datetime, timedelta
 
 from lightsans.storage.location import Location
+from lightsans.storage.manifest_kinds import RunManifest
 from lightsans.storage.manifests import MANIFEST, finished_directories
 from pipelines.console.progress import say
 from pipelines.publish import Published, latest_run_id, read_published
@@ -28,7 +29,7 @@ def remove_old_runs(root: Location, keep: int | None, newest: str) -> list[str]:
     """
     if keep is None:
         return []
-    runs = finished_directories(root / "recommendations")
+    runs = finished_directories(RunManifest, root / "recommendations")
     candidates = [name for name, _ in runs[: max(0, len(runs) - keep)] if name != newest]
     if not candidates:
         return []

@@ -1,9 +1,7 @@
 """One user's history and fresh recommendations, without Ray: for a look, a demo, a question."""
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,6 +15,7 @@ from lightsans.reading.id_lists import IdTable
 from lightsans.recommendations.reader import wide_schema
 from lightsans.recommendations.tables import recommend_rows
 from lightsans.storage.location import Location, locate
+from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest
 from lightsans.storage.manifests import require_manifest
 from lightsans.storage.parts import part_name, sequence_parts
 from lightsans.storage.schemas import id_type
@@ -47,8 +46,8 @@ def recommend_for_user(
     """
     root = locate(config.root, config.storage)
     dataset, model = root / "datasets" / dataset_id, root / "models" / model_id
-    manifest = require_manifest(dataset, "run `submit.py preprocess` first")
-    require_manifest(model, "run `submit.py train` first")
+    manifest = require_manifest(DatasetManifest, dataset, "run `submit.py preprocess` first")
+    require_manifest(ModelManifest, model, "run `submit.py train` first")
     row = _find_user(dataset, manifest, user)
     recommender = load_recommender(config, dataset, model, map_items)
     made = recommend_rows(recommender, row, wide_schema(manifest))
@@ -63,14 +62,14 @@ def recommend_for_user(
     )
 
 
-def _find_user(dataset: Location, manifest: Mapping[str, Any], user: str) -> pa.Table:
+def _find_user(dataset: Location, manifest: DatasetManifest, user: str) -> pa.Table:
     try:
-        key = pa.array([user]).cast(id_type(manifest["user_id_type"]))
+        key = pa.array([user]).cast(id_type(manifest.user_id_type))
     except pa.ArrowInvalid:
         raise InputError(
             f"--user {user!r}: user ids of dataset {dataset.name} are integers"
         ) from None
-    part = int(pieces_of(user_buckets(key), int(manifest["num_parts"]))[0])
+    part = int(pieces_of(user_buckets(key), manifest.num_parts)[0])
     for location in sequence_parts(dataset, manifest):
         if location.name == part_name(part):
             with location.open() as file:

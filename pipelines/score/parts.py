@@ -19,7 +19,9 @@ from lightsans.recommendations.recommender import POPULAR
 from lightsans.recommendations.tables import recommend_rows
 from lightsans.recommendations.writer import FileLayout, PartFiles
 from lightsans.storage.location import Location
+from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest, RunPart
 from lightsans.storage.manifests import read_manifest
+from lightsans.storage.records import to_json
 from pipelines.score.shared_model import Packed, unpack
 from pipelines.score.since import Earlier, UnchangedRows
 from pipelines.session.lease import Owner
@@ -34,7 +36,7 @@ class ScoreJob:
 
     config: RunConfig
     dataset: Location
-    dataset_manifest: Mapping[str, Any]
+    dataset_manifest: DatasetManifest
     model: Location
     run: Location
     question: Mapping[str, Any]
@@ -47,22 +49,22 @@ class ScoreJob:
 
 @dataclass(slots=True)
 class _Counts:
+    """The counts of a `RunPart` that is being scored."""
+
     users: int = 0
     popular_users: int = 0
     carried_users: int = 0
     other_users: int = 0
-    """Users of the dataset who are not in the segment."""
     unknown_interactions: int = 0
-    """Interactions with items that the model does not know: left out of the histories."""
 
 
-def is_of_weights(job: ScoreJob, commit: Mapping[str, Any]) -> bool:
+def is_of_weights(job: ScoreJob, part: RunPart) -> bool:
     """Whether a part was scored with the weights that the model has now."""
-    recorded = commit.get("weights_sha256")
-    if recorded is not None:
-        return bool(recorded == job.weights)
-    model = read_manifest(job.model)  # an earlier version scored it: did one train the model too?
-    return model is not None and "weights_sha256" not in model
+    if part.weights_sha256 is not None:
+        return part.weights_sha256 == job.weights
+    # An earlier version scored it: did one train the model too?
+    model = read_manifest(ModelManifest, job.model)
+    return model is not None and model.weights_sha256 is None
 
 
 class PartScorer:
@@ -88,12 +90,12 @@ class PartScorer:
         self._metadata["run_id"] = job.run.name
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Score and commit one part; what was committed, as JSON."""
+        """Score and commit one part; a `RunPart` as JSON."""
         name = batch["name"][0].as_py()
         job, counts = self._job, _Counts()
         unchanged = None
         if job.earlier is not None:
-            num_parts = int(job.dataset_manifest["num_parts"])
+            num_parts = job.dataset_manifest.num_parts
             unchanged = UnchangedRows(job.earlier, job.model, name, num_parts)
         # A task that Ray repeats, or one whose driver was given up on meanwhile, must not replace
         # what the present owner has committed.
@@ -103,17 +105,14 @@ class PartScorer:
         ) as files:
             for rows in self._read(name):
                 files.write(self._score(rows, unchanged, counts))
-        commit = {
-            "name": name,
-            "weights_sha256": job.weights,
-            **asdict(counts),
-            "files": files.files,
-        }
+        part = RunPart(
+            name=name, weights_sha256=job.weights, **asdict(counts), files=tuple(files.files)
+        )
         job.owner.require()
         # This file makes the part a finished one.
-        (job.run / COMMITS / f"{name}.json").write_json(commit)
+        (job.run / COMMITS / f"{name}.json").write_json(to_json(part))
         pa.default_memory_pool().release_unused()  # else it grows a little from part to part
-        return pa.table({"commit": [json.dumps(commit)]})
+        return pa.table({"commit": [json.dumps(to_json(part))]})
 
     def _read(self, name: str) -> Iterator[pa.Table]:
         columns = ["user_id", "item_ids", "also_seen"]

@@ -6,7 +6,6 @@ grows with the users reaches the driver.
 
 import functools
 import operator
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +26,7 @@ from lightsans.reports.run_figures import (
     no_totals,
 )
 from lightsans.storage.location import Location
+from lightsans.storage.manifest_kinds import DatasetManifest, RunManifest
 from lightsans.storage.manifests import read_manifest
 from lightsans.storage.parts import part_index
 from pipelines.console.progress import say
@@ -47,7 +47,7 @@ class Run:
     """A run with all its parts; it need not have its manifest yet."""
 
     location: Location
-    manifest: Mapping[str, Any]
+    manifest: RunManifest
 
 
 def previous_run(job: ScoreJob) -> Run | None:
@@ -58,7 +58,7 @@ def previous_run(job: ScoreJob) -> Run | None:
     name = latest_run_id(runs.parent)
     if name is None or name == job.run.name:
         return None
-    manifest = read_manifest(runs / name)
+    manifest = read_manifest(RunManifest, runs / name)
     # Rows of other versions of this program may lie elsewhere.
     if manifest is None or not (runs / name / REPORT).exists():
         return None
@@ -68,16 +68,16 @@ def previous_run(job: ScoreJob) -> Run | None:
     return Run(runs / name, manifest)
 
 
-def other_id_types(published: Mapping[str, Any], dataset: Mapping[str, Any]) -> str | None:
+def other_id_types(published: RunManifest, dataset: DatasetManifest) -> str | None:
     """Describe how the types of ids differ between a run and a dataset; None if they do not."""
     for kind in ("user", "item"):
-        before, now = published[f"{kind}_id_type"], dataset[f"{kind}_id_type"]
+        before, now = published.id_types[kind], dataset.id_types[kind]
         if before != now:
             return f"{kind} ids were of type {before} and are of type {now} now"
     return None
 
 
-def write_report(job: ScoreJob, content: Mapping[str, Any], previous: Run | None) -> list[str]:
+def write_report(job: ScoreJob, content: RunManifest, previous: Run | None) -> list[str]:
     """Write the report of a run, all of whose parts are there; its warnings.
 
     Args:
@@ -109,7 +109,7 @@ def write_report(job: ScoreJob, content: Mapping[str, Any], previous: Run | None
 
 
 def _count(run: Run, previous: Run | None, dataset: Location) -> RunTotals:
-    names = [part["name"] for part in run.manifest["parts"]]
+    names = [part.name for part in run.manifest.parts]
     shared = ray.put((run, previous, dataset))
     size, cpus = -(-len(names) // TASKS), cpus_per_task()
     counted = (
@@ -127,12 +127,12 @@ def _count_parts(shared: tuple[Run, Run | None, Location], names: list[str]) -> 
     items = load_vocabulary(dataset)
     items.keep_index()
     no_users = wide_schema(run.manifest).empty_table()
-    users = {part["name"]: int(part["users"]) for part in run.manifest["parts"]}
+    users = {part.name: part.users for part in run.manifest.parts}
     totals = no_totals(items.num_items)
     for name in names:
         rows = RunRows(run.location, run.manifest, [name], _AT_ONCE)
         theirs = None if previous is None else _rows_beside(name, run, previous)
-        begin, end = bucket_range(part_index(name), int(run.manifest["num_parts"]))
+        begin, end = bucket_range(part_index(name), run.manifest.num_parts)
         step = max(1, (end - begin) * _AT_ONCE // max(1, users[name]))
         for first in range(begin, end, step):
             last = min(end, first + step) - 1
@@ -143,8 +143,8 @@ def _count_parts(shared: tuple[Run, Run | None, Location], names: list[str]) -> 
 
 def _rows_beside(name: str, run: Run, previous: Run) -> RunRows:
     """Rows of the run before, of users of one part."""
-    theirs = [part["name"] for part in previous.manifest["parts"]]
-    counts = int(run.manifest["num_parts"]), int(previous.manifest["num_parts"])
+    theirs = [part.name for part in previous.manifest.parts]
+    counts = run.manifest.num_parts, previous.manifest.num_parts
     return RunRows(
         previous.location,
         previous.manifest,

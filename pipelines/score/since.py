@@ -22,6 +22,7 @@ from lightsans.dataset.vocabulary import vocabulary_mapping
 from lightsans.recommendations.reader import RunRows
 from lightsans.recommendations.recommender import MODEL, KnownHistories
 from lightsans.storage.location import Location
+from lightsans.storage.manifest_kinds import DatasetManifest, RunManifest
 from lightsans.storage.manifests import read_manifest, require_manifest
 from lightsans.storage.model_files import is_made_of
 from pipelines.publish import latest_run_id
@@ -41,9 +42,9 @@ class Earlier:
     """A finished run, and the dataset whose users it scored."""
 
     run: Location
-    manifest: dict[str, Any]
+    manifest: RunManifest
     dataset: Location
-    dataset_manifest: dict[str, Any]
+    dataset_manifest: DatasetManifest
 
 
 def find_earlier(
@@ -65,23 +66,25 @@ def find_earlier(
     if chosen is None:
         return None, "nothing is published yet"
     earlier = root / "recommendations" / chosen
-    manifest = require_manifest(earlier, "`submit.py recommendations` lists the finished runs")
+    manifest = require_manifest(
+        RunManifest, earlier, "`submit.py recommendations` lists the finished runs"
+    )
     if earlier == run:
         return None, f"run {chosen} is the one that is made anew"
     format_version, user_id_type = versions
-    if manifest["format_version"] != format_version:
+    if manifest.format_version != format_version:
         return None, f"run {chosen} was written by another version of this program"
     for key in _DECISIVE:
-        before, now = manifest.get(key), question.get(key)  # None: see `Mark.LATER`
+        before, now = manifest.question.get(key), question.get(key)  # None: see `Mark.LATER`
         if before != now:
             return None, f"{key} was {before} in run {chosen} and is {now} now"
-    model = root / "models" / manifest["model_id"]
+    model = root / "models" / manifest.model_id
     if not is_made_of(manifest, model):
         return None, f"model {model.name} was trained again since run {chosen}"
-    if manifest["user_id_type"] != user_id_type:
-        return None, f"user ids were of type {manifest['user_id_type']} in run {chosen}"
-    dataset = root / "datasets" / manifest["dataset_id"]
-    dataset_manifest = read_manifest(dataset)
+    if manifest.user_id_type != user_id_type:
+        return None, f"user ids were of type {manifest.user_id_type} in run {chosen}"
+    dataset = root / "datasets" / manifest.dataset_id
+    dataset_manifest = read_manifest(DatasetManifest, dataset)
     if dataset_manifest is None:
         return None, f"dataset {dataset.name} of run {chosen} was removed"
     return Earlier(earlier, manifest, dataset, dataset_manifest), ""
@@ -99,9 +102,9 @@ class UnchangedRows:
 
     def __init__(self, earlier: Earlier, model: Location, part: str, num_parts: int) -> None:
         manifest, dataset_manifest = earlier.manifest, earlier.dataset_manifest
-        names = [entry["name"] for entry in dataset_manifest["parts"]]
-        names = overlapping_parts(part, num_parts, names, int(dataset_manifest["num_parts"]))
-        mapping = vocabulary_mapping(earlier.dataset, model, bool(manifest["map_items"]))
+        names = [entry.name for entry in dataset_manifest.parts]
+        names = overlapping_parts(part, num_parts, names, dataset_manifest.num_parts)
+        mapping = vocabulary_mapping(earlier.dataset, model, manifest.map_items)
         self._histories = BucketCursor(_fingerprints(earlier.dataset, names, mapping))
         self._lists = RunRows(earlier.run, manifest, names, _AT_ONCE)
 

@@ -9,9 +9,8 @@ written once the rows add up to the dataset's users.
 
 import json
 import time
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray.data
@@ -28,7 +27,9 @@ from lightsans.reports.run_figures import require_known_figures
 from lightsans.storage import model_files as files
 from lightsans.storage.listing import list_files
 from lightsans.storage.location import Location, locate
+from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest, RunManifest, RunPart
 from lightsans.storage.manifests import content_id, require_manifest
+from lightsans.storage.records import from_json
 from pipelines.console.logs import add_log_context, log_context
 from pipelines.console.progress import bar, say
 from pipelines.publish import require_unpublished
@@ -54,7 +55,7 @@ class ScoreResult:
     run_id: str
     location: Location
     skipped: bool
-    manifest: dict[str, Any]
+    manifest: RunManifest
 
 
 @log_context(stage="score")
@@ -85,20 +86,22 @@ def run_score(
     add_log_context(dataset_id=dataset_id, model_id=model_id)
     root = locate(config.root, config.storage)
     dataset, model = root / "datasets" / dataset_id, root / "models" / model_id
-    dataset_manifest = require_manifest(dataset, "run `submit.py preprocess` first")
-    require_manifest(model, "run `submit.py train` first")
+    dataset_manifest = require_manifest(
+        DatasetManifest, dataset, "run `submit.py preprocess` first"
+    )
+    require_manifest(ModelManifest, model, "run `submit.py train` first")
     question = _question(config, dataset_id, model_id, map_items)
     run = root / "recommendations" / content_id("recommendations", FORMAT_VERSION, question)
     add_log_context(run_id=run.name)
     started = time.monotonic()
 
-    def make(owner: Owner, anew: bool) -> dict[str, Any]:
+    def make(owner: Owner, anew: bool) -> RunManifest:
         vocabulary_mapping(dataset, model, map_items)  # fail before anything is started or deleted
         if anew:
             require_unpublished(root, run)
         earlier = None
         if since is not None:
-            versions = (FORMAT_VERSION, str(dataset_manifest["user_id_type"]))
+            versions = (FORMAT_VERSION, dataset_manifest.user_id_type)
             earlier, reason = find_earlier(root, since, run, question, versions)
             if earlier is None:
                 say(f"score: all users are scored, nothing is carried over: {reason}")
@@ -115,12 +118,13 @@ def run_score(
             parts = _score_parts(job)
         _require_all_users(job, parts)
         files.require_weights(model, weights)
-        content = _describe(job, parts)
-        content["warnings"] = _report(job, content)
+        manifest = _describe(job, parts)
+        manifest = replace(manifest, warnings=tuple(_report(job, manifest)))
         remove_leftovers(run)  # nobody else writes here: the lease is ours
-        return content
+        return manifest
 
     manifest, skipped = find_or_make(
+        RunManifest,
         run,
         root,
         stage="score",
@@ -135,7 +139,7 @@ def run_score(
     return ScoreResult(run.name, run, skipped, manifest)
 
 
-def _report(job: ScoreJob, content: Mapping[str, Any]) -> list[str]:
+def _report(job: ScoreJob, content: RunManifest) -> list[str]:
     """Write the report, and return its warnings: a run whose lists are there needs none."""
     previous = previous_run(job)
     try:
@@ -167,9 +171,9 @@ def _say_eligible(config: RunConfig, model: Location) -> None:
         say(f"score: {eligible.describe(load_vocabulary(model))}")
 
 
-def _score_parts(job: ScoreJob) -> list[dict[str, Any]]:
+def _score_parts(job: ScoreJob) -> list[RunPart]:
     """Score what is missing; what was committed for each part, in order."""
-    sizes = {part["name"]: int(part["users"]) for part in job.dataset_manifest["parts"]}
+    sizes = {part.name: part.users for part in job.dataset_manifest.parts}
     done = _finished_parts(job)
     missing = [name for name in sizes if name not in done]
     if done:
@@ -180,7 +184,7 @@ def _score_parts(job: ScoreJob) -> list[dict[str, Any]]:
         shared = [
             load_shared.remote(
                 job.config, job.dataset, job.model, dict(job.question),
-                job.dataset_manifest["user_id_type"],
+                job.dataset_manifest.user_id_type,
             )
         ]  # fmt: skip
         most = min(len(missing), score.num_workers)
@@ -200,16 +204,16 @@ def _score_parts(job: ScoreJob) -> list[dict[str, Any]]:
         started, users = time.monotonic(), 0
         with bar("score", sum(sizes[name] for name in missing)) as progress:
             for row in scored.iter_rows():
-                commit = json.loads(row["commit"])
-                done[commit["name"]] = commit
-                users += sizes[commit["name"]]
+                part = from_json(RunPart, json.loads(row["commit"]), "a part's record")
+                done[part.name] = part
+                users += sizes[part.name]
                 speed = users / (time.monotonic() - started)
-                progress.advance(sizes[commit["name"]], note=f"({speed:,.0f} users/s)")
+                progress.advance(sizes[part.name], note=f"({speed:,.0f} users/s)")
     return [done[name] for name in sizes]
 
 
-def _finished_parts(job: ScoreJob) -> dict[str, dict[str, Any]]:
-    """Parts that earlier attempts committed, by number.
+def _finished_parts(job: ScoreJob) -> dict[str, RunPart]:
+    """Parts that earlier attempts committed, by name.
 
     Parts whose files are gone do not count, nor do those made of other weights.
     """
@@ -219,69 +223,80 @@ def _finished_parts(job: ScoreJob) -> dict[str, dict[str, Any]]:
         return {}
     sizes = {file.location.uri: file.size for file in list_files(run.uri, run.storage)}
     with ThreadPoolExecutor(_READERS) as pool:
-        commits = list(pool.map(lambda name: (run / COMMITS / name).read_json(), names))
+        parts = list(pool.map(lambda name: _read_commit(run / COMMITS / name), names))
     return {
-        commit["name"]: commit
-        for commit in commits
-        if is_of_weights(job, commit)
-        and all(sizes.get((run / file["path"]).uri) == file["bytes"] for file in commit["files"])
+        part.name: part
+        for part in parts
+        if is_of_weights(job, part)
+        and all(sizes.get((run / file.path).uri) == file.bytes for file in part.files)
     }
 
 
-def _require_all_users(job: ScoreJob, parts: list[dict[str, Any]]) -> None:
+def _read_commit(file: Location) -> RunPart:
+    return from_json(RunPart, file.read_json(), str(file))
+
+
+def _require_all_users(job: ScoreJob, parts: list[RunPart]) -> None:
     """Every user of the dataset has a row, or is outside the segment."""
-    expected = int(job.dataset_manifest["users"])
-    users = sum(_written_users(job, part) + part["other_users"] for part in parts)
+    expected = job.dataset_manifest.users
+    users = sum(_written_users(job, part) + part.other_users for part in parts)
     if users != expected:
         raise LightSANsError(
             f"{job.run}: {users} users were written or left out but the dataset has {expected}; "
             "no manifest was written, score again with --force"
         )
-    if job.question["segment"] is not None and not any(part["users"] for part in parts):
+    if job.question["segment"] is not None and not any(part.users for part in parts):
         raise InputError(
             f"score.users: {job.config.score.users}: none of these users is in dataset "
             f"{job.dataset.name}; ids are compared as received"
         )
 
 
-def _written_users(job: ScoreJob, part: Mapping[str, Any]) -> int:
+def _written_users(job: ScoreJob, part: RunPart) -> int:
     if job.question["layout"] == "long":  # a user has several rows, or none
-        return int(part["users"])
-    return sum(file["rows"] for file in part["files"])
+        return part.users
+    return sum(file.rows for file in part.files)
 
 
-def _describe(job: ScoreJob, parts: list[dict[str, Any]]) -> dict[str, Any]:
-    """The content of the manifest."""
+def _describe(job: ScoreJob, parts: list[RunPart]) -> RunManifest:
+    """The manifest, without the warnings of its report."""
     manifest = job.dataset_manifest
-    names = ("users", "popular_users", "carried_users", "other_users", "unknown_interactions")
-    return {
-        "kind": "recommendations",
-        "id": job.run.name,
-        "format_version": FORMAT_VERSION,
-        **job.question,
-        "weights_sha256": job.weights,
-        "since": None if job.earlier is None else job.earlier.run.name,
-        "dataset_fingerprint": manifest["fingerprint"],
-        **{name: sum(int(part[name]) for part in parts) for name in names},
-        "dataset_users": int(manifest["users"]),
-        "user_id_type": manifest["user_id_type"],
-        "item_id_type": manifest["item_id_type"],
-        "num_parts": manifest["num_parts"],
-        "parts": parts,
-    }
+    question = dict(job.question)
+    return RunManifest(
+        id=job.run.name,
+        format_version=FORMAT_VERSION,
+        dataset_id=question.pop("dataset_id"),
+        model_id=question.pop("model_id"),
+        map_items=question.pop("map_items"),
+        settings=question,
+        weights_sha256=job.weights,
+        since=None if job.earlier is None else job.earlier.run.name,
+        dataset_fingerprint=manifest.fingerprint,
+        users=sum(part.users for part in parts),
+        popular_users=sum(part.popular_users for part in parts),
+        carried_users=sum(part.carried_users for part in parts),
+        other_users=sum(part.other_users for part in parts),
+        unknown_interactions=sum(part.unknown_interactions for part in parts),
+        dataset_users=manifest.users,
+        user_id_type=manifest.user_id_type,
+        item_id_type=manifest.item_id_type,
+        num_parts=manifest.num_parts,
+        parts=tuple(parts),
+        warnings=(),
+    )
 
 
-def _say_summary(run: Location, manifest: Mapping[str, Any], seconds: float) -> None:
-    carried = f"{manifest['carried_users']:,} carried over from {manifest['since']}, "
-    unknown = manifest["unknown_interactions"]
+def _say_summary(run: Location, manifest: RunManifest, seconds: float) -> None:
+    carried = f"{manifest.carried_users:,} carried over from {manifest.since}, "
+    unknown = manifest.unknown_interactions
     say(
-        f"score: {manifest['users']:,} users in {seconds:.1f} s, "
-        + (carried if manifest["since"] else "")
-        + f"{manifest['popular_users']:,} of them by popularity, "
+        f"score: {manifest.users:,} users in {seconds:.1f} s, "
+        + (carried if manifest.since else "")
+        + f"{manifest.popular_users:,} of them by popularity, "
         + (f"{unknown:,} interactions with items unknown to the model, " if unknown else "")
         + f"run {run.name} ({run})",
-        users=manifest["users"],
+        users=manifest.users,
         seconds=round(seconds, 2),
     )
-    for warning in manifest["warnings"]:
+    for warning in manifest.warnings:
         say(f"WARNING: {warning}")

@@ -8,19 +8,21 @@ finished it. The manifest is written last, and only by who still holds the lease
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TypeVar
 
 from lightsans.errors import ConfigError
 from lightsans.storage.conditional_writes import read_versioned
 from lightsans.storage.location import Location
-from lightsans.storage.manifests import read_manifest, write_manifest
+from lightsans.storage.manifests import Manifest, read_manifest, write_manifest
 from pipelines.console.progress import say
 from pipelines.session.lease import Lease, Owner, hold
 
 LEASE_S = 180.0
 """Time that a result stays locked after its maker died on another machine."""
+
+M = TypeVar("M", bound=Manifest)
 
 _wait_s: float | None = None
 
@@ -41,25 +43,28 @@ def wait_setting(default: float = math.inf) -> float:
 
 
 def find_or_make(
+    manifest_kind: type[M],
     directory: Location,
     root: Location,
     *,
     stage: str,
     kind: str,
-    make: Callable[[Owner, bool], Mapping[str, Any]],
+    make: Callable[[Owner, bool], M],
     force: bool = False,
-    is_current: Callable[[Mapping[str, Any]], bool] = lambda manifest: True,
+    is_current: Callable[[M], bool] = lambda manifest: True,
     wait_s: float | None = None,
     hint: str = "; --force redoes it",
-) -> tuple[dict[str, Any], bool]:
+) -> tuple[M, bool]:
     """Find a finished result, or make it under a lease.
 
     Args:
+        manifest_kind: Class of the result's manifest.
         directory: Where the result lies; its name is its id.
         root: Where all results lie; the lease is below it.
         stage: Name of the stage, to begin its messages.
         kind: What is made: ``dataset``, ``model``, ``run``.
-        make: Makes or completes the result, all but its manifest, whose content it returns. It is
+        make: Makes or completes the result, all but its manifest file, which is written
+            from what it returns. It is
             given the owner, for workers to check, and whether to begin anew: with ``force``, or
             where a finished result is not current.
         force: Make it even if it is there.
@@ -74,11 +79,11 @@ def find_or_make(
         LeaseError: Another process is making it and was not waited for any longer, or took over.
     """
 
-    def find() -> tuple[dict[str, Any] | None, bool]:
-        manifest = read_manifest(directory)
+    def find() -> tuple[M | None, bool]:
+        manifest = read_manifest(manifest_kind, directory)
         return manifest, manifest is not None and is_current(manifest)
 
-    def tell(manifest: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+    def tell(manifest: M) -> tuple[M, bool]:
         say(f"{stage}: {kind} {directory.name} is up to date ({directory}){hint}")
         return manifest, True
 

@@ -14,6 +14,7 @@ from lightsans.dataset.samples import distinct_targets
 from lightsans.dataset.sequences import for_refit
 from lightsans.losses.objective import choose_loss
 from lightsans.storage.location import Location, locate
+from lightsans.storage.manifest_kinds import DatasetManifest
 from lightsans.storage.manifests import require_manifest
 from lightsans.training.batches import plan_shard_epoch
 from lightsans.training.checkpoint_clock import CheckpointClock
@@ -56,7 +57,7 @@ def dry_run(config: RunConfig, dataset_id: str) -> dict[str, Any]:
     they wait for each other is not in it, nor that early stopping may end a run sooner.
     """
     dataset = locate(config.root, config.storage) / "datasets" / dataset_id
-    manifest = require_manifest(dataset, "run `submit.py preprocess` first")
+    manifest = require_manifest(DatasetManifest, dataset, "run `submit.py preprocess` first")
     ensure_ray()
     config = preflight("train", config)
     train = config.train
@@ -73,9 +74,7 @@ def dry_run(config: RunConfig, dataset_id: str) -> dict[str, Any]:
     steps = max(plan.steps for plan in plans)
     return {
         "parameters": measured.parameters,
-        "loss_type": choose_loss(
-            config.model, int(manifest["items"]), "cuda" if train.use_gpu else "cpu"
-        ),
+        "loss_type": choose_loss(config.model, manifest.items, "cuda" if train.use_gpu else "cpu"),
         "workers": workers,
         "epochs": epochs,
         "steps_per_epoch": steps,
@@ -94,7 +93,7 @@ def dry_run(config: RunConfig, dataset_id: str) -> dict[str, Any]:
 
 @ray.remote
 def _plan_shard(config: RunConfig, dataset: Location, shard: int) -> ShardPlan:
-    manifest = require_manifest(dataset, "it was removed meanwhile")
+    manifest = require_manifest(DatasetManifest, dataset, "it was removed meanwhile")
     users = load_shards(dataset, manifest, [shard], config.train.virtual_shards)[shard]
     if config.train.refit_epochs is not None:
         users = for_refit(users)
@@ -110,8 +109,8 @@ def _plan_shard(config: RunConfig, dataset: Location, shard: int) -> ShardPlan:
 @ray.remote
 def _measure(config: RunConfig, dataset: Location, workers: int) -> Measurement:
     """Train as worker 0 of so many would, for a few seconds."""
-    manifest = require_manifest(dataset, "it was removed meanwhile")
-    num_items = int(manifest["items"])
+    manifest = require_manifest(DatasetManifest, dataset, "it was removed meanwhile")
+    num_items = manifest.items
     shards = list(range(0, config.train.virtual_shards, workers))
     users = load_shards(dataset, manifest, shards, config.train.virtual_shards)
     device = torch.device("cuda" if config.train.use_gpu else "cpu")

@@ -7,6 +7,7 @@ models/<id>/  model.safetensors  items.parquet  config.yaml  metrics.json  histo
               pending.json       reports that failed, see `pipelines.train.tracking`
 """
 
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -18,7 +19,9 @@ from lightsans.model.network import LightSANs
 from lightsans.storage import model_files as files
 from lightsans.storage.checkpoint_store import checkpoint_name, find_checkpoint
 from lightsans.storage.location import Location
+from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest
 from lightsans.storage.parts import ITEMS
+from lightsans.training.progress import EpochRow
 from pipelines.console.progress import say
 from pipelines.session.lease import Owner
 from pipelines.session.stage import find_or_make
@@ -30,11 +33,11 @@ FORMAT_VERSION = 2
 def finish_model(
     config: RunConfig,
     dataset: Location,
-    dataset_manifest: dict[str, Any],
+    dataset_manifest: DatasetManifest,
     directory: Location,
     best: Location,
-    history: list[dict[str, Any]],
-) -> dict[str, Any]:
+    history: list[EpochRow],
+) -> ModelManifest:
     """Write a whole model directory from the best checkpoint, unless somebody else has.
 
     Args:
@@ -43,7 +46,7 @@ def finish_model(
         dataset_manifest: The dataset's manifest.
         directory: Directory of the model.
         best: The best checkpoint.
-        history: The learning curve, an `EpochRow` as a dict for each epoch.
+        history: The learning curve, a row for each epoch.
 
     Returns:
         The manifest.
@@ -52,11 +55,13 @@ def finish_model(
         TrainingError: The best checkpoint is missing.
     """
 
-    def make(owner: Owner, anew: bool) -> dict[str, Any]:
+    def make(owner: Owner, anew: bool) -> ModelManifest:
         return write_model_files(config, dataset, dataset_manifest, directory, best, history)
 
     root = directory.parent.parent
-    manifest, _ = find_or_make(directory, root, stage="train", kind="model", make=make)
+    manifest, _ = find_or_make(
+        ModelManifest, directory, root, stage="train", kind="model", make=make
+    )
     write_pending_reports(config, directory, manifest)
     return manifest
 
@@ -64,11 +69,11 @@ def finish_model(
 def write_model_files(
     config: RunConfig,
     dataset: Location,
-    dataset_manifest: dict[str, Any],
+    dataset_manifest: DatasetManifest,
     directory: Location,
     best: Location,
-    history: list[dict[str, Any]],
-) -> dict[str, Any]:
+    history: list[EpochRow],
+) -> ModelManifest:
     """Write a model directory from the best checkpoint, all but the manifest and the reports.
 
     Args:
@@ -77,7 +82,7 @@ def write_model_files(
         dataset_manifest: The dataset's manifest.
         directory: Directory of the model.
         best: The best checkpoint.
-        history: The learning curve, an `EpochRow` as a dict for each epoch.
+        history: The learning curve, a row for each epoch.
 
     Returns:
         The content of the manifest.
@@ -88,36 +93,35 @@ def write_model_files(
     checkpoint = find_checkpoint(best)
     if checkpoint is None:
         raise TrainingError(f"{best}: the checkpoint of the best epoch is missing; train again")
-    best_row = next(row for row in history if checkpoint_name(row["epoch"]) == best.name)
+    best_row = next(row for row in history if checkpoint_name(row.epoch) == best.name)
     weights = checkpoint.read(files.WEIGHTS)
     model = LightSANs.from_saved(files.saved_model(weights, str(best)))
     (directory / files.WEIGHTS).write_bytes(weights)
     (directory / ITEMS).write_bytes((dataset / ITEMS).read_bytes())
     (directory / files.CONFIG).write_bytes(dump_yaml(config).encode())
-    (directory / files.HISTORY).write_json(history)
-    valid = best_row["valid"]
+    (directory / files.HISTORY).write_json([asdict(row) for row in history])
+    valid = best_row.valid
     (directory / files.METRICS).write_json({"valid": valid})
     mark_pending(config, directory)
     say(
-        f"train: {len(history)} epochs, best {best_row['epoch']}, valid "
+        f"train: {len(history)} epochs, best {best_row.epoch}, valid "
         + (", ".join(f"{k} {v:.4f}" for k, v in valid.items() if k.endswith("@10")) or "none")
     )
-    return {
-        "kind": "model",
-        "id": directory.name,
-        "format_version": FORMAT_VERSION,
-        "dataset_id": dataset.name,
-        "dataset_fingerprint": dataset_manifest["fingerprint"],
-        "vocabulary_fingerprint": dataset_manifest["vocabulary_fingerprint"],
-        "weights_sha256": files.sha256(weights),
-        "items": model.num_items,
-        "parameters": count_parameters(model),
-        "epochs": len(history),
-        "best_epoch": best_row["epoch"],
-        "train_s": round(sum(row["train_s"] for row in history), 1),
-        "torch": torch.__version__,
-        "refit": config.train.refit_epochs is not None,
-    }
+    return ModelManifest(
+        id=directory.name,
+        format_version=FORMAT_VERSION,
+        dataset_id=dataset.name,
+        dataset_fingerprint=dataset_manifest.fingerprint,
+        vocabulary_fingerprint=dataset_manifest.vocabulary_fingerprint,
+        weights_sha256=files.sha256(weights),
+        items=model.num_items,
+        parameters=count_parameters(model),
+        epochs=len(history),
+        best_epoch=best_row.epoch,
+        train_s=round(sum(row.train_s for row in history), 1),
+        torch=torch.__version__,
+        refit=config.train.refit_epochs is not None,
+    )
 
 
 def read_metrics(directory: Location) -> dict[str, Any]:

@@ -29,7 +29,9 @@ from lightsans.storage.checkpoint_store import (
     find_checkpoint,
 )
 from lightsans.storage.location import Location, locate
+from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest
 from lightsans.storage.manifests import content_id, require_manifest
+from lightsans.training.progress import EpochRow
 from pipelines.console.logs import add_log_context, log_context
 from pipelines.console.progress import say
 from pipelines.publish import require_unpublished
@@ -54,7 +56,7 @@ class TrainResult:
     model_id: str
     location: Location
     skipped: bool
-    manifest: dict[str, Any]
+    manifest: ModelManifest
     metrics: dict[str, Any]
 
 
@@ -80,10 +82,11 @@ def refit_config(config: RunConfig, dataset_id: str) -> RunConfig:
     """
     root = locate(config.root, config.storage)
     manifest = require_manifest(
+        ModelManifest,
         root / "models" / model_id(config, dataset_id),
         "a refit takes its number of epochs from this model; train it first, without --refit",
     )
-    return replace(config, train=replace(config.train, refit_epochs=int(manifest["best_epoch"])))
+    return replace(config, train=replace(config.train, refit_epochs=manifest.best_epoch))
 
 
 @log_context(stage="train")
@@ -111,12 +114,14 @@ def run_train(
     """
     root = locate(config.root, config.storage)
     dataset = root / "datasets" / dataset_id
-    dataset_manifest = require_manifest(dataset, "run `submit.py preprocess` first")
+    dataset_manifest = require_manifest(
+        DatasetManifest, dataset, "run `submit.py preprocess` first"
+    )
     name = model_id(config, dataset_id)
     add_log_context(dataset_id=dataset_id, model_id=name)
     directory = root / "models" / name
 
-    def make(owner: Owner, anew: bool) -> dict[str, Any]:
+    def make(owner: Owner, anew: bool) -> ModelManifest:
         if must_resume and not complete_checkpoints(directory / "checkpoints"):
             raise NotFoundError(
                 f"{directory}: no checkpoint to resume from; the configuration or the data may "
@@ -128,7 +133,7 @@ def run_train(
             f"train: model {name} on dataset {dataset_id}, {_workers_text(config)}, "
             f"{_end_text(config)}"
         )
-        _say_which_loss(config, int(dataset_manifest["items"]))
+        _say_which_loss(config, dataset_manifest.items)
         ensure_ray()
         fitting = preflight("train", config)
         if anew:
@@ -139,7 +144,7 @@ def run_train(
     if force:
         require_unpublished(root, directory)
     manifest, found = find_or_make(
-        directory, root, stage="train", kind="model", make=make, force=force
+        ModelManifest, directory, root, stage="train", kind="model", make=make, force=force
     )
     write_pending_reports(config, directory, manifest)
     return TrainResult(name, directory, found, manifest, read_metrics(directory))
@@ -147,7 +152,7 @@ def run_train(
 
 def _fit(
     config: RunConfig, dataset: Location, directory: Location, owner: Owner
-) -> tuple[Location, list[dict[str, Any]]]:
+) -> tuple[Location, list[EpochRow]]:
     """Train with Ray; the location of the best checkpoint, and the learning curve."""
     checkpoints = directory / "checkpoints"
     for _ in range(1 + MAX_RESTARTS):
@@ -156,7 +161,7 @@ def _fit(
         newest = _run_workers(config, dataset, directory, owner)
         best = checkpoints / checkpoint_name(newest.progress["best_epoch"])
         if find_checkpoint(best) is not None:
-            return best, newest.progress["history"]
+            return best, [EpochRow(**row) for row in newest.progress["history"]]
     raise TrainingError(
         f"{best}: the checkpoint of the best epoch was removed during training, "
         f"{1 + MAX_RESTARTS} times; find out what removes files in {directory}, then run the "

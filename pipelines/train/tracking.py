@@ -9,10 +9,8 @@ the same command tries it again.
 
 import contextlib
 import importlib.util
-import json
 import os
 import tempfile
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +19,9 @@ from lightsans.config import RunConfig, to_dict
 from lightsans.errors import ConfigError
 from lightsans.reports.plots import picture
 from lightsans.storage.location import Location
+from lightsans.storage.manifest_kinds import ModelManifest
 from lightsans.storage.model_files import HISTORY
+from lightsans.training.progress import EpochRow, read_history
 from pipelines.console.progress import say
 
 if TYPE_CHECKING:
@@ -40,15 +40,13 @@ FIGURES = (
     "valid_s",
 )
 """Figures of an epoch that are followed beside its metrics and its throughput."""
-Row = Mapping[str, Any]
-"""A `lightsans.training.progress.EpochRow` as a dict."""
 
 
-def scalars(row: Row) -> dict[str, float]:
+def scalars(row: EpochRow) -> dict[str, float]:
     """Figures of an epoch by name."""
-    found = {name: float(row[name]) for name in FIGURES}
-    found["targets_per_s"] = row["targets"] / max(row["train_s"], 1e-9)
-    return found | {f"valid/{name}": value for name, value in row["valid"].items()}
+    found = {name: float(getattr(row, name)) for name in FIGURES}
+    found["targets_per_s"] = row.targets_per_s
+    return found | {f"valid/{name}": value for name, value in row.valid.items()}
 
 
 def mark_pending(config: RunConfig, directory: Location) -> None:
@@ -57,7 +55,7 @@ def mark_pending(config: RunConfig, directory: Location) -> None:
     (directory / PENDING).write_json({"reports": names})
 
 
-def write_pending_reports(config: RunConfig, directory: Location, manifest: dict[str, Any]) -> None:
+def write_pending_reports(config: RunConfig, directory: Location, manifest: ModelManifest) -> None:
     """Write the reports of a finished model that are still missing.
 
     Whatever a report raises is said, and the report stays pending.
@@ -66,7 +64,7 @@ def write_pending_reports(config: RunConfig, directory: Location, manifest: dict
         pending = (directory / PENDING).read_json()["reports"]
     except FileNotFoundError:
         return
-    history = json.loads((directory / HISTORY).read_bytes())
+    history = read_history((directory / HISTORY).read_bytes())
     left = []
     for name in pending:
         try:
@@ -87,8 +85,8 @@ def _write_report(
     name: str,
     config: RunConfig,
     directory: Location,
-    manifest: dict[str, Any],
-    history: list[dict[str, Any]],
+    manifest: ModelManifest,
+    history: list[EpochRow],
 ) -> None:
     match name:
         case "tensorboard":
@@ -99,7 +97,7 @@ def _write_report(
             log_to_mlflow(config, history, manifest)
 
 
-def write_scalars(history: list[dict[str, Any]], directory: Location) -> None:
+def write_scalars(history: list[EpochRow], directory: Location) -> None:
     """Write the rows of a learning curve as TensorBoard events into ``directory``.
 
     Args:
@@ -115,31 +113,31 @@ def write_scalars(history: list[dict[str, Any]], directory: Location) -> None:
         with SummaryWriter(path) as writer:
             for row in history:
                 for name, value in scalars(row).items():
-                    writer.add_scalar(name, value, row["epoch"])
+                    writer.add_scalar(name, value, row.epoch)
         for events in Path(path).iterdir():
             (directory / events.name).write_bytes(events.read_bytes())
 
 
-def write_curves(history: list[dict[str, Any]], metric: str, path: Location) -> None:
+def write_curves(history: list[EpochRow], metric: str, path: Location) -> None:
     """Draw loss, valid metric and the split of time by epoch as a PNG."""
     if importlib.util.find_spec("matplotlib") is not None:
         path.write_bytes(picture(partial(_draw_curves, history, metric), panels=3))
 
 
 def _draw_curves(
-    history: list[dict[str, Any]], metric: str, loss: "Axes", valid: "Axes", split: "Axes"
+    history: list[EpochRow], metric: str, loss: "Axes", valid: "Axes", split: "Axes"
 ) -> None:
-    epochs = [row["epoch"] for row in history]
-    loss.plot(epochs, [row["loss"] for row in history])
+    epochs = [row.epoch for row in history]
+    loss.plot(epochs, [row.loss for row in history])
     loss.set(title="Training loss", xlabel="epoch")
-    if all(metric in row["valid"] for row in history):
-        values = [row["valid"][metric] for row in history]
+    if all(metric in row.valid for row in history):
+        values = [row.valid[metric] for row in history]
         best = max(range(len(values)), key=lambda i: (values[i], -i))
         valid.plot(epochs, values)
         valid.plot(epochs[best], values[best], "o")
     valid.set(title=f"Valid {metric}", xlabel="epoch")
     names = ("load_s", "compute_s", "communication_s", "valid_s")
-    split.stackplot(epochs, [[row[n] for row in history] for n in names], labels=names)
+    split.stackplot(epochs, [[getattr(row, n) for row in history] for n in names], labels=names)
     split.set(title="Seconds of an epoch", xlabel="epoch")
     split.legend()
 
@@ -157,9 +155,7 @@ def require_mlflow(config: RunConfig) -> None:
         )
 
 
-def log_to_mlflow(
-    config: RunConfig, history: list[dict[str, Any]], manifest: dict[str, Any]
-) -> None:
+def log_to_mlflow(config: RunConfig, history: list[EpochRow], manifest: ModelManifest) -> None:
     """Log a finished model as a run of the MLflow experiment ``lightsans``, named by its id.
 
     A model that is finished again, after ``--force``, becomes a new run of the same name; so does
@@ -184,10 +180,10 @@ def log_to_mlflow(
     experiment_id = (
         experiment.experiment_id if experiment else client.create_experiment("lightsans")
     )
-    run = client.create_run(experiment_id, run_name=manifest["id"]).info.run_id
+    run = client.create_run(experiment_id, run_name=manifest.id).info.run_id
     try:
         _log_run(client, run, config, history)
-        client.set_tag(run, "dataset_id", manifest["dataset_id"])
+        client.set_tag(run, "dataset_id", manifest.dataset_id)
         client.set_terminated(run)
     except BaseException:
         with contextlib.suppress(Exception):  # the server may be away
@@ -195,7 +191,7 @@ def log_to_mlflow(
         raise
 
 
-def _log_run(client: Any, run: str, config: RunConfig, history: list[dict[str, Any]]) -> None:
+def _log_run(client: Any, run: str, config: RunConfig, history: list[EpochRow]) -> None:
     """Log settings and learning curve."""
     from mlflow.entities import Metric, Param
 
@@ -209,7 +205,7 @@ def _log_run(client: Any, run: str, config: RunConfig, history: list[dict[str, A
     for row in history:
         # MLflow's names have no @, and an epoch's time is when it ended, which was not recorded
         metrics = [
-            Metric(name.replace("@", "_at_"), value, 0, row["epoch"])
+            Metric(name.replace("@", "_at_"), value, 0, row.epoch)
             for name, value in scalars(row).items()
         ]
         client.log_batch(run, metrics=metrics)

@@ -26,6 +26,7 @@ from lightsans.model.network import LightSANs
 from lightsans.model.warm_start import warm_weights
 from lightsans.storage.checkpoint_store import CheckpointStore
 from lightsans.storage.location import Location, locate
+from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest
 from lightsans.storage.manifests import require_manifest
 from lightsans.training import collectives
 from lightsans.training.checkpoint_clock import CheckpointClock
@@ -111,7 +112,7 @@ def train_worker(loop_config: dict[str, WorkerJob]) -> None:
 
 def _train(job: WorkerJob) -> None:
     config, dataset = job.config, job.dataset
-    manifest = require_manifest(dataset, "it was removed while training")
+    manifest = require_manifest(DatasetManifest, dataset, "it was removed while training")
     shards = list(range(collectives.rank(), config.train.virtual_shards, collectives.world_size()))
     is_first = collectives.rank() == 0
 
@@ -126,7 +127,7 @@ def _train(job: WorkerJob) -> None:
     with tempfile.TemporaryDirectory(prefix="lightsans-tapes-") as path:
         trainer = Trainer(
             config,
-            int(manifest["items"]),
+            manifest.items,
             _load_tapes(job, manifest, shards, Path(path)),
             device,
             wrap=lambda module: ray.train.torch.prepare_model(module, move_to_device=False),
@@ -152,7 +153,7 @@ def _open_store(job: WorkerJob) -> CheckpointStore:
 
 
 def _load_tapes(
-    job: WorkerJob, manifest: dict[str, Any], shards: list[int], path: Path
+    job: WorkerJob, manifest: DatasetManifest, shards: list[int], path: Path
 ) -> dict[int, UserSequences]:
     """The sequences of this worker's shards: from Ray's object store, or read and kept here."""
     if job.tapes:
@@ -203,7 +204,7 @@ def require_warm_start(config: RunConfig) -> None:
     """
     source = _warm_source(config)
     if source is not None:
-        require_manifest(source, "train.warm_start (--from) needs a finished model")
+        require_manifest(ModelManifest, source, "train.warm_start (--from) needs a finished model")
 
 
 def first_weights(config: RunConfig, dataset: Location) -> dict[str, Tensor] | None:

@@ -19,6 +19,7 @@ from ray.tune.schedulers import (
 from ray.tune.search import Searcher
 
 from lightsans.config import to_dict
+from lightsans.training.progress import EpochRow
 from pipelines.tune.records import TrialRecord
 from pipelines.tune.search import Search
 
@@ -68,7 +69,7 @@ class Recorder(tune.Callback):
     ) -> None:
         """An epoch."""
         if "row" in result:
-            self._search.report(trial.config["number"], result["row"])
+            self._search.report(trial.config["number"], EpochRow(**result["row"]))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """The end, good or not; of an interrupted search trials stay running."""

@@ -8,14 +8,16 @@ Trials that were running when a search was interrupted still say so; their curve
 newest checkpoint.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from lightsans.search.proposals import Observation, Status
 from lightsans.search.space import Values
 from lightsans.storage.checkpoint_store import PROGRESS, complete_checkpoints
 from lightsans.storage.location import Location
-from lightsans.training.progress import Progress
+from lightsans.storage.manifests import Manifest
+from lightsans.training.progress import EpochRow, Progress
 
 SPENT = "spent.json"
 
@@ -31,27 +33,25 @@ class TrialRecord:
     """Id of the training run that this trial is."""
     status: Status = "running"
     """stopped: by the scheduler; failed: with an error, after its retries."""
-    history: list[dict[str, Any]] = field(default_factory=list)
-    """`lightsans.training.progress.EpochRow` objects as dicts."""
+    history: list[EpochRow] = field(default_factory=list)
+    """The learning curve."""
     error: str | None = None
 
-    def best_row(self, metric: str) -> dict[str, Any] | None:
+    def best_row(self, metric: str) -> EpochRow | None:
         """The epoch that the trial's model is: the first with the best valid metric."""
-        return max(
-            self.history, key=lambda row: (row["valid"][metric], -row["epoch"]), default=None
-        )
+        return max(self.history, key=lambda row: (row.valid[metric], -row.epoch), default=None)
 
     def score(self, metric: str) -> float | None:
         """The best valid metric; None before the first epoch."""
         row = self.best_row(metric)
-        return None if row is None else float(row["valid"][metric])
+        return None if row is None else row.valid[metric]
 
     def curve(self, metric: str) -> dict[int, float]:
         """The best valid metric up to each epoch."""
         best, curve = 0.0, {}
         for row in self.history:
-            best = max(best, row["valid"][metric])
-            curve[int(row["epoch"])] = best
+            best = max(best, row.valid[metric])
+            curve[row.epoch] = best
         return curve
 
     def observation(self, metric: str) -> Observation:
@@ -61,7 +61,45 @@ class TrialRecord:
     @property
     def train_s(self) -> float:
         """Seconds of training and validation."""
-        return float(sum(row["train_s"] + row["valid_s"] for row in self.history))
+        return float(sum(row.train_s + row.valid_s for row in self.history))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BestTrial:
+    """The winner of a search."""
+
+    trial: int
+    """Number of the trial."""
+    values: Values
+    epochs: int
+    """Epochs of the run that makes its model again."""
+    model_id: str
+    valid: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchManifest(Manifest):
+    """Manifest of ``tune/<id>``."""
+
+    kind: ClassVar = "search"
+
+    id: str
+    format_version: int
+    dataset_id: str
+    metric: str
+    budget: Mapping[str, Any]
+    """Settings that say when to end; with others, the search goes on."""
+    trials: Mapping[str, int]
+    """Number of trials by status."""
+    epochs: int
+    """Epochs of all trials together."""
+    spent_s: float
+    train_s: float
+    slots: int
+    """Number of trials that trained at a time."""
+    importance: Mapping[str, float]
+    """Share of each setting in the differences between trials."""
+    best: BestTrial
 
 
 class TrialStore:
@@ -82,11 +120,11 @@ class TrialStore:
         """All records in the order of drawing; running trials with their newest checkpoint."""
         trials = self._directory / "trials"
         names = [name for name in trials.children() if name.endswith(".json")]
-        records = [TrialRecord(**(trials / name).read_json()) for name in names]
+        records = [_read_record(trials / name) for name in names]
         for record in records:
             if record.status == "running":
                 progress = checkpointed_progress(self.trial_directory(record.number))
-                record.history = [asdict(row) for row in progress.history]
+                record.history = progress.history
         return sorted(records, key=lambda record: record.number)
 
     def load_spent(self) -> float:
@@ -99,6 +137,12 @@ class TrialStore:
     def save_spent(self, seconds: float) -> None:
         """Note how long the search has run."""
         (self._directory / SPENT).write_json({"seconds": round(seconds, 1)})
+
+
+def _read_record(file: Location) -> TrialRecord:
+    content = file.read_json()
+    history = [EpochRow(**row) for row in content.pop("history")]
+    return TrialRecord(**content, history=history)
 
 
 def newest_checkpoint(directory: Location) -> Location | None:

@@ -40,15 +40,15 @@ def leaderboard(search: Search, space: SearchSpace) -> pa.Table:
     """One row a trial, from the best: status, epochs, metrics of the best epoch, and values."""
     rows = []
     for rank, record in enumerate(ranked(search), 1):
-        best = record.best_row(search.metric) or {}
+        best = record.best_row(search.metric)
         rows.append(
             {
                 "rank": rank,
                 "trial": record.number,
                 "status": record.status,
                 "epochs": len(record.history),
-                "best_epoch": best.get("epoch"),
-                **{f"valid_{name}": value for name, value in best.get("valid", {}).items()},
+                "best_epoch": None if best is None else best.epoch,
+                **{f"valid_{n}": value for n, value in (best.valid if best else {}).items()},
                 **record.values,
                 "train_s": round(record.train_s, 1),
                 "model_id": record.model_id,
@@ -77,17 +77,17 @@ def save_leaderboard(table: pa.Table, directory: Location) -> None:
 def print_leaderboard(result: Any) -> None:
     """The best trials of a finished search (a `TuneResult`) as a table."""
     table = (result.location / "leaderboard.parquet").read_table()
-    best = result.manifest["best"]
-    names = ["rank", "trial", *best["values"], "status", "epochs"]
-    metric = result.manifest["metric"]
+    best = result.manifest.best
+    names = ["rank", "trial", *best.values, "status", "epochs"]
+    metric = result.manifest.metric
     header = [name.rpartition(".")[2] for name in names] + [metric]
     names.append(f"valid_{metric}")
     shown = table.slice(0, SHOWN_TRIALS).select(names).to_pylist()
     rows = [
-        [str(_short(row[name])) if name in best["values"] else row[name] or "" for name in names]
+        [str(_short(row[name])) if name in best.values else row[name] or "" for name in names]
         for row in shown
     ]
-    epochs, trials = result.manifest["epochs"], table.num_rows
+    epochs, trials = result.manifest.epochs, table.num_rows
     print_table(f"Search {result.search_id}: {trials} trials, {epochs} epochs", header, rows)
 
 

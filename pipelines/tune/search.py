@@ -8,11 +8,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any
 
 from lightsans.config import RunConfig, TuneConfig
 from lightsans.search.proposals import Proposer
 from lightsans.search.space import SearchSpace
+from lightsans.training.progress import EpochRow
 from pipelines.train.stage import model_id
 from pipelines.tune.records import TrialRecord, TrialStore
 
@@ -97,10 +97,10 @@ class Search:
         self._on_change(self, record)
         return record
 
-    def report(self, number: int, row: dict[str, Any]) -> None:
+    def report(self, number: int, row: EpochRow) -> None:
         """Record an epoch of a trial, new or repeated."""
         record = self.trials[number]
-        record.history = [r for r in record.history if r["epoch"] < row["epoch"]] + [row]
+        record.history = [r for r in record.history if r.epoch < row.epoch] + [row]
         self._on_change(self, record)
 
     def end(self, number: int, *, finished: bool = False, error: str | None = None) -> None:

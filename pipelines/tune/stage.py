@@ -29,7 +29,8 @@ from lightsans.config.marks import Mark, values_with
 from lightsans.errors import ConfigError, TrainingError
 from lightsans.search.space import SearchSpace, build_space
 from lightsans.storage.location import Location, locate
-from lightsans.storage.manifests import MANIFEST, content_id, read_manifest, require_manifest
+from lightsans.storage.manifest_kinds import DatasetManifest
+from lightsans.storage.manifests import MANIFEST, content_id, is_finished, require_manifest
 from pipelines.console.logs import add_log_context, log_context
 from pipelines.console.progress import say
 from pipelines.evaluate import EvaluateResult, run_evaluate
@@ -40,7 +41,7 @@ from pipelines.session.stage import find_or_make
 from pipelines.train.model_directory import finish_model, read_metrics
 from pipelines.train.stage import model_id, run_train
 from pipelines.tune.ray_adapters import BudgetStopper, RecordedSearcher, Recorder, make_scheduler
-from pipelines.tune.records import TrialStore
+from pipelines.tune.records import BestTrial, SearchManifest, TrialStore
 from pipelines.tune.report import TrialBoard, describe, leaderboard, save_leaderboard, save_plots
 from pipelines.tune.search import Search
 from pipelines.tune.trial import TrialTask, TrialTrainable, load_tape
@@ -56,7 +57,7 @@ class TuneResult:
     search_id: str
     location: Location
     skipped: bool
-    manifest: dict[str, Any]
+    manifest: SearchManifest
     evaluation: EvaluateResult
 
 
@@ -72,13 +73,13 @@ def run_tune(config: RunConfig, dataset_id: str, *, force: bool = False) -> Tune
     """
     root = locate(config.root, config.storage)
     dataset = root / "datasets" / dataset_id
-    require_manifest(dataset, "run `submit.py preprocess` first")
+    require_manifest(DatasetManifest, dataset, "run `submit.py preprocess` first")
     space = build_space(config.tune.space, trial_base(config), "tune.space")
     name = search_id(space, dataset_id)
     add_log_context(dataset_id=dataset_id, search_id=name)
     directory = root / "tune" / name
 
-    def make(owner: Owner, anew: bool) -> dict[str, Any]:
+    def make(owner: Owner, anew: bool) -> SearchManifest:
         if force:
             ensure_ray()
             preflight("tune", space.base)  # a refused run must not cost the old result
@@ -87,16 +88,17 @@ def run_tune(config: RunConfig, dataset_id: str, *, force: bool = False) -> Tune
         return _search(space, dataset, directory, root)
 
     manifest, skipped = find_or_make(
+        SearchManifest,
         directory,
         root,
         stage="tune",
         kind="search",
         make=make,
         force=force,
-        is_current=lambda found: found["budget"] == _budget(config.tune),
+        is_current=lambda found: found.budget == _budget(config.tune),
     )
-    best = space.configure(manifest["best"]["values"])
-    evaluation = run_evaluate(best, dataset_id, manifest["best"]["model_id"])
+    best = space.configure(manifest.best.values)
+    evaluation = run_evaluate(best, dataset_id, manifest.best.model_id)
     return TuneResult(name, directory, skipped, manifest, evaluation)
 
 
@@ -126,8 +128,8 @@ def _budget(settings: TuneConfig) -> dict[str, Any]:
 
 def _search(
     space: SearchSpace, dataset: Location, directory: Location, root: Location
-) -> dict[str, Any]:
-    """Run or continue the search; the content of its manifest."""
+) -> SearchManifest:
+    """Run or continue the search; its manifest."""
     base = space.base
     with TrialBoard() as board:
         store = TrialStore(directory)
@@ -147,21 +149,20 @@ def _search(
     shares = save_plots(search, directory)
     train_s = sum(record.train_s for record in search.trials.values())
     statuses = [record.status for record in search.trials.values()]
-    return {
-        "kind": "search",
-        "id": directory.name,
-        "format_version": FORMAT_VERSION,
-        "dataset_id": dataset.name,
-        "metric": search.metric,
-        "budget": _budget(base.tune),
-        "trials": {status: statuses.count(status) for status in sorted(set(statuses))},
-        "epochs": sum(len(record.history) for record in search.trials.values()),
-        "spent_s": round(search.spent_s, 1),
-        "train_s": round(train_s, 1),
-        "slots": slots,
-        "importance": shares,
-        "best": best,
-    }
+    return SearchManifest(
+        id=directory.name,
+        format_version=FORMAT_VERSION,
+        dataset_id=dataset.name,
+        metric=search.metric,
+        budget=_budget(base.tune),
+        trials={status: statuses.count(status) for status in sorted(set(statuses))},
+        epochs=sum(len(record.history) for record in search.trials.values()),
+        spent_s=round(search.spent_s, 1),
+        train_s=round(train_s, 1),
+        slots=slots,
+        importance=shares,
+        best=best,
+    )
 
 
 def _require_an_end(search: Search) -> None:
@@ -315,9 +316,7 @@ def shortened(run: RunConfig, epochs: int) -> RunConfig | None:
     return replace(run, train=replace(run.train, epochs=epochs))
 
 
-def _save_best(
-    search: Search, dataset: Location, directory: Location, root: Location
-) -> dict[str, Any]:
+def _save_best(search: Search, dataset: Location, directory: Location, root: Location) -> BestTrial:
     """Make the best trial's model an ordinary one, and its configuration a file."""
     record = search.best
     if record is None:
@@ -325,8 +324,8 @@ def _save_best(
         reason = f"; the first failed with: {errors[0]}" if errors else ""
         raise TrainingError(f"{directory}: no trial ended an epoch{reason}")
     run = search.configuration(record)
-    models, is_finished = root / "models", record.status == "finished"
-    if read_manifest(models / record.model_id) is None and not is_finished:
+    models, has_ended = root / "models", record.status == "finished"
+    if not is_finished(models / record.model_id) and not has_ended:
         shorter = shortened(run, len(record.history))
         if shorter is None:
             say("tune: the best trial was ended early; its learning rate needs all its epochs")
@@ -334,25 +333,25 @@ def _save_best(
         else:
             run = shorter
     name = model_id(run, dataset.name)
-    if read_manifest(models / name) is None:
+    if not is_finished(models / name):
         row = record.best_row(search.metric)
         assert row is not None
         trial = directory / "trials" / f"{record.number:04d}"
         finish_model(
             run,
             dataset,
-            require_manifest(dataset, "it was removed during the search"),
+            require_manifest(DatasetManifest, dataset, "it was removed during the search"),
             models / name,
-            trial / "checkpoints" / f"epoch-{row['epoch']:05d}",
+            trial / "checkpoints" / f"epoch-{row.epoch:05d}",
             record.history,
         )
     (directory / BEST).write_bytes(dump_yaml(run).encode())
     metrics = read_metrics(models / name)
     say(f"tune: best is trial {record.number} ({describe(record.values)})")
-    return {
-        "trial": record.number,
-        "values": record.values,
-        "epochs": run.train.epochs,
-        "model_id": name,
-        "valid": metrics["valid"],
-    }
+    return BestTrial(
+        trial=record.number,
+        values=record.values,
+        epochs=run.train.epochs,
+        model_id=name,
+        valid=metrics["valid"],
+    )

@@ -7,7 +7,6 @@ on, or ends its workers in order and leaves no placement group behind. Both writ
 """
 
 import asyncio
-import json
 import threading
 from collections import deque
 from dataclasses import asdict
@@ -23,10 +22,11 @@ from lightsans.dataset.loading import load_shards
 from lightsans.errors import LightSANsError
 from lightsans.storage.checkpoint_store import CheckpointStore
 from lightsans.storage.location import Location
-from lightsans.storage.manifests import read_manifest, require_manifest
+from lightsans.storage.manifest_kinds import DatasetManifest
+from lightsans.storage.manifests import is_finished, require_manifest
 from lightsans.storage.model_files import HISTORY
 from lightsans.training.checkpoint_clock import CheckpointClock
-from lightsans.training.progress import EpochRow
+from lightsans.training.progress import EpochRow, read_history
 from lightsans.training.trainer import MidEpoch, Trainer
 from pipelines.session.ray_session import find_own_error, on_this_machine
 from pipelines.train.board import start_board
@@ -70,7 +70,7 @@ class Run(Protocol):
 @ray.remote(num_cpus=0, max_retries=-1)  # no CPU: trials may hold all of them
 def load_tape(dataset: Location, shard: int, num_shards: int) -> Any:
     """The trainable sequences of one virtual shard."""
-    manifest = require_manifest(dataset, "it was removed during the search")
+    manifest = require_manifest(DatasetManifest, dataset, "it was removed during the search")
     return load_shards(dataset, manifest, [shard], num_shards)[shard]
 
 
@@ -130,7 +130,7 @@ class TrialTrainable(tune.Trainable):
 
     def _start(self) -> Run:
         model = self._task.models / self._model_id
-        if read_manifest(model) is not None:
+        if is_finished(model):
             return FinishedRun(model)
         if self._config.train.num_workers == 1:
             return LocalRun(self._config, self._task, self._directory)
@@ -162,12 +162,14 @@ class LocalRun:
     """A run in this process."""
 
     def __init__(self, config: RunConfig, task: TrialTask, directory: Location) -> None:
-        manifest = require_manifest(task.dataset, "it was removed during the search")
+        manifest = require_manifest(
+            DatasetManifest, task.dataset, "it was removed during the search"
+        )
         device = torch.device("cuda" if config.train.use_gpu else "cpu")
         newest = newest_checkpoint(directory)
         self._trainer = Trainer(
             config,
-            int(manifest["items"]),
+            manifest.items,
             dict(enumerate(ray.get(task.tapes))),
             device,
             item_counts=popularity(config, task.dataset),
@@ -199,8 +201,7 @@ class FinishedRun:
     """Replays the curve of a finished model."""
 
     def __init__(self, model: Location) -> None:
-        history = json.loads((model / HISTORY).read_bytes())
-        self._rows = deque(EpochRow(**row) for row in history)
+        self._rows = deque(read_history((model / HISTORY).read_bytes()))
 
     def next_epoch(self) -> News:
         """The next epoch of the learning curve."""

@@ -62,7 +62,7 @@ watcher.join()
 while seen[-1]:
     time.sleep(0.5)
     seen.append(workers())
-print(json.dumps({"workers": seen, "users": result.manifest["users"]}))
+print(json.dumps({"workers": seen, "users": result.manifest.users}))
 """
 
 

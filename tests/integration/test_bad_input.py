@@ -78,7 +78,7 @@ def test_too_many_refused_rows_name_reasons_and_places_and_can_be_allowed(tmp_pa
     assert "data.timestamp_unit" in message
     data = DataConfig(input=(str(path),), num_parts=2, max_reject_fraction=0.9)
     result = run_preprocess(RunConfig(root=str(tmp_path / "root"), data=data))
-    assert result.manifest["rows"]["valid"] == 1
+    assert result.manifest.rows.valid == 1
     assert not result.skipped
 
 

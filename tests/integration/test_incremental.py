@@ -74,10 +74,12 @@ def content(result: PreprocessResult):
             users[row["user_id"]] = row
     counts = dict(zip(names[1:].tolist(), vocabulary.counts.tolist(), strict=True))
     manifest = result.manifest
-    parts = {part["name"]: (part["users"], part["fingerprint"]) for part in manifest["parts"]}
-    totals = [manifest[name] for name in ("rows", "users", "trainable_users", "interactions")]
+    parts = {part.name: (part.users, part.fingerprint) for part in manifest.parts}
+    totals = [
+        getattr(manifest, name) for name in ("rows", "users", "trainable_users", "interactions")
+    ]
     living = {item: count for item, count in counts.items() if count}
-    return users, living, parts, totals, manifest["time_range"], manifest["input"]
+    return users, living, parts, totals, manifest.time_range, manifest.input
 
 
 def parts_of(result: PreprocessResult) -> list[dict[str, Any]]:
@@ -189,7 +191,7 @@ def test_erased_users_leave_a_base_without_its_logs(base, days, tmp_path):
             os.rename(aside, day)
     assert content(left) == content(whole)
     assert {row["user_id"] for row in interactions_of(left)} == new - names
-    assert left.manifest["rows"]["excluded"] > 0
+    assert left.manifest.rows.excluded > 0
 
 
 def test_refused_rows_of_erased_users_lose_their_values(days, tmp_path):

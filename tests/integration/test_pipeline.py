@@ -10,6 +10,7 @@ import pytest
 
 from lightsans.config.file import load_config
 from lightsans.storage.location import Location
+from lightsans.storage.manifests import manifest_json
 from pipelines.run_pipeline import run_pipeline
 from tests.commands import ROOT
 from tests.integration.conftest import TINY
@@ -49,7 +50,7 @@ def test_the_root_on_s3_gives_the_same_fingerprint_and_metrics_as_on_disk(
     ]
     remote = run_pipeline(load_config(None, [*settings, *remote_settings]).config)
     assert remote.dataset.dataset_id == local.dataset.dataset_id
-    assert remote.dataset.manifest["fingerprint"] == local.dataset.manifest["fingerprint"]
+    assert remote.dataset.manifest.fingerprint == local.dataset.manifest.fingerprint
     assert remote.evaluation.metrics == local.evaluation.metrics
     for stage in ("dataset", "model", "recommendations"):
         assert files_of(getattr(remote, stage).location) == files_of(getattr(local, stage).location)
@@ -61,7 +62,7 @@ def test_the_root_on_s3_gives_the_same_fingerprint_and_metrics_as_on_disk(
     assert all(stage.skipped for stage in stages)
     secret = os.environ["AWS_SECRET_ACCESS_KEY"]
     config = (remote.model.location / "config.yaml").read_bytes().decode()
-    assert secret not in config + json.dumps(remote.dataset.manifest)
+    assert secret not in config + json.dumps(manifest_json(remote.dataset.manifest))
 
 
 def test_the_command_line_runs_a_stage_and_prints_one_json_object_last(small_log, tmp_path):

@@ -43,12 +43,12 @@ def run_stages(cpus, root, overrides):
     ids = (dataset.dataset_id, model.model_id)
     evaluation, scored = run_evaluate(config, *ids), run_score(config, *ids)
     found = {
-        "epochs": model.manifest["epochs"],
-        "users": scored.manifest["users"],
+        "epochs": model.manifest.epochs,
+        "users": scored.manifest.users,
         "splits": sorted(evaluation.metrics["model"]),
     }
     if cpus == 1:  # test_tune.py has two
-        found["trials"] = run_tune(config, dataset.dataset_id).manifest["trials"]
+        found["trials"] = run_tune(config, dataset.dataset_id).manifest.trials
     return ids, found
 
 def refuse(stage, *arguments):

@@ -17,8 +17,9 @@ from lightsans.dataset.loading import load_shards
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import LightSANsError
 from lightsans.storage.location import locate
-from lightsans.storage.manifests import read_manifest
+from lightsans.storage.manifests import is_finished
 from lightsans.storage.parts import sequence_parts
+from lightsans.storage.records import to_json
 from pipelines.preprocess import stage as preprocess
 from pipelines.preprocess.stage import dataset_id, run_preprocess
 from tests.factories import local
@@ -50,7 +51,7 @@ def sequences_of(result):
             row["also_seen"] = names[row["also_seen"]].tolist()
             assert row["user_id"] not in found
             found[row["user_id"]] = row
-    assert len(found) == result.manifest["users"]
+    assert len(found) == result.manifest.users
     return found
 
 
@@ -83,7 +84,7 @@ def test_movielens_equals_a_stable_sort_on_one_machine(tmp_path, shared_data, na
     assert items_of(result) == expected
     other = make(tmp_path, path, num_parts=None, read_unit_bytes=700_001)
     assert other.dataset_id != result.dataset_id
-    assert other.manifest["fingerprint"] == result.manifest["fingerprint"]  # item by item
+    assert other.manifest.fingerprint == result.manifest.fingerprint  # item by item
     vocabulary = Vocabulary.load(result.location / "items.parquet")
     counts = Counter(item for items in expected.values() for item in items)
     pairs = zip(vocabulary.raw_item_ids.to_pylist(), vocabulary.counts.tolist(), strict=True)
@@ -99,9 +100,9 @@ def test_movielens_1m_filtered_by_rating_has_the_published_size(tmp_path, shared
     found = sequences_of(result)
     assert {user: row["items"] for user, row in found.items() if row["trainable"]} == expected
     manifest = result.manifest
-    assert (manifest["users"], manifest["trainable_users"]) == (6_040, 6_039)
-    assert manifest["items"] == 3_628
-    assert manifest["interactions"] == manifest["rows"]["after_min_rating"] == 836_478
+    assert (manifest.users, manifest.trainable_users) == (6_040, 6_039)
+    assert manifest.items == 3_628
+    assert manifest.interactions == manifest.rows.left["after_min_rating"] == 836_478
     seen: dict[str, set[str]] = {}
     for user, item, rating, _ in read_inter(path):
         if rating < 3:
@@ -128,9 +129,9 @@ def test_the_k_core_of_movielens_equals_a_naive_loop(
         rows = [row for row in rows if users[row[0]] >= min_user and items[row[1]] >= min_item]
     trainable = {user: r["items"] for user, r in sequences_of(result).items() if r["trainable"]}
     assert trainable == stable_sequences(rows)
-    assert result.manifest["rows"]["after_k_core"] == len(rows)
-    assert result.manifest["items"] == len({row[1] for row in rows})
-    num_rounds = result.manifest["k_core_rounds"]
+    assert result.manifest.rows.left["after_k_core"] == len(rows)
+    assert result.manifest.items == len({row[1] for row in rows})
+    num_rounds = result.manifest.k_core_rounds
     assert num_rounds >= 2
     assert f"preprocess: k-core, round {num_rounds}: " in capfd.readouterr().err
 
@@ -171,7 +172,7 @@ def test_one_log_gives_one_dataset_whatever_its_format(tmp_path):
     fingerprints = {}
     for paths, settings in inputs:
         result = make(tmp_path / "root", paths, **settings)
-        fingerprints[str(paths)] = result.manifest["fingerprint"]
+        fingerprints[str(paths)] = result.manifest.fingerprint
         if len(fingerprints) == 1:
             assert items_of(result) == expected
             assert items_of(result)["lonely"] == ["ï2"]
@@ -188,10 +189,10 @@ def test_a_dataset_is_the_same_on_s3(tmp_path, s3_server):
     settings = {"storage": storage, "read_unit_bytes": 2000, "num_parts": 5}
     root = s3_server.uri("preprocess/root")
     there = make(root, s3_server.uri("preprocess/logs/*.csv"), **settings)
-    assert there.manifest["fingerprint"] == here.manifest["fingerprint"]
+    assert there.manifest.fingerprint == here.manifest.fingerprint
     assert items_of(there) == items_of(here)
     assert make(root, s3_server.uri("preprocess/logs/*.csv"), **settings).skipped
-    assert there.manifest["input"][0]["etag"] == hashlib.md5(local.read_bytes()).hexdigest()
+    assert there.manifest.input[0].etag == hashlib.md5(local.read_bytes()).hexdigest()
     assert "lightsans-test-secret" not in (there.location / "manifest.json").read_bytes().decode()
     assert (there.location / "_work").children() == []
 
@@ -229,19 +230,19 @@ def read_all(directory):
 def test_the_manifest_accounts_for_every_row(nine_rows):
     """By hand: 9 rows; one broken, one excluded, one too new, one repeated, one rated low."""
     _, result = nine_rows
-    assert result.manifest["rows"] == {
+    assert to_json(result.manifest.rows) == {
         "read": 9, "rejected": {"wrong_number_of_fields": 1}, "excluded": 1, "valid": 7,
         "exact_duplicates": 0, "after_as_of": 5, "after_dedupe": 4, "after_min_rating": 3,
         "after_k_core": 3,
     }  # fmt: skip
-    assert sum(part["rows"] for part in result.manifest["parts"]) == 5
+    assert sum(part.rows for part in result.manifest.parts) == 5
 
 
 def test_the_manifest_names_its_input_its_settings_and_its_time(nine_rows):
     directory, result = nine_rows
-    assert result.manifest["data"]["exclude_users"] == str(directory / "erased.txt")
-    assert result.manifest["input"][0]["uri"] == str(directory / "a.csv")
-    assert result.manifest["time_range"][1] == "2002-01-01T00:00:00+00:00"
+    assert result.manifest.data["exclude_users"] == str(directory / "erased.txt")
+    assert result.manifest.input[0].uri == str(directory / "a.csv")
+    assert result.manifest.time_range[1] == "2002-01-01T00:00:00+00:00"
     assert "_work" not in result.location.children()
 
 
@@ -295,7 +296,7 @@ def test_a_finished_dataset_is_found_and_force_makes_it_again(tmp_path, capfd):
     (first.location / "items.parquet").delete()
     forced = make(tmp_path / "root", path, force=True)
     assert (forced.dataset_id, forced.skipped) == (first.dataset_id, False)
-    assert forced.manifest["fingerprint"] == first.manifest["fingerprint"]
+    assert forced.manifest.fingerprint == first.manifest.fingerprint
     assert (first.location / "items.parquet").exists()
     write_csv(path, ROWS[:-1])
     config = RunConfig(root=str(tmp_path), data=DataConfig(input=(str(path),), num_parts=3))
@@ -314,12 +315,12 @@ def test_an_interrupted_run_goes_on_after_the_exchange(tmp_path, monkeypatch, ca
         with pytest.raises(LightSANsError, match="power"):
             make(tmp_path / "root", path)
     directory = local(tmp_path / "root" / "datasets" / whole.dataset_id)
-    assert read_manifest(directory) is None
+    assert not is_finished(directory)
     before = {p: p.stat().st_mtime_ns for p in Path(directory.path).glob("interactions/*")}
     result = make(tmp_path / "root", path)
     assert "continuing" in capfd.readouterr().err
     assert before == {p: p.stat().st_mtime_ns for p in Path(directory.path).glob("interactions/*")}
-    assert result.manifest["fingerprint"] == whole.manifest["fingerprint"]
+    assert result.manifest.fingerprint == whole.manifest.fingerprint
 
 
 def test_leftovers_of_an_interrupted_exchange_are_swept_away(tmp_path):
@@ -330,7 +331,7 @@ def test_leftovers_of_an_interrupted_exchange_are_swept_away(tmp_path):
         (directory / name).parent.mkdir(parents=True, exist_ok=True)
         (directory / name).write_text("half a file")
     result = make(tmp_path / "root", path)
-    assert result.manifest["fingerprint"] == whole.manifest["fingerprint"]
+    assert result.manifest.fingerprint == whole.manifest.fingerprint
     assert sorted(p.name for p in directory.iterdir()) == [
         "interactions", "interactions.json", "items.parquet", "manifest.json", "report",
         "sequences",
@@ -345,11 +346,11 @@ def test_a_dataset_that_is_being_remade_is_not_there(tmp_path, monkeypatch):
     seen = []
 
     def look(*_):
-        seen.append(read_manifest(first.location))
+        seen.append(is_finished(first.location))
         raise LightSANsError("stop")
 
     monkeypatch.setattr(preprocess, "collect_interactions", look)
     with pytest.raises(LightSANsError, match="stop"):
         make(tmp_path / "root", path, force=True)
-    assert seen == [None]
-    assert read_manifest(first.location) is None
+    assert seen == [False]
+    assert not is_finished(first.location)

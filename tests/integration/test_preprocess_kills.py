@@ -88,8 +88,8 @@ def test_a_driver_that_dies_leaves_work_that_the_next_one_goes_on_with(tmp_path,
     result = run_preprocess(config)
     assert [part.stat().st_mtime_ns for part in parts] == before
     whole = run_preprocess(config_of(tmp_path / "whole", log))
-    assert result.manifest["fingerprint"] == whole.manifest["fingerprint"]
-    assert result.manifest["rows"] == whole.manifest["rows"]
+    assert result.manifest.fingerprint == whole.manifest.fingerprint
+    assert result.manifest.rows == whole.manifest.rows
 
 
 def test_two_drivers_of_one_dataset_take_turns(tmp_path, ray_cluster):
@@ -117,8 +117,8 @@ def test_two_drivers_of_one_dataset_take_turns(tmp_path, ray_cluster):
     whole = run_preprocess(config_of(tmp_path / "whole", log))
     result = run_preprocess(config)
     assert result.skipped
-    assert result.manifest["fingerprint"] == whole.manifest["fingerprint"]
-    assert result.manifest["rows"] == whole.manifest["rows"]
+    assert result.manifest.fingerprint == whole.manifest.fingerprint
+    assert result.manifest.rows == whole.manifest.rows
 
 
 def task_processes(cluster):
@@ -187,5 +187,5 @@ def test_nine_faults_change_no_row(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.delenv("RAY_ADDRESS", raising=False)
         whole = run_preprocess(config_of(tmp_path / "whole", log))
-    assert result.manifest["fingerprint"] == whole.manifest["fingerprint"]
-    assert result.manifest["rows"] == whole.manifest["rows"]
+    assert result.manifest.fingerprint == whole.manifest.fingerprint
+    assert result.manifest.rows == whole.manifest.rows

@@ -2,8 +2,9 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import ClassVar
 
 import pyarrow as pa
 import pytest
@@ -16,7 +17,8 @@ from lightsans.recommendations.writer import FileLayout, PartFiles
 from lightsans.storage.conditional_writes import Versioned, read_versioned, write_if_unchanged
 from lightsans.storage.listing import list_files
 from lightsans.storage.location import locate
-from lightsans.storage.manifests import write_manifest
+from lightsans.storage.manifest_kinds import RunFile
+from lightsans.storage.manifests import Manifest, write_manifest
 from lightsans.storage.parts import part_name
 from lightsans.storage.schemas import recommendations_schema
 from pipelines.publish import (
@@ -32,6 +34,13 @@ from pipelines.score.old_runs import remove_old_runs
 from pipelines.session.lease import Lease, hold
 from pipelines.session.stage import find_or_make
 from tests.factories import local
+from tests.manifests import dataset_manifest, run_manifest, run_part
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Thing(Manifest):
+    kind: ClassVar = "thing"
+    number: int
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -45,18 +54,15 @@ def root(request, tmp_path):
 def make_run(root, name, as_of=None):
     """A finished run of two empty parts, and the manifest of its dataset."""
     data = {"as_of": as_of, "timezone": "UTC"}
-    write_manifest(root / "datasets" / f"data-of-{name}", {"data": data})
+    write_manifest(root / "datasets" / f"data-of-{name}", dataset_manifest(data=data))
     run = root / "recommendations" / name
     for part in ("part-00000.parquet", "part-00001.parquet"):
         (run / part).write_bytes(b"")
-    manifest = {
-        "dataset_id": f"data-of-{name}",
-        "model_id": "m",
-        "users": 3,
-        "popular_users": 1,
-        "parts": [{"files": [{"path": f"part-0000{i}.parquet"}]} for i in (0, 1)],
-    }
-    write_manifest(run, manifest)
+    names = [part_name(i) for i in (0, 1)]
+    files = [RunFile(path=name, rows=0, bytes=0, sha256="") for name in names]
+    parts = tuple(run_part(file.path, files=(file,)) for file in files)
+    ids = {"dataset_id": f"data-of-{name}", "model_id": "m"}
+    write_manifest(run, run_manifest(name, **ids, users=3, popular_users=1, parts=parts))
 
 
 def latest_text(root):
@@ -256,10 +262,10 @@ def test_the_files_of_a_part_come_back_from_either_storage(root):
     with PartFiles(run, part, schema, layout, {}) as files:
         files.write(rows)
     found = {file.location.uri: file.size for file in list_files(run.uri, run.storage)}
-    assert found == {(run / file["path"]).uri: file["bytes"] for file in files.files}
+    assert found == {(run / file.path).uri: file.bytes for file in files.files}
     assert (run / "rank=2" / "part-00000-00001.parquet").uri in found
-    manifest = {"user_id_type": "string", "item_id_type": "string", "layout": "long", "k": 2}
-    manifest["parts"] = [{"name": part, "files": files.files}]
+    written = run_part(part, files=tuple(files.files))
+    manifest = run_manifest(settings={"layout": "long", "k": 2}, parts=(written,))
     again = RunRows(run, manifest, [part], 2).between(0, NUM_BUCKETS - 1)
     assert sorted(again.to_pylist(), key=lambda row: row["user_id"]) == rows.to_pylist()
 
@@ -334,16 +340,16 @@ def test_of_two_that_make_the_same_result_at_once_one_makes_it(root, monkeypatch
         made.append(anew)
         time.sleep(0.5)
         owner.require()
-        return {"number": len(made)}
+        return Thing(number=len(made))
 
     def run(_):
-        return find_or_make(directory, root, stage="make", kind="thing", make=make)
+        return find_or_make(Thing, directory, root, stage="make", kind="thing", make=make)
 
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(run, range(4)))
     assert made == [False]
     assert sorted(found for _, found in results) == [False, True, True, True]
-    assert {manifest["number"] for manifest, _ in results} == {1}
+    assert {manifest.number for manifest, _ in results} == {1}
 
 
 @pytest.mark.parametrize("root", ["s3"], indirect=True)  # on disk: a unit test
@@ -357,10 +363,10 @@ def test_who_loses_the_lease_of_a_result_ends_at_once_and_writes_no_manifest(roo
         lock.write_json({**lock.read_json(), "expires_at": ended})
         Lease(lock, "quick", 60).take()
         time.sleep(60)
-        return {}
+        return Thing(number=0)
 
     begun = time.monotonic()
     with pytest.raises(LeaseError, match="lost to quick"):
-        find_or_make(directory, root, stage="make", kind="thing", make=make)
+        find_or_make(Thing, directory, root, stage="make", kind="thing", make=make)
     assert time.monotonic() - begun < 20
     assert directory.children() == []

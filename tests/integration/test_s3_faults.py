@@ -70,7 +70,7 @@ def test_a_preprocessed_log_is_the_same_through_a_rough_network(
     settings = [f"storage.endpoint_url={storage.endpoint_url}", "storage.timeout_s=1"]
     settings += [f"data.input={log.uri}", "data.read_unit_bytes=20000"]
     there = run_preprocess(tiny_config(s3_server.uri("rough-root"), *settings))
-    assert there.manifest["fingerprint"] == here.manifest["fingerprint"]
+    assert there.manifest.fingerprint == here.manifest.fingerprint
     assert faults.made.total() >= 5, faults.made
 
 

@@ -104,7 +104,7 @@ def test_metrics_do_not_depend_on_how_users_are_spread(finished, tiny_config):
 
     dataset = run_preprocess(other)
     assert dataset.dataset_id != result.dataset.dataset_id
-    assert dataset.manifest["fingerprint"] == result.dataset.manifest["fingerprint"]
+    assert dataset.manifest.fingerprint == result.dataset.manifest.fingerprint
     again = run_evaluate(other, dataset.dataset_id, result.model.model_id)
     assert again.metrics == result.evaluation.metrics
 
@@ -151,7 +151,7 @@ def test_a_model_of_other_items_is_refused_unless_mapped(finished, tmp_path_fact
     with pytest.raises(VocabularyMismatchError, match="--map-items"):
         run_score(config, result.dataset.dataset_id, "shuffled")
     mapped = run_score(config, result.dataset.dataset_id, "shuffled", map_items=True)
-    assert mapped.manifest["users"] == result.recommendations.manifest["users"]
+    assert mapped.manifest.users == result.recommendations.manifest.users
 
 
 def test_an_unknown_model_or_dataset_is_named(finished):
@@ -220,7 +220,7 @@ def test_only_eligible_items_are_recommended_and_lists_are_part_of_the_run_id(
     best = sorted(row["scores"][0] for row in rows if row["source"] == "model")
     (tmp_path / "deny.txt").write_text("\n".join(raw[:9]))
     cut = score("score.min_score=" + str(best[len(best) // 2]))
-    assert cut.manifest["eligible_items"] != listed.manifest["eligible_items"]
+    assert cut.manifest.question["eligible_items"] != listed.manifest.question["eligible_items"]
     rows = rows_of(cut.location)
     assert {item for row in rows for item in row["item_ids"]} <= set(raw[9:40])
     kept = [s for row in rows if row["source"] == "model" for s in row["scores"]]

@@ -15,6 +15,7 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from lightsans.config import ModelConfig
+from lightsans.storage.manifest_kinds import RunManifest
 from lightsans.storage.manifests import read_manifest
 from lightsans.synthetic.directories import write_synthetic_dataset, write_synthetic_model
 from tests.commands import ROOT, processes_of
@@ -110,9 +111,9 @@ def wait_for_parts(run, count, driver):
 
 def read_run(run):
     """Its manifest, and its rows in order."""
-    manifest = read_manifest(run)
+    manifest = read_manifest(RunManifest, run)
     assert manifest is not None
-    paths = [file["path"] for part in manifest["parts"] for file in part["files"]]
+    paths = [file.path for part in manifest.parts for file in part.files]
     return manifest, pa.concat_tables([(run / path).read_table() for path in paths])
 
 
@@ -150,7 +151,7 @@ def test_twenty_faults_change_no_row(tmp_path):
             finished_runs += 1
             again, rows = read_run(run)
             assert rows.equals(expected)
-            assert again["parts"] == manifest["parts"]
+            assert again.parts == manifest.parts
             assert not list(Path(run.path).rglob(".*"))
             if len(injected) == FAULTS:
                 break

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -13,7 +15,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from lightsans.columns.hashing import NUM_BUCKETS, pieces_of, user_buckets
+from lightsans.columns.hashing import NUM_BUCKETS, bucket_range, pieces_of, user_buckets
 from lightsans.config import ModelConfig
 from lightsans.config.file import load_config
 from lightsans.dataset.vocabulary import load_vocabulary
@@ -21,7 +23,8 @@ from lightsans.errors import InputError, NotFoundError
 from lightsans.model.network import LightSANs
 from lightsans.recommendations.reader import RunRows
 from lightsans.storage.location import locate
-from lightsans.storage.manifests import write_manifest
+from lightsans.storage.manifest_kinds import DatasetManifest, DatasetPart
+from lightsans.storage.manifests import require_manifest, write_manifest
 from lightsans.storage.parts import part_name
 from lightsans.synthetic.directories import write_synthetic_dataset, write_synthetic_model
 from pipelines.commands.app import app
@@ -71,15 +74,25 @@ class World:
             (target / "sequences" / part_name(index)).write_table(
                 pa.Table.from_pylist(chosen, schema=schema)
             )
-            parts.append({"name": part_name(index), "users": len(chosen), "interactions": 0})
+            parts.append(
+                DatasetPart(
+                    name=part_name(index),
+                    rows=0,
+                    users=len(chosen),
+                    trainable=len(chosen),
+                    interactions=0,
+                    fingerprint="",
+                    buckets=bucket_range(index, num_parts),
+                )
+            )
         load_vocabulary(source).save(target / "items.parquet")
-        manifest = (source / "manifest.json").read_json()
-        described = {"id": name, "users": len(rows), "num_parts": num_parts, "parts": parts}
-        write_manifest(target, {**manifest, **described})
+        manifest = require_manifest(DatasetManifest, source, "")
+        described: dict[str, Any] = {"id": name, "users": len(rows), "num_parts": num_parts}
+        write_manifest(target, replace(manifest, parts=tuple(parts), **described))
 
     def rows(self, result):
         """All rows of a run, wide, by user; every user once."""
-        names = [part["name"] for part in result.manifest["parts"]]
+        names = [part.name for part in result.manifest.parts]
         rows = (
             RunRows(result.location, result.manifest, names, 100)
             .between(0, NUM_BUCKETS - 1)
@@ -113,13 +126,13 @@ def a_day_later(rows):
 
 def test_the_manifest_has_rows_and_checksums_that_hold(world):
     manifest = world.monday.manifest
-    assert manifest["users"] == USERS == sum(part["users"] for part in manifest["parts"])
-    assert len(manifest["parts"]) == 3
-    for part in manifest["parts"]:
-        (file,) = part["files"]
-        content = (world.monday.location / file["path"]).read_bytes()
-        assert hashlib.sha256(content).hexdigest() == file["sha256"]
-        assert (file["rows"], file["bytes"]) == (part["users"], len(content))
+    assert manifest.users == USERS == sum(part.users for part in manifest.parts)
+    assert len(manifest.parts) == 3
+    for part in manifest.parts:
+        (file,) = part.files
+        content = (world.monday.location / file.path).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == file.sha256
+        assert (file.rows, file.bytes) == (part.users, len(content))
 
 
 def test_the_report_counts_what_is_there(world):
@@ -153,7 +166,7 @@ def test_carrying_over_equals_scoring_all_in_other_batches_and_drift_is_told(wor
         for rows in (world.sequences("monday"), world.sequences("tuesday"))
     ]
     is_same = [known[0].get(user) == own and bool(own[0]) for user, own in known[1].items()]
-    assert carried.manifest["carried_users"] == sum(is_same) > USERS / 2
+    assert carried.manifest.carried_users == sum(is_same) > USERS / 2
     assert f"carried over from {world.monday.run_id}" in capsys.readouterr().err
     report = (carried.location / "report.json").read_json()
     before = world.rows(world.monday)
@@ -165,11 +178,11 @@ def test_carrying_over_equals_scoring_all_in_other_batches_and_drift_is_told(wor
     assert report["figures"]["overlap"] == pytest.approx(np.mean(shares))
     assert report["figures"]["users_change"] == 0
     assert report["previous_run"] == world.monday.run_id
-    assert carried.manifest["warnings"] == report["warnings"]
+    assert list(carried.manifest.warnings) == report["warnings"]
     assert report["warnings"] == ["users_change is 0, more than score.warn_above (-0.5)"]
     everyone = world.score("tuesday", "score.batch_size=64", force=True)
     assert everyone.run_id == carried.run_id
-    assert everyone.manifest["carried_users"] == 0
+    assert everyone.manifest.carried_users == 0
     assert_same_lists(found, world.rows(everyone))
 
 
@@ -181,10 +194,10 @@ def test_it_says_why_all_are_scored(world, tmp_path, capsys):
     said = capsys.readouterr().err
     assert "all users are scored, nothing is carried over: k was 7 in run " in said
     assert "and is 9 now" in said
-    assert some.manifest["carried_users"] == 0
+    assert some.manifest.carried_users == 0
     rows = world.rows(some)
     assert rows.keys() == {"u1", "u2"}
-    assert some.manifest["other_users"] == USERS - 2
+    assert some.manifest.other_users == USERS - 2
     before = world.rows(world.monday)
     for user, row in rows.items():
         assert row["item_ids"][:K] == before[user]["item_ids"]
@@ -198,7 +211,7 @@ def test_it_says_why_all_are_scored(world, tmp_path, capsys):
 def test_long_rows_in_directories_are_read_by_others_and_carried_over(world):
     layout = ["score.layout=long", "score.partition_by=rank", "score.max_users_per_file=90"]
     long = world.score("monday", *layout, since=world.monday.run_id)
-    assert long.manifest["carried_users"] == USERS - long.manifest["popular_users"]
+    assert long.manifest.carried_users == USERS - long.manifest.popular_users
     expected = world.rows(world.monday)
     assert_same_lists(world.rows(long), expected)
     table = sorted(
@@ -219,7 +232,7 @@ def test_long_rows_in_directories_are_read_by_others_and_carried_over(world):
     assert sorted(by_pandas[columns].itertuples(index=False, name=None)) == table
     # Each file has at most 90 users: three parts of about 200 are three files each.
     assert len(list(Path(long.location.path, "rank=1").iterdir())) == sum(
-        -(-part["users"] // 90) for part in long.manifest["parts"]
+        -(-part.users // 90) for part in long.manifest.parts
     )
 
 
@@ -241,7 +254,7 @@ def test_wide_rows_are_read_by_others(world):
 def test_a_rerun_writes_the_parts_of_which_a_file_is_missing(world):
     layout = ["score.partition_by=source", "score.max_users_per_file=150"]
     run = world.score("monday", *layout)
-    paths = [file["path"] for part in run.manifest["parts"] for file in part["files"]]
+    paths = [file.path for part in run.manifest.parts for file in part.files]
     assert "source=popular/part-00001-00000.parquet" in paths
     stamps = {path: (run.location / path).info().etag for path in paths}
     (run.location / "manifest.json").delete()
@@ -249,8 +262,8 @@ def test_a_rerun_writes_the_parts_of_which_a_file_is_missing(world):
     (run.location / gone).delete()
     again = world.score("monday", *layout)
     assert again.run_id == run.run_id
-    assert [part["files"] for part in again.manifest["parts"]] == [
-        part["files"] for part in run.manifest["parts"]
+    assert [part.files for part in again.manifest.parts] == [
+        part.files for part in run.manifest.parts
     ]
     changed = {path for path in paths if (run.location / path).info().etag != stamps[path]}
     assert changed == {path for path in paths if "part-00001" in path}
@@ -275,7 +288,7 @@ def test_yesterdays_model_leaves_out_what_it_does_not_know(world):
             scores[[0, *history]] = -torch.inf
             best = [f"i{item}" for item in scores.topk(K).indices.tolist()]
             assert row["item_ids"] == best, user
-    assert run.manifest["unknown_interactions"] == unknown > 0
+    assert run.manifest.unknown_interactions == unknown > 0
 
 
 def test_the_command_takes_since_and_prints_what_became_of_it(world):

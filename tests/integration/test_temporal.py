@@ -38,10 +38,10 @@ def test_shares_cut_every_dataset_alike_and_the_stages_follow(tmp_path, tiny_con
     other = run_preprocess(
         tiny_config(tmp_path, *cuts, "data.num_parts=5", "data.read_unit_bytes=20000")
     )
-    assert other.manifest["cutoffs"] == one.manifest["cutoffs"]
-    assert other.manifest["fingerprint"] == one.manifest["fingerprint"]
-    rows = one.manifest["rows"]
-    assert 0.75 * rows["valid"] < rows["before_cutoff"] < 0.85 * rows["valid"]
+    assert other.manifest.cutoffs == one.manifest.cutoffs
+    assert other.manifest.fingerprint == one.manifest.fingerprint
+    rows = one.manifest.rows
+    assert 0.75 * rows.valid < rows.left["before_cutoff"] < 0.85 * rows.valid
 
     parts = [load_trainable(part) for part in sequence_parts(one.location, one.manifest)]
     periods = [part.periods for part in parts if part.periods is not None]
@@ -52,7 +52,7 @@ def test_shares_cut_every_dataset_alike_and_the_stages_follow(tmp_path, tiny_con
         shards = load_shards(one.location, one.manifest, list(range(count)), count)
         trained = sum(int(shard.train_lengths.sum()) for shard in shards.values())
         assert trained == sum(int(part.train_lengths.sum()) for part in parts)
-        assert trained == rows["after_k_core"]
+        assert trained == rows.left["after_k_core"]
 
     model = run_train(config, one.dataset_id)
     metrics = run_evaluate(config, one.dataset_id, model.model_id).metrics

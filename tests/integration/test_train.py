@@ -20,6 +20,7 @@ from lightsans import LightSANs
 from lightsans.config import RunConfig
 from lightsans.errors import NotFoundError, TrainingError
 from lightsans.storage.location import Location
+from lightsans.training.progress import EpochRow
 from pipelines.preprocess.stage import run_preprocess
 from pipelines.train.dry_run import dry_run
 from pipelines.train.stage import TrainResult, refit_config, run_train
@@ -94,9 +95,9 @@ def test_the_loss_falls_and_the_best_epoch_is_kept(two_workers):
     assert curve[-1] < curve[0]
     rows = history_of(result.location)
     best = max(rows, key=lambda row: row["valid"]["ndcg@10"])
-    assert result.manifest["best_epoch"] == best["epoch"]
+    assert result.manifest.best_epoch == best["epoch"]
     assert result.metrics["valid"] == best["valid"]
-    assert result.manifest["parameters"] == sum(
+    assert result.manifest.parameters == sum(
         parameter.numel()
         for parameter in LightSANs.from_pretrained(result.location.uri).parameters()
     )
@@ -114,7 +115,7 @@ def test_the_curve_can_be_read_by_tensorboard(two_workers):
 
 def test_a_trained_model_is_found_again_and_nothing_is_written(two_workers):
     config, first = two_workers
-    again = run_train(config, first.manifest["dataset_id"])
+    again = run_train(config, first.manifest.dataset_id)
     assert again.skipped
     assert again.manifest == first.manifest
 
@@ -123,7 +124,7 @@ def test_settings_that_change_the_weights_change_the_id_and_others_do_not(two_wo
     from pipelines.train.stage import model_id
 
     config, result = two_workers
-    dataset = result.manifest["dataset_id"]
+    dataset = result.manifest.dataset_id
     assert (
         model_id(tiny_config(config.root, AVERAGED, "train.num_workers=1"), dataset)
         == result.model_id
@@ -177,7 +178,7 @@ def test_a_killed_worker_is_started_again_and_the_curve_stays_the_same(
     own = tiny_config(tmp_path, AVERAGED, "train.num_workers=2", "train.checkpoint_steps=2")
     checkpoints = tmp_path / "models" / uninterrupted.model_id / "checkpoints"
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(run_train, own, uninterrupted.manifest["dataset_id"])
+        running = pool.submit(run_train, own, uninterrupted.manifest.dataset_id)
         wait_until(lambda: newest_checkpoint(checkpoints) >= "epoch-00001" or running.done())
         os.kill(train_workers()[-1], signal.SIGKILL)
         result = running.result(timeout=240)
@@ -188,13 +189,13 @@ def test_a_killed_worker_is_started_again_and_the_curve_stays_the_same(
 def test_a_model_is_refitted_on_all_data_and_begins_with_another(two_workers, tmp_path):
     """Both at once: the refit takes its epochs from the finished model, the weights too."""
     config, first = two_workers
-    dataset = first.manifest["dataset_id"]
+    dataset = first.manifest.dataset_id
     refit = refit_config(config, dataset)
     refit = replace(refit, train=replace(refit.train, warm_start=first.model_id))
     result = run_train(refit, dataset)
     rows = history_of(result.location)
-    assert len(rows) == result.manifest["best_epoch"] == first.manifest["best_epoch"]
-    assert result.manifest["refit"]
+    assert len(rows) == result.manifest.best_epoch == first.manifest.best_epoch
+    assert result.manifest.refit
     assert result.metrics == {"valid": {}}
     held_back = history_of(first.location)[0]
     assert rows[0]["distinct_targets"] > held_back["distinct_targets"]
@@ -205,14 +206,14 @@ def test_resuming_what_never_began_is_an_error(two_workers, tiny_config):
     config, first = two_workers
     other = tiny_config(config.root, "train.seed=5")
     with pytest.raises(NotFoundError, match="no checkpoint to resume from"):
-        run_train(other, first.manifest["dataset_id"], must_resume=True)
+        run_train(other, first.manifest.dataset_id, must_resume=True)
 
 
 def test_a_dry_run_counts_what_training_does(two_workers):
     config, first = two_workers
-    figures = dry_run(config, first.manifest["dataset_id"])
+    figures = dry_run(config, first.manifest.dataset_id)
     row = history_of(first.location)[0]
-    assert figures["parameters"] == first.manifest["parameters"]
+    assert figures["parameters"] == first.manifest.parameters
     assert figures["targets_per_epoch"] == row["targets"]
     assert figures["distinct_targets_per_epoch"] == row["distinct_targets"]
     assert figures["workers"] == 2
@@ -237,7 +238,8 @@ def test_runs_are_logged_to_an_mlflow_directory(two_workers, tmp_path):
     config, result = two_workers
     uri = f"file://{tmp_path}/mlruns"
     tracked = replace(config, train=replace(config.train, mlflow_uri=uri))
-    log_to_mlflow(tracked, history_of(result.location), result.manifest)
+    curve = [EpochRow(**row) for row in history_of(result.location)]
+    log_to_mlflow(tracked, curve, result.manifest)
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("lightsans")
     assert experiment is not None

@@ -18,6 +18,7 @@ from lightsans.config import RunConfig, StorageConfig
 from lightsans.config.file import load_config
 from lightsans.search.proposals import Status
 from lightsans.storage.location import locate
+from lightsans.storage.records import to_json
 from lightsans.training.progress import EpochRow, Progress
 from pipelines.preprocess.stage import run_preprocess
 from pipelines.train.stage import run_train
@@ -60,8 +61,8 @@ def test_a_larger_budget_goes_on_with_the_same_search(results):
     _, first, second = results
     assert first.search_id == second.search_id
     assert not second.skipped
-    assert first.manifest["trials"] in ({"finished": 1}, {"failed": 1})
-    assert sum(second.manifest["trials"].values()) == 3  # of six, three are not valid
+    assert first.manifest.trials in ({"finished": 1}, {"failed": 1})
+    assert sum(second.manifest.trials.values()) == 3  # of six, three are not valid
 
 
 def test_a_trial_that_cannot_learn_has_an_error_and_no_score(results):
@@ -76,14 +77,14 @@ def test_a_trial_that_cannot_learn_has_an_error_and_no_score(results):
 
 def test_a_finished_search_is_found_again(results):
     config, _, result = results
-    again = run_tune(config, result.manifest["dataset_id"])
+    again = run_tune(config, result.manifest.dataset_id)
     assert again.skipped
     assert again.manifest == result.manifest
 
 
 def test_trials_see_valid_alone_and_test_is_computed_for_the_winner_alone(results):
     config, _, result = results
-    best = result.manifest["best"]
+    best = result.manifest.best
     for path in (Path(result.location.path) / "trials").rglob("*.json"):
         assert "test" not in path.read_text()
     evaluated = {
@@ -91,7 +92,7 @@ def test_trials_see_valid_alone_and_test_is_computed_for_the_winner_alone(result
         for directory in (Path(config.root) / "models").iterdir()
         if "test" in json.loads((directory / "metrics.json").read_text())
     }
-    assert best["model_id"] in evaluated
+    assert best.model_id in evaluated
     assert len(evaluated) <= 2, "the winners of the two budgets"
     assert 0 < result.evaluation.metrics["model"]["test"][METRIC] <= 1
 
@@ -101,8 +102,8 @@ def test_the_leaderboard_and_the_plots_can_be_read(results):
     directory = Path(result.location.path)
     rows = pq.read_table(directory / "leaderboard.parquet").to_pylist()
     assert [row["rank"] for row in rows] == [1, 2, 3]
-    assert rows[0]["trial"] == result.manifest["best"]["trial"]
-    assert rows[0][f"valid_{METRIC}"] == result.manifest["best"]["valid"][METRIC]
+    assert rows[0]["trial"] == result.manifest.best.trial
+    assert rows[0][f"valid_{METRIC}"] == result.manifest.best.valid[METRIC]
     assert rows[-1]["status"] == "failed"
     assert rows[-1][f"valid_{METRIC}"] is None
     with (directory / "leaderboard.csv").open() as file:
@@ -114,9 +115,9 @@ def test_the_best_configuration_trains_the_best_model_again(results, tmp_path):
     config, _, result = results
     best = load_config(f"{result.location.path}/best.yaml", [f"root={tmp_path}"]).config
     shutil.copytree(Path(config.root) / "datasets", tmp_path / "datasets")
-    again = run_train(best, result.manifest["dataset_id"])
-    assert again.model_id == result.manifest["best"]["model_id"]
-    assert again.metrics["valid"] == result.manifest["best"]["valid"]
+    again = run_train(best, result.manifest.dataset_id)
+    assert again.model_id == result.manifest.best.model_id
+    assert again.metrics["valid"] == result.manifest.best.valid
 
 
 def test_trials_are_remembered_on_s3_too(s3_server):
@@ -245,7 +246,7 @@ def test_a_search_that_was_interrupted_and_killed_ends_like_one_that_was_not(int
         curves = [[row["loss"] for row in r["history"]] for r in (record, expected)]
         assert curves[0] == pytest.approx(curves[1], rel=1e-6)
     reported = json.loads(interrupted.finished.stdout.splitlines()[-1])
-    assert reported["best"] == interrupted.whole.manifest["best"]
+    assert reported["best"] == to_json(interrupted.whole.manifest.best)
 
 
 # ---- two CPUs ------------------------------------------------------------------------------------
@@ -270,8 +271,8 @@ for workers in ("1", "2"):
     result = run_tune(config, run_preprocess(config).dataset_id)
     groups = ray.util.placement_group_table().values()
     found[workers] = {
-        "slots": result.manifest["slots"],
-        "trials": result.manifest["trials"],
+        "slots": result.manifest.slots,
+        "trials": result.manifest.trials,
         "left": [g["name"] for g in groups if g["state"] != "REMOVED"],
     }
 print(json.dumps(found))

@@ -62,7 +62,7 @@ def raylets():
 
 def search():
     result = run_tune(config, run_preprocess(config).dataset_id)
-    found.append({"trials": result.manifest["trials"], "best": result.manifest["best"]})
+    found.append({"trials": result.manifest.trials, "best": to_json(result.manifest.best)})
 
 def report(**more):
     print(json.dumps({**found[0], **more}))

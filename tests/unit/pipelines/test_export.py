@@ -17,6 +17,7 @@ from lightsans.storage.location import Location
 from lightsans.storage.manifests import write_manifest
 from pipelines.export import run_export
 from tests.factories import local
+from tests.manifests import model_manifest
 from tests.models import small_model
 
 NAMES = ("user_encoder.pt2", "items.parquet", "item_vectors.npy")
@@ -44,7 +45,7 @@ def write_model(root, name, seed):
     items = pa.array([f"{name}{i}" for i in range(6)])
     Vocabulary(items, np.ones(6, np.int64)).save(directory / "items.parquet")
     described = {"weights_sha256": files.sha256(weights), "vocabulary_fingerprint": name}
-    write_manifest(directory, {"kind": "model", "id": name, **described})
+    write_manifest(directory, model_manifest(name, **described))
 
 
 def run(root, model, to="serving"):
@@ -115,7 +116,9 @@ def test_a_model_that_was_trained_again_is_another_version(root):
 def test_files_of_the_first_format_do_not_stay_beside_the_manifest_of_another_model(root):
     for name in NAMES:
         (root / "serving" / name).write_bytes(b"format 1")
-    write_manifest(root / "serving", {"kind": "serving", "format_version": 1, "model_id": "old"})
+    facts = {"model_id": "old", "items": 6, "max_seq_len": 4, "hidden_size": 8, "torch": "2.12.0"}
+    manifest = {"kind": "serving", "format_version": 1, **facts, "vocabulary_fingerprint": "v"}
+    (root / "serving" / "manifest.json").write_json(manifest)
     run(root, "a")
     assert read(root) == "a"
     assert not set(NAMES) & set((root / "serving").children())

@@ -13,6 +13,7 @@ from pipelines.publish import (
     roll_back,
 )
 from tests.factories import local
+from tests.manifests import model_manifest, run_manifest
 
 
 @pytest.fixture
@@ -20,12 +21,12 @@ def root(tmp_path):
     """Runs a to d, without parts; run a was made from a model of another dataset."""
     root = local(tmp_path)
     for name in "abcd":
-        manifest = {"dataset_id": f"data-{name}", "model_id": f"model-{name}", "parts": []}
+        manifest = run_manifest(name, dataset_id=f"data-{name}", model_id=f"model-{name}")
         run = root / "recommendations" / name
         write_manifest(run, manifest)
         (run / "part-00000.parquet").write_bytes(b"rows")
         trained_on = "data-old" if name == "a" else f"data-{name}"
-        write_manifest(root / "models" / f"model-{name}", {"dataset_id": trained_on})
+        write_manifest(root / "models" / f"model-{name}", model_manifest(dataset_id=trained_on))
     return root
 
 

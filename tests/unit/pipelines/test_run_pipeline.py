@@ -5,11 +5,12 @@ import pytest
 from lightsans.config.file import load_config
 from lightsans.errors import ConfigError
 from lightsans.storage.location import locate
-from lightsans.storage.manifests import read_manifest, write_manifest
+from lightsans.storage.manifests import is_finished, write_manifest
 from pipelines.preprocess.stage import dataset_id
 from pipelines.publish import publish_run, read_published
 from pipelines.run_pipeline import run_pipeline
 from pipelines.train.stage import model_id, run_train
+from tests.manifests import dataset_manifest, model_manifest, run_manifest
 
 
 @pytest.fixture
@@ -25,11 +26,11 @@ def root(config):
     root = locate(config.root, config.storage)
     dataset = dataset_id(config)
     model = model_id(config, dataset)
-    write_manifest(root / "datasets" / dataset, {"id": dataset, "data": {"as_of": None}})
-    write_manifest(root / "models" / model, {"id": model, "dataset_id": dataset})
+    write_manifest(root / "datasets" / dataset, dataset_manifest(dataset))
+    write_manifest(root / "models" / model, model_manifest(model, dataset_id=dataset))
     run = root / "recommendations" / "run"
     (run / "part-00000.parquet").write_bytes(b"rows")
-    write_manifest(run, {"dataset_id": dataset, "model_id": model, "parts": []})
+    write_manifest(run, run_manifest("run", dataset_id=dataset, model_id=model))
     publish_run(read_published(root), "run")
     return root
 
@@ -37,11 +38,11 @@ def root(config):
 def test_a_pipeline_whose_dataset_is_published_is_refused_before_anything_is_removed(root, config):
     with pytest.raises(ConfigError, match="the published run run was made from dataset"):
         run_pipeline(config, force=True)
-    assert read_manifest(root / "datasets" / dataset_id(config)) is not None
+    assert is_finished(root / "datasets" / dataset_id(config))
 
 
 def test_a_model_that_is_published_is_not_trained_again(root, config):
     dataset = dataset_id(config)
     with pytest.raises(ConfigError, match="the published run run was made from model"):
         run_train(config, dataset, force=True)
-    assert read_manifest(root / "models" / model_id(config, dataset)) is not None
+    assert is_finished(root / "models" / model_id(config, dataset))

@@ -11,6 +11,7 @@ from lightsans.recommendations.writer import FileLayout, PartFiles
 from lightsans.storage.parts import part_name
 from lightsans.storage.schemas import recommendations_schema
 from tests.factories import local
+from tests.manifests import run_manifest, run_part
 
 SCHEMA = recommendations_schema(pa.string(), pa.int64())
 PART = part_name(0)
@@ -41,8 +42,11 @@ def write(run, rows, batch, **layout):
 
 
 def read(run, files, layout="wide") -> list[dict[str, Any]]:
-    manifest = {"user_id_type": "string", "item_id_type": "int64", "layout": layout, "k": 3}
-    manifest["parts"] = [{"name": PART, "files": files}]
+    manifest = run_manifest(
+        item_id_type="int64",
+        settings={"layout": layout, "k": 3},
+        parts=(run_part(PART, files=tuple(files)),),
+    )
     found = []
     cursor = RunRows(run, manifest, [PART], 7)
     for first in range(0, NUM_BUCKETS, 512):
@@ -73,8 +77,8 @@ def test_files_do_not_depend_on_how_rows_came(run, tmp_path):
     first, second = write(run, rows, 50, **layout), write(other, rows, 50, **layout)
     assert first == second
     uneven = write(other, rows, 7, **layout)
-    paths = [(file["path"], file["rows"]) for file in first]
-    assert [(file["path"], file["rows"]) for file in uneven] == paths
+    paths = [(file.path, file.rows) for file in first]
+    assert [(file.path, file.rows) for file in uneven] == paths
 
 
 def test_row_groups_are_of_the_size_asked_for(run):
@@ -87,7 +91,7 @@ def test_row_groups_are_of_the_size_asked_for(run):
 
 def test_a_part_without_rows_is_a_file_with_columns(run):
     (file,) = write(run, make_rows(0), 1)
-    assert file["rows"] == 0
+    assert file.rows == 0
     assert pq.read_schema((run / PART).path).names == SCHEMA.names
 
 

@@ -17,6 +17,7 @@ from lightsans.storage.model_files import (
 )
 from tests import strategies
 from tests.factories import local
+from tests.manifests import model_manifest, run_manifest
 from tests.models import small_model
 
 
@@ -68,25 +69,27 @@ def test_the_hash_of_weights_is_recorded_or_for_models_of_before_computed(tmp_pa
     with pytest.raises(NotFoundError, match=r"manifest\.json: not found; train the model first"):
         weights_hash(directory)
     (directory / WEIGHTS).write_bytes(b"weights")
-    write_manifest(directory, {"kind": "model"})
+    write_manifest(directory, model_manifest())
     assert weights_hash(directory) == hashlib.sha256(b"weights").hexdigest()
-    write_manifest(directory, {"kind": "model", "weights_sha256": "as recorded"})
+    write_manifest(directory, model_manifest(weights_sha256="as recorded"))
     assert weights_hash(directory) == "as recorded"
 
 
 def test_a_result_counts_while_the_model_has_the_weights_it_was_made_of(tmp_path):
     directory = local(tmp_path)
-    write_manifest(directory, {"kind": "model", "weights_sha256": "ab"})
-    assert is_made_of({"weights_sha256": "ab"}, directory)
-    assert not is_made_of({"weights_sha256": "cd"}, directory)
-    assert not is_made_of({"created_at": "9999"}, directory)  # the model was trained again
+    write_manifest(directory, model_manifest(weights_sha256="ab"))
+    assert is_made_of(run_manifest(weights_sha256="ab"), directory)
+    assert not is_made_of(run_manifest(weights_sha256="cd"), directory)
+    assert not is_made_of(run_manifest(created_at="9999"), directory)  # the model was trained again
 
 
 def test_results_of_before_count_for_models_of_before_that_are_older(tmp_path):
     directory = local(tmp_path)
-    made = write_manifest(directory, {"kind": "model"})
-    assert is_made_of({"created_at": made["created_at"]}, directory)
-    assert is_made_of({"created_at": "9999"}, directory)
-    assert not is_made_of({"created_at": "2000"}, directory)
+    made = write_manifest(directory, model_manifest())
+    assert is_made_of(run_manifest(created_at=made.created_at), directory)
+    assert is_made_of(run_manifest(created_at="9999"), directory)
+    assert not is_made_of(run_manifest(created_at="2000"), directory)
     (directory / WEIGHTS).write_bytes(b"weights")  # a result of today knows what it was made of
-    assert is_made_of({"weights_sha256": hashlib.sha256(b"weights").hexdigest()}, directory)
+    assert is_made_of(
+        run_manifest(weights_sha256=hashlib.sha256(b"weights").hexdigest()), directory
+    )

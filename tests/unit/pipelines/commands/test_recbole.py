@@ -72,7 +72,7 @@ def test_an_exported_model_is_complete_and_its_vectors_are_the_models(tmp_path, 
     assert {target / path for path in manifest["files"].values()} == {
         serving / name for name in names - {"manifest.json"}
     }
-    assert (manifest["max_seq_len"], manifest["hidden_size"], manifest["items"]) == (8, 8, 28)
+    assert [manifest[name] for name in ("max_seq_len", "hidden_size", "items")] == [8, 8, 28]
     assert manifest["torch"] == torch.__version__  # that the program was made with
     encoder = torch.export.load(io.BytesIO((serving / "user_encoder.pt2").read_bytes())).module()
     with np.load(GOLDEN / "recbole_tiny.npz", allow_pickle=False) as arrays:

@@ -1,5 +1,7 @@
 """Like is compared with like: users, models and ids."""
 
+from dataclasses import replace
+
 import pytest
 
 from lightsans.config import NightlyConfig
@@ -12,8 +14,11 @@ from pipelines.nightly.comparison import (
 )
 from pipelines.nightly.gate import check_data, check_scored
 from tests.factories import local
+from tests.manifests import dataset_manifest, model_manifest, run_manifest
 
 TYPES = {"user_id_type": "int64", "item_id_type": "string"}
+PUBLISHED = run_manifest(**TYPES, weights_sha256="ab")
+DATASET = dataset_manifest(**TYPES)
 
 
 def failed(checks):
@@ -22,18 +27,19 @@ def failed(checks):
 
 def test_users_of_datasets_are_compared_also_where_a_run_scored_a_segment():
     """Of a million users a thousand are scored: 600 users tonight are a collapse."""
-    segment = {"users": 1_000, "other_users": 999_000}
+    segment = run_manifest(users=1_000, other_users=999_000)
     assert dataset_users(segment) == 1_000_000
-    assert dataset_users({**segment, "dataset_users": 1_234}) == 1_234
-    assert dataset_users({"users": 7}) == 7  # of a version that knew no segments
+    assert dataset_users(replace(segment, dataset_users=1_234)) == 1_234
     assert failed(check_data(NightlyConfig(), 600, dataset_users(segment)))
     assert not failed(check_data(NightlyConfig(), 600_000, dataset_users(segment)))
 
 
 def test_scored_users_are_compared_with_scored_users():
-    whole, part = {"users": 1_000, "segment": None}, {"users": 400, "segment": ["users.csv", 1]}
+    whole = run_manifest(users=1_000, settings={"segment": None})
+    part = run_manifest(users=400, settings={"segment": ["users.csv", 1]})
     assert comparable_scored_users(whole, whole) == 1_000
-    assert comparable_scored_users({**part, "segment": ["users.csv", 2]}, part) == 400
+    later = replace(part, settings={"segment": ["users.csv", 2]})
+    assert comparable_scored_users(later, part) == 400
     assert comparable_scored_users(whole, part) is None
     assert comparable_scored_users(part, whole) is None
     assert failed(check_scored(NightlyConfig(), 499, 1_000)) == [
@@ -45,11 +51,13 @@ def test_scored_users_are_compared_with_scored_users():
 
 
 def test_types_of_ids_that_changed_are_named():
-    assert changed_id_types(TYPES, TYPES) == {}
-    assert changed_id_types(TYPES, {**TYPES, "user_id_type": "string"}) == {
+    assert changed_id_types(PUBLISHED, DATASET) == {}
+    assert changed_id_types(PUBLISHED, replace(DATASET, user_id_type="string")) == {
         "user": "user ids were of type int64 and are of type string now"
     }
-    assert set(changed_id_types(TYPES, {"user_id_type": "string", "item_id_type": "int64"})) == {
+    assert set(
+        changed_id_types(PUBLISHED, dataset_manifest(user_id_type="string", item_id_type="int64"))
+    ) == {
         "user",
         "item",
     }
@@ -58,23 +66,21 @@ def test_types_of_ids_that_changed_are_named():
 @pytest.fixture
 def model(tmp_path):
     directory = local(tmp_path) / "models" / "m"
-    write_manifest(directory, {"weights_sha256": "ab", "refit": False})
+    write_manifest(directory, model_manifest(weights_sha256="ab"))
     return directory
 
 
 def test_a_model_that_was_held_out_is_compared(model):
-    published = {**TYPES, "weights_sha256": "ab"}
-    assert why_models_differ(published, model, TYPES) is None
+    assert why_models_differ(PUBLISHED, model, DATASET) is None
     # A changed type of user ids is no matter of the model.
-    assert why_models_differ(published, model, {**TYPES, "user_id_type": "string"}) is None
+    assert why_models_differ(PUBLISHED, model, replace(DATASET, user_id_type="string")) is None
 
 
 def test_a_refit_other_items_and_other_weights_are_not_compared(model):
-    published = {**TYPES, "weights_sha256": "ab"}
-    reason = why_models_differ(published, model, {**TYPES, "item_id_type": "int64"})
+    reason = why_models_differ(PUBLISHED, model, replace(DATASET, item_id_type="int64"))
     assert reason == "item ids were of type string and are of type int64 now"
     assert "trained again" in str(
-        why_models_differ({**published, "weights_sha256": "cd"}, model, TYPES)
+        why_models_differ(replace(PUBLISHED, weights_sha256="cd"), model, DATASET)
     )
-    write_manifest(model, {"weights_sha256": "ab", "refit": True})
-    assert "model m is a refit" in str(why_models_differ(published, model, TYPES))
+    write_manifest(model, model_manifest(weights_sha256="ab", refit=True))
+    assert "model m is a refit" in str(why_models_differ(PUBLISHED, model, DATASET))

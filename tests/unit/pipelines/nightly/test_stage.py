@@ -1,10 +1,12 @@
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from pipelines.nightly.stage import base_of_night
 from pipelines.preprocess.parts import FORMAT_VERSION
+from tests.manifests import dataset_manifest
 
 FIFTH, SIXTH = datetime(2026, 11, 5, tzinfo=UTC), datetime(2026, 11, 6, tzinfo=UTC)
-MANIFEST = {"id": "today", "base": "before", "format_version": FORMAT_VERSION}
+MANIFEST = dataset_manifest("today", base="before", format_version=FORMAT_VERSION)
 
 
 def test_a_night_adds_to_the_dataset_of_the_published_run():
@@ -13,7 +15,7 @@ def test_a_night_adds_to_the_dataset_of_the_published_run():
 
 def test_the_same_night_again_asks_for_the_dataset_that_it_has():
     assert base_of_night(MANIFEST, FIFTH.isoformat(), FIFTH) == "before"
-    assert base_of_night({**MANIFEST, "base": None}, FIFTH.isoformat(), FIFTH) is None
+    assert base_of_night(replace(MANIFEST, base=None), FIFTH.isoformat(), FIFTH) is None
 
 
 def test_a_backfill_or_a_removed_dataset_reads_everything():
@@ -23,6 +25,6 @@ def test_a_backfill_or_a_removed_dataset_reads_everything():
 
 
 def test_a_dataset_of_an_earlier_release_is_made_anew():
-    old = {**MANIFEST, "format_version": FORMAT_VERSION - 1}
+    old = replace(MANIFEST, format_version=FORMAT_VERSION - 1)
     assert base_of_night(old, FIFTH.isoformat(), SIXTH) is None
     assert base_of_night(old, FIFTH.isoformat(), FIFTH) is None

@@ -12,13 +12,14 @@ from lightsans.storage.location import FileInfo, locate
 from pipelines.preprocess.base import Base, input_entries, new_files
 from pipelines.preprocess.records import Interactions
 from tests.factories import local
+from tests.manifests import dataset_manifest
 
 STORAGE = StorageConfig()
 NOTHING = Interactions(RowCounts(), "string", "string", [])
 
 
 def base_of(*files: FileInfo) -> Base:
-    manifest = {"input": input_entries(None, files)}
+    manifest = dataset_manifest(input=input_entries(None, files))
     return Base(locate("/root/datasets/abc", STORAGE), manifest, NOTHING)
 
 

@@ -4,10 +4,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from lightsans.storage.manifest_kinds import RunFile
+from lightsans.storage.manifests import manifest_json
 from pipelines.publish import Publication, latest_run_id, publish_run, read_published, roll_back
 from pipelines.score import old_runs
 from pipelines.score.old_runs import remove_old_runs
 from tests.factories import local
+from tests.manifests import run_manifest, run_part
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
@@ -20,10 +23,10 @@ def root(tmp_path):
         run = root / "recommendations" / name
         (run / "part-00000.parquet").write_bytes(b"rows")
         created_at = (LONG_AGO + timedelta(days=day)).isoformat()
-        parts = [{"files": [{"path": "part-00000.parquet"}]}]
-        (run / "manifest.json").write_json(
-            {"dataset_id": "d", "parts": parts, "created_at": created_at}
-        )
+        file = RunFile(path="part-00000.parquet", rows=0, bytes=4, sha256="")
+        parts = (run_part(file.path, files=(file,)),)
+        manifest = run_manifest(name, parts=parts, created_at=created_at)
+        (run / "manifest.json").write_json(manifest_json(manifest))
     (root / "recommendations" / "unfinished" / "part-00000.parquet").write_bytes(b"rows")
     return root
 

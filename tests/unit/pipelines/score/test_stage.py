@@ -1,6 +1,7 @@
 """Scoring runs are made of the weights that the model has: without Ray, part by part in here."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +15,9 @@ from lightsans.config.file import load_config
 from lightsans.errors import ConfigError, InputError, LeaseError
 from lightsans.storage import model_files as files
 from lightsans.storage.location import locate
-from lightsans.storage.manifests import read_manifest, write_manifest
+from lightsans.storage.manifest_kinds import ModelManifest, RunManifest, RunPart
+from lightsans.storage.manifests import is_finished, read_manifest, require_manifest, write_manifest
+from lightsans.storage.records import from_json
 from lightsans.synthetic.directories import write_synthetic_dataset, write_synthetic_model
 from pipelines import evaluate
 from pipelines.evaluate import run_evaluate
@@ -50,22 +53,23 @@ def root(tmp_path, monkeypatch):
     return root
 
 
+MADE: list[str] = []
 local_shared: Any = vars(load_shared)["_function"]  # what Ray would run elsewhere
 
 
 def score_here(job):
     """The parts that are missing, one after the other."""
-    names = [part["name"] for part in job.dataset_manifest["parts"]]
+    names = [part.name for part in job.dataset_manifest.parts]
     done = stage._finished_parts(job)
     shared = local_shared(
-        job.config, job.dataset, job.model, dict(job.question), job.dataset_manifest["user_id_type"]
+        job.config, job.dataset, job.model, dict(job.question), job.dataset_manifest.user_id_type
     )
     scorer = PartScorer(job, [shared])
     for name in names:
         if name not in done:
             commit = scorer(pa.table({"name": [name]}))["commit"][0].as_py()
-            done[name] = json.loads(commit)
-            done[name]["made"] = True
+            done[name] = from_json(RunPart, json.loads(commit), name)
+            MADE.append(name)
     return [done[name] for name in names]
 
 
@@ -82,8 +86,8 @@ def train_again(root, scale=1.0):
         network.item_embedding.weight.mul_(scale)
     weights = files.weights_to_bytes(network)
     (model / files.WEIGHTS).write_bytes(weights)
-    manifest = read_manifest(model)
-    write_manifest(model, {**(manifest or {}), "weights_sha256": files.sha256(weights)})
+    manifest = require_manifest(ModelManifest, model, "")
+    write_manifest(model, replace(manifest, weights_sha256=files.sha256(weights)))
 
 
 def configure(root):
@@ -91,6 +95,7 @@ def configure(root):
 
 
 def score(root, **arguments):
+    MADE.clear()
     return run_score(configure(root), "d", "m", **arguments)
 
 
@@ -99,13 +104,14 @@ def rows(root, result):
 
 
 def made(result):
-    return sum("made" in part for part in result.manifest["parts"])
+    """Parts that the last call of `score`, which gave this result, made."""
+    return len(MADE)
 
 
 def test_a_run_is_found_until_its_model_has_other_weights(root):
     first = score(root)
-    assert first.manifest["weights_sha256"] == files.weights_hash(root / "models" / "m")
-    assert first.manifest["dataset_users"] == USERS
+    assert first.manifest.weights_sha256 == files.weights_hash(root / "models" / "m")
+    assert first.manifest.dataset_users == USERS
     assert score(root).skipped
     lists = rows(root, first)
     train_again(root, -1.0)
@@ -134,7 +140,7 @@ def test_lists_of_other_weights_are_not_carried_over(root, capfd):
         "m",
         since=first.run_id,
     )
-    assert other.manifest["carried_users"] == 0
+    assert other.manifest.carried_users == 0
     assert f"model m was trained again since run {first.run_id}" in capfd.readouterr().err
 
 
@@ -146,7 +152,7 @@ def test_a_published_run_whose_model_was_trained_again_is_not_replaced(root):
     train_again(root, -1.0)
     with pytest.raises(ConfigError, match="is published"):
         score(root)
-    assert read_manifest(first.location) == first.manifest
+    assert read_manifest(RunManifest, first.location) == first.manifest
 
 
 def test_metrics_of_other_weights_are_not_served(root):
@@ -177,7 +183,7 @@ def test_a_model_that_is_trained_again_while_it_is_scored_gives_no_run(root, mon
 
 def list_manifests(root):
     runs = root / "recommendations"
-    return [name for name in runs.children() if read_manifest(runs / name)]
+    return [name for name in runs.children() if is_finished(runs / name)]
 
 
 def test_a_worker_of_a_lost_owner_replaces_nothing(root, monkeypatch):
@@ -206,5 +212,5 @@ def test_a_report_that_fails_does_not_cost_the_run(root, monkeypatch, capfd):
         raise ValueError("no font")
 
     monkeypatch.setattr(stage, "write_report", fail)
-    assert score(root).manifest["warnings"] == ["no report was written: no font"]
+    assert score(root).manifest.warnings == ("no report was written: no font",)
     assert "WARNING: score: no report was written: ValueError: no font" in capfd.readouterr().err

@@ -2,13 +2,15 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 
 from lightsans.config import StorageConfig
 from lightsans.errors import LeaseError
 from lightsans.storage.location import locate
-from lightsans.storage.manifests import read_manifest
+from lightsans.storage.manifests import Manifest, is_finished
 from pipelines.session import lease as leases
 from pipelines.session.lease import Lease
 from pipelines.session.stage import find_or_make, own, set_wait, wait_setting
@@ -28,6 +30,12 @@ def waits():
     set_wait(None)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Thing(Manifest):
+    kind: ClassVar = "thing"
+    number: int
+
+
 class Maker:
     """Makes results, and remembers how it was asked to."""
 
@@ -36,15 +44,19 @@ class Maker:
         self.calls = []
 
     def run(self, **settings):
-        return find_or_make(
-            self.directory, self.root, stage="make", kind="thing", make=self._make, **settings
-        )
+        return make_thing(self, self._make, **settings)
 
     def _make(self, owner, anew):
         self.calls.append(anew)
         owner.require()
-        assert read_manifest(self.directory) is None or anew
-        return {"kind": "thing", "number": len(self.calls)}
+        assert not is_finished(self.directory) or anew
+        return Thing(number=len(self.calls))
+
+
+def make_thing(maker, make, **settings):
+    return find_or_make(
+        Thing, maker.directory, maker.root, stage="make", kind="thing", make=make, **settings
+    )
 
 
 @pytest.fixture
@@ -54,7 +66,7 @@ def maker(root):
 
 def test_a_result_is_made_once_and_then_found(maker, capfd):
     manifest, found = maker.run()
-    assert (manifest["number"], found) == (1, False)
+    assert (manifest.number, found) == (1, False)
     assert maker.run() == (manifest, True)
     assert maker.calls == [False]
     assert "make: thing 0123 is up to date (" in capfd.readouterr().err
@@ -62,9 +74,9 @@ def test_a_result_is_made_once_and_then_found(maker, capfd):
 
 def test_force_and_results_that_are_not_current_are_made_anew(maker):
     maker.run()
-    assert maker.run(force=True)[0]["number"] == 2
-    manifest, found = maker.run(is_current=lambda manifest: manifest["number"] == 7)
-    assert (manifest["number"], found) == (3, False)
+    assert maker.run(force=True)[0].number == 2
+    manifest, found = maker.run(is_current=lambda manifest: manifest.number == 7)
+    assert (manifest.number, found) == (3, False)
     assert maker.calls == [False, True, True]
 
 
@@ -78,7 +90,7 @@ def test_of_many_at_once_one_makes_the_result_and_the_others_find_it(maker):
         results = list(pool.map(lambda _: maker.run(), range(6)))
     assert len(maker.calls) == 1
     assert sorted(found for _, found in results) == [False] + [True] * 5
-    assert {manifest["number"] for manifest, _ in results} == {1}
+    assert {manifest.number for manifest, _ in results} == {1}
 
 
 def test_with_no_time_to_wait_the_error_names_who_is_at_work(maker, waits):
@@ -105,11 +117,11 @@ def test_who_lost_the_lease_writes_no_manifest(maker):
     def make(owner, anew):
         content = lock.read_json()
         lock.write_json({**content, "owner": "a rival", "token": "another"})
-        return {}
+        return Thing(number=0)
 
     with pytest.raises(LeaseError, match="lost to a rival"):
-        find_or_make(maker.directory, maker.root, stage="make", kind="thing", make=make)
-    assert read_manifest(maker.directory) is None
+        make_thing(maker, make)
+    assert not is_finished(maker.directory)
     assert lock.read_json()["owner"] == "a rival"
 
 
@@ -118,7 +130,7 @@ def test_a_failure_gives_the_lease_back_and_leaves_no_manifest(maker):
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        find_or_make(maker.directory, maker.root, stage="make", kind="thing", make=fail)
+        make_thing(maker, fail)
     assert maker.run(wait_s=0)[1] is False
 
 
@@ -149,12 +161,10 @@ def test_a_wait_inside_a_thread_finds_what_was_made_meanwhile(maker):
     def slow(owner, anew):
         begun.set()
         assert go_on.wait(10)
-        return {"number": 1}
+        return Thing(number=1)
 
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(
-            find_or_make, maker.directory, maker.root, stage="make", kind="thing", make=slow
-        )
+        first = pool.submit(make_thing, maker, slow)
         assert begun.wait(10)
         second = pool.submit(maker.run)
         threading.Timer(0.2, go_on.set).start()

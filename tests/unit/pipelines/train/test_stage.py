@@ -21,7 +21,7 @@ from lightsans.storage.checkpoint_store import (
     find_checkpoint,
 )
 from lightsans.storage.location import Location, locate
-from lightsans.storage.manifests import read_manifest, write_manifest
+from lightsans.storage.manifests import is_finished, write_manifest
 from lightsans.storage.model_files import WEIGHTS, weights_hash, weights_to_bytes
 from lightsans.storage.parts import ITEMS
 from lightsans.training.progress import EpochRow, Progress
@@ -30,6 +30,7 @@ from pipelines.session.lease import Owner
 from pipelines.session.stage import set_wait
 from pipelines.train import stage
 from pipelines.train.stage import TrainResult, model_id, run_train
+from tests.manifests import dataset_manifest
 from tests.models import small_model
 
 DATASET = "0123"
@@ -101,7 +102,7 @@ def config(tmp_path) -> RunConfig:
     dataset = locate(config.root, config.storage) / "datasets" / DATASET
     items = pa.array(["a", "b", "c", "d"])
     Vocabulary(items, np.ones(4, np.int64)).save(dataset / ITEMS)
-    write_manifest(dataset, {"items": 4, "fingerprint": "f", "vocabulary_fingerprint": "v"})
+    write_manifest(dataset, dataset_manifest(items=4))
     return config
 
 
@@ -116,8 +117,8 @@ def run(config: RunConfig, *, force: bool = False) -> TrainResult:
 
 def test_a_model_is_made_of_its_best_epoch_and_found_again(config, workers):
     result = run(config)
-    assert (result.skipped, result.manifest["best_epoch"]) == (False, BEST)
-    assert result.manifest["weights_sha256"] == weights_hash(result.location)
+    assert (result.skipped, result.manifest.best_epoch) == (False, BEST)
+    assert result.manifest.weights_sha256 == weights_hash(result.location)
     assert (result.location / "curves.png").exists()
     assert run(config).manifest == result.manifest
     assert workers.starts == [0]
@@ -168,7 +169,7 @@ def test_workers_of_a_run_that_was_taken_over_write_no_more(config, workers, dir
     with pytest.raises(LeaseError, match="the lease was lost"):
         run(config)
     assert complete_checkpoints(directory / "checkpoints") == ["epoch-00001", "epoch-00002"]
-    assert read_manifest(directory) is None
+    assert not is_finished(directory)
 
 
 def test_a_run_whose_best_checkpoint_is_missing_goes_back_and_says_so(
@@ -178,7 +179,7 @@ def test_a_run_whose_best_checkpoint_is_missing_goes_back_and_says_so(
     store = CheckpointStore(directory / "checkpoints", keep=9)
     for epoch, best in ((1, 1), (5, BEST), (6, BEST)):
         write(store, epoch, best)
-    assert run(config).manifest["best_epoch"] == BEST
+    assert run(config).manifest.best_epoch == BEST
     assert workers.starts == [1]
     assert "epoch-00003, the best so far, is missing; training goes on from epoch-00001" in (
         capfd.readouterr().err

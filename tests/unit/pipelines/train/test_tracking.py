@@ -18,8 +18,9 @@ from pipelines.train.tracking import (
     write_pending_reports,
 )
 from tests.factories import local
+from tests.manifests import model_manifest
 
-MANIFEST = {"id": "m", "dataset_id": "d"}
+MANIFEST = model_manifest("m")
 
 
 @pytest.fixture

@@ -1,0 +1,220 @@
+"""Manifests of datasets, models and recommendation runs.
+
+A field with a default was not written by every version of its format; the default is what its
+absence means. Manifests that only their own stage reads are in that stage.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from lightsans.storage.manifests import Manifest
+from lightsans.storage.records import fields_beside
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RowSummary:
+    """Rows of a log: those read, refused and left out, and those left after each filter."""
+
+    read: int
+    rejected: Mapping[str, int]
+    """Number of refused rows by reason."""
+    excluded: int
+    """Rows of users that `data.exclude_users` lists."""
+    valid: int
+    exact_duplicates: int
+    left: Mapping[str, int] = fields_beside()
+    """Rows left after each filter, ``after_<filter>``, and before the cut-offs of a split."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DatasetPart:
+    """A file of ``sequences/``."""
+
+    name: str
+    rows: int
+    """Rows before ``data.as_of`` that it was derived from."""
+    users: int
+    trainable: int
+    interactions: int
+    """Length of all its sequences together."""
+    fingerprint: str
+    buckets: tuple[int, int]
+    """First bucket of its users, and the end."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InputFile:
+    """A file of the log that a dataset was made of."""
+
+    uri: str
+    size: int
+    etag: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExcludedUsers:
+    """Users that `data.exclude_users` lists, and those of them that the log has."""
+
+    listed: int
+    found: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DatasetManifest(Manifest):
+    """Manifest of ``datasets/<id>``."""
+
+    kind: ClassVar = "dataset"
+
+    id: str
+    format_version: int
+    users: int
+    trainable_users: int
+    items: int
+    interactions: int
+    """Length of all sequences together."""
+    fingerprint: str
+    vocabulary_fingerprint: str
+    rows: RowSummary
+    k_core_rounds: int
+    user_id_type: str
+    """``string`` or ``int64``."""
+    item_id_type: str
+    timestamp_unit: str
+    time_range: tuple[str, str]
+    """ISO times of the oldest and the newest row."""
+    num_buckets: int
+    num_parts: int
+    """Ranges that the buckets are cut into; a range without users has no part."""
+    parts: tuple[DatasetPart, ...]
+    data: Mapping[str, Any]
+    """Section ``data`` of the configuration, with the settings that its version had."""
+    base: str | None
+    """Id of the dataset that it adds to."""
+    cutoffs: Mapping[str, str] | None = None
+    """ISO times at which a temporal split cuts; None under leave-one-out."""
+    input: tuple[InputFile, ...]
+    after_as_of: tuple[str, ...] | None = None
+    """Files that were not read, since their partition is later than ``data.as_of``."""
+    excluded_users: ExcludedUsers | None = None
+    """None where no list was given."""
+
+    @property
+    def id_types(self) -> dict[str, str]:
+        """Types of ids by role, ``user`` and ``item``."""
+        return {"user": self.user_id_type, "item": self.item_id_type}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImportedFrom:
+    """Another program's file that a model was made from."""
+
+    program: str
+    file: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelManifest(Manifest):
+    """Manifest of ``models/<id>``."""
+
+    kind: ClassVar = "model"
+
+    id: str
+    format_version: int
+    dataset_id: str
+    """Empty for an imported model of an unknown log."""
+    dataset_fingerprint: str
+    vocabulary_fingerprint: str
+    weights_sha256: str | None = None
+    """SHA-256 of ``model.safetensors``; early versions did not record it."""
+    items: int
+    parameters: int
+    epochs: int
+    best_epoch: int
+    train_s: float
+    torch: str
+    """Version of PyTorch."""
+    refit: bool = False
+    """Whether it has learnt the held-out items, too."""
+    imported_from: ImportedFrom | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunFile:
+    """A file of a recommendation run."""
+
+    path: str
+    """Path below the run."""
+    rows: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunPart:
+    """A finished part of a recommendation run; also the content of its file in ``_commits/``."""
+
+    name: str
+    weights_sha256: str | None = None
+    """Weights it was scored with; early versions did not record them."""
+    users: int
+    popular_users: int
+    carried_users: int
+    other_users: int
+    """Users of the dataset who are not in the segment."""
+    unknown_interactions: int
+    """Interactions with items that the model does not know: left out of the histories."""
+    files: tuple[RunFile, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunManifest(Manifest):
+    """Manifest of ``recommendations/<id>``."""
+
+    kind: ClassVar = "recommendations"
+
+    id: str
+    format_version: int
+    dataset_id: str
+    model_id: str
+    map_items: bool
+    settings: Mapping[str, Any] = fields_beside()
+    """Settings of section ``score`` that decide the content, by name; lists as fingerprints."""
+    weights_sha256: str | None = None
+    """Weights of the model; early versions did not record them."""
+    since: str | None
+    """The earlier run that rows were carried over from."""
+    dataset_fingerprint: str
+    users: int
+    popular_users: int
+    carried_users: int
+    other_users: int
+    unknown_interactions: int
+    dataset_users: int | None = None
+    """All users of the dataset; early versions did not record them."""
+    user_id_type: str
+    item_id_type: str
+    num_parts: int
+    parts: tuple[RunPart, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def id_types(self) -> dict[str, str]:
+        """Types of ids by role, ``user`` and ``item``."""
+        return {"user": self.user_id_type, "item": self.item_id_type}
+
+    @property
+    def k(self) -> int:
+        """Length of the lists."""
+        return int(self.settings["k"])
+
+    @property
+    def is_long(self) -> bool:
+        """Whether a row is one recommendation, and not one user's list."""
+        return bool(self.settings.get("layout", "wide") == "long")
+
+    @property
+    def question(self) -> dict[str, Any]:
+        """All that decides the content of the run, as its id was made from."""
+        ids = {name: getattr(self, name) for name in ("dataset_id", "model_id", "map_items")}
+        return {**ids, **self.settings}
