@@ -1,4 +1,4 @@
-"""Names and properties of attention kinds, losses and input formats.
+"""Names and properties of attention kinds, losses, ways to draw negatives, and input formats.
 
 Settings are checked by these tables without importing torch or Arrow. The code behind a name lies
 in `lightsans.model`, `lightsans.losses` and `lightsans.reading`, which ask the row instead of
@@ -12,6 +12,7 @@ from typing import Final, Literal
 
 Attention = Literal["causal", "masked", "reference"]
 Loss = Literal["CE", "BPR", "sampled_softmax", "gBCE"]
+Sampling = Literal["uniform", "log_uniform", "in_batch"]
 Format = Literal["parquet", "csv", "jsonl", "inter"]
 
 LossSetting = Literal[Loss, "auto"]
@@ -88,6 +89,32 @@ LOSSES: Final[Mapping[Loss, LossKind]] = {
     )
 }
 """Losses in the order in which ``auto`` considers them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SamplingKind:
+    """Properties of a way to draw negatives that all targets of a step share."""
+
+    name: Sampling
+    needs_counts: bool = False
+    """Goes by how often each item was interacted with."""
+    needs_targets: bool = False
+    """Takes the targets of the step."""
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether all items are equally likely to be drawn."""
+        return not (self.needs_counts or self.needs_targets)
+
+
+SAMPLINGS: Final[Mapping[Sampling, SamplingKind]] = {
+    kind.name: kind
+    for kind in (
+        SamplingKind(name="uniform"),
+        SamplingKind(name="log_uniform", needs_counts=True),
+        SamplingKind(name="in_batch", needs_counts=True, needs_targets=True),
+    )
+}
 
 
 def auto_loss(num_items: int, device_type: str) -> Loss:

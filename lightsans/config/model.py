@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lightsans.config.checks import at_least, fraction, require
-from lightsans.config.kinds import LOSSES, Attention, LossSetting
+from lightsans.config.kinds import LOSSES, SAMPLINGS, Attention, LossSetting, Sampling
 from lightsans.config.marks import Mark, setting
 
 Activation = Literal["gelu", "relu", "swish", "tanh", "sigmoid"]
-NegativeSampling = Literal["uniform", "log_uniform", "in_batch"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,7 +38,7 @@ class ModelConfig:
     auto: CE, or sampled_softmax where the catalogue is too large for the device."""
     num_negatives: int = setting(1024, Mark.CONTENT, Mark.SEARCHABLE)
     """Items that all targets of a step are compared with (sampled_softmax and gBCE)."""
-    negative_sampling: NegativeSampling = setting("uniform", Mark.CONTENT, Mark.SEARCHABLE)
+    negative_sampling: Sampling = setting("uniform", Mark.CONTENT, Mark.SEARCHABLE)
     """log_uniform: by rank of popularity; in_batch: the targets of the step (sampled_softmax)."""
     gbce_t: float = setting(0.75, Mark.CONTENT, Mark.SEARCHABLE)
     """gBCE's calibration: 0 is plain binary cross-entropy, 1 removes its bias altogether."""
@@ -53,7 +52,7 @@ class ModelConfig:
         require(
             self.loss_type == "auto"
             or not LOSSES[self.loss_type].needs_uniform
-            or self.negative_sampling == "uniform",
+            or SAMPLINGS[self.negative_sampling].is_uniform,
             f"model.loss_type={self.loss_type} needs model.negative_sampling=uniform, found "
             f"{self.negative_sampling}: its calibration assumes that all items are equally likely",
         )

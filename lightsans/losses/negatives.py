@@ -7,12 +7,16 @@ shared, in-batch negatives included.
 Shapes: K negatives of a step   V = num_items + 1: items and padding
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from lightsans.arrays import Float32, Float64, Int64
 from lightsans.config import RunConfig
+from lightsans.config.kinds import SAMPLINGS
+from lightsans.config.kinds import Sampling as Name
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,21 +44,19 @@ class NegativeSampler:
     """
 
     def __init__(self, config: RunConfig, num_items: int, counts: Int64 | None) -> None:
-        self._seed, self._num_items = config.train.seed, num_items
-        self._kind = config.model.negative_sampling
-        self._count = config.model.num_negatives
-        if self._kind != "uniform" and counts is None:
-            raise ValueError(f"negative_sampling={self._kind!r} needs the items' counts")
-        self._item_of_rank = np.arange(num_items)
-        if counts is not None:
-            assert len(counts) == num_items
-            self._item_of_rank = np.argsort(-counts, kind="stable")
-        self.probability_V = self._probabilities(counts)
+        name = config.model.negative_sampling
+        self._kind = SAMPLINGS[name]
+        if self._kind.needs_counts and counts is None:
+            raise ValueError(f"negative_sampling={name!r} needs the items' counts")
+        assert counts is None or len(counts) == num_items
+        self._seed, self._count = config.train.seed, config.model.num_negatives
+        self._code = CODE[name](np.ones(num_items, np.int64) if counts is None else counts)
+        self.probability_V = np.concatenate([[0.0], self._code.probabilities])
 
     @property
     def needs_targets(self) -> bool:
         """Whether `draw` wants the targets of the step."""
-        return self._kind == "in_batch"
+        return self._kind.needs_targets
 
     def draw(self, epoch: int, step: int, target_ids: Int64 | None = None) -> SharedNegatives:
         """The negatives of one step.
@@ -67,36 +69,63 @@ class NegativeSampler:
         """
         # The leading number keeps these draws apart from those of the order of steps.
         random = np.random.default_rng([7, self._seed, epoch, step])
-        if self._kind == "uniform":
-            item_ids = random.integers(1, self._num_items + 1, self._count)
-        elif self._kind == "log_uniform":
-            item_ids = self._item_of_rank[self._draw_ranks(random)] + 1
-        else:
-            assert target_ids is not None
-            item_ids = np.sort(target_ids).astype(np.int64)  # workers give them in other orders
-            if len(item_ids) > self._count:
-                item_ids = item_ids[random.permutation(len(item_ids))[: self._count]]
+        item_ids = self._code.draw(random, self._count, target_ids)
         expected = max(len(item_ids), 1) * self.probability_V[item_ids]
         return SharedNegatives(item_ids, np.log(expected).astype(np.float32))
 
-    def _draw_ranks(self, random: np.random.Generator) -> Int64:
-        """Ranks from 0 with probability log((rank + 2) / (rank + 1)) / log(num_items + 1)."""
-        drawn = np.exp(random.random(self._count) * np.log(self._num_items + 1))
-        ranks: Int64 = np.clip(drawn.astype(np.int64) - 1, 0, self._num_items - 1)
-        return ranks
 
-    def _probabilities(self, counts: Int64 | None) -> Float64:
-        """(V,) how likely one draw gives each item; 0 for padding."""
-        N = self._num_items
-        probability_V = np.zeros(N + 1)
-        if self._kind == "uniform":
-            probability_V[1:] = 1 / N
-        elif self._kind == "log_uniform":
-            rank = np.arange(N)
-            probability_V[1 + self._item_of_rank] = np.log((rank + 2) / (rank + 1)) / np.log(N + 1)
-        else:
-            assert counts is not None
-            # An item may be met that the counts, taken when the dataset was made, do not know.
-            at_least_one = np.maximum(counts, 1)
-            probability_V[1:] = at_least_one / at_least_one.sum()
-        return probability_V
+class Sampling(Protocol):
+    """A way to draw, made of the (num_items,) counts of all items."""
+
+    probabilities: Float64
+    """(num_items,) how likely one draw gives each item."""
+
+    def __init__(self, counts: Int64) -> None: ...
+
+    def draw(self, random: np.random.Generator, count: int, target_ids: Int64 | None) -> Int64:
+        """The ids of so many items; see `NegativeSampler.draw`."""
+
+
+class _Uniform:
+    def __init__(self, counts: Int64) -> None:
+        self.probabilities: Float64 = np.full(len(counts), 1 / len(counts))
+
+    def draw(self, random: np.random.Generator, count: int, target_ids: Int64 | None) -> Int64:
+        return random.integers(1, len(self.probabilities) + 1, count)
+
+
+class _LogUniform:
+    def __init__(self, counts: Int64) -> None:
+        rank = np.arange(len(counts))
+        self._item_of_rank = np.argsort(-counts, kind="stable")
+        self.probabilities: Float64 = np.empty(len(counts))
+        shares = np.log((rank + 2) / (rank + 1)) / np.log(len(counts) + 1)
+        self.probabilities[self._item_of_rank] = shares
+
+    def draw(self, random: np.random.Generator, count: int, target_ids: Int64 | None) -> Int64:
+        num_items = len(self._item_of_rank)
+        drawn = np.exp(random.random(count) * np.log(num_items + 1))
+        ranks = np.clip(drawn.astype(np.int64) - 1, 0, num_items - 1)
+        item_ids: Int64 = self._item_of_rank[ranks] + 1
+        return item_ids
+
+
+class _InBatch:
+    def __init__(self, counts: Int64) -> None:
+        # An item may be met that the counts, taken when the dataset was made, do not know.
+        at_least_one = np.maximum(counts, 1)
+        self.probabilities: Float64 = at_least_one / at_least_one.sum()
+
+    def draw(self, random: np.random.Generator, count: int, target_ids: Int64 | None) -> Int64:
+        assert target_ids is not None
+        item_ids = np.sort(target_ids).astype(np.int64)  # workers give them in other orders
+        if len(item_ids) > count:
+            item_ids = item_ids[random.permutation(len(item_ids))[:count]]
+        return item_ids
+
+
+CODE: Mapping[Name, type[Sampling]] = {
+    "uniform": _Uniform,
+    "log_uniform": _LogUniform,
+    "in_batch": _InBatch,
+}

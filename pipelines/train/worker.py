@@ -18,6 +18,7 @@ from torch import Tensor
 
 from lightsans.arrays import Int64
 from lightsans.config import RunConfig
+from lightsans.config.kinds import SAMPLINGS
 from lightsans.dataset.loading import load_shards, load_within
 from lightsans.dataset.sequences import UserSequences
 from lightsans.dataset.vocabulary import item_id_mapping, load_vocabulary
@@ -228,6 +229,6 @@ def _warm_source(config: RunConfig) -> Location | None:
 
 def popularity(config: RunConfig, dataset: Location) -> Int64 | None:
     """Interactions of each item, where the configured negatives are drawn by them."""
-    if config.model.negative_sampling == "uniform":
+    if not SAMPLINGS[config.model.negative_sampling].needs_counts:
         return None
     return load_vocabulary(dataset).counts

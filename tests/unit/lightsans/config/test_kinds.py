@@ -8,9 +8,11 @@ from lightsans.config.kinds import (
     ATTENTION,
     FORMATS,
     LOSSES,
+    SAMPLINGS,
     Attention,
     Format,
     Loss,
+    Sampling,
     auto_loss,
     trains_rows,
 )
@@ -18,7 +20,8 @@ from lightsans.errors import ConfigError
 
 
 @pytest.mark.parametrize(
-    ("names", "table"), [(Attention, ATTENTION), (Loss, LOSSES), (Format, FORMATS)]
+    ("names", "table"),
+    [(Attention, ATTENTION), (Loss, LOSSES), (Format, FORMATS), (Sampling, SAMPLINGS)],
 )
 def test_every_name_has_its_row_and_every_row_its_name(names, table):
     assert get_args(names) == tuple(table)
@@ -28,6 +31,7 @@ def test_the_settings_take_the_names_of_the_tables():
     model, data = get_type_hints(ModelConfig), get_type_hints(DataConfig)
     assert get_args(model["attention"]) == tuple(ATTENTION)
     assert get_args(model["loss_type"]) == (*LOSSES, "auto")
+    assert get_args(model["negative_sampling"]) == tuple(SAMPLINGS)
     assert get_args(data["format"]) == ("auto", *FORMATS)
 
 

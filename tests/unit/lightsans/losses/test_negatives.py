@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from lightsans.config import ModelConfig, RunConfig, TrainConfig
-from lightsans.losses.negatives import NegativeSampler
+from lightsans.config.kinds import SAMPLINGS
+from lightsans.losses.negatives import CODE, NegativeSampler
 
 COUNTS = np.array([1, 6, 3])  # the most popular item is 2, then 3, then 1
 
@@ -17,6 +18,20 @@ def sampler(kind, *, num_negatives=20_000, counts=COUNTS, seed=1) -> NegativeSam
 
 def shares(ids) -> np.ndarray:
     return np.bincount(ids, minlength=4) / len(ids)
+
+
+def test_every_row_of_the_table_has_its_code():
+    assert set(CODE) == set(SAMPLINGS)
+
+
+@pytest.mark.parametrize("kind", SAMPLINGS.values(), ids=lambda kind: kind.name)
+def test_the_rows_say_what_the_code_needs(kind):
+    drawn = sampler(kind.name, num_negatives=4)
+    assert drawn.needs_targets == kind.needs_targets
+    assert (len(set(drawn.probability_V[1:])) == 1) == kind.is_uniform
+    if kind.needs_counts:
+        with pytest.raises(ValueError, match="needs the items' counts"):
+            sampler(kind.name, counts=None)
 
 
 def test_uniform_negatives_are_equally_likely():
