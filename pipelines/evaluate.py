@@ -64,7 +64,7 @@ class EvaluationManifest(Manifest):
     weights_sha256: str | None = None
     """Weights of the model; early versions did not record them."""
     metrics: dict[str, dict[str, dict[str, float]]]
-    """By scorer, split and metric."""
+    """Values by scorer, split and metric."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,9 +120,9 @@ def publish_run(before: Published, run_id: str, action: Action = "publish") -> P
     """Make a finished run the published one; nothing changes when it is already.
 
     Args:
-        before: What is published; it must still be when LATEST is moved.
+        before: The state of publishing; it must still hold when LATEST is moved.
         run_id: The run.
-        action: What is done, for the history.
+        action: Name of the action, for the history.
 
     Raises:
         NotFoundError: The run is not finished, or files of it are gone.

@@ -78,7 +78,7 @@ def parse_config(
 
     Args:
         text: Content of a YAML file.
-        name: What stands for the file in errors.
+        name: Name of the file, for errors.
         overrides: ``key=value`` each.
         profiles: See `load_config`.
 

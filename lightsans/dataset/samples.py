@@ -37,7 +37,7 @@ def cut_windows(users: UserSequences, max_seq_len: int, stride: int, offset: Int
     ``offset`` between them. Sequences of one item hold no target and give no window.
 
     Args:
-        users: Whose sequences to cut.
+        users: Users whose sequences to cut.
         max_seq_len: Inputs of a window.
         stride: Distance between windows, at most ``max_seq_len``.
         offset: (U,) start of each user's first inner window, from 1 to ``stride``. Drawn anew each

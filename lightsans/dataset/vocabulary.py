@@ -93,7 +93,7 @@ class Vocabulary:
 
         Args:
             raw_item_ids: Items that there are now.
-            counts: Of each of them.
+            counts: Interactions of each of them.
         """
         numbers = self.encode(raw_item_ids)
         known = np.zeros(self.num_items, np.int64)
@@ -169,7 +169,7 @@ def item_id_mapping(
         dataset: The dataset's items.
         model: The model's items.
         by_raw_id: Translate vocabularies that disagree by raw id instead of refusing.
-        names: What to call the two in an error.
+        names: Names of the two, for errors.
 
     Raises:
         VocabularyMismatchError: Neither extends the other and ``by_raw_id`` is false.

@@ -52,7 +52,7 @@ def sampled_softmax_sum(
     negatives this becomes the cross-entropy itself.
 
     Args:
-        vectors_TD: What the targets are predicted from.
+        vectors_TD: Vectors that the targets are predicted from.
         target_vectors_TD: Vectors of the targets.
         negative_vectors_KD: Vectors of the negatives.
         is_target_TK: Where a negative is the target itself.
@@ -82,7 +82,7 @@ def gbce_sum(
     is binary cross-entropy, which overestimates probabilities when few negatives are drawn.
 
     Args:
-        vectors_TD: What the targets are predicted from.
+        vectors_TD: Vectors that the targets are predicted from.
         target_vectors_TD: Vectors of the targets.
         negative_vectors_KD: Vectors of the negatives.
         is_target_TK: Where a negative is the target itself.

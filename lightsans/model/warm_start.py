@@ -34,12 +34,12 @@ def warm_weights(
 
     Args:
         source: A trained model.
-        config: Of the new model.
+        config: Configuration of the new model.
         num_items: Items of the new model.
         mapping: Row i holds the source's id of the new model's item i, 0 for unknown; None where
             they are the same.
-        seed: Of the new rows.
-        name: What to call the source in an error.
+        seed: Seed of the new rows.
+        name: Name of the source, for errors.
 
     Raises:
         ConfigError: The two differ in more than their items; the message names the settings.

@@ -27,7 +27,7 @@ from lightsans.storage.schemas import sequences_schema
 class Retention:
     """Limits on the histories that sequences keep; counts and k-core see all interactions.
 
-    What sequences drop still counts as seen.
+    Rows that sequences drop still count as seen.
     """
 
     keep_last: int | None
@@ -44,8 +44,8 @@ class Retention:
             offsets: (U + 1,) where the rows of each user begin; they ascend in time.
             timestamps: (R,)
             in_sequence: (R,) rows that would be in a sequence that keeps everything.
-            cutoffs: Of a temporal split. Each period then keeps its own newest: what comes after a
-                cut-off removes nothing of the history before it.
+            cutoffs: Cut-offs of a temporal split. Each period then keeps its own newest: what comes
+                after a cut-off removes nothing of the history before it.
         """
         stays = in_sequence.copy()
         if self.keep_since is not None:
@@ -72,8 +72,8 @@ def derive_sequences(
         rows: A part.
         vocabulary: The items that k-core has left; those with count 0 have left it since.
         min_user_interactions: Users with fewer interactions are not trainable.
-        retention: What sequences keep of the rows that pass the filters; None for all.
-        cutoffs: Of a temporal split, which adds columns.
+        retention: Limits on what sequences keep of the rows that pass the filters; None for all.
+        cutoffs: Cut-offs of a temporal split, which adds columns.
     """
     least = max(min_user_interactions, 1)
     item_ids = vocabulary.encode_living(rows.raw_item_ids)

@@ -41,7 +41,7 @@ def core_rows(rows: PartRows, key: Key) -> tuple[CoreRows, pa.Array]:
     """The rows that k-core counts, and the raw ids of a part's items in order of their hashes.
 
     Args:
-        rows: Of the part.
+        rows: Rows of the part.
         key: The same for all parts of a run, and unknown to those who send ids.
     """
     hashes = keyed_hash_ids(rows.raw_item_ids, key)

@@ -40,7 +40,7 @@ def find_places(
         offsets: (U + 1,) where the rows of each user of the part begin.
         times: (R,) of the part.
         later_offsets: Where the rows of each user begin that come to it.
-        later_times: Of those rows.
+        later_times: Times of those rows.
         user: Which user of the part each is, or, of a new one, the user that it goes before.
         new: Whether the part does not know the user.
 

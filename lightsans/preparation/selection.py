@@ -60,8 +60,8 @@ def select_rows(
         table: A part of the interactions, sorted as it is stored.
         data: The filters.
         as_of: Rows from this time on, in microseconds, count for nothing at all.
-        cutoffs: Of a temporal split. A repeat then removes no earlier row of another period: it
-            would be known before it happened.
+        cutoffs: Cut-offs of a temporal split. A repeat then removes no earlier row of another
+            period: it would be known before it happened.
     """
     if as_of is not None:
         table = table.filter(pc.less(table["timestamp"], as_of))

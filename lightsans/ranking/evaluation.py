@@ -53,7 +53,7 @@ def rank_held_out(
     """Metric totals over held-out targets; a target that the model does not know is a miss.
 
     Args:
-        scorer: What ranks the items.
+        scorer: Model or baseline that ranks the items.
         held_out: Histories and targets.
         ks: Cut-offs.
         num_items: Size of the catalogue.

@@ -66,7 +66,7 @@ class CsvHead(Head):
     newlines_in_values: bool = False
 
     def layout(self, roles: Mapping[str, int]) -> CsvLayout:
-        """How to read the columns at some positions."""
+        """The way to read the columns at some positions."""
         return CsvLayout(self.dialect, len(self.names), roles, self.newlines_in_values)
 
 

@@ -82,11 +82,11 @@ def read_id_list(
     """The ids that a file lists.
 
     Args:
-        setting: What names the file, for messages.
+        setting: Setting that names the file, for messages.
         uri: The file.
         storage: How stores are reached.
         column: Name or position of the column of ids, where the file is a table.
-        column_setting: What names the column, for messages.
+        column_setting: Setting that names the column, for messages.
 
     Raises:
         InputError: The file is missing or unreadable, or has no such column.

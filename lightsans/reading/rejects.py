@@ -109,7 +109,7 @@ def check_reject_limit(counts: RowCounts, limit: float | None, rejects: Location
     """Refuse an input of which too much was refused, or nothing is left.
 
     Args:
-        counts: Of the whole input.
+        counts: Counts of the whole input.
         limit: Largest share of refused rows; None for any.
         rejects: Where the refused rows are listed.
 

@@ -74,7 +74,7 @@ def check_rows(
     """The rows that can be used, and position and reason of those that cannot.
 
     Args:
-        rows: What a file holds.
+        rows: Rows as the file holds them.
         data: Longest id, unit and time zone of timestamps, whether ratings are needed.
         user_id_type: ``string`` or ``int64``.
         item_id_type: ``string`` or ``int64``.

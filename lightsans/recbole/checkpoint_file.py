@@ -51,7 +51,7 @@ def read_checkpoint(content: bytes, name: str) -> RecBoleCheckpoint:
 
     Args:
         content: The file.
-        name: What to call it in errors.
+        name: Name of the file, for errors.
 
     Raises:
         InputError: It is damaged, holds no weights, or is older than PyTorch 1.6.

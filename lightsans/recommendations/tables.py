@@ -43,7 +43,7 @@ def to_wide(long: pa.Table, schema: pa.Schema) -> pa.Table:
 
     Args:
         long: The long table.
-        schema: Of the wide table.
+        schema: Schema of the wide table.
     """
     users = pc.dictionary_encode(long["user_id"]).combine_chunks()
     codes = users.indices.to_numpy()

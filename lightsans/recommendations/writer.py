@@ -43,9 +43,9 @@ class PartFiles:
     Args:
         run: The run's directory.
         part: The part's name.
-        schema: Of the wide rows.
+        schema: Schema of the wide rows.
         layout: How they are written.
-        metadata: What the footers say.
+        metadata: Entries of the footers.
         before_finishing: Called before a file is moved into its place; may raise to prevent it.
     """
 

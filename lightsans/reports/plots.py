@@ -204,7 +204,7 @@ def draw_history(trials: Sequence[tuple[int, float, str]], metric: str) -> bytes
 
     Args:
         trials: Number, score and status (finished, stopped or running) of each, by number.
-        metric: What the scores are.
+        metric: Name of the metric that the scores are.
     """
     colours = {"finished": "tab:blue", "stopped": "tab:grey", "running": "tab:orange"}
 

@@ -149,7 +149,7 @@ def build_space(space: Mapping[str, Any], base: RunConfig, origin: str) -> Searc
     Args:
         space: Setting to ``{kind: arguments}``; RecBole's names and bare ones are understood.
         base: The run whose settings are varied.
-        origin: What stands for the space in errors: a file, or ``tune.space``.
+        origin: Name of the space, for errors: a file, or ``tune.space``.
 
     Raises:
         ConfigError: A name, kind or value is wrong; or there is nothing to search.

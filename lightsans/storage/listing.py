@@ -175,7 +175,7 @@ def _walk_disk(path: str, storage: StorageConfig, above: tuple[str, ...]) -> Ite
     Args:
         path: The directory.
         storage: For the locations of the files.
-        above: What the directories on the way really are, the directory included.
+        above: Real paths of the directories on the way, the directory included.
     """
     with os.scandir(path) as entries:
         for entry in entries:

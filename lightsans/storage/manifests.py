@@ -30,7 +30,7 @@ def content_id(kind: str, format_version: int, question: Mapping[str, object]) -
     """A 12-digit name for the answer to a question.
 
     Args:
-        kind: What is made: ``dataset``, ``model``, ``recommendations``.
+        kind: Kind of the result: ``dataset``, ``model``, ``recommendations``.
         format_version: Raised whenever our code would answer the same question differently.
         question: Everything the answer depends on, as JSON-able values.
     """

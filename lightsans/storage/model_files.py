@@ -168,7 +168,7 @@ def is_made_of(result: MadeOfWeights, directory: Location) -> bool:
     trained by one too, and before it.
 
     Args:
-        result: What was made of the model.
+        result: The result made of the model.
         directory: The finished model.
     """
     if result.weights_sha256 is not None:

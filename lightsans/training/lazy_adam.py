@@ -48,9 +48,9 @@ class RowAdam:
     seed and the number of the step alone, so all workers store the same.
 
     Args:
-        table_VD: What is trained, float32 or bfloat16; changed in place.
+        table_VD: The trained table, float32 or bfloat16; changed in place.
         learning_rate: Adam's alpha.
-        seed: Of the rounding.
+        seed: Seed of the rounding.
 
     Source: Kingma and Ba, "Adam", ICLR 2015.
     """

@@ -25,7 +25,7 @@ def make_optimizer(module: nn.Module, train: TrainConfig) -> torch.optim.Optimiz
     rarely for a pull in every step (a rare item would shrink between two meetings).
 
     Args:
-        module: What is trained.
+        module: The trained module.
         train: ``optimizer``, ``learning_rate`` and ``weight_decay`` matter here.
     """
     decayed: list[Tensor] = []
@@ -101,7 +101,7 @@ def clip_gradients(gradients: list[Tensor], max_norm: float | None) -> Tensor:
     """Scale gradients in place so that their global norm is at most ``max_norm``.
 
     Args:
-        gradients: Of everything that the step updates, summed over workers.
+        gradients: Gradients of everything that the step updates, summed over workers.
         max_norm: None leaves them as they are.
 
     Returns:

@@ -22,7 +22,7 @@ class Tally:
 
     Args:
         partial: Where the epoch stood; None at its beginning.
-        device: Of the losses.
+        device: Device of the losses.
     """
 
     def __init__(self, partial: Partial | None, device: torch.device) -> None:

@@ -56,7 +56,7 @@ class Trainer:
         wrap: Makes the objective distributed (DDP); the identity for one worker.
         on_step: Called with the progress of an epoch about once a second, on every worker.
         item_counts: (num_items,) interactions of each item, for negatives drawn by popularity.
-        weights: What the model begins with; None for new weights.
+        weights: Weights that the model begins with; None for new ones.
     """
 
     def __init__(

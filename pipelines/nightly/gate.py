@@ -59,7 +59,7 @@ def check_scored(config: NightlyConfig, users: int, published_users: int | None)
     Args:
         config: The bounds.
         users: Users with lists in the night's run.
-        published_users: Those of the published run; None when there is nothing to compare.
+        published_users: Users of the published run; None when there is nothing to compare.
     """
     if published_users is None or config.max_user_drop is None:
         return []

@@ -77,7 +77,7 @@ def run_nightly(
         GateError: The run is not good enough; what was published still is.
         LeaseError: Another nightly run is at work, or took over.
         PublishError: Somebody published by hand meanwhile.
-        NotFoundError: What is published cannot be compared with, because it was removed.
+        NotFoundError: The published run cannot be compared with, because it was removed.
     """
     require_known_figures(config.score)  # not after hours of training
     data = replace(config.data, as_of=as_of or config.data.as_of)
@@ -279,7 +279,7 @@ def base_of_night(
     """Id of the dataset that an incremental night adds to; None when it reads everything.
 
     Args:
-        manifest: Of the dataset of the published run; None when it was removed.
+        manifest: Manifest of the published run's dataset; None when it was removed.
         as_of: Date of the published run.
         moment: Date of this night.
     """

@@ -130,7 +130,7 @@ def find_unchanged(
 
     Args:
         base: The base.
-        parts: Those of the dataset made from it.
+        parts: Parts of the dataset made from it.
         data: Its settings.
         before: The base's vocabulary.
         after: The one that extends it.
@@ -302,7 +302,7 @@ def take_over_part(
         draft: The dataset made from it.
         part: The part in the base.
         rows: New ones, sorted; None if there are none.
-        excluded_users: Whose rows do not stay.
+        excluded_users: Users whose rows do not stay.
 
     Returns:
         The part in the dataset.

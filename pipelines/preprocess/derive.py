@@ -34,9 +34,9 @@ def write_sequences(
     Args:
         draft: The dataset.
         parts: Where the `LoadedPart` of each is.
-        filters: Those that it was loaded with.
+        filters: Filters that it was loaded with.
         vocabulary: Its items.
-        unchanged: What can be taken over of a base.
+        unchanged: Sequences that can be taken over from a base.
     """
     function = partial(write_sequence_part, draft=draft, filters=filters, unchanged=unchanged)
     write = remote(function, size=largest(parts))

@@ -93,13 +93,13 @@ def find_k_core(
 
     Args:
         dataset: Its directory.
-        parts: Of its interactions.
+        parts: Parts of its interactions.
         filters: Which of them are counted.
         time_range: Least and greatest timestamp of the dataset.
         base: The vocabulary of its base.
 
     Returns:
-        What is left, and where the `LoadedPart` of each part is: in Ray's object store.
+        The result, and where the `LoadedPart` of each part is: in Ray's object store.
 
     Raises:
         InputError: Nothing is left; the message names the filter that took the last row. Or two

@@ -83,7 +83,7 @@ class Draft:
         """Write a part of sorted interactions, and the note that it is finished.
 
         Args:
-            number: Of the part.
+            number: Number of the part.
             rows: All its rows; none when all users of a base's part were erased.
             erased: How many rows were erased.
         """
@@ -152,7 +152,7 @@ class Draft:
         """Note that the sequences of a part are finished.
 
         Args:
-            part: What they are.
+            part: Part that they make up.
             vocabulary: Fingerprint of the items that they were derived with.
         """
         size = (self.dataset / "sequences" / part.name).info().size

@@ -33,11 +33,11 @@ def write_report(
 
     Args:
         dataset: Its directory.
-        counts: Of the rows of its input.
+        counts: Counts of the rows of its input.
         rows: Left after each step, for the manifest.
         parts: Its sequences.
         vocabulary: Its items.
-        cutoffs: Of a temporal split.
+        cutoffs: Cut-offs of a temporal split.
     """
     total = functools.reduce(operator.add, (part.report for part in parts))
     assert counts.oldest is not None

@@ -23,7 +23,7 @@ def remove_old_runs(root: Location, keep: int | None, newest: str) -> list[str]:
     """Remove what may go; the ids of the removed runs, oldest first.
 
     Args:
-        root: Of all runs.
+        root: Root of all runs.
         keep: How many of the newest stay; None removes nothing.
         newest: A run that stays whatever its date.
     """

@@ -71,7 +71,7 @@ class PartScorer:
     """Scores whole parts; one Ray actor holds one.
 
     Args:
-        job: What to score.
+        job: The scoring job.
         shared: A list of one reference to what `load_shared` returned. (Ray would replace a bare
             reference by a copy.)
     """

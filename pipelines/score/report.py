@@ -82,8 +82,8 @@ def write_report(job: ScoreJob, content: RunManifest, previous: Run | None) -> l
 
     Args:
         job: The run.
-        content: What its manifest will say.
-        previous: What to compare it with.
+        content: Its manifest, which is not written yet.
+        previous: Run to compare it with.
     """
     items = load_vocabulary(job.dataset)
     eligible = read_eligible_items(job.config)

@@ -53,10 +53,10 @@ def find_earlier(
     """The run to carry rows over from; None with the reason why all users must be scored.
 
     Args:
-        root: Of all runs.
+        root: Root of all runs.
         name: The run's id, or ``LATEST`` for the published one.
         run: The run that is to be made.
-        question: What it answers.
+        question: Question that it answers.
         versions: Its format version and type of user ids.
 
     Raises:
@@ -95,7 +95,7 @@ class UnchangedRows:
 
     Args:
         earlier: The run.
-        model: Whose ids histories are compared in.
+        model: Model in whose ids histories are compared.
         part: Name of the part.
         num_parts: Parts that the dataset of today is cut into.
     """

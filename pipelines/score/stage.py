@@ -72,7 +72,7 @@ def run_score(
 
     Args:
         config: The run; ``score`` says how many, for whom, and how they are laid out.
-        dataset_id: Whose users to score, and their histories.
+        dataset_id: Dataset whose users to score, by their histories.
         model_id: The model, of this dataset or an earlier one.
         map_items: Translate items by raw id when the two number them differently.
         force: Score again from nothing.

@@ -206,7 +206,7 @@ def hold(location: Location, owner: str, duration_s: float, wait_s: float = 0.0)
 
     Args:
         location: Its file.
-        owner: What the lease is for; told to those who wait or are refused.
+        owner: Purpose of the lease; told to those who wait or are refused.
         duration_s: How long it outlives a holder that dies.
         wait_s: Seconds to wait for another holder; infinity waits without end.
 

@@ -76,7 +76,7 @@ def plan(stage: Stage, config: RunConfig, nodes: Sequence[Node]) -> Plan:
     take one CPU each, one after the other if need be, and memory.
 
     Args:
-        stage: What is about to run.
+        stage: Stage that is about to run.
         config: Its ``resources`` say how far the cluster may grow.
         nodes: The machines there are now.
 

@@ -31,8 +31,8 @@ def ensure_ray(memory_bytes: int | None = None) -> None:
     Does nothing when Ray is already connected. An embedded Ray ends with this process.
 
     Args:
-        memory_bytes: What an embedded Ray may use (``resources.memory_bytes``): a quarter for its
-            object store, which spills beyond, the rest for tasks; None for Ray's own choice.
+        memory_bytes: Memory that an embedded Ray may use (``resources.memory_bytes``): a quarter
+            for its object store, which spills beyond, the rest for tasks; None for Ray's own choice.
 
     Raises:
         ConfigError: ``RAY_ADDRESS`` is that of a dashboard.

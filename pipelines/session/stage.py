@@ -62,7 +62,7 @@ def find_or_make(
         directory: Where the result lies; its name is its id.
         root: Where all results lie; the lease is below it.
         stage: Name of the stage, to begin its messages.
-        kind: What is made: ``dataset``, ``model``, ``run``.
+        kind: Kind of the result: ``dataset``, ``model``, ``run``.
         make: Makes or completes the result, all but its manifest file, which is written
             from what it returns. It is
             given the owner, for workers to check, and whether to begin anew: with ``force``, or
@@ -111,10 +111,10 @@ def own(
     Storage without conditional writes has no leases: there the block runs with a warning.
 
     Args:
-        directory: What is changed; its name is its id.
+        directory: The changed directory; its name is its id.
         root: Where all results lie.
         stage: Name of the stage, for those who wait.
-        kind: What the directory holds.
+        kind: Kind of what the directory holds.
         wait_s: Seconds to wait for another process; None takes what `set_wait` says.
 
     Raises:

@@ -21,7 +21,7 @@ def remote(function: Callable[..., Any], num_returns: int = 1, size: float = 1.0
     """A function, which may be a partial one, as a Ray task that survives the loss of workers.
 
     Args:
-        function: What the task does.
+        function: Work of the task.
         num_returns: Objects that it returns.
         size: See `task_memory`.
     """
@@ -44,8 +44,8 @@ def task_memory(size: float = 1.0) -> int:
     Ray runs no more tasks on a machine than its logical memory has room for.
 
     Args:
-        size: Of the part that the task works on; 1 is the usual one. Smaller ones ask for as much:
-            the process takes most of it.
+        size: Size of the part that the task works on; 1 is the usual one. Smaller ones ask for as
+            much: the process takes most of it.
     """
     wanted = TASK_BYTES * max(1.0, size)
     listed = ray.nodes()  # type: ignore[no-untyped-call]

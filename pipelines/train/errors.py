@@ -32,7 +32,7 @@ def explain(error: BaseException, train: TrainConfig, where: str) -> TrainingErr
     """An error of a worker, or of the group of workers, in terms of settings.
 
     Args:
-        error: What was raised.
+        error: The raised error.
         train: The run's settings.
         where: Which worker, in words.
 

@@ -99,7 +99,7 @@ def run_train(
 
     Args:
         config: The run.
-        dataset_id: What to train on.
+        dataset_id: Dataset to train on.
         force: Train again, even if the model exists.
         must_resume: Never start anew.
 

@@ -21,9 +21,9 @@ class Search:
     """The trials of a search, on the driver.
 
     Args:
-        space: What may be tried, around the run that is varied.
+        space: Values that may be tried, around the run that is varied.
         store: Where the trials are recorded.
-        dataset_id: What they train on.
+        dataset_id: Dataset that they train on.
         on_change: Told of every trial that begins, reports or ends.
     """
 

@@ -1,10 +1,13 @@
 """Docstrings begin with a verb or a noun, not with a genitive of something named elsewhere."""
 
 import ast
+import re
 
 from tests.commands import ROOT
 
-FRAGMENTS = ("Of ", "Those ", "What ", "Whose ")
+FRAGMENTS = ("Of ", "Those ", "What ", "Whose ", "By ")
+ARGUMENT = re.compile(r"^ +\w+: (Of|Those|What|Whose) ", re.MULTILINE)
+"""An entry of ``Args:``, ``Returns:`` or ``Raises:`` that begins with a fragment."""
 
 
 def docstrings(source: str) -> list[tuple[int, str]]:
@@ -21,8 +24,12 @@ def docstrings(source: str) -> list[tuple[int, str]]:
 
 
 def fragments(source: str) -> list[int]:
-    """Lines of the docstrings that begin with a fragment."""
-    return [line for line, text in docstrings(source) if text.startswith(FRAGMENTS)]
+    """Lines of the docstrings that begin with a fragment, or describe an argument with one."""
+    return [
+        line
+        for line, text in docstrings(source)
+        if text.startswith(FRAGMENTS) or ARGUMENT.search(text)
+    ]
 
 
 def test_docstrings_begin_with_a_verb_or_a_noun():
@@ -41,3 +48,10 @@ def test_a_fragment_is_found_wherever_a_docstring_may_stand():
     source += '    """\n    Those left."""\n    def f(self):\n        """Whose it is."""\n'
 
     assert fragments(source) == [1, 3, 7, 10]
+
+
+def test_a_fragment_is_found_in_the_description_of_an_argument():
+    source = 'def f():\n    """Good.\n\n    Args:\n        root: {}.\n    """\n'
+
+    assert fragments(source.format("Of all runs")) == [2]
+    assert fragments(source.format("Root of all runs")) == []
