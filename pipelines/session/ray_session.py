@@ -32,7 +32,7 @@ def ensure_ray(memory_bytes: int | None = None) -> None:
 
     Args:
         memory_bytes: Memory that an embedded Ray may use (``resources.memory_bytes``): a quarter
-            for its object store, which spills beyond, the rest for tasks; None for Ray's own choice.
+            for its object store, which spills beyond, the rest for tasks; None for Ray's choice.
 
     Raises:
         ConfigError: ``RAY_ADDRESS`` is that of a dashboard.
