@@ -6,13 +6,13 @@ Without it, a file that arrives after the night would make another dataset of th
 all its rows may lie after that date.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
 from lightsans.config import RunConfig
 from lightsans.storage.listing import list_inputs
 from lightsans.storage.location import Location
+from lightsans.storage.records import from_json, to_json
 from pipelines.console.progress import say
 
 
@@ -34,6 +34,18 @@ def report_name(as_of: str, moment: datetime) -> str:
     return given.strftime("%Y-%m-%d" if is_midnight else "%Y-%m-%dT%H%M%S")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NightInputs:
+    """The files that a night read when it first ran."""
+
+    input: tuple[str, ...]
+    """The patterns of ``data.input``."""
+    as_of: str
+    """ISO time of the night."""
+    files: tuple[tuple[str, int, str], ...]
+    """Address, size and etag of each file."""
+
+
 def pin_inputs(config: RunConfig, remembered: Location, moment: datetime) -> RunConfig:
     """The configuration, which reads the files that this night read when it first ran.
 
@@ -48,13 +60,13 @@ def pin_inputs(config: RunConfig, remembered: Location, moment: datetime) -> Run
     patterns = list(config.data.input)
     listed = list_inputs(patterns, config.storage).files
     uris = [file.location.uri for file in listed]
-    question = {"input": patterns, "as_of": moment.isoformat()}
+    files = tuple((file.location.uri, file.size, file.etag) for file in listed)
+    now = NightInputs(input=tuple(patterns), as_of=moment.isoformat(), files=files)
     before = _read(remembered)
-    if before is None or {name: before.get(name) for name in question} != question:
-        files = [[file.location.uri, file.size, file.etag] for file in listed]
-        remembered.write_json({**question, "files": files})
+    if before is None or (before.input, before.as_of) != (now.input, now.as_of):
+        remembered.write_json(to_json(now))
         return config
-    pinned = [str(file[0]) for file in before["files"]]
+    pinned = [uri for uri, _, _ in before.files]
     if pinned == uris:
         return config
     new = sorted(set(uris) - set(pinned))
@@ -66,8 +78,8 @@ def pin_inputs(config: RunConfig, remembered: Location, moment: datetime) -> Run
     return replace(config, data=replace(config.data, input=tuple(pinned)))
 
 
-def _read(remembered: Location) -> dict[str, Any] | None:
+def _read(remembered: Location) -> NightInputs | None:
     try:
-        return remembered.read_json()
+        return from_json(NightInputs, remembered.read_json(), str(remembered))
     except FileNotFoundError:
         return None
