@@ -14,7 +14,6 @@ from lightsans.config import ModelConfig, StorageConfig
 from lightsans.dataset.vocabulary import load_vocabulary
 from lightsans.model.network import LightSANs
 from lightsans.storage import model_files as files
-from lightsans.storage.listing import list_files
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest, RunManifest
 from lightsans.storage.manifests import is_finished, require_manifest, write_manifest
@@ -123,13 +122,11 @@ class Root:
         names = [name for name in locks.children() if name.endswith(".json")]
         return [(locks / name).read_json()["pid"] for name in names]
 
-    def files(self, below: str) -> dict[str, tuple[int, str]]:
-        """Size and etag, or time of change, of each file below a directory of the root."""
-        directory = self.location / below
-        return {
-            file.location.uri: (file.size, file.etag)
-            for file in list_files(directory.uri, directory.storage)
-        }
+    def files(self) -> dict[str, tuple[Any, ...]]:
+        """All that tells whether a file below the root was written, by its path."""
+        found = self.location.filesystem.find(self.location.path, detail=True)
+        told = ("size", "mtime", "ino", "ETag", "LastModified")
+        return {path: tuple(info.get(name) for name in told) for path, info in found.items()}
 
     def words(self, stage: Stage, *more: str) -> list[str]:
         """The command line of the stage, with more settings."""
@@ -156,13 +153,14 @@ def write_model(model: Location) -> None:
 
 
 def make_root(
-    uri: str, storage: StorageConfig, stage: Stage, log: Path | str, parts: int = 3
-) -> Root:
+    uri: str, storage: StorageConfig, stage: Stage, log: Path | str, *, users: int = USERS,
+    parts: int = 3,
+) -> Root:  # fmt: skip
     """A root with all that a stage needs, and settings that make it quick."""
     location = locate(uri, storage)
     if "--dataset" in stage.arguments:
         write_synthetic_dataset(
-            location / "datasets" / "d", USERS, ITEMS, history=12, num_parts=parts, newcomers=0
+            location / "datasets" / "d", users, ITEMS, history=12, num_parts=parts, newcomers=0
         )
     if "--model" in stage.arguments:
         write_model(location / "models" / "m")

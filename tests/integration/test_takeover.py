@@ -1,0 +1,115 @@
+"""A driver that dies, or stands still for longer than its lease, while its workers live on.
+
+Another one takes over and ends with the undisturbed result. The first one, woken up, learns that it
+lost the lease, and changes nothing.
+"""
+
+import signal
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import ray
+
+from lightsans.config import StorageConfig
+from lightsans.synthetic.logs import generate_blocks, write_inter
+from tests.stage_processes import Command, running, wait_until
+from tests.stage_runs import BY_NAME, Root, Stage, make_root
+
+SHORT = {"pipelines.session.stage.LEASE_S": 3.0, "pipelines.session.lease.POLL_S": 0.2}
+USERS, PARTS = 4000, 12
+# What shows that workers are at work: notes of parts, counts, commits, checkpoints.
+TRACES = {
+    "preprocess": "_work/part-",
+    "train": "/progress.json",
+    "evaluate": "/baseline-counts.npz",
+    "score": "/_commits/",
+    "tune": "/trials/",
+}
+
+
+@pytest.fixture(scope="module")
+def long_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A log that takes the workers some seconds."""
+    path = tmp_path_factory.mktemp("log") / "long.inter"
+    write_inter(path, generate_blocks(3000, 120, 200_000, seed=3))
+    return path
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How a stage is run here: with work for some seconds, on the cluster of the tests."""
+
+    stage: Stage
+    root: Root
+    logs: Path
+
+    def running(self, name: str) -> AbstractContextManager[list[Command]]:
+        more = (f"data.num_parts={PARTS}", "data.read_unit_bytes=500000", "train.epochs=3")
+        address = ray.get_runtime_context().gcs_address
+        environment = {"RAY_ADDRESS": address, "RAY_AUTH_MODE": "disabled"}
+        words = self.root.words(self.stage, *more)
+        return running(words, [self.logs / f"{name}.log"], environment, SHORT)
+
+    def is_at_work(self) -> bool:
+        return any(TRACES[self.stage.command] in path for path in self.root.files())
+
+
+@pytest.fixture
+def course(request, tmp_path, long_log, ray_cluster) -> Callable[..., Course]:
+    """Make a course: ``course("score", "s3", "name")``."""
+
+    def make(stage: str, storage: str, name: str) -> Course:
+        config, base = StorageConfig(), str(tmp_path)
+        if storage == "s3":
+            server = request.getfixturevalue("s3_server")
+            config = StorageConfig(endpoint_url=server.endpoint_url)
+            base = server.uri(request.node.name)
+        found = BY_NAME[stage]
+        root = make_root(f"{base}/{name}", config, found, long_log, users=USERS, parts=PARTS)
+        return Course(found, root, tmp_path)
+
+    return make
+
+
+def check_takeover(
+    course: Callable[..., Course], stage: str, storage: str, ending: signal.Signals
+) -> None:
+    """Stop or kill the first of two at work; the second does all; then the first goes on."""
+    alone = course(stage, storage, "alone")
+    with alone.running("alone") as [command]:
+        assert command.wait() == 0, command.said
+    both = course(stage, storage, "both")
+    with both.running("first") as [first]:
+        assert wait_until(both.is_at_work, first), first.said
+        first.send(ending)
+        with both.running("second") as [second]:
+            assert second.wait() == 0, second.said
+        assert "is up to date" not in second.said, second.said  # it was the one that finished
+        finished = both.root.files()
+        assert both.root.contents(both.stage) == alone.root.contents(alone.stage)
+        first.send(signal.SIGCONT)
+        status = first.wait()
+    assert both.root.files() == finished
+    if ending is signal.SIGKILL:
+        assert status == -signal.SIGKILL
+    else:
+        assert (status, "the lease was lost to" in first.said) == (4, True), first.said
+    assert "Traceback" not in first.said + second.said, first.said + second.said
+
+
+def test_a_stopped_driver_that_wakes_up_after_another_has_finished_changes_nothing(course):
+    check_takeover(course, "preprocess", "disk", signal.SIGSTOP)
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("ending", [signal.SIGSTOP, signal.SIGKILL], ids=["stopped", "killed"])
+@pytest.mark.parametrize("storage", ["disk", "s3"])
+@pytest.mark.parametrize("stage", ["preprocess", "train", "evaluate", "score", "tune"])
+def test_another_driver_takes_over_while_the_workers_of_the_first_live_on(
+    stage, storage, ending, course
+):
+    check_takeover(course, stage, storage, ending)
