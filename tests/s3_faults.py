@@ -11,7 +11,7 @@ import struct
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 Fault = Literal["busy", "reset", "lost_answer", "cut_body", "slow", "stalled"]
 
 _BUSY = b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Please wait</Message></Error>"
+_DENIED = b"<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>No</Message></Error>"
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "expect"}
 _SCALE = 2**64
 
@@ -34,6 +35,13 @@ class Faults:
     breaks after the server has acted. cut_body: in the middle of the answer. slow: ``slow_s`` pass
     first. stalled: ``stalled_s``, longer than the client waits."""
     seed: int = 0
+    drop_every: int = 0
+    """Every so many-th answer is lost, whatever the request; 0 loses none."""
+    hides_missing: bool = False
+    """Answer 403 where an object is missing, as S3 does to who may not list the bucket."""
+    intervene: Callable[[str], None] = lambda request: None
+    """Called with method, path and range before a request is passed on: may wait, or change what is
+    stored."""
     slow_s: float = 0.05
     stalled_s: float = 3.0
     made: Counter[str] = field(default_factory=Counter)
@@ -46,6 +54,9 @@ class Faults:
         """What befalls a request now."""
         with self.lock:
             self.requests[request] += 1
+            if self.drop_every and self.requests.total() % self.drop_every == 0:
+                self.made["lost_answer"] += 1
+                return "lost_answer"
             number = self.requests[request]
             digest = hashlib.sha256(f"{self.seed} {number} {request}".encode()).digest()
             left = int.from_bytes(digest[:8], "big") / _SCALE
@@ -91,7 +102,12 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if fault in ("slow", "stalled"):
             time.sleep(self.faults.slow_s if fault == "slow" else self.faults.stalled_s)
+        self.faults.intervene(request)
         status, headers, content = self._forward(body)
+        if status == 404 and self.faults.hides_missing:
+            self.faults.made["hidden"] += 1
+            status, content = 403, b"" if self.command == "HEAD" else _DENIED
+            headers = [("Content-Type", "application/xml")]
         if fault == "lost_answer" or (fault == "cut_body" and len(content) < 2):
             self._reset()
         else:

@@ -6,6 +6,8 @@ repeated. s3fs repeats reading a body that breaks off. Left alone, s3fs would al
 every request that botocore has given up on, so that attempts multiply into hours.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from botocore.exceptions import (
@@ -21,6 +23,7 @@ from botocore.exceptions import (
 from fsspec.asyn import sync_wrapper
 from s3fs import S3FileSystem
 from s3fs.errors import translate_boto_error
+from s3fs.utils import FileExpired
 
 from lightsans.errors import AccessError, ConfigError, StorageError
 
@@ -77,6 +80,24 @@ class PatientS3FileSystem(S3FileSystem):  # type: ignore[misc]  # s3fs has no ty
 
     call_s3 = sync_wrapper(_call_s3)
 
+    def _open(self, path: str, mode: str = "rb", *settings: Any, **arguments: Any) -> Any:
+        """An open file, as s3fs opens it: every range that it reads is of one version."""
+        opened = super()._open(path, mode, *settings, **arguments)
+        if "r" in mode:
+            # The cache took the method of s3fs when it was made: replacing that one has no effect.
+            opened.cache.fetcher = partial(_fetch_range, opened.cache.fetcher, f"s3://{path}")
+        return opened
+
+
+def _fetch_range(fetch: Callable[[int, int], bytes], uri: str, start: int, end: int) -> bytes:
+    try:
+        return fetch(start, end)
+    except FileExpired as error:
+        raise StorageError(
+            f"{uri}: the object was replaced while it was being read; run the same command again "
+            "when nobody writes to it"
+        ) from error
+
 
 def _is_passing(error: ClientError) -> bool:
     """Whether the answer says that the same request may succeed later."""
@@ -99,7 +120,8 @@ def _no_access(error: Exception, arguments: dict[str, Any]) -> AccessError:
     return AccessError(
         f"{_uri(arguments)}: no access: {str(error).rstrip('.')}. Credentials come from "
         "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, storage.profile or a role; "
-        "storage.anonymous=true reads public buckets without any"
+        "storage.anonymous=true reads public buckets without any. They must allow s3:ListBucket: "
+        "without it S3 says the same of an object that does not exist"
     )
 
 

@@ -140,6 +140,7 @@ def _make(config: RunConfig, job: _Job, owner: Owner, anew: bool) -> DatasetMani
     if anew:
         ensure_ray(config.resources.memory_bytes)
         preflight("preprocess", config)  # a refused run must not cost the old result
+        owner.require()
         for file in (MANIFEST, MARKER, WORK):  # the manifest first: half a dataset has none
             (job.dataset / file).delete()
     draft = Draft(job.dataset, owner)
@@ -160,6 +161,7 @@ def _make(config: RunConfig, job: _Job, owner: Owner, anew: bool) -> DatasetMani
     k_core, derived = _derive(job, draft, made)
     manifest = replace(_describe(job, made, k_core, derived), excluded_users=excluded)
     cuts = job.filters.cutoffs
+    owner.require()
     write_report(job.dataset, made.counts, manifest.rows, derived, k_core.vocabulary, cuts)
     draft.work.delete()
     check_unchanged(job.source.files)  # what the id names is what was read, to the end

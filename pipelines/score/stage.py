@@ -110,6 +110,7 @@ def run_score(
         ensure_ray()
         fitting = preflight("score", config)
         if anew:
+            owner.require()
             run.delete()
         job = ScoreJob(
             fitting, dataset, dataset_manifest, model, run, question, earlier, weights, owner
@@ -120,6 +121,7 @@ def run_score(
         files.require_weights(model, weights)
         manifest = _describe(job, parts)
         manifest = replace(manifest, warnings=tuple(_report(job, manifest)))
+        owner.require()
         remove_leftovers(run)  # nobody else writes here: the lease is ours
         return manifest
 

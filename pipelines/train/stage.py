@@ -137,8 +137,10 @@ def run_train(
         ensure_ray()
         fitting = preflight("train", config)
         if anew:
+            owner.require()
             directory.delete()
         best, history = _fit(fitting, dataset, directory, owner)
+        owner.require()
         return write_model_files(config, dataset, dataset_manifest, directory, best, history)
 
     if force:

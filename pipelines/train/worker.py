@@ -122,7 +122,7 @@ def _train(job: WorkerJob) -> None:
             job.board.step.remote(progress)
 
     device = ray.train.torch.get_device()
-    store = _open_store(job)
+    store = open_store(job.checkpoints, config.train.keep_checkpoints, job.owner)
     names: list[str | None] = [None, *store.names()]
     newest = collectives.from_first_worker(names[-1], device)
     with tempfile.TemporaryDirectory(prefix="lightsans-tapes-") as path:
@@ -145,12 +145,12 @@ def _train(job: WorkerJob) -> None:
         _train_epochs(trainer, store, job)
 
 
-def _open_store(job: WorkerJob) -> CheckpointStore:
-    keep, owner = job.config.train.keep_checkpoints, job.owner
+def open_store(checkpoints: Location, keep: int, owner: Owner | None) -> CheckpointStore:
+    """The store of a run's checkpoints, to which only workers of the present owner write."""
     if owner is None:
-        return CheckpointStore(job.checkpoints, keep)
+        return CheckpointStore(checkpoints, keep)
     # Workers may outlive the process that started them: they ask before every checkpoint.
-    return CheckpointStore(job.checkpoints, keep, owner.token or "", owner.require)
+    return CheckpointStore(checkpoints, keep, owner.token or "", owner.require)
 
 
 def _load_tapes(

@@ -8,7 +8,7 @@ Trials that were running when a search was interrupted still say so; their curve
 newest checkpoint.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
@@ -103,10 +103,17 @@ class SearchManifest(Manifest):
 
 
 class TrialStore:
-    """The records of one search, in its directory."""
+    """The records of one search, in its directory.
 
-    def __init__(self, directory: Location) -> None:
-        self._directory = directory
+    Args:
+        directory: The search's directory.
+        require_owner: Called before every change; raises where another process has taken over.
+    """
+
+    def __init__(
+        self, directory: Location, require_owner: Callable[[], None] = lambda: None
+    ) -> None:
+        self._directory, self._require_owner = directory, require_owner
 
     def trial_directory(self, number: int) -> Location:
         """Directory of a trial's checkpoints."""
@@ -114,7 +121,13 @@ class TrialStore:
 
     def save(self, record: TrialRecord) -> None:
         """Write one record, whole or not at all."""
+        self._require_owner()
         (self._directory / "trials" / f"{record.number:04d}.json").write_json(asdict(record))
+
+    def delete_checkpoints(self, number: int) -> None:
+        """Delete the checkpoints of a trial that needs them no more."""
+        self._require_owner()
+        self.trial_directory(number).delete()
 
     def load(self) -> list[TrialRecord]:
         """All records in the order of drawing; running trials with their newest checkpoint."""
@@ -136,6 +149,7 @@ class TrialStore:
 
     def save_spent(self, seconds: float) -> None:
         """Note how long the search has run."""
+        self._require_owner()
         (self._directory / SPENT).write_json({"seconds": round(seconds, 1)})
 
 

@@ -142,4 +142,4 @@ class Search:
         self._kept = self._best_of(candidates)
         for other in candidates:
             if other is not self._kept:
-                self._store.trial_directory(other.number).delete()
+                self._store.delete_checkpoints(other.number)

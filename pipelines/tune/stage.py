@@ -83,9 +83,10 @@ def run_tune(config: RunConfig, dataset_id: str, *, force: bool = False) -> Tune
         if force:
             ensure_ray()
             preflight("tune", space.base)  # a refused run must not cost the old result
+            owner.require()
             directory.delete()
         (directory / MANIFEST).delete()  # a larger budget: it is unfinished again
-        return _search(space, dataset, directory, root)
+        return _search(space, dataset, directory, root, owner)
 
     manifest, skipped = find_or_make(
         SearchManifest,
@@ -127,12 +128,12 @@ def _budget(settings: TuneConfig) -> dict[str, Any]:
 
 
 def _search(
-    space: SearchSpace, dataset: Location, directory: Location, root: Location
+    space: SearchSpace, dataset: Location, directory: Location, root: Location, owner: Owner
 ) -> SearchManifest:
     """Run or continue the search; its manifest."""
     base = space.base
     with TrialBoard() as board:
-        store = TrialStore(directory)
+        store = TrialStore(directory, owner.require)
         search = Search(space, store, dataset.name, board.show)
         _require_an_end(search)
         _say_what_is_searched(search, directory)
@@ -140,10 +141,11 @@ def _search(
         base = preflight("tune", base)  # as many workers as there is room for
         slots = _slots(base)
         with _ends_on_interrupt(search):
-            _run_trials(search, base, dataset, directory, root, slots)
+            _run_trials(search, base, dataset, directory, root, slots, owner)
         search.close()
     if search.interrupted:
         raise KeyboardInterrupt
+    owner.require()
     best = _save_best(search, dataset, directory, root)
     save_leaderboard(leaderboard(search, space), directory)
     shares = save_plots(search, directory)
@@ -217,12 +219,13 @@ def _run_trials(
     directory: Location,
     root: Location,
     slots: int,
+    owner: Owner,
 ) -> None:
     shards = base.train.virtual_shards
     tapes = [load_tape.remote(dataset, shard, shards) for shard in range(shards)]
     # Loaded before a trial waits for them: what is wrong with the data is said here.
     ray.wait(tapes, num_returns=len(tapes), fetch_local=False)
-    task = TrialTask(dataset, directory / "trials", root / "models", tapes)
+    task = TrialTask(dataset, directory / "trials", root / "models", tapes, owner)
     trainable = tune.with_parameters(TrialTrainable, task=task)
     # Nothing of Ray Tune's own is kept: the records are enough to go on from.
     with _quiet_tune(), tempfile.TemporaryDirectory(prefix="lightsans-tune-") as scratch:

@@ -20,7 +20,6 @@ from lightsans.config import RunConfig
 from lightsans.config.file import from_dict
 from lightsans.dataset.loading import load_shards
 from lightsans.errors import LightSANsError
-from lightsans.storage.checkpoint_store import CheckpointStore
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest
 from lightsans.storage.manifests import is_finished, require_manifest
@@ -28,11 +27,18 @@ from lightsans.storage.model_files import HISTORY
 from lightsans.training.checkpoint_clock import CheckpointClock
 from lightsans.training.progress import EpochRow, read_history
 from lightsans.training.trainer import MidEpoch, Trainer
+from pipelines.session.lease import Owner
 from pipelines.session.ray_session import find_own_error, on_this_machine
 from pipelines.train.board import start_board
 from pipelines.train.checkpoints import restore_trainer, write_checkpoint
 from pipelines.train.errors import explain, is_out_of_memory
-from pipelines.train.worker import WorkerJob, first_weights, make_torch_trainer, popularity
+from pipelines.train.worker import (
+    WorkerJob,
+    first_weights,
+    make_torch_trainer,
+    open_store,
+    popularity,
+)
 from pipelines.tune.records import checkpointed_progress, newest_checkpoint
 
 POLL_S = 0.5
@@ -48,6 +54,8 @@ class TrialTask(NamedTuple):
     """Finished models: a trial that is one of them is not trained again."""
     tapes: list[Any]
     """Sequences of each virtual shard: one copy a node, which its trials read in place."""
+    owner: Owner | None = None
+    """Token of the search that may write checkpoints; None where no other can."""
 
 
 class News(NamedTuple):
@@ -177,7 +185,7 @@ class LocalRun:
         )
         if newest is not None:
             restore_trainer(self._trainer, newest)
-        self._store = CheckpointStore(directory / "checkpoints", keep=1)
+        self._store = open_store(directory / "checkpoints", 1, task.owner)
         minutes, steps = config.train.checkpoint_minutes, config.train.checkpoint_steps
         clock = CheckpointClock(steps, None if minutes is None else 60 * minutes, device)
         self._mid_epoch = MidEpoch(clock, self._save)
@@ -223,6 +231,7 @@ class DistributedRun:
             dataset=task.dataset,
             model=directory,
             board=start_board(),
+            owner=task.owner,
             tapes=tuple(task.tapes),
             barrier=self._barrier,
         )

@@ -74,6 +74,18 @@ def test_a_preprocessed_log_is_the_same_through_a_rough_network(
     assert faults.made.total() >= 5, faults.made
 
 
+def test_an_object_that_is_replaced_while_it_is_read_is_an_error_that_names_it(s3_server):
+    storage = StorageConfig(endpoint_url=s3_server.endpoint_url)
+    location = locate(s3_server.uri("replaced/x.bin"), storage)
+    location.write_bytes(b"first")
+    with location.open() as opened:
+        location.write_bytes(b"other")
+        message = "s3://lightsans/replaced/x.bin: the object was replaced while it was being read"
+        with pytest.raises(StorageError, match=message):
+            opened.read()
+    assert location.read_bytes() == b"other"
+
+
 def test_a_store_that_stays_busy_is_an_error_that_names_the_object(s3_server, behind_proxy):
     faults = Faults({"busy": 1.0})
     location = locate(s3_server.uri("busy/x.json"), behind_proxy(faults, max_attempts=2))

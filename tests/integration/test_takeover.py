@@ -5,13 +5,16 @@ lost the lease, and changes nothing.
 """
 
 import signal
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
+from ray.cluster_utils import Cluster
 
 from lightsans.config import StorageConfig
 from lightsans.synthetic.logs import generate_blocks, write_inter
@@ -20,6 +23,7 @@ from tests.stage_runs import BY_NAME, Root, Stage, make_root
 
 SHORT = {"pipelines.session.stage.LEASE_S": 3.0, "pipelines.session.lease.POLL_S": 0.2}
 USERS, PARTS = 4000, 12
+MACHINE: dict[str, Any] = {"num_cpus": 4, "object_store_memory": 200 << 20}
 # What shows that workers are at work: notes of parts, counts, commits, checkpoints.
 TRACES = {
     "preprocess": "_work/part-",
@@ -45,11 +49,11 @@ class Course:
     stage: Stage
     root: Root
     logs: Path
+    address: str
 
     def running(self, name: str) -> AbstractContextManager[list[Command]]:
         more = (f"data.num_parts={PARTS}", "data.read_unit_bytes=500000", "train.epochs=3")
-        address = ray.get_runtime_context().gcs_address
-        environment = {"RAY_ADDRESS": address, "RAY_AUTH_MODE": "disabled"}
+        environment = {"RAY_ADDRESS": self.address, "RAY_AUTH_MODE": "disabled"}
         words = self.root.words(self.stage, *more)
         return running(words, [self.logs / f"{name}.log"], environment, SHORT)
 
@@ -58,10 +62,10 @@ class Course:
 
 
 @pytest.fixture
-def course(request, tmp_path, long_log, ray_cluster) -> Callable[..., Course]:
-    """Make a course: ``course("score", "s3", "name")``."""
+def course(request, tmp_path, long_log, s3_credentials) -> Callable[..., Course]:
+    """Make a course: ``course(address, "score", "s3", "name")``."""
 
-    def make(stage: str, storage: str, name: str) -> Course:
+    def make(address: str, stage: str, storage: str, name: str) -> Course:
         config, base = StorageConfig(), str(tmp_path)
         if storage == "s3":
             server = request.getfixturevalue("s3_server")
@@ -69,23 +73,44 @@ def course(request, tmp_path, long_log, ray_cluster) -> Callable[..., Course]:
             base = server.uri(request.node.name)
         found = BY_NAME[stage]
         root = make_root(f"{base}/{name}", config, found, long_log, users=USERS, parts=PARTS)
-        return Course(found, root, tmp_path)
+        return Course(found, root, tmp_path, address)
 
     return make
 
 
+@pytest.fixture(scope="module")
+def cluster(s3_credentials: None) -> Iterator[Cluster]:
+    """A cluster to which machines can be added."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        started = Cluster(initialize_head=True, head_node_args=MACHINE)
+        try:
+            yield started
+        finally:
+            started.shutdown()
+
+
 def check_takeover(
-    course: Callable[..., Course], stage: str, storage: str, ending: signal.Signals
+    course: Callable[[str], Course],
+    ending: signal.Signals,
+    other_machine: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> None:
-    """Stop or kill the first of two at work; the second does all; then the first goes on."""
-    alone = course(stage, storage, "alone")
+    """Stop or kill the first of two at work; the second does all; then the first goes on.
+
+    Args:
+        course: Makes a course with a root of this name.
+        ending: The signal that the first is sent.
+        other_machine: The second finds its CPUs there: a driver that stands still gives none back.
+    """
+    alone = course("alone")
     with alone.running("alone") as [command]:
         assert command.wait() == 0, command.said
-    both = course(stage, storage, "both")
+    both = course("both")
     with both.running("first") as [first]:
         assert wait_until(both.is_at_work, first), first.said
         first.send(ending)
-        with both.running("second") as [second]:
+        with other_machine(), both.running("second") as [second]:
             assert second.wait() == 0, second.said
         assert "is up to date" not in second.said, second.said  # it was the one that finished
         finished = both.root.files()
@@ -100,8 +125,11 @@ def check_takeover(
     assert "Traceback" not in first.said + second.said, first.said + second.said
 
 
-def test_a_stopped_driver_that_wakes_up_after_another_has_finished_changes_nothing(course):
-    check_takeover(course, "preprocess", "disk", signal.SIGSTOP)
+def test_a_stopped_driver_that_wakes_up_after_another_has_finished_changes_nothing(
+    course, ray_cluster
+):
+    address = ray.get_runtime_context().gcs_address
+    check_takeover(partial(course, address, "score", "disk"), signal.SIGSTOP)
 
 
 @pytest.mark.chaos
@@ -110,6 +138,14 @@ def test_a_stopped_driver_that_wakes_up_after_another_has_finished_changes_nothi
 @pytest.mark.parametrize("storage", ["disk", "s3"])
 @pytest.mark.parametrize("stage", ["preprocess", "train", "evaluate", "score", "tune"])
 def test_another_driver_takes_over_while_the_workers_of_the_first_live_on(
-    stage, storage, ending, course
+    stage, storage, ending, course, cluster
 ):
-    check_takeover(course, stage, storage, ending)
+    @contextmanager
+    def other_machine() -> Iterator[None]:
+        added = cluster.add_node(**MACHINE)
+        try:
+            yield
+        finally:
+            cluster.remove_node(added)
+
+    check_takeover(partial(course, cluster.address, stage, storage), ending, other_machine)

@@ -1,6 +1,12 @@
 """A search on the driver: drawing, budgets and records."""
 
-from lightsans.config import RunConfig
+import pytest
+
+from lightsans.config import RunConfig, StorageConfig
+from lightsans.errors import LeaseError
+from lightsans.storage.location import locate
+from pipelines.session.lease import Lease, Owner
+from pipelines.tune.records import TrialRecord, TrialStore
 from tests.searches import make_search, row, run, store_of
 
 
@@ -91,3 +97,23 @@ def test_trials_are_searched_over_what_the_configuration_says_and_without_a_spac
     assert run_config.train.learning_rate == 0.5
     assert run_config.model.k_interests == record.values["model.k_interests"]
     assert run_config.tune == RunConfig().tune
+
+
+def test_a_search_that_lost_its_lease_changes_no_record_and_deletes_no_checkpoint(tmp_path):
+    directory = locate(str(tmp_path), StorageConfig())
+    lock = directory / "locks" / "search.json"
+    first, second = Lease(lock, "first", 0.01), Lease(lock, "second", 60)
+    first.take()
+    late = TrialStore(directory, Owner(lock, first.token).require)
+    late.save(TrialRecord(number=1, values={}, model_id="m"))
+    (late.trial_directory(1) / "x").write_bytes(b"of second")
+    second.take(wait_s=10)
+    kept = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for change in (
+        lambda: late.save(TrialRecord(number=1, values={}, model_id="m", status="failed")),
+        lambda: late.save_spent(1),
+        lambda: late.delete_checkpoints(1),
+    ):
+        with pytest.raises(LeaseError, match="lost to second"):
+            change()
+    assert kept == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
