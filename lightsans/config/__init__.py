@@ -12,23 +12,33 @@ from lightsans.config.marks import to_dict
 from lightsans.config.model import Activation, ModelConfig
 from lightsans.config.nightly import NightlyConfig
 from lightsans.config.resources import ResourcesConfig, StorageConfig
+from lightsans.config.rules import ItemGroup, RulesConfig
 from lightsans.config.run import RunConfig
-from lightsans.config.score import EvaluateConfig, ScoreConfig
+from lightsans.config.score import (
+    AudienceConfig,
+    EvaluateConfig,
+    ScoreConfig,
+    SimilarConfig,
+)
 from lightsans.config.train import TrainConfig
 from lightsans.config.tune import TuneConfig
 
 __all__ = [
     "Activation",
     "Attention",
+    "AudienceConfig",
     "ColumnsConfig",
     "DataConfig",
     "EvaluateConfig",
     "IdType",
+    "ItemGroup",
     "ModelConfig",
     "NightlyConfig",
     "ResourcesConfig",
+    "RulesConfig",
     "RunConfig",
     "ScoreConfig",
+    "SimilarConfig",
     "StorageConfig",
     "TemporalConfig",
     "TrainConfig",

@@ -5,6 +5,7 @@ place it came from: defaults < profile < file < ``--set`` is then one update of 
 error can say where the value stands. pydantic checks the types.
 """
 
+import dataclasses
 import difflib
 import json
 import math
@@ -319,10 +320,38 @@ def _problem(error: Any, settings: Mapping[str, _Setting]) -> str:
     if not parts:
         return f"the configuration is not understood: {error['msg']}"
     value, origin = settings[key]
+    rule = _rule_problem(error, len(parts), key, origin)
+    if rule is not None:
+        return rule
     hint = ""
     if isinstance(value, int | float) and TYPES[key] in (str, str | None):
         hint = "; put it in quotes"
     return f"{key} is {value!r} ({origin}); expected {_describe(TYPES[key])}{hint}"
+
+
+def _rule_problem(error: Any, depth: int, key: str, origin: str) -> str | None:
+    """The problem within a rule, an entry of a list of dataclasses; None where it is elsewhere."""
+    kind = get_args(TYPES[key])[:1]
+    places = error["loc"][depth:]
+    if not kind or not dataclasses.is_dataclass(kind[0]) or len(places) < 2:
+        return None
+    place, *names = places
+    where = f"{key}[{place}]"
+    for name in names:
+        field = {f.name: f.type for f in dataclasses.fields(kind[0])}.get(name)
+        if error["type"] == "unexpected_keyword_argument" and field is None:
+            known = [f.name for f in dataclasses.fields(kind[0])]
+            near = difflib.get_close_matches(str(name), known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
+            return f"unknown setting {where}.{name} ({origin}); {hint}"
+        if field is None:  # a position in a list, a member of a union
+            continue
+        where += f".{name}"
+        inner = [part for part in (field, *get_args(field)) if dataclasses.is_dataclass(part)]
+        kind = tuple(inner) or kind
+    if error["type"] == "missing":
+        return f"{where} is missing ({origin})"
+    return f"{where} is {error['input']!r} ({origin}); {error['msg'].lower()}"
 
 
 _WORDS = {int: "an integer", float: "a number", str: "text", bool: "true or false"}
@@ -335,6 +364,9 @@ def _describe(annotation: Any) -> str:
     if kind is Literal:
         return "one of " + ", ".join(str(value) for value in arguments)
     if kind is tuple:
+        if dataclasses.is_dataclass(arguments[0]):
+            names = [field.name for field in dataclasses.fields(arguments[0])]
+            return f"a list of rules with {', '.join(names)}"
         return f"a list of {_PLURALS[arguments[0]]}"
     if kind is dict:
         if arguments[1] not in _PLURALS:

@@ -120,10 +120,23 @@ def named_paths(config: Any) -> Iterator[tuple[str, str]]:
     for name, marks in walk_marks(type(config)):
         if not marks & {Mark.PATH, Mark.PATH_OR_NAME}:
             continue
-        value = operator.attrgetter(name)(config)
-        for path in value if isinstance(value, tuple) else [value]:
-            if path is not None and (Mark.PATH in marks or "/" in path):
+        for path in _paths(operator.attrgetter(name)(config)):
+            if Mark.PATH in marks or "/" in path:
                 yield name, path
+
+
+def _paths(value: Any) -> Iterator[str]:
+    """Every path in a setting's value: itself, in a list, or marked so in a rule."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, tuple):
+        for entry in value:
+            yield from _paths(entry)
+    elif dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            below = getattr(value, field.name)
+            if Mark.PATH in field_marks(field) or dataclasses.is_dataclass(below):
+                yield from _paths(below)
 
 
 def _walk(

@@ -12,7 +12,12 @@ from lightsans.config.marks import Mark, setting
 from lightsans.config.model import ModelConfig
 from lightsans.config.nightly import NightlyConfig
 from lightsans.config.resources import ResourcesConfig, StorageConfig
-from lightsans.config.score import EvaluateConfig, ScoreConfig
+from lightsans.config.score import (
+    AudienceConfig,
+    EvaluateConfig,
+    ScoreConfig,
+    SimilarConfig,
+)
 from lightsans.config.train import TrainConfig
 from lightsans.config.tune import TuneConfig
 
@@ -30,6 +35,8 @@ class RunConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     score: ScoreConfig = field(default_factory=ScoreConfig)
+    similar: SimilarConfig = field(default_factory=SimilarConfig)
+    audience: AudienceConfig = field(default_factory=AudienceConfig)
     nightly: NightlyConfig = field(default_factory=NightlyConfig)
     tune: TuneConfig = field(default_factory=TuneConfig)
     resources: ResourcesConfig = field(default_factory=ResourcesConfig)

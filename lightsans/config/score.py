@@ -5,6 +5,7 @@ from typing import Literal
 
 from lightsans.config.checks import at_least, require
 from lightsans.config.marks import Mark, made_setting, setting
+from lightsans.config.rules import RulesConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,9 +50,11 @@ class ScoreConfig:
     deny_items: str | None = setting(None, Mark.RESOLVED, Mark.DECIDES_LISTS, Mark.PATH)
     """A text file with one raw item id a line: never recommended."""
     item_table: str | None = setting(None, Mark.RESOLVED, Mark.DECIDES_LISTS, Mark.PATH)
-    """A table of items (parquet, csv, .item) with ``data.columns.item`` and eligible_column."""
+    """A table of items (parquet, csv, .item) with ``data.columns.item``, eligible_column and the
+    columns of rules."""
     eligible_column: str | None = setting(None, Mark.RESOLVED, Mark.DECIDES_LISTS)
     """The boolean column of item_table that says what may be recommended; null values say no."""
+    rules: RulesConfig = made_setting(RulesConfig, Mark.RESOLVED, Mark.DECIDES_LISTS)
     min_score: float | None = setting(None, Mark.CONTENT, Mark.DECIDES_LISTS)
     """The model's recommendations with a lower score are left out; lists may become shorter."""
     layout: Literal["wide", "long"] = setting("wide", Mark.CONTENT)
@@ -81,12 +84,63 @@ class ScoreConfig:
             f"score.min_workers={self.min_workers} is more than score.num_workers="
             f"{self.num_workers}, which is the most; lower the one or raise the other",
         )
+        columns = self.rules.columns
         require(
-            (self.item_table is None) == (self.eligible_column is None),
+            self.item_table is not None or self.eligible_column is None,
             f"score.item_table={self.item_table} and score.eligible_column={self.eligible_column} "
             "need each other; set both or neither",
         )
         require(
+            self.item_table is not None or not columns,
+            f"score.rules name the columns {', '.join(columns)}; set score.item_table to the table "
+            "that has them",
+        )
+        require(
+            self.item_table is None or self.eligible_column is not None or bool(columns),
+            f"score.item_table={self.item_table} has no effect without score.eligible_column or "
+            "rules by a column; set one of them, or take the table out",
+        )
+        places: dict[int, str] = {}
+        for pin in self.rules.pins:
+            place = pin.position if pin.position > 0 else self.k + 1 + pin.position
+            require(
+                1 <= place <= self.k,
+                f"score.rules.pins: item={pin.item} has position={pin.position}, which a list of "
+                f"score.k={self.k} items does not have",
+            )
+            require(
+                place not in places,
+                f"score.rules.pins: {places.get(place)} and {pin.item} both have place {place} of "
+                f"score.k={self.k}",
+            )
+            places[place] = pin.item
+        require(
             self.partition_by != "rank" or self.layout == "long",
             "score.partition_by=rank needs score.layout=long: a wide row holds all ranks",
         )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SimilarConfig:
+    """Lists of similar items; ``score`` says which items may be in them, and under which rules."""
+
+    k: int = setting(20, Mark.CONTENT)
+    """Length of the lists."""
+    measure: Literal["cosine", "product"] = setting("cosine", Mark.CONTENT)
+    """cosine: of the two item vectors. product: longer vectors, of popular items mostly, win."""
+
+    def __post_init__(self) -> None:
+        at_least("similar", self, 1, "k")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AudienceConfig:
+    """Users who want given items most; ``score`` says what may be recommended to whom."""
+
+    k: int = setting(1000, Mark.CONTENT)
+    """Users of each item."""
+    batch_size: int = setting(1024, Mark.NO_EFFECT)
+    """Users scored at once by a task."""
+
+    def __post_init__(self) -> None:
+        at_least("audience", self, 1, "k", "batch_size")

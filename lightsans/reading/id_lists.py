@@ -149,18 +149,25 @@ class IdTable:
         with _reading(setting, location):
             return cls(setting, location, tuple(map(_without_type, _names(location))))
 
-    def read(self, columns: Sequence[tuple[str | int, str]]) -> list[pa.Array]:
+    def read(
+        self,
+        columns: Sequence[tuple[str | int, str]],
+        values: Sequence[tuple[str | int, str]] = (),
+    ) -> list[pa.Array]:
         """Read columns as text, null where there is no value.
 
         Args:
-            columns: Name or position of each, and the setting that says so.
+            columns: Name or position of each column of ids, and the setting that says so.
+            values: The same of columns that may hold fractions.
 
         Raises:
             InputError: A column is missing or named twice, or the file is unreadable.
         """
-        places = [self.place(column, setting) for column, setting in columns]
+        places = [self.place(column, setting) for column, setting in (*columns, *values)]
         with _reading(self.setting, self.location):
-            return [_as_text(column) for column in _read(self.location, places)]
+            found = _read(self.location, places)
+            ids, others = found[: len(columns)], found[len(columns) :]
+            return [*map(_as_text, ids), *(_as_text(column, True) for column in others)]
 
     def place(self, column: str | int, setting: str) -> int:
         """The position of a column that is given by name or position.
@@ -300,10 +307,15 @@ def _json_text(value: object) -> str | None:
     return json.dumps(value)
 
 
-def _as_text(column: pa.Array) -> pa.Array:
+def _as_text(column: pa.Array, may_have_fractions: bool = False) -> pa.Array:
     kind = column.type
     if pa.types.is_dictionary(kind):
-        return _as_text(column.dictionary_decode())
+        return _as_text(column.dictionary_decode(), may_have_fractions)
     if pa.types.is_floating(kind):  # integers with gaps: 7.0 is 7, and no rounding is hidden
-        column = column.cast(pa.int64())
+        has_fractions = (
+            may_have_fractions
+            and not pc.all(pc.equal(column, pc.floor(column)), skip_nulls=True).as_py()
+        )
+        if not has_fractions:
+            column = column.cast(pa.int64())
     return column.cast(pa.string())

@@ -73,7 +73,7 @@ def read_eligible_items(config: RunConfig) -> EligibleItems | None:
     allowed, denied = {}, {}
     if score.allow_items is not None:
         allowed["score.allow_items"] = _read_ids(config, "score.allow_items", score.allow_items)
-    if score.item_table is not None:
+    if score.item_table is not None and score.eligible_column is not None:
         allowed["score.item_table"] = _read_eligible_column(config, score.item_table)
     if score.deny_items is not None:
         denied["score.deny_items"] = _read_ids(config, "score.deny_items", score.deny_items)

@@ -4,20 +4,27 @@ Shapes:
     B users of a batch   K recommendations   D hidden size   N items
 """
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from lightsans.arrays import Bool, Int32, Int64, Intp, UInt64
 from lightsans.columns.hashing import hash_segments, mix
+from lightsans.dataset.bucket_cursor import bucket_span
 from lightsans.dataset.samples import gather
 from lightsans.dataset.sequences import UserSequences
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.model.network import LightSANs
 from lightsans.ranking.seen_items import NOTHING
 from lightsans.ranking.top_k import ItemIndex
+from lightsans.recommendations.audience import log_shares
+from lightsans.recommendations.segment import Segment
+from lightsans.rules.item_rules import ItemRules
+from lightsans.rules.lists import RuledIndex
 
 MODEL, POPULAR = "model", "popular"
 _ENCODED_AT_ONCE = 256
@@ -32,6 +39,27 @@ class Recommendations:
     scores: pa.ListArray
     source: pa.Array
     """``model``, or ``popular`` for users without an item that the model knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListRules:
+    """Rules over lists, about the items of a model and those of a dataset."""
+
+    model: ItemRules
+    popular: ItemRules
+    """For the fallback."""
+    segments: tuple[Segment, ...]
+    """Users that each rule of the segments is about."""
+
+    def bits(self, user_ids: pa.ChunkedArray) -> Int64:
+        """Bit s is set where rule s of the segments is about a user; users by rising bucket."""
+        found = np.zeros(len(user_ids), np.int64)
+        if self.segments and len(user_ids):
+            span = bucket_span(user_ids)
+            for number, segment in enumerate(self.segments):
+                is_in = segment.contains(user_ids, *span).to_numpy(zero_copy_only=False)
+                found |= is_in.astype(np.int64) << number
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +104,7 @@ class Recommender:
         eligible_ids: The only items of the model that are recommended; all unless given.
         eligible_popular_ids: The same of the dataset's items, for the fallback.
         min_score: The model's recommendations with a lower score are left out.
+        rules: Rules over the lists; none unless given.
     """
 
     def __init__(
@@ -90,6 +119,7 @@ class Recommender:
         eligible_ids: Int64 | None = None,
         eligible_popular_ids: Int64 | None = None,
         min_score: float | None = None,
+        rules: ListRules | None = None,
     ) -> None:
         self._model = model.eval()
         self._model_items, self._dataset_items = model_items, dataset_items
@@ -98,19 +128,67 @@ class Recommender:
         dead_model_ids = dead_ids if mapping is None else mapping[dead_ids].astype(np.int64)
         self._eligible_ids = _tensor(_without(eligible_ids, dead_model_ids, model_items))
         self._min_score = NOTHING if min_score is None else min_score
-        self._index = ItemIndex(model.item_table(), self._eligible_ids)
+        self.rules = rules
+        self._index = self._model_index()
         # Popularity as a model of width one: its top-K follows the same rules.
         popularity = np.concatenate([[0], dataset_items.counts]).astype(np.float32)
-        self._popular_index = ItemIndex(
+        self._popular = (
             torch.from_numpy(popularity).unsqueeze(1),
             _tensor(_without(eligible_popular_ids, dead_ids, dataset_items)),
         )
+        popular = None if rules is None else rules.popular
+        self._popular_index = _make_index(*self._popular, popular)
 
     def to(self, device: torch.device) -> None:
         """Score on another device from now on; popular items stay on the CPU."""
         if device != self._device:
             self._model = self._model.to(device)
-            self._index = ItemIndex(self._model.item_table(), self._eligible_ids)
+            self._index = self._model_index()
+
+    def count_broken(self, lists: pa.ListArray, source: pa.ChunkedArray) -> tuple[int, int]:
+        """Count lists that came out short, and quotas of lists that are not met; 0 without rules.
+
+        Args:
+            lists: Raw item ids.
+            source: Of each list.
+        """
+        if self.rules is None or not len(lists):
+            return 0, 0
+        lengths = pc.list_value_length(lists).to_numpy(zero_copy_only=False)
+        ends = np.cumsum(lengths)
+        is_model = pc.equal(source, MODEL).to_numpy()
+        unmet, raw = 0, lists.flatten()
+        for items, rules, is_in in (
+            (self._model_items, self.rules.model, is_model),
+            (self._dataset_items, self.rules.popular, ~is_model),
+        ):
+            if not rules.quotas or not is_in.any():
+                continue
+            of_kind = np.repeat(is_in, lengths)
+            ids = items.encode(raw.filter(pa.array(of_kind)))
+            groups = np.zeros(len(raw), np.int64)
+            groups[of_kind] = rules.groups.cpu().numpy()[ids]
+            rank = np.arange(len(raw)) - np.repeat(ends - lengths, lengths)
+            for number, quota in enumerate(rules.quotas):
+                counts = (groups >> number & 1) * (rank < quota.first)
+                sums = np.concatenate([[0], np.cumsum(counts)])
+                found = (sums[ends] - sums[ends - lengths])[is_in]
+                unmet += int((found < quota.at_least).sum())
+        return int((lengths < self._k).sum()), unmet
+
+    def _model_index(self) -> ItemIndex | RuledIndex:
+        rules = None if self.rules is None else self.rules.model
+        return _make_index(self._model.item_table(), self._eligible_ids, rules)
+
+    def with_rules(self, rules: ListRules | None) -> "Recommender":
+        """The same recommender under other rules."""
+        other = copy.copy(self)
+        other.rules = rules
+        other._index = other._model_index()
+        popular = None if rules is None else rules.popular
+        table_VD, eligible_ids = self._popular
+        other._popular_index = _make_index(table_VD, eligible_ids, popular)
+        return other
 
     @property
     def _device(self) -> torch.device:
@@ -122,18 +200,28 @@ class Recommender:
             histories.translate(self._mapping), also_seen.translate(self._mapping)
         )
 
-    def recommend(self, histories: UserSequences, also_seen: UserSequences) -> Recommendations:
+    def recommend(
+        self,
+        histories: UserSequences,
+        also_seen: UserSequences,
+        segments: Int64 | None = None,
+    ) -> Recommendations:
         """Recommendations for all users, in order.
 
         Args:
             histories: Everything they interacted with, in the dataset's item ids.
             also_seen: Other items that must not be recommended to them when seen ones are removed.
+            segments: Bits of the rules about each user; see `ListRules.bits`.
         """
+        if segments is None:
+            segments = np.zeros(len(histories.lengths), np.int64)
         known = self.know(histories, also_seen)
         is_known = known.is_known
         seen = _merge(known.histories, known.also_seen)
-        by_model = self._by_model(known.histories, seen, np.flatnonzero(is_known))
-        by_popularity = self._by_popularity(_merge(histories, also_seen), np.flatnonzero(~is_known))
+        by_model = self._by_model(known.histories, seen, np.flatnonzero(is_known), segments)
+        by_popularity = self._by_popularity(
+            _merge(histories, also_seen), np.flatnonzero(~is_known), segments
+        )
         # Both come in their own order: put every user back in its place.
         order = np.argsort(np.argsort(~is_known, kind="stable"), kind="stable")
         columns = [
@@ -145,8 +233,14 @@ class Recommender:
 
     @torch.inference_mode()
     def _by_model(
-        self, known: UserSequences, seen: UserSequences, users: Intp
+        self, known: UserSequences, seen: UserSequences, users: Intp, segments: Int64
     ) -> tuple[pa.ListArray, pa.ListArray]:
+        vectors_BD = self._encode(known, users)
+        return self._lists(
+            vectors_BD, self._index, seen, users, segments, self._model_items, self._min_score
+        )
+
+    def _encode(self, known: UserSequences, users: Intp) -> torch.Tensor:
         newest = np.minimum(known.lengths[users], self._model.config.max_seq_len)
         begin = known.offsets[users + 1] - newest
         # Similar lengths share a width: encode in order of length, in pieces.
@@ -158,30 +252,69 @@ class Recommender:
                 lengths = torch.from_numpy(newest[piece]).to(self._device)
                 encoded = self._model.encode(items.to(self._device), lengths)
                 vectors_BD[torch.from_numpy(piece).to(self._device)] = encoded
-        return self._lists(vectors_BD, self._index, seen, users, self._model_items, self._min_score)
+        return vectors_BD
 
     @torch.inference_mode()
-    def _by_popularity(self, seen: UserSequences, users: Intp) -> tuple[pa.ListArray, pa.ListArray]:
-        vectors = torch.ones(len(users), 1)
-        return self._lists(vectors, self._popular_index, seen, users, self._dataset_items, NOTHING)
+    def log_shares(
+        self, histories: UserSequences, also_seen: UserSequences, wanted: Int64, segments: Int64
+    ) -> tuple[Intp, torch.Tensor]:
+        """Users of whom the model knows something, and their log-shares of wanted items.
+
+        Args:
+            histories: See `recommend`.
+            also_seen: See `recommend`.
+            wanted: Ids of the model's items.
+            segments: See `recommend`.
+        """
+        known = self.know(histories, also_seen)
+        users = np.flatnonzero(known.is_known)
+        rows, ids = self._seen_of(_merge(known.histories, known.also_seen), users)
+        is_seen = ids > 0
+        table_VD = self._model.item_table()
+        is_eligible_V = torch.ones(len(table_VD), dtype=torch.bool)
+        if self._eligible_ids is not None:
+            is_eligible_V[:] = False
+            is_eligible_V[self._eligible_ids] = True
+        is_eligible_V[0] = False
+        return users, log_shares(
+            self._encode(known.histories, users),
+            table_VD,
+            torch.from_numpy(wanted),
+            is_eligible_V,
+            torch.from_numpy(rows[is_seen]),
+            torch.from_numpy(ids[is_seen].astype(np.int64)),
+            None if self.rules is None else self.rules.model.denied,
+            torch.from_numpy(segments[users]),
+        )
+
+    @torch.inference_mode()
+    def _by_popularity(
+        self, seen: UserSequences, users: Intp, segments: Int64
+    ) -> tuple[pa.ListArray, pa.ListArray]:
+        vectors, index = torch.ones(len(users), 1), self._popular_index
+        return self._lists(vectors, index, seen, users, segments, self._dataset_items, NOTHING)
 
     def _lists(
         self,
         vectors_BD: torch.Tensor,
-        index: ItemIndex,
+        index: ItemIndex | RuledIndex,
         seen: UserSequences,
         users: Intp,
+        segments: Int64,
         items: Vocabulary,
         min_score: float,
     ) -> tuple[pa.ListArray, pa.ListArray]:
-        rows, seen_ids = self._seen_of(seen, users)
-        ids_BK, scores_BK = index.top_k(
-            vectors_BD,
-            min(self._k, items.num_items),
-            torch.from_numpy(rows).to(vectors_BD.device),
-            torch.from_numpy(seen_ids.astype(np.int64)).to(vectors_BD.device),
-            min_score=min_score,
+        device, k = vectors_BD.device, min(self._k, items.num_items)
+        rows_S, ids_S = (
+            torch.from_numpy(part.astype(np.int64)).to(device)
+            for part in self._seen_of(seen, users)
         )
+        if isinstance(index, RuledIndex):
+            bits_B = torch.from_numpy(segments[users]).to(device)
+            found = index.top_k(vectors_BD, self._k, rows_S, ids_S, bits_B, min_score=min_score)
+        else:
+            found = index.top_k(vectors_BD, k, rows_S, ids_S, min_score=min_score)
+        ids_BK, scores_BK = found
         is_item = (ids_BK > 0).cpu().numpy()
         offsets = pa.array(np.concatenate([[0], np.cumsum(is_item.sum(1))]).astype(np.int32))
         ids = items.decode(ids_BK.cpu().numpy()[is_item].astype(np.int32))
@@ -200,6 +333,14 @@ class Recommender:
         lengths = seen.lengths
         ids = seen.item_ids[np.repeat(chosen, lengths)]
         return np.repeat(np.arange(len(users)), lengths[users]), ids
+
+
+def _make_index(
+    table_VD: torch.Tensor, eligible_ids: torch.Tensor | None, rules: ItemRules | None
+) -> ItemIndex | RuledIndex:
+    if rules is None:
+        return ItemIndex(table_VD, eligible_ids)
+    return RuledIndex(table_VD, rules, eligible_ids)
 
 
 def _without(eligible_ids: Int64 | None, dead_ids: Int64, items: Vocabulary) -> Int64 | None:

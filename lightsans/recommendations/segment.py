@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from lightsans.arrays import Int64
 from lightsans.columns.hashing import NUM_BUCKETS, user_buckets
 from lightsans.config import RunConfig
-from lightsans.reading.id_lists import check_id_list, read_id_list
+from lightsans.reading.id_lists import IdList, check_id_list, read_id_list
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,15 @@ def read_segment(config: RunConfig, user_type: pa.DataType) -> Segment:
     listed = read_id_list(
         "score.users", config.score.users, config.storage, column, "data.columns.user"
     )
+    return segment_of(listed, user_type)
+
+
+def segment_of(listed: IdList, user_type: pa.DataType) -> Segment:
+    """The users of a list, each once.
+
+    Raises:
+        InputError: Ids are not of the users' type.
+    """
     ids = listed.of_type(user_type)
     buckets = user_buckets(ids)
     order = np.argsort(buckets, kind="stable")

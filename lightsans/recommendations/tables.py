@@ -14,7 +14,10 @@ from lightsans.storage.schemas import long_recommendations_schema
 
 def recommend_rows(recommender: Recommender, rows: pa.Table, schema: pa.Schema) -> pa.Table:
     """The wide table of some rows of a sequences table, in their order."""
-    made = recommender.recommend(list_column(rows, "item_ids"), list_column(rows, "also_seen"))
+    segments = None if recommender.rules is None else recommender.rules.bits(rows["user_id"])
+    made = recommender.recommend(
+        list_column(rows, "item_ids"), list_column(rows, "also_seen"), segments
+    )
     columns = [rows["user_id"], made.item_ids, made.scores, made.source]
     named = dict(zip(schema.names, columns, strict=True))
     return pa.table(named).cast(schema)

@@ -164,6 +164,10 @@ class RunPart:
     """Users of the dataset who are not in the segment."""
     unknown_interactions: int
     """Interactions with items that the model does not know: left out of the histories."""
+    short_lists: int | None = None
+    """Lists with fewer than ``score.k`` items; None without ``score.rules``."""
+    unmet_quotas: int | None = None
+    """Quotas of lists that lack items of their group; None without ``score.rules``."""
     files: tuple[RunFile, ...]
 
 
@@ -190,6 +194,8 @@ class RunManifest(Manifest):
     carried_users: int
     other_users: int
     unknown_interactions: int
+    short_lists: int | None = None
+    unmet_quotas: int | None = None
     dataset_users: int | None = None
     """All users of the dataset; early versions did not record them."""
     user_id_type: str

@@ -1,6 +1,7 @@
 """The commands `models` and `recommend`: a list of models, and one user's recommendations."""
 
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from typing import Annotated
 
 import typer
@@ -44,6 +45,9 @@ def recommend(
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many to show.")] = 10,
     map_items: MapItemsOption = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Tell which rule of score.rules moved what.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show one user's history and recommendations.
@@ -53,16 +57,20 @@ def recommend(
     """
     from pipelines.score.one_user import load_titles, recommend_for_user
 
-    selected = select(config, [*(overrides or ()), f"score.k={k}"], dataset, model)
+    selected = select(config, overrides, dataset, model)
+    run = selected.loaded.config
+    # A list under rules is one whole: its first items are shown, not a shorter list.
+    score = replace(run.score, k=max(k, run.score.k))
     titles = load_titles(selected.loaded.config, items, title_column) if items else {}
     view = recommend_for_user(
-        selected.loaded.config,
+        replace(run, score=score),
         selected.dataset_id,
         selected.model_id,
         user,
         map_items=map_items,
+        explain=explain,
     )
-    recent = view.history[:k]
+    recent, best = view.history[:k], view.recommendations[:k]
     if as_json:
         print_json(
             {
@@ -70,9 +78,9 @@ def recommend(
                 "source": view.source,
                 "history": [_item_json(item, titles) for item in recent],
                 "recommendations": [
-                    {**_item_json(item, titles), "score": value}
-                    for item, value in view.recommendations
+                    {**_item_json(item, titles), "score": value} for item, value in best
                 ],
+                **({"moves": [asdict(move) for move in view.moves]} if explain else {}),
             }
         )
         return
@@ -86,9 +94,19 @@ def recommend(
         ["rank", "item", "title", "score"],
         [
             [rank, str(item), titles.get(str(item), ""), value]
-            for rank, (item, value) in enumerate(view.recommendations, 1)
+            for rank, (item, value) in enumerate(best, 1)
         ],
     )
+    if explain:
+        rows = [
+            [move.rule, str(move.item), titles.get(str(move.item), ""), move.before, move.after]
+            for move in view.moves
+        ]
+        print_table(
+            f"What rules did, among {score.k} places, step by step",
+            ["rule", "item", "title", "rank before", "rank after"],
+            [["-" if value is None else value for value in row] for row in rows],
+        )
 
 
 def models(
@@ -133,6 +151,7 @@ def add_model_commands(app: typer.Typer) -> None:
         epilog=examples(
             "recommend -c my.yaml --user 17",
             "recommend -c my.yaml --user 196 --items data/ml-100k.item -k 20",
+            "recommend -c my.yaml --user 17 --explain",
         )
     )(recommend)
     app.command(epilog=examples("models -c my.yaml"))(models)

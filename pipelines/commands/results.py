@@ -58,6 +58,29 @@ def search_json(result: Any, loaded: LoadedConfig) -> dict[str, Any]:
     }
 
 
+def similar_json(result: Any) -> dict[str, Any]:
+    """A `SimilarResult` for ``--json``."""
+    return {
+        "similar_id": result.similar_id,
+        "path": result.location.uri,
+        "skipped": result.skipped,
+        "items": result.manifest.items,
+        "short_lists": result.manifest.short_lists,
+    }
+
+
+def audience_json(result: Any) -> dict[str, Any]:
+    """An `AudienceResult` for ``--json``."""
+    return {
+        "audience_id": result.audience_id,
+        "path": result.location.uri,
+        "skipped": result.skipped,
+        "rows": result.manifest.rows,
+        "listed_items": result.manifest.listed_items,
+        "unknown_items": result.manifest.unknown_items,
+    }
+
+
 def run_json(result: Any) -> dict[str, Any]:
     """A `ScoreResult` for ``--json``."""
     return {

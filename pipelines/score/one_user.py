@@ -1,6 +1,7 @@
 """One user's history and fresh recommendations, without Ray: for a look, a demo, a question."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -13,7 +14,9 @@ from lightsans.dataset.vocabulary import load_vocabulary
 from lightsans.errors import InputError, NotFoundError
 from lightsans.reading.id_lists import IdTable
 from lightsans.recommendations.reader import wide_schema
+from lightsans.recommendations.recommender import ListRules, Recommender
 from lightsans.recommendations.tables import recommend_rows
+from lightsans.rules.item_rules import STEPS
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest
 from lightsans.storage.manifests import require_manifest
@@ -25,6 +28,17 @@ RawId = str | int
 
 
 @dataclass(frozen=True, slots=True)
+class Move:
+    """A change of one item's rank by one kind of rules, after the kinds before it."""
+
+    rule: str
+    item: RawId
+    before: int | None
+    """Rank, from 1; None where the item was not in the list."""
+    after: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class UserView:
     """A user's history and the model's recommendations; ids as received, newest or best first."""
 
@@ -33,12 +47,23 @@ class UserView:
     recommendations: list[tuple[RawId, float]]
     source: str
     """``model``, or ``popular`` when the model knows nothing of the user."""
+    moves: list[Move]
+    """Changes by rules, where they were asked for."""
 
 
 def recommend_for_user(
-    config: RunConfig, dataset_id: str, model_id: str, user: str, *, map_items: bool = False
+    config: RunConfig,
+    dataset_id: str,
+    model_id: str,
+    user: str,
+    *,
+    map_items: bool = False,
+    explain: bool = False,
 ) -> UserView:
     """History and top-K of one user of a dataset.
+
+    With ``explain`` the list is made step by step, with one kind of rules more each time, and told
+    is what each step moved.
 
     Raises:
         NotFoundError: The dataset or model is not finished, or the user is not in the dataset.
@@ -59,7 +84,28 @@ def recommend_for_user(
         history=history.to_pylist()[::-1],
         recommendations=list(zip(top["item_ids"], top["scores"], strict=True)),
         source=top["source"],
+        moves=_explain(recommender, row, wide_schema(manifest)) if explain else [],
     )
+
+
+def _explain(recommender: Recommender, row: pa.Table, schema: pa.Schema) -> list[Move]:
+    """Which kind of rules moved which items, in the order in which rules hold."""
+    rules, moves = recommender.rules, list[Move]()
+    if rules is None:
+        return moves
+
+    def ranks(steps: Sequence[str]) -> dict[RawId, int]:
+        some = ListRules(rules.model.only(steps), rules.popular.only(steps), rules.segments)
+        made = recommend_rows(recommender.with_rules(some), row, schema)
+        return {item: rank for rank, item in enumerate(made["item_ids"][0].as_py(), 1)}
+
+    before = ranks([])
+    for number, step in enumerate(STEPS, 1):
+        after = ranks(STEPS[:number])
+        changed = [item for item in {**after, **before} if before.get(item) != after.get(item)]
+        moves += [Move(step, item, before.get(item), after.get(item)) for item in changed]
+        before = after
+    return moves
 
 
 def _find_user(dataset: Location, manifest: DatasetManifest, user: str) -> pa.Table:

@@ -56,6 +56,8 @@ class _Counts:
     carried_users: int = 0
     other_users: int = 0
     unknown_interactions: int = 0
+    short_lists: int | None = None
+    unmet_quotas: int | None = None
 
 
 def is_of_weights(job: ScoreJob, part: RunPart) -> bool:
@@ -140,5 +142,10 @@ class PartScorer:
             made = pa.concat_tables([carried.cast(self._schema), scored]).take(pa.array(order))
             counts.carried_users += carried.num_rows
         counts.users += made.num_rows
+        if self._recommender.rules is not None:
+            lists = made["item_ids"].combine_chunks()
+            short, unmet = self._recommender.count_broken(lists, made["source"])
+            counts.short_lists = (counts.short_lists or 0) + short
+            counts.unmet_quotas = (counts.unmet_quotas or 0) + unmet
         counts.popular_users += pc.sum(pc.equal(made["source"], POPULAR)).as_py() or 0
         return made

@@ -12,19 +12,23 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import ray
 import torch
 from torch import Tensor
 
 from lightsans.arrays import UInt8
 from lightsans.config import RunConfig
-from lightsans.dataset.vocabulary import load_vocabulary, vocabulary_mapping
+from lightsans.dataset.vocabulary import Vocabulary, load_vocabulary, vocabulary_mapping
 from lightsans.errors import InputError
 from lightsans.model.network import LightSANs
 from lightsans.recommendations.eligible_items import read_eligible_items
-from lightsans.recommendations.recommender import Recommender
-from lightsans.recommendations.segment import Segment, read_segment
+from lightsans.recommendations.recommender import ListRules, Recommender
+from lightsans.recommendations.rule_tables import RuleTables, read_rules
+from lightsans.recommendations.segment import Segment, read_segment, segment_of
 from lightsans.storage.location import Location
+from lightsans.storage.manifest_kinds import DatasetManifest
+from lightsans.storage.manifests import require_manifest
 from lightsans.storage.schemas import id_type
 
 
@@ -50,7 +54,11 @@ def load_recommender(
 ) -> Recommender:
     """The recommender of a model for the users of a dataset, on the CPU."""
     model_items, dataset_items = load_vocabulary(model), load_vocabulary(dataset)
-    eligible = read_eligible_items(config)
+    eligible, tables = read_eligible_items(config), read_rules(config)
+    rules = None
+    if tables is not None:
+        manifest = require_manifest(DatasetManifest, dataset, "run `submit.py preprocess` first")
+        rules = _list_rules(tables, model_items, dataset_items, id_type(manifest.user_id_type))
     return Recommender(
         LightSANs.from_pretrained(model),
         model_items,
@@ -61,6 +69,17 @@ def load_recommender(
         eligible_ids=None if eligible is None else eligible.item_ids(model_items),
         eligible_popular_ids=None if eligible is None else eligible.item_ids(dataset_items),
         min_score=config.score.min_score,
+        rules=rules,
+    )
+
+
+def _list_rules(
+    tables: RuleTables, model_items: Vocabulary, dataset_items: Vocabulary, user_type: pa.DataType
+) -> ListRules:
+    return ListRules(
+        tables.item_rules(model_items),
+        tables.fallback_rules(dataset_items),
+        tuple(segment_of(users, user_type) for users in tables.users),
     )
 
 
@@ -82,6 +101,11 @@ def load_shared(
         raise InputError(
             "a list of items (score.allow_items, score.deny_items or score.item_table) changed "
             "while scoring; score again"
+        )
+    rules = read_rules(config)
+    if rules is not None and rules.fingerprint != question["rules"]:
+        raise InputError(
+            "a file or column that score.rules name changed while scoring; score again"
         )
     segment = None
     if config.score.users is not None:

@@ -30,6 +30,7 @@ from pipelines.publish import latest_run_id
 _DECISIVE = (
     "model_id",
     "eligible_items",
+    "rules",
     *fields_with(ScoreConfig, Mark.CONTENT, Mark.DECIDES_LISTS),
 )
 """Settings that must agree in both runs. The rest changes no list, or is compared user by user."""

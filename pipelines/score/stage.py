@@ -21,6 +21,7 @@ from lightsans.config.marks import Mark, values_with
 from lightsans.dataset.vocabulary import load_vocabulary, vocabulary_mapping
 from lightsans.errors import InputError, LeaseError, LightSANsError, StorageError
 from lightsans.recommendations.eligible_items import read_eligible_items
+from lightsans.recommendations.rule_tables import read_rules
 from lightsans.recommendations.segment import segment_identity
 from lightsans.recommendations.writer import remove_leftovers
 from lightsans.reports.run_figures import require_known_figures
@@ -156,8 +157,8 @@ def _report(job: ScoreJob, content: RunManifest) -> list[str]:
 
 def _question(config: RunConfig, dataset_id: str, model_id: str, map_items: bool) -> dict[str, Any]:
     """All that decides the content of a run."""
-    eligible = read_eligible_items(config)
-    return {
+    eligible, rules = read_eligible_items(config), read_rules(config)
+    question = {
         "dataset_id": dataset_id,
         "model_id": model_id,
         "map_items": map_items,
@@ -165,12 +166,20 @@ def _question(config: RunConfig, dataset_id: str, model_id: str, map_items: bool
         "eligible_items": None if eligible is None else eligible.fingerprint,
         "segment": segment_identity(config),
     }
+    # Runs without rules keep the ids that they had before there were any.
+    return question if rules is None else question | {"rules": rules.fingerprint}
 
 
 def _say_eligible(config: RunConfig, model: Location) -> None:
-    eligible = read_eligible_items(config)
+    """Say what lists of items leave, and which names of the rules nothing answers to."""
+    eligible, rules = read_eligible_items(config), read_rules(config)
     if eligible is not None:
         say(f"score: {eligible.describe(load_vocabulary(model))}")
+    if rules is not None:
+        items = load_vocabulary(model)
+        rules.item_rules(items)  # before anything is started: numbers that are none are an error
+        for sentence in rules.describe(items):
+            say(f"WARNING: {sentence}")
 
 
 def _score_parts(job: ScoreJob) -> list[RunPart]:
@@ -263,7 +272,7 @@ def _written_users(job: ScoreJob, part: RunPart) -> int:
 def _describe(job: ScoreJob, parts: list[RunPart]) -> RunManifest:
     """The manifest, without the warnings of its report."""
     manifest = job.dataset_manifest
-    question = dict(job.question)
+    question, is_ruled = dict(job.question), "rules" in job.question
     return RunManifest(
         id=job.run.name,
         format_version=FORMAT_VERSION,
@@ -279,6 +288,8 @@ def _describe(job: ScoreJob, parts: list[RunPart]) -> RunManifest:
         carried_users=sum(part.carried_users for part in parts),
         other_users=sum(part.other_users for part in parts),
         unknown_interactions=sum(part.unknown_interactions for part in parts),
+        short_lists=sum(part.short_lists or 0 for part in parts) if is_ruled else None,
+        unmet_quotas=sum(part.unmet_quotas or 0 for part in parts) if is_ruled else None,
         dataset_users=manifest.users,
         user_id_type=manifest.user_id_type,
         item_id_type=manifest.item_id_type,

@@ -32,6 +32,18 @@ def test_the_topk_benchmark_runs_and_its_engines_agree():
     assert report_of("topk")["cases"]
 
 
+def test_lists_under_rules_are_compared_with_plain_ones():
+    cases = report_of("rules")["cases"]
+    assert len(cases) == 8
+    assert all(case["ours"] > 0 and case["peer"] > 0 for case in cases)
+
+
+def test_similar_items_are_compared_with_torch():
+    (case,) = report_of("similar")["cases"]
+    assert case["ours"] > 0
+    assert case["peer"] > 0
+
+
 def test_training_speed_is_compared_with_a_causal_sasrec_where_recbole_is_missing():
     cases = report_of("train_step", "--threads", "1")["cases"]
     assert any("causal against causal SASRec" in case["case"] for case in cases)

@@ -18,13 +18,14 @@ CONFIGS = sorted((ROOT / "pipelines/configs").glob("*.yaml"))
 
 # What runs on machines that have torch and numpy and nothing else: every file of these rooms, and
 # these modules.
-TORCH_ONLY_ROOMS = ["config", "losses", "model", "ranking"]
+TORCH_ONLY_ROOMS = ["config", "losses", "model", "ranking", "rules"]
 TORCH_ONLY_MODULES = ["lightsans.arrays", "lightsans.errors", "lightsans.recbole.weights"]
 NEED_MORE = {
     "lightsans.config.file": "pydantic, for YAML files",
     "lightsans.config.json_schema": "pydantic, for YAML files",
     "lightsans.config.yaml_text": "PyYAML",
     "lightsans.ranking.kernels": "Numba; top-K does without",
+    "lightsans.rules.kernels": "Numba; the walk does without",
 }
 
 

@@ -7,12 +7,14 @@ import pytest
 
 from lightsans.config import RunConfig
 from lightsans.config.marks import Mark, walk_marks
+from lightsans.config.rules import Boost, Cap, ItemGroup, Pin, Quota, SegmentRule
 from lightsans.config.run import setting_type
 from lightsans.errors import ConfigError
 from lightsans.search.space import build_space
 from lightsans.storage.manifests import content_id
 from pipelines import evaluate
 from pipelines.preprocess.stage import dataset_id
+from pipelines.score import audience, similar
 from pipelines.score import stage as score
 from pipelines.train.stage import model_id
 from pipelines.tune.stage import search_id, trial_base
@@ -24,6 +26,8 @@ RESULT_OF_SECTION = {
     "train": "model",
     "evaluate": "evaluation",
     "score": "run",
+    "similar": "similar",
+    "audience": "audience",
     "tune": "search",
 }
 # Settings that only go together with others, or whose values are no free choice.
@@ -131,6 +135,8 @@ def ids(config):
         "model": model_id(config, "some-dataset"),
         "evaluation": content_id("evaluation", 1, evaluate._question(config, "d", "m", False)),
         "run": content_id("run", 1, score._question(config, "d", "m", False)),
+        "similar": content_id("similar", 1, similar._question(config, "m")),
+        "audience": content_id("audience", 1, audience._question(config, "d", "m", False, ["i"])),
         "search": search_id(space, "some-dataset"),
     }
 
@@ -210,6 +216,39 @@ def test_partitions_to_come_make_no_other_dataset_where_they_are_event_time(conf
     assert found[0][0] == found[0][1] == found[1][0] != found[1][1]
 
 
+RULES = {
+    "score.rules.boosts": (Boost(column="brand", values={"a": 1.0}),),
+    "score.rules.caps": (Cap(column="brand", at_most=1, first=2),),
+    "score.rules.diversity.weight": 0.5,
+    "score.rules.pins": (Pin(item="a", position=1),),
+    "score.rules.quotas": (
+        Quota(group=ItemGroup(column="brand", values=("a",)), at_least=1, first=2),
+    ),
+    "score.rules.segments": (),
+}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_rule_decides_the_run_and_so_does_the_column_or_file_that_it_names(
+    config, tmp_path, name
+):
+    table, users = tmp_path / "items.csv", tmp_path / "users.txt"
+    rule = RULES[name]
+    if name.endswith("segments"):
+        group = ItemGroup(items=str(users))
+        rule = (SegmentRule(users=str(users), deny=group),)
+    values = {name: rule}
+    if name.endswith(("boosts", "caps", "quotas")):
+        values["score.item_table"] = str(table)
+    found = [ids(config)["run"]]
+    for content in ("a", "b"):
+        table.write_text(f"item_id,brand\nx,{content}\n")
+        users.write_text(f"{content}\n")
+        found.append(ids(changed(config, values))["run"])
+    refers = name.endswith(("boosts", "caps", "quotas", "segments"))
+    assert len(set(found)) == (3 if refers else 2)
+
+
 def test_the_settings_that_are_resolved_are_the_ones_tried_here():
     resolved = {name for name, marks in MARKS.items() if Mark.RESOLVED in marks}
     assert resolved == {
@@ -220,6 +259,7 @@ def test_the_settings_that_are_resolved_are_the_ones_tried_here():
         "score.deny_items",
         "score.eligible_column",
         "score.item_table",
+        *(name for name in MARKS if name.startswith("score.rules.")),
         "score.users",
         "tune.space",
     }

@@ -24,7 +24,7 @@ LIGHTSANS = [
     ["storage"],
     ["reading", "dataset"],
     ["preparation", "ranking"],
-    ["model"],
+    ["model", "rules"],
     ["losses", "recommendations", "recbole", "synthetic"],
     ["training", "reports"],
 ]

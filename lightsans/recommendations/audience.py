@@ -1,0 +1,123 @@
+"""Audiences: the users who want given items most, by log-share.
+
+A user's log-share of an item is the logarithm of the softmax over everything that may be
+recommended to this user: score - log(sum of exp(scores)). Scores alone would rank users by the
+length of their vectors. Boosts are no wish of a user's, so the model's own scores count; seen
+items, lists of items, and allow and deny lists of segments say what may be recommended.
+
+Shapes: B users   D hidden size   V = num_items + 1   W wanted items   S seen items of all users
+    C items of a block
+"""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from torch import Tensor
+
+_BLOCK_SCORES = 2**22
+"""Scores held at once."""
+
+
+@torch.no_grad()
+def log_shares(
+    vectors_BD: Tensor,
+    table_VD: Tensor,
+    wanted_W: Tensor,
+    is_eligible_V: Tensor,
+    seen_rows_S: Tensor,
+    seen_item_ids_S: Tensor,
+    denied_V: Tensor | None = None,
+    segments_B: Tensor | None = None,
+) -> Tensor:
+    """(B, W) float32; minus infinity where an item may not be recommended to a user.
+
+    Args:
+        vectors_BD: One row per user.
+        table_VD: One row per item; row 0 is padding.
+        wanted_W: Item ids.
+        is_eligible_V: Whether an item may be recommended at all; not padding.
+        seen_rows_S: With ``seen_item_ids_S`` the items to leave out, by user.
+        seen_item_ids_S: See ``seen_rows_S``.
+        denied_V: Bits of the segment rules that forbid an item; with ``segments_B``.
+        segments_B: Bits of the segment rules that are about a user.
+    """
+    B, V = len(vectors_BD), len(table_VD)
+    step = max(1, _BLOCK_SCORES // max(1, B))
+    order_S = seen_item_ids_S.argsort()
+    rows_S, ids_S = seen_rows_S[order_S], seen_item_ids_S[order_S]
+    most_B = torch.full((B,), -torch.inf, dtype=torch.float64)
+    sum_B = torch.zeros(B, dtype=torch.float64)
+    shares_BW = torch.full((B, len(wanted_W)), -torch.inf, dtype=torch.float64)
+    for first in range(0, V, step):
+        block = slice(first, min(V, first + step))
+        scores_BC = (vectors_BD @ table_VD[block].t()).double()
+        scores_BC[:, ~is_eligible_V[block]] = -torch.inf
+        begin, end = torch.searchsorted(ids_S, torch.tensor([block.start, block.stop])).tolist()
+        scores_BC[rows_S[begin:end], ids_S[begin:end] - first] = -torch.inf
+        if denied_V is not None and segments_B is not None:
+            is_denied_BC = (denied_V[block][None] & segments_B[:, None]) != 0
+            scores_BC.masked_fill_(is_denied_BC, -torch.inf)
+        before_B, most_B = most_B, torch.maximum(most_B, scores_BC.amax(1))
+        shift_B = torch.where(most_B.isfinite(), most_B, 0.0)
+        sum_B = sum_B * (before_B - shift_B).exp() + (scores_BC - shift_B[:, None]).exp().sum(1)
+        is_here_W = (wanted_W >= block.start) & (wanted_W < block.stop)
+        shares_BW[:, is_here_W] = scores_BC[:, wanted_W[is_here_W] - first]
+    total_B = torch.where(most_B.isfinite(), most_B, 0.0) + sum_B.log()
+    found_BW = shares_BW - total_B[:, None]
+    return torch.where(shares_BW.isfinite(), found_BW, -torch.inf).float()
+
+
+def best_users(user_ids: pa.Array, shares_BW: Tensor, k: int) -> pa.Table:
+    """The k users with the greatest log-share of each wanted item, in rows.
+
+    Args:
+        user_ids: Of the rows of ``shares_BW``.
+        shares_BW: From `log_shares`.
+        k: Users of an item.
+    """
+    tables = []
+    for place, shares_B in enumerate(shares_BW.T.numpy()):
+        rows = np.flatnonzero(np.isfinite(shares_B))
+        if len(rows) > k:  # ties at the end are kept for now
+            least = np.partition(shares_B[rows], -k)[-k]
+            rows = rows[shares_B[rows] >= least]
+        tables.append(
+            pa.table(
+                {
+                    "place": pa.array(np.full(len(rows), place, np.int64)),
+                    "user_id": user_ids.take(pa.array(rows)),
+                    "log_share": pa.array(shares_B[rows]),
+                }
+            )
+        )
+    return keep_best(pa.concat_tables(tables), k)
+
+
+def keep_best(rows: pa.Table, k: int) -> pa.Table:
+    """The k best rows of each item, best first; of equal ones the lower user id comes first."""
+    order = [("place", "ascending"), ("log_share", "descending"), ("user_id", "ascending")]
+    rows = rows.sort_by(order)
+    places = rows["place"].to_numpy()
+    rank = np.arange(len(places)) - np.searchsorted(places, places)
+    return rows.filter(pa.array(rank < k)).combine_chunks()
+
+
+def audience_table(rows: pa.Table, raw_item_ids: pa.Array) -> pa.Table:
+    """The rows as they are written: item, rank from 1, user, log-share and share.
+
+    Args:
+        rows: From `keep_best`.
+        raw_item_ids: The wanted items in order of place.
+    """
+    places = rows["place"].to_numpy()
+    rank = np.arange(len(places)) - np.searchsorted(places, places) + 1
+    return pa.table(
+        {
+            "item_id": raw_item_ids.take(pa.array(places)),
+            "rank": pa.array(rank.astype(np.int32)),
+            "user_id": rows["user_id"],
+            "log_share": rows["log_share"],
+            "share": pc.exp(rows["log_share"]),
+        }
+    )

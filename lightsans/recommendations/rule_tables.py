@@ -1,0 +1,294 @@
+"""Rules of the configuration with the lists and columns that they name, as arrays over items."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+
+from lightsans.arrays import Bool, Int64
+from lightsans.columns.hashing import hash_ids, mix
+from lightsans.config import ItemGroup, RulesConfig, RunConfig, to_dict
+from lightsans.dataset.vocabulary import Vocabulary
+from lightsans.errors import InputError
+from lightsans.reading.id_lists import IdList, IdTable, read_id_list
+from lightsans.rules.item_rules import NO_LIMIT, ItemRules, PinRule, QuotaRule
+from lightsans.storage.location import locate
+
+_FALLBACK = ("segments", "quotas", "caps", "pins")
+"""Kinds of rules that lists of popular items keep: the others are about the model's scores."""
+
+
+class _Values(NamedTuple):
+    """Values of a column, each with the row that it stands in."""
+
+    rows: Int64
+    values: pa.Array
+
+
+@dataclass(frozen=True, slots=True)
+class RuleTables:
+    """Rules and what they refer to, as read."""
+
+    config: RulesConfig
+    item_ids: pa.Array
+    """Raw ids of the item table's rows, as text."""
+    columns: dict[str, pa.Array]
+    """The table's columns that rules name, as text."""
+    lists: dict[str, IdList]
+    """Lists of items by their path."""
+    users: tuple[IdList, ...]
+    """The users of each rule of the segments."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Differs when a rule does, or what it refers to; the order of a list does not count."""
+        sums = {path: _sum(listed.ids) for path, listed in self.lists.items()}
+        content: dict[str, Any] = to_dict(self.config)
+        for rule, listed in zip(content["segments"], self.users, strict=True):
+            rule["users"] = _sum(listed.ids)
+        for group in _groups_of(content):
+            group["items"] = sums.get(group["items"])
+        ids = hash_ids(self.item_ids)
+        for name, column in self.columns.items():
+            values = hash_ids(column.fill_null("\0"))
+            content[f"column {name}"] = [len(ids), int(mix(mix(ids) + values).sum())]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+    def item_rules(self, items: Vocabulary) -> ItemRules:
+        """The rules about the items of a vocabulary."""
+        places = self._places(items)
+        denied, groups = (np.zeros(items.num_items + 1, np.int64) for _ in range(2))
+        for number, rule in enumerate(self.config.segments):
+            if rule.deny is not None:
+                is_denied = self._is_in(rule.deny, items, places)
+            else:
+                assert rule.allow is not None
+                is_denied = ~self._is_in(rule.allow, items, places)
+                is_denied[0] = False
+            denied |= is_denied.astype(np.int64) << number
+        quotas = sorted(self.config.quotas, key=lambda quota: quota.first)
+        for number, quota in enumerate(quotas):
+            groups |= self._is_in(quota.group, items, places).astype(np.int64) << number
+        codes_VG, at_most, first = self._categories(items, places)
+        pins = [PinRule(number, pin.position) for pin, number in self._pins(items) if number]
+        return ItemRules(
+            denied=torch.from_numpy(denied),
+            groups=torch.from_numpy(groups),
+            quotas=tuple(QuotaRule(quota.at_least, quota.first) for quota in quotas),
+            codes=codes_VG,
+            at_most=at_most,
+            first=first,
+            boosts=self._boosts(items, places),
+            weight=self.config.diversity.weight,
+            candidates=self.config.diversity.candidates,
+            pins=tuple(pins),
+        )
+
+    def fallback_rules(self, items: Vocabulary) -> ItemRules:
+        """The rules that hold for lists of popular items too."""
+        return self.item_rules(items).only(_FALLBACK)
+
+    def describe(self, items: Vocabulary) -> list[str]:
+        """Sentences about names that nothing answers to: a slip of the pen, perhaps."""
+        said = []
+        for pin, number in self._pins(items):
+            if not number:
+                said.append(f"score.rules.pins: item {pin.item!r} is unknown to the model")
+        for boost in self.config.boosts:
+            found = self._values(boost.column, boost.separator).values
+            said += _unknown("boosts", boost.column, boost.values, found)
+        groups = [group for rule in self.config.segments for group in (rule.allow, rule.deny)]
+        for group in [*groups, *(quota.group for quota in self.config.quotas)]:
+            if group is not None and group.column is not None:
+                found = self._values(group.column, group.separator).values
+                said += _unknown("groups", group.column, group.values, found)
+        return said
+
+    def _places(self, items: Vocabulary) -> Int64:
+        """Item id of each row of the table; 0 where the vocabulary lacks it."""
+        raw = items.raw_item_ids.cast(pa.string())
+        exact = pc.index_in(self.item_ids, value_set=raw)
+        stripped = pc.index_in(pc.utf8_trim_whitespace(self.item_ids), value_set=raw)
+        found: Int64 = pc.fill_null(pc.coalesce(exact, stripped), -1).to_numpy().astype(np.int64)
+        return found + 1
+
+    def _values(self, column: str, separator: str | None) -> _Values:
+        """All values of a column, blank ones left out."""
+        texts = self.columns[column]
+        if separator is None:
+            rows, values = np.arange(len(texts)), texts
+        else:
+            parts = pc.split_pattern(texts, separator)
+            rows, values = pc.list_parent_indices(parts).to_numpy(), pc.list_flatten(parts)
+        values = pc.utf8_trim_whitespace(values)
+        is_value = pc.fill_null(pc.not_equal(values, ""), False)
+        return _Values(rows[is_value.to_numpy(zero_copy_only=False)], values.filter(is_value))
+
+    def _numbers(self, column: str, found: pa.Array) -> Any:
+        try:
+            numbers = found.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        except pa.ArrowInvalid as error:
+            raise InputError(
+                f"score.item_table: column {column!r} is compared with numbers by score.rules: "
+                f"{error}"
+            ) from None
+        if not np.isfinite(numbers).all():
+            raise InputError(
+                f"score.item_table: column {column!r} has a number that is not finite, which "
+                "score.rules cannot use"
+            )
+        return numbers
+
+    def _is_in(self, group: ItemGroup, items: Vocabulary, places: Int64) -> Bool:
+        """(V,) whether an item is in a group."""
+        is_in = np.zeros(items.num_items + 1, bool)
+        if group.items is not None:
+            raw = items.raw_item_ids.cast(pa.string())
+            listed = self.lists[group.items].ids
+            is_in[1:] = pc.is_in(raw, value_set=listed).to_numpy(zero_copy_only=False)
+            return is_in
+        assert group.column is not None
+        rows, values = self._values(group.column, group.separator)
+        if group.values:
+            wanted = pa.array([value.strip() for value in group.values], pa.string())
+            chosen = pc.is_in(values, value_set=wanted).to_numpy(zero_copy_only=False)
+        else:
+            is_text = isinstance(group.min if group.min is not None else group.max, str)
+            known: Any = values.to_numpy(zero_copy_only=False)
+            if not is_text:
+                known = self._numbers(group.column, values)
+            chosen = np.ones(len(values), bool)
+            if group.min is not None:
+                chosen &= known >= group.min
+            if group.max is not None:
+                chosen &= known <= group.max
+        is_in[places[rows[chosen]]] = True
+        is_in[0] = False
+        return is_in
+
+    def _categories(
+        self, items: Vocabulary, places: Int64
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Categories of each item, numbered over all caps, and their limits."""
+        found: list[Int64] = []
+        at_most: list[int] = []
+        first: list[int] = []
+        for cap in self.config.caps:
+            rows, values = self._values(cap.column, cap.separator)
+            encoded = values.dictionary_encode()
+            codes = encoded.indices.to_numpy().astype(np.int64) + len(at_most)
+            pairs = np.stack([places[rows], codes], axis=1)
+            found.append(np.unique(pairs[pairs[:, 0] > 0], axis=0))
+            at_most += [cap.at_most] * len(encoded.dictionary)
+            first += [cap.first] * len(encoded.dictionary)
+        pairs = np.concatenate([np.zeros((0, 2), np.int64), *found])
+        pairs = pairs[np.argsort(pairs[:, 0], kind="stable")]
+        counts = np.bincount(pairs[:, 0], minlength=items.num_items + 1)
+        column = np.arange(len(pairs)) - np.repeat(np.cumsum(counts) - counts, counts)
+        codes_VG = np.full((items.num_items + 1, counts.max(initial=0)), len(at_most), np.int32)
+        codes_VG[pairs[:, 0], column] = pairs[:, 1]
+        return (
+            torch.from_numpy(codes_VG),
+            torch.tensor([*at_most, NO_LIMIT], dtype=torch.int32),
+            torch.tensor([*first, 0], dtype=torch.int32),
+        )
+
+    def _boosts(self, items: Vocabulary, places: Int64) -> torch.Tensor | None:
+        if not self.config.boosts:
+            return None
+        added = np.zeros(items.num_items + 1)
+        for boost in self.config.boosts:
+            rows, values = self._values(boost.column, boost.separator)
+            if boost.weight is not None:
+                numbers = boost.weight * self._numbers(boost.column, values)
+            else:
+                wanted = pa.array([value.strip() for value in boost.values], pa.string())
+                place = pc.fill_null(pc.index_in(values, value_set=wanted), -1).to_numpy()
+                numbers = np.array([*boost.values.values(), 0.0])[place]
+            np.add.at(added, places[rows], numbers)
+        added[0] = 0.0
+        if not np.isfinite(added.astype(np.float32)).all():
+            raise InputError("score.rules.boosts add more to a score than a number can hold")
+        return torch.from_numpy(added.astype(np.float32))
+
+    def _pins(self, items: Vocabulary) -> Iterator[tuple[Any, int]]:
+        """Each pin, and its item's id; 0 for an item that the vocabulary lacks."""
+        raw = items.raw_item_ids.cast(pa.string())
+        for pin in self.config.pins:
+            yield pin, raw.index(pin.item).as_py() + 1
+
+
+def read_rules(config: RunConfig) -> RuleTables | None:
+    """The rules of ``score.rules`` with all that they refer to; None without any.
+
+    Raises:
+        InputError: A file is missing or unreadable, or a column is not there.
+    """
+    rules = config.score.rules
+    if rules.is_empty:
+        return None
+    names = config.data.columns
+    groups = [group for rule in rules.segments for group in (rule.allow, rule.deny)]
+    groups += [quota.group for quota in rules.quotas]
+    paths = sorted({group.items for group in groups if group is not None and group.items})
+
+    def read(path: str, column: str | int, what: str) -> IdList:
+        return read_id_list("score.rules", path, config.storage, column, f"data.columns.{what}")
+
+    ids, columns = pa.array([], pa.string()), list[pa.Array]()
+    if rules.columns:
+        ids, columns = _read_columns(config, rules.columns)
+    return RuleTables(
+        rules,
+        ids,
+        dict(zip(rules.columns, columns, strict=True)),
+        {path: read(path, names.item, "item") for path in paths},
+        tuple(read(rule.users, names.user, "user") for rule in rules.segments),
+    )
+
+
+def _read_columns(config: RunConfig, columns: list[str]) -> tuple[pa.Array, list[pa.Array]]:
+    """Ids of the item table's rows, and columns beside them."""
+    uri = str(config.score.item_table)
+    table = IdTable.open("score.item_table", locate(uri, config.storage))
+    ids, *values = table.read(
+        [(config.data.columns.item, "data.columns.item")],
+        values=[(name, "score.rules") for name in columns],
+    )
+    is_there = pc.is_valid(ids)
+    ids, values = ids.filter(is_there), [column.filter(is_there) for column in values]
+    if pc.count_distinct(ids).as_py() < len(ids):
+        counted = pc.value_counts(ids)
+        often = counted.filter(pc.greater(counted.field("counts"), 1)).field("values")
+        raise InputError(
+            f"score.item_table: {uri}: item {often[0].as_py()!r} has more than one row; "
+            "score.rules need one row an item, with several values of a column joined by a "
+            "separator"
+        )
+    return ids, values
+
+
+def _groups_of(content: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The groups of items in rules that were made plain dicts."""
+    for rule in content["segments"]:
+        yield from (rule[side] for side in ("allow", "deny") if rule[side] is not None)
+    yield from (quota["group"] for quota in content["quotas"])
+
+
+def _sum(ids: pa.Array) -> str:
+    return f"{len(ids)} {int(mix(hash_ids(ids)).sum())}"
+
+
+def _unknown(kind: str, column: str, wanted: Any, found: pa.Array) -> list[str]:
+    known = set(pc.unique(found).to_pylist())
+    missing = [value for value in wanted if value.strip() not in known]
+    return [
+        f"score.rules: no item of score.item_table has {column}={value!r}, which {kind} name"
+        for value in missing
+    ]

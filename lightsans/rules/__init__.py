@@ -1,0 +1,1 @@
+"""Rules over lists: quotas, caps, diversity and pins on exact candidates."""
