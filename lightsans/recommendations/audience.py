@@ -72,7 +72,7 @@ def best_users(user_ids: pa.Array, shares_BW: Tensor, k: int) -> pa.Table:
     """The k users with the greatest log-share of each wanted item, in rows.
 
     Args:
-        user_ids: Of the rows of ``shares_BW``.
+        user_ids: Users of the rows of ``shares_BW``.
         shares_BW: From `log_shares`.
         k: Users of an item.
     """

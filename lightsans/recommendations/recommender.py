@@ -150,7 +150,7 @@ class Recommender:
 
         Args:
             lists: Raw item ids.
-            source: Of each list.
+            source: Source of each list.
         """
         if self.rules is None or not len(lists):
             return 0, 0

@@ -108,7 +108,7 @@ def run_audience(
 
     Args:
         config: The run; ``audience`` says how many, ``score`` what may be recommended to whom.
-        dataset_id: Whose users.
+        dataset_id: The dataset of the users.
         model_id: The model, of this dataset or an earlier one.
         items: A file of raw item ids.
         map_items: Translate items by raw id when dataset and model number them differently.

@@ -24,6 +24,7 @@ READERS = ["models", "recommendations", "rollback", "publish", "recommend", "exp
 REQUIRED = {
     "publish": ["0a1b2c3d4e5f"],
     "recommend": ["--user", "u"],
+    "audience": ["--items", "items.txt"],
     "export-recbole": ["--to", "x.pth"],
     "import-recbole": ["x.pth"],
     "fetch": ["generated"],
