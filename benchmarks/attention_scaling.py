@@ -23,7 +23,12 @@ from benchmarks.memory import now, peak_extra_bytes
 from benchmarks.sasrec import CausalSASRec
 from lightsans import LightSANs, ModelConfig
 from lightsans.config import Attention
-from lightsans.model.attention import causal_weights, read_positions
+from lightsans.model.attention import (
+    AbsoluteLogits,
+    causal_weights,
+    position_divisors,
+    read_positions,
+)
 from lightsans.model.causal import causal_item_context
 
 SEQUENCES, NUM_ITEMS, INTERESTS, HEADS, HEAD_SIZE = 4, 3_000, 10, 2, 32
@@ -87,7 +92,8 @@ def position_branch(length: int, device: torch.device) -> Pass:
     _, _, v = parts(length, device)
 
     def run() -> None:
-        read_positions(causal_weights(position_q, position_k), v).sum().backward()  # type: ignore[no-untyped-call]
+        logits = AbsoluteLogits(position_q, position_k, position_divisors(HEAD_SIZE, True))
+        read_positions(causal_weights(logits), v).sum().backward()  # type: ignore[no-untyped-call]
 
     return run
 

@@ -50,23 +50,63 @@ def paper_layer(model: LightSANs, weights: Weights, index: int, x: Tensor) -> Te
     length, width = x.shape
     head = width // model.config.n_heads
     q, k, v = (_linear(own, f"attention.{name}", x) for name in ("query", "key", "value"))
-    interests_k = (k @ own["attention.key_theta"]).softmax(0).T @ k
-    interests_v = (v @ own["attention.value_theta"]).softmax(0).T @ v
-    positions = weights["position_embedding.weight"][:length]
-    positions = _norm(model, own, "attention.position_norm", positions)
-    position_q = _linear(own, "attention.position_query", positions)
-    position_k = _linear(own, "attention.position_key", positions)
+    fading_k, fading_v = _fading(own, length)
+    interests_k = _mean_weights(k @ own["attention.key_theta"], fading_k).T @ k
+    interests_v = _mean_weights(v @ own["attention.value_theta"], fading_v).T @ v
+    position_weights = _position_weights(model, weights, own, length)
     contexts = []
     for n in range(model.config.n_heads):
         part = slice(n * head, (n + 1) * head)
         scores = q[:, part] @ interests_k[:, part].T / math.sqrt(head)
-        biases = position_q[:, part] @ position_k[:, part].T / (math.sqrt(2) * head)
         by_item = scores.softmax(1) @ interests_v[:, part]
-        contexts.append(by_item + biases.softmax(1) @ v[:, part])
+        contexts.append(by_item + position_weights[n] @ v[:, part])
     read = _linear(own, "attention.output", torch.cat(contexts, dim=1))
     x = _norm(model, own, "attention_norm", x + read)
     inner = ACTIVATIONS[model.config.hidden_act](_linear(own, "inner", x))
     return _norm(model, own, "feed_forward_norm", x + _linear(own, "outer", inner))
+
+
+def _mean_weights(logits: Tensor, fading: Tensor) -> Tensor:
+    """Weights of a mean over items, each times what its age has left of it; by interest."""
+    weights = logits.softmax(0) * fading
+    return weights / weights.sum(0)
+
+
+def _fading(own: Weights, length: int) -> tuple[Tensor, Tensor]:
+    """What is left of an item's weight for its age in positions, for keys and values, (L, K)."""
+    sizes = own["attention.key_theta"].shape[1]
+    if "attention.decay" not in own:
+        return torch.ones(length, sizes), torch.ones(length, sizes)
+    rates = (1 + own["attention.decay"].exp()).log()
+    ages = torch.arange(length - 1, -1, -1, dtype=torch.float64).view(-1, 1)
+    left = torch.exp(-ages * rates)
+    return left[:, :sizes], left[:, sizes:]
+
+
+def _position_weights(
+    model: LightSANs, weights: Weights, own: Weights, length: int
+) -> list[Tensor]:
+    """Weights of the position branch, a matrix for each head."""
+    heads, width = model.config.n_heads, model.config.hidden_size
+    if model.config.positions == "relative":
+        rows = torch.arange(length)
+        distances = (rows.view(-1, 1) - rows).abs()
+        return [own["attention.position_logits"][n][distances].softmax(1) for n in range(heads)]
+    positions = weights["position_embedding.weight"][:length]
+    positions = _norm(model, own, "attention.position_norm", positions)
+    q = _linear(own, "attention.position_query", positions)
+    k = _linear(own, "attention.position_key", positions)
+    head = width // heads
+    found = []
+    for n in range(heads):
+        part = slice(n * head, (n + 1) * head)
+        logits = q[:, part] @ k[:, part].T / math.sqrt(2 * head)
+        if model.config.position_scaling == "twice":
+            logits = logits / math.sqrt(head)
+        if model.config.position_scaling == "learned":
+            logits = logits * own["attention.position_temperature"][n].exp()
+        found.append(logits.softmax(1))
+    return found
 
 
 def item_context(q: Tensor, k: Tensor, v: Tensor, logits: Tensor) -> Tensor:

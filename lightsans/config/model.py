@@ -4,10 +4,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lightsans.config.checks import at_least, fraction, require
-from lightsans.config.kinds import LOSSES, SAMPLINGS, Attention, LossSetting, Sampling
+from lightsans.config.kinds import ATTENTION, LOSSES, SAMPLINGS, Attention, LossSetting, Sampling
 from lightsans.config.marks import Mark, setting
 
 Activation = Literal["gelu", "relu", "swish", "tanh", "sigmoid"]
+InterestDecay = Literal["none", "position"]
+Positions = Literal["absolute", "relative"]
+PositionScaling = Literal["twice", "once", "learned"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +45,14 @@ class ModelConfig:
     """log_uniform: by rank of popularity; in_batch: the targets of the step (sampled_softmax)."""
     gbce_t: float = setting(0.75, Mark.CONTENT, Mark.SEARCHABLE)
     """gBCE's calibration: 0 is plain binary cross-entropy, 1 removes its bias altogether."""
+    interest_decay: InterestDecay = setting("none", Mark.CONTENT, Mark.SEARCHABLE, Mark.LATER)
+    """position: interests are means that fade with age, each at a learned rate of its own."""
+    positions: Positions = setting("absolute", Mark.CONTENT, Mark.SEARCHABLE, Mark.LATER)
+    """relative: how much one position reads from another depends on their distance alone; absolute:
+    on both, as in the paper."""
+    position_scaling: PositionScaling = setting("twice", Mark.CONTENT, Mark.SEARCHABLE, Mark.LATER)
+    """Scaling of absolute position logits: twice, as in the released code, where they start almost
+    equal; once; or learned, by head, from once."""
 
     def __post_init__(self) -> None:
         at_least("model", self, 1, "max_seq_len", "k_interests", "n_layers", "n_heads")
@@ -56,10 +67,31 @@ class ModelConfig:
             f"model.loss_type={self.loss_type} needs model.negative_sampling=uniform, found "
             f"{self.negative_sampling}: its calibration assumes that all items are equally likely",
         )
+        self._check_variants()
         require(self.layer_norm_eps > 0, "model.layer_norm_eps must be positive")
         require(self.initializer_range > 0, "model.initializer_range must be positive")
         require(
             self.hidden_size % self.n_heads == 0,
             f"model.hidden_size={self.hidden_size} is not divisible by "
             f"model.n_heads={self.n_heads}; change either one",
+        )
+
+    def _check_variants(self) -> None:
+        """Refuse variants of the attention where it is defined by other code, or has no use."""
+        variants = {
+            "interest_decay": (self.interest_decay, "none"),
+            "positions": (self.positions, "absolute"),
+            "position_scaling": (self.position_scaling, "twice"),
+        }
+        for name, (value, released) in variants.items():
+            require(
+                value == released or not ATTENTION[self.attention].is_recbole,
+                f"model.{name}={value} does not go with model.attention={self.attention}, which is "
+                f"the released code number for number; set model.{name} to {released}, or "
+                "model.attention to causal",
+            )
+        require(
+            self.positions == "absolute" or self.position_scaling == "twice",
+            f"model.position_scaling={self.position_scaling} has no effect with "
+            f"model.positions={self.positions}, whose logits are learned as they are; leave it out",
         )

@@ -29,12 +29,74 @@ POSITION_BLOCK: Final = 128
 to its last row exist. Smaller blocks leave out more, larger ones are faster to multiply."""
 
 
-class Positions(NamedTuple):
-    """Queries, keys and weights of positions: the same for all sequences."""
+class AbsoluteLogits(NamedTuple):
+    """Logits that depend on two positions: products of their queries and keys."""
 
     q: Tensor
     """Queries of the positions, (N, L, H); keys likewise."""
     k: Tensor
+    divisors: tuple[float, ...]
+    """Divisors of the products, one after the other."""
+
+    @property
+    def length(self) -> int:
+        """Number of positions."""
+        return self.q.shape[1]
+
+    def first(self, length: int) -> "AbsoluteLogits":
+        """The same for the first positions alone."""
+        return self._replace(q=self.q[:, :length], k=self.k[:, :length])
+
+    def block(self, start: int, end: int, columns: int) -> Tensor:
+        """Rows ``start`` to ``end`` and the first columns, (N, end - start, columns)."""
+        return self._products(self.q[:, start:end], self.k[:, :columns])
+
+    def rows(self, position_B: Tensor) -> Tensor:
+        """One row for each sequence, (N, B, L)."""
+        return self._products(self.q.index_select(1, position_B), self.k)
+
+    def _products(self, q_NCH: Tensor, k_NEH: Tensor) -> Tensor:
+        logits_NCE = exact_product(q_NCH, k_NEH.transpose(-1, -2))
+        for divisor in self.divisors:
+            logits_NCE = logits_NCE / divisor
+        return logits_NCE
+
+
+class RelativeLogits(NamedTuple):
+    """Logits that depend on the distance of two positions."""
+
+    by_distance: Tensor
+    """(N, M), M at least ``length``."""
+    length: int
+
+    def first(self, length: int) -> "RelativeLogits":
+        """The same for the first positions alone."""
+        return RelativeLogits(self.by_distance, length)
+
+    def block(self, start: int, end: int, columns: int) -> Tensor:
+        """Rows ``start`` to ``end`` and the first columns, (N, end - start, columns)."""
+        rows_C = torch.arange(start, end, device=self.by_distance.device)
+        return self._logits(rows_C, columns)
+
+    def rows(self, position_B: Tensor) -> Tensor:
+        """One row for each sequence, (N, B, L)."""
+        return self._logits(position_B, self.length)
+
+    def _logits(self, rows_C: Tensor, columns: int) -> Tensor:
+        columns_E = torch.arange(columns, device=rows_C.device)
+        distances_CE = (rows_C.unsqueeze(1) - columns_E).abs()
+        picked = self.by_distance.index_select(1, distances_CE.flatten())
+        return picked.view(len(self.by_distance), *distances_CE.shape)
+
+
+PositionLogits = AbsoluteLogits | RelativeLogits
+"""How much each position (row) reads from each other (column), before the softmax; by head."""
+
+
+class Positions(NamedTuple):
+    """Logits and weights of positions: the same for all sequences."""
+
+    logits: PositionLogits
     matrix: list[Tensor]
     """Weight of each position (columns) for each other (rows), in blocks of rows: `causal_weights`;
     for masked attention one block of logits, for the reference one of weights, (N, L, L). Empty
@@ -47,7 +109,7 @@ class Positions(NamedTuple):
             block[:, : length - start, :length]
             for start, block in zip(starts, self.matrix, strict=False)
         ]
-        return Positions(self.q[:, :length], self.k[:, :length], blocks)
+        return Positions(self.logits.first(length), blocks)
 
 
 class HeadMap(NamedTuple):
@@ -154,33 +216,39 @@ def newest_context(x: Unmapped, is_item_BL: Tensor, newest_B: Tensor, dropout: D
     matches_BNL = _match(q_BNH.unsqueeze(1), x.key, x.x).squeeze(3).transpose(1, 2)
     key_weights, value_weights = x.logits.softmax(dim=1).chunk(2, dim=-1)
     probs_BNK = dropout((matches_BNL @ key_weights).float().softmax(dim=-1))
-    position_q_NBH = x.positions.q.index_select(1, newest_B)
-    logits_BNL = position_logits(position_q_NBH, x.positions.k).transpose(0, 1)
+    logits_BNL = x.positions.logits.rows(newest_B).transpose(0, 1)
     logits_BNL = logits_BNL.masked_fill(~is_item_BL.unsqueeze(1), float("-inf"))
     return _read_items(probs_BNK @ value_weights.transpose(1, 2) + logits_BNL.softmax(dim=-1), x)
 
 
-def position_logits(q_NLH: Tensor, k_NLH: Tensor) -> Tensor:
-    """Weight of each position (columns) for each other (rows), before the softmax, (N, L, L).
-
-    Scaled twice, by (2 H) ** -0.5 and by H ** -0.5, as in the released code.
-    """
-    H = q_NLH.shape[-1]
-    return exact_product(q_NLH, k_NLH.transpose(-1, -2)) / math.sqrt(2 * H) / math.sqrt(H)
+def position_divisors(head_size: int, is_scaled_twice: bool) -> tuple[float, ...]:
+    """Divisors of position logits: (2 H) ** 0.5, and in the released code H ** 0.5 as well."""
+    once = math.sqrt(2 * head_size)
+    return (once, math.sqrt(head_size)) if is_scaled_twice else (once,)
 
 
-def causal_weights(q_NLH: Tensor, k_NLH: Tensor) -> list[Tensor]:
+def causal_weights(logits: PositionLogits) -> list[Tensor]:
     """Weights of each position for itself and each earlier one, in blocks of C rows.
 
     Block i is (N, C, (i + 1) C): what comes after its last row is left out, nearly half of it all.
     """
     blocks = []
-    for start in range(0, q_NLH.shape[1], POSITION_BLOCK):
-        end = min(start + POSITION_BLOCK, q_NLH.shape[1])
-        logits_NCE = position_logits(q_NLH[:, start:end], k_NLH[:, :end])
+    for start in range(0, logits.length, POSITION_BLOCK):
+        end = min(start + POSITION_BLOCK, logits.length)
+        logits_NCE = logits.block(start, end, end)
         is_later_CE = torch.ones_like(logits_NCE[0], dtype=torch.bool).triu(start + 1)
         blocks.append(logits_NCE.masked_fill(is_later_CE, float("-inf")).softmax(dim=-1))
     return blocks
+
+
+def masked_logits(logits: PositionLogits) -> list[Tensor]:
+    """All logits, (N, L, L): the softmax over a sequence's own items comes later."""
+    return [logits.block(0, logits.length, logits.length)]
+
+
+def reference_weights(logits: PositionLogits) -> list[Tensor]:
+    """Weights normalised over the query positions, (N, L, L)."""
+    return [logits.block(0, logits.length, logits.length).softmax(dim=1)]
 
 
 def take_positions(x: Tensor, position_B: Tensor) -> Tensor:

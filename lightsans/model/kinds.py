@@ -10,14 +10,16 @@ from torch import Tensor
 
 from lightsans.config.kinds import Attention
 from lightsans.model.attention import (
+    PositionLogits,
     Unmapped,
     causal_context,
     causal_weights,
     masked_context,
+    masked_logits,
     newest_context,
-    position_logits,
     project,
     reference_context,
+    reference_weights,
 )
 from lightsans.model.causal import Dropout
 
@@ -41,8 +43,8 @@ class AttentionCode(NamedTuple):
     """Context of every position, (B, L, D)."""
     newest: Context
     """The same for the newest item's position alone, (B, 1, D)."""
-    position_matrix: Callable[[Tensor, Tensor], list[Tensor]]
-    """`Positions.matrix` from queries and keys of the positions, (N, L, H) each."""
+    position_matrix: Callable[[PositionLogits], list[Tensor]]
+    """`Positions.matrix` from the logits of the positions."""
     newest_needs_matrix: bool = False
     """Whether ``newest`` uses the position matrix as well."""
 
@@ -67,18 +69,10 @@ def _reference_newest(x: Unmapped, padding: Padding, dropout: Dropout) -> Tensor
     return reference_context(x, padding.newest, dropout)
 
 
-def _masked_matrix(q_NLH: Tensor, k_NLH: Tensor) -> list[Tensor]:
-    return [position_logits(q_NLH, k_NLH)]
-
-
-def _reference_matrix(q_NLH: Tensor, k_NLH: Tensor) -> list[Tensor]:
-    return [position_logits(q_NLH, k_NLH).softmax(dim=1)]
-
-
 CODE: Final[Mapping[Attention, AttentionCode]] = {
     "causal": AttentionCode(_causal, _newest, causal_weights),
-    "masked": AttentionCode(_masked, _newest, _masked_matrix),
+    "masked": AttentionCode(_masked, _newest, masked_logits),
     "reference": AttentionCode(
-        _reference, _reference_newest, _reference_matrix, newest_needs_matrix=True
+        _reference, _reference_newest, reference_weights, newest_needs_matrix=True
     ),
 }

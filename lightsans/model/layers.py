@@ -4,6 +4,7 @@ Shapes: B sequences   L positions   Q query positions (L, or 1 where only the ne
     D hidden size   K interests   J = 2 K   N heads   H head size   P = 3: query, key, value
 """
 
+import math
 from collections.abc import Callable
 from typing import Final
 
@@ -13,10 +14,22 @@ from torch.nn import functional
 
 from lightsans.config import Activation, ModelConfig
 from lightsans.config.kinds import ATTENTION
-from lightsans.model.attention import HeadMap, Positions, Unmapped, take_positions
+from lightsans.model.attention import (
+    AbsoluteLogits,
+    HeadMap,
+    PositionLogits,
+    Positions,
+    RelativeLogits,
+    Unmapped,
+    position_divisors,
+    take_positions,
+)
 from lightsans.model.causal import exact_product
 from lightsans.model.dropout import Dropout
 from lightsans.model.kinds import CODE, Padding
+
+SLOWEST, FASTEST = 1 / 400, 1 / 3
+"""Rates, per position, at which interests fade before training; the others lie between."""
 
 ACTIVATIONS: Final[dict[Activation, Callable[[Tensor], Tensor]]] = {
     "gelu": functional.gelu,
@@ -62,22 +75,46 @@ class LightAttention(nn.Module):
         self.value = nn.Linear(D, D)
         self.key_theta = nn.Parameter(torch.empty(D, config.k_interests))
         self.value_theta = nn.Parameter(torch.empty(D, config.k_interests))
-        self.position_norm = nn.LayerNorm(D, eps=config.layer_norm_eps)
-        self.position_query = nn.Linear(D, D)
-        self.position_key = nn.Linear(D, D)
+        if config.interest_decay != "none":
+            self.decay = nn.Parameter(torch.empty(2 * config.k_interests))
+        self._max_length = config.max_seq_len
+        if config.positions == "relative":
+            self.position_logits = nn.Parameter(torch.empty(config.n_heads, config.max_seq_len))
+        else:
+            self.position_norm = nn.LayerNorm(D, eps=config.layer_norm_eps)
+            self.position_query = nn.Linear(D, D)
+            self.position_key = nn.Linear(D, D)
+        self._divisors = position_divisors(D // config.n_heads, config.position_scaling == "twice")
+        if config.position_scaling == "learned":
+            self.position_temperature = nn.Parameter(torch.empty(config.n_heads))
         self.output = nn.Linear(D, D)
         self.dropout = Dropout(config.attn_dropout_prob)
 
         self._kept = _PositionCache()
 
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw what is not part of a linear map."""
+        self.key_theta.normal_()
+        self.value_theta.normal_()
+        if hasattr(self, "decay"):
+            K = self.key_theta.shape[1]
+            rates_K = torch.logspace(math.log10(SLOWEST), math.log10(FASTEST), K)
+            self.decay.copy_(rates_K.expm1().log().repeat(2))  # softplus gives the rates
+        if hasattr(self, "position_logits"):
+            self.position_logits.zero_()
+        if hasattr(self, "position_temperature"):
+            self.position_temperature.zero_()
+
     def forward(
-        self, x_BLD: Tensor, positions_MD: Tensor, padding: Padding, newest_only: bool
+        self, x_BLD: Tensor, positions_MD: Tensor | None, padding: Padding, newest_only: bool
     ) -> Tensor:
         """Context of each position, or of the newest alone: (B, Q, D).
 
         Args:
             x_BLD: Vectors of the items.
-            positions_MD: The table of all M = ``max_seq_len`` positions, of which L are used.
+            positions_MD: The table of all M = ``max_seq_len`` positions, of which L are used;
+                None where they are relative.
             padding: Where the items are.
             newest_only: One position of each sequence instead of all.
         """
@@ -90,31 +127,42 @@ class LightAttention(nn.Module):
         read_BQD: Tensor = self.output(read(x, padding, self.dropout))
         return read_BQD
 
-    def _positions(self, positions_MD: Tensor, length: int, needs_matrix: bool) -> Positions:
+    def _positions(self, positions_MD: Tensor | None, length: int, needs_matrix: bool) -> Positions:
         """`Positions` of the first ``length`` positions; at inference computed once and kept.
 
         Where gradients are wanted, under autocast, and in exported and compiled programs, it is
         computed each time.
         """
         is_inference = not torch.is_grad_enabled() and not torch.compiler.is_compiling()
-        if not is_inference or torch.is_autocast_enabled(positions_MD.device.type):
-            return self._learnt_positions(positions_MD[:length], needs_matrix)
-        parts = (self.position_norm, self.position_query, self.position_key)
-        weights = [positions_MD, *(p for part in parts for p in part.parameters())]
+        if not is_inference or torch.is_autocast_enabled(self.key_theta.device.type):
+            return self._learnt_positions(positions_MD, length, needs_matrix)
+        named = self.named_parameters()
+        weights: list[Tensor] = [p for name, p in named if name.startswith("position_")]
+        if positions_MD is not None:
+            weights.append(positions_MD)
         kept = self._kept
         if not kept.follows_from(weights) or (needs_matrix and not kept.positions.matrix):
             kept.weights = [weight.detach().clone() for weight in weights]
-            kept.positions = self._learnt_positions(positions_MD, needs_matrix)
-        return kept.positions if length == len(positions_MD) else kept.positions.first(length)
+            kept.positions = self._learnt_positions(positions_MD, self._max_length, needs_matrix)
+        return kept.positions if length == self._max_length else kept.positions.first(length)
 
-    def _learnt_positions(self, positions_LD: Tensor, needs_matrix: bool) -> Positions:
-        L, N, H = len(positions_LD), self.n_heads, positions_LD.shape[1] // self.n_heads
-        positions_LD = self.position_norm(positions_LD)
+    def _learnt_positions(
+        self, positions_MD: Tensor | None, length: int, needs_matrix: bool
+    ) -> Positions:
+        logits = self._position_logits(positions_MD, length)
+        return Positions(logits, self._code.position_matrix(logits) if needs_matrix else [])
+
+    def _position_logits(self, positions_MD: Tensor | None, length: int) -> PositionLogits:
+        if positions_MD is None:
+            return RelativeLogits(self.position_logits, length)
+        positions_LD = self.position_norm(positions_MD[:length])
         q, k = (
-            linear(positions_LD).view(L, N, H).transpose(0, 1)
+            linear(positions_LD).view(length, self.n_heads, -1).transpose(0, 1)
             for linear in (self.position_query, self.position_key)
         )
-        return Positions(q, k, self._code.position_matrix(q, k) if needs_matrix else [])
+        if hasattr(self, "position_temperature"):
+            q = q * self.position_temperature.exp()[:, None, None]
+        return AbsoluteLogits(q, k, self._divisors)
 
     def _pooling_logits(self, x_BLD: Tensor, padding: Padding) -> Tensor:
         """Weight of each item in each interest, before the softmax, (B, L, J).
@@ -125,6 +173,8 @@ class LightAttention(nn.Module):
         weight_DJ = torch.cat([exact_product(m.weight.t(), theta) for m, theta in pooled], dim=1)
         bias_J = torch.cat([exact_product(m.bias, theta) for m, theta in pooled])
         logits_BLJ = exact_product(x_BLD, weight_DJ) + bias_J
+        if hasattr(self, "decay"):
+            logits_BLJ = logits_BLJ + _age_logits(self.decay, x_BLD.shape[1])
         if not self._masks_padding:
             return logits_BLJ
         return logits_BLJ.masked_fill(~padding.is_item.unsqueeze(-1), float("-inf"))
@@ -132,6 +182,16 @@ class LightAttention(nn.Module):
     def _by_head(self, linear: nn.Linear) -> HeadMap:
         N, D = self.n_heads, linear.in_features
         return HeadMap(linear.weight.view(N, -1, D), linear.bias.view(N, -1))
+
+
+def _age_logits(decay_J: Tensor, length: int) -> Tensor:
+    """Logits that let an interest's weight of an item fall by exp(-rate) per position, (L, J).
+
+    A softmax does not change when all logits get the same number: so rate times position weighs
+    every prefix by age, whatever its length, and the sums over prefixes stay one.
+    """
+    positions_L1 = torch.arange(length, device=decay_J.device, dtype=torch.float32).unsqueeze(1)
+    return positions_L1 * functional.softplus(decay_J.float())
 
 
 class EncoderLayer(nn.Module):
@@ -149,7 +209,7 @@ class EncoderLayer(nn.Module):
         self.activation = ACTIVATIONS[config.hidden_act]
 
     def forward(
-        self, x_BLD: Tensor, positions_MD: Tensor, padding: Padding, newest_only: bool
+        self, x_BLD: Tensor, positions_MD: Tensor | None, padding: Padding, newest_only: bool
     ) -> Tensor:
         """The layer's output at every position, or at the newest alone: (B, Q, D)."""
         read_BQD = self.attention(x_BLD, positions_MD, padding, newest_only)

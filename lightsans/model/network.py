@@ -45,7 +45,8 @@ class LightSANs(nn.Module):
         self._masks_padding = ATTENTION[config.attention].masks_padding
         D = config.hidden_size
         self.item_embedding = nn.Embedding(num_items + 1, D, padding_idx=0)
-        self.position_embedding = nn.Embedding(config.max_seq_len, D)
+        if config.positions == "absolute":
+            self.position_embedding = nn.Embedding(config.max_seq_len, D)
         self.item_norm = nn.LayerNorm(D, eps=config.layer_norm_eps)
         self.dropout = Dropout(config.hidden_dropout_prob)
         self.layers = nn.ModuleList([EncoderLayer(config) for _ in range(config.n_layers)])
@@ -83,8 +84,7 @@ class LightSANs(nn.Module):
             if isinstance(module, nn.Linear):
                 module.bias.zero_()
             elif isinstance(module, LightAttention):
-                module.key_theta.normal_()
-                module.value_theta.normal_()
+                module.reset_parameters()
         if self._masks_padding:
             self.item_embedding.weight[0].zero_()
 
@@ -120,7 +120,8 @@ class LightSANs(nn.Module):
         if self._masks_padding:
             x_BLD = x_BLD.masked_fill((positions_L >= lengths_B.unsqueeze(1)).unsqueeze(-1), 0.0)
         x_BLD = self.dropout(x_BLD)
-        positions_MD = self.position_embedding.weight
+        is_absolute = self.config.positions == "absolute"
+        positions_MD = self.position_embedding.weight if is_absolute else None
         *inner_layers, last_layer = self.layers
         for layer in inner_layers:
             x_BLD = layer(x_BLD, positions_MD, padding, newest_only=False)

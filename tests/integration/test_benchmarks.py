@@ -103,3 +103,7 @@ def test_preprocessing_writes_what_polars_and_duckdb_write(tmp_path):
     report = report_of("preprocess", "--work", str(tmp_path))
     assert set(report["cases"][0]["all"]) == {"ours", "polars", "duckdb"}
     assert 0 < report["packed_bytes_per_row"] < report["plain_bytes_per_row"]
+
+
+def test_a_ladder_trains_its_rungs_and_prints_them():
+    assert report_of("ladder")["benchmark"] == "ladder"

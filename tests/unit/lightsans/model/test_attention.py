@@ -4,17 +4,21 @@ import pytest
 import torch
 from torch import Tensor
 
+from lightsans.config.kinds import Attention
 from lightsans.model import attention
 from lightsans.model.attention import (
+    AbsoluteLogits,
     HeadMap,
     Positions,
     Projected,
+    RelativeLogits,
     Unmapped,
     causal_weights,
     newest_context,
-    position_logits,
+    position_divisors,
 )
 from lightsans.model.causal import Dropout
+from lightsans.model.kinds import CODE
 
 B, L, K, N, H = 3, 7, 4, 2, 5
 D = N * H
@@ -22,6 +26,14 @@ D = N * H
 
 def no_dropout(x: Tensor) -> Tensor:
     return x
+
+
+def scaled_twice(q: Tensor, k: Tensor) -> AbsoluteLogits:
+    return AbsoluteLogits(q, k, position_divisors(q.shape[-1], is_scaled_twice=True))
+
+
+def position_logits(q: Tensor, k: Tensor) -> Tensor:
+    return scaled_twice(q, k).block(0, q.shape[1], k.shape[1])
 
 
 def causal_context(x: Unmapped, dropout: Dropout) -> Tensor:
@@ -40,8 +52,8 @@ def unmapped(*, length: int = L, seed: int = 0) -> Unmapped:
     torch.manual_seed(seed)
     q, k, v = (HeadMap(torch.randn(N, H, D) / D**0.5, torch.randn(N, H)) for _ in range(3))
     logits = torch.randn(B, length, 2 * K)
-    nothing = torch.zeros(N, length, H)
-    x = Unmapped(torch.randn(B, length, D), logits, q, k, v, Positions(nothing, nothing, []))
+    nothing = Positions(RelativeLogits(torch.zeros(N, length), length), [])
+    x = Unmapped(torch.randn(B, length, D), logits, q, k, v, nothing)
     return with_positions(x, torch.randn(N, length, H), torch.randn(N, length, H))
 
 
@@ -51,14 +63,12 @@ def mapped(x: Unmapped) -> Projected:
 
 
 def with_positions(x: Unmapped, position_q: Tensor, position_k: Tensor) -> Unmapped:
-    return x._replace(positions=Positions(position_q, position_k, []))
+    return x._replace(positions=Positions(scaled_twice(position_q, position_k), []))
 
 
-def with_matrix(x: Unmapped, kind: str) -> Unmapped:
-    q, k, _ = x.positions
-    logits = position_logits(q, k)
-    matrix = {"masked": [logits], "reference": [logits.softmax(dim=1)]}
-    return x._replace(positions=Positions(q, k, matrix.get(kind) or causal_weights(q, k)))
+def with_matrix(x: Unmapped, kind: Attention) -> Unmapped:
+    logits = x.positions.logits
+    return x._replace(positions=Positions(logits, CODE[kind].position_matrix(logits)))
 
 
 def with_padding(x: Unmapped, lengths: Tensor) -> tuple[Unmapped, Tensor]:
@@ -76,7 +86,8 @@ def test_blocks_of_position_weights_are_the_causal_half_of_the_matrix(length):
     q, k = torch.randn(2, N, length, H)
     is_later = torch.ones(length, length, dtype=torch.bool).triu(1)
     whole = position_logits(q, k).masked_fill(is_later, -torch.inf).softmax(-1)
-    blocks = causal_weights(q, k)
+    logits = scaled_twice(q, k)
+    blocks = causal_weights(logits)
     size = attention.POSITION_BLOCK
     for i, block in enumerate(blocks):
         end = min((i + 1) * size, length)
@@ -85,7 +96,7 @@ def test_blocks_of_position_weights_are_the_causal_half_of_the_matrix(length):
     v = torch.randn(B, N, length, H)
     torch.testing.assert_close(attention.read_positions(blocks, v), whole @ v)
     for shorter in {1, length // 2 + 1, length}:
-        first = Positions(q, k, blocks).first(shorter)
+        first = Positions(logits, blocks).first(shorter)
         read = attention.read_positions(first.matrix, v[:, :, :shorter])
         torch.testing.assert_close(read, whole[:, :shorter, :shorter] @ v[:, :, :shorter])
 
@@ -110,6 +121,15 @@ def test_the_reference_normalises_over_query_positions():
 def test_position_logits_are_scaled_twice():
     q = torch.full((1, 1, 8), 2.0)  # H = 8: 8 * 2 * 3 / sqrt(16) / sqrt(8)
     torch.testing.assert_close(position_logits(q, q * 1.5), torch.tensor([[[48 / 4 / 8**0.5]]]))
+
+
+def test_a_relative_logit_is_that_of_the_distance():
+    logits = RelativeLogits(torch.tensor([[0.0, 1.0, 2.0, 3.0]]), 3)
+    expected = torch.tensor([[[0.0, 1.0, 2.0], [1.0, 0.0, 1.0], [2.0, 1.0, 0.0]]])
+    torch.testing.assert_close(logits.block(0, 3, 3), expected)
+    torch.testing.assert_close(logits.block(1, 3, 2), expected[:, 1:, :2])
+    torch.testing.assert_close(logits.rows(torch.tensor([2, 0])), expected[:, [2, 0]])
+    torch.testing.assert_close(logits.first(2).rows(torch.tensor([1])), expected[:, [1], :2])
 
 
 def test_the_reference_at_one_position_is_that_row_of_all():
@@ -152,7 +172,7 @@ def test_position_weights_of_short_sequences_survive_a_far_larger_later_logit(sp
 def test_dropout_is_applied_to_the_probabilities_over_interests():
     """With all of them dropped, only the position branch is left."""
     x, is_item = with_padding(unmapped(), torch.full((B,), L))
-    equal = torch.zeros_like(x.positions.q)
+    equal = torch.zeros(N, L, H)
     still = with_positions(x, equal, equal)
     values_BLD = x.value.by_head(x.x).flatten(2)
     mean = values_BLD.mean(dim=1, keepdim=True).expand(-1, L, -1)

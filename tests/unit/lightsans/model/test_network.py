@@ -4,7 +4,7 @@ import sys
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import lightsans
 from lightsans import ConfigError, LightSANs, ModelConfig
@@ -15,12 +15,24 @@ from tests.models import small_model
 from tests.oracle import causal_vectors, double_weights, masked_vector
 
 NUM_ITEMS = 12
+VARIANTS = (
+    {"interest_decay": "position"},
+    {"positions": "relative"},
+    {"interest_decay": "position", "positions": "relative"},
+    {"position_scaling": "once"},
+    {"position_scaling": "learned"},
+)
+"""Settings that change what attention does, for the kinds that leave padding out."""
 
 
 def make_model(attention="causal", *, num_items=NUM_ITEMS, **settings) -> LightSANs:
     """A small model with weights far from zero, so that every branch matters."""
     sizes = {"max_seq_len": 9, "k_interests": 3, "inner_size": 16, "initializer_range": 0.5}
-    return small_model(num_items, attention=attention, **{**sizes, **settings}).eval()
+    model = small_model(num_items, attention=attention, **{**sizes, **settings}).eval()
+    for name, parameter in model.named_parameters():
+        if name.endswith(("position_logits", "position_temperature")):  # they start at zero
+            nn.init.normal_(parameter)
+    return model
 
 
 def make_batch(lengths, width=None) -> tuple[Tensor, Tensor]:
@@ -40,8 +52,19 @@ def test_causal_vectors_equal_a_recursion_over_prefixes(n_layers, length):
     torch.testing.assert_close(vectors, expected.float(), rtol=1e-4, atol=1e-4)
 
 
-def test_causal_gradients_equal_those_of_a_recursion_over_prefixes():
-    model = make_model(n_layers=2)
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+@pytest.mark.parametrize("length", [9, 150])
+def test_variants_equal_the_recursion_too(variant, length):
+    model = make_model(n_layers=2, max_seq_len=length, **variant)
+    item_ids, lengths = make_batch([length])
+    expected = causal_vectors(model, double_weights(model), item_ids[0].tolist())
+    vectors = model(item_ids, lengths, every_position=True)[0]
+    torch.testing.assert_close(vectors, expected.float(), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("variant", [{}, *VARIANTS], ids=str)
+def test_causal_gradients_equal_those_of_a_recursion_over_prefixes(variant):
+    model = make_model(n_layers=2, **variant)
     item_ids, lengths = make_batch([9])
     weights = double_weights(model)
     direction = torch.randn(9, 8)
@@ -57,7 +80,15 @@ def test_causal_gradients_equal_those_of_a_recursion_over_prefixes():
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_masked_vectors_equal_the_paper_on_each_unpadded_sequence(activation):
-    model = make_model("masked", hidden_act=activation)
+    require_paper(make_model("masked", hidden_act=activation))
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_masked_variants_equal_the_paper_with_what_they_change(variant):
+    require_paper(make_model("masked", **variant))
+
+
+def require_paper(model: LightSANs) -> None:
     item_ids, lengths = make_batch([9, 4, 1, 8])
     weights = double_weights(model)
     for row, length in enumerate(lengths.tolist()):
@@ -66,8 +97,9 @@ def test_masked_vectors_equal_the_paper_on_each_unpadded_sequence(activation):
         torch.testing.assert_close(vector, expected.float(), rtol=1e-4, atol=1e-4)
 
 
-def test_one_causal_layer_is_one_masked_layer_on_every_prefix():
-    causal, masked = make_model("causal", n_layers=1), make_model("masked", n_layers=1)
+@pytest.mark.parametrize("variant", [{}, *VARIANTS], ids=str)
+def test_one_causal_layer_is_one_masked_layer_on_every_prefix(variant):
+    causal, masked = (make_model(kind, n_layers=1, **variant) for kind in ("causal", "masked"))
     masked.load_state_dict(causal.state_dict())
     item_ids, _ = make_batch([9, 9])
     vectors = causal(item_ids, torch.tensor([9, 9]), every_position=True)
@@ -76,9 +108,10 @@ def test_one_causal_layer_is_one_masked_layer_on_every_prefix():
         torch.testing.assert_close(vectors[:, t], prefix)
 
 
+@pytest.mark.parametrize("variant", [{}, *VARIANTS], ids=str)
 @pytest.mark.parametrize("n_layers", [1, 3])
-def test_the_newest_vector_is_the_causal_vector_of_the_last_prefix(n_layers):
-    model = make_model(n_layers=n_layers)
+def test_the_newest_vector_is_the_causal_vector_of_the_last_prefix(n_layers, variant):
+    model = make_model(n_layers=n_layers, **variant)
     item_ids, lengths = make_batch([9, 4, 1])
     vectors = model(item_ids, lengths, every_position=True)
     torch.testing.assert_close(model(item_ids, lengths), vectors[torch.arange(3), lengths - 1])
@@ -167,9 +200,9 @@ def test_what_is_learnt_about_positions_is_computed_once_for_inference(attention
     computed = []
     original = LightAttention._learnt_positions
 
-    def count(self, positions, needs_matrix):
-        computed.append(len(positions))
-        return original(self, positions, needs_matrix)
+    def count(self, positions, length, needs_matrix):
+        computed.append(length)
+        return original(self, positions, length, needs_matrix)
 
     monkeypatch.setattr(LightAttention, "_learnt_positions", count)
     batches = [make_batch([130, 140]), make_batch([20, 3]), make_batch([150])]
@@ -265,10 +298,12 @@ def test_weights_are_drawn_as_in_the_released_code():
     assert reference.item_table()[0].abs().sum() > 0
 
 
-@pytest.mark.parametrize("attention", ATTENTION)
-def test_every_parameter_has_a_gradient(attention):
+@pytest.mark.parametrize(
+    ("attention", "variant"), [*((a, {}) for a in ATTENTION), *(("causal", v) for v in VARIANTS)]
+)
+def test_every_parameter_has_a_gradient(attention, variant):
     """Distributed training waits for all of them."""
-    model = make_model(attention).train()
+    model = make_model(attention, **variant).train()
     item_ids, lengths = make_batch([9, 4])
     model(item_ids, lengths, every_position=attention == "causal").sum().backward()
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
@@ -321,3 +356,12 @@ def test_configurations_and_errors_load_without_torch():
 def test_a_model_without_items_is_refused():
     with pytest.raises(ConfigError, match="num_items=0 must be at least 1"):
         LightSANs(ModelConfig(), 0)
+
+
+def test_interests_fade_at_rates_from_a_few_items_to_a_whole_history():
+    weights = make_model(interest_decay="position", k_interests=5).state_dict()
+    rates = nn.functional.softplus(weights["layers.0.attention.decay"])
+    expected = [1 / 400, (1 / 400) ** 0.75 * (1 / 3) ** 0.25, (1 / 1200) ** 0.5]
+    torch.testing.assert_close(rates[:3], torch.tensor(expected))
+    torch.testing.assert_close(rates[4], torch.tensor(1 / 3))
+    torch.testing.assert_close(rates[5:], rates[:5])

@@ -1,0 +1,275 @@
+"""A ladder of settings: each trained under a protocol, a line a finished run, nothing run twice.
+
+    make bench NAME=ladder ARGS="[--smoke] [--json] [--protocol ml-1m-sasrec] [--rungs plain …]
+        [--seeds 2020 …] [--epochs 8] [--data DIRECTORY]"
+
+Valid chooses the epoch by ndcg@10 and, between rungs, the setting; test is looked at once a run,
+for the chosen epoch, and chooses nothing. Time is the processor time of one thread, so that runs
+may share a machine. Finished runs are lines of ``benchmarks/ladder.jsonl``; without ``--rungs``
+nothing is trained, and the table of what is there is printed.
+"""
+
+import argparse
+import copy
+import gzip
+import json
+import statistics
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from benchmarks import harness
+from benchmarks.movielens import SMOKE, Log, arrange, smoke_log
+from benchmarks.train_to_quality import CONFIGS, load
+from lightsans.config import RunConfig
+from lightsans.config.file import load_config
+from lightsans.dataset.held_out import hold_out
+from lightsans.model.layers import LightAttention
+from lightsans.ranking.evaluation import model_scorer, rank_held_out
+from lightsans.training.trainer import Trainer
+
+LINES = Path(__file__).with_suffix(".jsonl")
+
+
+def load_movielens(directory: Path, config: RunConfig) -> Log:
+    """MovieLens-1M under the filters of a configuration."""
+    return load(directory / "ml-1m.inter", config)
+
+
+def load_beauty(directory: Path, config: RunConfig) -> Log:
+    """Amazon Beauty, 5-core: a user a line, its number first, then its items in order."""
+    with gzip.open(directory / "beauty.txt.gz", "rt") as lines:
+        rows = [np.array(line.split(), np.int64) for line in lines]
+    users = np.concatenate([np.full(len(row) - 1, row[0]) for row in rows])
+    items = np.concatenate([row[1:] for row in rows])
+    return arrange(users, items, np.arange(len(users)), "beauty.txt.gz")
+
+
+class Protocol(NamedTuple):
+    """Data and convention that figures belong to, and what was published under it."""
+
+    load: Callable[[Path, RunConfig], Log]
+    config: str
+    overrides: tuple[str, ...]
+    published: dict[str, tuple[float, float]]
+    """Test hit@10 and ndcg@10."""
+
+
+SHORT = ("model.max_seq_len=50", "model.k_interests=10", "train.window_stride=50")
+BEAUTY = (
+    *SHORT,
+    "data.min_item_interactions=1",
+    "model.hidden_dropout_prob=0.5",
+    "model.attn_dropout_prob=0.5",
+    "train.batch_size=128",
+    "train.learning_rate=2e-3",
+    "train.epochs=40",
+)
+PROTOCOLS = {
+    "ml-1m-sasrec": Protocol(
+        load_movielens, "ml-1m-sasrec.yaml", (),
+        {"HSTU-large": (0.3294, 0.1893), "HSTU-large, mixture of logits": (0.3412, 0.1979)},
+    ),
+    "ml-1m-recbole-rating-3": Protocol(
+        load_movielens, "ml-1m.yaml", (), {"LightSANs, the authors'": (0.2284, 0.1145)}
+    ),
+    "ml-1m-recbole": Protocol(
+        load_movielens, "ml-1m-sasrec.yaml", (*SHORT, "evaluate.remove_seen=false"),
+        {"SASRec": (0.2952, 0.1662), "LightSANs": (0.2990, 0.1713)},
+    ),
+    "beauty-seen-kept": Protocol(
+        load_beauty, "ml-1m-sasrec.yaml", (*BEAUTY, "evaluate.remove_seen=false"),
+        {"LightSANs": (0.0861, 0.0444)},
+    ),
+    "beauty-seen-removed": Protocol(
+        load_beauty, "ml-1m-sasrec.yaml", BEAUTY,
+        {"SASRec+SS": (0.0921, 0.0531), "SASRec-SCE": (0.0935, 0.0544), "WEARec": (0.1041, 0.0614)},
+    ),
+}  # fmt: skip
+
+FADING = ("model.interest_decay=position",)
+RELATIVE = ("model.positions=relative",)
+RUNGS: dict[str, tuple[str, ...]] = {
+    "plain": (),
+    "once": ("model.position_scaling=once",),
+    "learned": ("model.position_scaling=learned",),
+    "relative": RELATIVE,
+    "fading": FADING,
+    "fading-once": (*FADING, "model.position_scaling=once"),
+    "fading-relative": (*FADING, *RELATIVE),
+    "fading-relative-dropout-3": (
+        *FADING,
+        *RELATIVE,
+        "model.hidden_dropout_prob=0.3",
+        "model.attn_dropout_prob=0.3",
+    ),
+    "fading-relative-96": (*FADING, *RELATIVE, "model.hidden_size=96", "model.inner_size=384"),
+    "fading-relative-128": (
+        *FADING,
+        *RELATIVE,
+        "model.hidden_size=128",
+        "model.inner_size=512",
+        "model.hidden_dropout_prob=0.3",
+        "model.attn_dropout_prob=0.3",
+    ),
+    "fading-relative-3-layers": (*FADING, *RELATIVE, "model.n_layers=3"),
+}
+
+
+def make_config(protocol: Protocol, rung: str, seed: int, epochs: int | None) -> RunConfig:
+    """The settings of a run: one process holds all users."""
+    fixed = [f"train.seed={seed}", "train.num_workers=1", "train.virtual_shards=1"]
+    length = [] if epochs is None else [f"train.epochs={epochs}"]
+    path = str(CONFIGS / protocol.config)
+    return load_config(path, [*protocol.overrides, *RUNGS[rung], *fixed, *length]).config
+
+
+def train(log: Log, config: RunConfig, minutes: float) -> dict[str, Any]:
+    """Train one run; valid by epoch, test of the chosen epoch, processor minutes."""
+    trainer = Trainer(config, log.num_items, {0: log.users}, torch.device("cpu"))
+    best, started = copy.deepcopy(trainer.weights()), time.process_time()
+    while not trainer.finished and time.process_time() - started < 60 * minutes:
+        row = trainer.run_epoch()
+        if trainer.progress.best_epoch == row.epoch:
+            best = copy.deepcopy(trainer.weights())
+        valid = {name: round(row.valid[name], 4) for name in ("hit@10", "ndcg@10")}
+        print(json.dumps({"epoch": row.epoch, "loss": round(row.loss, 4), **valid}), flush=True)
+    trained = (time.process_time() - started) / 60
+    trainer.model.load_state_dict(best)
+    trainer.model.eval()
+    totals = rank_held_out(
+        model_scorer(trainer.model, torch.device("cpu")),
+        hold_out(log.users, "test"),
+        ks=config.evaluate.ks,
+        num_items=log.num_items,
+        max_seq_len=config.model.max_seq_len,
+        remove_seen=config.evaluate.remove_seen,
+    )
+    history = trainer.progress.history
+    return {
+        "best_epoch": trainer.progress.best_epoch,
+        "cpu_minutes": round(trained, 1),
+        "valid": round(max(row.valid["ndcg@10"] for row in history), 5),
+        "test": {name: round(totals.metrics()[name], 5) for name in ("hit@10", "ndcg@10")},
+        "curve": [round(row.valid["ndcg@10"], 4) for row in history],
+        "rates": learned_rates(trainer.model),
+    }
+
+
+def learned_rates(model: torch.nn.Module) -> list[list[float]]:
+    """Rates per position at which the interests of each layer fade, slowest first."""
+    layers = [m for m in model.modules() if isinstance(m, LightAttention) and hasattr(m, "decay")]
+    rates = [torch.nn.functional.softplus(layer.decay.detach()) for layer in layers]
+    return [[round(rate, 4) for rate in sorted(values.tolist())] for values in rates]
+
+
+def finished(lines: Path) -> list[dict[str, Any]]:
+    """The runs of before."""
+    return [json.loads(line) for line in lines.read_text().splitlines()] if lines.exists() else []
+
+
+def table(protocol: str, runs: list[dict[str, Any]]) -> list[str]:
+    """A line for each rung and length: means over seeds, in the order of valid."""
+    groups: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for run in runs:
+        if run["protocol"] == protocol:
+            groups.setdefault((run["rung"], run["epochs"]), []).append(run)
+    rows = []
+    for (rung, epochs), group in groups.items():
+        valid = statistics.mean(run["valid"] for run in group)
+        test = [statistics.mean(run["test"][m] for run in group) for m in ("hit@10", "ndcg@10")]
+        cost = statistics.mean(run["cpu_minutes"] for run in group)
+        words = f"| {rung} | {epochs} | {len(group)} | {valid:.4f} "
+        rows.append((valid, f"{words}| {test[0]:.4f} | {test[1]:.4f} | {cost:.1f} |"))
+    heads = "| rung | epochs | seeds | valid ndcg@10 | test hit@10 | test ndcg@10 | minutes |"
+    return [heads, "|---|---|---|---|---|---|---|", *(line for _, line in sorted(rows))]
+
+
+def cases(protocol: str, runs: list[dict[str, Any]]) -> list[harness.Case]:
+    """The rung that valid chooses among those with most seeds, beside what was published."""
+    own = [run for run in runs if run["protocol"] == protocol]
+    if not own:
+        return []
+    groups: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for run in own:
+        groups.setdefault((run["rung"], run["epochs"]), []).append(run)
+    most = max(map(len, groups.values()))
+    chosen = max(
+        (key for key, group in groups.items() if len(group) == most),
+        key=lambda key: statistics.mean(run["valid"] for run in groups[key]),
+    )
+    found = []
+    for peer, values in PROTOCOLS[protocol].published.items():
+        for metric, value in zip(("hit@10", "ndcg@10"), values, strict=True):
+            tests = [run["test"][metric] for run in groups[chosen]]
+            ours, sd = statistics.mean(tests), statistics.stdev(tests) if most > 1 else 0.0
+            found.append(
+                harness.case(
+                    f"{protocol}, {chosen[0]}, {metric}: {peer}",
+                    ours=round(ours, 4),
+                    peer=value,
+                    unit=metric,
+                    ratio=round(ours / value, 3),
+                    goal=1.0,
+                    sd=round(sd, 4),
+                    seeds=most,
+                )
+            )
+    return found
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = harness.make_parser(__doc__, "seconds: a made-up log, no goals")
+    parser.add_argument("--protocol", choices=list(PROTOCOLS), default="ml-1m-sasrec")
+    parser.add_argument("--rungs", nargs="+", choices=list(RUNGS), default=[])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[2020])
+    parser.add_argument("--epochs", type=int, help="length of the schedule; its file's by default")
+    parser.add_argument("--minutes", type=float, default=120.0, help="limit of each run")
+    parser.add_argument("--data", type=Path, default=Path("data"), help="directory of the logs")
+    parser.add_argument("--lines", type=Path, default=LINES, help="finished runs, a line each")
+    return harness.parse(parser)
+
+
+def main() -> None:
+    """Train what is not there yet, and print the table."""
+    options = parse()
+    torch.set_num_threads(1)
+    protocol = PROTOCOLS[options.protocol]
+    rungs = ["plain", "fading-relative"] if options.smoke else options.rungs
+    done = [] if options.smoke else finished(options.lines)
+    keys = {(run["protocol"], run["rung"], run["seed"], run["epochs"]) for run in done}
+    for rung in rungs:
+        for seed in options.seeds:
+            config = make_config(protocol, rung, seed, options.epochs)
+            if options.smoke:
+                config = load_config(None, [*SMOKE, *RUNGS[rung]]).config
+            key = (options.protocol, rung, seed, config.train.epochs)
+            if key in keys:
+                continue
+            print(f"{options.protocol}, {rung}, seed {seed}", flush=True)
+            log = smoke_log() if options.smoke else protocol.load(options.data, config)
+            run = dict(zip(("protocol", "rung", "seed", "epochs"), key, strict=True))
+            run |= train(log, config, options.minutes)
+            run["date"] = datetime.now(UTC).date().isoformat()
+            done.append(run)
+            if not options.smoke:
+                with options.lines.open("a") as lines:
+                    lines.write(json.dumps(run) + "\n")
+    print("\n".join(table(options.protocol, done)))
+    harness.report(
+        options,
+        "ladder",
+        harness.machine("1 thread"),
+        cases(options.protocol, done),
+        torch=torch.__version__,
+    )
+
+
+if __name__ == "__main__":
+    main()
