@@ -8,6 +8,10 @@ from lightsans.config.kinds import FormatSetting
 from lightsans.config.marks import Mark, made_setting, setting
 
 IdType = Literal["auto", "string", "int64"]
+TimeUnit = Literal["s", "ms", "us", "ns", "yyyymmdd"]
+
+MISSING_VALUES = ("", "NULL", "null", "\\N", "NA", "N/A", "<NA>", "None", "NaN", "nan", "NaT")
+"""Words for a missing value in files of databases, R, pandas and Python."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,6 +23,10 @@ class ColumnsConfig:
     timestamp: str | int = "timestamp"
     rating: str | int | None = "rating"
     """Null when there is none. A column that is absent is only an error when min_rating is set."""
+
+    def required(self) -> tuple[str | int, str | int, str | int]:
+        """Columns that every log has."""
+        return self.user, self.item, self.timestamp
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,23 +66,38 @@ class DataConfig:
     input: tuple[str, ...] = setting((), Mark.RESOLVED, Mark.PATH)
     """Files, directories or globs; local or s3://. Their order breaks ties between timestamps."""
     format: FormatSetting = setting("auto", Mark.CONTENT, Mark.READS_ROWS)
-    """auto goes by the file name; .gz, .bz2, .zst, .lz4 endings are decompressed."""
-    separator: str = setting(",", Mark.CONTENT, Mark.READS_ROWS)
-    """Separator of fields in a csv line; "\\t" and "::" work. RecBole's .inter is always a tab."""
+    """auto goes by the first bytes and the file name. Compressed text is recognised by its bytes:
+    gzip, bzip2, zstd, lz4, xz, and zip with one file in it."""
+    encoding: str = setting("utf-8", Mark.CONTENT, Mark.READS_ROWS)
+    """Encoding of text files, such as gb18030 or latin-1. UTF-16 with a byte order mark is
+    recognised. Files in another encoding than UTF-8 cannot be read in pieces."""
+    separator: str | None = setting(None, Mark.CONTENT, Mark.READS_ROWS)
+    """Separator of fields in a line of csv or .inter; null finds it among , ; tab | :: and blanks.
+    "\\t" and "::" work, and \\s+ is any run of blanks and tabs."""
     header: bool = setting(True, Mark.CONTENT, Mark.READS_ROWS)
     """False: columns are given by position, e.g. columns: {user: 0, item: 1, timestamp: 3}."""
     quote_char: str | None = setting('"', Mark.CONTENT, Mark.READS_ROWS)
     """Character around csv values that contain the separator; null when quotes are plain text."""
+    escape: str | None = setting(None, Mark.CONTENT, Mark.READS_ROWS)
+    """Character that takes the meaning from the next one in a csv line: a backslash in files of
+    Spark, Hive and MySQL. Null when there is none."""
     newlines_in_values: bool = setting(False, Mark.CONTENT, Mark.READS_ROWS)
     """True when quoted csv values span lines. Such files cannot be read in pieces."""
     columns: ColumnsConfig = made_setting(ColumnsConfig, Mark.CONTENT, Mark.READS_ROWS)
     user_id_type: IdType = setting("auto", Mark.CONTENT, Mark.READS_ROWS)
-    """auto keeps parquet's and jsonl's own type; csv and .inter ids are strings ("007" stays)."""
+    """auto keeps parquet's and jsonl's own type; csv and .inter ids are strings ("007" stays).
+    Whole numbers in a column of doubles or decimals become integers."""
     item_id_type: IdType = setting("auto", Mark.CONTENT, Mark.READS_ROWS)
+    strip_ids: bool = setting(False, Mark.CONTENT, Mark.READS_ROWS)
+    """Take blanks around ids away, as in columns of type CHAR(n)."""
+    missing_values: tuple[str, ...] = setting(MISSING_VALUES, Mark.CONTENT, Mark.READS_ROWS)
+    """Words that mean that there is no value, with or without blanks around them; null and NaN
+    always do. A row without user, item or time is refused, and the report counts each word."""
     max_id_bytes: int = setting(1024, Mark.CONTENT, Mark.READS_ROWS)
     """Longer ids are refused: they are nearly always a broken line."""
-    timestamp_unit: Literal["s", "ms", "us", "ns"] = setting("s", Mark.CONTENT, Mark.READS_ROWS)
-    """Unit of numeric timestamps. Text and datetime columns carry their own."""
+    timestamp_unit: TimeUnit = setting("s", Mark.CONTENT, Mark.READS_ROWS)
+    """Unit of numeric timestamps. Text and datetime columns carry their own. yyyymmdd takes numbers
+    such as 20260913, and 20260913235959, in data.timezone."""
     timezone: str = setting("UTC", Mark.CONTENT, Mark.READS_ROWS)
     """Time zone of timestamps that name none, such as Europe/Berlin. Of a time that clocks show
     twice, the first is meant."""
@@ -140,16 +163,7 @@ class DataConfig:
             else f"data.temporal has no effect with data.split={self.split}; set data.split to "
             "temporal",
         )
-        require(self.separator != "", "data.separator is empty; give one or more characters")
-        require(
-            self.quote_char is None or len(self.quote_char) == 1,
-            f"data.quote_char={self.quote_char!r} is not a single character or null",
-        )
-        require(
-            not self.newlines_in_values or len(self.separator.encode()) == 1,
-            f"data.newlines_in_values needs a separator of one byte; data.separator is "
-            f"{self.separator!r}",
-        )
+        self._check_text()
         columns = self.columns
         used = [columns.user, columns.item, columns.timestamp, columns.rating]
         named = [c for c in used if c is not None]
@@ -164,3 +178,37 @@ class DataConfig:
             self.min_rating is None or columns.rating is not None,
             "data.min_rating is set but data.columns.rating is null; name the rating column",
         )
+
+    def _check_text(self) -> None:
+        separator = self.separator
+        require(separator != "", "data.separator is empty; null finds it")
+        for name in ("quote_char", "escape"):
+            value = getattr(self, name)
+            require(
+                value is None or (len(value) == 1 and value.isascii()),
+                f"data.{name}={value!r} is not a single ASCII character or null",
+            )
+            require(
+                value is None or value != separator,
+                f"data.{name} and data.separator are both {value!r}",
+            )
+        require(
+            self.escape is None or self.escape != self.quote_char,
+            f"data.escape is the quote_char {self.escape!r}, which is doubled within quotes as it "
+            "is; set data.escape to null",
+        )
+        require(
+            not self.newlines_in_values or separator is None or len(separator.encode()) == 1,
+            f"data.newlines_in_values needs a separator of one byte; data.separator is "
+            f"{separator!r}",
+        )
+        try:
+            b"a,\n".decode(self.encoding)
+        except UnicodeDecodeError:
+            pass
+        except LookupError:
+            require(
+                False,
+                f"data.encoding={self.encoding!r} is unknown; expected a name such as utf-8, "
+                "latin-1, cp1252, gb18030, shift_jis or utf-16",
+            )

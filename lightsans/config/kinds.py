@@ -151,7 +151,7 @@ FORMATS: Final[Mapping[Format, FormatKind]] = {
     kind.name: kind
     for kind in (
         FormatKind(name="parquet", endings=(".parquet", ".pq"), is_text=False),
-        FormatKind(name="csv", endings=(".csv",)),
+        FormatKind(name="csv", endings=(".csv", ".tsv", ".txt", ".tab", ".psv", ".dat", ".data")),
         FormatKind(name="jsonl", endings=(".jsonl", ".ndjson", ".json")),
         FormatKind(name="inter", endings=(".inter",)),
     )

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from lightsans.config import DataConfig
 from lightsans.errors import InputError
+from lightsans.reading.ids import is_id, natural_type
 from lightsans.reading.input_files import Head, is_number
 from lightsans.reading.values import is_text
 from lightsans.storage.location import Location
@@ -152,27 +153,16 @@ def id_type_of(
 ) -> str | None:
     """``string``, ``int64``, or None for a column without values."""
     configured = data.user_id_type if role == "user" else data.item_id_type
-    is_usable = is_text(found) or pa.types.is_null(found) or pa.types.is_integer(found)
-    if not is_usable and not pa.types.is_floating(found):
+    if not is_id(found):
         raise InputError(wrong_type(file, role, name, found))
-    if configured != "auto":
-        return configured
-    if pa.types.is_floating(found):
-        raise InputError(
-            f"{file}: ids in column {name!r} are {found}, which rounds large ones; set "
-            f"data.{role}_id_type to int64 (whole numbers are converted, others refused) or to "
-            "string, or mend the column: integers with gaps often become floats in pandas"
-        )
-    if pa.types.is_null(found):
-        return None
-    return "string" if is_text(found) else "int64"
+    return configured if configured != "auto" else natural_type(found)
 
 
 def wrong_type(file: Location, role: str, name: str, found: pa.DataType | str) -> str:
     """The message about a column of a type that cannot be used."""
     expected = {
-        "user": "text or integers",
-        "item": "text or integers",
+        "user": "text, whole numbers or UUIDs",
+        "item": "text, whole numbers or UUIDs",
         "timestamp": "numbers, text, dates or timestamps",
         "rating": "numbers or text",
     }[role]
@@ -183,7 +173,7 @@ def wrong_type(file: Location, role: str, name: str, found: pa.DataType | str) -
 
 
 def _is_rating(kind: pa.DataType) -> bool:
-    return is_number(kind) or is_text(kind) or pa.types.is_decimal(kind)
+    return is_number(kind) or is_text(kind)
 
 
 def _is_time(kind: pa.DataType) -> bool:

@@ -1,6 +1,5 @@
 """Csv: lines of fields, every value kept as bytes."""
 
-import csv
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -9,26 +8,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from lightsans.arrays import Int64
+from lightsans.arrays import Bool, Int64
 from lightsans.config import DataConfig
 from lightsans.errors import InputError
 from lightsans.reading.input_files import Head, TextLayout
 from lightsans.reading.rows import RawRows
-from lightsans.reading.text_pieces import line_starts, read_first_lines
 from lightsans.storage.location import FileInfo
+from lightsans.text import dialects
+from lightsans.text.coding import Coding
+from lightsans.text.dialects import BLANKS, Dialect
+from lightsans.text.pieces import MAX_LINE_BYTES, line_starts, read_beginning
 
 Columns = dict[str, pa.Array]
 
-_BOM = b"\xef\xbb\xbf"
-_STAND_INS = [bytes([code]) for code in (0x1F, 0x1E, 0x1D, 0x1C, 0x01, 0x02, 0x03, 0x04)]
-
-
-@dataclass(frozen=True, slots=True)
-class Dialect:
-    """Rules by which a line is split into fields."""
-
-    separator: str
-    quote_char: str | None
+_COMMENT = b"#"
+_BLOCK = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,34 +64,32 @@ class CsvHead(Head):
         return CsvLayout(self.dialect, len(self.names), roles, self.newlines_in_values)
 
 
-def read_head(info: FileInfo, data: DataConfig) -> CsvHead:
-    """Look at the first line of a csv file.
+def read_head(info: FileInfo, data: DataConfig, coding: Coding) -> CsvHead:
+    """Look at the first lines of a csv file.
 
     Raises:
-        InputError: There is none.
+        InputError: There is none, or they cannot be split.
     """
-    dialect = Dialect(data.separator, data.quote_char)
-    fields, data_start = read_first_fields(info, dialect, data.header)
-    names = fields if data.header else [str(position) for position in range(len(fields))]
-    types = [pa.binary()] * len(names)
-    return CsvHead(tuple(names), types, data_start, dialect, data.newlines_in_values)
+    content = read_beginning(info.location, coding)
+    found = dialects.read_head(
+        content,
+        info.location.uri,
+        data.columns.required(),
+        separator=data.separator,
+        quote_char=data.quote_char,
+        escape=data.escape,
+        has_header=data.header,
+    )
+    return csv_head(found, coding, content, data.newlines_in_values)
 
 
-def read_first_fields(info: FileInfo, dialect: Dialect, has_header: bool) -> tuple[list[str], int]:
-    """The values of the first line of a file, and the byte where its data begins.
-
-    Raises:
-        InputError: There is no line.
-    """
-    file = info.location
-    content = read_first_lines(file, info.size)
-    start = len(_BOM) if content.startswith(_BOM) else 0
-    while content[start : start + 1] in (b"\n", b"\r"):
-        start += 1
-    ends = [content.find(b"\n", start), content.find(b"\r", start), len(content)]
-    end = min(end for end in ends if end >= 0)
-    fields = _split(content[start:end], dialect, file.uri)
-    return fields, min(end + 1, len(content)) if has_header else start
+def csv_head(
+    found: dialects.FirstLines, coding: Coding, beginning: bytes, newlines_in_values: bool = False
+) -> CsvHead:
+    """The columns that the first lines of a file tell."""
+    names, types = tuple(found.fields), [pa.binary()] * len(found.fields)
+    start, dialect = found.data_start, found.dialect
+    return CsvHead(names, types, start, coding, beginning, dialect, newlines_in_values)
 
 
 def parse_lines(piece: bytes, layout: CsvLayout, name: str) -> RawRows | None:
@@ -109,14 +101,19 @@ def parse_lines(piece: bytes, layout: CsvLayout, name: str) -> RawRows | None:
     starts = line_starts(piece)
     if not len(starts):
         return None
-    quote = layout.dialect.quote_char
-    is_quoted = quote is not None and quote.encode() in piece
-    text, separator = _with_single_byte_separator(piece, layout.dialect.separator, name)
+    dialect = layout.dialect
+    kept, is_foreign = _without_foreign_lines(piece, starts, dialect)
+    foreign = [(int(start), "escaped_quote") for start in starts[is_foreign]]
+    starts = starts[~is_foreign]
+    quote = dialect.quote_char
+    is_quoted = quote is not None and quote.encode() in kept
+    text, separator = dialects.single_byte_separator(kept, dialect, name)
+    text = dialects.keep_null_word(text, separator, dialect.escape)
     if is_quoted:  # an open quote on the last line swallows the line that we add
         text += b"\n" + separator * (layout.num_fields - 1) + b"\n"
     broken: list[int] = []
     source = pa.BufferReader(text)
-    batches = list(_parse(source, layout, separator, len(text) + 1, broken, name))
+    batches = list(_parse(source, layout, separator, len(text) + 1, broken, set(), name))
     columns = {
         role: pa.concat_arrays([batch[role] for batch in batches] or [pa.array([], pa.binary())])
         for role in layout.roles
@@ -125,14 +122,28 @@ def parse_lines(piece: bytes, layout: CsvLayout, name: str) -> RawRows | None:
     if num_valid + len(broken) != len(starts):
         raise InputError(
             f"{name}: {len(starts):,} lines hold {num_valid + len(broken):,} rows, so a quoted "
-            f"value spans lines{_first_open_quote(piece, starts, quote)}; set "
-            "data.newlines_in_values: true, or data.quote_char: null when quotes are plain text"
+            f"value spans lines{_first_open_quote(kept, starts, quote)}; set "
+            "data.newlines_in_values: true, or data.quote_char: null when quotes are plain text, "
+            "or data.escape where quotes within quotes follow a backslash"
         )
     if is_quoted:
         columns = {role: column.slice(0, num_valid) for role, column in columns.items()}
-        columns = _restore_separators(columns, separator, layout.dialect.separator)
+        columns = _restore_separators(columns, separator, dialect.separator)
     numbers = _numbers_of_valid(0, num_valid, np.array(broken, np.int64))
-    return RawRows(columns, starts[numbers], _wrong_fields(starts[broken].tolist()))
+    told = [at for at in starts[broken].tolist() if piece[at : at + 1] != _COMMENT]
+    return RawRows(columns, starts[numbers], [*_wrong_fields(told), *foreign])
+
+
+def _without_foreign_lines(piece: bytes, starts: Int64, dialect: Dialect) -> tuple[bytes, Bool]:
+    """The piece without the lines whose quotes follow other rules, and which lines those are."""
+    is_foreign = np.zeros(len(starts), bool)
+    places = list(dialects.escaped_quotes(piece, dialect))
+    if not places:
+        return piece, is_foreign
+    is_foreign[np.searchsorted(starts, places, side="right") - 1] = True
+    ends = np.append(starts[1:], len(piece))
+    lines = zip(starts.tolist(), ends.tolist(), is_foreign.tolist(), strict=True)
+    return b"".join(piece[start:end] for start, end, is_out in lines if not is_out), is_foreign
 
 
 def parse_stream(
@@ -144,16 +155,22 @@ def parse_stream(
         InputError: A quote is never closed, or a row is longer than a block.
     """
     separator = layout.dialect.separator.encode()
+    if len(separator) != 1:
+        raise InputError(
+            f"{name}: data.newlines_in_values needs a separator of one byte; found "
+            f"{layout.dialect.separator!r}"
+        )
     ours = b"\n" + separator * (layout.num_fields - 1) + b"\n"  # swallowed by an open quote
-    source = pa.PythonFile(_Followed(stream, ours), mode="r")
+    source = pa.PythonFile(_Followed(stream, ours, layout.dialect, name), mode="r")
     broken: list[int] = []
+    comments: set[int] = set()
     num_valid = num_told = 0
     last: Columns | None = None
-    for columns in _parse(source, layout, separator, block_bytes, broken, name):
+    for columns in _parse(source, layout, separator, block_bytes, broken, comments, name):
         if not _num_rows(columns):
             continue
         if last is not None:
-            yield _numbered(last, num_valid, broken, num_told)
+            yield _numbered(last, num_valid, broken, comments, num_told)
             num_valid, num_told = num_valid + _num_rows(last), len(broken)
         last = columns
     total = num_valid + (_num_rows(last) if last else 0) + len(broken)
@@ -164,12 +181,15 @@ def parse_stream(
             "when quotes are plain text"
         )
     last = {role: column.slice(0, len(column) - 1) for role, column in last.items()}
-    yield _numbered(last, num_valid, broken, num_told)
+    yield _numbered(last, num_valid, broken, comments, num_told)
 
 
-def _numbered(columns: Columns, num_before: int, broken: list[int], num_told: int) -> RawRows:
+def _numbered(
+    columns: Columns, num_before: int, broken: list[int], comments: set[int], num_told: int
+) -> RawRows:
     numbers = _numbers_of_valid(num_before, _num_rows(columns), np.array(broken, np.int64))
-    return RawRows(columns, numbers, _wrong_fields(broken[num_told:]))
+    told = [number for number in broken[num_told:] if number not in comments]
+    return RawRows(columns, numbers, _wrong_fields(told))
 
 
 def _num_rows(columns: Columns) -> int:
@@ -193,12 +213,18 @@ def _parse(
     separator: bytes,
     block_bytes: int,
     broken: list[int],
+    comments: set[int],
     name: str,
 ) -> Iterator[Columns]:
-    """The needed columns as bytes, block by block; numbers of broken rows go to ``broken``."""
+    """The needed columns as bytes, block by block.
+
+    Numbers of broken rows go to ``broken``, and those of comments among them to ``comments``.
+    """
 
     def on_invalid(row: pyarrow.csv.InvalidRow) -> str:
         broken.append(row.number - 1)
+        if row.text.startswith(_COMMENT.decode()):
+            comments.add(row.number - 1)
         return "skip"
 
     roles = {role: str(field) for role, field in layout.roles.items()}
@@ -213,6 +239,7 @@ def _parse(
             pyarrow.csv.ParseOptions(
                 delimiter=separator.decode("latin-1"),
                 quote_char=layout.dialect.quote_char or False,
+                escape_char=layout.dialect.escape or False,
                 newlines_in_values=True,  # parse_lines finds them by counting
                 invalid_row_handler=on_invalid,
             ),
@@ -228,24 +255,10 @@ def _parse(
         raise InputError(f"{name}: not readable as csv: {error}") from None
 
 
-def _with_single_byte_separator(piece: bytes, separator: str, name: str) -> tuple[bytes, bytes]:
-    """Arrow takes one byte only: a longer separator is replaced by one that occurs nowhere."""
-    encoded = separator.encode()
-    if len(encoded) == 1:
-        return piece, encoded
-    for stand_in in _STAND_INS:
-        if stand_in not in piece:
-            return piece.replace(encoded, stand_in), stand_in
-    raise InputError(
-        f"{name}: the text holds every control character that could stand for data.separator "
-        f"{separator!r}; convert the file to a separator of one byte"
-    )
-
-
 def _restore_separators(columns: Columns, stand_in: bytes, separator: str) -> Columns:
     """Inside quotes, a separator is part of the value."""
     encoded = separator.encode()
-    if stand_in == encoded:
+    if stand_in == encoded or separator == BLANKS:  # blanks within quotes were left alone
         return columns
     return {
         role: pc.replace_substring(column, pattern=stand_in, replacement=encoded)
@@ -262,33 +275,41 @@ def _first_open_quote(piece: bytes, starts: Int64, quote: str | None) -> str:
     return ""
 
 
-def _split(line: bytes, dialect: Dialect, name: str) -> list[str]:
-    text, separator = _with_single_byte_separator(line, dialect.separator, name)
-    rows = csv.reader(
-        [text.decode(errors="replace")],
-        delimiter=separator.decode("latin-1"),
-        quotechar=dialect.quote_char,
-        quoting=csv.QUOTE_NONE if dialect.quote_char is None else csv.QUOTE_MINIMAL,
-    )
-    try:
-        return [field.strip() for field in next(rows)]
-    except csv.Error as error:
-        raise InputError(f"{name}: the first line is not readable as csv: {error}") from None
-
-
 class _Followed:
-    """A stream with some bytes after its end, for Arrow to read."""
+    """A stream made ready for Arrow, with some bytes after its end."""
 
-    def __init__(self, stream: pa.NativeFile, ending: bytes) -> None:
-        self._stream, self._ending = stream, ending
+    def __init__(self, stream: pa.NativeFile, ending: bytes, dialect: Dialect, name: str) -> None:
+        self._stream, self._ending, self._dialect, self._name = stream, ending, dialect, name
+        self._rest, self._ready = b"", b""
         self.closed = False
 
     def read(self, size: int) -> bytes:
-        """Up to ``size`` bytes."""
-        content: bytes = self._stream.read(size)
-        if not content:
-            content, self._ending = self._ending[:size], self._ending[size:]
-        return content
+        """Up to ``size`` bytes.
+
+        Raises:
+            InputError: Quotes within quotes follow a backslash, and no escape is set.
+        """
+        while not self._ready:
+            block = self._stream.read(_BLOCK)
+            if not block and not self._rest:
+                self._ready, self._ending = self._ending, b""
+                break
+            self._rest += block
+            cut = self._rest.rfind(b"\n") + 1 if block else len(self._rest)
+            if not cut and len(self._rest) > MAX_LINE_BYTES:
+                cut = len(self._rest)
+            self._ready, self._rest = self._prepared(self._rest[:cut]), self._rest[cut:]
+        found, self._ready = self._ready[:size], self._ready[size:]
+        return found
+
+    def _prepared(self, lines: bytes) -> bytes:
+        dialect = self._dialect
+        if next(dialects.escaped_quotes(lines, dialect), None) is not None:
+            raise InputError(
+                f"{self._name}: a quote follows a backslash within quotes, as Spark writes it; set "
+                "data.escape: '\\', or data.quote_char: null when quotes are plain text"
+            )
+        return dialects.keep_null_word(lines, dialect.separator.encode(), dialect.escape)
 
     def close(self) -> None:
         """Nothing to close: the stream belongs to the caller."""

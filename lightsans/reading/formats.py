@@ -1,22 +1,35 @@
 """The input formats: which file reads which, and which format a file has."""
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Final
 
+import numpy as np
 import pyarrow as pa
 
+from lightsans.columns.nulls import bools
 from lightsans.config import DataConfig
 from lightsans.config.kinds import FORMATS, Format
-from lightsans.errors import InputError
+from lightsans.errors import EmptyFileError, InputError
 from lightsans.reading import csv_files, inter_files, jsonl_files, parquet_files
 from lightsans.reading.columns import Found, check_log_types, find_columns, log_columns
-from lightsans.reading.input_files import Head, InputFile, readable
-from lightsans.reading.text_pieces import COMPRESSIONS
+from lightsans.reading.input_files import Head, InputFile, TextLayout, readable
 from lightsans.reading.times import clean_timestamps
-from lightsans.reading.values import Problems
+from lightsans.reading.values import Problems, as_utf8
 from lightsans.storage.location import FileInfo, Location
+from lightsans.text.coding import (
+    COMPRESSIONS,
+    PLAIN,
+    Coding,
+    compression_by_name,
+    find_coding,
+    is_utf8,
+    likely_encodings,
+    open_stream,
+)
+from lightsans.text.foreign import foreign_kind
 
-READ_HEAD: Final[Mapping[Format, Callable[[FileInfo, DataConfig], Head]]] = {
+READ_HEAD: Final[Mapping[Format, Callable[[FileInfo, DataConfig, Coding], Head]]] = {
     "parquet": parquet_files.read_head,
     "csv": csv_files.read_head,
     "jsonl": jsonl_files.read_head,
@@ -24,21 +37,32 @@ READ_HEAD: Final[Mapping[Format, Callable[[FileInfo, DataConfig], Head]]] = {
 }
 """A row for each of `FORMATS`: looks at the columns of a file, and gives the layout that reads."""
 
+_PARQUET_MAGIC = b"PAR1"
+_BEGINNING = 512
+_FEW = 2
+"""So many rows in another encoding may be accidents."""
+
 
 def inspect_file(info: FileInfo, data: DataConfig) -> InputFile:
     """Look at a file of a log as far as needed to plan its reading.
 
     Raises:
         InputError: It is empty or unreadable, a column is missing, or has a type that cannot be
-            used.
+            used, or its text is in another encoding.
     """
     file = info.location
     head = read_head(info, data)
-    found = find_columns(file, head.names, log_columns(data))
+    try:
+        found = find_columns(file, head.names, log_columns(data))
+    except InputError:
+        if not is_utf8(head.beginning):
+            raise InputError(wrong_encoding(file, head.beginning, data)) from None
+        raise
     id_types = check_log_types(file, head, found, data)
     layout = head.layout(found.positions)
+    _require_encoding(file, head, layout, data)
     oldest = _least_timestamp(head, found, data)
-    return InputFile(info, layout, head.data_start, found.partition, id_types, oldest)
+    return InputFile(info, layout, head.data_start, head.coding, found.partition, id_types, oldest)
 
 
 def _least_timestamp(head: Head, found: Found, data: DataConfig) -> int | None:
@@ -59,25 +83,107 @@ def read_head(info: FileInfo, data: DataConfig) -> Head:
         InputError: It is empty or unreadable.
     """
     with readable(info.location):
-        return READ_HEAD[format_of(info.location, data)](info, data)
+        kind, coding = recognise(info, data)
+        return READ_HEAD[kind](info, data, coding)
 
 
-def format_of(file: Location, data: DataConfig) -> Format:
-    """The format that the configuration or the file name says.
+def recognise(info: FileInfo, data: DataConfig) -> tuple[Format, Coding]:
+    """The format of a file, and how its text is stored, by its first bytes and its name.
 
     Raises:
-        InputError: The name says none.
+        InputError: It is empty, or of a kind that cannot be read.
     """
+    file = info.location
+    if info.size == 0:
+        raise EmptyFileError(f"{file}: the file is empty (0 bytes); remove it from data.input")
+    named = format_by_name(file, data)
+    beginning = file.read_range(0, min(info.size, _BEGINNING))
+    if beginning.startswith(_PARQUET_MAGIC):
+        if data.format not in ("auto", "parquet"):
+            raise InputError(
+                f"{file}: data.format is {data.format}, and the file begins as parquet; set "
+                "data.format: auto, which goes by the file"
+            )
+        return "parquet", PLAIN
+    if named == "parquet":
+        return named, PLAIN  # the reader says what is wrong with it
+    coding = find_coding(file, beginning, data.encoding)
+    promised = compression_by_name(file.name)
+    if promised is not None and coding.compression is None and not is_utf8(beginning):
+        raise InputError(f"{file}: the file is damaged or cut off: it does not begin as {promised}")
+    if not coding.is_plain:
+        with open_stream(file, coding) as stream:
+            beginning = stream.read(_BEGINNING)
+    if coding.encoding == "utf-8" and (foreign := foreign_kind(beginning)):
+        raise InputError(f"{file}: the file is {foreign}")
+    return (named if data.format != "auto" else _by_content(beginning, named)) or "csv", coding
+
+
+def format_by_name(file: Location, data: DataConfig) -> Format | None:
+    """The format that the configuration or the file name says, if any."""
     if data.format != "auto":
         return data.format
     name = file.name.lower()
     for ending in COMPRESSIONS:
         name = name.removesuffix(ending)
-    for kind in FORMATS.values():
-        if name.endswith(kind.endings):
-            return kind.name
-    endings = ", ".join(ending for kind in FORMATS.values() for ending in kind.endings)
-    raise InputError(
-        f"{file}: the name does not tell the format (it ends with none of {endings}); "
-        "set data.format, and data.separator for csv"
+    return next((kind.name for kind in FORMATS.values() if name.endswith(kind.endings)), None)
+
+
+def wrong_encoding(file: Location, content: bytes, data: DataConfig) -> str:
+    """The message about text that is not in the encoding that the configuration says."""
+    at = _first_undecodable(content)
+    likely = " or ".join(likely_encodings(content))
+    return (
+        f"{file}: the text is not {data.encoding}: byte {at:,} is {content[at : at + 8]!r}; set "
+        f"data.encoding, to {likely} perhaps"
     )
+
+
+def _by_content(beginning: bytes, named: Format | None) -> Format | None:
+    """The format of text; what it looks like wins over a name that says something else."""
+    text = beginning.removeprefix(b"\xef\xbb\xbf").lstrip()
+    line = text.partition(b"\n")[0]
+    is_json = text.startswith((b"{", b"["))
+    if named is None:
+        return "jsonl" if is_json else None
+    if named == "jsonl":
+        return named if is_json or not text else "csv" if len(line) < _BEGINNING else named
+    if text.startswith(b"{"):
+        try:
+            return "jsonl" if isinstance(json.loads(line), dict) else named
+        except ValueError:
+            return named
+    return named
+
+
+def _require_encoding(file: Location, head: Head, layout: object, data: DataConfig) -> None:
+    """Refuse a file whose first rows are in another encoding; a few such rows are refused alone.
+
+    Raises:
+        InputError: They are.
+    """
+    if is_utf8(head.beginning) or not isinstance(layout, TextLayout) or layout.spans_lines():
+        return
+    lines = head.beginning[head.data_start : head.beginning.rfind(b"\n") + 1]
+    num_rows = num_bad = 0
+    for rows in layout.parse(lines, file.uri):
+        is_bad = np.zeros(len(rows.positions), bool)
+        for role in {"user", "item"} & set(rows.columns):
+            problems = Problems(len(is_bad))
+            if not bools(rows.columns[role].is_null()).all():
+                as_utf8(rows.columns[role], problems)
+            is_bad |= ~problems.is_valid
+        num_rows, num_bad = num_rows + len(is_bad) + len(rows.broken), num_bad + int(is_bad.sum())
+        num_bad += sum(reason == "not_utf8" for _, reason in rows.broken)
+    limit = data.max_reject_fraction
+    is_much = limit is not None and num_bad > limit * num_rows
+    if is_much and (num_bad > _FEW or 2 * num_bad > num_rows):
+        raise InputError(wrong_encoding(file, head.beginning, data))
+
+
+def _first_undecodable(content: bytes) -> int:
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        return error.start
+    return 0

@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 from lightsans.columns.arrow import one_chunk
 from lightsans.config import StorageConfig
 from lightsans.errors import InputError
-from lightsans.reading.text_pieces import COMPRESSIONS, open_stream
 from lightsans.storage.location import Location, locate
+from lightsans.text.coding import COMPRESSIONS, open_stream
 
 _PARQUET, _JSON, _CSV = (".parquet", ".pq"), (".jsonl", ".ndjson", ".json"), (".csv",)
 _TABS = (".tsv", ".item", ".user", ".inter")  # all but the first are RecBole's

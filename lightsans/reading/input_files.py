@@ -11,6 +11,7 @@ from lightsans.errors import InputError
 from lightsans.reading.rows import RawRows
 from lightsans.storage.listing import check_unchanged
 from lightsans.storage.location import FileInfo, Location
+from lightsans.text.coding import DAMAGED, PLAIN, Coding
 
 
 class TextLayout(ABC):
@@ -61,6 +62,10 @@ class Head(ABC):
     """Type of the values of each column; binary in text files."""
     data_start: int
     """Byte, after decompression, where the data of a text file begins."""
+    coding: Coding
+    """How a text file is stored."""
+    beginning: bytes
+    """The first lines of a text file, in UTF-8 if they can be."""
 
     def least_value(self, position: int) -> pa.Scalar | None:
         """The least value of a column, if the file says it and the column has no null."""
@@ -79,6 +84,8 @@ class InputFile:
     layout: TextLayout | GroupLayout
     data_start: int = 0
     """Byte, after decompression, where the data of a text file begins."""
+    coding: Coding = PLAIN
+    """How a text file is stored."""
     partition: Mapping[str, str | None] = field(default_factory=dict)
     """Values, by role, that the names of directories give every row; None is a missing one."""
     id_types: Mapping[str, str | None] = field(default_factory=dict)
@@ -125,6 +132,8 @@ def readable(file: Location) -> Iterator[None]:
         ) from None
     except PermissionError as error:
         raise InputError(f"{file}: permission denied: {error}") from None
+    except DAMAGED as error:
+        raise InputError(f"{file}: the file is damaged or cut off: {error}") from None
     except OSError as error:
         # Arrow's own errors about content have neither a number nor a class of their own; those
         # of disks and networks do.
@@ -135,5 +144,5 @@ def readable(file: Location) -> Iterator[None]:
 
 def is_number(kind: pa.DataType) -> bool:
     """Whether values of this type are numbers, or there are none."""
-    is_some = (pa.types.is_integer, pa.types.is_floating, pa.types.is_null)
+    is_some = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_null)
     return any(is_kind(kind) for is_kind in is_some)

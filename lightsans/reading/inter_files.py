@@ -1,20 +1,32 @@
-"""RecBole's ``.inter``, ``.user`` and ``.item``: tabs, no quotes, a header that carries types."""
+"""RecBole's ``.inter``, ``.user`` and ``.item``: no quotes, and a header that carries types."""
 
-import pyarrow as pa
+from dataclasses import replace
 
 from lightsans.config import DataConfig
-from lightsans.reading.csv_files import CsvHead, Dialect, read_first_fields
+from lightsans.reading.csv_files import CsvHead, csv_head
 from lightsans.storage.location import FileInfo
+from lightsans.text import dialects
+from lightsans.text.coding import Coding
+from lightsans.text.pieces import read_beginning
 
-_DIALECT = Dialect("\t", None)
+_USUAL = "\t"
 
 
-def read_head(info: FileInfo, data: DataConfig) -> CsvHead:
-    """Look at the header of a file.
+def read_head(info: FileInfo, data: DataConfig, coding: Coding) -> CsvHead:
+    """Look at the first lines of a file; fields are separated by tabs, unless there is none.
 
     Raises:
-        InputError: There is none.
+        InputError: There is no line.
     """
-    fields, data_start = read_first_fields(info, _DIALECT, has_header=True)
-    names = [name.rsplit(":", 1)[0] for name in fields]  # user_id:token
-    return CsvHead(tuple(names), [pa.binary()] * len(names), data_start, _DIALECT)
+    content = read_beginning(info.location, coding)
+    header = content.lstrip().partition(b"\n")[0]
+    has_tabs = _USUAL.encode() in header
+    found = dialects.read_head(
+        content,
+        info.location.uri,
+        data.columns.required(),
+        separator=_USUAL if has_tabs else data.separator,
+        quote_char=None,
+    )
+    names = [name.rsplit(":", 1)[0] for name in found.fields]  # user_id:token
+    return csv_head(replace(found, fields=names), coding, content)

@@ -1,8 +1,9 @@
 """JSON lines: one object a line."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,11 @@ from lightsans.config import DataConfig
 from lightsans.errors import InputError
 from lightsans.reading.input_files import Head, TextLayout, is_number
 from lightsans.reading.rows import RawRows
-from lightsans.reading.text_pieces import read_first_lines
 from lightsans.storage.location import FileInfo
+from lightsans.text.coding import Coding
+from lightsans.text.json_records import spans_lines
+from lightsans.text.pieces import BOM, read_beginning
 
-_BOM = b"\xef\xbb\xbf"
 _SMALL_PIECE = 2**16
 """A piece of this size that Arrow refuses is read line by line; a larger one is halved."""
 
@@ -49,15 +51,18 @@ class JsonlHead(Head):
         return JsonlLayout({role: self.names[at] for role, at in roles.items()}, known)
 
 
-def read_head(info: FileInfo, data: DataConfig) -> JsonlHead:
+def read_head(info: FileInfo, data: DataConfig, coding: Coding) -> JsonlHead:
     """Look at the keys and values in the first lines of a file.
 
     Raises:
         InputError: The file is empty, or none of its first lines is a JSON object.
     """
     file = info.location
-    content = read_first_lines(file, info.size)
-    data_start = len(_BOM) if content.startswith(_BOM) else 0
+    content = read_beginning(file, coding)
+    if spans_lines(content):
+        coding = replace(coding, is_json_records=True)
+        content = read_beginning(file, coding)
+    data_start = len(BOM) if content.startswith(BOM) else 0
     complete = content[data_start : content.rfind(b"\n") + 1] or content[data_start:]
     values: dict[str, Any] = {}
     for line in complete.splitlines():
@@ -71,7 +76,9 @@ def read_head(info: FileInfo, data: DataConfig) -> JsonlHead:
             f"{file}: none of the first lines is a JSON object; expected one object a line, "
             'such as {"user_id": 1, "item_id": 2, "timestamp": 978300760}'
         )
-    return JsonlHead(tuple(values), list(map(_json_type, values.values())), data_start)
+    return JsonlHead(
+        tuple(values), list(map(_json_type, values.values())), data_start, coding, content
+    )
 
 
 def parse_json_lines(piece: bytes, layout: JsonlLayout, offset: int = 0) -> Iterator[RawRows]:
@@ -151,8 +158,10 @@ def _read_record(line: bytes, layout: JsonlLayout) -> dict[str, str | None] | st
             value = str(value).lower()
         if isinstance(value, bool | list | dict):
             return f"{role}_wrong_type"
-        if isinstance(value, float):  # as Arrow writes it: 5.0 is 5
-            value = pa.scalar(value).cast(pa.string()).as_py()
+        if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+            value = int(value)  # 5.0 is 5, as in a column of doubles
+        elif isinstance(value, float) and role in ("user", "item") and not math.isnan(value):
+            return f"{role}_not_whole"
         values[role] = None if value is None else str(value)
     try:
         "".join(filter(None, values.values())).encode()
@@ -171,5 +180,7 @@ def _load(line: bytes) -> Any:
 def _json_type(value: Any) -> pa.DataType:
     if isinstance(value, bool):
         return pa.bool_()
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return pa.string()
     kinds = {int: pa.int64(), float: pa.float64(), str: pa.string(), type(None): pa.null()}
     return kinds.get(type(value), pa.struct([]))

@@ -15,6 +15,7 @@ from lightsans.errors import EmptyFileError, InputError
 from lightsans.reading.input_files import GroupLayout, Head
 from lightsans.reading.rows import RawRows
 from lightsans.storage.location import FileInfo, Location
+from lightsans.text.coding import Coding
 
 _BATCH_ROWS = 2**20
 
@@ -79,7 +80,7 @@ class ParquetHead(Head):
         return ParquetLayout(found, self.row_groups)
 
 
-def read_head(info: FileInfo, data: DataConfig) -> ParquetHead:
+def read_head(info: FileInfo, data: DataConfig, coding: Coding) -> ParquetHead:
     """Look at the footer of a file.
 
     Raises:
@@ -93,7 +94,7 @@ def read_head(info: FileInfo, data: DataConfig) -> ParquetHead:
         groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
         sizes = tuple((group.num_rows, group.total_byte_size) for group in groups)
         types = [value_type(field.type) for field in schema]
-        return ParquetHead(tuple(schema.names), types, 0, sizes, metadata)
+        return ParquetHead(tuple(schema.names), types, 0, coding, b"", sizes, metadata)
 
 
 @contextmanager
@@ -101,7 +102,11 @@ def _open(file: Location, as_dictionaries: Sequence[str] = ()) -> Iterator[pq.Pa
     try:
         with (
             file.open() as raw,
-            pq.ParquetFile(raw, read_dictionary=list(as_dictionaries)) as opened,
+            pq.ParquetFile(
+                raw,
+                read_dictionary=list(as_dictionaries),
+                coerce_int96_timestamp_unit="us",  # nanoseconds would wrap outside 1677 to 2262
+            ) as opened,
         ):
             yield opened
     except pa.ArrowInvalid as error:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lightsans.errors import InputError, RejectLimitError
+from lightsans.reading.findings import Findings, describe_missing
 from lightsans.reading.rows import CheckedRows
 from lightsans.storage.location import Location
 from lightsans.storage.schemas import REJECTS, REJECTS_WITH_VALUES
@@ -34,6 +35,7 @@ class RowCounts:
     """A few places, ``file:position``, for each reason."""
     files: dict[str, dict[str, int]] = field(default_factory=dict)
     """Rows read, valid and rejected of each file."""
+    findings: Findings = field(default_factory=Findings)
     oldest: int | None = None
     """Least timestamp of a valid row."""
     newest: int | None = None
@@ -44,6 +46,7 @@ class RowCounts:
         self.valid += rows.table.num_rows
         self.excluded += rows.num_excluded
         self.excluded_found |= rows.excluded_found
+        self.findings.add(rows.findings)
         num_rejected = len(rows.reject_reasons)
         self._add_file(
             file.uri,
@@ -65,6 +68,7 @@ class RowCounts:
         self.excluded += other.excluded
         self.excluded_found |= other.excluded_found
         self.rejected += other.rejected
+        self.findings.add(other.findings)
         for reason, places in other.examples.items():
             self._add_examples(reason, places)
         for uri, counts in other.files.items():
@@ -82,6 +86,7 @@ class RowCounts:
             "rejected": dict(sorted(self.rejected.items())),
             "examples": dict(sorted(self.examples.items())),
             "files": dict(sorted(self.files.items())),
+            "findings": self.findings.to_dict(),
             "oldest": self.oldest,
             "newest": self.newest,
         }
@@ -91,7 +96,9 @@ class RowCounts:
         """The inverse of `to_dict`."""
         rejected = Counter(content["rejected"])
         found = set(content.get("excluded_found", ()))  # not counted by earlier versions
-        return cls(**{**content, "rejected": rejected, "excluded_found": found})
+        findings = Findings.from_dict(content.get("findings", {}))
+        changed = {"rejected": rejected, "excluded_found": found, "findings": findings}
+        return cls(**{**content, **changed})
 
     def _add_file(self, uri: str, counts: Mapping[str, int]) -> None:
         before = self.files.get(uri, {})
@@ -121,7 +128,7 @@ def check_reject_limit(counts: RowCounts, limit: float | None, rejects: Location
     if limit is not None and num_rejected > limit * counts.read:
         raise RejectLimitError(
             f"{num_rejected:,} of {counts.read:,} rows were refused, more than "
-            f"data.max_reject_fraction={limit} allows: {describe_rejects(counts)}.{_hint(counts)} "
+            f"data.max_reject_fraction={limit} allows: {describe_rejects(counts)}.{hints(counts)} "
             f"All of them are listed in {rejects}; mend the input, or raise the limit"
         )
     if not counts.valid:
@@ -140,19 +147,45 @@ def describe_rejects(counts: RowCounts) -> str:
     )
 
 
-def _hint(counts: RowCounts) -> str:
-    """The setting that is probably wrong."""
-    reason, count = counts.rejected.most_common(1)[0]
-    if 2 * count < counts.rejected.total():
-        return ""
-    hints = {
-        "timestamp_out_of_range": "data.timestamp_unit may be wrong: seconds have ten digits "
-        "today, milliseconds thirteen",
-        "wrong_number_of_fields": "data.separator, data.quote_char or data.header may be wrong",
-        "user_not_int": "data.user_id_type: string takes any id",
-        "item_not_int": "data.item_id_type: string takes any id",
-    }
-    return f" {hints[reason]}." if reason in hints else ""
+def hints(counts: RowCounts) -> str:
+    """For each reason that refused more than a tenth of what was refused, what may help."""
+    least = counts.rejected.total() / 10
+    found = [reason for reason, count in counts.rejected.most_common() if count > least]
+    said = [f" {_HINTS[reason]}." for reason in found if reason in _HINTS]
+    missing = describe_missing(counts.findings, counts.read)
+    if missing and any(reason.endswith("_missing") for reason in found):
+        said.append(
+            f" Without a value, {missing}: choose another column (data.columns), or take words "
+            "that are real ids out of data.missing_values."
+        )
+    return "".join(said)
+
+
+_HINTS = {
+    "timestamp_out_of_range": "data.timestamp_unit may be wrong: seconds have ten digits today, "
+    "milliseconds thirteen; times from 1970 to 2199 can be used",
+    "timestamp_is_date": "numbers such as 20260913 are dates: set data.timestamp_unit: yyyymmdd",
+    "wrong_number_of_fields": "data.separator, data.quote_char, data.escape or data.header may be "
+    "wrong",
+    "escaped_quote": "a backslash before a quote, as Spark writes it: set data.escape: '\\' (or "
+    "data.quote_char: null when quotes are plain text)",
+    "not_utf8": "text is in another encoding: set data.encoding, such as latin-1, cp1252, gb18030 "
+    "or shift_jis; `submit.py inspect FILE` guesses it",
+    **{
+        f"{role}_{reason}": hint
+        for role in ("user", "item")
+        for reason, hint in (
+            ("not_int", f"data.{role}_id_type: string takes any id"),
+            (
+                "not_whole",
+                f"{role} ids are doubles or decimals, and are not whole or too large to be exact "
+                "there: write them as text or integers, or set data.columns."
+                f"{role} to another column",
+            ),
+            ("too_long", "data.max_id_bytes allows longer ids"),
+        )
+    },
+}
 
 
 @contextmanager

@@ -8,7 +8,7 @@ Shapes:
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -16,15 +16,17 @@ import pyarrow.compute as pc
 
 from lightsans.arrays import Bool, Int64
 from lightsans.columns.arrow import codes_of, compact
-from lightsans.columns.nulls import bools, is_null
+from lightsans.columns.nulls import is_null
 from lightsans.config import DataConfig
+from lightsans.reading.findings import EARLY_US, Findings
 from lightsans.reading.ids import clean_ids
 from lightsans.reading.times import clean_timestamps
 from lightsans.reading.values import (
-    NULL_WORDS,
     NUMBER,
     Problems,
     as_utf8,
+    count_words,
+    find_missing,
     is_text,
     parse_numbers,
 )
@@ -58,6 +60,8 @@ class CheckedRows:
     """Values of refused rows, as JSON by role, where ``data.keep_reject_values`` asks for it; None
     for rows that could not be taken apart, and for users who are to be left out."""
 
+    findings: Findings = field(default_factory=Findings)
+
     @property
     def num_rows(self) -> int:
         """Rows that were read."""
@@ -86,7 +90,7 @@ def check_rows(
             "user_id": clean_ids(columns["user"], "user", user_id_type, data, problems),
             "raw_item_id": clean_ids(columns["item"], "item", item_id_type, data, problems),
             "timestamp": clean_timestamps(columns["timestamp"], data, problems),
-            "rating": clean_ratings(columns.get("rating"), data.min_rating is not None, problems),
+            "rating": clean_ratings(columns.get("rating"), data, problems),
             "position": pa.array(rows.positions),
         }
     )
@@ -108,8 +112,10 @@ def check_rows(
     if table.num_rows < len(is_valid):
         table = _without_unused_ids(table)
     num_excluded = num_valid - table.num_rows
+    findings = problems.findings
+    findings.early = int((table["timestamp"].to_numpy() < EARLY_US).sum())
     return CheckedRows(
-        table, reject_positions, reject_reasons, num_excluded, excluded_found, values
+        table, reject_positions, reject_reasons, num_excluded, excluded_found, values, findings
     )
 
 
@@ -156,26 +162,47 @@ def _without_unused_ids(table: pa.Table) -> pa.Table:
     return table
 
 
-def clean_ratings(column: pa.Array | None, is_needed: bool, problems: Problems) -> pa.Array:
+def clean_ratings(column: pa.Array | None, data: DataConfig, problems: Problems) -> pa.Array:
     """Ratings as float64, null where there is none.
 
-    Only when they are needed does an unreadable one refuse its row: ``rating_missing`` and
-    ``rating_invalid`` (text that is not a number).
+    Only when ``data.min_rating`` needs them does an unreadable one refuse its row:
+    ``rating_missing`` and ``rating_invalid`` (text that is not a number).
     """
     if column is None:
         return pa.nulls(len(problems.is_valid), pa.float64())
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
+    is_needed, words = data.min_rating is not None, pa.nulls(len(column), pa.string())
+    is_invalid = np.zeros(len(column), bool)
     if is_text(column.type):
-        text = pc.utf8_trim_whitespace(as_utf8(column, problems if is_needed else None))
-        values = parse_numbers(text, NUMBER, pa.float64())
-        is_missing = bools(pc.is_in(text, value_set=NULL_WORDS)) | is_null(text)
+        words = pc.utf8_trim_whitespace(as_utf8(column, problems if is_needed else None))
+        values = parse_numbers(words, NUMBER, pa.float64())
+        is_missing = find_missing(words, data.missing_values)
         is_invalid = is_null(values) & ~is_missing
     else:
-        values = column.cast(pa.float64(), safe=False)
+        values = _as_written(column)
         is_missing = is_null(values)
-        is_invalid = np.zeros(len(values), bool)
+    if is_missing.any():
+        missing = count_words(words.filter(pa.array(is_missing)))
+        problems.findings.add_missing("rating", missing)
+    problems.findings.unread_ratings += int(is_invalid.sum())
     if is_needed:
         problems.add("rating_missing", is_missing)
         problems.add("rating_invalid", is_invalid)
     return pc.if_else(pa.array(is_missing), pa.scalar(None, pa.float64()), values)
+
+
+def _as_written(column: pa.Array) -> pa.Array:
+    """Numbers as the doubles that are written alike: 3.3 is 3.3 in short floats and decimals too.
+
+    Otherwise a rating of 3.3 would be less than a ``data.min_rating`` of 3.3.
+    """
+    kind = column.type
+    if pa.types.is_decimal(kind):
+        return column.cast(pa.string()).cast(pa.float64())
+    if kind in (pa.float16(), pa.float32()):
+        distinct = column.dictionary_encode()
+        values = distinct.dictionary.to_numpy(zero_copy_only=False)
+        written = pa.array([float(str(value)) for value in values], pa.float64())
+        return written.take(distinct.indices)
+    return column.cast(pa.float64(), safe=False)

@@ -13,8 +13,9 @@ from lightsans.errors import EmptyFileError, InputError
 from lightsans.reading.formats import inspect_file
 from lightsans.reading.input_files import GroupLayout, InputFile, TextLayout, readable, unchanged
 from lightsans.reading.rows import CheckedRows, RawRows, check_rows
-from lightsans.reading.text_pieces import compression_of, open_stream, read_lines, read_pieces
 from lightsans.storage.location import FileInfo
+from lightsans.text.coding import open_stream
+from lightsans.text.pieces import read_lines, read_pieces, skip
 
 POSITION_BITS = 40
 """An order key is ``file << POSITION_BITS | position``: a terabyte, or 10^12 rows, a file."""
@@ -157,7 +158,7 @@ def _cut(file: InputFile, index: int, data: DataConfig) -> Iterator[Slice]:
     if isinstance(file.layout, GroupLayout):
         yield from _cut_row_groups(file, file.layout.row_groups(), index, data.read_unit_bytes)
         return
-    is_whole = compression_of(file.location.name) is not None or file.layout.spans_lines()
+    is_whole = not file.coding.is_plain or file.layout.spans_lines()
     first = 0 if is_whole else file.data_start
     step = file.size if is_whole else data.read_unit_bytes
     for start in range(first, file.size, step):
@@ -223,8 +224,8 @@ def _read_columns(piece: Slice, data: DataConfig) -> Iterator[RawRows]:
 def _read_stream(file: InputFile, layout: TextLayout, data: DataConfig) -> Iterator[RawRows]:
     """A file from its beginning, row by row numbered; blank lines and the header do not count."""
     name = file.location.uri
-    with open_stream(file.location) as stream:
-        stream.read(file.data_start)
+    with open_stream(file.location, file.coding) as stream:
+        skip(stream, file.data_start)
         numbered = layout.parse_stream(stream, data.read_unit_bytes, name)
         if numbered is not None:
             yield from numbered

@@ -4,22 +4,27 @@ Nothing here raises for a value: it becomes null, and the caller gives its row a
 values are looked at only where a whole column could not be converted.
 """
 
+from collections.abc import Sequence
+from uuid import UUID
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from lightsans.arrays import Bool, Int32
-from lightsans.columns.nulls import bools
+from lightsans.columns.nulls import bools, is_null
+from lightsans.reading.findings import EMPTY, NULL, Findings
 
-NULL_WORDS = pa.array(["", "null", "NULL", "None", "NaN", "nan", "NA", "NaT", r"\N"])
+_UUID_BYTES = 16
 WHOLE_NUMBER = r"^-?[0-9]+$"
 NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 
 
 class Problems:
-    """The first reason against each of R rows."""
+    """The first reason against each of R rows, and what else was found in them."""
 
     def __init__(self, num_rows: int) -> None:
+        self.findings = Findings()
         self._codes = np.zeros(num_rows, np.int16)
         self._reasons = [""]
 
@@ -46,8 +51,38 @@ class Problems:
 
 def is_text(arrow_type: pa.DataType) -> bool:
     """Whether values of this type are text, or bytes that should be."""
-    kinds = (pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.large_binary())
-    return arrow_type in kinds
+    kinds = (pa.string(), pa.large_string(), pa.string_view())
+    return arrow_type in (*kinds, pa.binary(), pa.large_binary(), pa.binary_view())
+
+
+def is_text_like(arrow_type: pa.DataType) -> bool:
+    """Whether `as_text` makes text of this type."""
+    is_uuid = isinstance(arrow_type, pa.UuidType)
+    return is_text(arrow_type) or is_uuid or pa.types.is_fixed_size_binary(arrow_type)
+
+
+def as_text(column: pa.Array) -> pa.Array:
+    """UUIDs as their usual text, and other bytes of a fixed width as binary."""
+    if isinstance(column.type, pa.UuidType):
+        column = column.storage
+    if not pa.types.is_fixed_size_binary(column.type):
+        return column
+    if column.type.byte_width != _UUID_BYTES:
+        return column.cast(pa.binary())
+    values = column.to_pylist()
+    return pa.array([None if v is None else str(UUID(bytes=v)) for v in values], pa.string())
+
+
+def find_missing(text: pa.Array, words: Sequence[str]) -> Bool:
+    """Mask of the values that are null, or a word for it; of text without blanks around it."""
+    return bools(pc.is_in(text, value_set=pa.array([*words], text.type))) | is_null(text)
+
+
+def count_words(words: pa.Array) -> dict[str, int]:
+    """Numbers of rows by the word that stands for a missing value."""
+    counts = pc.value_counts(words)
+    pairs = zip(counts.field(0).to_pylist(), counts.field(1).to_pylist(), strict=True)
+    return {NULL if word is None else word or EMPTY: count for word, count in pairs}
 
 
 def as_utf8(column: pa.Array, problems: Problems | None) -> pa.Array:

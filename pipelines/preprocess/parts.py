@@ -20,7 +20,7 @@ from lightsans.storage.parts import layer_name, part_name
 from pipelines.preprocess.records import Interactions, PartNote, SequencesNote
 from pipelines.session.lease import Owner
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Raised whenever the same input and settings would give another dataset, or other notes on it."""
 
 MARKER = "interactions.json"

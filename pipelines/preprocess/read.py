@@ -26,13 +26,13 @@ from lightsans.config.kinds import FORMATS
 from lightsans.errors import InputError, LightSANsError
 from lightsans.preparation.packing import PACKED_SCHEMA, PART, pack_rows, unpack_rows
 from lightsans.preparation.sorting import sort_interactions
-from lightsans.reading.formats import format_of
+from lightsans.reading.formats import format_by_name
 from lightsans.reading.rejects import RowCounts, rejects_file
-from lightsans.reading.text_pieces import compression_of
 from lightsans.reading.units import ReadPlan, ReadUnit, order_keys, plan_reading, read_unit
 from lightsans.storage.listing import check_unchanged
 from lightsans.storage.location import FileInfo, Location
 from lightsans.storage.schemas import id_type
+from lightsans.text.coding import compression_by_name
 from pipelines.console.progress import Bar, bar, say
 from pipelines.preprocess.base import Base, take_over_part, take_over_parts, take_over_rejects
 from pipelines.preprocess.parts import PART_NOTE, READERS, USUAL_ROWS, Draft
@@ -315,8 +315,9 @@ def _num_pieces(files: list[FileInfo], data: DataConfig) -> int:
     """The input in units of `_PART_BYTES`, with a guess at what compression hides."""
     size = 0
     for file in files:
-        is_text = FORMATS[format_of(file.location, data)].is_text
-        is_compressed = not is_text or compression_of(file.location.name) is not None
+        kind = format_by_name(file.location, data)
+        is_text = kind is None or FORMATS[kind].is_text
+        is_compressed = not is_text or compression_by_name(file.location.name) is not None
         size += file.size * (4 if is_compressed else 1)
     return -(-size // (4 * _PART_BYTES)) * 4 or 4
 

@@ -45,6 +45,7 @@ def write_report(
     cuts = {} if cutoffs is None else asdict(cutoffs)
     content = {
         "rows": to_json(rows),
+        "findings": counts.findings.to_dict(),
         "files": counts.files,
         **describe_dataset(total, vocabulary.counts, (counts.oldest, counts.newest), cuts),
     }

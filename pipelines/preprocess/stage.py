@@ -24,14 +24,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lightsans.columns.hashing import NUM_BUCKETS, bucket_range
-from lightsans.columns.times import to_datetime, to_iso
+from lightsans.columns.times import to_iso
 from lightsans.config import DataConfig, RunConfig, to_dict
 from lightsans.config.marks import Mark, values_with
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import ConfigError
 from lightsans.preparation.derive import Retention, fingerprint_dataset
+from lightsans.reading.findings import describe_findings
 from lightsans.reading.id_lists import IdList, describe_found, read_id_list
-from lightsans.reading.rejects import check_reject_limit
+from lightsans.reading.rejects import check_reject_limit, describe_rejects, hints
 from lightsans.storage.listing import check_unchanged
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifest_kinds import DatasetManifest, ExcludedUsers, RowSummary
@@ -62,8 +63,6 @@ from pipelines.session.stage import find_or_make
 
 SPLIT_RULE = 2
 """Raised when a temporal split cuts the same rows in another way: ids of other datasets stay."""
-
-_SUSPICIOUSLY_OLD_YEAR = 1980
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +148,7 @@ def _make(config: RunConfig, job: _Job, owner: Owner, anew: bool) -> DatasetMani
     base = job.source.base
     own = made.counts if base is None else base.own_counts(made.counts)
     check_reject_limit(own, data.max_reject_fraction, job.dataset / "rejects")
-    _warn_about_time(made, data)
+    _say_findings(made, data)
     excluded = _count_excluded(job, made)
     ensure_ray(config.resources.memory_bytes)
     preflight("preprocess", config)
@@ -301,13 +300,16 @@ def _describe(
     )
 
 
-def _warn_about_time(made: Interactions, data: DataConfig) -> None:
-    newest = made.counts.newest
-    if newest is not None and to_datetime(newest).year < _SUSPICIOUSLY_OLD_YEAR:
-        say(
-            f"preprocess: the newest row is of {to_iso(newest)}; is data.timestamp_unit="
-            f"{data.timestamp_unit} right?"
-        )
+def _say_findings(made: Interactions, data: DataConfig) -> None:
+    """Log what is odd about the input, and refused rows by reason."""
+    counts = made.counts
+    if counts.rejected:
+        say(f"preprocess: rows refused: {describe_rejects(counts)}.{hints(counts)}")
+    unit = data.timestamp_unit
+    for sentence in describe_findings(
+        counts.findings, counts.read, counts.valid, unit, counts.oldest
+    ):
+        say(f"preprocess: {sentence}")
 
 
 def _say_summary(

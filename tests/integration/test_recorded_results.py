@@ -1,6 +1,6 @@
 """A dataset, a model and a run of an earlier version are found again, not made anew.
 
-``tests/golden/recorded_root`` was written by commit e58d92c from the log and the settings in it.
+``tests/golden/recorded_root`` was written from the log and the settings in it (datasets: format 3).
 The id of a dataset holds the address and the time of its log, so the log is put where it was then.
 """
 
@@ -17,7 +17,7 @@ from pipelines.run_pipeline import run_pipeline
 RECORDED = Path(__file__).parents[1] / "golden" / "recorded_root"
 LOG = Path("/tmp/lightsans-recorded/log.csv")
 MODIFIED_NS = 1_700_000_000_000_000_000
-IDS = {"dataset": "097e6edb72d2", "model": "fe56aea8f7ee", "recommendations": "c5ef1f14f428"}
+IDS = {"dataset": "fcef2ddd3c2a", "model": "4a5e6d8c396b", "recommendations": "3719e5252ddc"}
 
 
 @pytest.fixture

@@ -48,6 +48,7 @@ TOGETHER = {
     "data.header": {"data.header": False, **{f"data.columns.{c}": n for n, c in enumerate(
         ("user", "item", "timestamp", "rating")
     )}},
+    "data.encoding": {"data.encoding": "latin-1"},
     "data.num_parts": {"data.num_parts": 7},
     "train.ema_decay": {"train.ema_decay": 0.9},
     "evaluate.ks": {"evaluate.ks": (10, 50)},

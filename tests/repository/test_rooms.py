@@ -22,6 +22,7 @@ LIGHTSANS = [
     ["errors", "arrays"],
     ["config", "columns"],
     ["storage"],
+    ["text"],
     ["reading", "dataset"],
     ["preparation", "ranking"],
     ["model", "rules"],

@@ -90,7 +90,10 @@ def test_paths_are_texts_and_texts_that_name_files_are_paths():
     assert {name for name in MARKS if setting_type(name) in texts} - paths == {
         "storage.endpoint_url",
         "storage.profile",
+        "data.encoding",
         "data.separator",
+        "data.escape",
+        "data.missing_values",
         "data.partition_time",
         "data.quote_char",
         "data.timezone",

@@ -1,6 +1,8 @@
 """Parquet: positions over row groups, types of ids, files without rows."""
 
+import datetime
 from pathlib import Path
+from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -57,11 +59,11 @@ def test_a_truncated_or_damaged_parquet_file_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("column", "value", "kind"),
     [
-        ("user_id", 7, pa.decimal128(10, 2)),
+        ("user_id", 7, pa.time64("us")),
         ("item_id", True, pa.bool_()),
         ("item_id", ["a"], pa.list_(pa.string())),
         ("timestamp", True, pa.bool_()),
-        ("timestamp", 5, pa.decimal128(10, 2)),
+        ("timestamp", 5, pa.time64("us")),
         ("timestamp", {"a": 1}, pa.struct([("a", pa.int64())])),
     ],
 )
@@ -111,3 +113,24 @@ def test_part_files_without_a_line_are_left_out_unless_there_is_no_other(tmp_pat
     assert [piece.file_index for unit in plan.units for piece in unit.slices] == [2]
     with pytest.raises(EmptyFileError, match=r"a\.csv: the file holds no line"):
         plan_reading(files[:1], DataConfig())
+
+
+def test_times_that_nanoseconds_cannot_hold_are_refused_and_do_not_wrap(tmp_path):
+    """Spark and Impala write int96, which Arrow would read as nanoseconds from 1677 to 2262."""
+    years = [datetime.datetime(year, 1, 1) for year in (2001, 2600, 1000)]
+    columns = {"user_id": ["u"] * 3, "item_id": ["i"] * 3}
+    columns["timestamp"] = pa.array(years, pa.timestamp("us"))
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table(columns), path, use_deprecated_int96_timestamps=True)
+    log = read_log(path)
+    assert log.rows == [("u", "i", 978_307_200)]
+    assert log.rejects == [(1, "timestamp_out_of_range"), (2, "timestamp_out_of_range")]
+
+
+@pytest.mark.parametrize("kind", [pa.uuid(), pa.binary(16), pa.large_string(), pa.string_view()])
+def test_ids_of_every_kind_of_text_are_read(tmp_path, kind):
+    text = "01234567-89ab-cdef-0123-456789abcdef"
+    value = text if pa.types.is_unicode(kind) or "string" in str(kind) else UUID(text).bytes
+    columns = {name: pa.array([value, None], kind) for name in ("user_id", "item_id")}
+    pq.write_table(pa.table({**columns, "timestamp": [1, 2]}), tmp_path / "a.parquet")
+    assert read_log(tmp_path / "a.parquet").rows == [(text, text, 1)]

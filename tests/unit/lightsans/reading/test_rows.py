@@ -11,7 +11,8 @@ from tests.factories import with_reasons
 
 def ratings(values, arrow_type=None, is_needed=True):
     column, problems = pa.array(values, arrow_type), Problems(len(values))
-    return with_reasons(clean_ratings(column, is_needed, problems), problems)
+    data = DataConfig(min_rating=1.0 if is_needed else None)
+    return with_reasons(clean_ratings(column, data, problems), problems)
 
 
 def test_ratings_are_numbers_or_text_that_is_one():

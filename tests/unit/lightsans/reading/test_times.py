@@ -1,5 +1,7 @@
 import datetime
+from decimal import Decimal
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -134,3 +136,57 @@ def test_a_moment_is_a_date_or_time_and_no_number():
     assert parse_moment("2001-01-01", "Europe/Berlin") == (NEW_YEAR - 3600) * 10**6
     assert parse_moment("978307200", "UTC") is None
     assert parse_moment("tomorrow", "UTC") is None
+
+
+def test_decimals_are_read_exactly():
+    seconds = [Decimal("978307200.123456"), Decimal("-1"), None]
+    kind = pa.decimal128(38, 18)
+    refused = ["timestamp_out_of_range", "timestamp_missing"]
+    assert times(seconds, kind) == [NEW_YEAR + 0.123456, *refused]
+    assert times([Decimal(NEW_YEAR)], pa.decimal128(38, 0)) == [NEW_YEAR]
+    assert times([Decimal(NEW_YEAR * 1000)], pa.decimal128(38, 0), timestamp_unit="ms") == [
+        NEW_YEAR
+    ]
+    assert times([Decimal(NEW_YEAR * 10**9)], pa.decimal128(20, 0), timestamp_unit="ns") == [
+        NEW_YEAR
+    ]
+
+
+@pytest.mark.parametrize("kind", [pa.int32(), pa.int64(), pa.float64(), pa.string()])
+def test_numbers_that_are_dates_are_refused_or_read_as_dates(kind):
+    values = pa.array([20010101, 20200913]).cast(kind).to_pylist()
+    for unit in ("s", "ms", "us"):
+        assert times(values, kind, timestamp_unit=unit) == ["timestamp_is_date"] * 2
+    assert times(values, kind, timestamp_unit="yyyymmdd") == [NEW_YEAR, 1_599_955_200]
+
+
+def test_dates_may_have_a_clock_and_a_time_zone_and_must_exist():
+    values = [20010101010203, 20010231, 20011301, 19691231, 22000101, 20010101250000]
+    assert times(values, timestamp_unit="yyyymmdd") == [
+        NEW_YEAR + 3723, *["timestamp_out_of_range"] * 5,
+    ]  # fmt: skip
+    berlin = times([20010101], timestamp_unit="yyyymmdd", timezone="Europe/Berlin")
+    assert berlin == [NEW_YEAR - 3600]
+
+
+def test_some_numbers_that_could_be_dates_are_seconds():
+    assert times([20_200_913, 20_200_999]) == [20_200_913, 20_200_999]
+
+
+def found(values, arrow_type, **settings):
+    problems = Problems(len(values))
+    clean_timestamps(pa.array(values, arrow_type), DataConfig(**settings), problems)
+    return problems.findings
+
+
+def test_short_floats_say_the_steps_of_their_times():
+    recent = np.array([1_600_000_000, 0], np.float32)
+    assert found(recent, pa.float32()).step == 128
+    assert found(np.array([16_000_000], np.float32), pa.float32()).step == 0
+    assert found([1_600_000_000.5], pa.float64()).step == 0
+
+
+def test_times_finer_than_a_microsecond_are_counted():
+    assert found([10**18 + 1, 10**18 + 1000], pa.timestamp("ns")).cut == 1
+    assert found([10**18 + 1, 10**18 + 1000], pa.int64(), timestamp_unit="ns").cut == 1
+    assert found([Decimal("1.0000001"), Decimal("1.000001")], pa.decimal128(20, 9)).cut == 1

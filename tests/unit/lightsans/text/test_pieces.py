@@ -5,7 +5,7 @@ import gzip
 import pytest
 
 from lightsans.errors import InputError
-from lightsans.reading.text_pieces import read_lines
+from lightsans.text.pieces import read_lines
 from tests.factories import local
 from tests.logs_on_disk import (
     PLAIN,
@@ -54,12 +54,12 @@ def test_a_truncated_file_is_named(tmp_path, ending):
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
     reading_fails([str(path), "damaged or cut off", "Truncated"], path)
-    path.write_bytes(b"not compressed at all, but named so" * 10)
+    path.write_bytes(b"\x80 no text, and not compressed" * 10)
     reading_fails([str(path), "damaged or cut off"], path)
 
 
 def test_a_line_without_end_is_an_error(tmp_path, monkeypatch):
-    monkeypatch.setattr("lightsans.reading.text_pieces.MAX_LINE_BYTES", 1000)
+    monkeypatch.setattr("lightsans.text.pieces.MAX_LINE_BYTES", 1000)
     text = b"user_id,item_id,timestamp\nu,i,1\n" + b"x" * 200_000
     for name in ("a.csv", "a.csv.gz"):
         path = write_bytes(tmp_path / name, text)

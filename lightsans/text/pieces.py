@@ -8,24 +8,13 @@ import pyarrow as pa
 from lightsans.arrays import Int64
 from lightsans.errors import EmptyFileError, InputError
 from lightsans.storage.location import Location
+from lightsans.text.coding import Coding, open_stream
 
-COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4"}
 MAX_LINE_BYTES = 64 * 2**20
 """A longer line is taken for a file that is not text, or whose lines do not end with \\n."""
 
+BOM = b"\xef\xbb\xbf"
 _STEP = 2**16
-
-
-def compression_of(name: str) -> str | None:
-    """Arrow's name of the compression that a file name ends with, if any."""
-    return next((c for ending, c in COMPRESSIONS.items() if name.lower().endswith(ending)), None)
-
-
-def open_stream(file: Location) -> pa.NativeFile:
-    """The file's bytes, decompressed."""
-    raw = pa.PythonFile(file.open(), mode="r")
-    compression = compression_of(file.name)
-    return raw if compression is None else pa.CompressedInputStream(raw, compression)
 
 
 def read_lines(
@@ -70,24 +59,29 @@ def read_pieces(stream: pa.NativeFile, piece_bytes: int, name: str) -> Iterator[
         yield last
 
 
-def read_first_lines(file: Location, size: int) -> bytes:
-    """The beginning of a text file, decompressed: at least its first non-blank line.
+def skip(stream: pa.NativeFile, num_bytes: int) -> None:
+    """Read past the first bytes of a stream."""
+    while num_bytes and (block := stream.read(num_bytes)):
+        num_bytes -= len(block)
+
+
+def read_beginning(file: Location, coding: Coding) -> bytes:
+    """The beginning of a text file in UTF-8: at least its first non-blank line.
+
+    Of an array that is a single line it is the first bytes.
 
     Raises:
-        InputError: The file is empty, or in UTF-16.
+        InputError: The file holds no line.
     """
-    if size == 0:
-        raise EmptyFileError(f"{file}: the file is empty (0 bytes); remove it from data.input")
-    with open_stream(file) as stream:
+    with open_stream(file, coding) as stream:
         content = b""
         while block := stream.read(_STEP):
             content += block
-            if b"\n" in content.lstrip():
+            begun = content.removeprefix(BOM).lstrip()
+            if b"\n" in begun or begun.startswith(b"["):
                 break
             _check_line_length(len(content), file.uri)
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise InputError(f"{file}: the file is in UTF-16; convert it to UTF-8")
-    if not content.strip():
+    if not content.removeprefix(BOM).strip():
         raise EmptyFileError(f"{file}: the file holds no line; remove it from data.input")
     return content
 

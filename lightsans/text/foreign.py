@@ -1,0 +1,29 @@
+"""Kinds of files that are no text, recognised by their first bytes."""
+
+_KINDS = {
+    b"ORC": "in the ORC format; convert it to parquet",
+    b"Obj\x01": "in the Avro format; convert it to parquet",
+    b"ARROW1": "an Arrow file (feather); convert it to parquet",
+    b"PAR1": "parquet that was compressed as a whole; decompress it",
+    b"SQLite format 3": "a SQLite database; export the table as csv or parquet",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook; save it as csv",
+    b"%PDF": "a PDF document",
+    b"PK\x03\x04": "an archive within an archive; unpack it",
+    b"version https://git-lfs": "a pointer of Git LFS, not the data; run `git lfs pull`",
+    b"<!doctype html": "a web page; was the download an error page?",
+    b"<html": "a web page; was the download an error page?",
+    b"<?xml": "XML; convert it to csv or JSON lines",
+    b"{\\rtf": "a document of a word processor; save it as plain text",
+}
+_TAR_AT, _TAR = 257, b"ustar"
+
+
+def foreign_kind(beginning: bytes) -> str:
+    """The kind of a file that is no text with the way out; empty for text."""
+    if beginning[_TAR_AT:].startswith(_TAR):
+        return "a tar archive; unpack it"
+    start = beginning.lstrip(b"\xef\xbb\xbf \r\n\t").lower()
+    for magic, kind in _KINDS.items():
+        if beginning.startswith(magic) or (magic.startswith(b"<") and start.startswith(magic)):
+            return kind
+    return ""

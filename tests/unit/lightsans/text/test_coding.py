@@ -1,0 +1,122 @@
+"""Text files as they are stored: compressions, encodings, JSON over lines, and files that lie."""
+
+import gzip
+import io
+import json
+import lzma
+import zipfile
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lightsans.text.coding import likely_encodings
+from tests.logs_on_disk import read_log, reading_fails, write_bytes
+
+TEXT = "user_id,item_id,timestamp\nü1,i1,10\n张三,i2,20\n"
+ROWS = [("ü1", "i1", 10), ("张三", "i2", 20)]
+
+
+def zipped(*members):
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in members:
+            archive.writestr(name, text)
+    return content.getvalue()
+
+
+PACKED = {
+    "gzip": gzip.compress(TEXT.encode()),
+    "xz": lzma.compress(TEXT.encode()),
+    "zip": zipped(("logs/", ""), ("logs/a.csv", TEXT), ("__MACOSX/._a.csv", "x")),
+}
+
+
+@pytest.mark.parametrize("kind", PACKED)
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.bz2", "part-00000", "a.txt"])
+def test_a_compression_is_recognised_whatever_the_name(tmp_path, kind, name):
+    (tmp_path / name).write_bytes(PACKED[kind])
+    assert read_log(tmp_path / name, read_unit_bytes=20).rows == ROWS
+
+
+def test_text_that_is_named_as_compressed_is_read_as_text(tmp_path):
+    (tmp_path / "a.csv.gz").write_bytes(TEXT.encode())
+    assert read_log(tmp_path / "a.csv.gz").rows == ROWS
+
+
+@pytest.mark.parametrize("name", ["part-0", "a.csv", "a.json"])
+def test_parquet_is_recognised_whatever_the_name(tmp_path, name):
+    table = pa.table({"user_id": ["u"], "item_id": ["i"], "timestamp": [5]})
+    pq.write_table(table, tmp_path / name)
+    assert read_log(tmp_path / name).rows == [("u", "i", 5)]
+
+
+def test_an_archive_of_several_files_names_them(tmp_path):
+    (tmp_path / "a.zip").write_bytes(zipped(("a.csv", TEXT), ("b.csv", TEXT)))
+    reading_fails(["expected one file", "'a.csv', 'b.csv'", "unpack"], tmp_path / "a.zip")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-8-sig"])
+def test_a_byte_order_mark_tells_the_encoding(tmp_path, encoding):
+    (tmp_path / "a.csv").write_bytes(TEXT.encode(encoding))
+    assert read_log(tmp_path / "a.csv", read_unit_bytes=20).rows == ROWS
+
+
+@pytest.mark.parametrize("encoding", ["gb18030", "utf-16-le", "utf-8"])
+def test_other_encodings_are_a_setting(tmp_path, encoding):
+    (tmp_path / "a.csv").write_bytes(TEXT.encode(encoding))
+    log = read_log(tmp_path / "a.csv", encoding=encoding)
+    assert log.rows == ROWS
+    assert log.rejects == []
+
+
+@pytest.mark.parametrize(
+    ("users", "encoding"),
+    [(["Zoë", "José", "Åsa"], "latin-1"), (["张三", "李四", "王五"], "gb18030")],
+)
+def test_text_in_another_encoding_names_the_place_and_a_likely_one(tmp_path, users, encoding):
+    lines = "user_id,item_id,timestamp\n" + "".join(f"{user},i,1\n" for user in users)
+    (tmp_path / "a.csv").write_bytes(lines.encode(encoding))
+    reading_fails(["is not utf-8: byte", "data.encoding", encoding], tmp_path / "a.csv")
+    assert likely_encodings(lines.encode(encoding))[0] == encoding
+    assert [row[0] for row in read_log(tmp_path / "a.csv", encoding=encoding).rows] == users
+
+
+def test_a_header_in_another_encoding_is_told_as_that(tmp_path):
+    (tmp_path / "a.csv").write_bytes("用户,商品,时间\nu,i,1\n".encode("gb18030"))
+    reading_fails(["not utf-8: byte 0", "gb18030"], tmp_path / "a.csv")
+
+
+def test_bytes_that_the_encoding_does_not_have_refuse_their_row_alone(tmp_path):
+    content = "user_id,item_id,timestamp\n张,i,1\n".encode("gb18030") + b"\xff,i,2\nv,i,3\n"
+    log = read_log(write_bytes(tmp_path / "a.csv", content), encoding="gb18030")
+    assert [row[0] for row in log.rows] == ["张", "v"]
+    assert log.rejects == [(1, "not_utf8")]
+
+
+RECORDS = [
+    {"user_id": f"u{n}", "item_id": f"[{n}]{{", "timestamp": n, "more": {"a": [n, "\n"]}}
+    for n in range(50)
+]
+
+
+@pytest.mark.parametrize("indent", [None, 0, 2])
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl.gz", "export"])
+def test_arrays_and_objects_over_lines_are_read_as_json_lines(tmp_path, indent, name):
+    expected = [(f"u{n}", f"[{n}]{{", n) for n in range(50)]
+    array = json.dumps(RECORDS, indent=indent).encode()
+    assert read_log(write_bytes(tmp_path / name, array)).rows == expected
+    objects = "\n".join(json.dumps(record, indent=indent) for record in RECORDS).encode()
+    assert read_log(write_bytes(tmp_path / name, objects)).rows == expected
+
+
+def test_an_array_that_breaks_off_names_the_place(tmp_path):
+    array = json.dumps(RECORDS).encode()[:-30]
+    reading_fails(["not readable as JSON from character"], write_bytes(tmp_path / "a.json", array))
+
+
+def test_the_format_goes_by_content_where_the_name_says_something_else(tmp_path):
+    line = b'{"user_id": "u", "item_id": "i", "timestamp": 1}\n'
+    assert read_log(write_bytes(tmp_path / "a.csv", line)).rows == [("u", "i", 1)]
+    table = b"user_id,item_id,timestamp\nu,i,1\n"
+    assert read_log(write_bytes(tmp_path / "a.json", table)).rows == [("u", "i", 1)]
