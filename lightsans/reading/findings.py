@@ -91,7 +91,7 @@ def describe_findings(
     """Describe in a sentence each oddity, its share and the way out.
 
     Args:
-        findings: Of all rows.
+        findings: Counts over all rows.
         num_rows: Rows that were read.
         num_valid: Rows that were not refused.
         unit: The setting ``data.timestamp_unit``.

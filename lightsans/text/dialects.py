@@ -56,7 +56,7 @@ def read_head(
 
     Args:
         content: The beginning of the file, in UTF-8.
-        name: Of the file, for messages.
+        name: Name of the file, for messages.
         wanted: Names or positions of the columns that are to be found.
         separator: The one to use; None finds it.
         quote_char: Character around values.
