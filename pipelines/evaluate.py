@@ -152,8 +152,10 @@ def _complete_model_metrics(model: Location, metrics: dict[str, Any]) -> None:
         **metrics[MODEL],
         "baselines": {name: metrics[name] for name in (POPULAR, SUCCESSOR)},
     }
-    if (model / files.METRICS).read_json() != complete:
-        (model / files.METRICS).write_json(complete)
+    file = model / files.METRICS
+    before = file.read_json() if file.exists() else None
+    if before != complete:
+        file.write_json(complete)
 
 
 def _evaluate(

@@ -19,9 +19,10 @@ from lightsans.errors import ConfigError, NotFoundError, PublishError
 from lightsans.reading.times import parse_moment
 from lightsans.storage.conditional_writes import Versioned, read_versioned, write_if_unchanged
 from lightsans.storage.listing import list_files
-from lightsans.storage.location import Location
+from lightsans.storage.location import Location, parse_object
 from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest, RunManifest
 from lightsans.storage.manifests import finished_directories, read_manifest, require_manifest
+from lightsans.storage.records import from_json
 
 LATEST, HISTORY = "LATEST", "history.json"
 
@@ -46,6 +47,13 @@ class Publication:
 
 
 @dataclass(frozen=True, slots=True)
+class _History:
+    """Content of ``history.json``."""
+
+    publications: tuple[Publication, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Published:
     """State of publishing when it was read; hand it to `publish_run` or `roll_back`."""
 
@@ -57,7 +65,7 @@ class Published:
     @property
     def run_id(self) -> str | None:
         """The published run."""
-        return self.latest.content.decode().strip() if self.latest else None
+        return _to_run_id(self.latest.content) if self.latest else None
 
     @property
     def current(self) -> Publication | None:
@@ -99,19 +107,21 @@ def read_published(root: Location) -> Published:
 
     Raises:
         ConfigError: The storage has no conditional writes.
+        InputError: The history is damaged.
     """
     runs = root / "recommendations"
-    latest, history = read_versioned(runs / LATEST), read_versioned(runs / HISTORY)
+    file = runs / HISTORY
+    latest, history = read_versioned(runs / LATEST), read_versioned(file)
     if history is None:
         return Published(runs, latest, (), None)
-    entries = (Publication(**entry) for entry in json.loads(history.content)["publications"])
-    return Published(runs, latest, tuple(entries), history.version)
+    entries = from_json(_History, parse_object(history.content, f"{file}"), f"{file}").publications
+    return Published(runs, latest, entries, history.version)
 
 
 def latest_run_id(root: Location) -> str | None:
     """The published run; reads LATEST alone, from any storage."""
     try:
-        return (root / "recommendations" / LATEST).read_bytes().decode().strip()
+        return _to_run_id((root / "recommendations" / LATEST).read_bytes())
     except FileNotFoundError:
         return None
 
@@ -255,6 +265,11 @@ def _move(
             "published; the same command tries again"
         )
     return made
+
+
+def _to_run_id(content: bytes) -> str:
+    """The id in LATEST; what is no text is the id of no run, and can be replaced like one."""
+    return content.decode(errors="replace").strip()
 
 
 def _to_json(history: Sequence[Publication]) -> bytes:

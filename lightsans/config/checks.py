@@ -1,6 +1,9 @@
 """Checks that the classes of settings share; each raises `ConfigError`."""
 
+import math
 import re
+from collections.abc import Callable, Iterator
+from typing import Any, get_origin
 
 from lightsans.errors import ConfigError
 
@@ -17,6 +20,14 @@ def at_least(section: str, config: object, minimum: float, *names: str) -> None:
         value = getattr(config, name)
         if value is not None and value < minimum:
             raise ConfigError(f"{section}.{name}={value} is too small; the least is {minimum}")
+
+
+def at_most(section: str, config: object, maximum: float, *names: str) -> None:
+    """Refuse values of these settings above the maximum; null passes."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and value > maximum:
+            raise ConfigError(f"{section}.{name}={value} is too large; the most is {maximum:,}")
 
 
 def fraction(section: str, config: object, *names: str) -> None:
@@ -51,3 +62,41 @@ def without_credentials(name: str, value: object) -> None:
     elif isinstance(value, list | tuple):
         for entry in value:
             without_credentials(name, entry)
+
+
+_MOST = 2**31 - 1
+_MOST_OF = {"resources.memory_bytes": 2**63 - 1, "train.seed": 2**63 - 1}
+
+
+def require_usable(
+    name: str, value: object, origin: str, kind: Any, describe: Callable[[Any], str]
+) -> None:
+    """Refuse a value that has the right type and is of no use, also within lists and mappings.
+
+    Args:
+        name: Name of the setting.
+        value: Its value, or one within it.
+        origin: Where it was given.
+        kind: Type of the setting.
+        describe: Function that puts a type into words.
+    """
+    is_rule = isinstance(value, dict) and get_origin(kind) is not dict  # that checks itself
+    for entry in () if is_rule else _entries(value):
+        if isinstance(entry, float) and not math.isfinite(entry):
+            raise ConfigError(f"{name} is {value} ({origin}); expected {describe(kind)}")
+        if isinstance(entry, str) and "\0" in entry:
+            raise ConfigError(f"{name} is {value!r} ({origin}); a text cannot hold a NUL character")
+    most = _MOST_OF.get(name, _MOST)
+    counts = "float" not in repr(kind)
+    if counts and isinstance(value, int) and value > most:
+        raise ConfigError(f"{name} is {value} ({origin}), which is too large; the most is {most}")
+
+
+def _entries(value: object) -> Iterator[object]:
+    """A value, those in a list, and names and values of a mapping."""
+    if isinstance(value, dict):
+        yield from (*value.keys(), *value.values())
+    elif isinstance(value, list | tuple):
+        yield from value
+    else:
+        yield value

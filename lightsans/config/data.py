@@ -167,6 +167,8 @@ class DataConfig:
         columns = self.columns
         used = [columns.user, columns.item, columns.timestamp, columns.rating]
         named = [c for c in used if c is not None]
+        below = [c for c in named if isinstance(c, int) and c < 0]
+        require(not below, f"data.columns has the position {below}; positions count from 0")
         require(len(set(named)) == len(named), f"data.columns names a column twice: {named}")
         if not self.header:
             by_name = [c for c in named if isinstance(c, str) and not c.isdigit()]

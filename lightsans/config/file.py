@@ -8,7 +8,6 @@ error can say where the value stands. pydantic checks the types.
 import dataclasses
 import difflib
 import json
-import math
 import re
 import types
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from lightsans.config.checks import without_credentials
+from lightsans.config.checks import require_usable, without_credentials
 from lightsans.config.marks import to_dict
 from lightsans.config.run import ALIASES, LEAVES, SECTIONS, TYPES, RunConfig, names_under
 from lightsans.config.yaml_text import NULL, Loader, compose, construct, dump
@@ -294,8 +293,7 @@ def _validate(settings: dict[str, _Setting]) -> RunConfig:
     for key, (value, origin) in settings.items():
         if get_origin(TYPES[key]) is tuple and not isinstance(value, list):
             settings[key] = _Setting([value], origin)  # data.input: one.csv
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ConfigError(f"{key} is {value} ({origin}); expected {_describe(TYPES[key])}")
+        require_usable(key, value, origin, TYPES[key], _describe)
     # JSON, because pydantic is strict about scalars there and still takes a list for a tuple.
     document = json.dumps(_nest(settings), default=str)
     try:

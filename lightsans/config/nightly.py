@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from lightsans.config.checks import at_least, fraction, require
+from lightsans.config.checks import at_least, at_most, fraction, require
 from lightsans.config.marks import Mark, made_setting, setting
 
 
@@ -33,6 +33,7 @@ class NightlyConfig:
     def __post_init__(self) -> None:
         fraction("nightly", self, "max_relative_drop", "max_user_drop")
         at_least("nightly", self, 1, "min_users", "lease_s")
+        at_most("nightly", self, 30 * 24 * 3600, "lease_s")
         unknown = set(self.beat_baselines) - {"popular", "successor"}
         require(
             not unknown,

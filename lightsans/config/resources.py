@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from lightsans.config.checks import at_least, require
+from lightsans.config.checks import at_least, at_most, require
 from lightsans.config.marks import Mark, setting
 
 
@@ -53,6 +53,7 @@ class StorageConfig:
     def __post_init__(self) -> None:
         at_least("storage", self, 1, "max_attempts")
         at_least("storage", self, 0.1, "timeout_s")
+        at_most("storage", self, 24 * 3600, "timeout_s")
         url = self.endpoint_url
         require(
             url is None or url.startswith(("http://", "https://")),

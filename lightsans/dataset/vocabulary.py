@@ -6,7 +6,7 @@ import pyarrow.compute as pc
 
 from lightsans.arrays import Int32, Int64
 from lightsans.columns.hashing import hash_ids, hash_segments
-from lightsans.errors import VocabularyMismatchError
+from lightsans.errors import InputError, VocabularyMismatchError
 from lightsans.storage.location import Location
 from lightsans.storage.parts import ITEMS
 from lightsans.storage.schemas import items_schema
@@ -44,8 +44,21 @@ class Vocabulary:
 
     @classmethod
     def load(cls, location: Location) -> "Vocabulary":
-        """Read ``items.parquet``."""
-        table = location.read_table().combine_chunks()
+        """Read ``items.parquet``.
+
+        Raises:
+            InputError: It is missing or damaged.
+        """
+        try:
+            table = location.read_table().combine_chunks()
+        except FileNotFoundError:
+            raise InputError(f"{location}: the file is gone; make this result again") from None
+        missing = {"raw_item_id", "count"} - set(table.column_names)
+        if missing:
+            raise InputError(
+                f"{location}: has no column {min(missing)}, found {table.column_names}; the file "
+                "is no table of items: make this result again"
+            )
         return cls(table["raw_item_id"].combine_chunks(), table["count"].to_numpy())
 
     def save(self, location: Location) -> None:

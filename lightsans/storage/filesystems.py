@@ -63,7 +63,7 @@ def check_bucket(uri: str, protocol: str, path: str) -> None:
     Raises:
         ConfigError: The message names the URI.
     """
-    bucket = path.strip("/").partition("/")[0]
+    bucket = path.partition("/")[0]
     if not bucket:
         raise ConfigError(f"{uri!r} names no bucket; expected {protocol}://bucket/path")
     if protocol == "s3" and not _S3_BUCKET.fullmatch(bucket):

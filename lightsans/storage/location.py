@@ -20,11 +20,12 @@ from typing import IO, Any
 
 import fsspec
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.fs
 import pyarrow.parquet as pq
 
 from lightsans.config import StorageConfig
-from lightsans.errors import AccessError, ConfigError, InputError
+from lightsans.errors import AccessError, ConfigError, InputError, StorageError
 from lightsans.storage.filesystems import (
     check_bucket,
     check_slashes,
@@ -121,14 +122,38 @@ class Location:
         return content
 
     def read_json(self) -> dict[str, Any]:
-        """The content of a JSON object."""
-        loaded: dict[str, Any] = json.loads(self.read_bytes())
-        return loaded
+        """The content of a JSON object.
 
-    def read_table(self, columns: list[str] | None = None) -> pa.Table:
-        """The content of a parquet file."""
-        with self.open() as file:
-            return pq.read_table(file, columns=columns)
+        Raises:
+            InputError: The file holds something else.
+        """
+        return parse_object(self.read_bytes(), self.uri)
+
+    def read_table(
+        self, columns: list[str] | None = None, filters: pc.Expression | None = None
+    ) -> pa.Table:
+        """The content of a parquet file.
+
+        Args:
+            columns: Names of the columns to read; None for all.
+            filters: Condition on the rows.
+
+        Raises:
+            InputError: The file is damaged.
+        """
+        try:
+            with self.open() as file:
+                return pq.read_table(file, columns=columns, filters=filters)
+        except (pa.ArrowException, OSError) as error:
+            # Arrow reports some damage as an OSError; those of the system have a number.
+            if isinstance(error, StorageError) or getattr(error, "errno", None) is not None:
+                raise
+            if isinstance(error, FileNotFoundError):  # of a store: without a number
+                raise
+            raise InputError(
+                f"{self.uri}: not a readable parquet file ({error}); it is damaged: make this "
+                "result again"
+            ) from None
 
     def require_directory(self) -> None:
         """Make this a directory that can be written to, with all above it; on a disk only.
@@ -278,6 +303,30 @@ def locate(uri: str, storage: StorageConfig) -> Location:
         return Location(str(Path(path).expanduser().absolute()), storage)
     check_bucket(uri, protocol, path)
     return Location(f"{protocol}://{path.rstrip('/')}", storage)
+
+
+def parse_object(content: bytes, name: str) -> dict[str, Any]:
+    """The JSON object that a file holds.
+
+    Args:
+        content: Content of the file.
+        name: Name of the file, for errors.
+
+    Raises:
+        InputError: The content is something else.
+    """
+    try:
+        loaded = json.loads(content)
+    except (ValueError, RecursionError) as error:  # wrong encodings are a ValueError too
+        raise InputError(
+            f"{name}: not JSON ({error}); the file is damaged: make this result again"
+        ) from None
+    if isinstance(loaded, dict):
+        return loaded
+    raise InputError(
+        f"{name}: the content is {loaded!r:.60}; expected a JSON object. The file is damaged: make "
+        "this result again"
+    )
 
 
 def file_info(location: Location, info: dict[str, Any]) -> FileInfo:

@@ -8,8 +8,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from lightsans.columns.hashing import NUM_BUCKETS
 from lightsans.storage.manifests import Manifest
 from lightsans.storage.records import fields_beside
+
+
+def _check_parts(id_types: Mapping[str, str], num_parts: int) -> None:
+    """Refuse types of ids and numbers of parts that there cannot be.
+
+    Raises:
+        ValueError: The message names the field.
+    """
+    for role, found in id_types.items():
+        if found not in ("string", "int64"):
+            raise ValueError(f"{role}_id_type is {found!r:.60}; expected string or int64")
+    if not 1 <= num_parts <= NUM_BUCKETS:
+        raise ValueError(f"num_parts is {num_parts}; expected 1 to {NUM_BUCKETS}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,6 +112,9 @@ class DatasetManifest(Manifest):
     """Files that were not read, since their partition is later than ``data.as_of``."""
     excluded_users: ExcludedUsers | None = None
     """None where no list was given."""
+
+    def __post_init__(self) -> None:
+        _check_parts(self.id_types, self.num_parts)
 
     @property
     def id_types(self) -> dict[str, str]:
@@ -203,6 +220,9 @@ class RunManifest(Manifest):
     num_parts: int
     parts: tuple[RunPart, ...]
     warnings: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        _check_parts(self.id_types, self.num_parts)
 
     @property
     def id_types(self) -> dict[str, str]:

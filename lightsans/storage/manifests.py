@@ -65,8 +65,6 @@ def read_manifest(kind: type[M], directory: Location) -> M | None:
         content = file.read_json()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except json.JSONDecodeError as error:
-        raise InputError(f"{file}: not JSON ({error}); make this result again") from None
     found = content.pop("kind", kind.kind)
     if found != kind.kind:
         raise InputError(f"{file}: describes a {found}; expected a {kind.kind}")

@@ -8,7 +8,7 @@ import types
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from functools import cache
-from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from lightsans.errors import InputError
 
@@ -54,6 +54,31 @@ def from_json(kind: type[R], content: object, name: str) -> R:
             f"{name}: {error.path or 'the content'} {error.found}; expected {error.expected}. The "
             "file is damaged, or written by another version: make this result again"
         ) from None
+    except ValueError as error:  # a record checked itself
+        raise InputError(
+            f"{name}: {error}. The file is damaged, or written by another version: make this "
+            "result again"
+        ) from None
+
+
+def read_object(make: Callable[[Mapping[str, Any]], R], content: Mapping[str, Any], name: str) -> R:
+    """Make something of a JSON object.
+
+    Args:
+        make: A function that expects the object to be as it was written.
+        content: Parsed JSON.
+        name: Name of the file, for errors.
+
+    Raises:
+        InputError: The function did not find what it needs.
+    """
+    try:
+        return make(content)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{name}: unusable ({type(error).__name__}: {error}). The file is damaged, or written "
+            "by another version: make this result again"
+        ) from None
 
 
 class _FieldError(Exception):
@@ -93,6 +118,8 @@ def _reader(annotation: Any) -> Reader:
     if kind in (Union, types.UnionType):
         (inner,) = (each for each in arguments if each is not type(None))
         return _optional_reader(_reader(inner))
+    if kind is Literal:
+        return _choice_reader(arguments)
     if kind is tuple:
         return _list_reader(arguments)
     if kind is dict or kind is Mapping:
@@ -108,6 +135,15 @@ def _scalar_reader(kind: type) -> Reader:
         if type(value) in accepted:
             return value
         raise _FieldError(f"is {value!r:.60}", _NAMES[kind])
+
+    return read
+
+
+def _choice_reader(choices: tuple[Any, ...]) -> Reader:
+    def read(value: Any) -> Any:
+        if value in choices:
+            return value
+        raise _FieldError(f"is {value!r:.60}", f"one of {', '.join(map(str, choices))}")
 
     return read
 

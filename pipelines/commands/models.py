@@ -127,11 +127,11 @@ def models(
     rows = [
         [
             entry["id"],
-            entry["created_at"],
+            entry.get("created_at", ""),
             entry["dataset_id"],
             entry["best_epoch"],
             entry["metrics"]["valid"].get("ndcg@10", "not evaluated"),
-            entry["metrics"].get("test", {}).get("ndcg@10", "not evaluated"),
+            (entry["metrics"].get("test") or {}).get("ndcg@10", "not evaluated"),
         ]
         for entry in found
     ]

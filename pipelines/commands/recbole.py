@@ -180,12 +180,11 @@ def _items(root: Location, config: RunConfig, dataset_id: str | None, tokens: st
 
 def _order_of(dataset: Location, manifest: DatasetManifest, vocabulary: Vocabulary) -> pa.Array:
     from lightsans.recbole.item_order import items_by_first_appearance
-    from pipelines.preprocess.parts import MARKER, Part
-    from pipelines.preprocess.records import Interactions
+    from pipelines.preprocess.parts import Part, read_marker
     from pipelines.preprocess.stage import resolve_as_of
 
     data = from_dict({"data": manifest.data}).data
-    parts = Interactions.from_json((dataset / MARKER).read_json()).parts
+    parts = read_marker(dataset).parts
     tables = (Part.of(part).load(dataset) for part in parts)
     return items_by_first_appearance(tables, vocabulary, data, resolve_as_of(data))
 

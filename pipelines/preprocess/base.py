@@ -28,10 +28,10 @@ from lightsans.storage.parts import layer_name, part_index, part_name
 from pipelines.console.progress import say
 from pipelines.preprocess.parts import (
     FORMAT_VERSION,
-    MARKER,
     Draft,
     Part,
     largest,
+    read_marker,
     time_range,
 )
 from pipelines.preprocess.records import Interactions, PartNote
@@ -48,7 +48,7 @@ class Base:
     location: Location
     manifest: DatasetManifest
     interactions: Interactions
-    """Its rows, as its `MARKER` says."""
+    """Its rows, as its ``interactions.json`` says."""
 
     @property
     def counts(self) -> RowCounts:
@@ -171,7 +171,7 @@ def load_base(config: RunConfig) -> Base | None:
             f"data.base={config.data.base} has format {manifest.format_version}, and this "
             f"version adds to format {FORMAT_VERSION}; preprocess without --base"
         )
-    interactions = Interactions.from_json((location / MARKER).read_json())
+    interactions = read_marker(location)
     base = Base(location, manifest, interactions)
     _check_reading(base, config.data)
     return base

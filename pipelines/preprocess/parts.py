@@ -13,10 +13,12 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lightsans.errors import InputError
 from lightsans.preparation.layers import load_part
 from lightsans.preparation.part_files import save_interactions
 from lightsans.storage.location import Location
 from lightsans.storage.parts import layer_name, part_name
+from lightsans.storage.records import read_object
 from pipelines.preprocess.records import Interactions, PartNote, SequencesNote
 from pipelines.session.lease import Owner
 
@@ -136,9 +138,9 @@ class Draft:
             content = (self.dataset / MARKER).read_json()
         except FileNotFoundError:
             return None
-        if content["id"] != self.dataset.name:  # copied here from elsewhere
+        if content.get("id") != self.dataset.name:  # copied here from elsewhere
             return None
-        made = Interactions.from_json(content)
+        made = read_object(Interactions.from_json, content, str(self.dataset / MARKER))
         there = set((self.dataset / "interactions").children())
         names = {file.name for part in made.parts for file in Part.of(part).files(self.dataset)}
         return made if names <= there else None
@@ -169,6 +171,19 @@ class Draft:
         if content["vocabulary"] != vocabulary or content.get("size") != _size(file):
             return None
         return SequencesNote.from_json(content["part"])
+
+
+def read_marker(dataset: Location) -> Interactions:
+    """Read what a finished dataset was made of.
+
+    Raises:
+        InputError: The file that says it is missing or damaged.
+    """
+    file = dataset / MARKER
+    try:
+        return read_object(Interactions.from_json, file.read_json(), str(file))
+    except FileNotFoundError:
+        raise InputError(f"{file}: the file is gone; make the dataset again") from None
 
 
 def largest(parts: Iterable[Part]) -> float:

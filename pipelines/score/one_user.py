@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from lightsans.columns.hashing import pieces_of, user_buckets
 from lightsans.config import RunConfig
@@ -118,8 +117,10 @@ def _find_user(dataset: Location, manifest: DatasetManifest, user: str) -> pa.Ta
     part = int(pieces_of(user_buckets(key), manifest.num_parts)[0])
     for location in sequence_parts(dataset, manifest):
         if location.name == part_name(part):
-            with location.open() as file:
-                found = pq.read_table(file, filters=pc.field("user_id") == key[0])
+            try:
+                found = location.read_table(filters=pc.field("user_id") == key[0])
+            except FileNotFoundError:
+                raise InputError(f"{location}: the file is gone; make the dataset again") from None
             if found.num_rows:
                 return found
     raise NotFoundError(

@@ -7,20 +7,22 @@ models/<id>/  model.safetensors  items.parquet  config.yaml  metrics.json  histo
               pending.json       reports that failed, see `pipelines.train.tracking`
 """
 
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 
 from lightsans.config import RunConfig
 from lightsans.config.file import dump_yaml
-from lightsans.errors import TrainingError
+from lightsans.errors import InputError, TrainingError
 from lightsans.model.network import LightSANs
 from lightsans.storage import model_files as files
 from lightsans.storage.checkpoint_store import checkpoint_name, find_checkpoint
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest
 from lightsans.storage.parts import ITEMS
+from lightsans.storage.records import from_json
 from lightsans.training.progress import EpochRow
 from pipelines.console.progress import say
 from pipelines.session.lease import Owner
@@ -28,6 +30,15 @@ from pipelines.session.stage import find_or_make
 from pipelines.train.tracking import mark_pending, write_pending_reports
 
 FORMAT_VERSION = 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Metrics:
+    """Content of ``metrics.json``."""
+
+    valid: Mapping[str, float]
+    test: Mapping[str, float] | None = None
+    baselines: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None
 
 
 def finish_model(
@@ -125,8 +136,18 @@ def write_model_files(
 
 
 def read_metrics(directory: Location) -> dict[str, Any]:
-    """``metrics.json`` of a model directory."""
-    return (directory / files.METRICS).read_json()
+    """``metrics.json`` of a model directory: metrics by split, of which valid is always there.
+
+    Raises:
+        InputError: The file is missing or damaged.
+    """
+    file = directory / files.METRICS
+    try:
+        content = file.read_json()
+    except FileNotFoundError:
+        raise InputError(f"{file}: the file is gone; train the model again") from None
+    from_json(_Metrics, content, str(file))
+    return content
 
 
 def count_parameters(model: LightSANs) -> int:

@@ -9,14 +9,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import ray
 import typer
 
-from pipelines.commands.app import app, main
+from pipelines.commands.app import app
 from tests.commands import ROOT
+from tests.mistakes import call, refuse_ray, require_told
 
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 STAGES = ["preprocess", "train", "evaluate", "score", "pipeline", "tune"]
@@ -42,35 +42,13 @@ CONFIGURED = [
 def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """No Ray, no network, no retry; an empty directory to work in."""
 
-    def init(**arguments: object) -> None:
-        raise AssertionError("Ray was started before the mistake was found")
-
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "init", refuse_ray)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     before = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, before)
     logging.getLogger("lightsans").handlers.clear()
-
-
-def call(capfd: pytest.CaptureFixture[str], *words: str) -> SimpleNamespace:
-    """Run a command line in this process, as a shell would see it."""
-    capfd.readouterr()
-    with pytest.raises(SystemExit) as ended:
-        main(list(words))
-    shown = capfd.readouterr()
-    return SimpleNamespace(status=ended.value.code or 0, error=shown.err, all=shown.out + shown.err)
-
-
-def require_told(done: SimpleNamespace, words: list[str], *named: str, status: int = 2) -> None:
-    """The command ended as a user's mistake does: a message with one of these names in it."""
-    text = f"{words}\n{done.all[-3000:]}"
-    assert done.status == status, text
-    assert "Traceback" not in done.all, text
-    assert "unexpectedly" not in done.all, text
-    told = "".join(done.error.split())  # help and boxes are wrapped
-    assert any("".join(name.split()) in told for name in named), text
 
 
 # ---- settings
@@ -232,6 +210,17 @@ def test_a_log_that_is_none_is_named(capfd, tmp_path):
         "recommend",
         "publish ''",
         "nothing",
+        "config --set",
+        "config -s train.epochs=99999999999999999999",
+        "config -s 'nightly.floors={ndcg@10: .nan}'",
+        "config -c /",
+        "models -s root=foo://b",
+        "recommendations -s root=s3:/b",
+        "rollback -s storage.timeout_s=1e300",
+        "fetch ml-7",
+        "jobs",
+        "logs",
+        "stop x --cluster http://[",
     ],
 )
 def test_the_shell_sees_the_same(line, tmp_path):
