@@ -13,11 +13,10 @@ import pytest
 
 from lightsans.config.file import load_config
 from pipelines.run_pipeline import run_pipeline
+from tests.recorded import DATASET, MODEL, RECORDED, RUN
 
-RECORDED = Path(__file__).parents[1] / "golden" / "recorded_root"
 LOG = Path("/tmp/lightsans-recorded/log.csv")
 MODIFIED_NS = 1_700_000_000_000_000_000
-IDS = {"dataset": "fcef2ddd3c2a", "model": "4a5e6d8c396b", "recommendations": "3719e5252ddc"}
 
 
 @pytest.fixture
@@ -35,8 +34,8 @@ def test_results_of_an_earlier_version_are_found_by_the_same_command(recorded_lo
     result = run_pipeline(loaded.config)
     stages = (result.dataset, result.model, result.evaluation, result.recommendations)
     assert all(stage.skipped for stage in stages)
-    assert result.dataset.dataset_id == IDS["dataset"]
-    assert result.model.model_id == IDS["model"]
-    assert result.recommendations.run_id == IDS["recommendations"]
-    manifest = json.loads((RECORDED / f"models/{IDS['model']}/manifest.json").read_text())
-    assert manifest["dataset_id"] == IDS["dataset"]
+    assert result.dataset.dataset_id == DATASET
+    assert result.model.model_id == MODEL
+    assert result.recommendations.run_id == RUN
+    manifest = json.loads((RECORDED / f"models/{MODEL}/manifest.json").read_text())
+    assert manifest["dataset_id"] == DATASET

@@ -17,9 +17,9 @@ import ray
 
 from lightsans.config.run import setting_names, setting_type
 from tests.mistakes import RAY_STARTED, call, refuse_ray, require_told
+from tests.recorded import DATASET, MODEL, RECORDED, RUN
 
 ROOT = Path(__file__).parents[2]
-RECORDED = ROOT / "tests" / "golden" / "recorded_root"
 CHANGES = [
     b"\0",
     b"\t",
@@ -35,7 +35,6 @@ CHANGES = [
     b"\n\n",
     b"'",
 ]
-DATASET, MODEL, RUN = "097e6edb72d2", "fe56aea8f7ee", "c5ef1f14f428"
 PER_SETTING = 4
 PER_FILE = 8
 RECOMMEND = ["recommend", "--user", "u025", "--dataset", DATASET, "--model", MODEL]

@@ -4,7 +4,6 @@ import json
 import shutil
 import threading
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -20,8 +19,7 @@ from lightsans.storage.manifests import (
 )
 from tests.factories import local
 from tests.manifests import dataset_manifest, model_manifest, run_manifest, run_part
-
-RECORDED = Path(__file__).parents[3] / "golden" / "recorded_root"
+from tests.recorded import DATASET, MODEL, RECORDED, RUN
 
 
 @pytest.fixture
@@ -56,9 +54,9 @@ def test_manifests_are_not_read_one_after_the_other(parent, monkeypatch):
 @pytest.mark.parametrize(
     ("kind", "place"),
     [
-        (DatasetManifest, "datasets/097e6edb72d2"),
-        (ModelManifest, "models/fe56aea8f7ee"),
-        (RunManifest, "recommendations/c5ef1f14f428"),
+        (DatasetManifest, f"datasets/{DATASET}"),
+        (ModelManifest, f"models/{MODEL}"),
+        (RunManifest, f"recommendations/{RUN}"),
     ],
 )
 def test_a_recorded_manifest_is_read_whole(kind, place):
@@ -86,7 +84,7 @@ def test_what_was_written_is_what_is_read(manifest, tmp_path):
 def read_changed(tmp_path, change):
     """The recorded manifest of a run, after a change of its JSON."""
     shutil.copytree(RECORDED / "recommendations", tmp_path / "runs")
-    file = tmp_path / "runs" / "c5ef1f14f428" / "manifest.json"
+    file = tmp_path / "runs" / RUN / "manifest.json"
     content = json.loads(file.read_bytes())
     change(content)
     file.write_text(json.dumps(content))
@@ -108,7 +106,7 @@ def read_changed(tmp_path, change):
     ],
 )
 def test_the_file_and_the_wrong_field_are_named(tmp_path, change, message):
-    with pytest.raises(InputError, match=rf"c5ef1f14f428/manifest\.json: .*{message}"):
+    with pytest.raises(InputError, match=rf"{RUN}/manifest\.json: .*{message}"):
         read_changed(tmp_path, change)
 
 
@@ -126,7 +124,11 @@ def test_fields_of_later_versions_are_passed_over(tmp_path):
 
 
 def test_what_early_versions_did_not_write_has_its_default(tmp_path):
-    manifest = read_changed(tmp_path, lambda content: content.pop("layout"))
+    def remove(content):
+        for name in ("layout", "weights_sha256", "dataset_users"):
+            del content[name]
+
+    manifest = read_changed(tmp_path, remove)
     assert (manifest.is_long, manifest.weights_sha256, manifest.dataset_users) == (
         False,
         None,
