@@ -20,6 +20,28 @@ Row = tuple[str, str, int, float | None]
 # ---- logs and datasets
 
 
+def written_events() -> st.SearchStrategy[list[tuple[str, str, int]]]:
+    """Users, items and times whose ids hold what separates, quotes and escapes values in files."""
+    letters = st.sampled_from("bé張 ,;\t|\"'\\#N0-.")
+    texts = st.text(letters, min_size=1, max_size=6).filter(lambda t: t.strip() not in ("", "\\N"))
+    return st.lists(st.tuples(texts, texts, _seconds()), min_size=1, max_size=6)
+
+
+def numbered_events() -> st.SearchStrategy[list[tuple[int, int, int]]]:
+    """Users, items and times whose ids are whole numbers that a double holds."""
+    ids = st.integers(-(2**53) + 1, 2**53 - 1)
+    return st.lists(st.tuples(ids, ids, _seconds()), min_size=1, max_size=6)
+
+
+def words_for_missing() -> st.SearchStrategy[str]:
+    """Words that programs write for a missing value."""
+    return st.sampled_from(["", "NULL", "\\N", "NA", "null", "NaN", "None"])
+
+
+def _seconds() -> st.SearchStrategy[int]:
+    return st.integers(0, 7_258_118_399)
+
+
 def logs(
     *,
     users: str = "abcd",

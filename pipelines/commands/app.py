@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 from lightsans.errors import LightSANsError
 from pipelines.commands.config import add_config_commands
 from pipelines.commands.export import add_export_commands
+from pipelines.commands.inspect import add_inspect_command
 from pipelines.commands.item_lists import add_item_commands
 from pipelines.commands.jobs import add_job_commands
 from pipelines.commands.models import add_model_commands
@@ -95,6 +96,7 @@ app = typer.Typer(
 )
 add_stage_commands(app)
 add_config_commands(app)
+add_inspect_command(app)
 add_model_commands(app)
 add_item_commands(app)
 add_publish_commands(app)

@@ -23,6 +23,7 @@ STAGES = ["preprocess", "train", "evaluate", "score", "pipeline", "tune"]
 READERS = ["models", "recommendations", "rollback", "publish", "recommend", "export"]
 REQUIRED = {
     "publish": ["0a1b2c3d4e5f"],
+    "inspect": ["log.csv"],
     "recommend": ["--user", "u"],
     "audience": ["--items", "items.txt"],
     "export-recbole": ["--to", "x.pth"],

@@ -24,7 +24,7 @@ LIGHTSANS = [
     ["storage"],
     ["text"],
     ["reading", "dataset"],
-    ["preparation", "ranking"],
+    ["preparation", "ranking", "inspection"],
     ["model", "rules"],
     ["losses", "recommendations", "recbole", "synthetic"],
     ["training", "reports"],

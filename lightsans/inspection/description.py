@@ -1,0 +1,224 @@
+"""All about an unknown input: format, columns, roles, settings, and the shares that they give."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lightsans.columns.times import to_iso
+from lightsans.config import ColumnsConfig, DataConfig
+from lightsans.config.marks import to_dict
+from lightsans.inspection.roles import Column, find_roles, find_unnamed_roles, look_at
+from lightsans.inspection.sample import Sample, take_sample
+from lightsans.reading.findings import describe_findings
+from lightsans.reading.ids import natural_type
+from lightsans.reading.rows import CheckedRows, RawRows, check_rows
+from lightsans.storage.location import FileInfo
+
+_NEEDED = ("user", "item", "timestamp")
+_ALL = 1.0
+_MANY_REPEATS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """Format, columns, roles and settings of an input."""
+
+    sample: Sample
+    columns: Sequence[Column]
+    roles: dict[str, Column]
+    settings: dict[str, Any]
+    """The section ``data`` that would read it, without defaults; empty where it is no log."""
+    figures: dict[str, Any]
+    """Shares and range of time under these settings."""
+    remarks: list[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Content for JSON."""
+        sample, head = self.sample, self.sample.head
+        dialect = getattr(head, "dialect", None)
+        return {
+            "files": len(sample.files),
+            "bytes": sum(file.size for file in sample.files),
+            "format": sample.format,
+            "compression": head.coding.compression,
+            "encoding": head.coding.encoding if head.beginning else None,
+            "separator": None if dialect is None else dialect.separator,
+            "sample_rows": sample.num_rows,
+            "is_sample": not sample.is_whole,
+            "columns": [
+                {
+                    "name": column.name,
+                    "type": column.kind,
+                    "missing": round(column.missing, 4),
+                    "distinct": column.distinct,
+                    "examples": column.examples,
+                    "role": next((r for r, c in self.roles.items() if c is column), None),
+                }
+                for column in self.columns
+            ],
+            "settings": {"data": self.settings} if self.settings else {},
+            "figures": self.figures,
+            "remarks": self.remarks,
+        }
+
+
+def inspect_input(paths: Sequence[str], files: Sequence[FileInfo], data: DataConfig) -> Inspection:
+    """Look at a bounded sample of an input.
+
+    Args:
+        paths: The input as it was named, for the settings.
+        files: Its files.
+        data: Settings to begin with.
+
+    Raises:
+        InputError: The first file is unreadable.
+    """
+    sample = take_sample(files, data)
+    columns = [
+        look_at(name, column, sample.data)
+        for name, column in zip(sample.names, sample.columns, strict=True)
+    ]
+    limit = _ALL if data.max_reject_fraction is None else data.max_reject_fraction
+    roles = find_roles(columns, limit) if sample.data.header else find_unnamed_roles(columns)
+    remarks = list(sample.problems)
+    remarks += _about_missing(columns, roles, limit)
+    lacking = [role for role in _NEEDED if role not in roles]
+    if lacking:
+        remarks.append(
+            f"no column is likely the {' or the '.join(lacking)}: name it in data.columns; a table "
+            "of items is no log, but serves as score.item_table or for titles"
+        )
+        return Inspection(sample, columns, roles, {}, {}, remarks)
+    fitting = _settings(sample, roles, paths)
+    figures, said = _figures(sample, roles, fitting)
+    said += _about_repeats(figures, roles)
+    if "padded" in figures:
+        fitting = replace(fitting, strip_ids=True)
+    return Inspection(sample, columns, roles, _without_defaults(fitting), figures, remarks + said)
+
+
+def settings_yaml(settings: dict[str, Any]) -> str:
+    """A section ``data`` as YAML to paste."""
+    lines = ["data:"]
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            pairs = ", ".join(f"{key}: {_scalar(each)}" for key, each in value.items())
+            lines.append(f"  {name}: {{{pairs}}}")
+        else:
+            lines.append(f"  {name}: {_scalar(value)}")
+    return "\n".join(lines)
+
+
+def _scalar(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)  # YAML holds JSON
+
+
+def _about_missing(columns: Sequence[Column], roles: dict[str, Column], limit: float) -> list[str]:
+    """Remarks on columns that would have had a role, were they not so often empty."""
+    preferred = find_roles(columns, _ALL)
+    return [
+        f"column {better.name!r} would be the {role}, but has no value in {better.missing:.1%} of "
+        "the rows"
+        for role, better in preferred.items()
+        if role in _NEEDED and better.missing > limit and roles.get(role) is not better
+    ]
+
+
+def _settings(sample: Sample, roles: dict[str, Column], paths: Sequence[str]) -> DataConfig:
+    """The settings that read the likely columns."""
+    names = list(sample.names)
+    numbered = not sample.data.header
+
+    def column(role: str) -> str | int | None:
+        if role not in roles:
+            return None
+        return names.index(roles[role].name) if numbered else roles[role].name
+
+    found = ColumnsConfig(
+        user=column("user") or 0,
+        item=column("item") or 0,
+        timestamp=column("timestamp") or 0,
+        rating=column("rating"),
+    )
+    kinds = {f"{r}_id_type": "int64" for r in ("user", "item") if roles[r].is_doubles}
+    unit = roles["timestamp"].unit or "s"
+    changed: dict[str, Any] = {"columns": found, "timestamp_unit": unit, **kinds}
+    return replace(sample.data, input=tuple(paths), **changed)
+
+
+def _figures(
+    sample: Sample, roles: dict[str, Column], data: DataConfig
+) -> tuple[dict[str, Any], list[str]]:
+    """Shares and range of time of the sample as these settings read it, and what is odd."""
+    names = list(sample.names)
+    raw = {
+        role: sample.columns[names.index(column.name)]
+        for role, column in roles.items()
+        if role != "event"
+    }
+    types = {
+        role: kind if kind != "auto" else natural_type(raw[role].type) or "string"
+        for role, kind in (("user", data.user_id_type), ("item", data.item_id_type))
+    }
+    rows = RawRows(raw, np.arange(sample.num_rows), [])
+    checked = check_rows(rows, data, types["user"], types["item"])
+    num_rows, valid = sample.num_rows, checked.table.num_rows
+    oldest = pc.min(checked.table["timestamp"]).as_py()
+    newest = pc.max(checked.table["timestamp"]).as_py()
+    refused = Counter(checked.reject_reasons)
+    figures: dict[str, Any] = {
+        "users": pc.count_distinct(_flat(checked, "user_id")).as_py(),
+        "items": pc.count_distinct(_flat(checked, "raw_item_id")).as_py(),
+        "refused": {reason: count / max(num_rows, 1) for reason, count in refused.most_common()},
+        "broken_lines": sample.num_broken,
+        "same_user_and_time": _share_of_repeats(checked, ["user_id", "timestamp"]),
+        "same_user_and_item": _share_of_repeats(checked, ["user_id", "raw_item_id"]),
+        "duplicates": _share_of_repeats(checked, ["user_id", "raw_item_id", "timestamp"]),
+        "time_range": [to_iso(oldest), to_iso(newest)] if valid else None,
+    }
+    if checked.findings.padded:
+        figures["padded"] = dict(checked.findings.padded)
+    unit = data.timestamp_unit
+    said = list(describe_findings(checked.findings, num_rows, valid, unit, oldest))
+    return figures, said
+
+
+def _about_repeats(figures: dict[str, Any], roles: dict[str, Column]) -> list[str]:
+    """Remarks on events that repeat others, which make targets trivial."""
+    if figures["duplicates"] < _MANY_REPEATS:
+        return []
+    events = f", by {roles['event'].name!r} perhaps" if "event" in roles else ""
+    return [
+        f"{figures['duplicates']:.1%} of the rows repeat user, item and time of another{events}: "
+        "such repeats are easily predicted; data.dedupe: last keeps one interaction of a user with "
+        "an item"
+    ]
+
+
+def _flat(checked: CheckedRows, name: str) -> pa.ChunkedArray:
+    column = checked.table[name]
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+
+
+def _share_of_repeats(checked: CheckedRows, names: list[str]) -> float:
+    """Share of the rows that repeat these columns of an earlier one."""
+    num_rows = checked.table.num_rows
+    if not num_rows:
+        return 0.0
+    table = pa.table({name: _flat(checked, name) for name in names})
+    distinct: int = table.group_by(names).aggregate([]).num_rows
+    return float(round(1 - distinct / num_rows, 4))
+
+
+def _without_defaults(data: DataConfig) -> dict[str, Any]:
+    """Settings other than the defaults, columns always."""
+    values, usual = to_dict(data), to_dict(DataConfig())
+    return {
+        name: value for name, value in values.items() if name == "columns" or value != usual[name]
+    }

@@ -1,0 +1,155 @@
+"""What `inspect` finds in an unknown input, and that its settings read it."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lightsans.config import DataConfig, StorageConfig
+from lightsans.config.file import load_config
+from lightsans.errors import InputError
+from lightsans.inspection.description import inspect_input, settings_yaml
+from lightsans.reading.units import plan_reading, read_unit
+from lightsans.storage.listing import list_files, list_inputs
+from tests.logs_on_disk import write_bytes
+
+EXPORTS = Path(__file__).parents[5] / "shared/data/exports"
+
+
+def inspect(*paths, **settings):
+    names = [str(path) for path in paths]
+    return inspect_input(names, list_inputs(names, StorageConfig()).files, DataConfig(**settings))
+
+
+def read_pasted(found, tmp_path):
+    """Valid rows and all rows that the printed settings read."""
+    path = tmp_path / "pasted.yaml"
+    path.write_text(settings_yaml(found.settings))
+    data = load_config(str(path), []).config.data
+    files = [file for name in data.input for file in list_files(name, StorageConfig())]
+    plan = plan_reading(files, data)
+    types = (plan.user_id_type, plan.item_id_type)
+    checked = [rows for unit in plan.units for _, rows in read_unit(unit, data, *types)]
+    return sum(rows.table.num_rows for rows in checked), sum(rows.num_rows for rows in checked)
+
+
+def roles(found):
+    return {role: column.name for role, column in found.roles.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected", "num_rows"),
+    [
+        (
+            "yoochoose-clicks-100k.txt",
+            {"user": "SessionId", "item": "ItemId", "timestamp": "Time"},
+            70_278,
+        ),
+        (
+            "diginetica-sample.csv",
+            {"user": "session_id", "item": "item_id", "timestamp": "eventdate"},
+            12_391,
+        ),
+        (
+            "ml-small-ratings.csv",
+            {"user": "userId", "item": "movieId", "timestamp": "timestamp", "rating": "rating"},
+            100_004,
+        ),
+        (
+            "personalize-events.csv",
+            {"user": "USER_ID", "item": "ITEM_ID", "timestamp": "TIMESTAMP", "event": "EVENT_TYPE"},
+            158_371,
+        ),
+    ],
+)
+def test_real_exports_are_read_by_the_settings_that_are_printed(tmp_path, name, expected, num_rows):
+    if not (EXPORTS / name).exists():
+        pytest.skip(f"{name} is not here")
+    found = inspect(EXPORTS / name)
+    assert roles(found) == expected
+    assert read_pasted(found, tmp_path) == (num_rows, num_rows)
+
+
+LINES = ["u1{s}i1{s}5{s}1600000000", "u2{s}i2{s}3{s}1600000100", "u2{s}i1{s}4{s}1600000100"]
+
+
+@pytest.mark.parametrize("separator", [",", "::", "\t", ";"])
+def test_a_log_without_a_header_is_told_by_its_values(tmp_path, separator):
+    text = "\n".join(LINES).replace("{s}", separator).encode()
+    found = inspect(write_bytes(tmp_path / "u.data", text))
+    assert found.settings["header"] is False
+    assert found.settings["columns"] == {"user": 0, "item": 1, "timestamp": 3, "rating": 2}
+    assert found.figures["same_user_and_time"] == pytest.approx(0.3333)
+    assert read_pasted(found, tmp_path) == (3, 3)
+
+
+@pytest.mark.parametrize(
+    ("times", "setting"),
+    [
+        (["1600000000000", "1600000100000"], {"timestamp_unit": "ms"}),
+        (["20200913", "20200914"], {"timestamp_unit": "yyyymmdd"}),
+        (["2020-09-13 10:00:00", "2020-09-14"], {}),
+    ],
+)
+def test_the_unit_of_times_is_found(tmp_path, times, setting):
+    text = "customer_id,sku,created_at\n" + "".join(f"c,{n},{t}\n" for n, t in enumerate(times))
+    found = inspect(write_bytes(tmp_path / "a.csv", text.encode()))
+    expected = {"timestamp_unit": setting["timestamp_unit"]} if setting else {}
+    assert {k: v for k, v in found.settings.items() if k == "timestamp_unit"} == expected
+    assert read_pasted(found, tmp_path) == (2, 2)
+
+
+def test_encoding_escapes_blanks_and_doubles_become_settings(tmp_path):
+    rows = [r'Zoë  ,"5\" disk",12.0,1600000000', "Åsa,ham,13.0,1600000001", "Jö ,x,14.0,1600000002"]
+    text = "\n".join(["visitor,title,item_id,ts", *rows])
+    found = inspect(write_bytes(tmp_path / "a.csv", (text + "\n").encode("latin-1")))
+    assert found.settings["encoding"] == "latin-1"
+    assert found.settings["escape"] == "\\"
+    assert found.settings["strip_ids"] is True
+    assert found.settings["item_id_type"] == "int64"
+    assert read_pasted(found, tmp_path) == (3, 3)
+
+
+def test_a_store_is_no_user_and_a_price_no_time(tmp_path):
+    text = b"store_id,item_id,price,sold_at\n" + b"7,i,1600000000,never\n" * 3
+    found = inspect(write_bytes(tmp_path / "a.csv", text))
+    assert roles(found) == {"item": "item_id"}
+    assert found.settings == {}
+    assert "the user or the timestamp" in found.remarks[-1]
+
+
+def test_files_that_differ_from_the_first_are_all_named(tmp_path):
+    header = b"user_id,item_id,timestamp\nu,i,1600000000\n"
+    first = write_bytes(tmp_path / "a.csv", header)
+    second = write_bytes(tmp_path / "b.csv", header.replace(b"user_id", b"user"))
+    third = write_bytes(tmp_path / "c.csv", b"ORC and more")
+    remarks = inspect(first, second, third).remarks
+    assert any("b.csv" in each and "without 'user_id'; more: 'user'" in each for each in remarks)
+    assert any("c.csv" in each and "ORC" in each for each in remarks)
+
+
+def test_only_a_sample_of_a_large_input_is_looked_at(tmp_path, monkeypatch):
+    table = pa.table(
+        {"user_id": range(50), "item_id": range(50), "timestamp": [1_600_000_000] * 50}
+    )
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=10)
+    monkeypatch.setattr("lightsans.inspection.sample.SAMPLE_ROWS", 25)
+    found = inspect(tmp_path / "a.parquet")
+    assert (found.sample.num_rows, found.sample.is_whole) == (25, False)
+    assert inspect(tmp_path / "a.parquet").to_json()["is_sample"] is True
+    assert json.dumps(found.to_json())
+
+
+def test_nested_columns_are_shown_and_no_log_is_unreadable_for_them(tmp_path):
+    columns = {"user_id": ["u"], "item_id": ["i"], "ts": [1_600_000_000], "tags": [["a", "b"]]}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    found = inspect(tmp_path / "a.parquet")
+    assert roles(found) == {"user": "user_id", "item": "item_id", "timestamp": "ts"}
+    assert found.columns[3].kind.startswith("list")
+
+
+def test_an_unreadable_input_is_an_error_that_names_it(tmp_path):
+    with pytest.raises(InputError, match="web page"):
+        inspect(write_bytes(tmp_path / "a.csv", b"<!DOCTYPE html>\n"))
