@@ -22,6 +22,7 @@ from lightsans.reading.values import (
     is_text,
     is_text_like,
     parse_numbers,
+    strip_blanks,
 )
 from lightsans.storage.schemas import id_type
 
@@ -112,7 +113,7 @@ def _clean_text(
     column: pa.Array, role: str, target: pa.DataType, data: DataConfig, problems: Problems
 ) -> _Values:
     text = as_utf8(column, problems)
-    trimmed = pc.utf8_trim_whitespace(text)
+    trimmed = strip_blanks(text)
     is_missing = find_missing(trimmed, data.missing_values) | (ints(pc.binary_length(trimmed)) == 0)
     is_padded = ints(pc.binary_length(text)) != ints(pc.binary_length(trimmed))
     problems.add(f"{role}_missing", is_missing)

@@ -29,6 +29,7 @@ from lightsans.reading.values import (
     find_missing,
     is_text,
     parse_numbers,
+    strip_blanks,
 )
 
 
@@ -175,7 +176,7 @@ def clean_ratings(column: pa.Array | None, data: DataConfig, problems: Problems)
     is_needed, words = data.min_rating is not None, pa.nulls(len(column), pa.string())
     is_invalid = np.zeros(len(column), bool)
     if is_text(column.type):
-        words = pc.utf8_trim_whitespace(as_utf8(column, problems if is_needed else None))
+        words = strip_blanks(as_utf8(column, problems if is_needed else None))
         values = parse_numbers(words, NUMBER, pa.float64())
         is_missing = find_missing(words, data.missing_values)
         is_invalid = is_null(values) & ~is_missing

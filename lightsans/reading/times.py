@@ -21,6 +21,7 @@ from lightsans.reading.values import (
     keep_only,
     matches,
     parse_numbers,
+    strip_blanks,
 )
 
 _LATEST_DATE_US = 4_102_444_800 * 10**6
@@ -160,7 +161,7 @@ def parse_moment(text: str, timezone: str) -> int | None:
 
 
 def _parse_timestamps(column: pa.Array, data: DataConfig, problems: Problems) -> Int64:
-    text = pc.utf8_trim_whitespace(column)
+    text = strip_blanks(column)
     is_missing = find_missing(text, data.missing_values) | (ints(pc.binary_length(text)) == 0)
     problems.add("timestamp_missing", is_missing)
     if is_missing.any():

@@ -16,6 +16,7 @@ from lightsans.columns.nulls import bools, is_null
 from lightsans.reading.findings import EMPTY, NULL, Findings
 
 _UUID_BYTES = 16
+_LAST_BLANK, _FIRST_NOT_ASCII = 0x20, 0x80
 WHOLE_NUMBER = r"^-?[0-9]+$"
 NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 
@@ -71,6 +72,14 @@ def as_text(column: pa.Array) -> pa.Array:
         return column.cast(pa.binary())
     values = column.to_pylist()
     return pa.array([None if v is None else str(UUID(bytes=v)) for v in values], pa.string())
+
+
+def strip_blanks(text: pa.Array) -> pa.Array:
+    """Text without blanks around it; most columns have none, which is seen at once."""
+    data = np.frombuffer(text.buffers()[2] or b"", np.uint8)
+    if len(data) and (data.min() <= _LAST_BLANK or data.max() >= _FIRST_NOT_ASCII):
+        return pc.utf8_trim_whitespace(text)
+    return text
 
 
 def find_missing(text: pa.Array, words: Sequence[str]) -> Bool:

@@ -121,6 +121,11 @@ def test_blanks_around_ids_are_counted_or_taken_away():
     assert ids(["005  ", "6", " 7"], strip_ids=True) == ["005", "6", "7"]
 
 
+@pytest.mark.parametrize("blank", [" ", "\t", "\u00a0", "\u3000"])
+def test_every_kind_of_blank_is_taken_away(blank):
+    assert ids([f"{blank}005{blank}", "6"], strip_ids=True) == ["005", "6"]
+
+
 def test_the_natural_type_of_ids_holds_all_of_them():
     kinds = [pa.float64(), pa.decimal128(18, 0), pa.decimal128(38, 0), pa.uint64(), pa.uuid()]
     found = [natural_type(kind) for kind in [*kinds, pa.null(), pa.large_string()]]
