@@ -23,7 +23,7 @@ from lightsans.config.file import load_config
 from lightsans.search.space import parse_space
 from lightsans.storage.manifests import manifest_json
 from lightsans.synthetic.logs import generate_blocks, write_inter
-from pipelines.evaluate import run_evaluate
+from pipelines.evaluate.stage import run_evaluate
 from pipelines.preprocess.stage import run_preprocess
 from pipelines.train.stage import run_train
 from pipelines.tune.stage import run_tune

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from lightsans.config import RunConfig
 from lightsans.reports.run_figures import require_known_figures
-from pipelines.evaluate import EvaluateResult, run_evaluate
+from pipelines.evaluate.stage import EvaluateResult, run_evaluate
 from pipelines.preprocess.stage import PreprocessResult, run_preprocess
 from pipelines.score.stage import ScoreResult, run_score
 from pipelines.train.stage import TrainResult, run_train

@@ -19,7 +19,7 @@ from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest, Run
 from lightsans.storage.manifests import is_finished, require_manifest, write_manifest
 from lightsans.storage.parts import sequence_parts
 from lightsans.synthetic.directories import write_synthetic_dataset, write_synthetic_model
-from pipelines.evaluate import EvaluationManifest
+from pipelines.evaluate.stage import EvaluationManifest
 from pipelines.export import ServingManifest
 from pipelines.tune.records import SearchManifest
 from tests.integration.conftest import TINY

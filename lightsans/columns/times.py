@@ -26,6 +26,11 @@ def to_iso(micros: int) -> str:
     return to_datetime(micros).isoformat()
 
 
+def from_iso(text: str) -> int:
+    """Microseconds since 1970 of a text by `to_iso`."""
+    return (datetime.fromisoformat(text) - _EPOCH) // timedelta(microseconds=1)
+
+
 def to_microseconds(column: pa.Array, unit: str) -> tuple[Int64, Bool]:
     """Whole microseconds of numbers or timestamps in ``unit``, and where they are out of range.
 

@@ -156,3 +156,8 @@ FORMATS: Final[Mapping[Format, FormatKind]] = {
         FormatKind(name="inter", endings=(".inter",)),
     )
 }
+
+
+BASELINES: Final = ("popular", "popular_recent", "successor")
+"""Scorers that a model is compared with: popularity of all time, that of the last
+``evaluate.popular_days``, and the most frequent successor."""

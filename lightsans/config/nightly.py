@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lightsans.config.checks import at_least, at_most, fraction, require
+from lightsans.config.kinds import BASELINES
 from lightsans.config.marks import Mark, made_setting, setting
 
 
@@ -14,9 +15,13 @@ class NightlyConfig:
     metric: Literal["ndcg@10", "hit@10", "mrr@10"] = setting("ndcg@10", Mark.NO_EFFECT)
     """Metric by which models are compared, on the test items of the night's own dataset."""
     beat_baselines: tuple[str, ...] = setting(("popular", "successor"), Mark.NO_EFFECT)
-    """Baselines that the model must be better than; [] for none."""
+    """Baselines that the model must be better than, with 95 % confidence: popular,
+    popular_recent, successor; [] for none."""
     max_relative_drop: float | None = setting(0.05, Mark.NO_EFFECT)
     """Largest drop below the published model, as a share; null does not compare."""
+    gate: Literal["lenient", "strict"] = setting("lenient", Mark.NO_EFFECT)
+    """lenient: a night is refused where the whole 95 % interval of the drop lies beyond
+    max_relative_drop. strict: where any of it does."""
     floors: dict[str, float] = made_setting(dict, Mark.NO_EFFECT)
     """Least values of test metrics, such as {ndcg@10: 0.03, hit@10: 0.08}."""
     min_users: int = setting(1, Mark.NO_EFFECT)
@@ -34,9 +39,9 @@ class NightlyConfig:
         fraction("nightly", self, "max_relative_drop", "max_user_drop")
         at_least("nightly", self, 1, "min_users", "lease_s")
         at_most("nightly", self, 30 * 24 * 3600, "lease_s")
-        unknown = set(self.beat_baselines) - {"popular", "successor"}
+        unknown = set(self.beat_baselines) - set(BASELINES)
         require(
             not unknown,
-            f"nightly.beat_baselines={list(self.beat_baselines)}; expected popular, successor, "
-            "both or []",
+            f"nightly.beat_baselines={list(self.beat_baselines)}; expected some of "
+            f"{', '.join(BASELINES)}, or []",
         )

@@ -72,6 +72,12 @@ class RunConfig:
             f"nightly.floors names {', '.join(unknown)}; evaluate.ks={list(self.evaluate.ks)} "
             f"gives {', '.join(metrics)}",
         )
+        require(
+            self.evaluate.popular_days is not None
+            or "popular_recent" not in self.nightly.beat_baselines,
+            "nightly.beat_baselines names popular_recent, but evaluate.popular_days is null; set "
+            "it to a number of days, such as 7",
+        )
 
 
 ALIASES = {"model.num_layers": "model.n_layers"}  # RecBole uses both

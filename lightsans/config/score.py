@@ -17,6 +17,13 @@ class EvaluateConfig:
     remove_seen: bool = setting(False, Mark.CONTENT, Mark.VALIDATES)
     """Leave the items before the target out of the ranking: true is SASRec's convention, false
     RecBole's."""
+    popular_days: int | None = setting(7, Mark.CONTENT)
+    """Days before a target in which the baseline ``popular_recent`` counts interactions; null
+    leaves it out."""
+    user_table: str | None = setting(None, Mark.RESOLVED, Mark.PATH)
+    """A table of users (parquet, csv, .user) with ``data.columns.user`` and user_column."""
+    user_column: str | None = setting(None, Mark.RESOLVED)
+    """The column of user_table by whose values metrics are told apart; the most frequent ones."""
     batch_size: int = setting(512, Mark.NO_EFFECT)
     """Users ranked at once by a task."""
 
@@ -24,7 +31,12 @@ class EvaluateConfig:
         require(bool(self.ks), "evaluate.ks is empty; give at least one cut-off, such as 10")
         require(min(self.ks) >= 1, f"evaluate.ks={list(self.ks)} has a cut-off below 1")
         require(10 in self.ks, f"evaluate.ks={list(self.ks)} needs 10, by which models compare")
-        at_least("evaluate", self, 1, "batch_size")
+        at_least("evaluate", self, 1, "batch_size", "popular_days")
+        require(
+            (self.user_table is None) == (self.user_column is None),
+            f"evaluate.user_table={self.user_table} and evaluate.user_column={self.user_column} "
+            "need each other; set both or neither",
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +46,9 @@ class ScoreConfig:
     k: int = setting(100, Mark.CONTENT, Mark.DECIDES_LISTS)
     remove_seen: bool = setting(True, Mark.CONTENT, Mark.DECIDES_LISTS)
     """Never recommend what the user has already met, filtered interactions included."""
+    popular_days: int | None = setting(None, Mark.CONTENT, Mark.LATER)
+    """Users of whom the model knows nothing get the popular items of so many days before the newest
+    interaction, source ``popular_recent``; null: of all time, source ``popular``."""
     batch_size: int = setting(1024, Mark.NO_EFFECT)
     """Users scored at once by a worker."""
     num_workers: int = setting(2, Mark.NO_EFFECT)
@@ -77,7 +92,7 @@ class ScoreConfig:
     """Greatest values, such as {fallback_share: 0.2, users_change: 0.5}."""
 
     def __post_init__(self) -> None:
-        at_least("score", self, 1, "k", "batch_size", "num_workers", "min_workers")
+        at_least("score", self, 1, "popular_days", "k", "batch_size", "num_workers", "min_workers")
         at_least("score", self, 1, "max_users_per_file", "users_per_row_group", "keep_runs")
         require(
             self.min_workers <= self.num_workers,

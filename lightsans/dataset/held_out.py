@@ -31,11 +31,17 @@ class HeldOut:
     """(E,) its items."""
     target_ids: Int64
     """(E,) the next item; 0 when the model does not know it."""
+    users: Intp
+    """(E,) whose history it is: positions among the users that were given."""
 
     def take(self, chosen: Intp) -> "HeldOut":
         """Select users."""
         return HeldOut(
-            self.item_ids, self.starts[chosen], self.lengths[chosen], self.target_ids[chosen]
+            self.item_ids,
+            self.starts[chosen],
+            self.lengths[chosen],
+            self.target_ids[chosen],
+            self.users[chosen],
         )
 
 
@@ -51,13 +57,13 @@ def hold_out(users: UserSequences, split: Split) -> HeldOut:
         lengths = periods.train_lengths if is_valid else periods.test_lengths
         targets = periods.valid_targets if is_valid else periods.test_targets
         chosen = np.flatnonzero((targets != NO_TARGET) & (lengths > 0))
-        return HeldOut(users.item_ids, users.offsets[chosen], lengths[chosen], targets[chosen])
+        starts = users.offsets[chosen]
+        return HeldOut(users.item_ids, starts, lengths[chosen], targets[chosen], chosen)
     chosen = evaluated_users(users.lengths)
     starts = users.offsets[chosen]
     lengths = users.lengths[chosen] - (2 if split == "valid" else 1)
-    return HeldOut(
-        users.item_ids, starts, lengths, users.item_ids[starts + lengths].astype(np.int64)
-    )
+    targets = users.item_ids[starts + lengths].astype(np.int64)
+    return HeldOut(users.item_ids, starts, lengths, targets, chosen)
 
 
 def translate(held_out: HeldOut, mapping: Int32 | None) -> HeldOut:
@@ -80,4 +86,5 @@ def translate(held_out: HeldOut, mapping: Int32 | None) -> HeldOut:
         histories.offsets[:-1],
         histories.lengths,
         mapping[held_out.target_ids].astype(np.int64),
+        held_out.users,
     )

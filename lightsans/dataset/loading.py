@@ -1,7 +1,7 @@
 """Read the sequences of a finished dataset: parts, virtual shards, tapes mapped from disk."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from lightsans.arrays import Bool, Int64
 from lightsans.columns.hashing import bucket_range
 from lightsans.dataset.sequences import NO_TARGET, Periods, UserSequences
 from lightsans.storage.location import Location
@@ -19,12 +20,22 @@ from lightsans.storage.schemas import PERIOD_COLUMNS
 
 def list_column(table: pa.Table, name: str) -> UserSequences:
     """A list<int32> column as a tape with offsets."""
-    lists = table[name].combine_chunks()
-    if isinstance(lists, pa.ChunkedArray):  # an empty table has no chunk to combine
-        lists = pa.concat_arrays(lists.chunks) if lists.num_chunks else pa.array([], lists.type)
+    lists = _one_list_array(table, name)
     tape = lists.flatten().to_numpy(zero_copy_only=False)
     offsets = lists.offsets.to_numpy().astype(np.int64)
     return UserSequences(tape, offsets - offsets[0] if len(offsets) else np.zeros(1, np.int64))
+
+
+def _flat(table: pa.Table, name: str) -> Int64:
+    times: Int64 = _one_list_array(table, name).flatten().to_numpy(zero_copy_only=False)
+    return times
+
+
+def _one_list_array(table: pa.Table, name: str) -> pa.ListArray:
+    lists = table[name].combine_chunks()
+    if isinstance(lists, pa.ChunkedArray):  # an empty table has no chunk to combine
+        lists = pa.concat_arrays(lists.chunks) if lists.num_chunks else pa.array([], lists.type)
+    return lists
 
 
 def load_trainable(part: Location, buckets: tuple[int, int] | None = None) -> UserSequences:
@@ -48,26 +59,66 @@ def load_trainable(part: Location, buckets: tuple[int, int] | None = None) -> Us
     return replace(sequences, periods=Periods(*columns))
 
 
-def load_evaluated(part: Location) -> UserSequences:
-    """The sequences of a part that are evaluated.
+@dataclass(frozen=True, slots=True)
+class TimedUsers:
+    """Users of a part with who they are, and when they met their items."""
+
+    sequences: UserSequences
+    timestamps: Int64
+    """Microseconds of every item of the tape."""
+    user_ids: pa.ChunkedArray
+    """(U,)"""
+    buckets: Int64
+    """(U,)"""
+    is_trained: Bool
+    """(U,) whether anything of theirs is trained on."""
+
+
+def load_evaluated(part: Location) -> TimedUsers:
+    """The users of a part that are evaluated.
 
     Under leave-one-out these are the trainable ones. A temporal split also tests users who are not
     trained on, but had a known item before the test target: most of them arrived after the first
     cut-off. They have no valid target here, as in training.
     """
     known = (pc.field("test_length") > 0) & (pc.field("test_target") != NO_TARGET)
+    return load_timed(part, trainable_rows(), trainable_rows() | known)
+
+
+def trainable_rows() -> pc.Expression:
+    """Which users are trained on, for `load_timed`."""
+    return pc.field("trainable")
+
+
+def load_timed(
+    part: Location, rows: pc.Expression | None, temporal_rows: pc.Expression | None
+) -> TimedUsers:
+    """Users of a part; those of a temporal split who are not trainable have no valid target.
+
+    Args:
+        part: A file of ``sequences/``.
+        rows: Which users; None for all.
+        temporal_rows: Which users of a temporal split.
+    """
+    columns = ["user_id", "item_ids", "timestamps", "trainable", "bucket"]
     with part.open() as file:
-        if PERIOD_COLUMNS[0] not in pq.read_schema(file).names:
-            return load_trainable(part)
+        is_temporal = PERIOD_COLUMNS[0] in pq.read_schema(file).names
         file.seek(0)
-        columns = ["item_ids", "trainable", *PERIOD_COLUMNS]
-        table = pq.read_table(file, columns=columns, filters=pc.field("trainable") | known)
-    train, test, valid_targets, test_targets = (
-        table[name].to_numpy().astype(np.int64) for name in PERIOD_COLUMNS
-    )
-    valid_targets = np.where(table["trainable"].to_numpy(), valid_targets, NO_TARGET)
-    periods = Periods(train, test, valid_targets, test_targets)
-    return replace(list_column(table, "item_ids"), periods=periods)
+        columns += PERIOD_COLUMNS if is_temporal else ()
+        filters = temporal_rows if is_temporal else rows
+        table = pq.read_table(file, columns=columns, filters=filters)
+    sequences = list_column(table, "item_ids")
+    is_trained = table["trainable"].to_numpy()
+    if is_temporal:
+        train, test, valid_targets, test_targets = (
+            table[name].to_numpy().astype(np.int64) for name in PERIOD_COLUMNS
+        )
+        valid_targets = np.where(is_trained, valid_targets, NO_TARGET)
+        periods = Periods(train, test, valid_targets, test_targets)
+        sequences = replace(sequences, periods=periods)
+    times = _flat(table, "timestamps")
+    buckets = table["bucket"].to_numpy().astype(np.int64)
+    return TimedUsers(sequences, times, table["user_id"], buckets, is_trained)
 
 
 def load_shards(

@@ -2,16 +2,18 @@
 
 Shapes:
     B users of a batch   V = num_items + 1 scores, padding included   L items of a history
+    E users in all   T items of a list
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lightsans.arrays import Int32, Int64
+from lightsans.arrays import Int32, Int64, Intp
 from lightsans.dataset.held_out import HeldOut
 from lightsans.dataset.samples import gather
 from lightsans.ranking.metrics import RankingTotals, exclude_seen, target_ranks
@@ -21,6 +23,10 @@ SCORES_BUDGET = 64 * 2**20
 
 Scorer = Callable[[Int32, Int64], Tensor]
 """(B, L) newest items of histories, right-padded, and (B,) lengths -> (B, V) scores."""
+
+
+ScoresHeldOut = Callable[[HeldOut], Tensor]
+"""Histories of B users -> (B, V) scores."""
 
 
 class ScoresItems(Protocol):
@@ -38,6 +44,83 @@ def model_scorer(model: ScoresItems, device: torch.device) -> Scorer:
         return model.score_items(ids, torch.from_numpy(lengths).to(device))
 
     return score
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """The places of held-out targets among all items."""
+
+    ranks: Int64
+    """(E,) from 1; 0 where the model does not know the target."""
+    candidates: Int64
+    """(E,) items that were ranked."""
+    top: Int64
+    """(E, T) the best items, best first; 0 where there is none."""
+
+
+def from_histories(scorer: Scorer, max_seq_len: int) -> ScoresHeldOut:
+    """A scorer that is given the newest items of each history."""
+
+    def score(batch: HeldOut) -> Tensor:
+        newest = np.minimum(batch.lengths, max_seq_len)
+        begin = batch.starts + batch.lengths - newest
+        return scorer(gather(batch.item_ids, begin, newest), newest)
+
+    return score
+
+
+def rank_targets(
+    scorer: ScoresHeldOut,
+    held_out: HeldOut,
+    *,
+    num_items: int,
+    remove_seen: bool = False,
+    batch_size: int = 512,
+    num_top: int = 0,
+    order: Intp | None = None,
+) -> Ranked:
+    """Rank the target of every user among all items.
+
+    Args:
+        scorer: Gives the scores that items are ranked by.
+        held_out: Histories and targets.
+        num_items: Size of the catalogue.
+        remove_seen: Leave the items before the target out of the ranking.
+        batch_size: Users at once; fewer when their scores would exceed `SCORES_BUDGET`.
+        num_top: Length of the lists of best items.
+        order: Users from the first to be scored; None takes them by the length of their history,
+            similar lengths together: less padding.
+    """
+    num_users = len(held_out.lengths)
+    num_top = min(num_top, num_items)
+    ranks = np.zeros(num_users, np.int64)
+    candidates = np.full(num_users, num_items, np.int64)
+    top = np.zeros((num_users, num_top), np.int64)
+    if order is None:
+        order = np.argsort(held_out.lengths, kind="stable")
+    step = max(1, min(batch_size, SCORES_BUDGET // (num_items + 1)))
+    for first in range(0, num_users, step):
+        users = order[first : first + step]
+        batch = held_out.take(users)
+        scores = scorer(batch)
+        targets = torch.from_numpy(batch.target_ids).to(scores.device)
+        if remove_seen:
+            seen = gather(batch.item_ids, batch.starts, batch.lengths)
+            rows, columns = np.nonzero(seen)
+            exclude_seen(
+                scores,
+                torch.from_numpy(rows).to(scores.device),
+                torch.from_numpy(seen[rows, columns].astype(np.int64)).to(scores.device),
+                targets,
+            )
+            removed = torch.isneginf(scores[:, 1:]).sum(dim=1)
+            candidates[users] -= removed.cpu().numpy()
+        ranks[users] = target_ranks(scores, targets).cpu().numpy()
+        if num_top:
+            best = scores[:, 1:].topk(num_top, dim=1)
+            items = (best.indices + 1).masked_fill(torch.isneginf(best.values), 0)
+            top[users] = items.cpu().numpy()
+    return Ranked(ranks, candidates, top)
 
 
 def rank_held_out(
@@ -61,24 +144,11 @@ def rank_held_out(
         remove_seen: Leave the items before the target out of the ranking.
         batch_size: Users at once; fewer when their scores would exceed `SCORES_BUDGET`.
     """
-    totals = RankingTotals.zero(ks)
-    # Similar lengths together: less padding. Totals do not depend on the order.
-    by_length = held_out.take(np.argsort(held_out.lengths, kind="stable"))
-    step = max(1, min(batch_size, SCORES_BUDGET // (num_items + 1)))
-    for first in range(0, len(by_length.lengths), step):
-        batch = by_length.take(np.arange(first, min(first + step, len(by_length.lengths))))
-        newest = np.minimum(batch.lengths, max_seq_len)
-        begin = batch.starts + batch.lengths - newest
-        scores = scorer(gather(batch.item_ids, begin, newest), newest)
-        targets = torch.from_numpy(batch.target_ids).to(scores.device)
-        if remove_seen:
-            seen = gather(batch.item_ids, batch.starts, batch.lengths)
-            rows, columns = np.nonzero(seen)
-            exclude_seen(
-                scores,
-                torch.from_numpy(rows).to(scores.device),
-                torch.from_numpy(seen[rows, columns].astype(np.int64)).to(scores.device),
-                targets,
-            )
-        totals += RankingTotals.from_ranks(target_ranks(scores, targets), ks)
-    return totals
+    ranked = rank_targets(
+        from_histories(scorer, max_seq_len),
+        held_out,
+        num_items=num_items,
+        remove_seen=remove_seen,
+        batch_size=batch_size,
+    )
+    return RankingTotals.from_ranks(torch.from_numpy(ranked.ranks), ks)

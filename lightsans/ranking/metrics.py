@@ -10,6 +10,7 @@ With r the target's rank from 1, 1[.] a condition as 0 or 1, and means over user
 Shapes: B users   V = num_items + 1 scores, padding included   S seen items of all users
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lightsans.arrays import Int64
+from lightsans.arrays import Float64, Int64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,6 +76,26 @@ class RankingTotals:
             metrics[f"ndcg@{k}"] = float((counts / np.log2(top + 1)).sum() / users)
             metrics[f"mrr@{k}"] = float((counts / top).sum() / users)
         return metrics
+
+
+def base_metrics(ks: Sequence[int]) -> list[str]:
+    """Names of the metrics that all others are multiples of, in the order of `user_metrics`."""
+    return [f"{name}@{k}" for k in ks for name in ("hit", "ndcg", "mrr")]
+
+
+def user_metrics(ranks: Int64, ks: Sequence[int]) -> Float64:
+    """(B, M) metrics of each user alone, in the order of `base_metrics`.
+
+    Args:
+        ranks: (B,) from 1; 0 counts as a miss.
+        ks: Cut-offs.
+    """
+    place = np.maximum(ranks, 1).astype(np.float64)
+    columns = []
+    for k in ks:
+        hit = (ranks > 0) & (ranks <= k)
+        columns += [hit.astype(np.float64), hit / np.log2(place + 1), hit / place]
+    return np.stack(columns, axis=1)
 
 
 def target_ranks(scores_BV: Tensor, target_B: Tensor) -> Tensor:

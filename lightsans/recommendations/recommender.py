@@ -19,6 +19,7 @@ from lightsans.dataset.samples import gather
 from lightsans.dataset.sequences import UserSequences
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.model.network import LightSANs
+from lightsans.ranking.recent import popularity_ties
 from lightsans.ranking.seen_items import NOTHING
 from lightsans.ranking.top_k import ItemIndex
 from lightsans.recommendations.audience import log_shares
@@ -26,7 +27,7 @@ from lightsans.recommendations.segment import Segment
 from lightsans.rules.item_rules import ItemRules
 from lightsans.rules.lists import RuledIndex
 
-MODEL, POPULAR = "model", "popular"
+MODEL, POPULAR, POPULAR_RECENT = "model", "popular", "popular_recent"
 _ENCODED_AT_ONCE = 256
 """Users: their tensors stay in the cache of a core."""
 
@@ -38,7 +39,8 @@ class Recommendations:
     item_ids: pa.ListArray
     scores: pa.ListArray
     source: pa.Array
-    """``model``, or ``popular`` for users without an item that the model knows."""
+    """``model``; for users without an item that the model knows ``popular``, or
+    ``popular_recent`` where the items of the last days are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,8 @@ class Recommender:
         eligible_popular_ids: The same of the dataset's items, for the fallback.
         min_score: The model's recommendations with a lower score are left out.
         rules: Rules over the lists; none unless given.
+        recent_counts: (N + 1,) interactions of the dataset's items in the last days, by which the
+            fallback goes, ties by all-time popularity; None: by all-time popularity alone.
     """
 
     def __init__(
@@ -120,6 +124,7 @@ class Recommender:
         eligible_popular_ids: Int64 | None = None,
         min_score: float | None = None,
         rules: ListRules | None = None,
+        recent_counts: Int64 | None = None,
     ) -> None:
         self._model = model.eval()
         self._model_items, self._dataset_items = model_items, dataset_items
@@ -131,9 +136,13 @@ class Recommender:
         self.rules = rules
         self._index = self._model_index()
         # Popularity as a model of width one: its top-K follows the same rules.
-        popularity = np.concatenate([[0], dataset_items.counts]).astype(np.float32)
+        popularity = np.concatenate([[0], dataset_items.counts])
+        self._fallback = POPULAR
+        if recent_counts is not None:
+            self._fallback = POPULAR_RECENT
+            popularity = recent_counts + popularity_ties(popularity)
         self._popular = (
-            torch.from_numpy(popularity).unsqueeze(1),
+            torch.from_numpy(popularity.astype(np.float32)).unsqueeze(1),
             _tensor(_without(eligible_popular_ids, dead_ids, dataset_items)),
         )
         popular = None if rules is None else rules.popular
@@ -228,7 +237,7 @@ class Recommender:
             pa.concat_arrays(pair).take(pa.array(order))
             for pair in zip(by_model, by_popularity, strict=True)
         ]
-        source = pa.array(np.where(is_known, MODEL, POPULAR).astype(object), pa.string())
+        source = pa.array(np.where(is_known, MODEL, self._fallback).astype(object), pa.string())
         return Recommendations(columns[0], columns[1], source)
 
     @torch.inference_mode()

@@ -15,6 +15,7 @@ import numpy as np
 
 from lightsans.arrays import Int64
 from lightsans.columns.times import to_iso
+from lightsans.ranking.lists import gini
 
 BIN_STARTS: Int64 = np.unique(
     np.concatenate([np.arange(11), np.round(10 ** np.arange(1, 11, 0.1))]).astype(np.int64)
@@ -149,7 +150,7 @@ def describe_popularity(counts: Int64) -> dict[str, Any]:
         "items": len(falling),
         "most": int(falling[0]),
         "median": float(np.median(falling)),
-        "gini": _gini(falling[::-1]),
+        "gini": gini(falling[::-1]),
         **shares,
         "histogram": describe_bins(histogram(falling)),
         "count_by_rank": [{"rank": int(r), "count": int(falling[r - 1])} for r in ranks],
@@ -163,13 +164,6 @@ def quantiles_of(counts: Int64, shares: Sequence[float] = (0.1, 0.5, 0.9, 0.99))
         return {}
     at = [int(np.searchsorted(reached, share * reached[-1])) for share in shares]
     return {f"{share:g}": int(BIN_STARTS[bin_]) for share, bin_ in zip(shares, at, strict=True)}
-
-
-def _gini(ascending: Int64) -> float:
-    """0 when all items are equally popular, towards 1 when one item has everything."""
-    n, total = len(ascending), float(ascending.sum())
-    ranks = np.arange(1, n + 1)
-    return float(2 * (ranks * ascending).sum() / (n * total) - (n + 1) / n)
 
 
 def describe_dataset(

@@ -1,5 +1,7 @@
 """Column names and Arrow schemas of the files on storage."""
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 
 TIMESTAMP_UNIT = "us"
@@ -78,6 +80,24 @@ def long_recommendations_schema(user_type: pa.DataType, item_type: pa.DataType) 
             ("item_id", item_type),
             ("score", pa.float32()),
             ("source", pa.string()),
+        ]
+    )
+
+
+def ranks_schema(user_type: pa.DataType, baselines: Sequence[str]) -> pa.Schema:
+    """Ranks of held-out targets: one row per evaluated user and split, in order of the users."""
+    return pa.schema(
+        [
+            ("user_id", user_type),
+            ("bucket", pa.int32()),
+            ("split", pa.string()),  # valid or test
+            ("rank", pa.int32()),  # of the target by the model, from 1; 0 when it is unknown
+            *((f"{name}_rank", pa.int32()) for name in baselines),
+            ("candidates", pa.int32()),  # items that the model ranked
+            ("history_length", pa.int32()),  # items before the target
+            ("newcomer", pa.bool_()),  # nothing of this user was trained on
+            ("popularity", pa.int32()),  # of the target: 1 for the top tenth to 10; 0 unknown
+            ("group", pa.string()),  # value of evaluate.user_column; null without one
         ]
     )
 

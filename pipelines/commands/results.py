@@ -33,7 +33,7 @@ def model_json(result: Any) -> dict[str, Any]:
 
 def evaluation_json(result: Any, loaded: LoadedConfig) -> dict[str, Any]:
     """An `EvaluateResult` for ``--json``."""
-    from pipelines.evaluate import protocol_dict
+    from pipelines.evaluate.stage import protocol_dict
 
     return {
         "model_id": result.model_id,
@@ -42,6 +42,7 @@ def evaluation_json(result: Any, loaded: LoadedConfig) -> dict[str, Any]:
         "skipped": result.skipped,
         "protocol": protocol_dict(loaded.config),
         "metrics": result.metrics,
+        **result.statistics,
     }
 
 

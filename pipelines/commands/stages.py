@@ -120,13 +120,15 @@ def evaluate(
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Rank held-out items with a model and two baselines, on valid and test.
+    """Rank held-out items with a model and the baselines, on valid and test, with 95 % intervals.
 
-    The baselines are the most popular items, and the most frequent successors of the last item; a
-    model that loses to one is named. Results go to reports/, and to metrics.json of the model.
+    The baselines are the most popular items of all time, those of the last evaluate.popular_days,
+    and the most frequent successors of the last item; one that the model does not surely beat is
+    named. The rank of every user, metrics by segment and a picture go to reports/, metrics to
+    metrics.json of the model.
     """
     selected = select(config, overrides, dataset, model)
-    from pipelines.evaluate import protocol_text, run_evaluate
+    from pipelines.evaluate.stage import protocol_text, run_evaluate
 
     with only_results_on_stdout():
         result = run_evaluate(
@@ -139,7 +141,7 @@ def evaluate(
     if as_json:
         print_json(evaluation_json(result, selected.loaded))
     else:
-        print_metrics(result.metrics, protocol_text(selected.loaded.config))
+        print_metrics(result.metrics, result.statistics, protocol_text(selected.loaded.config))
 
 
 def score(
@@ -188,7 +190,7 @@ def pipeline(
     stages that depend on it run anew.
     """
     loaded = read_config(config, overrides)
-    from pipelines.evaluate import protocol_text
+    from pipelines.evaluate.stage import protocol_text
     from pipelines.run_pipeline import run_pipeline
 
     with only_results_on_stdout():
@@ -202,7 +204,9 @@ def pipeline(
         }
         print_json(stages)
         return
-    print_metrics(result.evaluation.metrics, protocol_text(loaded.config))
+    print_metrics(
+        result.evaluation.metrics, result.evaluation.statistics, protocol_text(loaded.config)
+    )
     for name in ("dataset", "model", "recommendations"):
         print(f"{name:16} {getattr(result, name).location}")
 
@@ -217,7 +221,7 @@ def tune(
 ) -> None:
     """Search hyper-parameters on valid; an interrupted search goes on. Test: once, for the best."""
     selected = select(config, with_space(overrides, space), dataset)
-    from pipelines.evaluate import protocol_text
+    from pipelines.evaluate.stage import protocol_text
     from pipelines.tune.report import print_leaderboard
     from pipelines.tune.stage import run_tune
 
@@ -232,7 +236,9 @@ def tune(
         print_json(search_json(result, loaded))
         return
     print_leaderboard(result)
-    print_metrics(result.evaluation.metrics, protocol_text(loaded.config))
+    print_metrics(
+        result.evaluation.metrics, result.evaluation.statistics, protocol_text(loaded.config)
+    )
     for name, path in (("search", ""), ("configuration", "/best.yaml")):
         print(f"{name:16} {result.location}{path}")
     print(f"{'model':16} {result.manifest.best.model_id}")

@@ -48,20 +48,42 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[objec
     console.print(table)
 
 
-def print_metrics(metrics: Mapping[str, Mapping[str, Mapping[str, float]]], protocol: str) -> None:
-    """Print metrics by scorer and split, and a warning where the model loses to a baseline."""
+def print_metrics(
+    metrics: Mapping[str, Mapping[str, Mapping[str, float]]],
+    statistics: Mapping[str, Any],
+    protocol: str,
+) -> None:
+    """Print metrics with 95 % intervals, and a warning where the model does not beat a baseline."""
     names = ("hit@10", "ndcg@10", "mrr@10")
+    intervals = statistics["intervals"]
     rows = [
-        [split, scorer, *(values[split][name] for name in names)]
+        [
+            split,
+            scorer,
+            *(_with_interval(values[split], intervals[scorer][split], n) for n in names),
+        ]
         for split in ("valid", "test")
         for scorer, values in metrics.items()
         if split in values
     ]
     print_table("Ranking quality", ["split", "scorer", *names], rows)
     print(protocol)
-    for scorer, values in metrics.items():
-        if scorer != "model" and values["test"]["ndcg@10"] >= metrics["model"]["test"]["ndcg@10"]:
-            print(f"WARNING: the model does not beat the baseline {scorer!r} on test ndcg@10")
+    print(f"{statistics['users']['test']:,} users on test; 95 % intervals in brackets")
+    for scorer, differences in statistics["differences"].items():
+        lead = differences["test"]["ndcg@10"]
+        if lead["low"] <= 0:
+            word = "does not beat" if lead["value"] <= 0 else "is not surely better than"
+            print(
+                f"WARNING: the model {word} the baseline {scorer!r} on test ndcg@10: it leads by "
+                f"{lead['value']:.4f} [{lead['low']:.4f}, {lead['high']:.4f}]"
+            )
+
+
+def _with_interval(
+    values: Mapping[str, float], intervals: Mapping[str, Sequence[float]], name: str
+) -> str:
+    low, high = intervals[name]
+    return f"{values[name]:.4f} [{low:.4f}, {high:.4f}]"
 
 
 def _cell(value: object) -> str:

@@ -3,10 +3,15 @@
 A comparison that cannot be made is left out with its reason, which the report and a warning give.
 """
 
+from lightsans.config import RunConfig
+from lightsans.ranking.bootstrap import Estimate
+from lightsans.reports.evaluation_figures import estimate_drop
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest, RunManifest
 from lightsans.storage.manifests import read_manifest
 from lightsans.storage.model_files import is_made_of
+from pipelines.evaluate.stage import EvaluateResult, read_pairs
+from pipelines.nightly.gate import Quality
 
 
 def dataset_users(run: RunManifest) -> int:
@@ -53,3 +58,29 @@ def why_models_differ(
     if not is_made_of(published, model):
         return f"model {model.name} was trained again since: its lists are of other weights"
     return None
+
+
+def measure_quality(
+    config: RunConfig, tonight: EvaluateResult, published: EvaluateResult | None
+) -> Quality:
+    """Take the figures that the gate decides by.
+
+    Args:
+        config: ``nightly.metric`` is what is compared.
+        tonight: The night's model on the night's dataset.
+        published: The published model on the same; None when there is nothing to compare. The two
+            are paired user by user: both ranked the same targets of the same users.
+    """
+    metric = config.nightly.metric
+    differences = tonight.statistics["differences"]
+    return Quality(
+        metrics=tonight.metrics["model"]["test"],
+        intervals=tonight.statistics["intervals"]["model"]["test"],
+        leads={name: Estimate(**values["test"][metric]) for name, values in differences.items()},
+        drop=None if published is None else _drop(config, tonight, published),
+    )
+
+
+def _drop(config: RunConfig, tonight: EvaluateResult, published: EvaluateResult) -> Estimate:
+    ours, theirs = read_pairs(tonight.location), read_pairs(published.location)
+    return estimate_drop(ours, theirs, config.nightly.metric, tuple(config.evaluate.ks))

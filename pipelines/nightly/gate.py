@@ -4,37 +4,73 @@ Models are compared on the test items of the night's own dataset. The model's ep
 valid, so valid would flatter it; and the published model, trained on an earlier log with its last
 interactions held out, cannot have learnt from any user's last interaction of tonight. A refit holds
 nothing out, so it is not compared with (`pipelines.nightly.comparison`).
+
+Comparisons are decided by the 95 % interval of a paired difference (`lightsans.ranking.bootstrap`).
+Chance moves a metric by some per cent from night to night: a bound on the value alone would refuse
+good nights, and let models pass that are better by luck.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from lightsans.config import NightlyConfig
+from lightsans.ranking.bootstrap import Estimate
 
-Metrics = Mapping[str, Mapping[str, Mapping[str, float]]]
-"""Metrics by scorer, split and name: ``metrics["model"]["test"]["ndcg@10"]``."""
+Rule = Literal["at least", "low above", "low at most", "high at most"]
+"""Figure that is held against the bound: the value, or an end of its interval."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One decision: what was measured and what it had to reach."""
+    """One decision: what was measured, with its 95 % interval if it has one, and its bound."""
 
     name: str
     value: float
     bound: float
     setting: str
     """The setting that asks for it."""
-    strict: bool = False
-    """The value must be above the bound; equal is not enough."""
+    rule: Rule = "at least"
+    low: float | None = None
+    high: float | None = None
 
     @property
     def passed(self) -> bool:
         """False also for a value that is not a number."""
-        return self.value > self.bound if self.strict else self.value >= self.bound
+        if self.rule == "at least":
+            return self.value >= self.bound
+        assert self.low is not None
+        assert self.high is not None
+        if self.rule == "low above":
+            return self.low > self.bound
+        return (self.low if self.rule == "low at most" else self.high) <= self.bound
 
     def __str__(self) -> str:
-        needed = "must be above" if self.strict else "must be at least"
-        return f"{self.name} is {self.value:.6g}, {needed} {self.bound:.6g} ({self.setting})"
+        found = f"{self.name} is {self.value:.6g}"
+        if self.low is not None:
+            found += f" (95 % interval {self.low:.6g} to {self.high:.6g})"
+        needed = {
+            "at least": "must be at least",
+            "low above": "the lower end must be above",
+            "low at most": "the lower end must be at most",
+            "high at most": "the upper end must be at most",
+        }[self.rule]
+        return f"{found}, {needed} {self.bound:.6g} ({self.setting})"
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """Figures of the model on the test items of the night's dataset."""
+
+    metrics: Mapping[str, float]
+    """Test metrics of the night's model."""
+    intervals: Mapping[str, tuple[float, float]]
+    """Their 95 % intervals."""
+    leads: Mapping[str, Estimate]
+    """Differences of ``nightly.metric`` by baseline: the model's minus the baseline's."""
+    drop: Estimate | None = None
+    """How far the metric lies below the published model's, as a share of it; None when there is
+    nothing to compare."""
 
 
 def check_data(config: NightlyConfig, users: int, published_users: int | None) -> list[Check]:
@@ -68,29 +104,31 @@ def check_scored(config: NightlyConfig, users: int, published_users: int | None)
     return [Check(name, users, least, "nightly.max_user_drop")]
 
 
-def check_quality(
-    config: NightlyConfig, metrics: Metrics, published: Metrics | None
-) -> list[Check]:
+def check_quality(config: NightlyConfig, quality: Quality) -> list[Check]:
     """Check that the model is worth publishing.
 
     Args:
         config: The bounds.
-        metrics: The night's model and the baselines on the night's dataset.
-        published: The published model on the same dataset; None when there is nothing to compare.
+        quality: Figures of the model.
     """
-    own = metrics["model"]["test"]
     metric = config.metric
-    checks = [
-        Check(f"test {name}", own[name], floor, "nightly.floors")
-        for name, floor in config.floors.items()
-    ]
+    checks = []
+    for name, floor in config.floors.items():
+        low, high = quality.intervals[name]
+        value = quality.metrics[name]
+        checks.append(Check(f"test {name}", value, floor, "nightly.floors", "at least", low, high))
     for baseline in config.beat_baselines:
-        bound = metrics[baseline]["test"][metric]
-        name = f"test {metric}, against the {baseline} baseline,"
-        checks.append(Check(name, own[metric], bound, "nightly.beat_baselines", strict=True))
-    if published is not None and config.max_relative_drop is not None:
-        there = published["model"]["test"][metric]
-        bound = (1 - config.max_relative_drop) * there
-        name = f"test {metric}, against {there:.6g} of the published model,"
-        checks.append(Check(name, own[metric], bound, "nightly.max_relative_drop"))
+        name = f"lead in test {metric} over the {baseline} baseline"
+        lead = quality.leads[baseline]
+        checks.append(_interval_check(name, lead, 0.0, "nightly.beat_baselines", "low above"))
+    if quality.drop is not None and config.max_relative_drop is not None:
+        name = f"relative drop of test {metric} below the published model"
+        rule: Rule = "high at most" if config.gate == "strict" else "low at most"
+        setting = "nightly.max_relative_drop"
+        drop = _interval_check(name, quality.drop, config.max_relative_drop, setting, rule)
+        checks.append(drop)
     return checks
+
+
+def _interval_check(name: str, found: Estimate, bound: float, setting: str, rule: Rule) -> Check:
+    return Check(name, found.value, bound, setting, rule, found.low, found.high)

@@ -22,11 +22,12 @@ from lightsans.storage.location import Location, locate
 from lightsans.storage.manifest_kinds import DatasetManifest, RunManifest
 from lightsans.storage.manifests import is_finished, read_manifest
 from pipelines.console.progress import say
-from pipelines.evaluate import protocol_dict, run_evaluate
+from pipelines.evaluate.stage import protocol_dict, run_evaluate
 from pipelines.nightly.comparison import (
     changed_id_types,
     comparable_scored_users,
     dataset_users,
+    measure_quality,
     why_models_differ,
 )
 from pipelines.nightly.gate import Check, check_data, check_quality, check_scored
@@ -118,6 +119,7 @@ class _Night:
         self._checks: list[Check] = []
         self._ids: dict[str, str] = {}
         self._not_compared: list[str] = []
+        self._evaluations: list[str] = []
         name = report_name(config.data.as_of or "", moment)
         self.report = root / "reports" / f"nightly-{name}.json"
         self._inputs = root / "reports" / f"nightly-{name}.inputs.json"
@@ -139,11 +141,13 @@ class _Night:
         model = run_train(config, dataset.dataset_id)
         self._ids["model_id"] = model.model_id
         self._lease.renew()
-        metrics = run_evaluate(config, dataset.dataset_id, model.model_id).metrics
+        tonight = run_evaluate(config, dataset.dataset_id, model.model_id)
         compared = None
         if judged is not None:
-            compared = run_evaluate(config, dataset.dataset_id, judged, map_items=True).metrics
-        self._require(check_quality(nightly, metrics, compared))
+            compared = run_evaluate(config, dataset.dataset_id, judged, map_items=True)
+        quality = measure_quality(config, tonight, compared)
+        self._evaluations = [each.location.name for each in (tonight, compared) if each]
+        self._require(check_quality(nightly, quality))
         self._lease.renew()
         run = run_score(config, dataset.dataset_id, model.model_id)
         if published is not None and run.run_id != self.before.run_id:
@@ -266,6 +270,7 @@ class _Night:
             "published_before": self.before.run_id,
             **self._ids,
             "protocol": protocol_dict(self._config),
+            "evaluations": self._evaluations,
             "not_compared": self._not_compared,
             "checks": [{**asdict(check), "passed": check.passed} for check in self._checks],
         }

@@ -21,6 +21,7 @@ from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest
 from lightsans.storage.manifests import require_manifest
 from lightsans.storage.parts import part_name, sequence_parts
 from lightsans.storage.schemas import id_type
+from pipelines.score.recent import count_here
 from pipelines.score.shared_model import load_recommender
 
 RawId = str | int
@@ -45,7 +46,7 @@ class UserView:
     history: list[RawId]
     recommendations: list[tuple[RawId, float]]
     source: str
-    """``model``, or ``popular`` when the model knows nothing of the user."""
+    """``model``; ``popular`` or ``popular_recent`` when the model knows nothing of the user."""
     moves: list[Move]
     """Changes by rules, where they were asked for."""
 
@@ -73,7 +74,10 @@ def recommend_for_user(
     manifest = require_manifest(DatasetManifest, dataset, "run `submit.py preprocess` first")
     require_manifest(ModelManifest, model, "run `submit.py train` first")
     row = _find_user(dataset, manifest, user)
-    recommender = load_recommender(config, dataset, model, map_items)
+    recent = None
+    if config.score.popular_days is not None:
+        recent = count_here(dataset, manifest, config.score.popular_days)
+    recommender = load_recommender(config, dataset, model, map_items, recent)
     made = recommend_rows(recommender, row, wide_schema(manifest))
     vocabulary = load_vocabulary(dataset)
     history = vocabulary.decode(row["item_ids"].combine_chunks().flatten().to_numpy())

@@ -15,7 +15,7 @@ from lightsans.config import RunConfig
 from lightsans.dataset.bucket_cursor import bucket_span, read_batches
 from lightsans.dataset.loading import list_column
 from lightsans.recommendations.reader import wide_schema
-from lightsans.recommendations.recommender import POPULAR
+from lightsans.recommendations.recommender import MODEL
 from lightsans.recommendations.tables import recommend_rows
 from lightsans.recommendations.writer import FileLayout, PartFiles
 from lightsans.storage.location import Location
@@ -147,5 +147,5 @@ class PartScorer:
             short, unmet = self._recommender.count_broken(lists, made["source"])
             counts.short_lists = (counts.short_lists or 0) + short
             counts.unmet_quotas = (counts.unmet_quotas or 0) + unmet
-        counts.popular_users += pc.sum(pc.equal(made["source"], POPULAR)).as_py() or 0
+        counts.popular_users += pc.sum(pc.not_equal(made["source"], MODEL)).as_py() or 0
         return made

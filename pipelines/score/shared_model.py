@@ -17,7 +17,7 @@ import ray
 import torch
 from torch import Tensor
 
-from lightsans.arrays import UInt8
+from lightsans.arrays import Int64, UInt8
 from lightsans.config import RunConfig
 from lightsans.dataset.vocabulary import Vocabulary, load_vocabulary, vocabulary_mapping
 from lightsans.errors import InputError
@@ -50,7 +50,11 @@ class Packed:
 
 
 def load_recommender(
-    config: RunConfig, dataset: Location, model: Location, map_items: bool
+    config: RunConfig,
+    dataset: Location,
+    model: Location,
+    map_items: bool,
+    recent_counts: Int64 | None = None,
 ) -> Recommender:
     """The recommender of a model for the users of a dataset, on the CPU."""
     model_items, dataset_items = load_vocabulary(model), load_vocabulary(dataset)
@@ -70,6 +74,7 @@ def load_recommender(
         eligible_popular_ids=None if eligible is None else eligible.item_ids(dataset_items),
         min_score=config.score.min_score,
         rules=rules,
+        recent_counts=recent_counts,
     )
 
 
@@ -90,6 +95,7 @@ def load_shared(
     model: Location,
     question: dict[str, Any],
     user_id_type: str,
+    recent_counts: Int64 | None = None,
 ) -> Packed:
     """Load what all scoring processes need.
 
@@ -110,7 +116,7 @@ def load_shared(
     segment = None
     if config.score.users is not None:
         segment = read_segment(config, id_type(user_id_type))
-    recommender = load_recommender(config, dataset, model, question["map_items"])
+    recommender = load_recommender(config, dataset, model, question["map_items"], recent_counts)
     return pack(Shared(recommender, segment))
 
 

@@ -36,6 +36,7 @@ from pipelines.console.progress import bar, say
 from pipelines.publish import require_unpublished
 from pipelines.score.old_runs import remove_old_runs
 from pipelines.score.parts import COMMITS, PartScorer, ScoreJob, is_of_weights
+from pipelines.score.recent import count_recent
 from pipelines.score.report import previous_run, write_report
 from pipelines.score.shared_model import load_shared
 from pipelines.score.since import find_earlier
@@ -191,11 +192,14 @@ def _score_parts(job: ScoreJob) -> list[RunPart]:
         say(f"score: {len(done)} of {len(sizes)} parts are there already")
     if missing:
         score = job.config.score
+        recent = None
+        if score.popular_days is not None:
+            recent = count_recent(job.dataset, job.dataset_manifest, score.popular_days)
         # Task and actors refer to it by a list: an argument of its own would be copied.
         shared = [
             load_shared.remote(
                 job.config, job.dataset, job.model, dict(job.question),
-                job.dataset_manifest.user_id_type,
+                job.dataset_manifest.user_id_type, recent,
             )
         ]  # fmt: skip
         most = min(len(missing), score.num_workers)

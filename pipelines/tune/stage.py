@@ -33,7 +33,7 @@ from lightsans.storage.manifest_kinds import DatasetManifest
 from lightsans.storage.manifests import MANIFEST, content_id, is_finished, require_manifest
 from pipelines.console.logs import add_log_context, log_context
 from pipelines.console.progress import say
-from pipelines.evaluate import EvaluateResult, run_evaluate
+from pipelines.evaluate.stage import EvaluateResult, run_evaluate
 from pipelines.session.lease import Owner
 from pipelines.session.preflight import preflight, train_places
 from pipelines.session.ray_session import ensure_ray

@@ -24,7 +24,7 @@ from lightsans.config.file import dump_yaml, load_config
 from lightsans.errors import ConfigError, GateError, LeaseError, NotFoundError, PublishError
 from lightsans.storage.location import locate
 from pipelines.commands.app import app
-from pipelines.evaluate import run_evaluate
+from pipelines.evaluate.stage import run_evaluate
 from pipelines.nightly.stage import NightlyResult, run_nightly
 from pipelines.publish import Published, publish_run, read_published, roll_back
 from tests.commands import ROOT
@@ -146,7 +146,13 @@ def test_the_next_night_is_published_after_a_comparison_with_the_one_before(firs
     compared = run_evaluate(config, result.dataset_id, first.model_id, map_items=True)
     assert compared.skipped
     before = compared.metrics["model"]["test"]["ndcg@10"]
-    assert checks["nightly.max_relative_drop"]["bound"] == pytest.approx(0.7 * before)
+    tonight = run_evaluate(config, result.dataset_id, result.model_id)
+    assert report["evaluations"] == [tonight.location.name, compared.location.name]
+    drop = checks["nightly.max_relative_drop"]
+    now = tonight.metrics["model"]["test"]["ndcg@10"]
+    assert drop["value"] == pytest.approx((before - now) / before)
+    assert drop["low"] < drop["value"] < drop["high"]
+    assert (drop["bound"], drop["rule"]) == (0.3, "low at most")
 
 
 def test_the_same_night_again_changes_nothing(config, root, first):

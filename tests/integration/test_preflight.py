@@ -24,7 +24,7 @@ import json, logging, sys, time
 import ray
 from lightsans.config.file import load_config
 from lightsans.errors import ResourceError
-from pipelines.evaluate import run_evaluate
+from pipelines.evaluate.stage import run_evaluate
 from pipelines.preprocess.stage import run_preprocess
 from pipelines.score.stage import run_score
 from pipelines.train.stage import run_train

@@ -26,7 +26,7 @@ from lightsans.config.file import load_config
 from lightsans.losses.objective import NextItemObjective
 from lightsans.recbole.weights import from_recbole, to_recbole
 from pipelines.commands.app import app
-from pipelines.evaluate import run_evaluate
+from pipelines.evaluate.stage import run_evaluate
 from pipelines.preprocess.stage import run_preprocess
 from pipelines.train.stage import run_train
 from tests.integration.conftest import TINY

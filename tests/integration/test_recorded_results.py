@@ -1,6 +1,7 @@
 """A dataset, a model and a run of an earlier version are found again, not made anew.
 
-``tests/golden/recorded_root`` was written from the log and the settings in it (datasets: format 3).
+``tests/golden/recorded_root`` was written from the log and the settings in it (datasets: format 3);
+beside its evaluation in format 2 stands one of before.
 The id of a dataset holds the address and the time of its log, so the log is put where it was then.
 """
 
@@ -11,7 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from lightsans.config import StorageConfig
 from lightsans.config.file import load_config
+from lightsans.storage.location import locate
+from lightsans.storage.manifests import require_manifest
+from pipelines.evaluate.stage import EvaluationManifest
 from pipelines.run_pipeline import run_pipeline
 from tests.recorded import DATASET, MODEL, RECORDED, RUN
 
@@ -39,3 +44,10 @@ def test_results_of_an_earlier_version_are_found_by_the_same_command(recorded_lo
     assert result.recommendations.run_id == RUN
     manifest = json.loads((RECORDED / f"models/{MODEL}/manifest.json").read_text())
     assert manifest["dataset_id"] == DATASET
+
+
+def test_an_evaluation_without_statistics_stays_readable():
+    report = locate(str(RECORDED / "reports" / "evaluate-b9029b496c26"), StorageConfig())
+    manifest = require_manifest(EvaluationManifest, report, "")
+    assert (manifest.format_version, manifest.ranks, manifest.intervals) == (1, (), {})
+    assert manifest.metrics["model"]["test"]["hit@10"] == 0.4

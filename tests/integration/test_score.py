@@ -16,7 +16,7 @@ from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import ConfigError, NotFoundError, VocabularyMismatchError
 from lightsans.storage.location import Location, locate
 from pipelines.commands.app import app
-from pipelines.evaluate import EvaluateResult, run_evaluate
+from pipelines.evaluate.stage import EvaluateResult, run_evaluate
 from pipelines.run_pipeline import PipelineResult, run_pipeline
 from pipelines.score.one_user import load_titles, recommend_for_user
 from pipelines.score.stage import run_score
@@ -107,6 +107,11 @@ def test_metrics_do_not_depend_on_how_users_are_spread(finished, tiny_config):
     assert dataset.manifest.fingerprint == result.dataset.manifest.fingerprint
     again = run_evaluate(other, dataset.dataset_id, result.model.model_id)
     assert again.metrics == result.evaluation.metrics
+    assert again.statistics["users"] == result.evaluation.statistics["users"]
+    segments = result.evaluation.statistics["segments"]
+    assert list(again.statistics["segments"]["target item"]) == list(segments["target item"])
+    low, high = result.evaluation.statistics["intervals"]["model"]["test"]["ndcg@10"]
+    assert again.statistics["intervals"]["model"]["test"]["ndcg@10"] == pytest.approx([low, high])
 
 
 def test_training_and_evaluation_agree_on_valid(finished):
@@ -120,8 +125,10 @@ def test_the_model_directory_has_all_metrics_and_can_be_read_by_people(finished)
     config, result = finished
     directory = result.model.location
     metrics = (directory / "metrics.json").read_json()
-    assert set(metrics) == {"valid", "test", "baselines"}
-    assert set(metrics["baselines"]) == {"popular", "successor"}
+    assert set(metrics) == {"valid", "test", "baselines", "intervals"}
+    assert set(metrics["baselines"]) == {"popular", "popular_recent", "successor"}
+    low, high = metrics["intervals"]["test"]["ndcg@10"]
+    assert low <= metrics["test"]["ndcg@10"] <= high
     assert {"hit@10", "ndcg@10", "mrr@10", "recall@10", "precision@10"} <= set(metrics["test"])
     assert (directory / "config.yaml").read_bytes().decode() == dump_yaml(config)
 

@@ -9,7 +9,7 @@ import pytest
 from lightsans.dataset.loading import load_shards, load_trainable
 from lightsans.dataset.sequences import NO_TARGET
 from lightsans.storage.parts import sequence_parts
-from pipelines.evaluate import protocol_dict, protocol_text, run_evaluate
+from pipelines.evaluate.stage import protocol_dict, protocol_text, run_evaluate
 from pipelines.preprocess.stage import run_preprocess
 from pipelines.train.stage import run_train
 from tests.logs_on_disk import write_csv

@@ -12,7 +12,7 @@ from lightsans.config.run import setting_type
 from lightsans.errors import ConfigError
 from lightsans.search.space import build_space
 from lightsans.storage.manifests import content_id
-from pipelines import evaluate
+from pipelines.evaluate import stage as evaluate
 from pipelines.preprocess.stage import dataset_id
 from pipelines.score import audience, similar
 from pipelines.score import stage as score
@@ -178,21 +178,26 @@ def test_a_setting_that_chooses_the_epoch_changes_the_model(config, name):
         ("score.allow_items", "run"),
         ("score.deny_items", "run"),
         ("score.item_table", "run"),
+        ("evaluate.user_table", "evaluation"),
     ],
 )
 def test_a_file_decides_by_its_content_not_by_its_path(config, tmp_path, name, result):
     """Which covers all settings that are resolved, but for inputs and the space of a search."""
     found = []
     for place, content in (("here", "a"), ("there", "a"), ("there", "b")):
-        is_table = name == "score.item_table"
+        is_table = name in ("score.item_table", "evaluate.user_table")
         path = tmp_path / f"{place}-{content}.{'csv' if is_table else 'txt'}"
-        path.write_text(f"item_id,keep\n{content},true\n" if is_table else f"{content}\n")
+        path.write_text(
+            f"item_id,user_id,keep\n{content},{content},true\n" if is_table else f"{content}\n"
+        )
         values = {name: str(path)}
         if is_table:
-            values["score.eligible_column"] = "keep"
+            columns = {"score": "score.eligible_column", "evaluate": "evaluate.user_column"}
+            values[columns[name.partition(".")[0]]] = "keep"
         found.append(ids(changed(config, values))[result])
     assert len({ids(config)[result], found[0], found[2]}) == 3
-    if name != "score.users":  # which is told apart by address and version instead of being read
+    # These are told apart by address and version instead of being read.
+    if name not in ("score.users", "evaluate.user_table"):
         assert found[0] == found[1]
 
 
@@ -256,6 +261,8 @@ def test_the_settings_that_are_resolved_are_the_ones_tried_here():
         "data.exclude_users",
         "data.input",
         "data.partition_time",
+        "evaluate.user_column",
+        "evaluate.user_table",
         "score.allow_items",
         "score.deny_items",
         "score.eligible_column",

@@ -217,7 +217,9 @@ TASKS = [
     "pipelines.preprocess.parts",
     "pipelines.preprocess.read",
     "pipelines.train.board",
-    "pipelines.evaluate",
+    "pipelines.evaluate.stage",
+    "pipelines.evaluate.counts",
+    "pipelines.evaluate.parts",
     "pipelines.score.shared_model",
     "pipelines.score.report",
 ]

@@ -60,6 +60,7 @@ def test_fields_and_values_are_those_with_all_of_the_marks():
     assert values_with(EvaluateConfig(ks=(10, 1)), Mark.CONTENT) == {
         "ks": [10, 1],
         "remove_seen": False,
+        "popular_days": 7,
     }
 
 
@@ -103,6 +104,7 @@ def test_paths_are_texts_and_texts_that_name_files_are_paths():
         "data.temporal.test_from",
         "data.base",
         "score.eligible_column",
+        "evaluate.user_column",
         "nightly.beat_baselines",
         "profile",
     }

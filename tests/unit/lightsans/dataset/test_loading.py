@@ -46,7 +46,7 @@ def test_who_arrives_after_the_first_cutoff_is_tested_but_not_trained_on(tmp_pat
     part = local(tmp_path / "part-00000.parquet")
     part.write_table(pa.table(rows, schema=sequences_schema(pa.string(), with_periods=True)))
     assert load_trainable(part).lengths.tolist() == [3]
-    evaluated = load_evaluated(part)
+    evaluated = load_evaluated(part).sequences
     assert evaluated.lengths.tolist() == [3, 4]
     assert len(hold_out(evaluated, "valid").lengths) == 0
     test = hold_out(evaluated, "test")

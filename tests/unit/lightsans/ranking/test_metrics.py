@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from lightsans.ranking.metrics import RankingTotals, exclude_seen, target_ranks
+from lightsans.ranking.metrics import (
+    RankingTotals,
+    base_metrics,
+    exclude_seen,
+    target_ranks,
+    user_metrics,
+)
 
 INF = math.inf
 
@@ -82,3 +88,13 @@ def test_seen_items_fall_behind_but_a_target_that_was_seen_before_stays():
     exclude_seen(scores, rows, items, targets)
     assert scores.tolist() == [[0.0, -INF, 4.0, 3.0], [0.0, -INF, 4.0, 3.0]]
     assert target_ranks(scores, targets).tolist() == [1, 2]
+
+
+def test_metrics_of_single_users_add_up_to_those_of_all():
+    ranks = np.array([1, 3, 0, 11, 7])
+    ks = (5, 10)
+    totals = RankingTotals.from_ranks(torch.from_numpy(ranks), ks).metrics()
+    means = user_metrics(ranks, ks).mean(axis=0)
+    for name, value in zip(base_metrics(ks), means, strict=True):
+        assert value == pytest.approx(totals[name]), name
+    assert user_metrics(np.array([3]), (5,))[0].tolist() == [1, 0.5, pytest.approx(1 / 3)]

@@ -49,6 +49,19 @@ def test_without_dead_items_everything_eligible_is_recommended(eligible):
     assert recommend(items, eligible=eligible) == [expected, expected]
 
 
+def test_newcomers_get_the_popular_items_of_the_last_days_then_those_of_all_time():
+    items = Vocabulary(pa.array(["a", "b", "c", "d"]), np.array([9, 5, 4, 1]))
+    recommender = Recommender(
+        small_model(4, n_layers=1), items, items, None, k=10, remove_seen=False,
+        recent_counts=np.array([0, 0, 0, 2, 1]),
+    )  # fmt: skip
+    found = recommender.recommend(sequences_of([1], []), sequences_of([], []))
+    assert found.source.to_pylist() == ["model", "popular_recent"]
+    assert found.item_ids.to_pylist()[1] == ["c", "d", "a", "b"]
+    scores = found.scores.to_pylist()[1]
+    assert scores == pytest.approx([2.4, 1.1, 0.9, 0.5])
+
+
 def test_fingerprints_tell_histories_apart_but_not_the_order_of_what_was_also_seen():
     recommender = small_recommender()
 

@@ -3,79 +3,98 @@ import math
 import pytest
 
 from lightsans.config import NightlyConfig
-from pipelines.nightly.gate import Check, check_data, check_quality
+from lightsans.ranking.bootstrap import Estimate
+from pipelines.nightly.gate import Check, Quality, check_data, check_quality
+
+AHEAD = Estimate(0.03, 0.02, 0.04)
 
 
-def metrics(model, popular=0.05, successor=0.08, hit=0.3):
-    return {
-        "model": {"valid": {"ndcg@10": 9.0}, "test": {"ndcg@10": model, "hit@10": hit}},
-        "popular": {"valid": {"ndcg@10": 9.0}, "test": {"ndcg@10": popular}},
-        "successor": {"valid": {"ndcg@10": 9.0}, "test": {"ndcg@10": successor}},
-    }
+def quality(*, drop=None, popular=AHEAD, successor=AHEAD, recent=AHEAD, **metrics):
+    values = {"ndcg@10": 0.1, "hit@10": 0.3, **metrics}
+    return Quality(
+        metrics=values,
+        intervals={name: (value - 0.01, value + 0.01) for name, value in values.items()},
+        leads={"popular": popular, "popular_recent": recent, "successor": successor},
+        drop=drop,
+    )
 
 
 def failures(checks):
     return [str(check) for check in checks if not check.passed]
 
 
-def test_a_model_above_both_baselines_and_near_the_published_one_passes():
-    checks = check_quality(NightlyConfig(), metrics(0.100), metrics(0.105))
+def test_a_model_ahead_of_both_baselines_and_near_the_published_one_passes():
+    checks = check_quality(NightlyConfig(), quality(drop=Estimate(0.04, -0.01, 0.09)))
     assert len(checks) == 3
-    assert failures(checks) == []  # 0.100 >= 0.95 * 0.105 = 0.09975
+    assert failures(checks) == []
 
 
-def test_worse_than_the_published_model_by_more_than_the_tolerance_fails_and_says_the_numbers():
+def test_a_drop_that_is_surely_beyond_the_bound_fails_and_says_the_numbers():
     config = NightlyConfig(max_relative_drop=0.1)
-    assert failures(check_quality(config, metrics(0.09), metrics(0.101))) == [
-        "test ndcg@10, against 0.101 of the published model, is 0.09, must be at least 0.0909 "
-        "(nightly.max_relative_drop)"
+    assert failures(check_quality(config, quality(drop=Estimate(0.2, 0.11, 0.29)))) == [
+        "relative drop of test ndcg@10 below the published model is 0.2 (95 % interval 0.11 to "
+        "0.29), the lower end must be at most 0.1 (nightly.max_relative_drop)"
     ]
 
 
-def test_the_tolerance_is_inclusive_and_null_does_not_compare():
-    config = NightlyConfig(max_relative_drop=0.5)
-    assert failures(check_quality(config, metrics(0.25), metrics(0.5))) == []
-    config = NightlyConfig(max_relative_drop=None)
-    assert failures(check_quality(config, metrics(0.09), metrics(0.9))) == []
+def test_a_drop_beyond_the_bound_that_may_be_chance_passes_unless_the_gate_is_strict():
+    drop = Estimate(0.2, 0.05, 0.35)
+    assert failures(check_quality(NightlyConfig(max_relative_drop=0.1), quality(drop=drop))) == []
+    strict = NightlyConfig(max_relative_drop=0.1, gate="strict")
+    assert failures(check_quality(strict, quality(drop=drop))) == [
+        "relative drop of test ndcg@10 below the published model is 0.2 (95 % interval 0.05 to "
+        "0.35), the upper end must be at most 0.1 (nightly.max_relative_drop)"
+    ]
+    small = Estimate(0.02, -0.05, 0.09)
+    assert failures(check_quality(strict, quality(drop=small))) == []
 
 
-def test_zero_tolerance_accepts_an_equal_model_and_no_worse_one():
-    config = NightlyConfig(max_relative_drop=0.0)
-    assert failures(check_quality(config, metrics(0.1), metrics(0.1))) == []
-    assert len(failures(check_quality(config, metrics(0.0999), metrics(0.1)))) == 1
+@pytest.mark.parametrize("gate", ["lenient", "strict"])
+def test_the_tolerance_is_inclusive_and_null_does_not_compare(gate):
+    config = NightlyConfig(max_relative_drop=0.5, gate=gate)
+    assert failures(check_quality(config, quality(drop=Estimate(0.5, 0.5, 0.5)))) == []
+    assert len(failures(check_quality(config, quality(drop=Estimate(0.6, 0.51, 0.7))))) == 1
+    config = NightlyConfig(max_relative_drop=None, gate=gate)
+    assert failures(check_quality(config, quality(drop=Estimate(0.9, 0.8, 1.0)))) == []
 
 
-def test_a_baseline_must_be_beaten_not_met():
-    assert failures(check_quality(NightlyConfig(), metrics(0.08, successor=0.08), None)) == [
-        "test ndcg@10, against the successor baseline, is 0.08, must be above 0.08 "
-        "(nightly.beat_baselines)"
+def test_zero_tolerance_accepts_an_equal_model():
+    config = NightlyConfig(max_relative_drop=0.0, gate="strict")
+    assert failures(check_quality(config, quality(drop=Estimate(0, 0, 0)))) == []
+    assert len(failures(check_quality(config, quality(drop=Estimate(0.001, 0, 0.002))))) == 1
+
+
+def test_a_baseline_must_be_beaten_beyond_chance():
+    for lead in (Estimate(0, 0, 0), Estimate(0.02, 0, 0.04), Estimate(0.02, -0.001, 0.041)):
+        assert len(failures(check_quality(NightlyConfig(), quality(successor=lead)))) == 1
+    assert failures(
+        check_quality(NightlyConfig(), quality(successor=Estimate(0.02, -0.001, 0.041)))
+    ) == [
+        "lead in test ndcg@10 over the successor baseline is 0.02 (95 % interval -0.001 to "
+        "0.041), the lower end must be above 0 (nightly.beat_baselines)"
     ]
 
 
 def test_only_the_baselines_that_are_named_count():
+    behind = Estimate(-0.3, -0.4, -0.2)
     config = NightlyConfig(beat_baselines=("popular",))
-    assert failures(check_quality(config, metrics(0.06, successor=0.5), None)) == []
-    config = NightlyConfig(beat_baselines=())
-    assert check_quality(config, metrics(0.0), None) == []
+    assert failures(check_quality(config, quality(successor=behind, recent=behind))) == []
+    config = NightlyConfig(beat_baselines=("popular_recent",))
+    assert len(failures(check_quality(config, quality(recent=behind)))) == 1
+    assert check_quality(NightlyConfig(beat_baselines=()), quality(popular=behind)) == []
 
 
-def test_floors_hold_for_any_metric_whatever_is_published():
+def test_floors_hold_for_the_value_of_any_metric_whatever_is_published():
     config = NightlyConfig(floors={"ndcg@10": 0.1, "hit@10": 0.5})
-    assert failures(check_quality(config, metrics(0.1, hit=0.4), None)) == [
-        "test hit@10 is 0.4, must be at least 0.5 (nightly.floors)"
+    assert failures(check_quality(config, quality(**{"hit@10": 0.4}))) == [
+        "test hit@10 is 0.4 (95 % interval 0.39 to 0.41), must be at least 0.5 (nightly.floors)"
     ]
 
 
-def test_another_metric_can_decide():
-    values = {name: {"test": {"hit@10": v}} for name, v in (("model", 0.4), ("popular", 0.5))}
-    config = NightlyConfig(metric="hit@10", beat_baselines=("popular",))
-    assert [check.passed for check in check_quality(config, values, values)] == [False, True]
-
-
-@pytest.mark.parametrize("strict", [True, False])
-def test_what_is_not_a_number_never_passes(strict):
-    assert not Check("x", math.nan, 0.0, "s", strict).passed
-    assert not Check("x", 1.0, math.nan, "s", strict).passed
+@pytest.mark.parametrize("rule", ["at least", "low above", "low at most", "high at most"])
+def test_what_is_not_a_number_never_passes(rule):
+    assert not Check("x", math.nan, 0.0, "s", rule, math.nan, math.nan).passed
+    assert not Check("x", 1.0, math.nan, "s", rule, 1.0, 1.0).passed
 
 
 def test_too_few_users_or_too_large_a_drop_of_users_fails():

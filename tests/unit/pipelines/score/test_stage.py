@@ -19,8 +19,8 @@ from lightsans.storage.manifest_kinds import ModelManifest, RunManifest, RunPart
 from lightsans.storage.manifests import is_finished, read_manifest, require_manifest, write_manifest
 from lightsans.storage.records import from_json
 from lightsans.synthetic.directories import write_synthetic_dataset, write_synthetic_model
-from pipelines import evaluate
-from pipelines.evaluate import run_evaluate
+from pipelines.evaluate import stage as evaluate
+from pipelines.evaluate.stage import run_evaluate
 from pipelines.publish import publish_run, read_published
 from pipelines.score import stage
 from pipelines.score.parts import PartScorer
@@ -50,6 +50,7 @@ def root(tmp_path, monkeypatch):
     monkeypatch.setattr(evaluate, "ensure_ray", lambda: None)
     monkeypatch.setattr(evaluate, "preflight", lambda name, config: config)
     monkeypatch.setattr(evaluate, "_evaluate", metrics_of_weights)
+    monkeypatch.setattr(evaluate, "draw_evaluation", lambda found, heading: b"")
     return root
 
 
@@ -73,9 +74,10 @@ def score_here(job):
     return [done[name] for name in names]
 
 
-def metrics_of_weights(config, dataset, manifest, model, map_items, report):
-    number = float(LightSANs.from_pretrained(model).item_embedding.weight.detach().sum())
-    return {name: {"test": {"ndcg@10": number}} for name in ("model", "popular", "successor")}
+def metrics_of_weights(job, parts, manifest):
+    number = float(LightSANs.from_pretrained(job.model).item_embedding.weight.detach().sum())
+    metrics = {name: {"test": {"ndcg@10": number}} for name in ("model", "popular", "successor")}
+    return {"metrics": metrics, "intervals": {"model": {}}}
 
 
 def train_again(root, scale=1.0):

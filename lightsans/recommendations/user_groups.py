@@ -1,0 +1,117 @@
+"""Groups of users: the column of a user table by which metrics are told apart."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lightsans.arrays import Int32, Int64
+from lightsans.columns.hashing import NUM_BUCKETS, user_buckets
+from lightsans.config import RunConfig
+from lightsans.reading.id_lists import IdTable, id_list_of
+from lightsans.storage.location import Location, locate
+
+MOST_GROUPS = 20
+"""Values that are told apart; the rest is one group, however many the column has."""
+LONGEST_LABEL = 100
+"""Characters; longer values are cut."""
+OTHER, NONE = "(other)", "(none)"
+
+
+@dataclass(frozen=True, slots=True)
+class UserGroups:
+    """Users in order of bucket, each with a position among the labels."""
+
+    name: str
+    """The column."""
+    labels: tuple[str, ...]
+    """The most frequent values, then `OTHER`, then `NONE` for users without a value."""
+    user_ids: pa.Array
+    codes: Int32
+    ends: Int64
+    """(NUM_BUCKETS + 1,) where each bucket begins; the last one is the number of users."""
+
+    def of(self, user_ids: pa.ChunkedArray, first: int, last: int) -> Int64:
+        """Positions of the labels of users, all in the buckets ``first`` to ``last``."""
+        begin, end = int(self.ends[first]), int(self.ends[last + 1])
+        found = pc.index_in(user_ids, value_set=self.user_ids.slice(begin, end - begin))
+        place = pc.fill_null(found, -1).to_numpy().astype(np.int64)
+        codes = np.append(self.codes[begin:end], len(self.labels) - 1)  # -1: not in the table
+        chosen: Int64 = codes[place].astype(np.int64)
+        return chosen
+
+
+def groups_identity(config: RunConfig) -> dict[str, object] | None:
+    """Identity of the table that ``evaluate.user_table`` names; None without one.
+
+    Raises:
+        InputError: There is no such file, or it lacks a column.
+    """
+    if config.evaluate.user_table is None:
+        return None
+    table, columns = _open(config)
+    for column, setting in columns:
+        table.place(column, setting)
+    info = table.location.info()
+    column = str(config.evaluate.user_column)
+    return {"uri": info.location.uri, "size": info.size, "etag": info.etag, "column": column}
+
+
+def read_groups(config: RunConfig, user_type: pa.DataType) -> UserGroups | None:
+    """The groups of the table that ``evaluate.user_table`` names; None without one.
+
+    Of a user with several rows the first one counts.
+
+    Raises:
+        InputError: The file is unreadable, lacks a column, or ids are not of the users' type.
+    """
+    if config.evaluate.user_table is None:
+        return None
+    table, columns = _open(config)
+    ids, values = table.read(columns)
+    is_user = pc.and_(pc.is_valid(ids), pc.not_equal(pc.utf8_trim_whitespace(ids), ""))
+    ids, values = ids.filter(is_user), values.filter(is_user)
+    stripped = pc.utf8_trim_whitespace(ids)
+    if pa.types.is_integer(user_type):
+        # Names the id that is no number.
+        id_list_of("evaluate.user_table", table.location, ids).of_type(user_type)
+        keys = stripped.cast(user_type)
+    else:  # an id stands for itself, and for the same without blanks around it
+        keys = pa.concat_arrays([ids, stripped]).cast(user_type)
+    typed = pc.unique(keys)
+    first = pc.index_in(typed, value_set=keys).to_numpy() % max(1, len(ids))
+    values = values.take(pa.array(first))
+    labels, codes = _label(values)
+    buckets = user_buckets(typed)
+    order = np.argsort(buckets, kind="stable")
+    counts = np.bincount(buckets, minlength=NUM_BUCKETS)
+    return UserGroups(
+        str(config.evaluate.user_column),
+        labels,
+        typed.take(pa.array(order)),
+        codes[order],
+        np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+    )
+
+
+def _label(values: pa.Array) -> tuple[tuple[str, ...], Int32]:
+    """Labels, and the position of each value among them."""
+    values = pc.utf8_slice_codeunits(values, 0, LONGEST_LABEL)
+    values = pc.if_else(pc.equal(values, ""), pa.scalar(None, pa.string()), values)
+    counted = pc.value_counts(values.drop_null()).to_pylist()
+    counted.sort(key=lambda entry: (-entry["counts"], entry["values"]))
+    frequent = sorted(entry["values"] for entry in counted[:MOST_GROUPS])
+    labels = (*frequent, OTHER, NONE)
+    place = pc.index_in(values, value_set=pa.array(frequent, pa.string()))
+    codes = pc.fill_null(place, len(frequent)).to_numpy(zero_copy_only=False).astype(np.int32)
+    codes[values.is_null().to_numpy(zero_copy_only=False)] = len(frequent) + 1
+    return labels, codes
+
+
+def _open(config: RunConfig) -> tuple[IdTable, list[tuple[str | int, str]]]:
+    location: Location = locate(str(config.evaluate.user_table), config.storage)
+    return IdTable.open("evaluate.user_table", location), [
+        (config.data.columns.user, "data.columns.user"),
+        (str(config.evaluate.user_column), "evaluate.user_column"),
+    ]

@@ -1,0 +1,1 @@
+"""Full-ranking metrics of a model and the baselines, with their statistics, on Ray."""

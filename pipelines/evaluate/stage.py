@@ -1,0 +1,324 @@
+"""Full-ranking metrics of a model and the baselines, part by part on Ray Data.
+
+    reports/evaluate-<id>/  ranks/part-*.parquet, pairs.npz, report.png, manifest.json
+
+Totals are summed over parts and divided once, so they do not depend on how users are spread. Ranks
+are written by the processes that make them; sums over parts are added in a tree of tasks, and the
+last one takes the statistics, so nothing that grows with users or items reaches the driver. A
+model's own dataset under the configured protocol goes into its ``metrics.json``; every evaluation
+is kept under ``reports/``.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar
+
+import ray
+
+from lightsans.config import RunConfig, TemporalConfig
+from lightsans.config.marks import Mark, values_with
+from lightsans.dataset.vocabulary import vocabulary_mapping
+from lightsans.errors import ConfigError
+from lightsans.recommendations.user_groups import groups_identity
+from lightsans.reports.evaluation_figures import (
+    MODEL,
+    Measured,
+    add_measured,
+    describe_evaluation,
+    kept_for_pairs,
+    measured_from_bytes,
+    measured_to_bytes,
+)
+from lightsans.reports.evaluation_plots import draw_evaluation
+from lightsans.storage import model_files as files
+from lightsans.storage.location import Location, locate
+from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest
+from lightsans.storage.manifests import Manifest, content_id, require_manifest
+from lightsans.storage.parts import sequence_parts
+from pipelines.console.logs import add_log_context, log_context
+from pipelines.console.progress import bar, say
+from pipelines.evaluate.counts import collect_recent, count_transitions, find_window
+from pipelines.evaluate.parts import RECENT, SPLITS, TRANSITIONS, WORK, EvaluateJob, PartEvaluator
+from pipelines.session.lease import Owner
+from pipelines.session.merge_tree import merge_all
+from pipelines.session.preflight import preflight
+from pipelines.session.ray_session import ensure_ray, original_errors
+from pipelines.session.stage import find_or_make
+
+FORMAT_VERSION = 2
+PAIRS, PICTURE = "pairs.npz", "report.png"
+USERS_PER_ACTOR = 20_000
+PARTS_PER_SUM = 8
+"""Parts whose sums one task adds."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RankFile:
+    """A file of ranks: see `lightsans.storage.schemas.ranks_schema`."""
+
+    name: str
+    rows: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluationManifest(Manifest):
+    """Manifest of ``reports/evaluate-<id>``."""
+
+    kind: ClassVar = "evaluation"
+
+    dataset: str
+    model: str
+    protocol: Mapping[str, Any]
+    """Settings of section ``evaluate`` that decide the metrics."""
+    map: bool
+    """Whether items were translated by raw id."""
+    groups: Mapping[str, Any] | None = None
+    """Identity of the table and the column by which users were told apart."""
+    format_version: int = 1
+    weights_sha256: str | None = None
+    """Weights of the model; early versions did not record them."""
+    metrics: dict[str, dict[str, dict[str, float]]]
+    """Values by scorer, split and metric."""
+    users: dict[str, int] = field(default_factory=dict)
+    """Evaluated users by split. Version 1 had neither these nor what follows."""
+    intervals: dict[str, dict[str, dict[str, tuple[float, ...]]]] = field(default_factory=dict)
+    """95 % intervals, low and high, by scorer, split and metric."""
+    differences: dict[str, dict[str, dict[str, dict[str, float]]]] = field(default_factory=dict)
+    """Paired lead of the model, with interval, by baseline, split and metric."""
+    segments: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    """Users and test metrics, with intervals, by dimension and label."""
+    lists: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Novelty, diversity and concentration of test lists by scorer."""
+    ranks: tuple[RankFile, ...] = ()
+    """Files below ``ranks/``."""
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateResult:
+    """Metrics by scorer and split: ``metrics["model"]["test"]["hit@10"]``."""
+
+    model_id: str
+    dataset_id: str
+    location: Location
+    skipped: bool
+    metrics: dict[str, dict[str, dict[str, float]]]
+    statistics: dict[str, Any]
+    """``intervals`` of the metrics, ``differences`` of the model from each baseline, ``segments``
+    and ``lists``: see `lightsans.reports.evaluation_figures.describe_evaluation`."""
+
+
+STATISTICS = ("users", "intervals", "differences", "segments", "lists")
+
+
+@log_context(stage="evaluate")
+def run_evaluate(
+    config: RunConfig,
+    dataset_id: str,
+    model_id: str,
+    *,
+    map_items: bool = False,
+    force: bool = False,
+) -> EvaluateResult:
+    """Rank the held-out items of a dataset with a model and the baselines, or find it done.
+
+    Args:
+        config: The run; ``evaluate`` is the protocol.
+        dataset_id: A finished dataset.
+        model_id: A finished model.
+        map_items: Translate items by raw id when the two number them differently.
+        force: Evaluate again.
+
+    Raises:
+        NotFoundError: The dataset or the model is not finished.
+        VocabularyMismatchError: They number items differently and ``map_items`` is false.
+    """
+    add_log_context(dataset_id=dataset_id, model_id=model_id)
+    root = locate(config.root, config.storage)
+    dataset, model = root / "datasets" / dataset_id, root / "models" / model_id
+    dataset_manifest = require_manifest(
+        DatasetManifest, dataset, "run `submit.py preprocess` first"
+    )
+    model_manifest = require_manifest(ModelManifest, model, "run `submit.py train` first")
+    if model_manifest.refit and model_manifest.dataset_id == dataset_id:
+        raise ConfigError(
+            f"model {model_id} was refitted on all of dataset {dataset_id}: it has learnt what it "
+            "would be asked; evaluate the model that it was refitted from"
+        )
+    parts = sequence_parts(dataset, dataset_manifest)
+    question = _question(config, dataset_id, model_id, map_items)
+    report = root / "reports" / f"evaluate-{content_id('evaluation', FORMAT_VERSION, question)}"
+
+    def make(owner: Owner, anew: bool) -> EvaluationManifest:
+        say(f"evaluate: model {model_id} on dataset {dataset_id}")
+        weights = files.weights_hash(model)
+        ensure_ray()
+        fitting = preflight("evaluate", config)
+        with original_errors():
+            found = _evaluate(
+                _job(fitting, dataset_manifest, model, map_items, report), parts, dataset_manifest
+            )
+        files.require_weights(model, weights)
+        heading = f"model {model_id} on dataset {dataset_id}"
+        (report / PICTURE).write_bytes(draw_evaluation(found, heading))
+        return EvaluationManifest(
+            **question, format_version=FORMAT_VERSION, weights_sha256=weights, **found
+        )
+
+    manifest, skipped = find_or_make(
+        EvaluationManifest,
+        report,
+        root,
+        stage="evaluate",
+        kind="evaluation",
+        make=make,
+        force=force,
+        is_current=lambda found: files.is_made_of(found, model),
+    )
+    if model_manifest.dataset_id == dataset_id:
+        _complete_model_metrics(model, manifest)
+    statistics = {name: getattr(manifest, name) for name in STATISTICS}
+    return EvaluateResult(model_id, dataset_id, report, skipped, manifest.metrics, statistics)
+
+
+def _question(config: RunConfig, dataset_id: str, model_id: str, map_items: bool) -> dict[str, Any]:
+    """All that decides the metrics."""
+    protocol = values_with(config.evaluate, Mark.CONTENT)
+    groups = groups_identity(config)
+    return {
+        "dataset": dataset_id,
+        "model": model_id,
+        "protocol": protocol,
+        "map": map_items,
+        **({} if groups is None else {"groups": groups}),
+    }
+
+
+def _complete_model_metrics(model: Location, evaluation: EvaluationManifest) -> None:
+    """Add what is known now to the model's ``metrics.json``."""
+    metrics = evaluation.metrics
+    complete = {
+        **metrics[MODEL],
+        "baselines": {name: metrics[name] for name in metrics if name != MODEL},
+        "intervals": {
+            split: {name: list(ends) for name, ends in found.items()}  # as JSON gives them back
+            for split, found in evaluation.intervals[MODEL].items()
+        },
+    }
+    file = model / files.METRICS
+    before = file.read_json() if file.exists() else None
+    if before != complete:
+        file.write_json(complete)
+
+
+def _job(
+    config: RunConfig,
+    manifest: DatasetManifest,
+    model: Location,
+    map_items: bool,
+    report: Location,
+) -> EvaluateJob:
+    root = report.parent.parent
+    return EvaluateJob(
+        config=config,
+        dataset=root / "datasets" / manifest.id,
+        num_parts=manifest.num_parts,
+        user_id_type=manifest.user_id_type,
+        model=model,
+        map_items=map_items,
+        window=find_window(config.evaluate.popular_days, manifest),
+        report=report,
+    )
+
+
+def _evaluate(job: EvaluateJob, parts: list[Location], manifest: DatasetManifest) -> dict[str, Any]:
+    """Write ranks and sums of all parts; the figures that the manifest holds."""
+    import ray.data  # takes .4 s, which the tasks that count transitions are spared
+    from ray.data import ActorPoolStrategy
+
+    # Fail on the driver, before anything is started.
+    vocabulary_mapping(job.dataset, job.model, job.map_items)
+    work = job.report / WORK
+    count_transitions(parts, manifest, manifest.items, work / TRANSITIONS)
+    if job.window is not None:
+        collect_recent(parts, manifest, job.window, work / RECENT)
+    evaluator = ray.data.from_items([{"part": part.uri} for part in parts]).map_batches(
+        PartEvaluator,
+        batch_size=1,
+        batch_format="pyarrow",
+        compute=ActorPoolStrategy(size=_num_actors(job.config, manifest)),
+        num_gpus=1 if job.config.score.use_gpu else 0,
+        fn_constructor_args=(job,),
+    )
+    rows = {}
+    with bar("evaluate", len(parts)) as progress:
+        for row in evaluator.iter_rows():
+            rows[str(row["name"])] = int(row["rows"])
+            progress.advance()
+    names = [part.name for part in parts]
+    summed = (
+        _sum_parts.remote(work, names[first : first + PARTS_PER_SUM])
+        for first in range(0, len(names), PARTS_PER_SUM)
+    )
+    found: dict[str, Any] = ray.get(_describe.remote(merge_all(_add, summed), job))
+    work.delete()
+    return {**found, "ranks": tuple(RankFile(name=name, rows=rows[name]) for name in names)}
+
+
+@ray.remote
+def _sum_parts(work: Location, names: list[str]) -> Measured:
+    return add_measured(measured_from_bytes((work / f"{n}.npz").read_bytes()) for n in names)
+
+
+@ray.remote
+def _add(*measured: Measured) -> Measured:
+    return add_measured(measured)
+
+
+@ray.remote
+def _describe(measured: Measured, job: EvaluateJob) -> dict[str, Any]:
+    (job.report / PAIRS).write_bytes(measured_to_bytes(kept_for_pairs(measured)))
+    ks = tuple(job.config.evaluate.ks)
+    return describe_evaluation(measured, [MODEL, *job.baselines], SPLITS, ks)
+
+
+def read_pairs(evaluation: Location) -> Measured:
+    """The sums of an evaluation by which its model is compared with another one's."""
+    return measured_from_bytes((evaluation / PAIRS).read_bytes())
+
+
+def _num_actors(config: RunConfig, manifest: DatasetManifest) -> int:
+    """Number of actors: as many as allowed; none for few users, as one takes seconds to start."""
+    worthwhile = -(-manifest.users // USERS_PER_ACTOR)
+    return max(1, min(len(manifest.parts), config.score.num_workers, worthwhile))
+
+
+def protocol_text(config: RunConfig) -> str:
+    """The protocol in a line, to stand beside every number."""
+    seen = "removed" if config.evaluate.remove_seen else "kept"
+    data = config.data
+    filters = [f"rating >= {data.min_rating:g}"] if data.min_rating is not None else []
+    filters += (
+        [f"{data.min_user_interactions}/{data.min_item_interactions}-core (users/items)"]
+        if max(data.min_user_interactions, data.min_item_interactions) > 1
+        else []
+    )
+    split = "leave-one-out" if data.split == "leave_one_out" else _temporal_text(data.temporal)
+    return (
+        f"{split}, {', '.join(filters) or 'no filter'}, all items ranked, seen items {seen}, "
+        "equal scores rank ahead of the target"
+    )
+
+
+def protocol_dict(config: RunConfig) -> dict[str, Any]:
+    """The protocol as values, for ``--json``."""
+    cuts = {"temporal": asdict(config.data.temporal)} if config.data.split == "temporal" else {}
+    return {"split": config.data.split, **cuts, **asdict(config.evaluate)}
+
+
+def _temporal_text(cuts: TemporalConfig) -> str:
+    if cuts.valid_from is not None:
+        return f"temporal (valid from {cuts.valid_from}, test from {cuts.test_from})"
+    return (
+        f"temporal (the newest {cuts.test_fraction:g} of the interactions for test, "
+        f"{cuts.valid_fraction:g} before them for valid)"
+    )

@@ -1,0 +1,121 @@
+import numpy as np
+import pytest
+
+from lightsans.columns.hashing import NUM_BUCKETS
+from lightsans.ranking.metrics import RankingTotals
+from lightsans.ranking.segments import Segmentation, by_newcomers
+from lightsans.reports.evaluation_figures import (
+    RankedUsers,
+    add_measured,
+    describe_evaluation,
+    estimate_drop,
+    kept_for_pairs,
+    measure_ranks,
+    measured_from_bytes,
+    measured_to_bytes,
+)
+from lightsans.reports.evaluation_plots import draw_evaluation
+
+KS = (5, 10)
+SPLITS = ("valid", "test")
+USERS = 600
+GENERATOR = np.random.default_rng(0)
+BUCKETS = GENERATOR.integers(0, NUM_BUCKETS, USERS)
+RANKS = {
+    "model": GENERATOR.integers(0, 25, USERS),
+    "popular": GENERATOR.integers(0, 100, USERS),
+}
+IS_NEW = GENERATOR.random(USERS) < 0.3
+ODD = "a/b \u00e9\0"
+
+
+def measure(chosen):
+    """What the users of a part come to, on both splits."""
+    groups = Segmentation("town", (ODD, "never"), np.zeros(len(chosen), np.int64))
+    measured = []
+    for scorer, ranks in RANKS.items():
+        for split in SPLITS:
+            figures = np.ones((len(chosen), 2)) if split == "test" else None
+            users = RankedUsers(scorer, split, BUCKETS[chosen], ranks[chosen], figures)
+            measured.append(measure_ranks(users, KS, [by_newcomers(IS_NEW[chosen]), groups]))
+        measured.append({f"items/{scorer}": np.array([0, 3, 0, 1])})
+    return add_measured(measured)
+
+
+@pytest.fixture(scope="module")
+def measured():
+    parts = [measure(np.flatnonzero(part == BUCKETS % 2)) for part in (0, 1)]
+    return add_measured(measured_from_bytes(measured_to_bytes(part)) for part in parts)
+
+
+@pytest.fixture(scope="module")
+def found(measured):
+    return describe_evaluation(measured, ["model", "popular"], SPLITS, KS)
+
+
+def test_metrics_are_the_exact_ones_and_lie_in_their_intervals(found):
+    import torch
+
+    exact = RankingTotals.from_ranks(torch.from_numpy(RANKS["model"]), KS).metrics()
+    assert found["metrics"]["model"]["test"] == exact
+    assert found["users"] == {"valid": USERS, "test": USERS}
+    assert set(found["intervals"]["model"]["test"]) == set(exact)
+    for name, (low, high) in found["intervals"]["model"]["test"].items():
+        assert low < exact[name] < high, name
+    low, high = found["intervals"]["model"]["test"]["hit@10"]
+    spread = np.sqrt(exact["hit@10"] * (1 - exact["hit@10"]) / USERS)
+    assert high - low == pytest.approx(2 * 1.96 * spread, rel=0.1)
+
+
+def test_a_lead_is_the_difference_of_the_metrics(found):
+    lead = found["differences"]["popular"]["test"]["hit@10"]
+    metrics = found["metrics"]
+    difference = metrics["model"]["test"]["hit@10"] - metrics["popular"]["test"]["hit@10"]
+    assert lead["value"] == pytest.approx(difference)
+    assert 0 < lead["low"] < lead["value"] < lead["high"]
+
+
+def test_segments_are_metrics_of_their_users_alone(found):
+    newcomer = found["segments"]["newcomers"]["newcomer"]
+    assert newcomer["users"] == IS_NEW.sum()
+    hits = (RANKS["model"][IS_NEW] > 0) & (RANKS["model"][IS_NEW] <= 10)
+    assert newcomer["model"]["hit@10"]["value"] == pytest.approx(hits.mean())
+    assert set(newcomer) == {"users", "model", "popular"}
+    assert list(found["segments"]["newcomers"]) == ["trained on", "newcomer"]
+    assert list(found["segments"]["town"]) == [ODD]  # whatever its characters; no empty segments
+
+
+def test_lists_have_their_figures(found):
+    lists = found["lists"]["model"]
+    assert lists["novelty@10"] == {"value": 1, "low": 1, "high": 1}
+    assert lists["recommended_items"] == 2
+    assert 0 < lists["gini"] < 1
+
+
+def test_a_drop_is_paired_with_what_another_evaluation_kept(measured):
+    kept = measured_from_bytes(measured_to_bytes(kept_for_pairs(measured)))
+    assert estimate_drop(kept, kept, "ndcg@10", KS) == (0, 0, 0)
+    worse = {"groups/model/test": measured["groups/popular/test"]}
+    drop = estimate_drop(worse, kept, "ndcg@10", KS)
+    assert 0 < drop.low < drop.value < drop.high < 1
+    fewer = {"groups/model/test": measure(np.arange(10))["groups/model/test"]}
+    with pytest.raises(ValueError, match="different users"):
+        estimate_drop(fewer, kept, "ndcg@10", KS)
+
+
+def test_the_picture_shows_scorers_leads_and_segments(found, monkeypatch):
+    from matplotlib.axes import Axes
+
+    drawn = []
+    original = Axes.errorbar
+
+    def remember(self, values, *arguments, **named):
+        drawn.append((list(values), named["xerr"]))
+        return original(self, values, *arguments, **named)
+
+    monkeypatch.setattr(Axes, "errorbar", remember)
+    assert draw_evaluation(found | {"segments": {}}, "model m").startswith(b"\x89PNG")
+    values, (left, right) = drawn[1]  # the scorers on test
+    low, high = found["intervals"]["model"]["test"]["ndcg@10"]
+    assert values[0] == found["metrics"]["model"]["test"]["ndcg@10"]
+    assert (values[0] - left[0], values[0] + right[0]) == pytest.approx((low, high))
