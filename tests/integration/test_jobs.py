@@ -95,9 +95,9 @@ def test_the_exit_status_of_the_job_comes_back(head):
 
 
 def test_a_wrong_setting_fails_here_before_anything_is_uploaded(head):
-    done = head.submit_py("preprocess", *head.settings(), "--set", "data.separator=")
+    done = head.submit_py("preprocess", *head.settings(), "--set", "data.max_reject_fraction=2")
     assert done.returncode == 2
-    assert "data.separator" in done.stderr
+    assert "data.max_reject_fraction" in done.stderr
     assert "submitted" not in done.stderr
 
 
