@@ -1,8 +1,8 @@
 """Read the sequences of a finished dataset: parts, virtual shards, tapes mapped from disk."""
 
+import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -151,9 +151,8 @@ def load_within(
     load: Callable[[int], UserSequences],
     shards: Iterable[int],
     memory_bytes: int | None,
-    directory: Path,
 ) -> dict[int, UserSequences]:
-    """Load shards one after the other; tapes beyond a budget are mapped from files.
+    """Load shards one after the other; tapes beyond a budget are mapped from temporary files.
 
     The system then keeps in memory what training touches and drops it again under pressure.
 
@@ -161,7 +160,6 @@ def load_within(
         load: Reads the sequences of one shard.
         shards: Which shards to load.
         memory_bytes: Budget for the tapes of all shards; None has no limit.
-        directory: For the files, one for each shard; it exists.
     """
     loaded, used = {}, 0
     for shard in shards:
@@ -169,13 +167,17 @@ def load_within(
         used += users.item_ids.nbytes
         if memory_bytes is not None and used > memory_bytes:
             used -= users.item_ids.nbytes
-            users = _map_tape(users, directory / f"tape-{shard:05d}.npy")
+            users = _map_tape(users)
         loaded[shard] = users
     return loaded
 
 
-def _map_tape(users: UserSequences, path: Path) -> UserSequences:
+def _map_tape(users: UserSequences) -> UserSequences:
+    """The same sequences with their tape on disk, in a file without a name: it cannot be left."""
     if len(users.item_ids) == 0:  # nothing can be mapped
         return users
-    np.save(path, users.item_ids)
-    return replace(users, item_ids=np.asarray(np.load(path, mmap_mode="r")))
+    with tempfile.TemporaryFile(prefix="lightsans-tape-") as file:
+        file.write(np.ascontiguousarray(users.item_ids).data)
+        file.flush()
+        mapped = np.memmap(file, users.item_ids.dtype, "r", shape=users.item_ids.shape)
+    return replace(users, item_ids=np.asarray(mapped))

@@ -3,7 +3,6 @@
 `submit.py` and the installed program `lightsans` both call `main`.
 """
 
-import errno
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -24,8 +23,11 @@ from pipelines.commands.options import PROGRAM, examples
 from pipelines.commands.publishing import add_publish_commands
 from pipelines.commands.recbole import add_recbole_commands
 from pipelines.commands.stages import add_stage_commands
-from pipelines.console.exit_status import DESCRIPTION, GO_ON, ExitStatus, status_of
+from pipelines.console.exit_status import DESCRIPTION, ExitStatus, status_of
+from pipelines.console.faults import explain_fault
+from pipelines.console.interruption import install, received, tell
 from pipelines.console.logs import configure_logs, log_error
+from pipelines.session.directories import keep_logs
 
 # Stages are imported by the commands that run them: `--help` must not wait for Ray and torch.
 
@@ -45,8 +47,9 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
-            log_error(f"interrupted; {GO_ON}", error)
-            raise typer.Exit(ExitStatus.INTERRUPTED) from None
+            number = received() or signal.SIGINT
+            tell(number, error)
+            raise typer.Exit(128 + number) from None
 
 
 def _require_values(command: Any, arguments: Sequence[str]) -> None:
@@ -105,41 +108,51 @@ add_recbole_commands(app)
 add_export_commands(app)
 
 
-_PATH_ERRORS = (
-    *(errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR, errno.ENOTDIR),
-    *(errno.EACCES, errno.EPERM, errno.EROFS),
-)
-"""Errors that only a path given by the user can cause."""
-
-
 @contextmanager
 def plain_errors(exit_with: Callable[[int], None]) -> Iterator[None]:
     """Print an error that a person can mend as one line; others keep their traceback."""
     try:
         yield
     except SystemExit as error:
-        if error.code == ExitStatus.TERMINATED:
-            log_error(f"terminated; {GO_ON}", error)
-        raise
+        status = error.code if isinstance(error.code, int) else 0
+        number = received() or status - 128
+        if number not in (signal.SIGTERM, signal.SIGHUP):
+            raise
+        tell(number, error)
+        exit_with(128 + number)
     except KeyboardInterrupt as error:
-        log_error(f"interrupted; {GO_ON}", error)
-        exit_with(ExitStatus.INTERRUPTED)
-    except LightSANsError as error:
-        status = status_of(error)
-        before = {
-            ExitStatus.USAGE: "error",
-            ExitStatus.GATE: "not published",
-            ExitStatus.BUSY: "busy",
-        }.get(status, "failed")
-        log_error(f"{before}: {_in_words_of_program(str(error))}", error)
-        exit_with(status)
+        ended_by = received() or signal.SIGINT
+        tell(ended_by, error)
+        exit_with(128 + ended_by)
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in _PATH_ERRORS and error.filename:
-            log_error(f"error: {error.filename}: {error.strerror}; name another path", error)
-            exit_with(ExitStatus.USAGE)
+        signalled = received()
+        if signalled is None:
+            exit_with(_tell_error(error))
             return
-        log_error("failed unexpectedly", error, with_traceback=True)
-        exit_with(ExitStatus.FAILED)
+        tell(signalled, error)  # whatever came of it: this is the cause
+        exit_with(128 + signalled)
+
+
+def _tell_error(error: Exception) -> ExitStatus:
+    """Print an error; the status to exit with."""
+    own = error if isinstance(error, LightSANsError) else explain_fault(error)
+    if own is None:
+        log_error(f"failed unexpectedly{_logs_text()}", error, with_traceback=True)
+        return ExitStatus.FAILED
+    status = status_of(own)
+    before = {
+        ExitStatus.USAGE: "error",
+        ExitStatus.GATE: "not published",
+        ExitStatus.BUSY: "busy",
+    }.get(status, "failed")
+    logs = _logs_text() if status == ExitStatus.FAILED else ""
+    log_error(f"{before}: {_in_words_of_program(str(own))}{logs}", error)
+    return status
+
+
+def _logs_text() -> str:
+    kept = keep_logs()
+    return f" (Ray's logs: {kept})" if kept else ""
 
 
 def _in_words_of_program(message: str) -> str:
@@ -150,14 +163,9 @@ def _in_words_of_program(message: str) -> str:
     return message
 
 
-def _terminate(number: int, frame: object) -> None:
-    """Leave in order on SIGTERM: give back the lease, stop Ray, exit with 128 + SIGTERM."""
-    sys.exit(128 + number)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command line, by default that of the process, and exit with its status."""
-    signal.signal(signal.SIGTERM, _terminate)
+    install()
     with plain_errors(sys.exit):
         configure_logs()
         app(args=arguments)

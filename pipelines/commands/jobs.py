@@ -12,6 +12,7 @@ import typer
 from lightsans.errors import ConfigError
 from pipelines.commands.options import PROGRAM, JsonOption, examples
 from pipelines.console.exit_status import ExitStatus
+from pipelines.console.interruption import take_time
 from pipelines.console.logs import dump_json, log, logs_are_json, printable, redact
 from pipelines.console.output import print_json, print_table
 from pipelines.console.progress import say
@@ -63,6 +64,7 @@ def follow_job(
     """Follow a job to its end and print its JSON result, if any; returns its exit status."""
     from pipelines.jobs.follow import exit_status, explain_end, follow
 
+    take_time()
     job_log = JobLog(to_stderr=to_stderr)
     try:
         details = follow(client, job_id, job_log.show)

@@ -25,6 +25,8 @@ class ExitStatus(IntEnum):
     """The night was not good enough to be published."""
     BUSY = 4
     """Another process works on the same result or publishes, or waiting took too long."""
+    HUNG_UP = 129
+    """SIGHUP, when the terminal is closed."""
     INTERRUPTED = 130
     """SIGINT, usually Ctrl-C."""
     TERMINATED = 143
@@ -33,7 +35,7 @@ class ExitStatus(IntEnum):
 
 DESCRIPTION = (
     "Exit status: 0 done, 1 a fault or an outage, 2 a wrong option, setting or input, 3 refused by "
-    "the gate of nightly, 4 busy or given up waiting, 130 and 143 interrupted."
+    "the gate of nightly, 4 busy or given up waiting, 129, 130, 143 interrupted."
 )
 
 GO_ON = "the same command goes on from here"

@@ -1,13 +1,16 @@
 """Ray as the stages use it: the cluster at hand, or an embedded one; errors as they were raised."""
 
+import atexit
+import getpass
 import logging
 import os
 import re
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -15,8 +18,11 @@ import ray
 from ray.exceptions import RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from lightsans.errors import ConfigError, LightSANsError
+from lightsans.errors import LightSANsError
+from pipelines.console.interruption import call_at_end, received
 from pipelines.console.logs import adopt_ray_loggers
+from pipelines.session.clusters import ClusterUnreachableError, require_cluster
+from pipelines.session.directories import make_ray_directories, remove_directories
 
 if TYPE_CHECKING:  # a task that does not need Ray Data starts .4 s sooner without it
     from ray.data import DataContext, Dataset
@@ -28,42 +34,105 @@ EMBEDDED_CPUS = 4
 def ensure_ray(memory_bytes: int | None = None) -> None:
     """Connect to the cluster of ``RAY_ADDRESS`` (set inside a Ray job), or start an embedded one.
 
-    Does nothing when Ray is already connected. An embedded Ray ends with this process.
+    Does nothing when Ray is already connected. An embedded Ray ends with this process, and leaves
+    no file.
 
     Args:
         memory_bytes: Memory that an embedded Ray may use (``resources.memory_bytes``): a quarter
             for its object store, which spills beyond, the rest for tasks; None for Ray's choice.
 
     Raises:
-        ConfigError: ``RAY_ADDRESS`` is that of a dashboard.
+        ConfigError: ``RAY_ADDRESS`` is no address, or that of a dashboard; or there is no place for
+            the files of an embedded Ray.
+        StorageError: No cluster answers at ``RAY_ADDRESS``, or no disk for temporary files has
+            room.
     """
     adopt_ray_loggers()
     if not ray.is_initialized():
-        address = os.environ.get("RAY_ADDRESS", "")
-        if address.startswith(("http://", "https://")):
-            raise ConfigError(
-                f"RAY_ADDRESS={address} is the dashboard of a cluster, to which jobs are submitted:"
-                f" add --cluster {address}, or unset RAY_ADDRESS to run on this machine"
-            )
-        if address:
-            _init(log_to_driver=False, logging_level=logging.WARNING)
+        call_at_end(_end_now)
+        if is_cluster():
+            address = os.environ["RAY_ADDRESS"]
+            require_cluster(address)
+            try:
+                _init(log_to_driver=False, logging_level=logging.WARNING)
+            except ConnectionError as error:
+                raise ClusterUnreachableError(
+                    f"RAY_ADDRESS={address}: {str(error).splitlines()[0]}; start the cluster, or "
+                    "unset RAY_ADDRESS to run on this machine"
+                ) from None
         else:
-            # Says only that this Ray, which is private, made itself a token.
-            logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
-            # Ray's 15 lets workers starve beside any other process of a small machine.
-            os.environ.setdefault("RAY_worker_niceness", "0")
-            _init(
-                address="local",  # not one that happens to run on this machine
-                num_cpus=max(EMBEDDED_CPUS, os.cpu_count() or 1),
-                object_store_memory=None if memory_bytes is None else memory_bytes // 4,
-                _memory=None if memory_bytes is None else memory_bytes * 3 // 4,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.WARNING,
-            )
+            _start_embedded(memory_bytes)
     from ray.data import DataContext
 
     _configure_data(DataContext.get_current())
+
+
+def _start_embedded(memory_bytes: int | None) -> None:
+    # Says only that this Ray, which is private, made itself a token.
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
+    # Ray's 15 lets workers starve beside any other process of a small machine.
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    atexit.register(end_embedded)  # before Ray's own, which it registers later
+    directories = make_ray_directories()
+    with _temporary_files_in(f"{directories.scratch}/tmp"):
+        _init(
+            address="local",  # not one that happens to run on this machine
+            num_cpus=max(EMBEDDED_CPUS, os.cpu_count() or 1),
+            object_store_memory=None if memory_bytes is None else memory_bytes // 4,
+            _memory=None if memory_bytes is None else memory_bytes * 3 // 4,
+            _temp_dir=directories.sessions,
+            object_spilling_directory=directories.scratch,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.WARNING,
+        )
+
+
+def end_embedded() -> None:
+    """Stop an embedded Ray, and remove its files; called at the end of the process."""
+    number = received()
+    if number is not None:
+        _end_now()
+        sys.stdout.flush()
+        os._exit(128 + number)  # Ray would miss its processes, and say so
+    ray.shutdown()
+    remove_directories()
+
+
+def _end_now() -> None:
+    """End the processes that this one has started, and remove their files; wait for nothing.
+
+    They are stopped first: none may write a file while files are removed, and Ray, which ends this
+    process when it misses its own, must not come first.
+    """
+    import psutil  # Ray brings it along
+
+    started = psutil.Process().children(recursive=True)
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for process in started:
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+        if number == signal.SIGSTOP:
+            remove_directories()
+
+
+@contextmanager
+def _temporary_files_in(directory: str) -> Iterator[None]:
+    """Let processes that the block starts leave temporary files in a directory that is removed."""
+    values = {"TMPDIR": directory}
+    if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:  # compiled code is of use to the next command
+        user = re.sub(r"[^A-Za-z0-9_.-]", "_", getpass.getuser())
+        values["TORCHINDUCTOR_CACHE_DIR"] = f"{tempfile.gettempdir()}/torchinductor_{user}"
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _init(**arguments: Any) -> None:
@@ -76,7 +145,7 @@ def _init(**arguments: Any) -> None:
 
 def is_cluster() -> bool:
     """Whether `ensure_ray` connects to a Ray that was there before, rather than start its own."""
-    return bool(os.environ.get("RAY_ADDRESS"))
+    return os.environ.get("RAY_ADDRESS", "") not in ("", "local")
 
 
 def usable_cpus() -> int:

@@ -4,9 +4,7 @@ Ray Train starts workers, watches them and starts them again. Checkpoints are ou
 worker writes them between two steps while all go on.
 """
 
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -66,10 +64,17 @@ class WorkerJob:
         return self.model / "checkpoints"
 
 
+class _Trainer(TorchTrainer):
+    """Ray Train's trainer without its way of ending on Ctrl-C, which takes an epoch and exits 1."""
+
+    def _register_sigint_handler(self, controller: object) -> None:
+        pass
+
+
 def make_torch_trainer(job: WorkerJob) -> TorchTrainer:
     """The Ray Train run of a model."""
     train = job.config.train
-    return TorchTrainer(
+    return _Trainer(
         train_worker,
         train_loop_config={"job": job},
         torch_config=TorchConfig(timeout_s=train.collective_timeout_s),
@@ -125,24 +130,23 @@ def _train(job: WorkerJob) -> None:
     store = open_store(job.checkpoints, config.train.keep_checkpoints, job.owner)
     names: list[str | None] = [None, *store.names()]
     newest = collectives.from_first_worker(names[-1], device)
-    with tempfile.TemporaryDirectory(prefix="lightsans-tapes-") as path:
-        trainer = Trainer(
-            config,
-            manifest.items,
-            _load_tapes(job, manifest, shards, Path(path)),
-            device,
-            wrap=lambda module: ray.train.torch.prepare_model(module, move_to_device=False),
-            on_step=on_step,
-            item_counts=popularity(config, dataset),
-            weights=first_weights(config, dataset) if newest is None else None,
-        )
-        if newest is not None:
-            restore_trainer(trainer, job.checkpoints / newest)
-            if is_first:
-                partial = trainer.progress.partial
-                step = partial.step if partial else 0
-                job.board.resume.remote(len(trainer.progress.history), step)
-        _train_epochs(trainer, store, job)
+    trainer = Trainer(
+        config,
+        manifest.items,
+        _load_tapes(job, manifest, shards),
+        device,
+        wrap=lambda module: ray.train.torch.prepare_model(module, move_to_device=False),
+        on_step=on_step,
+        item_counts=popularity(config, dataset),
+        weights=first_weights(config, dataset) if newest is None else None,
+    )
+    if newest is not None:
+        restore_trainer(trainer, job.checkpoints / newest)
+        if is_first:
+            partial = trainer.progress.partial
+            step = partial.step if partial else 0
+            job.board.resume.remote(len(trainer.progress.history), step)
+    _train_epochs(trainer, store, job)
 
 
 def open_store(checkpoints: Location, keep: int, owner: Owner | None) -> CheckpointStore:
@@ -154,7 +158,7 @@ def open_store(checkpoints: Location, keep: int, owner: Owner | None) -> Checkpo
 
 
 def _load_tapes(
-    job: WorkerJob, manifest: DatasetManifest, shards: list[int], path: Path
+    job: WorkerJob, manifest: DatasetManifest, shards: list[int]
 ) -> dict[int, UserSequences]:
     """The sequences of this worker's shards: from Ray's object store, or read and kept here."""
     if job.tapes:
@@ -166,7 +170,7 @@ def _load_tapes(
 
     if train.tape_memory_mb is None:
         return load(shards)
-    return load_within(lambda shard: load([shard])[shard], shards, train.tape_memory_mb << 20, path)
+    return load_within(lambda shard: load([shard])[shard], shards, train.tape_memory_mb << 20)
 
 
 def _train_epochs(trainer: Trainer, store: CheckpointStore, job: WorkerJob) -> None:

@@ -13,7 +13,6 @@ compete on valid alone; test is computed once, for the winner, by the ordinary e
 import logging
 import os
 import signal
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +33,7 @@ from lightsans.storage.manifests import MANIFEST, content_id, is_finished, requi
 from pipelines.console.logs import add_log_context, log_context
 from pipelines.console.progress import say
 from pipelines.evaluate.stage import EvaluateResult, run_evaluate
+from pipelines.session.directories import scratch_directory
 from pipelines.session.lease import Owner
 from pipelines.session.preflight import preflight, train_places
 from pipelines.session.ray_session import ensure_ray
@@ -228,7 +228,7 @@ def _run_trials(
     task = TrialTask(dataset, directory / "trials", root / "models", tapes, owner)
     trainable = tune.with_parameters(TrialTrainable, task=task)
     # Nothing of Ray Tune's own is kept: the records are enough to go on from.
-    with _quiet_tune(), tempfile.TemporaryDirectory(prefix="lightsans-tune-") as scratch:
+    with _quiet_tune(), scratch_directory("lightsans-tune-") as scratch:
         tune.Tuner(
             tune.with_resources(trainable, _resources(base)),
             tune_config=tune.TuneConfig(

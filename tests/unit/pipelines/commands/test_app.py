@@ -65,7 +65,7 @@ def test_the_status_says_who_can_mend_it_and_only_what_nobody_foresaw_has_a_trac
     assert ("Traceback" in shown) == (kind is OSError)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interruption_ends_with_its_status_and_a_line_that_says_how_to_go_on(number):
     """Through a shell, while the command works."""
     code = (

@@ -10,6 +10,7 @@ STATUSES = {
     errors.AccessError: 2,
     errors.ResourceError: 2,
     errors.InputError: 2,
+    errors.EmptyFileError: 2,
     errors.RejectLimitError: 2,
     errors.VocabularyMismatchError: 2,
     errors.NotFoundError: 2,
