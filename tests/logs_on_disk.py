@@ -14,7 +14,7 @@ import pytest
 from lightsans.config import DataConfig, StorageConfig
 from lightsans.errors import InputError
 from lightsans.reading.units import order_keys, plan_reading, read_unit
-from lightsans.storage.listing import list_files
+from lightsans.warehouse.tables import list_table_or_files
 
 Row = tuple[Any, Any, Any]
 """User, item and timestamp."""
@@ -35,11 +35,11 @@ class ReadLog(NamedTuple):
     num_units: int
 
 
-def read_log(paths: Path | Sequence[Path], **settings: Any) -> ReadLog:
+def read_log(paths: Path | str | Sequence[Path], **settings: Any) -> ReadLog:
     """Read files as the pipeline does, one unit after the other."""
-    paths = [paths] if isinstance(paths, Path) else list(paths)
-    data = DataConfig(input=tuple(map(str, paths)), **settings)
-    files = [file for name in data.input for file in list_files(name, StorageConfig())]
+    addresses: list[Path | str] = [paths] if isinstance(paths, Path | str) else list(paths)
+    data = DataConfig(input=tuple(map(str, addresses)), **settings)
+    files = [file for name in data.input for file in list_table_or_files(name, StorageConfig())]
     plan = plan_reading(files, data)
     rows: list[Row] = []
     rejects: list[tuple[int, str]] = []

@@ -64,7 +64,8 @@ class DataConfig:
     """Input files, and which of their interactions are trained on."""
 
     input: tuple[str, ...] = setting((), Mark.RESOLVED, Mark.PATH)
-    """Files, directories or globs; local or s3://. Their order breaks ties between timestamps."""
+    """Files, directories or globs, local or s3://; Delta and Iceberg tables, delta://DIR and
+    iceberg://DIR. Their order breaks ties between timestamps."""
     format: FormatSetting = setting("auto", Mark.CONTENT, Mark.READS_ROWS)
     """auto goes by the first bytes and the file name. Compressed text is recognised by its bytes:
     gzip, bzip2, zstd, lz4, xz, and zip with one file in it."""

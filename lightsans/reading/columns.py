@@ -54,13 +54,18 @@ def log_columns(data: DataConfig) -> dict[str, Wanted]:
     return wanted
 
 
-def find_columns(file: Location, names: Sequence[str], wanted: Mapping[str, Wanted]) -> Found:
+def find_columns(
+    file: Location,
+    names: Sequence[str],
+    wanted: Mapping[str, Wanted],
+    partitions: Mapping[str, str | None] | None = None,
+) -> Found:
     """Find the wanted columns; what the file has itself comes before partitions of its path.
 
     Raises:
         InputError: Some are missing, all of which are named, or the name of one occurs twice.
     """
-    partitions = partition_values(file)
+    partitions = partition_values(file) if partitions is None else partitions
     found, missing = Found({}, {}), []
     for role, column in wanted.items():
         position = _position(file, column, names)

@@ -17,6 +17,7 @@ from lightsans.reading.input_files import Head, InputFile, TextLayout, readable
 from lightsans.reading.times import clean_timestamps
 from lightsans.reading.values import Problems, as_utf8
 from lightsans.storage.location import FileInfo, Location
+from lightsans.storage.partitions import partitions_of
 from lightsans.text.coding import (
     COMPRESSIONS,
     PLAIN,
@@ -53,7 +54,7 @@ def inspect_file(info: FileInfo, data: DataConfig) -> InputFile:
     file = info.location
     head = read_head(info, data)
     try:
-        found = find_columns(file, head.names, log_columns(data))
+        found = find_columns(file, head.names, log_columns(data), partitions_of(info))
     except InputError:
         if not is_utf8(head.beginning):
             raise InputError(wrong_encoding(file, head.beginning, data)) from None

@@ -109,6 +109,8 @@ def _is_late(file: InputFile | EmptyFileError, as_of: int | None) -> bool:
     """Whether the file itself proves that none of its rows lies before ``as_of``."""
     if as_of is None or isinstance(file, EmptyFileError):
         return False
+    if file.listed.rows is not None:  # a later night asks for what came to the table since
+        return False
     return file.oldest is not None and file.oldest >= as_of
 
 
@@ -208,7 +210,9 @@ def _read_slice(piece: Slice, data: DataConfig) -> Iterator[RawRows]:
 def _read_columns(piece: Slice, data: DataConfig) -> Iterator[RawRows]:
     file, layout = piece.file, piece.file.layout
     if isinstance(layout, GroupLayout):
-        yield from layout.read(file.location, range(piece.start, piece.end), piece.first_row)
+        table = file.listed.rows
+        for rows in layout.read(file.location, range(piece.start, piece.end), piece.first_row):
+            yield rows if table is None else _without(rows, table.deleted)
     elif piece.is_whole:
         yield from _read_stream(file, layout, data)
     else:
@@ -219,6 +223,15 @@ def _read_columns(piece: Slice, data: DataConfig) -> Iterator[RawRows]:
         for rows in layout.parse(content, name):
             broken = [(position + offset, reason) for position, reason in rows.broken]
             yield RawRows(rows.columns, rows.positions + offset, broken)
+
+
+def _without(rows: RawRows, deleted: bytes) -> RawRows:
+    """The rows without those that a table has deleted; the others keep their positions."""
+    kept = ~np.isin(rows.positions, np.frombuffer(deleted, "<i8"))
+    if kept.all():
+        return rows
+    columns = {role: column.filter(pa.array(kept)) for role, column in rows.columns.items()}
+    return RawRows(columns, rows.positions[kept], rows.broken)
 
 
 def _read_stream(file: InputFile, layout: TextLayout, data: DataConfig) -> Iterator[RawRows]:

@@ -3,7 +3,7 @@
 import glob
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -46,14 +46,23 @@ class InputListing:
         return notes
 
 
-def list_inputs(patterns: Iterable[str], storage: StorageConfig) -> InputListing:
+def list_inputs(
+    patterns: Iterable[str],
+    storage: StorageConfig,
+    list_one: Callable[[str, StorageConfig], list[FileInfo]] | None = None,
+) -> InputListing:
     """The files of several patterns, each once, without the empty ones.
+
+    Args:
+        patterns: Paths, directories and globs.
+        storage: Access to stores.
+        list_one: Lists the files of a pattern; `list_files` by default.
 
     Raises:
         InputError: A pattern matches nothing, or is a table of a warehouse, or all files are empty.
     """
     patterns = list(patterns)
-    files = [file for pattern in patterns for file in list_files(pattern, storage)]
+    files = [file for pattern in patterns for file in (list_one or list_files)(pattern, storage)]
     filled = [file for file in files if file.size]
     if not filled and len(files) > 1:
         raise InputError(f"{', '.join(patterns)}: all {len(files)} files are empty (0 bytes)")

@@ -33,6 +33,7 @@ from lightsans.storage.filesystems import (
     find_protocol,
     open_filesystem,
 )
+from lightsans.storage.table_formats import TableRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,8 @@ class FileInfo:
     size: int
     etag: str
     """An object's etag (gs:// generation), or a local file's modification time in nanoseconds."""
+    rows: TableRows | None = None
+    """What the table says that it belongs to, if it does."""
 
 
 @dataclass(frozen=True, slots=True)

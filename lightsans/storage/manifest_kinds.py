@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from lightsans.columns.hashing import NUM_BUCKETS
 from lightsans.storage.manifests import Manifest
 from lightsans.storage.records import fields_beside
+from lightsans.storage.table_formats import TableVersion
 
 
 def _check_parts(id_types: Mapping[str, str], num_parts: int) -> None:
@@ -64,6 +65,8 @@ class InputFile:
     uri: str
     size: int
     etag: str
+    deleted: str | None = None
+    """Digest of its rows that its table had deleted; None if there are none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,6 +111,8 @@ class DatasetManifest(Manifest):
     cutoffs: Mapping[str, str] | None = None
     """ISO times at which a temporal split cuts; None under leave-one-out."""
     input: tuple[InputFile, ...]
+    tables: tuple[TableVersion, ...] | None = None
+    """Tables of a warehouse among the input, in the versions that were read."""
     after_as_of: tuple[str, ...] | None = None
     """Files that were not read, since their partition is later than ``data.as_of``."""
     excluded_users: ExcludedUsers | None = None

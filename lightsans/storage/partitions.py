@@ -1,8 +1,9 @@
 """Columns in the names of directories, as Hive and Spark write them: ``dt=2026-01-01/``."""
 
+from collections.abc import Mapping
 from urllib.parse import unquote
 
-from lightsans.storage.location import Location
+from lightsans.storage.location import FileInfo, Location
 
 _MISSING = "__HIVE_DEFAULT_PARTITION__"
 
@@ -19,3 +20,10 @@ def partition_values(file: Location) -> dict[str, str | None]:
         if is_partition and name:
             values[unquote(name)] = None if value == _MISSING else unquote(value)
     return values
+
+
+def partitions_of(file: FileInfo) -> Mapping[str, str | None]:
+    """`partition_values`, or what the table says that the file belongs to."""
+    if file.rows is not None and file.rows.partition is not None:
+        return file.rows.partition
+    return partition_values(file.location)

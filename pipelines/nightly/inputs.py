@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from lightsans.config import RunConfig
-from lightsans.storage.listing import list_inputs
 from lightsans.storage.location import Location
 from lightsans.storage.records import from_json, to_json
+from lightsans.warehouse.tables import list_log_inputs, pinned_inputs, tables_of
 from pipelines.console.progress import say
 
 
@@ -44,6 +44,8 @@ class NightInputs:
     """ISO time of the night."""
     files: tuple[tuple[str, int, str], ...]
     """Address, size and etag of each file."""
+    addresses: tuple[str, ...] | None = None
+    """Addresses that stand for the files, versions of tables included; None without tables."""
 
 
 def pin_inputs(config: RunConfig, remembered: Location, moment: datetime) -> RunConfig:
@@ -58,24 +60,28 @@ def pin_inputs(config: RunConfig, remembered: Location, moment: datetime) -> Run
         InputError: A pattern matches nothing, or a file of the listing is gone.
     """
     patterns = list(config.data.input)
-    listed = list_inputs(patterns, config.storage).files
+    listed = list_log_inputs(patterns, config.storage).files
     uris = [file.location.uri for file in listed]
     files = tuple((file.location.uri, file.size, file.etag) for file in listed)
-    now = NightInputs(input=tuple(patterns), as_of=moment.isoformat(), files=files)
+    addresses = pinned_inputs(listed) if tables_of(listed) else None
+    now = NightInputs(
+        input=tuple(patterns), as_of=moment.isoformat(), files=files, addresses=addresses
+    )
     before = _read(remembered)
     if before is None or (before.input, before.as_of) != (now.input, now.as_of):
         remembered.write_json(to_json(now))
         return config
     pinned = [uri for uri, _, _ in before.files]
-    if pinned == uris:
+    if pinned == uris and before.addresses == now.addresses:
         return config
+    again = tuple(pinned) if before.addresses is None else before.addresses
     new = sorted(set(uris) - set(pinned))
     say(
         f"nightly: reads the {len(pinned)} files of its first attempt ({remembered}); {len(new)} "
         + (f"more, such as {new[0]}, are left out; " if new else "more are there; ")
         + "remove that file to read what is there now"
     )
-    return replace(config, data=replace(config.data, input=tuple(pinned)))
+    return replace(config, data=replace(config.data, input=again))
 
 
 def _read(remembered: Location) -> NightInputs | None:

@@ -25,6 +25,8 @@ from lightsans.storage.location import FileInfo, Location, locate
 from lightsans.storage.manifest_kinds import DatasetManifest, InputFile
 from lightsans.storage.manifests import require_manifest
 from lightsans.storage.parts import layer_name, part_index, part_name
+from lightsans.storage.table_formats import TableVersion
+from lightsans.warehouse.tables import added_since, tables_of
 from pipelines.console.progress import say
 from pipelines.preprocess.parts import (
     FORMAT_VERSION,
@@ -177,6 +179,36 @@ def load_base(config: RunConfig) -> Base | None:
     return base
 
 
+def input_tables(base: Base | None, files: Sequence[FileInfo]) -> tuple[TableVersion, ...] | None:
+    """The tables for a manifest: those listed now, and others of the base."""
+    tables = {} if base is None else {t.uri: t for t in base.manifest.tables or ()}
+    tables.update({table.uri: table for table in tables_of(files)})
+    return tuple(tables.values()) or None
+
+
+def new_rows(base: Base, files: Sequence[FileInfo]) -> list[FileInfo] | None:
+    """Select the files with rows that a base lacks; None where it has rows that are gone since.
+
+    Raises:
+        InputError: As `new_files`.
+    """
+    chosen = {f.location.uri for f in new_files(base, [f for f in files if f.rows is None])}
+    before = {table.uri: table for table in base.manifest.tables or ()}
+    for table in tables_of(files):
+        added: Sequence[FileInfo] | None = [f for f in files if f.rows and f.rows.table == table]
+        if table.uri in before:
+            added = added_since(table, before[table.uri], files)
+        if added is None:
+            say(
+                f"preprocess: {table.uri} has lost or changed rows since its version "
+                f"{before[table.uri].version}, which dataset {base.location.name} has, or does not "
+                "say any more: everything is read anew"
+            )
+            return None
+        chosen.update(file.location.uri for file in added)
+    return [file for file in files if file.location.uri in chosen]
+
+
 def new_files(base: Base, files: Sequence[FileInfo]) -> list[FileInfo]:
     """Select the files that a base was not made of, in their order.
 
@@ -242,7 +274,15 @@ def _name(uri: str) -> str:
 
 def input_entries(base: Base | None, files: Sequence[FileInfo]) -> tuple[InputFile, ...]:
     """The list of input files for a manifest: those of the base, then the new ones."""
-    listed = (InputFile(uri=f.location.uri, size=f.size, etag=f.etag) for f in files)
+    listed = (
+        InputFile(
+            uri=file.location.uri,
+            size=file.size,
+            etag=file.etag,
+            deleted=(file.rows.fingerprint or None) if file.rows else None,
+        )
+        for file in files
+    )
     return (*(base.manifest.input if base is not None else ()), *listed)
 
 

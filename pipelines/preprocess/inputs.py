@@ -5,9 +5,9 @@ import re
 from lightsans.config import DataConfig, RunConfig
 from lightsans.errors import ConfigError, InputError
 from lightsans.reading.times import parse_moment
-from lightsans.storage.listing import list_inputs
 from lightsans.storage.location import FileInfo
-from lightsans.storage.partitions import partition_values
+from lightsans.storage.partitions import partitions_of
+from lightsans.warehouse.tables import list_log_inputs
 from pipelines.console.progress import say
 
 _SHORT_TIME = re.compile(r"(\d{4})-?(?:(\d{2})-?(?:(\d{2})(?:[-_ T]?(\d{2}))?)?)?")
@@ -28,7 +28,7 @@ def list_log(config: RunConfig, as_of: int | None) -> list[FileInfo]:
     data = config.data
     if not data.input and data.base is None:
         raise ConfigError("data.input is empty; name files, directories or globs")
-    listing = list_inputs(data.input, config.storage)
+    listing = list_log_inputs(data.input, config.storage)
     for note in listing.notes("data.input"):
         say(f"preprocess: {note}")
     files = listing.files
@@ -38,7 +38,7 @@ def list_log(config: RunConfig, as_of: int | None) -> list[FileInfo]:
     kept = [
         file
         for file, start in zip(files, starts, strict=True)
-        if as_of is None or start is None or start < as_of
+        if as_of is None or start is None or start < as_of or file.rows is not None
     ]
     if len(kept) < len(files):
         say(
@@ -56,7 +56,7 @@ def partition_starts(files: list[FileInfo], data: DataConfig) -> list[int | None
         InputError: One is no time.
     """
     name = str(data.partition_time)
-    values = [partition_values(file.location) for file in files]
+    values = [partitions_of(file) for file in files]
     if not any(name in found for found in values):
         known = sorted({partition for found in values for partition in found})
         raise ConfigError(

@@ -32,6 +32,7 @@ from lightsans.reading.units import ReadPlan, ReadUnit, order_keys, plan_reading
 from lightsans.storage.listing import check_unchanged
 from lightsans.storage.location import FileInfo, Location
 from lightsans.storage.schemas import id_type
+from lightsans.storage.table_formats import TableVersion
 from lightsans.text.coding import compression_by_name
 from pipelines.console.progress import Bar, bar, say
 from pipelines.preprocess.base import Base, take_over_part, take_over_parts, take_over_rejects
@@ -62,6 +63,8 @@ class Source:
     """Dataset that the rows are added to."""
     as_of: int | None = None
     """``data.as_of`` in microseconds: files that prove to be later are not read."""
+    tables: tuple[TableVersion, ...] | None = None
+    """Tables of a warehouse that files belong to, and those of the base."""
 
 
 def choose_num_parts(files: list[FileInfo], data: DataConfig) -> int:

@@ -34,14 +34,20 @@ from lightsans.reading.findings import describe_findings
 from lightsans.reading.id_lists import IdList, describe_found, read_id_list
 from lightsans.reading.rejects import check_reject_limit, describe_rejects, hints
 from lightsans.storage.listing import check_unchanged
-from lightsans.storage.location import Location, locate
+from lightsans.storage.location import FileInfo, Location, locate
 from lightsans.storage.manifest_kinds import DatasetManifest, ExcludedUsers, RowSummary
 from lightsans.storage.manifests import MANIFEST, content_id
 from lightsans.storage.records import to_json
 from lightsans.storage.schemas import TIMESTAMP_UNIT
 from pipelines.console.logs import add_log_context, log_context
 from pipelines.console.progress import say
-from pipelines.preprocess.base import find_unchanged, input_entries, load_base, new_files
+from pipelines.preprocess.base import (
+    find_unchanged,
+    input_entries,
+    input_tables,
+    load_base,
+    new_rows,
+)
 from pipelines.preprocess.cutoffs import configured_cutoffs, counted_cutoffs, moment_of
 from pipelines.preprocess.derive import write_sequences
 from pipelines.preprocess.inputs import list_log
@@ -185,17 +191,21 @@ def _prepare(config: RunConfig) -> _Job:
     filters = _resolve_filters(data)
     files = list_log(config, filters.as_of)
     base = load_base(config)
-    if base is not None:
-        files = new_files(base, files)
+    found = files if base is None else new_rows(base, files)
+    if found is None:
+        base, data = None, replace(data, base=None)
+        filters = replace(filters, data=data)
+    tables = input_tables(base, files)
+    files = files if found is None else found
     excluded = _read_excluded_users(config)
     excluded_users = [] if excluded is None else excluded.ids.to_pylist()
-    source = Source(data, files, excluded_users, base, filters.as_of)
+    source = Source(data, files, excluded_users, base, filters.as_of, tables)
     num_parts = choose_num_parts(files, data) if base is None else base.manifest.num_parts
     question = {
         **values_with(data, Mark.CONTENT),
         "num_parts": num_parts,
         "as_of": filters.as_of,
-        "files": [[file.location.uri, file.size, file.etag] for file in files],
+        "files": [_identity(file) for file in files],
         "excluded_users": hashlib.sha256("\n".join(source.excluded_users).encode()).hexdigest(),
     }
     if data.split == "temporal":
@@ -203,6 +213,12 @@ def _prepare(config: RunConfig) -> _Job:
     name = content_id("dataset", FORMAT_VERSION, question)
     dataset = locate(config.root, config.storage) / "datasets" / name
     return _Job(dataset, source, filters, num_parts, excluded)
+
+
+def _identity(file: FileInfo) -> list[object]:
+    """What an id says of a file: its name, what tells whether it changed, and rows it has lost."""
+    known: list[object] = [file.location.uri, file.size, file.etag]
+    return known if file.rows is None or not file.rows.deleted else [*known, file.rows.fingerprint]
 
 
 def _resolve_filters(data: DataConfig) -> Filters:
@@ -296,6 +312,7 @@ def _describe(
         base=job.source.data.base,
         cutoffs=cutoffs,
         input=input_entries(job.source.base, read),
+        tables=job.source.tables,
         after_as_of=tuple(sorted(late)) if late else None,
     )
 

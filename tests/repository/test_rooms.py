@@ -22,7 +22,7 @@ LIGHTSANS = [
     ["errors", "arrays"],
     ["config", "columns"],
     ["storage"],
-    ["text"],
+    ["text", "warehouse"],
     ["reading", "dataset"],
     ["preparation", "ranking", "inspection"],
     ["model", "rules"],

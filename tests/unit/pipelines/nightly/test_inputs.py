@@ -2,7 +2,9 @@
 
 from datetime import UTC, datetime
 
+import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 
 from lightsans.config.file import load_config
 from lightsans.errors import InputError
@@ -83,3 +85,15 @@ def test_a_pattern_without_files_is_an_error_and_remembers_nothing(logs, remembe
 )
 def test_the_report_has_the_name_of_the_date_as_given(as_of, moment, name):
     assert report_name(as_of, moment) == name
+
+
+def test_a_repeated_night_reads_the_version_of_a_table_that_it_read_at_first(tmp_path, remembered):
+    table = str(tmp_path / "log")
+    rows = pa.table({"user_id": ["u"], "item_id": ["i"], "timestamp": [0]})
+    write_deltalake(table, rows)
+    config = load_config(None, [f"data.input={table}"]).config
+    assert pin_inputs(config, remembered, FIFTH) == config
+    assert pin_inputs(config, remembered, FIFTH) == config
+    write_deltalake(table, rows, mode="append")
+    pinned = pin_inputs(config, remembered, FIFTH)
+    assert pinned.data.input == (f"delta://{table}@v0",)

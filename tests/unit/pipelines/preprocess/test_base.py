@@ -2,14 +2,18 @@
 
 import os
 import shutil
+from dataclasses import replace
 
+import pyarrow as pa
 import pytest
+from deltalake import DeltaTable, write_deltalake
 
 from lightsans.config import StorageConfig
 from lightsans.errors import InputError
 from lightsans.reading.rejects import RowCounts
 from lightsans.storage.location import FileInfo, locate
-from pipelines.preprocess.base import Base, input_entries, new_files
+from lightsans.warehouse.tables import list_table_or_files
+from pipelines.preprocess.base import Base, input_entries, input_tables, new_files, new_rows
 from pipelines.preprocess.records import Interactions
 from tests.factories import local
 from tests.manifests import dataset_manifest
@@ -72,3 +76,32 @@ def test_a_file_that_may_be_a_moved_one_is_refused_while_the_old_one_is_gone(tmp
     old.unlink()
     with pytest.raises(InputError, match=r"day2/log\.csv: dataset abc was made of .*day1/log\.csv"):
         new_files(base, [found])
+
+
+def test_a_base_of_a_table_reads_what_was_appended_since_or_everything(tmp_path, capfd):
+    table = str(tmp_path / "log")
+    for number in (0, 1):
+        rows = pa.table({"user_id": ["u"], "item_id": ["i"], "timestamp": [number]})
+        write_deltalake(table, rows, mode="append")
+    earlier = list_table_or_files(f"delta://{table}@v0", STORAGE)
+    files = list_table_or_files(table, STORAGE)
+    base = base_of(*earlier)
+    manifest = replace(base.manifest, tables=input_tables(None, earlier))
+    base = replace(base, manifest=manifest)
+    plain = on_s3("s3://new/c.csv", "92eb5f")
+    [added, beside] = new_rows(base, [*files, plain]) or []
+    assert added.rows
+    assert (added.rows.commit, beside) == (1, plain)
+    recorded = input_tables(base, files) or ()
+    assert [version.address for version in recorded] == [f"delta://{table}@v1"]
+    DeltaTable(table).delete("timestamp = 1")
+    assert new_rows(base, list_table_or_files(table, STORAGE)) is None
+    assert "has lost or changed rows since its version 0" in capfd.readouterr().err
+
+
+def test_a_table_that_a_base_does_not_know_is_new(tmp_path):
+    table = str(tmp_path / "log")
+    rows = pa.table({"user_id": ["u"], "item_id": ["i"], "timestamp": [0]})
+    write_deltalake(table, rows)
+    files = list_table_or_files(table, STORAGE)
+    assert new_rows(base_of(on_s3("s3://old/a.csv", "d41d8c")), files) == files

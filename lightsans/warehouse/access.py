@@ -1,0 +1,33 @@
+"""What the libraries of table formats need to reach a store: its credentials, by their names."""
+
+import botocore.session
+
+from lightsans.config import StorageConfig
+from lightsans.storage.location import Location, locate
+
+
+def s3_options(storage: StorageConfig) -> dict[str, str]:
+    """Endpoint, region and credentials of S3 in the words of AWS; empty values are left out."""
+    session = botocore.session.Session(profile=storage.profile)
+    options = {
+        "endpoint_url": storage.endpoint_url or session.get_config_variable("endpoint_url"),
+        "region": session.get_config_variable("region"),
+    }
+    credentials = None if storage.anonymous else session.get_credentials()
+    if credentials is not None:
+        frozen = credentials.get_frozen_credentials()
+        options["access_key_id"] = frozen.access_key
+        options["secret_access_key"] = frozen.secret_key
+        options["session_token"] = frozen.token
+    return {name: str(value) for name, value in options.items() if value}
+
+
+def file_at(address: str, table: Location) -> Location:
+    """The location of a file that a table's metadata names, relative to the table or not."""
+    scheme, has_scheme, _ = address.partition("://")
+    if address.startswith("file:"):
+        return locate(address.removeprefix("file:").removeprefix("//"), table.storage)
+    if has_scheme:
+        is_hadoop = scheme in ("s3a", "s3n")
+        return locate(f"s3{address[len(scheme) :]}" if is_hadoop else address, table.storage)
+    return locate(address, table.storage) if address.startswith("/") else table / address

@@ -1,0 +1,132 @@
+"""Delta Lake: the files of a version, its deletion vectors, and what its log says of commits."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import unquote
+
+import numpy as np
+import pyarrow as pa
+
+from lightsans.errors import ConfigError, InputError
+from lightsans.storage.location import FileInfo, Location
+from lightsans.storage.table_formats import TableRows, TableVersion
+from lightsans.warehouse.access import file_at, s3_options
+
+_LOG = "_delta_log"
+_COMMIT = re.compile(r"(\d{20})\.json")
+_EARLY = -(2**62)
+"""Commits whose entry of the log was removed come first, in the order of their time."""
+
+
+def is_table(directory: Location) -> bool:
+    """Whether a directory is a Delta table itself."""
+    return bool(directory.filesystem.isdir((directory / _LOG).path))
+
+
+def list_table(table: Location, version: int | None) -> list[FileInfo]:
+    """The files of a version of a table, the newest by default; in no certain order.
+
+    Raises:
+        ConfigError: The package that reads such tables is not installed.
+        InputError: The table or the version is not there, or its columns have other names in files.
+    """
+    opened = _open(table, version)
+    mode = opened.metadata().configuration.get("delta.columnMapping.mode", "none")
+    if mode != "none":
+        raise InputError(
+            f"{table}: its columns have other names in its files "
+            f"(delta.columnMapping.mode={mode}), which is not read here; write its newest version "
+            "to plain parquet files"
+        )
+    number = int(opened.version())
+    address = TableVersion(kind="delta", uri=table.uri, version=number)
+    commits = {
+        path: at for at, actions in _commits(table, 0, number) for path in _added_paths(actions)
+    }
+    deleted = _deleted_rows(opened, table)
+    files = []
+    for action in pa.table(opened.get_add_actions()).to_pylist():
+        location = file_at(unquote(action["path"]), table)
+        commit = commits.get(action["path"], _EARLY + int(action["modification_time"]))
+        partition = {name: _text(value) for name, value in (action.get("partition") or {}).items()}
+        rows = TableRows(address, commit, partition, deleted.get(location.uri, b""))
+        found = location.info()
+        files.append(FileInfo(location, found.size, found.etag, rows))
+    return files
+
+
+def added_since(table: Location, before: int, after: int) -> set[str] | None:
+    """Addresses of files that were added after one version and up to another.
+
+    Returns:
+        None where rows were deleted, updated or replaced, or the log no longer says it.
+    """
+    added: set[str] = set()
+    seen = 0
+    for _, actions in _commits(table, before + 1, after):
+        seen += 1
+        for action in actions:
+            if action.get("remove", {}).get("dataChange", False):
+                return None
+            if action.get("add", {}).get("dataChange", False):
+                added.add(file_at(unquote(action["add"]["path"]), table).uri)
+    return added if seen == after - before else None
+
+
+def _open(table: Location, version: int | None) -> Any:
+    try:
+        from deltalake import DeltaTable
+        from deltalake.exceptions import DeltaError
+    except ImportError:
+        raise ConfigError(
+            f"{table}: Delta tables need a package: pip install 'lightsans[deltalake]'"
+        ) from None
+    try:
+        return DeltaTable(table.uri, version=version, storage_options=_options(table))
+    except (DeltaError, FileNotFoundError, OSError, ValueError) as error:
+        which = "" if version is None else f" version {version} of it, which may be vacuumed,"
+        raise InputError(f"{table}:{which} cannot be read as a Delta table: {error}") from None
+
+
+def _options(table: Location) -> dict[str, str] | None:
+    if not table.uri.startswith("s3://"):
+        return None
+    options = {f"AWS_{name.upper()}": value for name, value in s3_options(table.storage).items()}
+    if options.get("AWS_ENDPOINT_URL", "").startswith("http://"):
+        options["AWS_ALLOW_HTTP"] = "true"
+    if table.storage.anonymous:
+        options["AWS_SKIP_SIGNATURE"] = "true"
+    return options
+
+
+def _deleted_rows(opened: Any, table: Location) -> dict[str, bytes]:
+    """Numbers of the rows that deletion vectors take out, by file."""
+    deleted = {}
+    for batch in opened.deletion_vectors():
+        read = pa.record_batch(batch)
+        for name, kept in zip(*(read.column(index) for index in (0, 1)), strict=True):
+            mask = kept.values.to_numpy(zero_copy_only=False)
+            uri = file_at(unquote(name.as_py()), table).uri
+            deleted[uri] = np.flatnonzero(~mask).astype("<i8").tobytes()
+    return deleted
+
+
+def _commits(
+    table: Location, first: int, last: int
+) -> Iterator[tuple[int, list[Mapping[str, Any]]]]:
+    """The entries of the log that are still there, in order."""
+    for name in (table / _LOG).children():
+        found = _COMMIT.fullmatch(name)
+        if found and first <= int(found[1]) <= last:
+            lines = (table / _LOG / name).read_bytes().splitlines()
+            yield int(found[1]), [json.loads(line) for line in lines if line.strip()]
+
+
+def _added_paths(actions: list[Mapping[str, Any]]) -> Iterator[str]:
+    return (action["add"]["path"] for action in actions if "add" in action)
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)

@@ -1,0 +1,158 @@
+"""Apache Iceberg: the files of a snapshot, its positional deletes, and which snapshots add rows."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from lightsans.errors import ConfigError, InputError
+from lightsans.storage.location import FileInfo, Location
+from lightsans.storage.table_formats import TableRows, TableVersion
+from lightsans.warehouse.access import file_at, s3_options
+
+_METADATA = re.compile(r"(?:v(\d+)|(\d+)-.*)\.metadata\.json(?:\.gz)?")
+_ADDS, _MOVES = "append", "replace"
+_INSTEAD = "write its newest version to plain parquet files, or rewrite its data files first"
+
+
+def list_table(table: Location, version: int | None) -> list[FileInfo]:
+    """The files of a snapshot of a table, the newest by default; in no certain order.
+
+    Args:
+        table: Directory of the table, or one of its ``.metadata.json`` files.
+        version: Id of the snapshot.
+
+    Raises:
+        ConfigError: The package that reads such tables is not installed.
+        InputError: The table or the snapshot is not there, or has what is not read here.
+    """
+    opened = _open(table)
+    snapshot = opened.current_snapshot() if version is None else opened.snapshot_by_id(version)
+    if snapshot is None:
+        if version is None:
+            return []
+        raise InputError(f"{table}: snapshot {version} is not there; it may have expired")
+    _refuse_renamed(table, opened)
+    data: list[Any] = []
+    deletes: list[Any] = []
+    for entry in _entries(opened, snapshot):
+        content = entry.data_file.content.name
+        if content == "EQUALITY_DELETES":
+            raise InputError(
+                f"{table}: it has equality deletes, which are not read here; {_INSTEAD}"
+            )
+        if entry.data_file.file_format.name != "PARQUET":
+            kind = entry.data_file.file_format.name
+            raise InputError(f"{table}: it has {kind} files, and only PARQUET is read; {_INSTEAD}")
+        (data if content == "DATA" else deletes).append(entry)
+    deleted = _deleted_rows(table, deletes)
+    address = TableVersion(kind="iceberg", uri=table.uri, version=snapshot.snapshot_id)
+    files = []
+    for entry in data:
+        path, commit = entry.data_file.file_path, int(entry.sequence_number or 0)
+        # A delete takes rows out of files that were there when it was made.
+        gone = [rows for number, rows in deleted.get(path, []) if number >= commit]
+        packed = np.unique(np.concatenate(gone)).astype("<i8").tobytes() if gone else b""
+        found = file_at(path, table).info()
+        rows = TableRows(address, commit, None, packed)
+        files.append(FileInfo(found.location, found.size, found.etag, rows))
+    return files
+
+
+def added_since(table: Location, before: int, after: int) -> set[str] | None:
+    """Addresses of files that were added after one snapshot and up to another.
+
+    Returns:
+        None where rows were deleted or replaced, or the earlier snapshot has expired or is none of
+        the ancestors of the later one.
+    """
+    opened = _open(table)
+    number, adding = after, set[int]()
+    while number != before:
+        snapshot = opened.snapshot_by_id(number)
+        operation = snapshot.summary.operation.value if snapshot and snapshot.summary else None
+        if operation not in (_ADDS, _MOVES) or snapshot.parent_snapshot_id is None:
+            return None
+        if operation == _ADDS:
+            adding.add(number)
+        number = snapshot.parent_snapshot_id
+    if opened.snapshot_by_id(before) is None:
+        return None
+    entries = _entries(opened, opened.snapshot_by_id(after))
+    held = [entry for entry in entries if entry.data_file.content.name == "DATA"]
+    added = {e.data_file.file_path for e in held if e.snapshot_id in adding}
+    # Rows that were added and then compacted are in a file with rows of before.
+    written = sum(
+        int(opened.snapshot_by_id(number).summary.additional_properties.get("added-records", -1))
+        for number in adding
+    )
+    there = sum(e.data_file.record_count for e in held if e.snapshot_id in adding)
+    return {file_at(path, table).uri for path in added} if there == written else None
+
+
+def _open(table: Location) -> Any:
+    try:
+        from pyiceberg.table import StaticTable
+    except ImportError:
+        raise ConfigError(
+            f"{table}: Iceberg tables need a package: pip install 'lightsans[pyiceberg]'"
+        ) from None
+    file = table if table.uri.endswith((".json", ".json.gz")) else _newest_metadata(table)
+    address = f"file://{file.path}" if file.is_local else file.uri
+    options = s3_options(table.storage) if file.uri.startswith("s3://") else {}
+    named = {"endpoint_url": "endpoint"}
+    properties = {
+        f"s3.{named.get(name, name).replace('_', '-')}": value for name, value in options.items()
+    }
+    try:
+        return StaticTable.from_metadata(address, properties)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file}: cannot be read as an Iceberg table: {error}") from None
+
+
+def _newest_metadata(table: Location) -> Location:
+    """The metadata with the highest number, as tables without a catalog go by."""
+    directory = table / "metadata"
+    found = [(match, name) for name in directory.children() if (match := _METADATA.fullmatch(name))]
+    if not found:
+        raise InputError(f"{table}: no Iceberg table: {directory} has no *.metadata.json")
+    newest = max(int(match[1] or match[2]) for match, _ in found)
+    names = [name for match, name in found if int(match[1] or match[2]) == newest]
+    if len(names) > 1:  # two writers: the catalog alone knows which one has won
+        raise InputError(
+            f"{table}: {' and '.join(names)} are both its newest metadata, and only its catalog "
+            "knows which counts; name that file: iceberg://FILE"
+        )
+    return directory / names[0]
+
+
+def _entries(opened: Any, snapshot: Any) -> Iterator[Any]:
+    for manifest in snapshot.manifests(opened.io):
+        yield from manifest.fetch_manifest_entry(opened.io, discard_deleted=True)
+
+
+def _deleted_rows(table: Location, deletes: list[Any]) -> dict[str, list[tuple[int, Any]]]:
+    """Positional deletes by data file: the number of their commit, and the rows."""
+    found: dict[str, list[tuple[int, Any]]] = {}
+    for entry in deletes:
+        read = file_at(entry.data_file.file_path, table).read_table(["file_path", "pos"])
+        for path in pc.unique(read["file_path"]).to_pylist():
+            rows = read.filter(pc.equal(read["file_path"], path))["pos"].to_numpy()
+            found.setdefault(path, []).append((int(entry.sequence_number or 0), rows))
+    return found
+
+
+def _refuse_renamed(table: Location, opened: Any) -> None:
+    """Files have the names that columns had when they were written; ids say which is which."""
+    names: dict[int, set[str]] = {}
+    for schema in opened.metadata.schemas:
+        for field in schema.fields:
+            names.setdefault(field.field_id, set()).add(field.name)
+    renamed = [sorted(found) for found in names.values() if len(found) > 1]
+    if renamed:
+        raise InputError(
+            f"{table}: columns were renamed ({' and '.join(renamed[0])} are one), which is not "
+            f"read here; {_INSTEAD}"
+        )

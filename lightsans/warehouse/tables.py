@@ -1,0 +1,95 @@
+"""Addresses of tables, the files of one version, and what came to a table since another version.
+
+``delta://DIR`` and ``iceberg://DIR`` name a table's directory, on a disk or a store
+(``delta://s3://bucket/log``); ``@vN`` at the end names a version. A directory that is a Delta table
+is read as one. The order of a table's files is that of their commits, then of their paths.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from lightsans.config import StorageConfig
+from lightsans.errors import InputError
+from lightsans.storage.listing import InputListing, list_files, list_inputs
+from lightsans.storage.location import FileInfo, locate
+from lightsans.storage.table_formats import TableVersion
+from lightsans.warehouse import delta, iceberg
+
+_ADDRESS = re.compile(r"(delta|iceberg)://(.+?)(?:@v(\d+))?/?")
+_ROOM: dict[str, Any] = {"delta": delta, "iceberg": iceberg}
+
+
+def list_log_inputs(patterns: Iterable[str], storage: StorageConfig) -> InputListing:
+    """`list_inputs`, with tables as their files.
+
+    Raises:
+        InputError: A pattern matches nothing, or a table cannot be read.
+        ConfigError: The package that reads the table is not installed.
+    """
+    return list_inputs(patterns, storage, list_table_or_files)
+
+
+def list_table_or_files(pattern: str, storage: StorageConfig) -> list[FileInfo]:
+    """The files of a table, in the order of commits; of anything else as `list_files` has them."""
+    found = _ADDRESS.fullmatch(pattern)
+    if found is None:
+        location = locate(pattern, storage)
+        if not delta.is_table(location):
+            return list_files(pattern, storage)
+        return _checked(pattern, delta.list_table(location, None))
+    kind, directory, version = found.groups()
+    location = locate(directory, storage)
+    listed: list[FileInfo] = _ROOM[kind].list_table(location, int(version) if version else None)
+    return _checked(pattern, listed)
+
+
+def tables_of(files: Iterable[FileInfo]) -> list[TableVersion]:
+    """The tables that files belong to, each once."""
+    return list(dict.fromkeys(file.rows.table for file in files if file.rows is not None))
+
+
+def pinned_inputs(files: Iterable[FileInfo]) -> tuple[str, ...]:
+    """Addresses that stand for these files from now on: of files, and of versions of tables."""
+    addresses = (f.location.uri if f.rows is None else f.rows.table.address for f in files)
+    return tuple(dict.fromkeys(addresses))
+
+
+def added_since(
+    table: TableVersion, before: TableVersion, files: Sequence[FileInfo]
+) -> list[FileInfo] | None:
+    """The files of a table with rows that an earlier version lacks.
+
+    Compaction writes rows into other files: these are not among them.
+
+    Args:
+        table: The newer version.
+        before: The earlier one.
+        files: Files of the newer one.
+
+    Returns:
+        None where rows were deleted or changed, or where it cannot be told any more.
+    """
+    if table.version == before.version:
+        return []
+    own = [file for file in files if file.rows is not None and file.rows.table == table]
+    if not own:
+        return None
+    names: set[str] | None = _ROOM[table.kind].added_since(
+        locate(table.uri, own[0].location.storage), before.version, table.version
+    )
+    if names is None or not names <= {file.location.uri for file in own}:
+        return None  # rows that came and were compacted since are in files with others
+    added = [file for file in own if file.location.uri in names]
+    return None if any(file.rows and file.rows.deleted for file in added) else added
+
+
+def _checked(pattern: str, files: list[FileInfo]) -> list[FileInfo]:
+    if not files:
+        raise InputError(f"{pattern}: this version of the table has no rows")
+    return sorted(files, key=_place)
+
+
+def _place(file: FileInfo) -> tuple[int, bytes]:
+    assert file.rows is not None
+    return file.rows.commit, file.location.uri.encode()

@@ -1,0 +1,170 @@
+"""Delta tables, written by delta-rs; deletion vectors are put into its log by hand."""
+
+import base64
+import json
+import struct
+import uuid
+import zlib
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable, write_deltalake
+from pyroaring import BitMap
+
+from lightsans.config import StorageConfig
+from lightsans.errors import InputError
+from lightsans.storage.table_formats import TableVersion
+from lightsans.warehouse import delta
+from lightsans.warehouse.tables import added_since, list_table_or_files, pinned_inputs, tables_of
+from tests.factories import local
+from tests.logs_on_disk import read_log
+
+STORAGE = StorageConfig()
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    return tmp_path / "my log"
+
+
+def rows(first: int, count: int = 4) -> pa.Table:
+    numbers = range(first, first + count)
+    return pa.table(
+        {
+            "user_id": [f"u{n % 2}" for n in numbers],
+            "item_id": [f"i{n}" for n in numbers],
+            "timestamp": list(numbers),
+            "day": [f"d {n % 2}/é" for n in numbers],
+        }
+    )
+
+
+def items(address: object) -> list[str]:
+    return sorted(item for _, item, _ in read_log(str(address)).rows)
+
+
+def version(table: Path, number: int) -> TableVersion:
+    return TableVersion(kind="delta", uri=str(table), version=number)
+
+
+def new_items(table: Path, before: int) -> list[str] | None:
+    files = list_table_or_files(str(table), STORAGE)
+    [now] = tables_of(files)
+    added = added_since(now, version(table, before), files)
+    return None if added is None else sorted({file.location.name for file in added})
+
+
+def test_the_rows_of_the_newest_version_are_read_and_those_of_any_other_by_number(table):
+    write_deltalake(table, rows(0), partition_by=["day"])
+    write_deltalake(table, rows(4), mode="append")
+    DeltaTable(table).delete("timestamp = 5")
+    assert items(table) == ["i0", "i1", "i2", "i3", "i4", "i6", "i7"]
+    assert items(f"delta://{table}@v1") == [f"i{n}" for n in range(8)]
+    assert items(f"delta://{table}@v0") == ["i0", "i1", "i2", "i3"]
+
+
+def test_a_partition_that_files_lack_is_a_column(table):
+    write_deltalake(table, rows(0), partition_by=["day"])
+    files = list_table_or_files(f"delta://{table}", STORAGE)
+    days = [file.rows.partition for file in files if file.rows]
+    assert days == [{"day": "d 0/é"}, {"day": "d 1/é"}]
+
+
+def test_files_stand_in_the_order_of_commits_then_paths(table):
+    for first in (0, 4, 8):
+        write_deltalake(table, rows(first), mode="append", partition_by=["day"])
+    files = list_table_or_files(str(table), STORAGE)
+    commits = [file.rows.commit for file in files if file.rows]
+    assert commits == [0, 0, 1, 1, 2, 2]
+    assert [file.location.uri for file in files[:2]] == sorted(f.location.uri for f in files[:2])
+    assert pinned_inputs(files) == (f"delta://{table}@v2",)
+
+
+def test_rows_that_were_appended_are_new_and_compaction_adds_none(table):
+    write_deltalake(table, rows(0))
+    write_deltalake(table, rows(4), mode="append")
+    DeltaTable(table).optimize.compact()
+    assert new_items(table, 1) == []
+    assert new_items(table, 0) is None, "the new rows are in a file with those of before"
+    write_deltalake(table, rows(8), mode="append")
+    newest = max(table.glob("*.parquet"), key=lambda file: file.stat().st_mtime_ns)
+    assert new_items(table, 2) == [newest.name]
+    assert new_items(table, 3) == []
+
+
+def test_deletes_and_a_log_that_was_cut_mean_that_everything_is_read(table):
+    write_deltalake(table, rows(0))
+    write_deltalake(table, rows(4), mode="append")
+    write_deltalake(table, rows(8), mode="append")
+    assert new_items(table, 0) is not None
+    (table / "_delta_log" / f"{1:020}.json").rename(table / "cut.json")
+    assert new_items_of_log(table, 0) is None
+    (table / "cut.json").rename(table / "_delta_log" / f"{1:020}.json")
+    DeltaTable(table).delete("timestamp = 5")
+    assert new_items(table, 2) is None
+
+
+def new_items_of_log(table: Path, before: int) -> set[str] | None:
+    return delta.added_since(local(table), before, 2)
+
+
+def test_rows_of_a_deletion_vector_are_not_read(table):
+    write_deltalake(table, rows(0, 6))
+    delete_by_vector(table, [1, 4])
+    assert items(table) == ["i0", "i2", "i3", "i5"]
+    assert new_items(table, 0) is None
+
+
+def delete_by_vector(table: Path, positions: list[int]) -> None:
+    """Commit a deletion vector as Delta's protocol says it: a roaring array in a file."""
+    log = table / "_delta_log" / f"{0:020}.json"
+    [add] = [line["add"] for line in map(json.loads, log.read_text().splitlines()) if "add" in line]
+    bitmap = BitMap(positions).serialize()
+    content = struct.pack("<iqi", 1681511377, 1, 0) + bitmap
+    identity = uuid.uuid4()
+    body = struct.pack(">i", len(content)) + content + struct.pack(">I", zlib.crc32(content))
+    (table / f"deletion_vector_{identity}.bin").write_bytes(b"\x01" + body)
+    vector = {
+        "storageType": "u",
+        "pathOrInlineDv": base64.b85encode(identity.bytes).decode(),
+        "offset": 1,
+        "sizeInBytes": len(content),
+        "cardinality": len(positions),
+    }
+    # Z85 has the digits of base 85 in another order.
+    ours = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~"
+    z85 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
+    vector["pathOrInlineDv"] = str(vector["pathOrInlineDv"]).translate(str.maketrans(ours, z85))
+    features = ["deletionVectors"]
+    actions = [
+        {
+            "protocol": {
+                "minReaderVersion": 3,
+                "minWriterVersion": 7,
+                "readerFeatures": features,
+                "writerFeatures": features,
+            }
+        },
+        {"remove": {"path": add["path"], "deletionTimestamp": 1, "dataChange": True}},
+        {"add": {**add, "deletionVector": vector, "dataChange": True}},
+    ]
+    lines = "\n".join(json.dumps(action) for action in actions)
+    (table / "_delta_log" / f"{1:020}.json").write_text(lines)
+
+
+def test_what_is_no_table_or_no_version_is_an_error_that_names_it(table, tmp_path):
+    with pytest.raises(InputError, match=r"nothing: cannot be read as a Delta table"):
+        list_table_or_files(f"delta://{tmp_path}/nothing", STORAGE)
+    write_deltalake(table, rows(0))
+    with pytest.raises(InputError, match="version 7"):
+        list_table_or_files(f"delta://{table}@v7", STORAGE)
+    DeltaTable(table).delete()
+    with pytest.raises(InputError, match="has no rows"):
+        list_table_or_files(str(table), STORAGE)
+
+
+def test_a_directory_that_holds_a_table_leads_to_its_address(table):
+    write_deltalake(table, rows(0))
+    with pytest.raises(InputError, match=f"name it as delta://{table}"):
+        list_table_or_files(str(table.parent), STORAGE)

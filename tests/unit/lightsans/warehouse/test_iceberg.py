@@ -1,0 +1,207 @@
+"""Iceberg tables, written by pyiceberg; positional and equality deletes are added by hand."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.manifest import (
+    DataFile,
+    DataFileContent,
+    FileFormat,
+    ManifestContent,
+    ManifestEntry,
+    ManifestEntryStatus,
+    ManifestWriterV2,
+    write_manifest_list,
+)
+from pyiceberg.table import Table
+from pyiceberg.typedef import Record
+
+from lightsans.config import StorageConfig
+from lightsans.errors import InputError
+from lightsans.storage.table_formats import TableVersion
+from lightsans.warehouse.tables import added_since, list_table_or_files, pinned_inputs, tables_of
+from tests.logs_on_disk import read_log
+
+STORAGE = StorageConfig()
+LATER = 77
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Iterator[Table]:
+    catalog = SqlCatalog("c", uri=f"sqlite:///{tmp_path}/c.db", warehouse=f"file://{tmp_path}")
+    catalog.create_namespace("shop")
+    yield catalog.create_table("shop.log", schema=rows(0).schema)
+    catalog.close()
+
+
+def rows(first: int, count: int = 4) -> pa.Table:
+    numbers = range(first, first + count)
+    return pa.table(
+        {
+            "user_id": [f"u{n % 2}" for n in numbers],
+            "item_id": [f"i{n}" for n in numbers],
+            "timestamp": list(numbers),
+        }
+    )
+
+
+def directory(table: Table) -> str:
+    return str(table.location()).removeprefix("file://")
+
+
+def address(table: Table) -> str:
+    return f"iceberg://{directory(table)}"
+
+
+def items(name: str) -> list[str]:
+    return sorted(item for _, item, _ in read_log(name).rows)
+
+
+def snapshot(table: Table) -> int:
+    found = table.current_snapshot()
+    assert found is not None
+    return found.snapshot_id
+
+
+def new_files(table: Table, before: int) -> list[str] | None:
+    files = list_table_or_files(address(table), STORAGE)
+    [now] = tables_of(files)
+    earlier = TableVersion(kind="iceberg", uri=directory(table), version=before)
+    added = added_since(now, earlier, files)
+    return None if added is None else [file.location.uri for file in added]
+
+
+def test_the_rows_of_the_newest_snapshot_are_read_and_those_of_any_other_by_id(table):
+    table.append(rows(0))
+    first = snapshot(table)
+    table.append(rows(4))
+    table.delete("timestamp = 5")
+    assert items(address(table)) == ["i0", "i1", "i2", "i3", "i4", "i6", "i7"]
+    assert items(f"{address(table)}@v{first}") == ["i0", "i1", "i2", "i3"]
+    assert items(f"iceberg://{table.metadata_location}") == items(address(table))
+
+
+def test_files_stand_in_the_order_of_commits(table):
+    for first in (8, 4, 0):
+        table.append(rows(first))
+    files = list_table_or_files(address(table), STORAGE)
+    assert [file.rows.commit for file in files if file.rows] == [1, 2, 3]
+    assert pinned_inputs(files) == (f"{address(table)}@v{snapshot(table)}",)
+
+
+def test_rows_that_were_appended_are_new_and_deletes_mean_that_everything_is_read(table):
+    table.append(rows(0))
+    first = snapshot(table)
+    table.append(rows(4))
+    second = snapshot(table)
+    [added] = new_files(table, first) or []
+    assert pq.read_table(added).column("item_id").to_pylist() == ["i4", "i5", "i6", "i7"]
+    assert new_files(table, second) == []
+    assert new_files(table, 1234) is None, "no such snapshot, or an expired one"
+    table.delete("timestamp = 5")
+    assert new_files(table, first) is None
+
+
+class _DeletesWriter(ManifestWriterV2):
+    def content(self) -> ManifestContent:
+        return ManifestContent.DELETES
+
+    @property
+    def _meta(self) -> dict[str, str]:
+        return {**super()._meta, "content": "deletes"}
+
+
+def add_deletes(table: Table, content: DataFileContent, path: Path, deletes: pa.Table) -> None:
+    """Commit a file of deletes: its manifest, a list with the manifests of before, metadata."""
+    pq.write_table(deletes, path)
+    before = table.current_snapshot()
+    assert before is not None
+    number = (before.sequence_number or 0) + 1
+    file = DataFile.from_args(
+        _table_format_version=2,
+        content=content,
+        file_path=str(path),
+        file_format=FileFormat.PARQUET,
+        partition=Record(),
+        record_count=deletes.num_rows,
+        file_size_in_bytes=path.stat().st_size,
+    )
+    entry = ManifestEntry.from_args(
+        status=ManifestEntryStatus.ADDED,
+        snapshot_id=LATER,
+        sequence_number=number,
+        file_sequence_number=number,
+        data_file=file,
+    )
+    output: Any = table.io.new_output(f"{path}.manifest.avro")
+    with _DeletesWriter(table.spec(), table.schema(), output, LATER, "deflate") as writer:
+        writer.add_entry(entry)
+    manifests = [*before.manifests(table.io), writer.to_manifest_file()]
+    listed = table.io.new_output(f"{path}.list.avro")
+    with write_manifest_list(2, listed, LATER, before.snapshot_id, number, "deflate") as lists:
+        lists.add_manifests(manifests)
+    metadata = json.loads(Path(table.metadata_location.removeprefix("file://")).read_text())
+    metadata["snapshots"].append(
+        {
+            "snapshot-id": LATER,
+            "parent-snapshot-id": before.snapshot_id,
+            "sequence-number": number,
+            "timestamp-ms": before.timestamp_ms + 1,
+            "manifest-list": f"{path}.list.avro",
+            "summary": {"operation": "overwrite"},
+            "schema-id": table.schema().schema_id,
+        }
+    )
+    metadata["current-snapshot-id"], metadata["last-sequence-number"] = LATER, number
+    metadata["refs"]["main"]["snapshot-id"] = LATER
+    target = Path(directory(table)) / "metadata" / "99999-later.metadata.json"
+    target.write_text(json.dumps(metadata))
+
+
+def test_positional_deletes_take_out_rows_of_files_that_were_there(table, tmp_path):
+    table.append(rows(0))
+    first = snapshot(table)
+    [file] = list_table_or_files(address(table), STORAGE)
+    deletes = pa.table({"file_path": [f"file://{file.location.uri}"] * 2, "pos": [0, 2]})
+    add_deletes(table, DataFileContent.POSITION_DELETES, tmp_path / "d.parquet", deletes)
+    assert items(address(table)) == ["i1", "i3"]
+    [marked] = list_table_or_files(address(table), STORAGE)
+    assert marked.rows
+    assert marked.rows.fingerprint
+    assert new_files(table, first) is None
+
+
+def test_equality_deletes_are_refused_with_the_way_out(table, tmp_path):
+    table.append(rows(0))
+    deletes = pa.table({"item_id": ["i0"]})
+    add_deletes(table, DataFileContent.EQUALITY_DELETES, tmp_path / "d.parquet", deletes)
+    with pytest.raises(InputError, match=r"has equality deletes.*plain parquet"):
+        list_table_or_files(address(table), STORAGE)
+
+
+def test_a_renamed_column_is_refused(table):
+    table.append(rows(0))
+    with table.update_schema() as change:
+        change.rename_column("item_id", "product")
+    with pytest.raises(InputError, match="item_id and product are one"):
+        list_table_or_files(address(table), STORAGE)
+
+
+def test_two_metadata_files_of_one_number_are_for_the_catalog_to_tell_apart(table):
+    table.append(rows(0))
+    newest = Path(table.metadata_location.removeprefix("file://"))
+    newest.with_name(newest.name[:6] + "other.metadata.json").write_bytes(newest.read_bytes())
+    with pytest.raises(InputError, match="only its catalog knows"):
+        list_table_or_files(address(table), STORAGE)
+    assert items(f"iceberg://{newest}") == ["i0", "i1", "i2", "i3"]
+
+
+def test_what_is_no_table_is_an_error_that_names_it(tmp_path):
+    with pytest.raises(InputError, match=r"nothing: no Iceberg table"):
+        list_table_or_files(f"iceberg://{tmp_path}/nothing", STORAGE)
