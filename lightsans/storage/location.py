@@ -45,7 +45,7 @@ class FileInfo:
     etag: str
     """An object's etag (gs:// generation), or a local file's modification time in nanoseconds."""
     rows: TableRows | None = None
-    """What the table says that it belongs to, if it does."""
+    """Rows that its table says it has; None for a file of no table."""
 
 
 @dataclass(frozen=True, slots=True)

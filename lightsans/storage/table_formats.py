@@ -33,7 +33,7 @@ class TableVersion:
 
 @dataclass(frozen=True, slots=True)
 class TableRows:
-    """What a table says of one of its files."""
+    """Statements of a table about one of its files."""
 
     table: TableVersion
     commit: int

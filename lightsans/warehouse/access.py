@@ -1,4 +1,4 @@
-"""What the libraries of table formats need to reach a store: its credentials, by their names."""
+"""Credentials of stores in the words of the libraries that read tables, and addresses of files."""
 
 import botocore.session
 

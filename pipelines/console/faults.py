@@ -18,7 +18,7 @@ def explain_fault(error: BaseException) -> LightSANsError | None:
     """An error that says what a person has to do about the machine; None where it is another one.
 
     Args:
-        error: What was raised, perhaps on a worker: its causes are looked at, too.
+        error: Exception of this process, or of a worker: its causes are looked at, too.
     """
     for cause in _causes(error):
         if isinstance(cause, LightSANsError):

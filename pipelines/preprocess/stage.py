@@ -41,17 +41,12 @@ from lightsans.storage.records import to_json
 from lightsans.storage.schemas import TIMESTAMP_UNIT
 from pipelines.console.logs import add_log_context, log_context
 from pipelines.console.progress import say
-from pipelines.preprocess.base import (
-    find_unchanged,
-    input_entries,
-    input_tables,
-    load_base,
-    new_rows,
-)
+from pipelines.preprocess.base import find_unchanged, load_base
 from pipelines.preprocess.cutoffs import configured_cutoffs, counted_cutoffs, moment_of
 from pipelines.preprocess.derive import write_sequences
 from pipelines.preprocess.inputs import list_log
 from pipelines.preprocess.k_core import Filters, KCore, find_k_core
+from pipelines.preprocess.new_files import input_entries, input_tables, new_rows
 from pipelines.preprocess.parts import FORMAT_VERSION, MARKER, WORK, Draft, Part
 from pipelines.preprocess.read import (
     Source,
@@ -216,7 +211,7 @@ def _prepare(config: RunConfig) -> _Job:
 
 
 def _identity(file: FileInfo) -> list[object]:
-    """What an id says of a file: its name, what tells whether it changed, and rows it has lost."""
+    """Parts of an id that say which file it is, whether it changed, and which rows it has lost."""
     known: list[object] = [file.location.uri, file.size, file.etag]
     return known if file.rows is None or not file.rows.deleted else [*known, file.rows.fingerprint]
 

@@ -51,7 +51,7 @@ def make_ray_directories() -> RayDirectories:
 
     Raises:
         ConfigError: No directory for temporary files can be written to.
-        StorageError: Those that can are full.
+        StorageError: All that can be written to are full.
     """
     candidates = list(dict.fromkeys([*_wanted(), "/tmp", "/var/tmp"]))
     reasons = {name: _reason_against(name) for name in candidates}

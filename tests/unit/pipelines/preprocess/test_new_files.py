@@ -13,7 +13,8 @@ from lightsans.errors import InputError
 from lightsans.reading.rejects import RowCounts
 from lightsans.storage.location import FileInfo, locate
 from lightsans.warehouse.tables import list_table_or_files
-from pipelines.preprocess.base import Base, input_entries, input_tables, new_files, new_rows
+from pipelines.preprocess.base import Base
+from pipelines.preprocess.new_files import input_entries, input_tables, new_files, new_rows
 from pipelines.preprocess.records import Interactions
 from tests.factories import local
 from tests.manifests import dataset_manifest
