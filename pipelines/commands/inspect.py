@@ -22,10 +22,10 @@ def inspect(
     Reads a bounded sample of the first file and the columns of some others.
     """
     from lightsans.inspection.description import inspect_input, settings_yaml
-    from lightsans.storage.listing import list_inputs
+    from lightsans.warehouse.tables import list_log_inputs
 
     loaded = read_config(config, overrides).config
-    listing = list_inputs(paths, loaded.storage)
+    listing = list_log_inputs(paths, loaded.storage)
     found = inspect_input(paths, listing.files, loaded.data)
     content = found.to_json()
     content["remarks"] = [*listing.notes("the input"), *content["remarks"]]

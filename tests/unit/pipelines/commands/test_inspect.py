@@ -2,7 +2,9 @@
 
 import json
 
+import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 from typer.testing import CliRunner
 
 from pipelines.commands.app import app, main
@@ -34,3 +36,11 @@ def test_a_missing_file_is_a_mistake_of_the_user(tmp_path, capsys):
         main(["inspect", str(tmp_path / "typo.csv")])
     assert left.value.code == 2
     assert "typo.csv" in capsys.readouterr().err
+
+
+def test_a_table_of_a_warehouse_is_looked_at_under_its_address(tmp_path):
+    rows = pa.table({"user": ["a", "b"] * 9, "item": ["x", "y"] * 9, "ts": [1_700_000_000] * 18})
+    write_deltalake(tmp_path / "log", rows)
+    shown = CliRunner().invoke(app, ["inspect", f"delta://{tmp_path}/log"])
+    assert shown.exit_code == 0, shown.output
+    assert f"delta://{tmp_path}/log" in shown.output
