@@ -2,7 +2,8 @@ import math
 
 import pytest
 
-from lightsans.config import NightlyConfig
+from lightsans.config import EvaluateConfig, NightlyConfig, RunConfig
+from lightsans.errors import ConfigError
 from lightsans.ranking.bootstrap import Estimate
 from pipelines.nightly.gate import Check, Quality, check_data, check_quality
 
@@ -112,3 +113,14 @@ def test_too_few_users_or_too_large_a_drop_of_users_fails():
 def test_without_a_published_run_or_with_null_users_are_not_compared():
     assert len(check_data(NightlyConfig(), 1, None)) == 1
     assert len(check_data(NightlyConfig(max_user_drop=None), 1, 1000)) == 1
+
+
+def test_a_baseline_of_the_gate_must_be_known_and_evaluated():
+    with pytest.raises(ConfigError, match="expected some of popular, popular_recent, successor"):
+        NightlyConfig(beat_baselines=("newest",))
+    nightly = NightlyConfig(beat_baselines=("popular_recent",))
+    assert RunConfig(nightly=nightly).evaluate.popular_days == 7
+    with pytest.raises(
+        ConfigError, match=r"names popular_recent, but evaluate\.popular_days is null"
+    ):
+        RunConfig(nightly=nightly, evaluate=EvaluateConfig(popular_days=None))
