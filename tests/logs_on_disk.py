@@ -14,7 +14,7 @@ import pytest
 from lightsans.config import DataConfig, StorageConfig
 from lightsans.errors import InputError
 from lightsans.reading.units import order_keys, plan_reading, read_unit
-from lightsans.warehouse.tables import list_table_or_files
+from lightsans.warehouse.tables import list_log_inputs
 
 Row = tuple[Any, Any, Any]
 """User, item and timestamp."""
@@ -39,7 +39,7 @@ def read_log(paths: Path | str | Sequence[Path], **settings: Any) -> ReadLog:
     """Read files as the pipeline does, one unit after the other."""
     addresses: list[Path | str] = [paths] if isinstance(paths, Path | str) else list(paths)
     data = DataConfig(input=tuple(map(str, addresses)), **settings)
-    files = [file for name in data.input for file in list_table_or_files(name, StorageConfig())]
+    files = list_log_inputs(data.input, StorageConfig()).files
     plan = plan_reading(files, data)
     rows: list[Row] = []
     rejects: list[tuple[int, str]] = []

@@ -128,6 +128,15 @@ POOLING_LOGITS = st.lists(
     max_size=90,
 )
 
+# ---- events and ids for files and directories
+
+ODD_IDS = st.text(st.sampled_from("0a7é-% /=,"), min_size=1, max_size=4).filter(str.strip)
+
+DAYS_OF_EVENTS = st.lists(
+    st.tuples(ODD_IDS, ODD_IDS, st.integers(0, 2), st.integers(0, 86_399)), min_size=1, max_size=8
+)
+"""User, item, day since 1970, and second of the day."""
+
 # ---- settings as their users write them
 
 SETTING_NAMES = st.sampled_from([*setting_names(), *sorted(SECTIONS), "model.num_layers"])

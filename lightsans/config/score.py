@@ -58,18 +58,21 @@ class ScoreConfig:
     results."""
     use_gpu: bool = setting(False, Mark.NO_EFFECT)
     users: str | None = setting(None, Mark.RESOLVED, Mark.PATH)
-    """Score only the users of this file: text with one id a line, or a parquet or csv table with
-    the column ``data.columns.user``."""
+    """Score only the users of this list: one id a line, or a table with the column
+    ``data.columns.user``."""
     allow_items: str | None = setting(None, Mark.RESOLVED, Mark.DECIDES_LISTS, Mark.PATH)
-    """A text file with one raw item id a line: nothing else is recommended."""
+    """A list of raw item ids, one a line or a table: nothing else is recommended."""
     deny_items: str | None = setting(None, Mark.RESOLVED, Mark.DECIDES_LISTS, Mark.PATH)
-    """A text file with one raw item id a line: never recommended."""
+    """A list of raw item ids, one a line or a table: never recommended."""
     item_table: str | None = setting(None, Mark.RESOLVED, Mark.DECIDES_LISTS, Mark.PATH)
-    """A table of items (parquet, csv, .item) with ``data.columns.item``, eligible_column and the
+    """A table of items in any format of a log, with ``data.columns.item``, eligible_column and the
     columns of rules."""
     eligible_column: str | None = setting(None, Mark.RESOLVED, Mark.DECIDES_LISTS)
     """The boolean column of item_table that says what may be recommended; null values say no."""
     rules: RulesConfig = made_setting(RulesConfig, Mark.RESOLVED, Mark.DECIDES_LISTS)
+    allow_unmatched: bool = setting(False, Mark.NO_EFFECT)
+    """A list in users, allow_items, deny_items or item_table, or titles, of which no id is known is
+    a warning; otherwise it is an error."""
     min_score: float | None = setting(None, Mark.CONTENT, Mark.DECIDES_LISTS)
     """The model's recommendations with a lower score are left out; lists may become shorter."""
     layout: Literal["wide", "long"] = setting("wide", Mark.CONTENT)

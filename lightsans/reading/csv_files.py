@@ -110,7 +110,7 @@ def parse_lines(piece: bytes, layout: CsvLayout, name: str) -> RawRows | None:
     text, separator = dialects.single_byte_separator(kept, dialect, name)
     text = dialects.keep_null_word(text, separator, dialect.escape)
     if is_quoted:  # an open quote on the last line swallows the line that we add
-        text += b"\n" + separator * (layout.num_fields - 1) + b"\n"
+        text += _last_line(layout, separator)
     broken: list[int] = []
     source = pa.BufferReader(text)
     batches = list(_parse(source, layout, separator, len(text) + 1, broken, set(), name))
@@ -160,7 +160,7 @@ def parse_stream(
             f"{name}: data.newlines_in_values needs a separator of one byte; found "
             f"{layout.dialect.separator!r}"
         )
-    ours = b"\n" + separator * (layout.num_fields - 1) + b"\n"  # swallowed by an open quote
+    ours = _last_line(layout, separator)  # swallowed by an open quote
     source = pa.PythonFile(_Followed(stream, ours, layout.dialect, name), mode="r")
     broken: list[int] = []
     comments: set[int] = set()
@@ -182,6 +182,13 @@ def parse_stream(
         )
     last = {role: column.slice(0, len(column) - 1) for role, column in last.items()}
     yield _numbered(last, num_valid, broken, comments, num_told)
+
+
+def _last_line(layout: CsvLayout, separator: bytes) -> bytes:
+    """A line of empty values; of one column, a quoted one, as a blank line is no row."""
+    quote = (layout.dialect.quote_char or "").encode()
+    values = separator * (layout.num_fields - 1) or 2 * quote
+    return b"\n" + values + b"\n"
 
 
 def _numbered(

@@ -195,6 +195,18 @@ def _pack(slices: Sequence[Slice], unit_bytes: int) -> list[ReadUnit]:
     return [ReadUnit(index, tuple(unit)) for index, unit in enumerate(packed)]
 
 
+def read_file(file: InputFile, data: DataConfig) -> Iterator[RawRows]:
+    """All rows of one file, which is read from its beginning to its end.
+
+    Raises:
+        InputError: It is damaged, is not the one that was listed, or its quoted values span lines
+            unannounced.
+    """
+    for piece in _cut(file, 0, data):
+        with unchanged(file.listed), readable(file.location):
+            yield from _read_slice(piece, data)
+
+
 def _read_slice(piece: Slice, data: DataConfig) -> Iterator[RawRows]:
     """The rows of a stretch of a file, with the columns that its directories name."""
     partition = piece.file.partition

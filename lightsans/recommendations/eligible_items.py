@@ -12,8 +12,9 @@ from lightsans.columns.hashing import hash_ids, mix
 from lightsans.config import RunConfig
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import InputError
-from lightsans.reading.id_lists import IdList, IdTable, id_list_of, read_id_list
-from lightsans.storage.location import locate
+from lightsans.lists.id_lists import IdList, id_list_of, read_id_list, require_some
+from lightsans.lists.tables import open_table
+from lightsans.reading.columns import Wanted
 
 _YES, _NO = ("true", "1", "yes"), ("false", "0", "no")
 
@@ -47,20 +48,38 @@ class EligibleItems:
         raw = items.raw_item_ids.cast(pa.string())
         is_eligible = np.ones(len(raw), bool)
         for is_allowed, listed in self._lists.values():
-            is_eligible &= pc.is_in(raw, listed.ids).to_numpy(zero_copy_only=False) == is_allowed
+            ids = pc.unique(listed.of_type(items.raw_item_ids.type).cast(pa.string()))
+            is_eligible &= pc.is_in(raw, ids).to_numpy(zero_copy_only=False) == is_allowed
         return is_eligible.nonzero()[0] + 1
 
     def describe(self, items: Vocabulary) -> str:
         """Text: number of items left, and of the ids of each list that the vocabulary lacks."""
-        raw = items.raw_item_ids.cast(pa.string())
         said = [f"{len(self.item_ids(items)):,} of {items.num_items:,} items are eligible"]
         for name, (_, listed) in self._lists.items():
-            unknown = len(listed) - listed.num_found(raw)
+            unknown = len(listed) - listed.num_found(items.raw_item_ids)
             if unknown:
                 said.append(
                     f"{unknown:,} of {len(listed):,} ids of {name} are unknown to the model"
                 )
         return "; ".join(said)
+
+    def check(self, items: Vocabulary, allow_unmatched: bool) -> list[str]:
+        """Refuse lists none of whose ids the model knows; warnings about such lists otherwise.
+
+        Raises:
+            InputError: There is one, and ``allow_unmatched`` is false.
+        """
+        found = (
+            require_some(
+                listed,
+                listed.num_found(items.raw_item_ids),
+                "among the items of the model",
+                "score.allow_unmatched",
+                allow_unmatched,
+            )
+            for _, listed in self._lists.values()
+        )
+        return [warning for warning in found if warning]
 
 
 def read_eligible_items(config: RunConfig) -> EligibleItems | None:
@@ -81,18 +100,20 @@ def read_eligible_items(config: RunConfig) -> EligibleItems | None:
 
 
 def _read_ids(config: RunConfig, setting: str, uri: str) -> IdList:
-    column = config.data.columns.item
-    return read_id_list(setting, uri, config.storage, column, "data.columns.item")
+    return read_id_list(setting, uri, config, "item")
 
 
 def _read_eligible_column(config: RunConfig, uri: str) -> IdList:
     """The items of a table whose column says yes; only the two columns are read."""
-    setting, location = "score.item_table", locate(uri, config.storage)
-    column = str(config.score.eligible_column)
-    ids, words = IdTable.open(setting, location).read(
-        [(config.data.columns.item, "data.columns.item"), (column, "score.eligible_column")]
-    )
-    lower = pc.utf8_lower(words)
+    setting, column = "score.item_table", str(config.score.eligible_column)
+    table = open_table(setting, uri, config)
+    wanted = {
+        "item": Wanted(config.data.columns.item, "data.columns.item"),
+        "eligible": Wanted(column, "score.eligible_column"),
+    }
+    columns = table.read(wanted)
+    ids, words = columns["item"], columns["eligible"]
+    lower = pc.utf8_lower(pc.utf8_trim_whitespace(words))
     is_yes = pc.is_in(lower, pa.array(_YES))
     is_no = pc.is_in(lower, pa.array([*_NO, "", None]))
     odd = words.filter(pc.invert(pc.or_(is_yes, is_no)))
@@ -101,4 +122,4 @@ def _read_eligible_column(config: RunConfig, uri: str) -> IdList:
             f"{uri}: column {column!r} (score.eligible_column) holds {odd[0].as_py()!r}; expected "
             f"booleans, or one of {', '.join(_YES + _NO)}"
         )
-    return id_list_of(setting, location, ids.filter(is_yes))
+    return id_list_of(setting, table.location, ids.filter(is_yes))

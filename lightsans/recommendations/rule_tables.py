@@ -16,9 +16,10 @@ from lightsans.columns.hashing import hash_ids, mix
 from lightsans.config import ItemGroup, RulesConfig, RunConfig, to_dict
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import InputError
-from lightsans.reading.id_lists import IdList, IdTable, read_id_list
+from lightsans.lists.id_lists import IdList, read_id_list
+from lightsans.lists.tables import open_table
+from lightsans.reading.columns import Wanted
 from lightsans.rules.item_rules import NO_LIMIT, ItemRules, PinRule, QuotaRule
-from lightsans.storage.location import locate
 
 _FALLBACK = ("segments", "quotas", "caps", "pins")
 """Kinds of rules that lists of popular items keep: the others are about the model's scores."""
@@ -150,7 +151,7 @@ class RuleTables:
         is_in = np.zeros(items.num_items + 1, bool)
         if group.items is not None:
             raw = items.raw_item_ids.cast(pa.string())
-            listed = self.lists[group.items].ids
+            listed = self.lists[group.items].of_type(items.raw_item_ids.type).cast(pa.string())
             is_in[1:] = pc.is_in(raw, value_set=listed).to_numpy(zero_copy_only=False)
             return is_in
         assert group.column is not None
@@ -233,13 +234,9 @@ def read_rules(config: RunConfig) -> RuleTables | None:
     rules = config.score.rules
     if rules.is_empty:
         return None
-    names = config.data.columns
     groups = [group for rule in rules.segments for group in (rule.allow, rule.deny)]
     groups += [quota.group for quota in rules.quotas]
     paths = sorted({group.items for group in groups if group is not None and group.items})
-
-    def read(path: str, column: str | int, what: str) -> IdList:
-        return read_id_list("score.rules", path, config.storage, column, f"data.columns.{what}")
 
     ids, columns = pa.array([], pa.string()), list[pa.Array]()
     if rules.columns:
@@ -248,19 +245,17 @@ def read_rules(config: RunConfig) -> RuleTables | None:
         rules,
         ids,
         dict(zip(rules.columns, columns, strict=True)),
-        {path: read(path, names.item, "item") for path in paths},
-        tuple(read(rule.users, names.user, "user") for rule in rules.segments),
+        {path: read_id_list("score.rules", path, config, "item") for path in paths},
+        tuple(read_id_list("score.rules", rule.users, config, "user") for rule in rules.segments),
     )
 
 
 def _read_columns(config: RunConfig, columns: list[str]) -> tuple[pa.Array, list[pa.Array]]:
     """Ids of the item table's rows, and columns beside them."""
     uri = str(config.score.item_table)
-    table = IdTable.open("score.item_table", locate(uri, config.storage))
-    ids, *values = table.read(
-        [(config.data.columns.item, "data.columns.item")],
-        values=[(name, "score.rules") for name in columns],
-    )
+    wanted = {"item": Wanted(config.data.columns.item, "data.columns.item")}
+    wanted |= {f"value {name}": Wanted(name, "score.rules") for name in columns}
+    ids, *values = open_table("score.item_table", uri, config).read(wanted).values()
     is_there = pc.is_valid(ids)
     ids, values = ids.filter(is_there), [column.filter(is_there) for column in values]
     if pc.count_distinct(ids).as_py() < len(ids):

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from lightsans.arrays import Int64
 from lightsans.columns.hashing import NUM_BUCKETS, user_buckets
 from lightsans.config import RunConfig
-from lightsans.reading.id_lists import IdList, check_id_list, read_id_list
+from lightsans.lists.id_lists import IdList, check_id_list, read_id_list
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,34 +34,24 @@ def segment_identity(config: RunConfig) -> dict[str, object] | None:
     """
     if config.score.users is None:
         return None
-    column = config.data.columns.user
-    location = check_id_list(
-        "score.users", config.score.users, config.storage, column, "data.columns.user"
-    )
-    info = location.info()
-    return {"uri": info.location.uri, "size": info.size, "etag": info.etag}
+    files = check_id_list("score.users", config.score.users, config, "user")
+    found = [{"uri": file.location.uri, "size": file.size, "etag": file.etag} for file in files]
+    return found[0] if len(found) == 1 else {"files": found}
 
 
 def read_segment(config: RunConfig, user_type: pa.DataType) -> Segment:
     """The users of the file that ``score.users`` names, each once.
 
     Raises:
-        InputError: The file is unreadable, has no such column, or ids are not of the users' type.
+        InputError: The file is unreadable, or has no such column.
     """
     assert config.score.users is not None
-    column = config.data.columns.user
-    listed = read_id_list(
-        "score.users", config.score.users, config.storage, column, "data.columns.user"
-    )
+    listed = read_id_list("score.users", config.score.users, config, "user")
     return segment_of(listed, user_type)
 
 
 def segment_of(listed: IdList, user_type: pa.DataType) -> Segment:
-    """The users of a list, each once.
-
-    Raises:
-        InputError: Ids are not of the users' type.
-    """
+    """The users of a list, each once."""
     ids = listed.of_type(user_type)
     buckets = user_buckets(ids)
     order = np.argsort(buckets, kind="stable")

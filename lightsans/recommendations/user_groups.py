@@ -9,8 +9,10 @@ import pyarrow.compute as pc
 from lightsans.arrays import Int32, Int64
 from lightsans.columns.hashing import NUM_BUCKETS, user_buckets
 from lightsans.config import RunConfig
-from lightsans.reading.id_lists import IdTable, id_list_of
-from lightsans.storage.location import Location, locate
+from lightsans.errors import InputError
+from lightsans.lists.id_lists import as_integers
+from lightsans.lists.tables import Table, open_table
+from lightsans.reading.columns import Wanted
 
 MOST_GROUPS = 20
 """Values that are told apart; the rest is one group, however many the column has."""
@@ -50,12 +52,13 @@ def groups_identity(config: RunConfig) -> dict[str, object] | None:
     """
     if config.evaluate.user_table is None:
         return None
-    table, columns = _open(config)
-    for column, setting in columns:
-        table.place(column, setting)
-    info = table.location.info()
-    column = str(config.evaluate.user_column)
-    return {"uri": info.location.uri, "size": info.size, "etag": info.etag, "column": column}
+    table, wanted = _open(config)
+    table.check(wanted)
+    found = [
+        {"uri": file.location.uri, "size": file.size, "etag": file.etag} for file in table.files
+    ]
+    column = {"column": str(config.evaluate.user_column)}
+    return {**found[0], **column} if len(found) == 1 else {"files": found, **column}
 
 
 def read_groups(config: RunConfig, user_type: pa.DataType) -> UserGroups | None:
@@ -64,21 +67,26 @@ def read_groups(config: RunConfig, user_type: pa.DataType) -> UserGroups | None:
     Of a user with several rows the first one counts.
 
     Raises:
-        InputError: The file is unreadable, lacks a column, or ids are not of the users' type.
+        InputError: The file is unreadable or lacks a column, or the log has integers as ids, and
+            the table none.
     """
     if config.evaluate.user_table is None:
         return None
-    table, columns = _open(config)
-    ids, values = table.read(columns)
+    table, wanted = _open(config)
+    ids, values = table.read(wanted).values()
     is_user = pc.and_(pc.is_valid(ids), pc.not_equal(pc.utf8_trim_whitespace(ids), ""))
     ids, values = ids.filter(is_user), values.filter(is_user)
-    stripped = pc.utf8_trim_whitespace(ids)
     if pa.types.is_integer(user_type):
-        # Names the id that is no number.
-        id_list_of("evaluate.user_table", table.location, ids).of_type(user_type)
-        keys = stripped.cast(user_type)
+        keys = as_integers(ids).cast(user_type)
+        if len(ids) and not keys.is_valid().to_numpy(zero_copy_only=False).any():
+            raise InputError(
+                f"evaluate.user_table: {table.location}: user ids of the log are integers; none is "
+                f"here: {ids[0].as_py()!r}, for example"
+            )
+        ids, values = ids.filter(keys.is_valid()), values.filter(keys.is_valid())
+        keys = keys.drop_null()
     else:  # an id stands for itself, and for the same without blanks around it
-        keys = pa.concat_arrays([ids, stripped]).cast(user_type)
+        keys = pa.concat_arrays([ids, pc.utf8_trim_whitespace(ids)]).cast(user_type)
     typed = pc.unique(keys)
     first = pc.index_in(typed, value_set=keys).to_numpy() % max(1, len(ids))
     values = values.take(pa.array(first))
@@ -109,9 +117,9 @@ def _label(values: pa.Array) -> tuple[tuple[str, ...], Int32]:
     return labels, codes
 
 
-def _open(config: RunConfig) -> tuple[IdTable, list[tuple[str | int, str]]]:
-    location: Location = locate(str(config.evaluate.user_table), config.storage)
-    return IdTable.open("evaluate.user_table", location), [
-        (config.data.columns.user, "data.columns.user"),
-        (str(config.evaluate.user_column), "evaluate.user_column"),
-    ]
+def _open(config: RunConfig) -> tuple[Table, dict[str, Wanted]]:
+    table = open_table("evaluate.user_table", str(config.evaluate.user_table), config)
+    return table, {
+        "user": Wanted(config.data.columns.user, "data.columns.user"),
+        "value": Wanted(str(config.evaluate.user_column), "evaluate.user_column"),
+    }

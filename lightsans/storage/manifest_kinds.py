@@ -71,10 +71,17 @@ class InputFile:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExcludedUsers:
-    """Users that `data.exclude_users` lists, and those of them that the log has."""
+    """Users that `data.exclude_users` lists, and those of them that were found."""
 
     listed: int
     found: int
+    """Different ones: in the log or, with a base, in any of the following places."""
+    in_log: int | None = None
+    """In the new files."""
+    in_base: int | None = None
+    """In the base, whose rows of them were erased."""
+    left_out_before: int | None = None
+    """Known to the base as users whom it, or its own base, left out."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,7 +121,7 @@ class DatasetManifest(Manifest):
     tables: tuple[TableVersion, ...] | None = None
     """Tables of a warehouse among the input, in the versions that were read."""
     after_as_of: tuple[str, ...] | None = None
-    """Files that were not read, since their partition is later than ``data.as_of``."""
+    """Files that were not read: all their rows are of ``data.as_of`` or later."""
     excluded_users: ExcludedUsers | None = None
     """None where no list was given."""
 

@@ -34,7 +34,9 @@ def recommend(
     items: Annotated[
         str | None,
         typer.Option(
-            "--items", metavar="FILE", help="Item table with titles: parquet, csv or .item."
+            "--items",
+            metavar="FILE",
+            help="Item table with titles, in any format that a log may have.",
         ),
     ] = None,
     title_column: Annotated[
@@ -61,7 +63,7 @@ def recommend(
     run = selected.loaded.config
     # A list under rules is one whole: its first items are shown, not a shorter list.
     score = replace(run.score, k=max(k, run.score.k))
-    titles = load_titles(selected.loaded.config, items, title_column) if items else {}
+    titles = load_titles(run, selected.dataset_id, items, title_column) if items else {}
     view = recommend_for_user(
         replace(run, score=score),
         selected.dataset_id,

@@ -17,7 +17,13 @@ from lightsans.config import DataConfig, RunConfig, to_dict
 from lightsans.config.marks import Mark, default_value, fields_with
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import ConfigError, InputError
-from lightsans.preparation.layers import forget_users, insert_rows, parts_of_users, without_users
+from lightsans.preparation.layers import (
+    forget_users,
+    insert_rows,
+    parts_of_users,
+    places_of_users,
+    without_users,
+)
 from lightsans.preparation.part_files import load_interactions, save_interactions
 from lightsans.reading.rejects import RowCounts
 from lightsans.reading.units import ReadPlan
@@ -240,9 +246,12 @@ def take_over_part(
     is_same = excluded_users is None or not _has_any(base, part, excluded_users)
     if is_same and (rows is None or _is_layer(part, rows)):
         return _take_over_files(base, draft, part, rows)
-    kept = without_users(Part.of(part).load(base.location), excluded_users)
+    before = Part.of(part).load(base.location)
+    kept = without_users(before, excluded_users)
     whole = kept if rows is None else insert_rows(kept, rows)
-    return draft.write_part(part.number, whole, erased=part.rows - kept.num_rows)
+    num_erased = before.num_rows - kept.num_rows
+    found = places_of_users(before, excluded_users) if num_erased else ()
+    return draft.write_part(part.number, whole, num_erased, found)
 
 
 def _has_any(base: Base, part: PartNote, users: pa.Array) -> bool:
@@ -266,7 +275,7 @@ def _take_over_files(base: Base, draft: Draft, part: PartNote, rows: pa.Table | 
     directory = draft.dataset / "interactions"
     for file in Part.of(part).files(base.location):
         file.copy_to(directory / file.name)
-    taken = replace(part, erased=0, is_linked=True)
+    taken = replace(part, erased=0, is_linked=True, erased_users=())
     if rows is not None:
         save_interactions(directory / layer_name(part.number, part.layers), rows)
         taken = taken.with_layer(rows.num_rows, *time_range(rows))
@@ -274,29 +283,33 @@ def _take_over_files(base: Base, draft: Draft, part: PartNote, rows: pa.Table | 
     return taken
 
 
-def take_over_rejects(base: Base, dataset: Location, excluded_users: Sequence[str]) -> None:
-    """Link the lists of refused rows of a base, or write them without users' values."""
+def take_over_rejects(base: Base, dataset: Location, excluded_users: Sequence[str]) -> set[str]:
+    """Link the lists of refused rows of a base, or write them without users' values.
+
+    Returns:
+        The excluded users who had such values.
+    """
     names = (base.location / "rejects").children()
     take = remote(take_over_rejects_file)
 
     def submit(name: str) -> Any:
         return take.remote(base.location, dataset, name, excluded_users)
 
-    for _ in run_tasks(submit, names, "preprocess: rejects of the base"):
-        pass
+    return set().union(*run_tasks(submit, names, "preprocess: rejects of the base"))
 
 
 def take_over_rejects_file(
     base: Location, dataset: Location, name: str, excluded_users: Sequence[str]
-) -> None:
+) -> set[str]:
     """`take_over_rejects` for one file."""
     source = base / "rejects" / name
     # A base of a base has given its name already.
     target = dataset / "rejects" / (name if not name.startswith("unit-") else f"{base.name}-{name}")
     if excluded_users:
         table = source.read_table()
-        left = forget_users(table, excluded_users)
-        if left != table:
+        left, found = forget_users(table, excluded_users)
+        if found:
             target.write_table(left)
-            return
+            return found
     source.copy_to(target)
+    return set()

@@ -81,17 +81,21 @@ class Draft:
         self.owner.require()
         (self.work / f"{name}.json").write_json(content)
 
-    def write_part(self, number: int, rows: pa.Table, erased: int = 0) -> PartNote:
+    def write_part(
+        self, number: int, rows: pa.Table, erased: int = 0, erased_users: tuple[int, ...] = ()
+    ) -> PartNote:
         """Write a part of sorted interactions, and the note that it is finished.
 
         Args:
             number: Number of the part.
             rows: All its rows; none when all users of a base's part were erased.
             erased: How many rows were erased.
+            erased_users: Places of their users in the list of users to leave out.
         """
         if rows.num_rows:
             save_interactions(self.dataset / "interactions" / part_name(number), rows)
-        part = PartNote(number, 1, rows.num_rows, *time_range(rows), erased=erased)
+        times = time_range(rows)
+        part = PartNote(number, 1, rows.num_rows, *times, erased=erased, erased_users=erased_users)
         self.note_part(part)
         return part
 

@@ -16,14 +16,14 @@ from functools import partial
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import ray
 
 from lightsans.arrays import Bool
 from lightsans.columns.hashing import NUM_BUCKETS
 from lightsans.config import DataConfig, RunConfig
 from lightsans.config.kinds import FORMATS
-from lightsans.errors import InputError, LightSANsError
+from lightsans.errors import LightSANsError
+from lightsans.lists.id_lists import ids_of_type
 from lightsans.preparation.packing import PACKED_SCHEMA, PART, pack_rows, unpack_rows
 from lightsans.preparation.sorting import sort_interactions
 from lightsans.reading.formats import format_by_name
@@ -111,16 +111,19 @@ def collect_interactions(
     ensure_ray(config.resources.memory_bytes)
     preflight("preprocess", config)
     parts = finished + _exchange(draft, source, plan, num_parts, finished)
-    base_counts = RowCounts()
+    base_counts, refused, excluded = RowCounts(), set[str](), None
     if base is not None:
         excluded = _excluded_ids(source, plan.user_id_type)
         written = {part.number for part in parts}
         parts += take_over_parts(base, draft, written, excluded)
-        take_over_rejects(base, dataset, source.excluded_users)
+        refused = take_over_rejects(base, dataset, source.excluded_users)
         # Users found by an earlier list are numbered by that one.
         base_counts = replace(base.counts, excluded_found=set())
     check_unchanged(source.files)  # else a mixture of versions would be gone on with
     made = _sum_up(draft.work, plan, parts, base_counts)
+    if refused and excluded is not None:  # of whom the base may have had refused rows alone
+        places = [at for at, user in enumerate(map(str, excluded.to_pylist())) if user in refused]
+        made = replace(made, erased_users=tuple(sorted({*made.erased_users, *places})))
     draft.write_marker(made)
     return made
 
@@ -283,6 +286,7 @@ def _sum_up(
     written = sum(part.rows for part in parts)
     erased = sum(part.erased for part in parts)
     counts.valid, counts.excluded = counts.valid - erased, counts.excluded + erased
+    erased_users = tuple(sorted({place for part in parts for place in part.erased_users}))
     parts = [part for part in parts if part.rows]
     counts.oldest = min((part.oldest for part in parts), default=None)
     counts.newest = max((part.newest for part in parts), default=None)
@@ -297,21 +301,14 @@ def _sum_up(
         item_id_type=plan.item_id_type,
         parts=sorted(parts, key=lambda part: part.number),
         after_as_of=plan.after_as_of,
+        erased_users=erased_users,
     )
 
 
 def _excluded_ids(source: Source, user_id_type: str) -> pa.Array | None:
     if not source.excluded_users:
         return None
-    users = pa.array(source.excluded_users, pa.string())
-    if user_id_type == "int64":
-        users = pc.utf8_trim_whitespace(users)
-    try:
-        return users.cast(id_type(user_id_type))
-    except pa.ArrowInvalid as error:
-        raise InputError(
-            f"data.exclude_users={source.data.exclude_users}: user ids are integers, but: {error}"
-        ) from None
+    return ids_of_type(pa.array(source.excluded_users, pa.string()), id_type(user_id_type))
 
 
 def _num_pieces(files: list[FileInfo], data: DataConfig) -> int:

@@ -27,8 +27,10 @@ class PartNote:
     """Rows of the base's part that were erased."""
     is_linked: bool = False
     """All its rows are those of the base's part."""
+    erased_users: tuple[int, ...] = ()
+    """Places, among the users to leave out, of those whose rows were erased."""
 
-    def to_json(self) -> dict[str, int]:
+    def to_json(self) -> dict[str, Any]:
         """The note as integers by name: on storage, and as a row of `PART_NOTES`."""
         return {
             "part": self.number,
@@ -38,6 +40,7 @@ class PartNote:
             "newest": self.newest,
             "erased": self.erased,
             "linked": int(self.is_linked),
+            **({"erased_users": list(self.erased_users)} if self.erased_users else {}),
         }
 
     @classmethod
@@ -51,6 +54,7 @@ class PartNote:
             newest=int(content["newest"]),
             erased=int(content["erased"]),
             is_linked=bool(content["linked"]),
+            erased_users=tuple(content.get("erased_users") or ()),
         )
 
     def with_layer(self, rows: int, oldest: int, newest: int) -> "PartNote":
@@ -70,6 +74,7 @@ PART_NOTES = pa.schema(
         (name, pa.int64())
         for name in ("part", "layers", "rows", "oldest", "newest", "erased", "linked")
     ]
+    + [("erased_users", pa.list_(pa.int64()))]
 )
 """Part notes as a table, which Ray Data passes on."""
 
@@ -141,6 +146,8 @@ class Interactions:
     """Parts that have rows, in order."""
     after_as_of: tuple[str, ...] = ()
     """Files that were not read, as all their rows are of ``data.as_of`` or later."""
+    erased_users: tuple[int, ...] = ()
+    """Places, among the users to leave out, of those of whom the base had rows."""
 
     @property
     def time_range(self) -> tuple[int, int]:
@@ -158,6 +165,7 @@ class Interactions:
             "item_id_type": self.item_id_type,
             "parts": [part.to_json() for part in self.parts],
             **({"after_as_of": list(self.after_as_of)} if self.after_as_of else {}),
+            **({"erased_users": list(self.erased_users)} if self.erased_users else {}),
         }
 
     @classmethod
@@ -169,4 +177,5 @@ class Interactions:
             item_id_type=content["item_id_type"],
             parts=[PartNote.from_json(part) for part in content["parts"]],
             after_as_of=tuple(content.get("after_as_of", ())),
+            erased_users=tuple(content.get("erased_users", ())),
         )

@@ -29,13 +29,14 @@ from lightsans.config import DataConfig, RunConfig, to_dict
 from lightsans.config.marks import Mark, values_with
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import ConfigError
+from lightsans.lists.excluded_users import ExcludedIds
+from lightsans.lists.id_lists import IdList
 from lightsans.preparation.derive import Retention, fingerprint_dataset
 from lightsans.reading.findings import describe_findings
-from lightsans.reading.id_lists import IdList, describe_found, read_id_list
 from lightsans.reading.rejects import check_reject_limit, describe_rejects, hints
 from lightsans.storage.listing import check_unchanged
 from lightsans.storage.location import FileInfo, Location, locate
-from lightsans.storage.manifest_kinds import DatasetManifest, ExcludedUsers, RowSummary
+from lightsans.storage.manifest_kinds import DatasetManifest, RowSummary
 from lightsans.storage.manifests import MANIFEST, content_id
 from lightsans.storage.records import to_json
 from lightsans.storage.schemas import TIMESTAMP_UNIT
@@ -44,6 +45,7 @@ from pipelines.console.progress import say
 from pipelines.preprocess.base import find_unchanged, load_base
 from pipelines.preprocess.cutoffs import configured_cutoffs, counted_cutoffs, moment_of
 from pipelines.preprocess.derive import write_sequences
+from pipelines.preprocess.excluded import find_excluded, read_excluded_users
 from pipelines.preprocess.inputs import list_log
 from pipelines.preprocess.k_core import Filters, KCore, find_k_core
 from pipelines.preprocess.new_files import input_entries, input_tables, new_rows
@@ -150,7 +152,7 @@ def _make(config: RunConfig, job: _Job, owner: Owner, anew: bool) -> DatasetMani
     own = made.counts if base is None else base.own_counts(made.counts)
     check_reject_limit(own, data.max_reject_fraction, job.dataset / "rejects")
     _say_findings(made, data)
-    excluded = _count_excluded(job, made)
+    excluded = find_excluded(job.excluded, made, base, data)
     ensure_ray(config.resources.memory_bytes)
     preflight("preprocess", config)
     filters = job.filters
@@ -159,7 +161,10 @@ def _make(config: RunConfig, job: _Job, owner: Owner, anew: bool) -> DatasetMani
         cutoffs = counted_cutoffs(job.dataset, parts, data, filters.as_of, made.time_range)
         job = replace(job, filters=replace(filters, cutoffs=cutoffs))
     k_core, derived = _derive(job, draft, made)
-    manifest = replace(_describe(job, made, k_core, derived), excluded_users=excluded)
+    counts = None if excluded is None else excluded.counts
+    manifest = replace(_describe(job, made, k_core, derived), excluded_users=counts)
+    known = ExcludedIds.of(base.location) if base is not None else ExcludedIds.none()
+    known.with_users(None if excluded is None else excluded.ids).save(job.dataset)
     cuts = job.filters.cutoffs
     owner.require()
     write_report(job.dataset, made.counts, manifest.rows, derived, k_core.vocabulary, cuts)
@@ -192,7 +197,7 @@ def _prepare(config: RunConfig) -> _Job:
         filters = replace(filters, data=data)
     tables = input_tables(base, files)
     files = files if found is None else found
-    excluded = _read_excluded_users(config)
+    excluded = read_excluded_users(config)
     excluded_users = [] if excluded is None else excluded.ids.to_pylist()
     source = Source(data, files, excluded_users, base, filters.as_of, tables)
     num_parts = choose_num_parts(files, data) if base is None else base.manifest.num_parts
@@ -223,32 +228,6 @@ def _resolve_filters(data: DataConfig) -> Filters:
     if data.keep_last is not None or keep_since is not None:
         retention = Retention(data.keep_last, keep_since)
     return Filters(data, as_of, retention, configured_cutoffs(data, as_of))
-
-
-def _read_excluded_users(config: RunConfig) -> IdList | None:
-    data = config.data
-    if data.exclude_users is None:
-        return None
-    setting, column = "data.exclude_users", data.columns.user
-    return read_id_list(setting, data.exclude_users, config.storage, column, "data.columns.user")
-
-
-def _count_excluded(job: _Job, made: Interactions) -> ExcludedUsers | None:
-    """Count the listed users that were found, and log it; None without a list.
-
-    Rows of a base are erased without counting their users.
-    """
-    listed = job.excluded
-    if listed is None:
-        return None
-    found = [job.source.excluded_users[at] for at in sorted(made.counts.excluded_found)]
-    num_found = listed.num_found(pa.array(found, pa.string()))
-    where = "" if job.source.base is None else " in the new files"
-    is_odd = not num_found and job.source.base is None
-    hint = f"; ids are compared as the log has them: look at {listed.location}" if is_odd else ""
-    warning = "WARNING: " if is_odd else ""
-    say(f"preprocess: {warning}{describe_found(listed, num_found, 'users')}{where}{hint}")
-    return ExcludedUsers(listed=len(listed), found=num_found)
 
 
 def resolve_as_of(data: DataConfig) -> int | None:

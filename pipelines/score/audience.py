@@ -24,7 +24,7 @@ from lightsans.dataset.bucket_cursor import bucket_span, read_batches
 from lightsans.dataset.loading import list_column
 from lightsans.dataset.vocabulary import load_vocabulary, vocabulary_mapping
 from lightsans.errors import InputError
-from lightsans.reading.id_lists import IdList, read_id_list
+from lightsans.lists.id_lists import IdList, read_id_list
 from lightsans.recommendations.audience import audience_table, best_users, keep_best
 from lightsans.recommendations.eligible_items import read_eligible_items
 from lightsans.recommendations.rule_tables import read_rules
@@ -123,8 +123,7 @@ def run_audience(
     dataset, model = root / "datasets" / dataset_id, root / "models" / model_id
     source = require_manifest(DatasetManifest, dataset, "run `submit.py preprocess` first")
     require_manifest(ModelManifest, model, "run `submit.py train` first")
-    column = config.data.columns.item
-    listed = read_id_list("--items", items, config.storage, column, "data.columns.item")
+    listed = read_id_list("--items", items, config, "item")
     wanted = _wanted(listed, model)
     raw = load_vocabulary(model).decode(wanted.astype(np.int32))
     question = _question(config, dataset_id, model_id, map_items, raw.to_pylist())

@@ -11,7 +11,9 @@ from lightsans.columns.hashing import pieces_of, user_buckets
 from lightsans.config import RunConfig
 from lightsans.dataset.vocabulary import load_vocabulary
 from lightsans.errors import InputError, NotFoundError
-from lightsans.reading.id_lists import IdTable
+from lightsans.lists.id_lists import as_integers, id_list_of, require_some
+from lightsans.lists.tables import open_table
+from lightsans.reading.columns import Wanted
 from lightsans.recommendations.reader import wide_schema
 from lightsans.recommendations.recommender import ListRules, Recommender
 from lightsans.recommendations.tables import recommend_rows
@@ -21,6 +23,7 @@ from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest
 from lightsans.storage.manifests import require_manifest
 from lightsans.storage.parts import part_name, sequence_parts
 from lightsans.storage.schemas import id_type
+from pipelines.console.progress import say
 from pipelines.score.recent import count_here
 from pipelines.score.shared_model import load_recommender
 
@@ -132,19 +135,23 @@ def _find_user(dataset: Location, manifest: DatasetManifest, user: str) -> pa.Ta
     )
 
 
-def load_titles(config: RunConfig, uri: str, title_column: str | None = None) -> dict[str, str]:
-    """Titles by raw item id (as text) from an item table: parquet, csv, or RecBole's ``.item``.
+def load_titles(
+    config: RunConfig, dataset_id: str, uri: str, title_column: str | None = None
+) -> dict[str, str]:
+    """Titles by raw item id (as text) from an item table in any format that a log may have.
 
     Args:
         config: ``data.columns.item`` names the id column.
+        dataset_id: The dataset whose items have the titles.
         uri: The table.
         title_column: Which column holds the title; by default the first whose name has "title" or
             "name" in it.
 
     Raises:
-        InputError: A column is missing.
+        InputError: A column is missing, or no item has a title and ``score.allow_unmatched`` is
+            false.
     """
-    table = IdTable.open("--items", locate(uri, config.storage))
+    table = open_table("--items", uri, config)
     if title_column is None:
         likely = [name for name in table.names if re.search("title|name", name, re.IGNORECASE)]
         if not likely:
@@ -153,6 +160,25 @@ def load_titles(config: RunConfig, uri: str, title_column: str | None = None) ->
                 "--title-column"
             )
         title_column = likely[0]
-    columns = [(config.data.columns.item, "data.columns.item"), (title_column, "--title-column")]
-    ids, titles = (column.to_pylist() for column in table.read(columns))
-    return dict(zip(ids, titles, strict=True))
+    wanted = {
+        "item": Wanted(config.data.columns.item, "data.columns.item"),
+        "title": Wanted(title_column, "--title-column"),
+    }
+    found = table.read(wanted)
+    known = load_vocabulary(locate(config.root, config.storage) / "datasets" / dataset_id)
+    known_ids = known.raw_item_ids
+    listed, allow = (
+        id_list_of("--items", table.location, found["item"]),
+        config.score.allow_unmatched,
+    )
+    where = f"among the items of dataset {dataset_id}"
+    num_found = listed.num_found(known_ids)
+    warning = require_some(listed, num_found, where, "score.allow_unmatched", allow)
+    if warning:
+        say(f"recommend: WARNING: {warning}")
+    ids = found["item"]
+    if pa.types.is_integer(known_ids.type):
+        ids = as_integers(ids).cast(pa.string())
+    pairs = list(zip(ids.to_pylist(), found["title"].to_pylist(), strict=True))
+    stripped = [(item.strip(), title) for item, title in pairs if item is not None]
+    return {item: title for item, title in (*stripped, *pairs) if item is not None and title}

@@ -19,7 +19,9 @@ from ray.data import ActorPoolStrategy
 from lightsans.config import RunConfig
 from lightsans.config.marks import Mark, values_with
 from lightsans.dataset.vocabulary import load_vocabulary, vocabulary_mapping
-from lightsans.errors import InputError, LeaseError, LightSANsError, StorageError
+from lightsans.errors import LeaseError, LightSANsError, StorageError
+from lightsans.lists.excluded_users import ExcludedIds
+from lightsans.lists.id_lists import read_id_list, require_some
 from lightsans.recommendations.eligible_items import read_eligible_items
 from lightsans.recommendations.rule_tables import read_rules
 from lightsans.recommendations.segment import segment_identity
@@ -175,7 +177,10 @@ def _say_eligible(config: RunConfig, model: Location) -> None:
     """Say what lists of items leave, and which names of the rules nothing answers to."""
     eligible, rules = read_eligible_items(config), read_rules(config)
     if eligible is not None:
-        say(f"score: {eligible.describe(load_vocabulary(model))}")
+        items = load_vocabulary(model)
+        for warning in eligible.check(items, config.score.allow_unmatched):
+            say(f"score: WARNING: {warning}")
+        say(f"score: {eligible.describe(items)}")
     if rules is not None:
         items = load_vocabulary(model)
         rules.item_rules(items)  # before anything is started: numbers that are none are an error
@@ -261,10 +266,26 @@ def _require_all_users(job: ScoreJob, parts: list[RunPart]) -> None:
             "no manifest was written, score again with --force"
         )
     if job.question["segment"] is not None and not any(part.users for part in parts):
-        raise InputError(
-            f"score.users: {job.config.score.users}: none of these users is in dataset "
-            f"{job.dataset.name}; ids are compared as received"
-        )
+        _require_segment(job)
+
+
+def _require_segment(job: ScoreJob) -> None:
+    """A list of users of whom none was scored is a warning where they were taken out, or allowed.
+
+    Raises:
+        InputError: Otherwise.
+    """
+    path = str(job.config.score.users)
+    listed = read_id_list("score.users", path, job.config, "user")
+    known = ExcludedIds.of(job.dataset).known(listed, job.dataset_manifest.user_id_type)
+    warning = require_some(
+        listed,
+        0,
+        f"in dataset {job.dataset.name}",
+        "score.allow_unmatched",
+        job.config.score.allow_unmatched or bool(len(known)),
+    )
+    say(f"score: WARNING: {warning}")
 
 
 def _written_users(job: ScoreJob, part: RunPart) -> int:

@@ -108,12 +108,13 @@ def test_an_input_without_a_single_valid_row_is_an_error(tmp_path, ray_cluster):
     assert "1 of 1 rows were refused" in fails(tmp_path, path, RejectLimitError)
 
 
-def test_excluded_users_must_be_of_the_type_of_users(tmp_path, ray_cluster):
-    path = write_parquet(tmp_path / "a.parquet", [(7, "i", 1)])
-    listed = write_bytes(tmp_path / "users.txt", b"seven\n")
+def test_a_list_of_users_to_leave_out_must_match_somebody(tmp_path, ray_cluster):
+    path = write_parquet(tmp_path / "a.parquet", [(7, "i", 1), (8, "i", 2)])
+    listed = write_bytes(tmp_path / "users.txt", b"seven\n9\n")
     message = fails(tmp_path, path, exclude_users=str(listed))
     assert "data.exclude_users" in message
-    assert "seven" in message
+    assert "none of its 2 ids was found in the log" in message
+    assert "data.allow_unmatched: true" in message
 
 
 def test_rays_advice_is_taken_off_and_nothing_else():

@@ -16,6 +16,7 @@ import pytest
 from lightsans.config import DataConfig, RunConfig, TemporalConfig
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import ConfigError, InputError
+from lightsans.storage.manifest_kinds import ExcludedUsers
 from lightsans.storage.parts import layer_name, sequence_parts
 from pipelines.preprocess.parts import MARKER, Part
 from pipelines.preprocess.records import PartNote
@@ -192,6 +193,41 @@ def test_erased_users_leave_a_base_without_its_logs(base, days, tmp_path):
     assert content(left) == content(whole)
     assert {row["user_id"] for row in interactions_of(left)} == new - names
     assert left.manifest.rows.excluded > 0
+    assert left.manifest.excluded_users == ExcludedUsers(
+        listed=4, found=3, in_log=0, in_base=3, left_out_before=0
+    )
+
+
+def test_a_standing_list_matches_users_whom_an_earlier_night_left_out(tmp_path, capfd):
+    header = b"user_id,item_id,timestamp\n"
+    days = [
+        write_bytes(tmp_path / f"{day}.csv", header + f"ann,x,{day}\nbob,y,{day}\n".encode())
+        for day in (1, 2)
+    ]
+    days.append(write_bytes(tmp_path / "3.csv", header + b"cid,x,3\n"))
+    listed = write_bytes(tmp_path / "erased.txt", b"bob\n")
+    data = DataConfig(num_parts=2, exclude_users=str(listed))
+    root = tmp_path / "root"
+    first = make(root, days[:1], data)
+    assert first.manifest.excluded_users == ExcludedUsers(listed=1, found=1)
+    second = make(root, days[:2], data, first.dataset_id)
+    third = make(root, days, data, second.dataset_id)
+    for made, in_log in ((second, 1), (third, 0)):
+        assert made.manifest.excluded_users == ExcludedUsers(
+            listed=1, found=1, in_log=in_log, in_base=0, left_out_before=1
+        )
+    assert "1 of 1 listed users were found: 1 left out before" in capfd.readouterr().err
+    write_bytes(tmp_path / "erased.txt", b"")
+    empty = make(root, days, data, second.dataset_id)
+    assert empty.manifest.excluded_users is not None
+    assert empty.manifest.excluded_users.listed == 0
+    assert "WARNING: data.exclude_users:" in capfd.readouterr().err
+    write_bytes(tmp_path / "erased.txt", b"zoe\n")
+    with pytest.raises(InputError, match="none of its 1 ids was found in the new files or dataset"):
+        make(root, days, data, second.dataset_id)
+    allowed = make(root, days, replace(data, allow_unmatched=True), second.dataset_id)
+    assert allowed.manifest.excluded_users is not None
+    assert allowed.manifest.excluded_users.found == 0
 
 
 def test_refused_rows_of_erased_users_lose_their_values(days, tmp_path):

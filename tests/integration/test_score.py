@@ -13,7 +13,7 @@ from lightsans import LightSANs
 from lightsans.config import RunConfig
 from lightsans.config.file import dump_yaml
 from lightsans.dataset.vocabulary import Vocabulary
-from lightsans.errors import ConfigError, NotFoundError, VocabularyMismatchError
+from lightsans.errors import ConfigError, InputError, NotFoundError, VocabularyMismatchError
 from lightsans.storage.location import Location, locate
 from pipelines.commands.app import app
 from pipelines.evaluate.stage import EvaluateResult, run_evaluate
@@ -180,7 +180,12 @@ def test_one_user_is_shown_what_the_batch_wrote(finished, tmp_path):
         recommend_for_user(config, result.dataset.dataset_id, result.model.model_id, "nobody")
     table = tmp_path / "films.item"
     table.write_text('item_id:token\tmovie_title:token_seq\n007\tA "quoted" title\n')
-    assert load_titles(config, str(table)) == {"007": 'A "quoted" title'}
+    dataset = result.dataset.dataset_id
+    with pytest.raises(InputError, match=r"--items: .*none of its 1 ids was found among the items"):
+        load_titles(config, dataset, str(table))
+    known = row["item_ids"][0]
+    table.write_text(f'item_id:token\tmovie_title:token_seq\n{known}\tA "quoted" title\n')
+    assert load_titles(config, dataset, str(table)) == {known: 'A "quoted" title'}
 
 
 def test_the_command_shows_history_and_recommendations_with_titles(finished, tmp_path):

@@ -204,7 +204,7 @@ def test_it_says_why_all_are_scored(world, tmp_path, capsys):
     with pytest.raises(NotFoundError, match="nowhere/manifest"):
         world.score("monday", "score.k=3", since="nowhere")
     (tmp_path / "none.txt").write_text("nobody\n")
-    with pytest.raises(InputError, match=r"score\.users: .*none of these users is in dataset"):
+    with pytest.raises(InputError, match=r"score\.users: .*none of its 1 ids was found in dataset"):
         world.score("monday", f"score.users={tmp_path}/none.txt")
 
 

@@ -24,7 +24,7 @@ LIGHTSANS = [
     ["storage"],
     ["text", "warehouse"],
     ["reading", "dataset"],
-    ["preparation", "ranking", "inspection"],
+    ["preparation", "ranking", "inspection", "lists"],
     ["model", "rules"],
     ["losses", "recommendations", "recbole", "synthetic"],
     ["training", "reports"],

@@ -20,6 +20,7 @@ def test_users_are_looked_for_in_their_parts_only():
 def test_refused_rows_of_an_erased_user_stay_as_positions():
     values = [json.dumps({"user": "7", "item": "x"}), None, json.dumps({"user": "8", "item": ""})]
     rejects = pa.table([["f"] * 3, [1, 2, 3], ["r"] * 3, values], schema=REJECTS_WITH_VALUES)
-    left = forget_users(rejects, ["7"])
+    left, found = forget_users(rejects, ["7", "9"])
+    assert found == {"7"}
     assert left["values"].to_pylist() == [None, None, values[2]]
     assert left.drop_columns("values") == rejects.drop_columns("values")

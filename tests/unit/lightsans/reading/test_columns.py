@@ -108,3 +108,15 @@ def test_rows_that_only_directories_describe_are_refused(tmp_path):
     (tmp_path / "user_id=x/item_id=y/timestamp=5/a.csv").write_text("z\n1\n")
     with pytest.raises(InputError, match="all columns that are needed are in the names"):
         read_log(tmp_path)
+
+
+@pytest.mark.parametrize("settings", [{}, {"newlines_in_values": True}])
+def test_a_csv_file_of_one_column_may_quote_its_values(tmp_path, settings):
+    directory = tmp_path / "item_id=x/timestamp=5"
+    directory.mkdir(parents=True)
+    (directory / "a.csv").write_text('user_id\n"ann"\nbob\n"c,""d"\n')
+    log = read_log(tmp_path, **settings)
+    assert log.rows == [("ann", "x", 5), ("bob", "x", 5), ('c,"d', "x", 5)]
+    (directory / "a.csv").write_text('user_id\n"ann"\n"bob\n')
+    with pytest.raises(InputError, match="quote"):
+        read_log(tmp_path, **settings)

@@ -80,10 +80,25 @@ def test_what_is_wrong_with_a_list_is_said(tmp_path):
     with pytest.raises(InputError, match=r"score\.item_table: .*none\.csv: no such file"):
         read(item_table=f"{tmp_path}/none.csv", eligible_column="sold")
     (tmp_path / "list.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match=r"score\.allow_items: .*not a text file in UTF-8"):
+    with pytest.raises(InputError, match=r"score\.allow_items: .*not readable as utf-16"):
         read(allow_items=f"{tmp_path}/list.txt")
     write_csv(tmp_path / "items.csv", [("a", "yes"), ("b", "maybe")])
     with pytest.raises(InputError, match=r"holds 'maybe'; expected booleans, or one of true, 1"):
         read(item_table=f"{tmp_path}/items.csv", eligible_column="sold")
-    with pytest.raises(InputError, match=r"no column 'on' \(score\.eligible_column\); found"):
+    with pytest.raises(InputError, match=r"no column 'on'; found .*score\.eligible_column"):
         read(item_table=f"{tmp_path}/items.csv", eligible_column="on")
+
+
+def test_a_list_of_which_the_model_knows_no_item_is_an_error_unless_allowed(tmp_path):
+    (tmp_path / "list.txt").write_text("7\nold\n")
+    for setting in ("allow_items", "deny_items"):
+        eligible = read(**{setting: f"{tmp_path}/list.txt"})
+        with pytest.raises(InputError, match=rf"score\.{setting}: .*none of its 2 ids was found"):
+            eligible.check(ITEMS, allow_unmatched=False)
+        [warning] = eligible.check(ITEMS, allow_unmatched=True)
+        assert "none of its 2 ids" in warning
+    numbers = Vocabulary(pa.array([7, 8]), np.array([5, 4]))
+    (tmp_path / "list.csv").write_text("item_id\n7.0\n")
+    eligible = read(deny_items=f"{tmp_path}/list.csv")
+    assert eligible.check(numbers, allow_unmatched=False) == []
+    assert eligible.item_ids(numbers).tolist() == [2]

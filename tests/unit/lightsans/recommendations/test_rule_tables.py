@@ -139,7 +139,7 @@ def read_rules_again(tmp_path, text):
 @pytest.mark.parametrize(
     ("text", "table", "message"),
     [
-        (CAP.replace("brand", "colour"), TABLE, "no column 'colour' (score.rules)"),
+        (CAP.replace("brand", "colour"), TABLE, "no column 'colour'"),
         (CAP, TABLE + "tea,acme,,,\n", "item 'tea' has more than one row"),
         ("    boosts: {column: brand, weight: 1}\n", TABLE, "column 'brand' is compared with num"),
         (

@@ -43,19 +43,18 @@ def test_ids_become_numbers_where_the_dataset_has_numbers(tmp_path):
     write_txt(tmp_path / "users.txt")
     config = config_of(tmp_path / "users.txt")
     assert sorted(read_segment(config, pa.int64()).user_ids.to_pylist()) == [7, 42]
-    (tmp_path / "users.txt").write_text("ann\n")
-    with pytest.raises(InputError, match=r"score\.users: .*of type int64.*ann"):
-        read_segment(config, pa.int64())
+    (tmp_path / "users.txt").write_text("ann\n7.0\n")
+    assert read_segment(config, pa.int64()).user_ids.to_pylist() == [7]
 
 
 def test_what_is_wrong_with_the_file_is_said(tmp_path):
     with pytest.raises(InputError, match=r"score\.users: .*none\.txt: no such file"):
         segment_identity(config_of(tmp_path / "none.txt"))
     (tmp_path / "users.csv").write_text("id\n1\n")
-    with pytest.raises(InputError, match=r"no column 'user_id' \(data\.columns\.user\)"):
+    with pytest.raises(InputError, match=r"no column 'user_id'; .*data\.columns\.user"):
         read_segment(config_of(tmp_path / "users.csv"), pa.string())
-    with pytest.raises(InputError, match=r"no column 'user_id' \(data\.columns\.user\)"):
+    with pytest.raises(InputError, match=r"no column 'user_id'; .*data\.columns\.user"):
         segment_identity(config_of(tmp_path / "users.csv"))  # before Ray is started
     (tmp_path / "users").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match="not a text file in UTF-8"):
+    with pytest.raises(InputError, match="not readable as utf-16"):
         read_segment(config_of(tmp_path / "users"), pa.string())

@@ -80,7 +80,7 @@ def test_another_column_or_file_is_another_question(tmp_path):
     )
     assert groups_identity(config) != groups_identity(other)
     assert groups_identity(RunConfig()) is None
-    with pytest.raises(InputError, match=r"no column 'city' \(evaluate.user_column\)"):
+    with pytest.raises(InputError, match=r"no column 'city'; .*evaluate\.user_column"):
         groups_identity(configured(tmp_path, "user_id,town\nann,Bonn\n", "city"))
 
 

@@ -1,0 +1,1 @@
+"""Lists of ids and tables of users and items, read as logs are read."""
