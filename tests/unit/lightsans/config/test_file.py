@@ -327,3 +327,18 @@ def test_an_at_sign_in_a_path_is_no_credential(root):
 def test_a_saved_configuration_of_before_is_read_whatever_its_addresses():
     saved = {"train": {"mlflow_uri": "https://user:hunter22@host"}}
     assert from_dict(saved).train.mlflow_uri == saved["train"]["mlflow_uri"]
+
+
+@pytest.mark.parametrize(
+    ("text", "files"),
+    [
+        ("a.csv, b c.csv", ("a.csv", "b c.csv")),
+        ("*.csv ,s3://b/[x].csv", ("*.csv", "s3://b/[x].csv")),
+        ('["a, b.csv"]', ("a, b.csv",)),
+        ('"a, b.csv"', ("a, b.csv",)),
+    ],
+)
+def test_commas_separate_the_values_of_a_list_without_the_blanks_around_them(text, files):
+    assert load_config(None, [f"data.input={text}"]).config.data.input == files
+    assert load_config(None, ["evaluate.ks=5, 10"]).config.evaluate.ks == (5, 10)
+    assert load_config(None, ["data.separator=,"]).config.data.separator == ","
