@@ -57,7 +57,7 @@ class TrainConfig:
     """Pieces that the order of training is defined over; at least the number of workers."""
     valid_metric: Literal["ndcg@10", "hit@10", "mrr@10"] = setting("ndcg@10", Mark.CONTENT)
     """Metric of early stopping and of the choice of the best epoch."""
-    warm_start: str | None = setting(None, Mark.CONTENT, Mark.PATH_OR_NAME)
+    warm_start: str | None = setting(None, Mark.RESOLVED, Mark.PATH_OR_NAME)
     """A model to begin with, by its id or directory: weights are copied, item rows by raw id; new
     items begin as in any new model. ``train --from`` sets it."""
     refit_epochs: int | None = setting(None, Mark.CONTENT)

@@ -66,6 +66,26 @@ def hold_out(users: UserSequences, split: Split) -> HeldOut:
     return HeldOut(users.item_ids, starts, lengths, targets, chosen)
 
 
+def describe_nobody(split: Split, trainable_users: int, is_temporal: bool) -> str:
+    """Why no user of a dataset has a target of a split, and the way out.
+
+    Args:
+        split: The split.
+        trainable_users: Users of the dataset that pass its filters.
+        is_temporal: Whether the split is one by time.
+    """
+    if is_temporal:
+        why = f"nobody has an interaction in the period of {split} and a known item before it"
+        way_out = "move the cut-offs of data.temporal"
+    else:
+        why = (
+            f"all {trainable_users:,} users who pass the filters have fewer than 3 interactions; "
+            "leave-one-out needs one each for training, valid and test"
+        )
+        way_out = "use more data, or relax the filters of the data section"
+    return f"0 users could be evaluated on {split}: {why}; {way_out}"
+
+
 def translate(held_out: HeldOut, mapping: Int32 | None) -> HeldOut:
     """The same in the item ids of another vocabulary; unknown items leave the histories.
 

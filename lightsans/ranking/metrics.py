@@ -63,10 +63,11 @@ class RankingTotals:
         return RankingTotals(self.ks, self.users + other.users, self.counts + other.counts)
 
     def metrics(self) -> dict[str, float]:
-        """The metrics by name, such as ``ndcg@10``; all 0 when there are no users."""
-        ranks = np.arange(1, max(self.ks) + 1)
-        users = max(1, self.users)
-        metrics = {}
+        """The metrics by name, such as ``ndcg@10``; none when there are no users."""
+        metrics: dict[str, float] = {}
+        if not self.users:
+            return metrics
+        ranks, users = np.arange(1, max(self.ks) + 1), self.users
         for k in self.ks:
             counts, top = self.counts[:k], ranks[:k]
             hit = float(counts.sum() / users)

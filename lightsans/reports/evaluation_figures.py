@@ -120,7 +120,7 @@ def measured_from_bytes(content: bytes) -> Measured:
 def describe_evaluation(
     measured: Measured, scorers: Sequence[str], splits: Sequence[str], ks: tuple[int, ...]
 ) -> dict[str, Any]:
-    """Figures as JSON-able values, intervals as ``[low, high]``.
+    """Figures as JSON-able values, intervals as ``[low, high]``; none of a split without users.
 
     Args:
         measured: Sum over all parts.
@@ -133,7 +133,13 @@ def describe_evaluation(
     differences: dict[str, Any] = {scorer: {} for scorer in scorers[1:]}
     lists: dict[str, Any] = {}
     resampled = _resample_all(measured)
+    users = {split: int(measured[f"totals/{scorers[0]}/{split}"][0]) for split in splits}
     for split in splits:
+        if not users[split]:  # no figures rather than zeros
+            for by_scorer in (metrics, intervals, differences):
+                for by_split in by_scorer.values():
+                    by_split[split] = {}
+            continue
         names, drawn = columns_of(split, ks), {}
         for scorer in scorers:
             drawn[scorer] = resampled[f"groups/{scorer}/{split}"]
@@ -153,7 +159,7 @@ def describe_evaluation(
                 name: _plain(e) for name, e in with_multiples(found, ks).items()
             }
     return {
-        "users": {split: int(measured[f"totals/{scorers[0]}/{split}"][0]) for split in splits},
+        "users": users,
         "metrics": metrics,
         "intervals": intervals,
         "differences": differences,

@@ -26,13 +26,17 @@ def draw_evaluation(found: Mapping[str, Any], heading: str) -> bytes:
             points = [
                 (values[split][METRIC], *intervals[name][split][METRIC])
                 for name, values in metrics.items()
+                if values[split]
             ]
-            _intervals(scorers, list(metrics), points, shift, split)
+            if points:
+                _intervals(scorers, list(metrics), points, shift, split)
         scorers.set(xlabel=METRIC, title="Scorers, with 95 % intervals")
-        scorers.legend()
+        if any(found["users"].values()):
+            scorers.legend()
         paired = {
             f"over {name}": tuple(entry["test"][METRIC].values())
             for name, entry in found["differences"].items()
+            if entry["test"]
         }
         _intervals(leads, list(paired), list(paired.values()))
         leads.axvline(0, linestyle="--", color="grey")

@@ -117,7 +117,7 @@ class Trainer:
         return row
 
     def validate(self) -> dict[str, float]:
-        """Full-ranking metrics on the valid targets of all workers' users."""
+        """Full-ranking metrics on the valid targets of all workers' users; {} without targets."""
         model = self._step.kept.eval()
         ks = self._config.evaluate.ks
         totals = RankingTotals.zero(ks)
@@ -232,7 +232,7 @@ class Trainer:
     def _update_progress(self, row: EpochRow) -> None:
         progress, train = self.progress, self._config.train
         progress.history.append(row)
-        if train.refit_epochs is not None:
+        if not row.valid:  # a refit, or nobody has a valid target: nothing to choose by
             progress.best_epoch = row.epoch
             return
         best = max(progress.history, key=lambda r: (r.valid[train.valid_metric], -r.epoch))

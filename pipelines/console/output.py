@@ -70,8 +70,8 @@ def print_metrics(
     print(protocol)
     print(f"{statistics['users']['test']:,} users on test; 95 % intervals in brackets")
     for scorer, differences in statistics["differences"].items():
-        lead = differences["test"]["ndcg@10"]
-        if lead["low"] <= 0:
+        lead = differences["test"].get("ndcg@10")
+        if lead is not None and lead["low"] <= 0:
             word = "does not beat" if lead["value"] <= 0 else "is not surely better than"
             print(
                 f"WARNING: the model {word} the baseline {scorer!r} on test ndcg@10: it leads by "
@@ -82,6 +82,8 @@ def print_metrics(
 def _with_interval(
     values: Mapping[str, float], intervals: Mapping[str, Sequence[float]], name: str
 ) -> str:
+    if name not in values:  # nobody was evaluated
+        return "none"
     low, high = intervals[name]
     return f"{values[name]:.4f} [{low:.4f}, {high:.4f}]"
 

@@ -17,6 +17,7 @@ import ray
 
 from lightsans.config import RunConfig, TemporalConfig
 from lightsans.config.marks import Mark, values_with
+from lightsans.dataset.held_out import describe_nobody
 from lightsans.dataset.vocabulary import vocabulary_mapping
 from lightsans.errors import ConfigError
 from lightsans.recommendations.user_groups import groups_identity
@@ -158,6 +159,11 @@ def run_evaluate(
                 _job(fitting, dataset_manifest, model, map_items, report), parts, dataset_manifest
             )
         files.require_weights(model, weights)
+        is_temporal = dataset_manifest.cutoffs is not None
+        for split, users in found["users"].items():
+            if not users:
+                reason = describe_nobody(split, dataset_manifest.trainable_users, is_temporal)
+                say(f"WARNING: evaluate: {reason}")
         heading = f"model {model_id} on dataset {dataset_id}"
         (report / PICTURE).write_bytes(draw_evaluation(found, heading))
         return EvaluationManifest(

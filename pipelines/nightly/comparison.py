@@ -72,12 +72,16 @@ def measure_quality(
             are paired user by user: both ranked the same targets of the same users.
     """
     metric = config.nightly.metric
-    differences = tonight.statistics["differences"]
+    metrics, differences = tonight.metrics["model"]["test"], tonight.statistics["differences"]
     return Quality(
-        metrics=tonight.metrics["model"]["test"],
+        metrics=metrics,
         intervals=tonight.statistics["intervals"]["model"]["test"],
-        leads={name: Estimate(**values["test"][metric]) for name, values in differences.items()},
-        drop=None if published is None else _drop(config, tonight, published),
+        leads={
+            name: Estimate(**values["test"][metric])
+            for name, values in differences.items()
+            if values["test"]
+        },
+        drop=None if published is None or not metrics else _drop(config, tonight, published),
     )
 
 

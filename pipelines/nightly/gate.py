@@ -112,6 +112,10 @@ def check_quality(config: NightlyConfig, quality: Quality) -> list[Check]:
         quality: Figures of the model.
     """
     metric = config.metric
+    if not quality.metrics:  # whatever is asked of the model fails
+        asked = {"nightly.floors": config.floors, "nightly.beat_baselines": config.beat_baselines}
+        name = "users who could be evaluated on test"
+        return [Check(name, 0, 1, setting) for setting, wanted in asked.items() if wanted]
     checks = []
     for name, floor in config.floors.items():
         low, high = quality.intervals[name]

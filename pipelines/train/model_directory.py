@@ -15,6 +15,7 @@ import torch
 
 from lightsans.config import RunConfig
 from lightsans.config.file import dump_yaml
+from lightsans.dataset.held_out import describe_nobody
 from lightsans.errors import InputError, TrainingError
 from lightsans.model.network import LightSANs
 from lightsans.storage import model_files as files
@@ -118,6 +119,10 @@ def write_model_files(
         f"train: {len(history)} epochs, best {best_row.epoch}, valid "
         + (", ".join(f"{k} {v:.4f}" for k, v in valid.items() if k.endswith("@10")) or "none")
     )
+    if not valid and config.train.refit_epochs is None:
+        is_temporal = dataset_manifest.cutoffs is not None
+        reason = describe_nobody("valid", dataset_manifest.trainable_users, is_temporal)
+        say(f"WARNING: train: {reason}. The model is that of the last epoch")
     return ModelManifest(
         id=directory.name,
         format_version=FORMAT_VERSION,

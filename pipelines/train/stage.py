@@ -43,7 +43,7 @@ from pipelines.train.board import print_progress, raise_noted_error, start_board
 from pipelines.train.errors import explain
 from pipelines.train.model_directory import FORMAT_VERSION, read_metrics, write_model_files
 from pipelines.train.tracking import require_mlflow, write_pending_reports
-from pipelines.train.worker import WorkerJob, make_torch_trainer, require_warm_start
+from pipelines.train.worker import WorkerJob, make_torch_trainer, warm_weights_hash
 
 MAX_RESTARTS = 2
 """Times that training starts again because the checkpoint of its best epoch has vanished."""
@@ -61,14 +61,21 @@ class TrainResult:
 
 
 def model_id(config: RunConfig, dataset_id: str) -> str:
-    """The id of the model that this configuration makes of a dataset."""
+    """The id of the model that this configuration makes of a dataset.
+
+    Raises:
+        NotFoundError: The model that ``train.warm_start`` names does not exist.
+    """
     protocol = values_with(config.evaluate, Mark.VALIDATES)
     if config.model.loss_type == "auto":
         protocol["use_gpu"] = config.train.use_gpu  # by which the loss is chosen
+    train = values_with(config.train, Mark.CONTENT)
+    # By content: what lies at a path may be replaced, and --force gives an id other weights.
+    train["warm_start"] = warm_weights_hash(config)
     question = {
         "dataset": dataset_id,
         "model": values_with(config.model, Mark.CONTENT),
-        "train": values_with(config.train, Mark.CONTENT),
+        "train": train,
         **protocol,
     }
     return content_id("model", FORMAT_VERSION, question)
@@ -127,7 +134,6 @@ def run_train(
                 f"{directory}: no checkpoint to resume from; the configuration or the data may "
                 "have changed since (`submit.py config` shows it): drop --resume to start anew"
             )
-        require_warm_start(config)
         require_mlflow(config)
         say(
             f"train: model {name} on dataset {dataset_id}, {_workers_text(config)}, "
@@ -188,7 +194,14 @@ def _run_workers(
 ) -> Checkpoint:
     """Train until the last epoch or early stopping; the newest checkpoint."""
     board, train = start_board(), config.train
-    job = WorkerJob(config=config, dataset=dataset, model=directory, board=board, owner=owner)
+    job = WorkerJob(
+        config=config,
+        dataset=dataset,
+        model=directory,
+        board=board,
+        owner=owner,
+        begins_with=warm_weights_hash(config),
+    )
     with original_errors(), print_progress(board, train.refit_epochs or train.epochs):
         try:
             make_torch_trainer(job).fit()

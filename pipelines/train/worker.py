@@ -27,6 +27,7 @@ from lightsans.storage.checkpoint_store import CheckpointStore
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest
 from lightsans.storage.manifests import require_manifest
+from lightsans.storage.model_files import require_weights, weights_hash
 from lightsans.training import collectives
 from lightsans.training.checkpoint_clock import CheckpointClock
 from lightsans.training.progress import StepProgress
@@ -55,6 +56,8 @@ class WorkerJob:
     """Token of the run that may write checkpoints; None where no other can."""
     tapes: tuple[Any, ...] = ()
     """References to the sequences of each shard in Ray's object store; empty to read them."""
+    begins_with: str | None = None
+    """SHA-256 of the weights of ``train.warm_start``, which the model's id stands for."""
     barrier: Any = None
     """The actor at which the workers of a trial wait after each epoch."""
 
@@ -138,7 +141,7 @@ def _train(job: WorkerJob) -> None:
         wrap=lambda module: ray.train.torch.prepare_model(module, move_to_device=False),
         on_step=on_step,
         item_counts=popularity(config, dataset),
-        weights=first_weights(config, dataset) if newest is None else None,
+        weights=first_weights(config, dataset, job.begins_with) if newest is None else None,
     )
     if newest is not None:
         restore_trainer(trainer, job.checkpoints / newest)
@@ -201,25 +204,40 @@ def _train_epochs(trainer: Trainer, store: CheckpointStore, job: WorkerJob) -> N
             return  # the search ends this trial
 
 
-def require_warm_start(config: RunConfig) -> None:
-    """Check that the model to begin with exists.
+def warm_weights_hash(config: RunConfig) -> str | None:
+    """SHA-256 of the weights that ``train.warm_start`` begins with; None without it.
 
     Raises:
-        NotFoundError: It does not.
+        NotFoundError: The model to begin with does not exist.
     """
     source = _warm_source(config)
-    if source is not None:
-        require_manifest(ModelManifest, source, "train.warm_start (--from) needs a finished model")
+    if source is None:
+        return None
+    require_manifest(ModelManifest, source, "train.warm_start (--from) needs a finished model")
+    return weights_hash(source)
 
 
-def first_weights(config: RunConfig, dataset: Location) -> dict[str, Tensor] | None:
-    """The weights of ``train.warm_start``, with which the run begins; None for new ones."""
+def first_weights(
+    config: RunConfig, dataset: Location, sha256: str | None = None
+) -> dict[str, Tensor] | None:
+    """The weights of ``train.warm_start``, with which the run begins; None for new ones.
+
+    Args:
+        config: The run.
+        dataset: The dataset to train on.
+        sha256: Hash that they must have; None to take what is there.
+
+    Raises:
+        InputError: They were replaced since the id of the run was made.
+    """
     source = _warm_source(config)
     if source is None:
         return None
     own, theirs = load_vocabulary(dataset), load_vocabulary(source)
     mapping = item_id_mapping(own, theirs, True, f"{dataset} and {source}")
     model = LightSANs.from_pretrained(source)
+    if sha256 is not None:
+        require_weights(source, sha256)
     return warm_weights(model, config.model, own.num_items, mapping, config.train.seed, str(source))
 
 

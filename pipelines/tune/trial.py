@@ -19,7 +19,7 @@ from ray import tune
 from lightsans.config import RunConfig
 from lightsans.config.file import from_dict
 from lightsans.dataset.loading import load_shards
-from lightsans.errors import LightSANsError
+from lightsans.errors import InputError, LightSANsError
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest
 from lightsans.storage.manifests import is_finished, require_manifest
@@ -150,12 +150,17 @@ class TrialTrainable(tune.Trainable):
         progress = checkpointed_progress(self._directory)
         if not progress.history:
             return None
-        self._best = max(row.valid[train.valid_metric] for row in progress.history)
+        self._best = max(row.valid.get(train.valid_metric, 0.0) for row in progress.history)
         finished = progress.stopped or len(progress.history) >= train.epochs
         return News(progress.history[-1], finished)
 
     def _result(self, news: News) -> dict[str, Any]:
         row, finished = news
+        if not row.valid:
+            raise InputError(
+                "0 users could be evaluated on valid, so a search has nothing to choose by; "
+                "tune on a dataset whose users have three interactions or more"
+            )
         self._best = max(self._best, row.valid[self._config.train.valid_metric])
         return {
             "epoch": row.epoch,

@@ -1,6 +1,7 @@
 """Ids of results follow the marks of settings: each setting is changed, and ids are compared."""
 
 import dataclasses
+import hashlib
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
@@ -11,13 +12,15 @@ from lightsans.config.rules import Boost, Cap, ItemGroup, Pin, Quota, SegmentRul
 from lightsans.config.run import setting_type
 from lightsans.errors import ConfigError
 from lightsans.search.space import build_space
-from lightsans.storage.manifests import content_id
+from lightsans.storage.manifests import content_id, write_manifest
 from pipelines.evaluate import stage as evaluate
 from pipelines.preprocess.stage import dataset_id
 from pipelines.score import audience, similar
 from pipelines.score import stage as score
 from pipelines.train.stage import model_id
 from pipelines.tune.stage import search_id, trial_base
+from tests.factories import local
+from tests.manifests import model_manifest
 
 MARKS = dict(walk_marks(RunConfig))
 RESULT_OF_SECTION = {
@@ -255,6 +258,17 @@ def test_a_rule_decides_the_run_and_so_does_the_column_or_file_that_it_names(
     assert len(set(found)) == (3 if refers else 2)
 
 
+def test_a_model_to_begin_with_decides_by_its_weights_and_not_by_its_place(config, tmp_path):
+    found = [ids(config)["model"]]
+    for place, weights in (("a", "one"), ("b", "one"), ("a", "two")):
+        sha256 = hashlib.sha256(weights.encode()).hexdigest()
+        write_manifest(local(tmp_path / place), model_manifest(weights_sha256=sha256))
+        found.append(ids(changed(config, {"train.warm_start": str(tmp_path / place)}))["model"])
+    new, first, moved, replaced = found
+    assert first == moved
+    assert len({new, first, replaced}) == 3
+
+
 def test_the_settings_that_are_resolved_are_the_ones_tried_here():
     resolved = {name for name, marks in MARKS.items() if Mark.RESOLVED in marks}
     assert resolved == {
@@ -269,5 +283,6 @@ def test_the_settings_that_are_resolved_are_the_ones_tried_here():
         "score.item_table",
         *(name for name in MARKS if name.startswith("score.rules.")),
         "score.users",
+        "train.warm_start",
         "tune.space",
     }

@@ -1,6 +1,6 @@
 import numpy as np
 
-from lightsans.dataset.held_out import hold_out, translate
+from lightsans.dataset.held_out import describe_nobody, hold_out, translate
 from tests.factories import sequences_of
 
 USERS = sequences_of([1, 2, 3, 4], [5, 6], [7, 8], [])
@@ -31,3 +31,10 @@ def test_translated_histories_lose_unknown_items_and_keep_their_user():
     test = translate(hold_out(LONGER, "test"), mapping)
     assert histories(test) == [[11, 13], [16]]
     assert test.target_ids.tolist() == [14, 0]
+
+
+def test_why_nobody_could_be_evaluated_is_said_with_the_way_out():
+    said = describe_nobody("test", 1200, is_temporal=False)
+    assert "0 users could be evaluated on test: all 1,200 users who pass the filters have" in said
+    assert "relax the filters" in said
+    assert "cut-offs of data.temporal" in describe_nobody("valid", 3, is_temporal=True)

@@ -119,3 +119,13 @@ def test_the_picture_shows_scorers_leads_and_segments(found, monkeypatch):
     low, high = found["intervals"]["model"]["test"]["ndcg@10"]
     assert values[0] == found["metrics"]["model"]["test"]["ndcg@10"]
     assert (values[0] - left[0], values[0] + right[0]) == pytest.approx((low, high))
+
+
+def test_a_split_that_nobody_was_evaluated_on_has_no_figures_and_can_be_drawn():
+    nobody = describe_evaluation(measure(np.zeros(0, np.int64)), ["model", "popular"], SPLITS, KS)
+    assert nobody["users"] == {"valid": 0, "test": 0}
+    nothing: dict[str, dict[str, float]] = {"valid": {}, "test": {}}
+    assert nobody["metrics"] == nobody["intervals"] == {"model": nothing, "popular": nothing}
+    assert nobody["differences"] == {"popular": nothing}
+    assert nobody["lists"] == {}
+    assert draw_evaluation(nobody, "model m").startswith(b"\x89PNG")

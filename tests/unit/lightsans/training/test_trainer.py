@@ -234,3 +234,12 @@ def test_auto_is_settled_before_training():
     trainer = Trainer(config, 5, users, torch.device("cpu"))
     assert trainer.model.config.loss_type == "CE"
     assert dataclasses.replace(config.model, loss_type="CE") == trainer.model.config
+
+
+def test_without_anybody_to_validate_all_epochs_are_trained_and_the_last_is_kept():
+    """Two interactions are both for training; metrics of 0 would have kept the first epoch."""
+    users = {shard: sequences_of(*([1 + i, 2 + i] for i in range(9))) for shard in range(2)}
+    trainer = Trainer(config_of(epochs=3, patience=1), NUM_ITEMS, users, torch.device("cpu"))
+    rows = train_all(trainer)
+    assert [row.valid for row in rows] == [{}, {}, {}]
+    assert (trainer.progress.best_epoch, trainer.progress.stopped) == (3, False)

@@ -17,7 +17,9 @@ ACCESS_KEY = "AKIAIOSFODNN7EXAMPLE"
 
 
 @pytest.fixture(autouse=True)
-def _restored_logging() -> Iterator[None]:
+def _restored_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    # One per process: two stages at once, as other tests have them, may leave something in it.
+    monkeypatch.setattr(logs, "_context", {})
     root = logging.getLogger()
     level, handlers = root.level, root.handlers[:]
     yield

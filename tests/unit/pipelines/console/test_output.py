@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from pipelines.console.output import print_json, print_table
+from pipelines.console.output import print_json, print_metrics, print_table
 
 HARMFUL = "\x1b]52;c;cm0=\x07\x1b[2J\r\n\x00\x7f\x9b2J\u202e\u2069"
 """Sets the clipboard, clears the screen, goes back to the start of the line, reorders it."""
@@ -23,3 +23,18 @@ def test_json_has_the_same_value_and_no_control_in_its_text(mark, capsys, monkey
     shown = capsys.readouterr().out
     assert not CONTROLS & set(shown.removesuffix("\n"))
     assert json.loads(shown.removeprefix(mark)) == {"user": HARMFUL, HARMFUL: "ü"}
+
+
+def test_metrics_of_nobody_are_shown_as_none(capsys):
+    nothing: dict[str, float] = {}
+    nobody = {scorer: {"valid": nothing, "test": nothing} for scorer in ("model", "popular")}
+    statistics = {
+        "intervals": nobody,
+        "differences": {"popular": {"valid": nothing, "test": nothing}},
+        "users": {"valid": 0, "test": 0},
+    }
+    print_metrics(nobody, statistics, "leave-one-out")
+    shown = capsys.readouterr().out
+    assert "none" in shown
+    assert "0.0000" not in shown
+    assert "WARNING" not in shown
