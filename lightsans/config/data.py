@@ -3,13 +3,15 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from lightsans.config.checks import at_least, fraction, require
+from lightsans.config.checks import at_least, at_most, fraction, require
 from lightsans.config.kinds import FormatSetting
 from lightsans.config.marks import Mark, made_setting, setting
 
 IdType = Literal["auto", "string", "int64"]
 TimeUnit = Literal["s", "ms", "us", "ns", "yyyymmdd"]
 
+MOST_PARTS = 4096
+"""As many as there are buckets of users (`columns.hashing.NUM_BUCKETS`)."""
 MISSING_VALUES = ("", "NULL", "null", "\\N", "NA", "N/A", "<NA>", "None", "NaN", "nan", "NaT")
 """Words for a missing value in files of databases, R, pandas and Python."""
 
@@ -144,6 +146,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         at_least("data", self, 1, "min_user_interactions", "min_item_interactions", "num_parts")
+        at_most("data", self, MOST_PARTS, "num_parts")
         at_least("data", self, 1, "max_id_bytes", "read_unit_bytes", "keep_last")
         require(
             self.read_unit_bytes <= 2**30,

@@ -1,11 +1,15 @@
+import numpy as np
 import pytest
 
+from lightsans.columns.hashing import NUM_BUCKETS, bucket_range, pieces_of
 from lightsans.config import DataConfig, StorageConfig
+from lightsans.errors import ConfigError
 from lightsans.reading.units import ReadPlan, ReadUnit
 from lightsans.storage.location import FileInfo, locate
+from lightsans.storage.parts import part_index, part_name
 from pipelines.console.progress import Bar
 from pipelines.preprocess import read as preprocess_read
-from pipelines.preprocess.read import Source, is_little
+from pipelines.preprocess.read import Source, choose_num_parts, is_little
 from tests.factories import local
 
 
@@ -49,3 +53,33 @@ def test_a_writer_holds_all_rows_of_little_input_only(name, megabytes, units, li
     file = FileInfo(locate(f"/logs/{name}", StorageConfig()), megabytes * 2**20, "etag")
     plan = ReadPlan([ReadUnit(n, ()) for n in range(units)], "string", "string")
     assert is_little(plan, Source(DataConfig(), [file], [])) == little
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "parts", "megabytes_each"),
+    [(0.001, 4, 0), (64, 956, 67), (275, 4096, 67), (1000, 4096, 244), (16000, 4096, 3906)],
+)
+def test_parts_grow_once_there_are_as_many_as_buckets(gigabytes, parts, megabytes_each):
+    """Nothing ends at 256 GiB of text; tasks ask for memory in proportion to the part."""
+    size = int(gigabytes * 10**9)
+    files = [FileInfo(locate("/logs/a.csv", StorageConfig()), size, "etag")]
+    assert choose_num_parts(files, DataConfig()) == parts
+    assert round(size / parts / 10**6) == megabytes_each
+
+
+@pytest.mark.parametrize("count", [1, 3, 956, 4095, 4096])
+def test_parts_share_all_buckets_and_their_names_sort_as_they_do(count):
+    ranges = [bucket_range(part, count) for part in range(count)]
+    assert [bucket for first, end in ranges for bucket in range(first, end)] == list(range(4096))
+    assert pieces_of(np.arange(4096, dtype=np.int32), count).tolist() == [
+        part for part, (first, end) in enumerate(ranges) for _ in range(first, end)
+    ]
+    names = [part_name(part) for part in range(count)]
+    assert names == sorted(names)
+    assert [part_index(name) for name in names] == list(range(count))
+
+
+def test_more_parts_than_buckets_are_refused():
+    with pytest.raises(ConfigError, match=r"data\.num_parts=4097 is too large; the most is 4,096"):
+        DataConfig(num_parts=4097)
+    assert DataConfig(num_parts=NUM_BUCKETS).num_parts == NUM_BUCKETS
