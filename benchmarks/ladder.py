@@ -10,11 +10,9 @@ nothing is trained, and the table of what is there is printed.
 """
 
 import argparse
-import copy
 import gzip
 import json
 import statistics
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,13 +23,10 @@ import torch
 
 from benchmarks import harness
 from benchmarks.movielens import SMOKE, Log, arrange, smoke_log
-from benchmarks.train_to_quality import CONFIGS, load
+from benchmarks.train_to_quality import CONFIGS, load, train
 from lightsans.config import RunConfig
 from lightsans.config.file import load_config
-from lightsans.dataset.held_out import hold_out
 from lightsans.model.layers import LightAttention
-from lightsans.ranking.evaluation import model_scorer, rank_held_out
-from lightsans.training.trainer import Trainer
 
 LINES = Path(__file__).with_suffix(".jsonl")
 
@@ -129,34 +124,15 @@ def make_config(protocol: Protocol, rung: str, seed: int, epochs: int | None) ->
     return load_config(path, [*protocol.overrides, *RUNGS[rung], *fixed, *length]).config
 
 
-def train(log: Log, config: RunConfig, minutes: float) -> dict[str, Any]:
-    """Train one run; valid by epoch, test of the chosen epoch, processor minutes."""
-    trainer = Trainer(config, log.num_items, {0: log.users}, torch.device("cpu"))
-    best, started = copy.deepcopy(trainer.weights()), time.process_time()
-    while not trainer.finished and time.process_time() - started < 60 * minutes:
-        row = trainer.run_epoch()
-        if trainer.progress.best_epoch == row.epoch:
-            best = copy.deepcopy(trainer.weights())
-        valid = {name: round(row.valid[name], 4) for name in ("hit@10", "ndcg@10")}
-        print(json.dumps({"epoch": row.epoch, "loss": round(row.loss, 4), **valid}), flush=True)
-    trained = (time.process_time() - started) / 60
-    trainer.model.load_state_dict(best)
-    trainer.model.eval()
-    totals = rank_held_out(
-        model_scorer(trainer.model, torch.device("cpu")),
-        hold_out(log.users, "test"),
-        ks=config.evaluate.ks,
-        num_items=log.num_items,
-        max_seq_len=config.model.max_seq_len,
-        remove_seen=config.evaluate.remove_seen,
-    )
-    history = trainer.progress.history
+def run_rung(log: Log, config: RunConfig, minutes: float) -> dict[str, Any]:
+    """Train one run: valid by epoch, test of the chosen epoch, processor minutes."""
+    trainer, run = train(log, config, minutes, "cpu")
     return {
-        "best_epoch": trainer.progress.best_epoch,
-        "cpu_minutes": round(trained, 1),
-        "valid": round(max(row.valid["ndcg@10"] for row in history), 5),
-        "test": {name: round(totals.metrics()[name], 5) for name in ("hit@10", "ndcg@10")},
-        "curve": [round(row.valid["ndcg@10"], 4) for row in history],
+        "best_epoch": run["best_epoch"],
+        "cpu_minutes": run["minutes"],
+        "valid": round(run["valid"]["ndcg@10"], 5),
+        "test": {name: round(run["test"][name], 5) for name in ("hit@10", "ndcg@10")},
+        "curve": [round(row.valid["ndcg@10"], 4) for row in trainer.progress.history],
         "rates": learned_rates(trainer.model),
     }
 
@@ -173,14 +149,19 @@ def finished(lines: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines.read_text().splitlines()] if lines.exists() else []
 
 
-def table(protocol: str, runs: list[dict[str, Any]]) -> list[str]:
-    """A line for each rung and length: means over seeds, in the order of valid."""
-    groups: dict[tuple[str, int], list[dict[str, Any]]] = {}
+def by_rung(protocol: str, runs: list[dict[str, Any]]) -> dict[tuple[str, int], list[Any]]:
+    """The runs of a protocol, by rung and length."""
+    groups: dict[tuple[str, int], list[Any]] = {}
     for run in runs:
         if run["protocol"] == protocol:
             groups.setdefault((run["rung"], run["epochs"]), []).append(run)
+    return groups
+
+
+def table(protocol: str, runs: list[dict[str, Any]]) -> list[str]:
+    """A line for each rung and length: means over seeds, in the order of valid."""
     rows = []
-    for (rung, epochs), group in groups.items():
+    for (rung, epochs), group in by_rung(protocol, runs).items():
         valid = statistics.mean(run["valid"] for run in group)
         test = [statistics.mean(run["test"][m] for run in group) for m in ("hit@10", "ndcg@10")]
         cost = statistics.mean(run["cpu_minutes"] for run in group)
@@ -192,12 +173,9 @@ def table(protocol: str, runs: list[dict[str, Any]]) -> list[str]:
 
 def cases(protocol: str, runs: list[dict[str, Any]]) -> list[harness.Case]:
     """The rung that valid chooses among those with most seeds, beside what was published."""
-    own = [run for run in runs if run["protocol"] == protocol]
-    if not own:
+    groups = by_rung(protocol, runs)
+    if not groups:
         return []
-    groups: dict[tuple[str, int], list[dict[str, Any]]] = {}
-    for run in own:
-        groups.setdefault((run["rung"], run["epochs"]), []).append(run)
     most = max(map(len, groups.values()))
     chosen = max(
         (key for key, group in groups.items() if len(group) == most),
@@ -255,7 +233,7 @@ def main() -> None:
             print(f"{options.protocol}, {rung}, seed {seed}", flush=True)
             log = smoke_log() if options.smoke else protocol.load(options.data, config)
             run = dict(zip(("protocol", "rung", "seed", "epochs"), key, strict=True))
-            run |= train(log, config, options.minutes)
+            run |= run_rung(log, config, options.minutes)
             run["date"] = datetime.now(UTC).date().isoformat()
             done.append(run)
             if not options.smoke:

@@ -74,8 +74,13 @@ def load(path: Path, config: RunConfig) -> Log:
     return arrange(users[kept], items[kept], times[kept], str(path))
 
 
-def train(log: Log, config: RunConfig, minutes: float, clock: str) -> dict[str, Any]:
-    """One seed: the best epoch by valid, its test metrics, and what it cost."""
+def train(
+    log: Log, config: RunConfig, minutes: float, clock: str
+) -> tuple[Trainer, dict[str, Any]]:
+    """One seed: the best epoch by valid, its test metrics, and what it cost.
+
+    The trainer has the weights of that epoch.
+    """
     trainer = Trainer(config, log.num_items, {0: log.users}, torch.device("cpu"))
     read = time.process_time if clock == "cpu" else time.monotonic
     best, started, to_best = copy.deepcopy(trainer.weights()), read(), 0.0
@@ -86,6 +91,7 @@ def train(log: Log, config: RunConfig, minutes: float, clock: str) -> dict[str, 
             to_best = read() - started
         valid = {name: round(row.valid[name], 4) for name in ("hit@10", "ndcg@10")}
         print(json.dumps({"epoch": row.epoch, "loss": round(row.loss, 4), **valid}), flush=True)
+    spent = read() - started
     trainer.model.load_state_dict(best)
     trainer.model.eval()
     totals = rank_held_out(
@@ -97,9 +103,10 @@ def train(log: Log, config: RunConfig, minutes: float, clock: str) -> dict[str, 
         remove_seen=config.evaluate.remove_seen,
     )
     chosen = trainer.progress.best_epoch
-    return {
+    return trainer, {
         "best_epoch": chosen,
         "epochs": len(trainer.progress.history),
+        "minutes": round(spent / 60, 1),
         "minutes_to_best": round(to_best / 60, 2),
         "distinct_targets_to_best": chosen * trainer.progress.history[0].distinct_targets,
         "valid": trainer.progress.history[chosen - 1].valid,
@@ -158,7 +165,8 @@ def main() -> None:
             own = [*settings, f"train.seed={seed}", "train.num_workers=1", "train.virtual_shards=1"]
             config = load_config(path, own).config
             log = smoke_log() if options.smoke else load(options.data, config)
-            runs.setdefault(name, []).append(train(log, config, options.minutes, options.clock))
+            _, run = train(log, config, options.minutes, options.clock)
+            runs.setdefault(name, []).append(run)
         found += cases(name, runs[name])
     for entry in found:
         print(f"{entry['case']}: {entry['ours']} / {entry['peer']} = {entry['ratio']}")

@@ -19,7 +19,7 @@ from pipelines.commands.options import (
 from pipelines.commands.results import audience_json, similar_json
 from pipelines.console.output import only_results_on_stdout, print_json
 
-# Stages are imported by the commands that run them: `--help` must not wait for Ray and torch.
+# Imported as in `pipelines.commands.stages`: once the configuration is read.
 
 
 def similar(
@@ -35,9 +35,9 @@ def similar(
     similar.measure says how near (cosine or product), similar.k how many; score's lists of items
     and rules hold, save for those of user segments.
     """
+    selected = select(config, overrides, dataset, model)
     from pipelines.score.similar import run_similar
 
-    selected = select(config, overrides, dataset, model)
     with only_results_on_stdout():
         result = run_similar(selected.loaded.config, selected.model_id, force=force)
     if as_json:
@@ -63,9 +63,9 @@ def audience(
     Users are ranked by log-share: the logarithm of the item's share in the softmax over all that
     may be recommended to them. audience.k says how many users an item gets.
     """
+    selected = select(config, overrides, dataset, model)
     from pipelines.score.audience import run_audience
 
-    selected = select(config, overrides, dataset, model)
     with only_results_on_stdout():
         result = run_audience(
             selected.loaded.config,

@@ -6,29 +6,27 @@ from lightsans.config.file import LoadedConfig
 from lightsans.storage.manifests import manifest_json
 
 
-def dataset_json(result: Any) -> dict[str, Any]:
-    """A `PreprocessResult` for ``--json``."""
-    names = ("users", "trainable_users", "items", "fingerprint", "vocabulary_fingerprint", "rows")
+def _result_json(result: Any, *, id_name: str, fields: tuple[str, ...]) -> dict[str, Any]:
+    """A result by its id, with fields of its manifest."""
     content = manifest_json(result.manifest)
-    counts = {name: content[name] for name in names}
     return {
-        "dataset_id": result.dataset_id,
+        id_name: getattr(result, id_name),
         "path": result.location.uri,
         "skipped": result.skipped,
-        **counts,
+        **{name: content[name] for name in fields},
     }
+
+
+def dataset_json(result: Any) -> dict[str, Any]:
+    """A `PreprocessResult` for ``--json``."""
+    fields = ("users", "trainable_users", "items", "fingerprint", "vocabulary_fingerprint", "rows")
+    return _result_json(result, id_name="dataset_id", fields=fields)
 
 
 def model_json(result: Any) -> dict[str, Any]:
     """A `TrainResult` for ``--json``."""
-    return {
-        "model_id": result.model_id,
-        "path": result.location.uri,
-        "skipped": result.skipped,
-        "epochs": result.manifest.epochs,
-        "best_epoch": result.manifest.best_epoch,
-        "metrics": result.metrics,
-    }
+    found = _result_json(result, id_name="model_id", fields=("epochs", "best_epoch"))
+    return {**found, "metrics": result.metrics}
 
 
 def evaluation_json(result: Any, loaded: LoadedConfig) -> dict[str, Any]:
@@ -48,48 +46,23 @@ def evaluation_json(result: Any, loaded: LoadedConfig) -> dict[str, Any]:
 
 def search_json(result: Any, loaded: LoadedConfig) -> dict[str, Any]:
     """A `TuneResult` for ``--json``."""
-    names = ("metric", "trials", "epochs", "spent_s", "train_s", "slots", "importance", "best")
-    content = manifest_json(result.manifest)
-    return {
-        "search_id": result.search_id,
-        "path": result.location.uri,
-        "skipped": result.skipped,
-        **{name: content[name] for name in names},
-        "evaluation": evaluation_json(result.evaluation, loaded),
-    }
+    fields = ("metric", "trials", "epochs", "spent_s", "train_s", "slots", "importance", "best")
+    found = _result_json(result, id_name="search_id", fields=fields)
+    return {**found, "evaluation": evaluation_json(result.evaluation, loaded)}
 
 
 def similar_json(result: Any) -> dict[str, Any]:
     """A `SimilarResult` for ``--json``."""
-    return {
-        "similar_id": result.similar_id,
-        "path": result.location.uri,
-        "skipped": result.skipped,
-        "items": result.manifest.items,
-        "short_lists": result.manifest.short_lists,
-    }
+    return _result_json(result, id_name="similar_id", fields=("items", "short_lists"))
 
 
 def audience_json(result: Any) -> dict[str, Any]:
     """An `AudienceResult` for ``--json``."""
-    return {
-        "audience_id": result.audience_id,
-        "path": result.location.uri,
-        "skipped": result.skipped,
-        "rows": result.manifest.rows,
-        "listed_items": result.manifest.listed_items,
-        "unknown_items": result.manifest.unknown_items,
-    }
+    fields = ("rows", "listed_items", "unknown_items")
+    return _result_json(result, id_name="audience_id", fields=fields)
 
 
 def run_json(result: Any) -> dict[str, Any]:
     """A `ScoreResult` for ``--json``."""
-    return {
-        "run_id": result.run_id,
-        "path": result.location.uri,
-        "skipped": result.skipped,
-        "users": result.manifest.users,
-        "popular_users": result.manifest.popular_users,
-        "carried_users": result.manifest.carried_users,
-        "warnings": result.manifest.warnings,
-    }
+    fields = ("users", "popular_users", "carried_users", "warnings")
+    return _result_json(result, id_name="run_id", fields=fields)

@@ -1,7 +1,7 @@
 """Ranking the held-out items of whole parts: what one process of the pool does.
 
-reports/evaluate-<id>/ranks/part-NNNNN.parquet    the rank of every user, see `ranks_schema`
-reports/evaluate-<id>/work/part-NNNNN.npz         sums that add up; deleted at the end
+Below the directory of the report, ``ranks`` gets a parquet file a part with the rank of every user
+(`ranks_schema`), and ``work`` a file a part with sums that add up, deleted at the end.
 """
 
 import functools
