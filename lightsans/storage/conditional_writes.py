@@ -114,6 +114,8 @@ def _locked(location: Location) -> Iterator[None]:
 
 
 def _read_s3(location: Location) -> Versioned:
+    from s3fs.core import _error_wrapper  # local disk needs no S3 client
+
     filesystem, name = _s3(location)
 
     async def get() -> Versioned:
@@ -122,7 +124,8 @@ def _read_s3(location: Location) -> Versioned:
         async with response["Body"] as body:
             return Versioned(await body.read(), response["ETag"])
 
-    result: Versioned = sync(filesystem.loop, get)
+    # The retries of `_call_s3` end with the header; a body can be cut off just as well.
+    result: Versioned = sync(filesystem.loop, _error_wrapper, get, retries=filesystem.retries)
     return result
 
 
