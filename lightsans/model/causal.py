@@ -99,8 +99,6 @@ def _plan_chunks(logits_BLJ: Tensor) -> tuple[list[int], list[bool]]:
         is_flat.append(rise_BJ.numel() == 0 or bool(rise_BJ.amax() <= MAX_RISE))
         if not is_flat[-1]:
             chunk_BCJ = chunk_BCJ[:, :SAFE_CHUNK]
-            rise_BJ = torch.maximum(top_BJ, chunk_BCJ.amax(dim=1)) - first_BJ
-            is_flat[-1] = bool(rise_BJ.amax() <= MAX_RISE)
         top_BJ = torch.maximum(top_BJ, chunk_BCJ.amax(dim=1))
         sizes.append(chunk_BCJ.shape[1])
         start += sizes[-1]

@@ -118,11 +118,3 @@ def test_only_steep_chunks_are_weighted_pair_by_pair():
     assert causal._plan_chunks(logits) == ([64, 64, 64, 8], [True] * 4)
     logits[0, 70] = 100.0
     assert causal._plan_chunks(logits) == ([64, 16, 64, 56], [True, False, True, True])
-
-
-def test_a_steep_chunk_that_is_flat_when_shorter_is_only_shortened():
-    """Interests that fade fast rise by their rate at every position."""
-    logits = (torch.arange(70.0) * 1.5).view(1, 70, 1)
-    sizes, is_flat = causal._plan_chunks(logits)
-    assert sizes == [16, 16, 38]
-    assert is_flat == [True] * 3
