@@ -118,7 +118,14 @@ def run_export(config: RunConfig, model_id: str, to: str | None = None) -> Expor
         )
 
     manifest, skipped = find_or_make(
-        ServingManifest, version, root, stage="export", kind="serving", make=make, hint=""
+        ServingManifest,
+        version,
+        root,
+        stage="export",
+        kind="serving",
+        make=make,
+        hint="",
+        uses=(model,),
     )
     pointer = replace(manifest, files={name: f"{version.name}/{name}" for name in _FILES})
     published = read_manifest(ServingManifest, target)

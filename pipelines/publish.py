@@ -9,19 +9,25 @@ of two who publish at once one is refused.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from lightsans.columns.times import to_iso
-from lightsans.errors import ConfigError, NotFoundError, PublishError
+from lightsans.errors import ConfigError, InputError, NotFoundError, PublishError
 from lightsans.reading.times import parse_moment
 from lightsans.storage.conditional_writes import Versioned, read_versioned, write_if_unchanged
 from lightsans.storage.listing import list_files
 from lightsans.storage.location import Location, parse_object
-from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest, RunManifest
+from lightsans.storage.manifest_kinds import (
+    DatasetManifest,
+    ModelManifest,
+    ModelMetrics,
+    RunManifest,
+)
 from lightsans.storage.manifests import finished_directories, read_manifest, require_manifest
+from lightsans.storage.parts import METRICS
 from lightsans.storage.records import from_json
 
 LATEST, HISTORY = "LATEST", "history.json"
@@ -221,17 +227,37 @@ def require_unpublished(root: Location, directory: Location) -> None:
 
 
 def list_runs(root: Location) -> list[dict[str, Any]]:
-    """The finished runs, oldest first, each with whether it is the published one."""
-    published = latest_run_id(root)
+    """The finished runs, newest first, each with its date and whether it is the published one."""
+    published, dates = latest_run_id(root), _dates_of_publications(root)
     names = ("created_at", "dataset_id", "model_id", "users", "popular_users")
     return [
         {
             "id": name,
             **{key: getattr(manifest, key) for key in names},
+            **_test_metrics(root / "models" / manifest.model_id),
+            "as_of": dates.get(name) or _read_as_of(root / "datasets" / manifest.dataset_id),
             "published": name == published,
         }
-        for name, manifest in finished_directories(RunManifest, root / "recommendations")
+        for name, manifest in finished_directories(RunManifest, root / "recommendations")[::-1]
     ]
+
+
+def _test_metrics(model: Location) -> dict[str, Mapping[str, Any]]:
+    """Test metrics of a model and their intervals; empty where it has none, or was removed."""
+    file = model / METRICS
+    try:
+        found = from_json(ModelMetrics, file.read_json(), str(file))
+    except (FileNotFoundError, InputError):  # `submit.py models` says what is wrong with it
+        return {"metrics": {}, "intervals": {}}
+    return {"metrics": found.test or {}, "intervals": (found.intervals or {}).get("test", {})}
+
+
+def _dates_of_publications(root: Location) -> dict[str, str | None]:
+    """Up to when published runs read the log: known also when their datasets were removed."""
+    try:
+        return {entry.run_id: entry.as_of for entry in read_published(root).history}
+    except (ConfigError, InputError):
+        return {}
 
 
 def _read_as_of(dataset: Location) -> str | None:

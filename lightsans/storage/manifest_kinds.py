@@ -169,6 +169,17 @@ class ModelManifest(Manifest):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ModelMetrics:
+    """Content of a model's ``metrics.json``."""
+
+    valid: Mapping[str, float]
+    test: Mapping[str, float] | None = None
+    baselines: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None
+    intervals: Mapping[str, Mapping[str, tuple[float, float]]] | None = None
+    """95 % intervals by split and metric; evaluations of before had none."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RunFile:
     """A file of a recommendation run."""
 

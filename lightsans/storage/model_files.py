@@ -15,10 +15,10 @@ from lightsans.errors import InputError, NotFoundError
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifest_kinds import ModelManifest
 from lightsans.storage.manifests import require_manifest
+from lightsans.storage.parts import METRICS as METRICS
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.yaml"
-METRICS = "metrics.json"
 HISTORY = "history.json"
 
 

@@ -1,10 +1,12 @@
-"""File names inside datasets: items, parts and their layers."""
+"""File names inside datasets and models: items, metrics, parts and their layers."""
 
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest
 
 ITEMS = "items.parquet"
 """The vocabulary of a dataset or model."""
+METRICS = "metrics.json"
+"""Metrics of a model by split."""
 
 
 def part_name(index: int) -> str:

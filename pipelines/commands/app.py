@@ -19,6 +19,7 @@ from pipelines.commands.inspect import add_inspect_command
 from pipelines.commands.item_lists import add_item_commands
 from pipelines.commands.jobs import add_job_commands
 from pipelines.commands.models import add_model_commands
+from pipelines.commands.operations import add_operations_commands
 from pipelines.commands.options import PROGRAM, examples
 from pipelines.commands.publishing import add_publish_commands
 from pipelines.commands.recbole import add_recbole_commands
@@ -103,6 +104,7 @@ add_inspect_command(app)
 add_model_commands(app)
 add_item_commands(app)
 add_publish_commands(app)
+add_operations_commands(app)
 add_job_commands(app)
 add_recbole_commands(app)
 add_export_commands(app)

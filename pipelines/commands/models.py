@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,7 +20,7 @@ from pipelines.commands.options import (
     read_config,
     select,
 )
-from pipelines.console.output import print_json, print_table
+from pipelines.console.output import print_json, print_table, with_interval
 
 # torch is imported by the commands that need it: `--help` must not wait for it.
 
@@ -114,13 +114,13 @@ def recommend(
 def models(
     config: ConfigOption = None, overrides: SetOption = None, as_json: JsonOption = False
 ) -> None:
-    """List trained models with their metrics, oldest first."""
+    """List trained models with their dates and metrics, newest first."""
     from pipelines.train.model_directory import read_metrics
 
     loaded = read_config(config, overrides).config
     directory = locate(loaded.root, loaded.storage) / "models"
     found = []
-    for name, manifest in finished_directories(ModelManifest, directory):
+    for name, manifest in finished_directories(ModelManifest, directory)[::-1]:
         metrics = read_metrics(directory / name)
         found.append({**manifest_json(manifest), "id": name, "metrics": metrics})
     if as_json:
@@ -132,13 +132,20 @@ def models(
             entry.get("created_at", ""),
             entry["dataset_id"],
             entry["best_epoch"],
-            entry["metrics"]["valid"].get("ndcg@10", "not evaluated"),
-            (entry["metrics"].get("test") or {}).get("ndcg@10", "not evaluated"),
+            *(_metric_text(entry["metrics"], split) for split in ("valid", "test")),
         ]
         for entry in found
     ]
     header = ["model", "created", "dataset", "best epoch", "valid ndcg@10", "test ndcg@10"]
     print_table(f"{len(rows)} models in {directory}", header, rows)
+
+
+def _metric_text(metrics: Mapping[str, Any], split: str) -> str:
+    """The metric ndcg@10 of a split, with its interval where that is known."""
+    values = metrics.get(split) or {}
+    if "ndcg@10" not in values:
+        return "not evaluated"
+    return with_interval(values, (metrics.get("intervals") or {}).get(split) or {}, "ndcg@10")
 
 
 def _item_json(item: str | int, titles: Mapping[str, str]) -> dict[str, object]:

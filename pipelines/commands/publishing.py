@@ -16,7 +16,12 @@ from pipelines.commands.options import (
     examples,
     read_config,
 )
-from pipelines.console.output import only_results_on_stdout, print_json, print_table
+from pipelines.console.output import (
+    only_results_on_stdout,
+    print_json,
+    print_table,
+    with_interval,
+)
 
 # Stages are imported by the commands that run them: `--help` must not wait for Ray and torch.
 
@@ -89,7 +94,7 @@ def rollback(
 def recommendations(
     config: ConfigOption = None, overrides: SetOption = None, as_json: JsonOption = False
 ) -> None:
-    """List the finished runs, oldest first, and which one is published."""
+    """List the finished runs, newest first: their dates, metrics, and which one is published."""
     from pipelines.publish import latest_run_id, list_runs
 
     root = _root(config, overrides)
@@ -97,9 +102,19 @@ def recommendations(
     if as_json:
         print_json({"published": latest_run_id(root), "recommendations": found})
         return
-    names = ("id", "created_at", "dataset_id", "model_id", "users")
-    rows = [[*(run[name] for name in names), "yes" if run["published"] else ""] for run in found]
-    header = ["run", "created", "dataset", "model", "users", "published"]
+    rows = [
+        [
+            run["id"],
+            run["created_at"],
+            run["as_of"] or "",
+            run["model_id"],
+            run["users"],
+            with_interval(run["metrics"], run["intervals"], "ndcg@10"),
+            "yes" if run["published"] else "",
+        ]
+        for run in found
+    ]
+    header = ["run", "created", "as of", "model", "users", "test ndcg@10", "published"]
     print_table(f"{len(rows)} runs in {root / 'recommendations'}", header, rows)
 
 

@@ -60,7 +60,7 @@ def print_metrics(
         [
             split,
             scorer,
-            *(_with_interval(values[split], intervals[scorer][split], n) for n in names),
+            *(with_interval(values[split], intervals[scorer][split], n) for n in names),
         ]
         for split in ("valid", "test")
         for scorer, values in metrics.items()
@@ -79,11 +79,14 @@ def print_metrics(
             )
 
 
-def _with_interval(
+def with_interval(
     values: Mapping[str, float], intervals: Mapping[str, Sequence[float]], name: str
 ) -> str:
-    if name not in values:  # nobody was evaluated
+    """A metric with its 95 % interval, as tables show it; ``none`` where nobody was evaluated."""
+    if name not in values:
         return "none"
+    if name not in intervals:  # of an earlier version
+        return f"{values[name]:.4f}"
     low, high = intervals[name]
     return f"{values[name]:.4f} [{low:.4f}, {high:.4f}]"
 

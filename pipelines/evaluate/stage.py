@@ -179,6 +179,7 @@ def run_evaluate(
         make=make,
         force=force,
         is_current=lambda found: files.is_made_of(found, model),
+        uses=(dataset, model),
     )
     if model_manifest.dataset_id == dataset_id:
         _complete_model_metrics(model, manifest)

@@ -2,6 +2,7 @@
 
     reports/nightly-<date>.json           every decision of the gate, with value and bound
     reports/nightly-<date>.inputs.json    the files it read (`pipelines.nightly.inputs`)
+    reports/nights/<date>/                every attempt, and how it ended (`pipelines.operations`)
     locks/nightly.json                    who is at work (`pipelines.session.lease`)
 
 Every stage finds its own result by id, so the same date again does nothing, also when files have
@@ -32,6 +33,7 @@ from pipelines.nightly.comparison import (
 )
 from pipelines.nightly.gate import Check, check_data, check_quality, check_scored
 from pipelines.nightly.inputs import pin_inputs, report_name
+from pipelines.operations.ending import record_night, tellers_of
 from pipelines.preprocess.parts import FORMAT_VERSION
 from pipelines.preprocess.stage import resolve_as_of, run_preprocess
 from pipelines.publish import publish_run, read_published
@@ -80,11 +82,28 @@ def run_nightly(
         PublishError: Somebody published by hand meanwhile.
         NotFoundError: The published run cannot be compared with, because it was removed.
     """
-    require_known_figures(config.score)  # not after hours of training
     data = replace(config.data, as_of=as_of or config.data.as_of)
     moment, config = _to_moment(data), replace(config, data=data)
     root = locate(config.root, config.storage)
-    owner = f"nightly --as-of {data.as_of}"
+    return record_night(
+        root,
+        report_name(data.as_of or "", moment),
+        moment,
+        tellers_of(config, root),
+        lambda: _run_alone(config, root, moment, force, before_publish),
+    )
+
+
+def _run_alone(
+    config: RunConfig,
+    root: Location,
+    moment: datetime,
+    force: bool,
+    before_publish: Callable[[], None],
+) -> NightlyResult:
+    """Run the night under the lease of nights."""
+    require_known_figures(config.score)  # not after hours of training
+    data, owner = config.data, f"nightly --as-of {config.data.as_of}"
     # Not waited for unless asked to: whoever comes second would only find everything done.
     lock, lease_s, wait_s = root / "locks" / "nightly.json", config.nightly.lease_s, wait_setting(0)
     with hold(lock, owner, lease_s, wait_s) as lease:

@@ -120,6 +120,7 @@ def run_preprocess(config: RunConfig, *, force: bool = False) -> PreprocessResul
             kind="dataset",
             make=partial(_make, config, job),
             force=force,
+            uses=() if job.source.base is None else (job.source.base.location,),
         )
     if not is_found:
         _say_summary(job.dataset, manifest, time.monotonic() - started, watch.peak_bytes)

@@ -158,7 +158,7 @@ def run_audience(
 
     manifest, skipped = find_or_make(
         AudienceManifest, target, root, stage="audience", kind="audience", make=make, force=force,
-        is_current=lambda found: files.is_made_of(found, model),
+        is_current=lambda found: files.is_made_of(found, model), uses=(dataset, model),
     )  # fmt: skip
     if not skipped:
         unknown = manifest.unknown_items

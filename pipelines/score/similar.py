@@ -141,7 +141,7 @@ def run_similar(config: RunConfig, model_id: str, *, force: bool = False) -> Sim
 
     manifest, skipped = find_or_make(
         SimilarManifest, target, root, stage="similar", kind="similar", make=make, force=force,
-        is_current=lambda found: files.is_made_of(found, model),
+        is_current=lambda found: files.is_made_of(found, model), uses=(model,),
     )  # fmt: skip
     if not skipped:
         say(f"similar: lists of {manifest.items:,} items ({target})", items=manifest.items)

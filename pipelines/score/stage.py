@@ -138,6 +138,7 @@ def run_score(
         make=make,
         force=force,
         is_current=lambda found: files.is_made_of(found, model),
+        uses=(dataset, model, *([run.parent / since] if since else [])),
     )
     if not skipped:
         _say_summary(run, manifest, time.monotonic() - started)

@@ -23,7 +23,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -63,6 +63,9 @@ class Holder:
     """Name of the account; empty where the system does not say, and in leases of before."""
     since: str = ""
     """ISO time, UTC, when the lease was taken; empty in leases of before."""
+    uses: list[str] | None = None
+    """Paths below the root of what its holder reads, such as ``datasets/ID``; None in leases of
+    before, whose holders may read anything."""
 
     def __str__(self) -> str:
         user = f", user {self.user}" if self.user else ""
@@ -81,10 +84,19 @@ class Holder:
 class Lease:
     """A lease that this process holds; made by `hold`."""
 
-    def __init__(self, location: Location, owner: str, duration_s: float) -> None:
+    def __init__(
+        self, location: Location, owner: str, duration_s: float, uses: Sequence[str] = ()
+    ) -> None:
         self._location, self._duration_s = location, duration_s
         self._holder = Holder(
-            owner, socket.gethostname(), os.getpid(), _pid_space(), uuid.uuid4().hex, "", _user()
+            owner=owner,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            pid_space=_pid_space(),
+            token=uuid.uuid4().hex,
+            expires_at="",
+            user=_user(),
+            uses=list(uses),
         )
         self._version: str | None = None
         self._writing = threading.Lock()
@@ -198,7 +210,13 @@ class Owner:
 
 
 @contextmanager
-def hold(location: Location, owner: str, duration_s: float, wait_s: float = 0.0) -> Iterator[Lease]:
+def hold(
+    location: Location,
+    owner: str,
+    duration_s: float,
+    wait_s: float = 0.0,
+    uses: Sequence[str] = (),
+) -> Iterator[Lease]:
     """Hold a lease for the time of the block; a lease that is lost ends the block.
 
     In the main thread the block is interrupted as soon as the loss is known, as by Ctrl-C; in
@@ -209,11 +227,12 @@ def hold(location: Location, owner: str, duration_s: float, wait_s: float = 0.0)
         owner: Purpose of the lease; told to those who wait or are refused.
         duration_s: How long it outlives a holder that dies.
         wait_s: Seconds to wait for another holder; infinity waits without end.
+        uses: Paths below the root of what the block reads: `submit.py clean` leaves it alone.
 
     Raises:
         LeaseError: Somebody else holds it, or took it over during the block.
     """
-    lease = Lease(location, owner, duration_s)
+    lease = Lease(location, owner, duration_s, uses)
     lease.take(wait_s)
     interrupts = threading.current_thread() is threading.main_thread()
     if interrupts:
@@ -239,6 +258,15 @@ def hold(location: Location, owner: str, duration_s: float, wait_s: float = 0.0)
                 lease.release()
             except Exception as error:  # must not hide what the block raised
                 say(f"{location}: not given back, it ends by itself: {error}")
+
+
+def read_holder(location: Location) -> Holder | None:
+    """The holder that a lease file names, whether or not its lease still runs; None without a file.
+
+    Raises:
+        LeaseError: The file is no lease.
+    """
+    return _parse(location, read_versioned(location))
 
 
 class _LeaseLostInterrupt(KeyboardInterrupt):

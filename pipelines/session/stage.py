@@ -8,7 +8,7 @@ finished it. The manifest is written last, and only by who still holds the lease
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -18,6 +18,7 @@ from lightsans.storage.location import Location
 from lightsans.storage.manifests import Manifest, read_manifest, write_manifest
 from pipelines.console.progress import say
 from pipelines.session.lease import Lease, Owner, hold
+from pipelines.session.stage_times import StageTime, note_stage, timed_stage
 
 LEASE_S = 180.0
 """Time that a result stays locked after its maker died on another machine."""
@@ -54,6 +55,7 @@ def find_or_make(
     is_current: Callable[[M], bool] = lambda manifest: True,
     wait_s: float | None = None,
     hint: str = "; --force redoes it",
+    uses: Sequence[Location] = (),
 ) -> tuple[M, bool]:
     """Find a finished result, or make it under a lease.
 
@@ -71,6 +73,7 @@ def find_or_make(
         is_current: Whether a finished result with this manifest still answers the question.
         wait_s: Seconds to wait for another process; None takes what `set_wait` says.
         hint: End of the message that it was found.
+        uses: Directories below the root that it is made from.
 
     Returns:
         The manifest, and whether the result was found.
@@ -84,6 +87,7 @@ def find_or_make(
         return manifest, manifest is not None and is_current(manifest)
 
     def tell(manifest: M) -> tuple[M, bool]:
+        note_stage(StageTime(stage, kind, directory.name, is_found=True))
         say(f"{stage}: {kind} {directory.name} is up to date ({directory}){hint}")
         return manifest, True
 
@@ -91,20 +95,27 @@ def find_or_make(
     manifest, is_finished = find()
     if manifest is not None and is_finished and not force:
         return tell(manifest)
-    with own(directory, root, stage=stage, kind=kind, wait_s=wait_s) as (owner, lease):
+    with own(directory, root, stage=stage, kind=kind, wait_s=wait_s, uses=uses) as (owner, lease):
         # Whoever had the lease before may have finished it.
         manifest, is_finished = find()
         if manifest is not None and is_finished and not force:
             return tell(manifest)
-        content = make(owner, force or manifest is not None)
-        if lease is not None:
-            lease.renew()  # raises if another process took over
-        return write_manifest(directory, content), False
+        with timed_stage(stage, kind, directory.name):
+            content = make(owner, force or manifest is not None)
+            if lease is not None:
+                lease.renew()  # raises if another process took over
+            return write_manifest(directory, content), False
 
 
 @contextmanager
 def own(
-    directory: Location, root: Location, *, stage: str, kind: str, wait_s: float | None = None
+    directory: Location,
+    root: Location,
+    *,
+    stage: str,
+    kind: str,
+    wait_s: float | None = None,
+    uses: Sequence[Location] = (),
 ) -> Iterator[tuple[Owner, Lease | None]]:
     """Be the only process that changes a directory for the time of the block.
 
@@ -116,6 +127,7 @@ def own(
         stage: Name of the stage, for those who wait.
         kind: Kind of what the directory holds.
         wait_s: Seconds to wait for another process; None takes what `set_wait` says.
+        uses: Directories below the root that the block reads.
 
     Raises:
         LeaseError: As `find_or_make`.
@@ -129,5 +141,6 @@ def own(
         return
     location.parent.require_directory()
     waits = wait_setting() if wait_s is None else wait_s
-    with hold(location, f"{stage} of {kind} {directory.name}", LEASE_S, waits) as lease:
+    paths = [each.uri.removeprefix(f"{root.uri.rstrip('/')}/") for each in uses]
+    with hold(location, f"{stage} of {kind} {directory.name}", LEASE_S, waits, paths) as lease:
         yield Owner(location, lease.token), lease

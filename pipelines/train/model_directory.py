@@ -7,8 +7,7 @@ models/<id>/  model.safetensors  items.parquet  config.yaml  metrics.json  histo
               pending.json       reports that failed, see `pipelines.train.tracking`
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -21,7 +20,7 @@ from lightsans.model.network import LightSANs
 from lightsans.storage import model_files as files
 from lightsans.storage.checkpoint_store import checkpoint_name, find_checkpoint
 from lightsans.storage.location import Location
-from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest
+from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest, ModelMetrics
 from lightsans.storage.parts import ITEMS
 from lightsans.storage.records import from_json
 from lightsans.training.progress import EpochRow
@@ -31,15 +30,6 @@ from pipelines.session.stage import find_or_make
 from pipelines.train.tracking import mark_pending, write_pending_reports
 
 FORMAT_VERSION = 2
-
-
-@dataclass(frozen=True, slots=True)
-class _Metrics:
-    """Content of ``metrics.json``."""
-
-    valid: Mapping[str, float]
-    test: Mapping[str, float] | None = None
-    baselines: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None
 
 
 def finish_model(
@@ -72,7 +62,7 @@ def finish_model(
 
     root = directory.parent.parent
     manifest, _ = find_or_make(
-        ModelManifest, directory, root, stage="train", kind="model", make=make
+        ModelManifest, directory, root, stage="train", kind="model", make=make, uses=(dataset,)
     )
     write_pending_reports(config, directory, manifest)
     return manifest
@@ -151,7 +141,7 @@ def read_metrics(directory: Location) -> dict[str, Any]:
         content = file.read_json()
     except FileNotFoundError:
         raise InputError(f"{file}: the file is gone; train the model again") from None
-    from_json(_Metrics, content, str(file))
+    from_json(ModelMetrics, content, str(file))
     return content
 
 

@@ -43,7 +43,12 @@ from pipelines.train.board import print_progress, raise_noted_error, start_board
 from pipelines.train.errors import explain
 from pipelines.train.model_directory import FORMAT_VERSION, read_metrics, write_model_files
 from pipelines.train.tracking import require_mlflow, write_pending_reports
-from pipelines.train.worker import WorkerJob, make_torch_trainer, warm_weights_hash
+from pipelines.train.worker import (
+    WorkerJob,
+    make_torch_trainer,
+    warm_source,
+    warm_weights_hash,
+)
 
 MAX_RESTARTS = 2
 """Times that training starts again because the checkpoint of its best epoch has vanished."""
@@ -152,7 +157,14 @@ def run_train(
     if force:
         require_unpublished(root, directory)
     manifest, found = find_or_make(
-        ModelManifest, directory, root, stage="train", kind="model", make=make, force=force
+        ModelManifest,
+        directory,
+        root,
+        stage="train",
+        kind="model",
+        make=make,
+        force=force,
+        uses=[each for each in (dataset, warm_source(config)) if each is not None],
     )
     write_pending_reports(config, directory, manifest)
     return TrainResult(name, directory, found, manifest, read_metrics(directory))

@@ -210,7 +210,7 @@ def warm_weights_hash(config: RunConfig) -> str | None:
     Raises:
         NotFoundError: The model to begin with does not exist.
     """
-    source = _warm_source(config)
+    source = warm_source(config)
     if source is None:
         return None
     require_manifest(ModelManifest, source, "train.warm_start (--from) needs a finished model")
@@ -230,7 +230,7 @@ def first_weights(
     Raises:
         InputError: They were replaced since the id of the run was made.
     """
-    source = _warm_source(config)
+    source = warm_source(config)
     if source is None:
         return None
     own, theirs = load_vocabulary(dataset), load_vocabulary(source)
@@ -241,7 +241,8 @@ def first_weights(
     return warm_weights(model, config.model, own.num_items, mapping, config.train.seed, str(source))
 
 
-def _warm_source(config: RunConfig) -> Location | None:
+def warm_source(config: RunConfig) -> Location | None:
+    """The directory of the model that ``train.warm_start`` names; None without it."""
     name = config.train.warm_start
     if name is None:
         return None

@@ -97,6 +97,7 @@ def run_tune(config: RunConfig, dataset_id: str, *, force: bool = False) -> Tune
         make=make,
         force=force,
         is_current=lambda found: found.budget == _budget(config.tune),
+        uses=(dataset,),
     )
     best = space.configure(manifest.best.values)
     evaluation = run_evaluate(best, dataset_id, manifest.best.model_id)

@@ -26,6 +26,7 @@ from lightsans.storage.location import locate
 from pipelines.commands.app import app
 from pipelines.evaluate.stage import run_evaluate
 from pipelines.nightly.stage import NightlyResult, run_nightly
+from pipelines.operations.attempts import read_attempts
 from pipelines.publish import Published, publish_run, read_published, roll_back
 from tests.commands import ROOT
 from tests.integration.conftest import TINY
@@ -127,6 +128,25 @@ def run_submit(
 def test_the_first_night_is_published(first, config):
     assert (first.outcome, first.instead_of) == ("published", None)
     assert latest(Path(config.root)) == first.run_id
+
+
+def test_a_night_records_its_stages_with_times_and_its_figures(first, second, config):
+    root = locate(config.root, config.storage)
+    attempt = read_attempts(root, SECOND)[0]
+    made = [(stage.stage, stage.is_found) for stage in attempt.stages]
+    names = ["preprocess", "train", "evaluate", "evaluate", "score"]
+    assert made == [(name, False) for name in names]
+    assert all(stage.seconds > 0 and stage.peak_bytes > 1 << 20 for stage in attempt.stages)
+    figures = attempt.figures
+    assert figures.metrics is not None
+    assert figures.published_metrics is not None
+    report = second[1]
+    drop = next(c for c in report["checks"] if c["setting"] == "nightly.max_relative_drop")
+    before, now = (m["ndcg@10"].value for m in (figures.published_metrics, figures.metrics))
+    assert drop["value"] == pytest.approx((before - now) / before)
+    assert figures.users == 500
+    assert figures.run is not None
+    assert 0 < (figures.run["coverage"] or 0) <= 1
 
 
 def test_the_next_night_is_published_after_a_comparison_with_the_one_before(first, second, config):
@@ -275,9 +295,12 @@ run_nightly(
     assert run_nightly(config, SECOND).outcome == "published"
     assert latest(root) == second[0].run_id
     made_since = set(state_of(root)) - set(files)
+    records = {path for path in made_since if path.startswith(f"reports/nights/{SECOND}/")}
     reports = {f"reports/nightly-{SECOND}.json", f"reports/nightly-{SECOND}.inputs.json"}
-    assert made_since == reports
+    assert made_since - records == reports
     assert files.items() <= state_of(root).items()
+    outcomes = [each.outcome for each in read_attempts(locate(str(root), config.storage), SECOND)]
+    assert outcomes[-2:] == ["running", "published"]  # the killed one never said more
 
 
 def test_a_second_run_ends_with_status_4_and_names_the_first_which_publishes(

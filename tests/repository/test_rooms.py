@@ -34,6 +34,7 @@ PIPELINES = [
     ["session"],
     ["publish"],
     ["preprocess", "train", "evaluate", "score", "export", "tune"],
+    ["operations"],
     ["nightly", "run_pipeline"],
     ["fetch", "jobs"],
     ["commands"],

@@ -1,0 +1,151 @@
+"""The end of a night, whatever it was: it is recorded, and whoever wants to know is told."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from typing import Protocol, TypeVar
+
+from lightsans.config import RunConfig
+from lightsans.errors import LightSANsError
+from lightsans.storage.location import Location
+from pipelines.console.exit_status import ExitStatus, status_of
+from pipelines.console.faults import explain_fault
+from pipelines.console.interruption import received
+from pipelines.console.logs import printable, redact
+from pipelines.console.progress import say
+from pipelines.operations.attempts import (
+    Attempt,
+    Outcome,
+    begin_attempt,
+    delete_attempt,
+    ended,
+    write_attempt,
+)
+from pipelines.operations.figures import complete_figures
+from pipelines.session.stage_times import recorded_stages
+
+LONGEST_REASON = 2000
+"""Characters of a reason that are kept."""
+
+
+class NightEnd(Protocol):
+    """Result of a night that ended well."""
+
+    @property
+    def outcome(self) -> str:
+        """``published`` or ``unchanged``, for example."""
+
+    @property
+    def run_id(self) -> str:
+        """The recommendation run."""
+
+    @property
+    def instead_of(self) -> str | None:
+        """The run that was published before."""
+
+    @property
+    def dataset_id(self) -> str:
+        """Its dataset."""
+
+    @property
+    def model_id(self) -> str:
+        """Its model."""
+
+
+N = TypeVar("N", bound=NightEnd)
+Teller = Callable[[Attempt], None]
+"""Tells somebody about an attempt that has ended."""
+
+
+def tellers_of(config: RunConfig, root: Location) -> list[Teller]:
+    """Whoever is told how the nights of a configuration end."""
+    return []
+
+
+def record_night(
+    root: Location, date: str, moment: datetime, tellers: list[Teller], night: Callable[[], N]
+) -> N:
+    """Run a night, and record how it ends.
+
+    Args:
+        root: Where all results lie.
+        date: Name of the night, as in ``nightly-<date>.json``.
+        moment: Its moment.
+        tellers: Called with the attempt once it has ended; their errors are warnings.
+        night: Runs the night.
+    """
+    attempt = begin_attempt(date, moment)
+    _try("recorded", lambda: write_attempt(root, attempt))
+    with recorded_stages() as stages:
+        try:
+            result = night()
+        except BaseException as error:
+            outcome, status = _outcome_of(error)
+            failed = replace(attempt, stages=tuple(stages))
+            _end(root, ended(failed, outcome, reason_of(error), status), tellers)
+            raise
+    done = replace(
+        attempt,
+        stages=tuple(stages),
+        run_id=result.run_id,
+        instead_of=result.instead_of,
+        dataset_id=result.dataset_id,
+        model_id=result.model_id,
+    )
+    good: Outcome = result.outcome  # type: ignore[assignment]
+    _end(root, ended(done, good, "", ExitStatus.DONE), tellers)
+    return result
+
+
+def reason_of(error: BaseException) -> str:
+    """The reason of an end, as it may be kept and sent: secrets redacted, controls as escapes."""
+    own = error if isinstance(error, LightSANsError) else explain_fault(error)
+    if own is not None:
+        text = str(own)
+    elif isinstance(error, KeyboardInterrupt | SystemExit):
+        text = f"ended by signal {received()}" if received() else type(error).__name__
+    else:
+        text = f"{type(error).__name__}: {error}"
+    return printable(redact(text), keep="\n")[:LONGEST_REASON]
+
+
+def _outcome_of(error: BaseException) -> tuple[Outcome, int]:
+    number = received()
+    if number is not None or isinstance(error, KeyboardInterrupt | SystemExit):
+        return "interrupted", 128 + number if number else int(ExitStatus.INTERRUPTED)
+    own = error if isinstance(error, LightSANsError) else explain_fault(error)
+    status = ExitStatus.FAILED if own is None else status_of(own)
+    outcomes: dict[ExitStatus, Outcome] = {
+        ExitStatus.USAGE: "wrong",
+        ExitStatus.GATE: "refused",
+        ExitStatus.BUSY: "busy",
+    }
+    return outcomes.get(status, "failed"), status
+
+
+def _end(root: Location, attempt: Attempt, tellers: list[Teller]) -> None:
+    """Record the end; after a signal there are only seconds for it."""
+
+    def record() -> None:
+        if attempt.outcome == "unchanged":  # the same date again changes nothing
+            delete_attempt(root, attempt)
+        else:
+            write_attempt(root, attempt)
+
+    def add_figures() -> None:
+        nonlocal attempt
+        attempt = complete_figures(root, attempt)
+
+    if attempt.outcome != "interrupted":
+        _try("described", add_figures)
+    _try("recorded", record)
+    for tell in tellers:
+        _try("told", lambda tell=tell: tell(attempt))  # type: ignore[misc]
+
+
+def _try(what: str, do: Callable[[], None]) -> None:
+    """Do what must not change how a night ends."""
+    try:
+        do()
+    except Exception as error:
+        say(f"WARNING: nightly: the end of this night was not {what}: {reason_of(error)}")

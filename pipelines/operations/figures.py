@@ -1,0 +1,99 @@
+"""Headline figures of a night, read from what its stages have left."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from lightsans.errors import LightSANsError
+from lightsans.storage.location import Location
+from lightsans.storage.manifest_kinds import DatasetManifest, RunManifest
+from lightsans.storage.manifests import read_manifest
+from pipelines.evaluate.stage import EvaluationManifest
+from pipelines.operations.attempts import Attempt, Estimated, Figures
+
+MODEL = "model"
+
+
+def night_report(root: Location, date: str) -> Mapping[str, Any]:
+    """The night's report of its gate; empty where it has none."""
+    try:
+        return (root / "reports" / f"nightly-{date}.json").read_json()
+    except (OSError, LightSANsError):
+        return {}
+
+
+def evaluations_of(root: Location, attempt: Attempt) -> list[EvaluationManifest]:
+    """Evaluations of the attempt, in the order in which they were made."""
+    names = [stage.id for stage in attempt.stages if stage.kind == "evaluation"]
+    found = (read_manifest(EvaluationManifest, root / "reports" / name) for name in names)
+    return [each for each in found if each is not None]
+
+
+def complete_figures(root: Location, attempt: Attempt) -> Attempt:
+    """The attempt with the figures that are known at its end."""
+    figures = Figures()
+    dataset_id, run_id = attempt.id_of("dataset"), attempt.id_of("run")
+    if dataset_id is not None:
+        dataset = read_manifest(DatasetManifest, root / "datasets" / dataset_id)
+        if dataset is not None:
+            figures = replace(
+                figures,
+                users=dataset.users,
+                items=dataset.items,
+                interactions=dataset.interactions,
+                rows_read=dataset.rows.read,
+                rows_rejected=sum(dataset.rows.rejected.values()),
+            )
+    evaluations = evaluations_of(root, attempt)
+    if evaluations:
+        tonight = evaluations[0]
+        figures = replace(
+            figures,
+            metrics=metrics_on_test(tonight, MODEL),
+            baselines={
+                name: metrics_on_test(tonight, name) for name in tonight.metrics if name != MODEL
+            },
+        )
+    others = [each for each in evaluations[1:] if each.model != evaluations[0].model]
+    if others:
+        figures = replace(figures, published_metrics=metrics_on_test(others[0], MODEL))
+    if run_id is not None:
+        run = read_manifest(RunManifest, root / "recommendations" / run_id)
+        if run is not None:
+            report = run_report(root, run_id)
+            figures = replace(figures, scored_users=run.users, run=report.get("figures"))
+    failed = (
+        ()
+        if attempt.outcome != "refused"
+        else tuple(
+            str(check.get("name"))
+            for check in night_report(root, attempt.date).get("checks", [])
+            if not check.get("passed", True)
+        )
+    )
+    return replace(
+        attempt,
+        dataset_id=attempt.dataset_id or dataset_id,
+        model_id=attempt.model_id or attempt.id_of("model"),
+        run_id=attempt.run_id or run_id,
+        figures=replace(figures, failed_checks=failed),
+    )
+
+
+def run_report(root: Location, run_id: str) -> Mapping[str, Any]:
+    """The report of a recommendation run; empty where it has none."""
+    try:
+        return (root / "recommendations" / run_id / "report.json").read_json()
+    except (OSError, LightSANsError):
+        return {}
+
+
+def metrics_on_test(evaluation: EvaluationManifest, scorer: str) -> dict[str, Estimated]:
+    """Test metrics of a scorer with intervals; those without an interval are left out."""
+    values = evaluation.metrics.get(scorer, {}).get("test", {})
+    intervals = evaluation.intervals.get(scorer, {}).get("test", {})
+    return {
+        name: Estimated(value=value, low=intervals[name][0], high=intervals[name][1])
+        for name, value in values.items()
+        if name in intervals
+    }
