@@ -19,6 +19,7 @@ from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest, Run
 from lightsans.storage.manifests import is_finished, require_manifest, write_manifest
 from lightsans.storage.parts import sequence_parts
 from lightsans.synthetic.directories import write_synthetic_dataset, write_synthetic_model
+from lightsans.training.progress import read_history
 from pipelines.evaluate.stage import EvaluationManifest
 from pipelines.export import ServingManifest
 from pipelines.tune.records import SearchManifest
@@ -37,8 +38,8 @@ def rows_of_dataset(dataset: Location) -> Any:
 
 
 def learning_of_model(model: Location) -> Any:
-    history = (model / "history.json").read_json()
-    curve = [(row["loss"], row["valid"]) for row in history]  # type: ignore[index]
+    history = read_history((model / files.HISTORY).read_bytes())
+    curve = [(row.loss, row.valid) for row in history]
     content = (model / files.WEIGHTS).read_bytes()
     weights = files.saved_model(content, model.name).weights
     values = {name: tensor.tolist() for name, tensor in weights.items()}
