@@ -33,7 +33,7 @@ from lightsans.storage.manifests import (
 from pipelines.session.lease import Owner
 from pipelines.session.stage import find_or_make
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _FILES = (serving_export.ENCODER, serving_export.VECTORS, serving_export.ITEMS)
 
 
@@ -45,7 +45,8 @@ class ServingManifest(Manifest):
 
     format_version: int
     version: str | None = None
-    """Name of the version's directory; None under format 1, which had none."""
+    """Name of the version's directory; None under format 1, which had none. Under format 2
+    ``items.parquet`` does not say which items are recommendable."""
     model_id: str
     weights_sha256: str | None = None
     """Weights of the model; None under format 1."""

@@ -88,6 +88,9 @@ class ScoreConfig:
     keep_runs: int | None = setting(None, Mark.NO_EFFECT)
     """Finished runs to keep, the newest; older ones are removed after scoring, save those that are
     or lately were published. null keeps all."""
+    keep_published: int = setting(3, Mark.NO_EFFECT)
+    """Runs that keep_runs leaves whatever their age: those published last, the published one among
+    them, which rollbacks go back to."""
     warn_below: dict[str, float] = made_setting(dict, Mark.NO_EFFECT)
     """Least values of figures of the run report, such as {coverage: 0.05, overlap: 0.3}; less is a
     warning."""
@@ -97,6 +100,7 @@ class ScoreConfig:
     def __post_init__(self) -> None:
         at_least("score", self, 1, "popular_days", "k", "batch_size", "num_workers", "min_workers")
         at_least("score", self, 1, "max_users_per_file", "users_per_row_group", "keep_runs")
+        at_least("score", self, 1, "keep_published")
         require(
             self.min_workers <= self.num_workers,
             f"score.min_workers={self.min_workers} is more than score.num_workers="

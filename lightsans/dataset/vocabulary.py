@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lightsans.arrays import Int32, Int64
+from lightsans.arrays import Bool, Int32, Int64
 from lightsans.columns.hashing import hash_ids, hash_segments
 from lightsans.errors import InputError, VocabularyMismatchError
 from lightsans.storage.location import Location
@@ -75,6 +75,16 @@ class Vocabulary:
     def num_items(self) -> int:
         """Items, padding not counted."""
         return len(self.raw_item_ids)
+
+    @property
+    def is_living(self) -> Bool:
+        """(N,) whether an item may be recommended: not once it left the k-core or was erased.
+
+        Such items count 0. Where all do nothing was counted, as for an imported model of an unknown
+        log.
+        """
+        is_counted: Bool = self.counts > 0
+        return is_counted if is_counted.any() else np.ones(self.num_items, bool)
 
     @property
     def fingerprint(self) -> str:

@@ -57,9 +57,12 @@ def parse_tokens(content: bytes, name: str) -> pa.Array:
         InputError: The file is not UTF-8, is empty, or names an item twice.
     """
     try:
-        tokens = content.decode("utf-8-sig").splitlines()
+        lines = content.decode("utf-8-sig").split("\n")  # other ends may be part of an id
     except UnicodeDecodeError as error:
         raise InputError(f"{name}: not UTF-8 text ({error}); write one item a line") from error
+    tokens = [line.removesuffix("\r") for line in lines]
+    if tokens[-1] == "":
+        tokens.pop()
     if tokens[:1] == [PADDING_TOKEN]:
         tokens = tokens[1:]
     if not tokens:

@@ -13,8 +13,7 @@ from lightsans.config import RunConfig
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import InputError
 from lightsans.lists.id_lists import IdList, id_list_of, read_id_list, require_some
-from lightsans.lists.tables import open_table
-from lightsans.reading.columns import Wanted
+from lightsans.recommendations.item_table import SETTING, ItemTable
 
 _YES, _NO = ("true", "1", "yes"), ("false", "0", "no")
 
@@ -82,18 +81,22 @@ class EligibleItems:
         return [warning for warning in found if warning]
 
 
-def read_eligible_items(config: RunConfig) -> EligibleItems | None:
+def read_eligible_items(config: RunConfig, table: ItemTable | None) -> EligibleItems | None:
     """The lists that ``score`` names; None when it names none.
 
+    Args:
+        config: The run.
+        table: The item table that it names.
+
     Raises:
-        InputError: A file is missing or unreadable, or a column is not there or not boolean.
+        InputError: A file is missing or unreadable, or a column is not boolean.
     """
     score = config.score
     allowed, denied = {}, {}
     if score.allow_items is not None:
         allowed["score.allow_items"] = _read_ids(config, "score.allow_items", score.allow_items)
-    if score.item_table is not None and score.eligible_column is not None:
-        allowed["score.item_table"] = _read_eligible_column(config, score.item_table)
+    if table is not None and table.eligible is not None:
+        allowed[SETTING] = _eligible_items(config, table, table.eligible)
     if score.deny_items is not None:
         denied["score.deny_items"] = _read_ids(config, "score.deny_items", score.deny_items)
     return EligibleItems(allowed, denied) if allowed or denied else None
@@ -103,23 +106,16 @@ def _read_ids(config: RunConfig, setting: str, uri: str) -> IdList:
     return read_id_list(setting, uri, config, "item")
 
 
-def _read_eligible_column(config: RunConfig, uri: str) -> IdList:
-    """The items of a table whose column says yes; only the two columns are read."""
-    setting, column = "score.item_table", str(config.score.eligible_column)
-    table = open_table(setting, uri, config)
-    wanted = {
-        "item": Wanted(config.data.columns.item, "data.columns.item"),
-        "eligible": Wanted(column, "score.eligible_column"),
-    }
-    columns = table.read(wanted)
-    ids, words = columns["item"], columns["eligible"]
+def _eligible_items(config: RunConfig, table: ItemTable, words: pa.Array) -> IdList:
+    """The items of a table whose column, in words, says yes."""
     lower = pc.utf8_lower(pc.utf8_trim_whitespace(words))
     is_yes = pc.is_in(lower, pa.array(_YES))
     is_no = pc.is_in(lower, pa.array([*_NO, "", None]))
     odd = words.filter(pc.invert(pc.or_(is_yes, is_no)))
     if len(odd):
+        score = config.score
         raise InputError(
-            f"{uri}: column {column!r} (score.eligible_column) holds {odd[0].as_py()!r}; expected "
-            f"booleans, or one of {', '.join(_YES + _NO)}"
+            f"{score.item_table}: column {score.eligible_column!r} (score.eligible_column) holds "
+            f"{odd[0].as_py()!r}; expected booleans, or one of {', '.join(_YES + _NO)}"
         )
-    return id_list_of(setting, table.location, ids.filter(is_yes))
+    return id_list_of(SETTING, table.location, table.item_ids.filter(is_yes))

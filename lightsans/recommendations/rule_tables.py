@@ -17,8 +17,7 @@ from lightsans.config import ItemGroup, RulesConfig, RunConfig, to_dict
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import InputError
 from lightsans.lists.id_lists import IdList, read_id_list
-from lightsans.lists.tables import open_table
-from lightsans.reading.columns import Wanted
+from lightsans.recommendations.item_table import ItemTable
 from lightsans.rules.item_rules import NO_LIMIT, ItemRules, PinRule, QuotaRule
 
 _FALLBACK = ("segments", "quotas", "caps", "pins")
@@ -225,11 +224,15 @@ class RuleTables:
             yield pin, raw.index(pin.item).as_py() + 1
 
 
-def read_rules(config: RunConfig) -> RuleTables | None:
+def read_rules(config: RunConfig, table: ItemTable | None) -> RuleTables | None:
     """The rules of ``score.rules`` with all that they refer to; None without any.
 
+    Args:
+        config: The run.
+        table: The item table that it names.
+
     Raises:
-        InputError: A file is missing or unreadable, or a column is not there.
+        InputError: A file is missing or unreadable, or an item has several rows in the table.
     """
     rules = config.score.rules
     if rules.is_empty:
@@ -238,35 +241,31 @@ def read_rules(config: RunConfig) -> RuleTables | None:
     groups += [quota.group for quota in rules.quotas]
     paths = sorted({group.items for group in groups if group is not None and group.items})
 
-    ids, columns = pa.array([], pa.string()), list[pa.Array]()
-    if rules.columns:
-        ids, columns = _read_columns(config, rules.columns)
+    ids, columns = pa.array([], pa.string()), dict[str, pa.Array]()
+    if table is not None and rules.columns:
+        ids, columns = _rows_of_items(config, table)
     return RuleTables(
         rules,
         ids,
-        dict(zip(rules.columns, columns, strict=True)),
+        columns,
         {path: read_id_list("score.rules", path, config, "item") for path in paths},
         tuple(read_id_list("score.rules", rule.users, config, "user") for rule in rules.segments),
     )
 
 
-def _read_columns(config: RunConfig, columns: list[str]) -> tuple[pa.Array, list[pa.Array]]:
+def _rows_of_items(config: RunConfig, table: ItemTable) -> tuple[pa.Array, dict[str, pa.Array]]:
     """Ids of the item table's rows, and columns beside them."""
-    uri = str(config.score.item_table)
-    wanted = {"item": Wanted(config.data.columns.item, "data.columns.item")}
-    wanted |= {f"value {name}": Wanted(name, "score.rules") for name in columns}
-    ids, *values = open_table("score.item_table", uri, config).read(wanted).values()
-    is_there = pc.is_valid(ids)
-    ids, values = ids.filter(is_there), [column.filter(is_there) for column in values]
+    is_there = pc.is_valid(table.item_ids)
+    ids = table.item_ids.filter(is_there)
     if pc.count_distinct(ids).as_py() < len(ids):
         counted = pc.value_counts(ids)
         often = counted.filter(pc.greater(counted.field("counts"), 1)).field("values")
         raise InputError(
-            f"score.item_table: {uri}: item {often[0].as_py()!r} has more than one row; "
-            "score.rules need one row an item, with several values of a column joined by a "
-            "separator"
+            f"score.item_table: {config.score.item_table}: item {often[0].as_py()!r} has more than "
+            "one row; score.rules need one row an item, with several values of a column joined by "
+            "a separator"
         )
-    return ids, values
+    return ids, {name: column.filter(is_there) for name, column in table.columns.items()}
 
 
 def _groups_of(content: dict[str, Any]) -> Iterator[dict[str, Any]]:

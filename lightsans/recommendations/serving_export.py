@@ -58,9 +58,16 @@ def item_vectors(model: LightSANs) -> np.ndarray[tuple[int, ...], np.dtype[np.fl
 
 
 def item_table(model: LightSANs, vocabulary: Vocabulary) -> pa.Table:
-    """Columns item_id, raw_item_id and vector (a list of D float32), in order of item_id."""
+    """Columns item_id, raw_item_id, recommendable and vector, a list of D float32, by item_id."""
     assert vocabulary.num_items == model.num_items
     vectors = item_vectors(model)
     lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
     ids = pa.array(np.arange(1, len(vectors) + 1, dtype=np.int32))
-    return pa.table({"item_id": ids, "raw_item_id": vocabulary.raw_item_ids, "vector": lists})
+    return pa.table(
+        {
+            "item_id": ids,
+            "raw_item_id": vocabulary.raw_item_ids,
+            "recommendable": pa.array(vocabulary.is_living),
+            "vector": lists,
+        }
+    )

@@ -23,7 +23,7 @@ class SimilarItems:
 
     Args:
         table_VD: One row per item; row 0 is padding.
-        items: Their raw ids. Items that count 0 are in no list.
+        items: Their raw ids. Those that left the k-core or were erased are in no list.
         measure: ``cosine`` of two vectors, or their ``product``.
         eligible_ids: The only items in lists; all unless given.
         rules: Rules over the lists, save for those of user segments.
@@ -47,7 +47,7 @@ class SimilarItems:
         if eligible_ids is not None:
             is_eligible_V[:] = False
             is_eligible_V[eligible_ids] = True
-        is_eligible_V[1:] &= torch.from_numpy(items.counts > 0)
+        is_eligible_V[1:] &= torch.from_numpy(items.is_living)
         is_eligible_V[0] = False
         eligible_ids = is_eligible_V.nonzero().squeeze(1)
         self._index = (

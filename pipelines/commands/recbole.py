@@ -225,7 +225,8 @@ def _write_model(
         "dataset": "" if items.dataset is None else items.dataset.id,
     }
     directory = root / "models" / content_id("recbole", FORMAT_VERSION, question)
-    (directory / files.WEIGHTS).write_bytes(files.weights_to_bytes(model))
+    weights = files.weights_to_bytes(model)
+    (directory / files.WEIGHTS).write_bytes(weights)
     vocabulary.save(directory / ITEMS)
     own = replace(config, model=model.config)
     (directory / files.CONFIG).write_bytes(dump_yaml(own).encode())
@@ -239,6 +240,7 @@ def _write_model(
             dataset_id="" if items.dataset is None else items.dataset.id,
             dataset_fingerprint="" if items.dataset is None else items.dataset.fingerprint,
             vocabulary_fingerprint=vocabulary.fingerprint,
+            weights_sha256=files.sha256(weights),
             items=model.num_items,
             parameters=sum(parameter.numel() for parameter in model.parameters()),
             epochs=checkpoint.epoch + 1,

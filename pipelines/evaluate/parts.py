@@ -5,7 +5,7 @@ Below the directory of the report, ``ranks`` gets a parquet file a part with the
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from lightsans.config import RunConfig
 from lightsans.dataset.held_out import HeldOut, Split, hold_out, translate
 from lightsans.dataset.loading import TimedUsers, load_evaluated
 from lightsans.dataset.vocabulary import vocabulary_mapping
+from lightsans.errors import InputError
 from lightsans.model.network import LightSANs
 from lightsans.ranking.baselines import TransitionCounts, popular_scores, successor_scores
 from lightsans.ranking.evaluation import (
@@ -43,7 +44,7 @@ from lightsans.ranking.segments import (
     by_target,
     popularity_tenths,
 )
-from lightsans.recommendations.user_groups import read_groups
+from lightsans.recommendations.user_groups import groups_identity, read_groups
 from lightsans.reports.evaluation_figures import (
     MODEL,
     POPULAR,
@@ -59,6 +60,7 @@ from lightsans.storage.location import Location
 from lightsans.storage.parts import part_index
 from lightsans.storage.schemas import id_type, ranks_schema
 from pipelines.evaluate.counts import Window
+from pipelines.session.lease import Owner
 
 SPLITS: tuple[Split, ...] = ("valid", "test")
 RANKS, WORK = "ranks", "work"
@@ -76,7 +78,11 @@ class EvaluateJob:
     model: Location
     map_items: bool
     window: Window | None
+    groups: Mapping[str, Any] | None
+    """Identity of the table by which users are told apart."""
     report: Location
+    owner: Owner
+    """Token of the process that makes the report; workers of any other write nothing."""
 
     @property
     def baselines(self) -> list[str]:
@@ -113,6 +119,11 @@ class PartEvaluator:
         self._information = information(self._counts.popularity)
         self._units = unit_vectors(self._model.item_embedding.weight).cpu()
         self._groups = read_groups(job.config, id_type(job.user_id_type))
+        if groups_identity(job.config) != job.groups:
+            raise InputError(
+                f"evaluate.user_table: {job.config.evaluate.user_table} changed meanwhile; run the "
+                "same command again"
+            )
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Write the ranks of one part and what they come to; the part and its rows."""
@@ -130,8 +141,10 @@ class PartEvaluator:
             for name, (_, found) in ranked.items():
                 measured.append(self._measure(users, held_out, split, name, found, segments))
         rows = pa.concat_tables(tables)
+        self._job.owner.require()
         (self._job.report / RANKS / part.name).write_table(rows)
         sums = measured_to_bytes(add_measured(measured))
+        self._job.owner.require()
         (self._job.report / WORK / f"{part.name}.npz").write_bytes(sums)
         return pa.table({"name": [part.name], "rows": [rows.num_rows]})
 

@@ -156,7 +156,20 @@ def run_evaluate(
         fitting = preflight("evaluate", config)
         with original_errors():
             found = _evaluate(
-                _job(fitting, dataset_manifest, model, map_items, report), parts, dataset_manifest
+                EvaluateJob(
+                    config=fitting,
+                    dataset=dataset,
+                    num_parts=dataset_manifest.num_parts,
+                    user_id_type=dataset_manifest.user_id_type,
+                    model=model,
+                    map_items=map_items,
+                    window=find_window(config.evaluate.popular_days, dataset_manifest),
+                    groups=question.get("groups"),
+                    report=report,
+                    owner=owner,
+                ),
+                parts,
+                dataset_manifest,
             )
         files.require_weights(model, weights)
         is_temporal = dataset_manifest.cutoffs is not None
@@ -165,6 +178,7 @@ def run_evaluate(
                 reason = describe_nobody(split, dataset_manifest.trainable_users, is_temporal)
                 say(f"WARNING: evaluate: {reason}")
         heading = f"model {model_id} on dataset {dataset_id}"
+        owner.require()
         (report / PICTURE).write_bytes(draw_evaluation(found, heading))
         return EvaluationManifest(
             **question, format_version=FORMAT_VERSION, weights_sha256=weights, **found
@@ -217,26 +231,6 @@ def _complete_model_metrics(model: Location, evaluation: EvaluationManifest) -> 
         file.write_json(complete)
 
 
-def _job(
-    config: RunConfig,
-    manifest: DatasetManifest,
-    model: Location,
-    map_items: bool,
-    report: Location,
-) -> EvaluateJob:
-    root = report.parent.parent
-    return EvaluateJob(
-        config=config,
-        dataset=root / "datasets" / manifest.id,
-        num_parts=manifest.num_parts,
-        user_id_type=manifest.user_id_type,
-        model=model,
-        map_items=map_items,
-        window=find_window(config.evaluate.popular_days, manifest),
-        report=report,
-    )
-
-
 def _evaluate(job: EvaluateJob, parts: list[Location], manifest: DatasetManifest) -> dict[str, Any]:
     """Write ranks and sums of all parts; the figures that the manifest holds."""
     import ray.data  # takes .4 s, which the tasks that count transitions are spared
@@ -267,6 +261,7 @@ def _evaluate(job: EvaluateJob, parts: list[Location], manifest: DatasetManifest
         for first in range(0, len(names), PARTS_PER_SUM)
     )
     found: dict[str, Any] = ray.get(_describe.remote(merge_all(_add, summed), job))
+    job.owner.require()
     work.delete()
     return {**found, "ranks": tuple(RankFile(name=name, rows=rows[name]) for name in names)}
 
@@ -283,6 +278,7 @@ def _add(*measured: Measured) -> Measured:
 
 @ray.remote
 def _describe(measured: Measured, job: EvaluateJob) -> dict[str, Any]:
+    job.owner.require()
     (job.report / PAIRS).write_bytes(measured_to_bytes(kept_for_pairs(measured)))
     ks = tuple(job.config.evaluate.ks)
     return describe_evaluation(measured, [MODEL, *job.baselines], SPLITS, ks)

@@ -26,8 +26,7 @@ from lightsans.dataset.vocabulary import load_vocabulary, vocabulary_mapping
 from lightsans.errors import InputError
 from lightsans.lists.id_lists import IdList, read_id_list
 from lightsans.recommendations.audience import audience_table, best_users, keep_best
-from lightsans.recommendations.eligible_items import read_eligible_items
-from lightsans.recommendations.rule_tables import read_rules
+from lightsans.recommendations.item_choice import ItemChoice, read_item_choice
 from lightsans.recommendations.segment import segment_identity
 from lightsans.storage import model_files as files
 from lightsans.storage.location import Location, locate
@@ -126,7 +125,8 @@ def run_audience(
     listed = read_id_list("--items", items, config, "item")
     wanted = _wanted(listed, model)
     raw = load_vocabulary(model).decode(wanted.astype(np.int32))
-    question = _question(config, dataset_id, model_id, map_items, raw.to_pylist())
+    choice = read_item_choice(config)
+    question = _question(config, choice, dataset_id, model_id, map_items, raw.to_pylist())
     target = root / "audience" / content_id("audience", FORMAT_VERSION, question)
 
     def make(owner: Owner, anew: bool) -> AudienceManifest:
@@ -134,14 +134,16 @@ def run_audience(
         weights = files.weights_hash(model)
         ensure_ray()
         if anew:
+            owner.require()
             target.delete()
         kind = source.user_id_type
         job = _Job(config, dataset, target, weights, kind, wanted, owner)
         with original_errors():
-            shared = [load_shared.remote(config, dataset, model, question, kind)]
+            shared = [load_shared.remote(config, dataset, model, question, kind, choice)]
             _make_parts(job, [part.name for part in source.parts], shared)
         files.require_weights(model, weights)
         rows = _merge(job, [part.name for part in source.parts])
+        owner.require()
         (target / AUDIENCE).write_table(audience_table(rows, raw))
         (target / PARTS).delete()
         return AudienceManifest(
@@ -171,10 +173,14 @@ def run_audience(
 
 
 def _question(
-    config: RunConfig, dataset_id: str, model_id: str, map_items: bool, items: list[str | int]
+    config: RunConfig,
+    choice: ItemChoice,
+    dataset_id: str,
+    model_id: str,
+    map_items: bool,
+    items: list[str | int],
 ) -> dict[str, Any]:
     """All that decides who is in the audiences."""
-    eligible, rules = read_eligible_items(config), read_rules(config)
     return {
         "dataset_id": dataset_id,
         "model_id": model_id,
@@ -182,8 +188,7 @@ def _question(
         "items": items,
         "remove_seen": config.score.remove_seen,
         **values_with(config.audience, Mark.CONTENT),
-        "eligible_items": None if eligible is None else eligible.fingerprint,
-        "rules": None if rules is None else rules.fingerprint,
+        **choice.fingerprints,
         "segment": segment_identity(config),
     }
 

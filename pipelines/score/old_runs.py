@@ -1,4 +1,4 @@
-"""Old runs to keep, and to remove, by ``score.keep_runs``.
+"""Old runs to keep, and to remove, by ``score.keep_runs`` and ``score.keep_published``.
 
 Kept are the newest runs; the published one, and the runs that were published last, which rollbacks
 go back to; and for a day what was published before, because readers look ``LATEST`` up once and
@@ -8,6 +8,7 @@ Runs without a manifest may be somebody's work at this moment: they are left alo
 
 from datetime import UTC, datetime, timedelta
 
+from lightsans.config import ScoreConfig
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import RunManifest
 from lightsans.storage.manifests import MANIFEST, finished_directories
@@ -15,25 +16,24 @@ from pipelines.console.progress import say
 from pipelines.publish import Published, latest_run_id, read_published
 
 READERS_HAVE = timedelta(days=1)
-KEEP_PUBLISHED = 3
-"""Runs that stay of those published last, the published one among them, for rollbacks."""
 
 
-def remove_old_runs(root: Location, keep: int | None, newest: str) -> list[str]:
+def remove_old_runs(root: Location, score: ScoreConfig, newest: str) -> list[str]:
     """Remove what may go; the ids of the removed runs, oldest first.
 
     Args:
         root: Root of all runs.
-        keep: How many of the newest stay; None removes nothing.
+        score: ``keep_runs`` and ``keep_published`` say how many stay.
         newest: A run that stays whatever its date.
     """
+    keep = score.keep_runs
     if keep is None:
         return []
     runs = finished_directories(RunManifest, root / "recommendations")
     candidates = [name for name, _ in runs[: max(0, len(runs) - keep)] if name != newest]
     if not candidates:
         return []
-    needed = _needed(read_published(root), datetime.now(UTC))
+    needed = _needed(read_published(root), score.keep_published, datetime.now(UTC))
     removed = []
     for name in candidates:
         # Somebody may have published it a moment ago.
@@ -55,10 +55,10 @@ def remove_old_runs(root: Location, keep: int | None, newest: str) -> list[str]:
     return removed
 
 
-def _needed(published: Published, now: datetime) -> set[str | None]:
+def _needed(published: Published, keep_published: int, now: datetime) -> set[str | None]:
     """Runs that readers have, may have, or may be given again."""
     needed = {published.run_id}
-    needed |= {entry.run_id for entry in published.going_back[: KEEP_PUBLISHED - 1]}
+    needed |= {entry.run_id for entry in published.going_back[: keep_published - 1]}
     for entry in published.history:
         # It was published until then.
         if now - datetime.fromisoformat(entry.published_at) < READERS_HAVE:

@@ -14,6 +14,7 @@ from lightsans.errors import InputError, NotFoundError
 from lightsans.lists.id_lists import as_integers, id_list_of, require_some
 from lightsans.lists.tables import open_table
 from lightsans.reading.columns import Wanted
+from lightsans.recommendations.item_choice import read_item_choice
 from lightsans.recommendations.reader import wide_schema
 from lightsans.recommendations.recommender import ListRules, Recommender
 from lightsans.recommendations.tables import recommend_rows
@@ -80,7 +81,9 @@ def recommend_for_user(
     recent = None
     if config.score.popular_days is not None:
         recent = count_here(dataset, manifest, config.score.popular_days)
-    recommender = load_recommender(config, dataset, model, map_items, recent)
+    recommender = load_recommender(
+        config, dataset, model, map_items, read_item_choice(config), recent
+    )
     made = recommend_rows(recommender, row, wide_schema(manifest))
     vocabulary = load_vocabulary(dataset)
     history = vocabulary.decode(row["item_ids"].combine_chunks().flatten().to_numpy())

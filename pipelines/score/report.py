@@ -15,7 +15,7 @@ import ray
 from lightsans.columns.hashing import bucket_range
 from lightsans.dataset.bucket_cursor import overlapping_parts
 from lightsans.dataset.vocabulary import load_vocabulary
-from lightsans.recommendations.eligible_items import read_eligible_items
+from lightsans.recommendations.eligible_items import EligibleItems
 from lightsans.recommendations.reader import RunRows, wide_schema
 from lightsans.reports.plots import draw_run
 from lightsans.reports.run_figures import (
@@ -77,16 +77,18 @@ def other_id_types(published: RunManifest, dataset: DatasetManifest) -> str | No
     return None
 
 
-def write_report(job: ScoreJob, content: RunManifest, previous: Run | None) -> list[str]:
+def write_report(
+    job: ScoreJob, eligible: EligibleItems | None, content: RunManifest, previous: Run | None
+) -> list[str]:
     """Write the report of a run, all of whose parts are there; its warnings.
 
     Args:
         job: The run.
+        eligible: The only items that may be recommended; None for all.
         content: Its manifest, which is not written yet.
         previous: Run to compare it with.
     """
     items = load_vocabulary(job.dataset)
-    eligible = read_eligible_items(job.config)
     is_eligible = items.counts > 0
     if eligible is not None:
         is_listed = np.zeros(items.num_items, bool)

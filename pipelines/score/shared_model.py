@@ -22,10 +22,15 @@ from lightsans.config import RunConfig
 from lightsans.dataset.vocabulary import Vocabulary, load_vocabulary, vocabulary_mapping
 from lightsans.errors import InputError
 from lightsans.model.network import LightSANs
-from lightsans.recommendations.eligible_items import read_eligible_items
+from lightsans.recommendations.item_choice import ItemChoice
 from lightsans.recommendations.recommender import ListRules, Recommender
-from lightsans.recommendations.rule_tables import RuleTables, read_rules
-from lightsans.recommendations.segment import Segment, read_segment, segment_of
+from lightsans.recommendations.rule_tables import RuleTables
+from lightsans.recommendations.segment import (
+    Segment,
+    read_segment,
+    segment_identity,
+    segment_of,
+)
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest
 from lightsans.storage.manifests import require_manifest
@@ -54,11 +59,12 @@ def load_recommender(
     dataset: Location,
     model: Location,
     map_items: bool,
+    choice: ItemChoice,
     recent_counts: Int64 | None = None,
 ) -> Recommender:
     """The recommender of a model for the users of a dataset, on the CPU."""
     model_items, dataset_items = load_vocabulary(model), load_vocabulary(dataset)
-    eligible, tables = read_eligible_items(config), read_rules(config)
+    eligible, tables = choice.eligible, choice.rules
     rules = None
     if tables is not None:
         manifest = require_manifest(DatasetManifest, dataset, "run `submit.py preprocess` first")
@@ -95,28 +101,25 @@ def load_shared(
     model: Location,
     question: dict[str, Any],
     user_id_type: str,
+    choice: ItemChoice,
     recent_counts: Int64 | None = None,
 ) -> Packed:
     """Load what all scoring processes need.
 
     Raises:
-        InputError: A list of items changed since ``question`` was asked, or is unreadable.
+        InputError: The list of users changed since ``question`` was asked, or is unreadable.
     """
-    eligible = read_eligible_items(config)
-    if eligible is not None and eligible.fingerprint != question["eligible_items"]:
-        raise InputError(
-            "a list of items (score.allow_items, score.deny_items or score.item_table) changed "
-            "while scoring; score again"
-        )
-    rules = read_rules(config)
-    if rules is not None and rules.fingerprint != question["rules"]:
-        raise InputError(
-            "a file or column that score.rules name changed while scoring; score again"
-        )
     segment = None
     if config.score.users is not None:
         segment = read_segment(config, id_type(user_id_type))
-    recommender = load_recommender(config, dataset, model, question["map_items"], recent_counts)
+        # What was read is what the question names: files that were replaced are others.
+        if segment_identity(config) != question["segment"]:
+            raise InputError(
+                f"score.users: {config.score.users} changed meanwhile; run the same command again"
+            )
+    recommender = load_recommender(
+        config, dataset, model, question["map_items"], choice, recent_counts
+    )
     return pack(Shared(recommender, segment))
 
 

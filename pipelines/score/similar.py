@@ -21,10 +21,8 @@ from lightsans.arrays import Array
 from lightsans.config import RunConfig
 from lightsans.config.marks import Mark, values_with
 from lightsans.dataset.vocabulary import load_vocabulary
-from lightsans.errors import InputError
 from lightsans.model.network import LightSANs
-from lightsans.recommendations.eligible_items import read_eligible_items
-from lightsans.recommendations.rule_tables import read_rules
+from lightsans.recommendations.item_choice import ItemChoice, read_item_choice
 from lightsans.recommendations.similar_items import SimilarItems
 from lightsans.storage import model_files as files
 from lightsans.storage.location import Location, locate
@@ -94,8 +92,6 @@ class _Job:
     model: Location
     target: Location
     weights: str
-    asked: dict[str, str | None]
-    """Fingerprints of the lists of items and of the rules."""
     owner: Owner
 
 
@@ -115,17 +111,19 @@ def run_similar(config: RunConfig, model_id: str, *, force: bool = False) -> Sim
     root = locate(config.root, config.storage)
     model = root / "models" / model_id
     source = require_manifest(ModelManifest, model, "run `submit.py train` first")
-    question = _question(config, model_id)
+    choice = read_item_choice(config)
+    question = _question(config, choice, model_id)
     target = root / "similar" / content_id("similar", FORMAT_VERSION, question)
 
     def make(owner: Owner, anew: bool) -> SimilarManifest:
         weights = files.weights_hash(model)
         ensure_ray()
         if anew:
+            owner.require()
             target.delete()
         items = load_vocabulary(model)
-        job = _Job(config, model, target, weights, _fingerprints(config), owner)
-        parts = _make_parts(job, items.num_items)
+        job = _Job(config, model, target, weights, owner)
+        parts = _make_parts(job, choice, items.num_items)
         files.require_weights(model, weights)
         return SimilarManifest(
             id=target.name,
@@ -148,25 +146,17 @@ def run_similar(config: RunConfig, model_id: str, *, force: bool = False) -> Sim
     return SimilarResult(target.name, target, skipped, manifest)
 
 
-def _question(config: RunConfig, model_id: str) -> dict[str, Any]:
+def _question(config: RunConfig, choice: ItemChoice, model_id: str) -> dict[str, Any]:
     """All that decides the content of the lists."""
     return {
         "model_id": model_id,
         "items_per_part": ITEMS_PER_PART,
         **values_with(config.similar, Mark.CONTENT),
-        **_fingerprints(config),
+        **choice.fingerprints,
     }
 
 
-def _fingerprints(config: RunConfig) -> dict[str, str | None]:
-    eligible, rules = read_eligible_items(config), read_rules(config)
-    return {
-        "eligible_items": None if eligible is None else eligible.fingerprint,
-        "rules": None if rules is None else rules.fingerprint,
-    }
-
-
-def _make_parts(job: _Job, num_items: int) -> list[SimilarPart]:
+def _make_parts(job: _Job, choice: ItemChoice, num_items: int) -> list[SimilarPart]:
     """Make what is missing; all parts, in order."""
     stretches = {
         f"part-{number:05d}": (first, min(num_items, first + ITEMS_PER_PART - 1))
@@ -178,9 +168,10 @@ def _make_parts(job: _Job, num_items: int) -> list[SimilarPart]:
         say(f"similar: {len(done)} of {len(stretches)} parts are there already")
     if missing:
         shared = ray.put(LightSANs.from_pretrained(job.model).item_table().detach().numpy())
+        chosen = ray.put(choice)
         task = remote(partial(_make_part, job))
         for part in run_tasks(
-            lambda name: task.remote(shared, name, *stretches[name]), missing, "similar"
+            lambda name: task.remote(shared, chosen, name, *stretches[name]), missing, "similar"
         ):
             done[part.name] = part
     return [done[name] for name in stretches]
@@ -198,15 +189,12 @@ def _finished(job: _Job) -> list[SimilarPart]:
     return found
 
 
-def _make_part(job: _Job, table: Array, name: str, first: int, last: int) -> SimilarPart:
+def _make_part(
+    job: _Job, table: Array, choice: ItemChoice, name: str, first: int, last: int
+) -> SimilarPart:
     """Write one part and commit it."""
-    if _fingerprints(job.config) != job.asked:
-        raise InputError(
-            "a list of items, or something that score.rules name, changed meanwhile; run the same "
-            "command again"
-        )
     items = load_vocabulary(job.model)
-    eligible, rules = read_eligible_items(job.config), read_rules(job.config)
+    eligible, rules = choice.eligible, choice.rules
     similar = job.config.similar
     nearest = SimilarItems(
         torch.from_numpy(np.array(table)),

@@ -18,7 +18,7 @@ from lightsans.config import ScoreConfig
 from lightsans.config.marks import Mark, fields_with
 from lightsans.dataset.bucket_cursor import BucketCursor, overlapping_parts, read_batches
 from lightsans.dataset.loading import list_column
-from lightsans.dataset.vocabulary import vocabulary_mapping
+from lightsans.dataset.vocabulary import load_vocabulary, vocabulary_mapping
 from lightsans.recommendations.reader import RunRows
 from lightsans.recommendations.recommender import MODEL, KnownHistories
 from lightsans.storage.location import Location
@@ -88,7 +88,19 @@ def find_earlier(
     dataset_manifest = read_manifest(DatasetManifest, dataset)
     if dataset_manifest is None:
         return None, f"dataset {dataset.name} of run {chosen} was removed"
+    today = root / "datasets" / question["dataset_id"]
+    before = _dead_items(dataset, model, manifest.map_items)
+    if not np.array_equal(before, _dead_items(today, model, bool(question["map_items"]))):
+        return None, f"datasets {dataset.name} and {today.name} count other items 0 times"
     return Earlier(earlier, manifest, dataset, dataset_manifest), ""
+
+
+def _dead_items(dataset: Location, model: Location, map_items: bool) -> Int64:
+    """Ids of the model's items that a dataset counts 0 times: they are in no list."""
+    dead_ids = np.flatnonzero(load_vocabulary(dataset).counts == 0) + 1
+    mapping = vocabulary_mapping(dataset, model, map_items)
+    dead: Int64 = np.unique(dead_ids if mapping is None else mapping[dead_ids]).astype(np.int64)
+    return dead[dead > 0]
 
 
 class UnchangedRows:

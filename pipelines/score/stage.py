@@ -22,8 +22,7 @@ from lightsans.dataset.vocabulary import load_vocabulary, vocabulary_mapping
 from lightsans.errors import LeaseError, LightSANsError, StorageError
 from lightsans.lists.excluded_users import ExcludedIds
 from lightsans.lists.id_lists import read_id_list, require_some
-from lightsans.recommendations.eligible_items import read_eligible_items
-from lightsans.recommendations.rule_tables import read_rules
+from lightsans.recommendations.item_choice import ItemChoice, read_item_choice
 from lightsans.recommendations.segment import segment_identity
 from lightsans.recommendations.writer import remove_leftovers
 from lightsans.reports.run_figures import require_known_figures
@@ -94,7 +93,8 @@ def run_score(
         DatasetManifest, dataset, "run `submit.py preprocess` first"
     )
     require_manifest(ModelManifest, model, "run `submit.py train` first")
-    question = _question(config, dataset_id, model_id, map_items)
+    choice = read_item_choice(config)
+    question = _question(config, choice, dataset_id, model_id, map_items)
     run = root / "recommendations" / content_id("recommendations", FORMAT_VERSION, question)
     add_log_context(run_id=run.name)
     started = time.monotonic()
@@ -109,7 +109,7 @@ def run_score(
             earlier, reason = find_earlier(root, since, run, question, versions)
             if earlier is None:
                 say(f"score: all users are scored, nothing is carried over: {reason}")
-        _say_eligible(config, model)
+        _say_eligible(config, choice, model)
         weights = files.weights_hash(model)
         ensure_ray()
         fitting = preflight("score", config)
@@ -120,11 +120,11 @@ def run_score(
             fitting, dataset, dataset_manifest, model, run, question, earlier, weights, owner
         )
         with original_errors():
-            parts = _score_parts(job)
+            parts = _score_parts(job, choice)
         _require_all_users(job, parts)
         files.require_weights(model, weights)
         manifest = _describe(job, parts)
-        manifest = replace(manifest, warnings=tuple(_report(job, manifest)))
+        manifest = replace(manifest, warnings=tuple(_report(job, choice, manifest)))
         owner.require()
         remove_leftovers(run)  # nobody else writes here: the lease is ours
         return manifest
@@ -142,16 +142,16 @@ def run_score(
     )
     if not skipped:
         _say_summary(run, manifest, time.monotonic() - started)
-        remove_old_runs(root, config.score.keep_runs, newest=run.name)
+        remove_old_runs(root, config.score, newest=run.name)
     return ScoreResult(run.name, run, skipped, manifest)
 
 
-def _report(job: ScoreJob, content: RunManifest) -> list[str]:
+def _report(job: ScoreJob, choice: ItemChoice, content: RunManifest) -> list[str]:
     """Write the report, and return its warnings: a run whose lists are there needs none."""
     previous = previous_run(job)
     try:
         with original_errors():
-            return write_report(job, content, previous)
+            return write_report(job, choice.eligible, content, previous)
     except (LeaseError, StorageError):
         raise
     except Exception as error:
@@ -159,24 +159,26 @@ def _report(job: ScoreJob, content: RunManifest) -> list[str]:
         return [f"no report was written: {error}"]
 
 
-def _question(config: RunConfig, dataset_id: str, model_id: str, map_items: bool) -> dict[str, Any]:
+def _question(
+    config: RunConfig, choice: ItemChoice, dataset_id: str, model_id: str, map_items: bool
+) -> dict[str, Any]:
     """All that decides the content of a run."""
-    eligible, rules = read_eligible_items(config), read_rules(config)
+    asked = choice.fingerprints
     question = {
         "dataset_id": dataset_id,
         "model_id": model_id,
         "map_items": map_items,
         **values_with(config.score, Mark.CONTENT),
-        "eligible_items": None if eligible is None else eligible.fingerprint,
+        "eligible_items": asked["eligible_items"],
         "segment": segment_identity(config),
     }
     # Runs without rules keep the ids that they had before there were any.
-    return question if rules is None else question | {"rules": rules.fingerprint}
+    return question if asked["rules"] is None else question | {"rules": asked["rules"]}
 
 
-def _say_eligible(config: RunConfig, model: Location) -> None:
+def _say_eligible(config: RunConfig, choice: ItemChoice, model: Location) -> None:
     """Say what lists of items leave, and which names of the rules nothing answers to."""
-    eligible, rules = read_eligible_items(config), read_rules(config)
+    eligible, rules = choice.eligible, choice.rules
     if eligible is not None:
         items = load_vocabulary(model)
         for warning in eligible.check(items, config.score.allow_unmatched):
@@ -189,7 +191,7 @@ def _say_eligible(config: RunConfig, model: Location) -> None:
             say(f"WARNING: {sentence}")
 
 
-def _score_parts(job: ScoreJob) -> list[RunPart]:
+def _score_parts(job: ScoreJob, choice: ItemChoice) -> list[RunPart]:
     """Score what is missing; what was committed for each part, in order."""
     sizes = {part.name: part.users for part in job.dataset_manifest.parts}
     done = _finished_parts(job)
@@ -205,7 +207,7 @@ def _score_parts(job: ScoreJob) -> list[RunPart]:
         shared = [
             load_shared.remote(
                 job.config, job.dataset, job.model, dict(job.question),
-                job.dataset_manifest.user_id_type, recent,
+                job.dataset_manifest.user_id_type, choice, recent,
             )
         ]  # fmt: skip
         most = min(len(missing), score.num_workers)

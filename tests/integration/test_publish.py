@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from lightsans.columns.hashing import NUM_BUCKETS
-from lightsans.config import StorageConfig
+from lightsans.config import ScoreConfig, StorageConfig
 from lightsans.errors import LeaseError, NotFoundError, PublishError
 from lightsans.recommendations.reader import RunRows
 from lightsans.recommendations.writer import FileLayout, PartFiles
@@ -276,7 +276,7 @@ def test_old_runs_go_save_the_published_one(root):
         manifest = root / "recommendations" / name / "manifest.json"
         manifest.write_json({**manifest.read_json(), "created_at": f"20{len(name):02}-01-01"})
     publish_run(read_published(root), "one")
-    assert remove_old_runs(root, 1, newest="three") == ["two"]
+    assert remove_old_runs(root, ScoreConfig(keep_runs=1), newest="three") == ["two"]
     # A server may go on listing a directory without files.
     assert (root / "recommendations" / "two").children() == []
     assert [run["id"] for run in list_runs(root)] == ["one", "three"]

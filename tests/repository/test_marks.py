@@ -11,6 +11,7 @@ from lightsans.config.marks import Mark, walk_marks
 from lightsans.config.rules import Boost, Cap, ItemGroup, Pin, Quota, SegmentRule
 from lightsans.config.run import setting_type
 from lightsans.errors import ConfigError
+from lightsans.recommendations.item_choice import read_item_choice
 from lightsans.search.space import build_space
 from lightsans.storage.manifests import content_id, write_manifest
 from pipelines.evaluate import stage as evaluate
@@ -134,13 +135,16 @@ def with_another_value(config, name):
 def ids(config):
     """The ids of all results that are made without looking into one made before."""
     space = build_space(config.tune.space, trial_base(config), "tune.space")
+    choice = read_item_choice(config)
     return {
         "dataset": dataset_id(config),
         "model": model_id(config, "some-dataset"),
         "evaluation": content_id("evaluation", 1, evaluate._question(config, "d", "m", False)),
-        "run": content_id("run", 1, score._question(config, "d", "m", False)),
-        "similar": content_id("similar", 1, similar._question(config, "m")),
-        "audience": content_id("audience", 1, audience._question(config, "d", "m", False, ["i"])),
+        "run": content_id("run", 1, score._question(config, choice, "d", "m", False)),
+        "similar": content_id("similar", 1, similar._question(config, choice, "m")),
+        "audience": content_id(
+            "audience", 1, audience._question(config, choice, "d", "m", False, ["i"])
+        ),
         "search": search_id(space, "some-dataset"),
     }
 

@@ -44,6 +44,11 @@ def test_items_in_order_of_first_appearance_are_recboles(recorded):
 
 def test_a_file_of_tokens_may_begin_with_padding():
     assert parse_tokens(b"[PAD]\nb\n007\n", "x").to_pylist() == ["b", "007"]
+    assert parse_tokens(b"a b\r\nc\x0bd\n\xe2\x80\xa8e", "x").to_pylist() == [
+        "a b",
+        "c\x0bd",
+        "\u2028e",
+    ]
     with pytest.raises(InputError, match=r"x: item 'b' stands there twice, again as item 3"):
         parse_tokens(b"b\na\nb\n", "x")
     with pytest.raises(InputError, match="x: names no item"):

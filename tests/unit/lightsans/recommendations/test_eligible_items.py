@@ -10,13 +10,14 @@ import pytest
 from lightsans.config import RunConfig, ScoreConfig
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import InputError
-from lightsans.recommendations.eligible_items import EligibleItems, read_eligible_items
+from lightsans.recommendations.eligible_items import EligibleItems
+from lightsans.recommendations.item_choice import read_item_choice
 
 ITEMS = Vocabulary(pa.array(["007", "a b", "c", "d", "e"]), np.array([5, 4, 3, 2, 1]))
 
 
 def read(**settings: Any) -> EligibleItems:
-    eligible = read_eligible_items(RunConfig(score=ScoreConfig(**settings)))
+    eligible = read_item_choice(RunConfig(score=ScoreConfig(**settings))).eligible
     assert eligible is not None
     return eligible
 
@@ -60,7 +61,7 @@ def test_an_item_must_be_allowed_by_every_list_and_denied_by_none(tmp_path):
     assert read(**lists).item_ids(ITEMS).tolist() == [1, 2]
     assert read(deny_items=f"{tmp_path}/deny.txt").item_ids(ITEMS).tolist() == [1, 2, 4, 5]
     assert read(**lists, **table).item_ids(ITEMS).tolist() == [1]
-    assert read_eligible_items(RunConfig()) is None
+    assert read_item_choice(RunConfig()).eligible is None
 
 
 def test_the_fingerprint_is_of_the_items_and_not_of_the_file(tmp_path):

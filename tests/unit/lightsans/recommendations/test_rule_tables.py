@@ -12,8 +12,8 @@ from lightsans.dataset.sequences import UserSequences
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import InputError
 from lightsans.model.network import LightSANs
+from lightsans.recommendations.item_choice import read_item_choice
 from lightsans.recommendations.recommender import ListRules, Recommender
-from lightsans.recommendations.rule_tables import read_rules
 from lightsans.recommendations.segment import segment_of
 
 ITEMS = Vocabulary(pa.array(["tea", "jam", "oil", "rye", "gin"]), np.array([9, 7, 5, 3, 1]))
@@ -31,7 +31,9 @@ def rules_of(tmp_path, text, table=TABLE):
     (tmp_path / "kids.txt").write_text("ann\n")
     (tmp_path / "list.txt").write_text("tea\nrye\n")
     settings = f"score:\n  k: 4\n  item_table: {tmp_path}/items.csv\n  rules:\n{text}"
-    return read_rules(parse_config(settings.replace("DIR", str(tmp_path)), "f.yaml").config)
+    return read_item_choice(
+        parse_config(settings.replace("DIR", str(tmp_path)), "f.yaml").config
+    ).rules
 
 
 CAP = "    caps: [{column: brand, at_most: 1, first: 3}]\n"
@@ -92,7 +94,7 @@ def test_decimals_of_a_parquet_table_are_read(tmp_path):
     pq.write_table(table, tmp_path / "prices.parquet")
     text = f"score:\n  item_table: {tmp_path}/prices.parquet\n  rules:\n    boosts: "
     config = parse_config(text + "{column: price, weight: 2}\n", "f.yaml").config
-    tables = read_rules(config)
+    tables = read_item_choice(config).rules
     assert tables is not None
     boosts = tables.item_rules(ITEMS).boosts
     assert boosts is not None
@@ -133,7 +135,9 @@ def test_rules_are_told_apart_by_what_they_say_and_by_what_their_files_hold(tmp_
 
 def read_rules_again(tmp_path, text):
     settings = f"score:\n  k: 4\n  item_table: {tmp_path}/items.csv\n  rules:\n{text}"
-    return read_rules(parse_config(settings.replace("DIR", str(tmp_path)), "f.yaml").config)
+    return read_item_choice(
+        parse_config(settings.replace("DIR", str(tmp_path)), "f.yaml").config
+    ).rules
 
 
 @pytest.mark.parametrize(

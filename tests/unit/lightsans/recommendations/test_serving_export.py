@@ -52,11 +52,19 @@ def test_an_exported_program_is_safe_for_logits_that_differ_by_far():
 
 def test_item_vectors_come_with_raw_ids_and_without_padding():
     model = make_model("causal")
-    vocabulary = Vocabulary(pa.array([f"item {i}" for i in range(N)]), np.ones(N, np.int64))
+    counts = np.array([1, 0] * (N // 2))
+    vocabulary = Vocabulary(pa.array([f"item {i}" for i in range(N)]), counts)
     table = item_table(model, vocabulary)
-    assert table.column_names == ["item_id", "raw_item_id", "vector"]
+    assert table.column_names == ["item_id", "raw_item_id", "recommendable", "vector"]
     assert table["item_id"].to_pylist() == list(range(1, N + 1))
     assert table["raw_item_id"][4].as_py() == "item 4"
+    assert table["recommendable"].to_pylist() == [True, False] * (N // 2)
     weights = model.item_embedding.weight.detach()
     np.testing.assert_array_equal(item_vectors(model), weights[1:].numpy())
     np.testing.assert_array_equal(table["vector"][4].as_py(), weights[5].numpy())
+
+
+def test_items_of_a_model_of_an_unknown_log_are_all_recommendable():
+    """An imported checkpoint: nothing was counted."""
+    vocabulary = Vocabulary(pa.array([f"item {i}" for i in range(N)]), np.zeros(N, np.int64))
+    assert item_table(make_model("causal"), vocabulary)["recommendable"].to_pylist() == [True] * N

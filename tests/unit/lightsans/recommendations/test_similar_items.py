@@ -42,3 +42,10 @@ def test_rules_hold():
     [own] = [row for row in lists if row["item_id"] == "i3"]
     assert "i3" not in own["item_ids"]
     assert len(own["item_ids"]) == 4
+
+
+def test_items_of_a_model_of_an_unknown_log_have_lists():
+    """An imported checkpoint: nothing was counted."""
+    unknown = Vocabulary(ITEMS.raw_item_ids, np.zeros(30, np.int64))
+    rows = SimilarItems(TABLE, unknown, "cosine").lists(1, 3, 4).to_pylist()
+    assert [len(row["item_ids"]) for row in rows] == [4, 4, 4]

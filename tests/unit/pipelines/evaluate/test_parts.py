@@ -14,6 +14,7 @@ from lightsans.config.file import load_config
 from lightsans.dataset.loading import load_trainable
 from lightsans.ranking.baselines import TransitionCounts
 from lightsans.ranking.recent import DAY
+from lightsans.recommendations.user_groups import groups_identity
 from lightsans.reports.evaluation_figures import (
     add_measured,
     describe_evaluation,
@@ -28,6 +29,7 @@ from pipelines.evaluate.counts import find_window, recent_rows
 from pipelines.evaluate.parts import RANKS, RECENT, SPLITS, TRANSITIONS, WORK, EvaluateJob
 from pipelines.evaluate.parts import PartEvaluator as Evaluator
 from pipelines.score.recent import count_here, window_end
+from pipelines.session.lease import Owner
 
 USERS, ITEMS, HISTORY, DAYS = 60, 40, 6, 5
 MODEL = ModelConfig(
@@ -58,7 +60,8 @@ def job(tmp_path_factory):
     assert window is not None
     made = EvaluateJob(
         config=config, dataset=dataset, num_parts=2, user_id_type="string", model=model,
-        map_items=False, window=window, report=report,
+        map_items=False, window=window, report=report, groups=groups_identity(config),
+        owner=Owner(root / "locks" / "e.json", None),
     )  # fmt: skip
     counts = [TransitionCounts.count(load_trainable(part), ITEMS) for part in parts]
     (report / WORK / TRANSITIONS).write_bytes((counts[0] + counts[1]).to_bytes())

@@ -128,8 +128,10 @@ def test_a_baseline_of_the_gate_must_be_known_and_evaluated():
 
 def test_a_model_that_nobody_could_be_evaluated_with_fails_whatever_is_asked_for():
     nobody = Quality(metrics={}, intervals={}, leads={})
-    assert failures(check_quality(NightlyConfig(floors={"hit@10": 0.1}), nobody)) == [
-        f"users who could be evaluated on test is 0, must be at least 1 (nightly.{setting})"
-        for setting in ("floors", "beat_baselines")
-    ]
-    assert check_quality(NightlyConfig(beat_baselines=()), nobody) == []
+    for settings in (
+        {"floors": {"hit@10": 0.1}},
+        {"beat_baselines": (), "max_relative_drop": None},
+    ):
+        assert failures(check_quality(NightlyConfig(**settings), nobody)) == [
+            "users who could be evaluated on test is 0, must be at least 1 (data.split)"
+        ]

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from lightsans.config import ScoreConfig
 from lightsans.storage.manifest_kinds import RunFile
 from lightsans.storage.manifests import manifest_json
 from pipelines.publish import Publication, latest_run_id, publish_run, read_published, roll_back
@@ -31,6 +32,10 @@ def root(tmp_path):
     return root
 
 
+def remove(root, keep, newest, **settings):
+    return remove_old_runs(root, ScoreConfig(keep_runs=keep, **settings), newest)
+
+
 def left(root) -> str:
     return "".join(name for name in root.children() if len(name) == 1)
 
@@ -47,23 +52,38 @@ def publish_long_ago(root, names):
 
 
 def test_without_a_rule_everything_stays(root):
-    assert remove_old_runs(root, None, "g") == []
+    assert remove(root, None, "g") == []
     assert left(root / "recommendations") == "abcdefg"
 
 
 def test_the_newest_stay_and_unfinished_ones_are_left_alone(root):
-    assert remove_old_runs(root, 3, "g") == ["a", "b", "c", "d"]
+    assert remove(root, 3, "g") == ["a", "b", "c", "d"]
     assert left(root / "recommendations") == "efg"
     assert "unfinished" in (root / "recommendations").children()
-    assert remove_old_runs(root, 3, "g") == []
+    assert remove(root, 3, "g") == []
 
 
 def test_the_published_run_and_two_before_it_stay_for_rollbacks(root):
     publish_long_ago(root, "abcd")
-    assert remove_old_runs(root, 1, "g") == ["a", "e", "f"]
+    assert remove(root, 1, "g") == ["a", "e", "f"]
     assert left(root / "recommendations") == "bcdg"
     assert roll_back(read_published(root)).run_id == "c"
     assert roll_back(read_published(root)).run_id == "b"
+
+
+@pytest.mark.parametrize(("keep", "stays"), [(1, "dg"), (2, "cdg"), (4, "abcdg")])
+def test_so_many_of_the_published_runs_stay_as_are_asked_for(root, keep, stays):
+    publish_long_ago(root, "abcd")
+    remove(root, 1, "g", keep_published=keep)
+    assert left(root / "recommendations") == stays
+
+
+def test_a_run_that_was_published_twice_counts_once(root):
+    publish_long_ago(root, "abababcbc")
+    remove(root, 1, "g", keep_published=3)
+    assert left(root / "recommendations") == "abcg"
+    assert roll_back(read_published(root)).run_id == "b"
+    assert roll_back(read_published(root)).run_id == "a"
 
 
 def test_publishing_a_run_again_does_not_cost_the_one_a_rollback_needs(root):
@@ -72,7 +92,7 @@ def test_publishing_a_run_again_does_not_cost_the_one_a_rollback_needs(root):
     content = history.read_json()
     again = {**content["publications"][-1], "number": 3, "instead_of": "b", "previous": 2}
     history.write_json({"publications": [*content["publications"], again]})  # as before
-    remove_old_runs(root, 1, "g")
+    remove(root, 1, "g")
     assert left(root / "recommendations") == "abg"
     assert roll_back(read_published(root)).run_id == "a"
 
@@ -87,7 +107,7 @@ def test_a_run_that_is_published_in_the_last_moment_gets_its_manifest_back(root,
         return name
 
     monkeypatch.setattr(old_runs, "latest_run_id", publish_first)
-    assert remove_old_runs(root, 6, "g") == []
+    assert remove(root, 6, "g") == []
     assert publish_run(read_published(root), "a").run_id == "a"  # whole
 
 
@@ -102,7 +122,7 @@ def test_a_run_that_is_published_while_others_are_removed_stays(root, monkeypatc
         return latest_run_id(root)
 
     monkeypatch.setattr(old_runs, "latest_run_id", publish_meanwhile)
-    assert "d" not in remove_old_runs(root, 1, "g")
+    assert "d" not in remove(root, 1, "g")
     assert "d" in left(root / "recommendations")
 
 
@@ -111,10 +131,10 @@ def test_a_run_stays_for_its_readers_after_another_was_published(root):
     for name in "cdef":
         publish_run(read_published(root), name)
     # b was LATEST until a moment ago, c and d for a moment.
-    assert remove_old_runs(root, 1, "g") == ["a"]
+    assert remove(root, 1, "g") == ["a"]
     assert left(root / "recommendations") == "bcdefg"
 
 
 def test_the_run_that_was_just_made_stays_whatever_its_date(root):
-    assert remove_old_runs(root, 1, "a") == ["b", "c", "d", "e", "f"]
+    assert remove(root, 1, "a") == ["b", "c", "d", "e", "f"]
     assert left(root / "recommendations") == "ag"

@@ -1,9 +1,11 @@
 """Scoring runs are made of the weights that the model has: without Ray, part by part in here."""
 
 import json
+import shutil
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import ray
@@ -12,10 +14,11 @@ import torch
 from lightsans import LightSANs
 from lightsans.config import ModelConfig
 from lightsans.config.file import load_config
+from lightsans.dataset.vocabulary import Vocabulary, load_vocabulary
 from lightsans.errors import ConfigError, InputError, LeaseError
 from lightsans.storage import model_files as files
 from lightsans.storage.location import locate
-from lightsans.storage.manifest_kinds import ModelManifest, RunManifest, RunPart
+from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest, RunManifest, RunPart
 from lightsans.storage.manifests import is_finished, read_manifest, require_manifest, write_manifest
 from lightsans.storage.records import from_json
 from lightsans.synthetic.directories import write_synthetic_dataset, write_synthetic_model
@@ -44,7 +47,7 @@ def root(tmp_path, monkeypatch):
     train_again(root)
     monkeypatch.setattr(stage, "ensure_ray", lambda: None)
     monkeypatch.setattr(stage, "preflight", lambda name, config: config)
-    monkeypatch.setattr(stage, "write_report", lambda job, content, previous: [])
+    monkeypatch.setattr(stage, "write_report", lambda job, eligible, content, previous: [])
     monkeypatch.setattr(stage, "_score_parts", score_here)
     monkeypatch.setattr(ray, "get", lambda packed: packed)
     monkeypatch.setattr(evaluate, "ensure_ray", lambda: None)
@@ -58,13 +61,14 @@ MADE: list[str] = []
 local_shared: Any = vars(load_shared)["_function"]  # what Ray would run elsewhere
 
 
-def score_here(job):
+def score_here(job, choice):
     """The parts that are missing, one after the other."""
     names = [part.name for part in job.dataset_manifest.parts]
     done = stage._finished_parts(job)
     shared = local_shared(
-        job.config, job.dataset, job.model, dict(job.question), job.dataset_manifest.user_id_type
-    )
+        job.config, job.dataset, job.model, dict(job.question), job.dataset_manifest.user_id_type,
+        choice,
+    )  # fmt: skip
     scorer = PartScorer(job, [shared])
     for name in names:
         if name not in done:
@@ -172,8 +176,8 @@ def test_metrics_of_other_weights_are_not_served(root):
 
 
 def test_a_model_that_is_trained_again_while_it_is_scored_gives_no_run(root, monkeypatch):
-    def score_and_train(job):
-        done = score_here(job)
+    def score_and_train(job, choice):
+        done = score_here(job, choice)
         train_again(root, -1.0)
         return done
 
@@ -195,11 +199,13 @@ def test_a_worker_of_a_lost_owner_replaces_nothing(root, monkeypatch):
     committed = (first.location / "_commits" / "part-00000.parquet.json").read_bytes()
     lock = root / "locks" / f"run-{first.run_id}.json"
 
-    def lose(job):
+    def lose(job, choice):
         content = lock.read_json()
         lock.write_json({**content, "expires_at": "2020-01-01T00:00:00+00:00"})
         Lease(lock, "another owner", 60).take()
-        shared = local_shared(job.config, job.dataset, job.model, dict(job.question), "string")
+        shared = local_shared(
+            job.config, job.dataset, job.model, dict(job.question), "string", choice
+        )
         PartScorer(job, [shared])(pa.table({"name": ["part-00000.parquet"]}))
 
     monkeypatch.setattr(stage, "_score_parts", lose)
@@ -210,9 +216,64 @@ def test_a_worker_of_a_lost_owner_replaces_nothing(root, monkeypatch):
 
 
 def test_a_report_that_fails_does_not_cost_the_run(root, monkeypatch, capfd):
-    def fail(job, content, previous):
+    def fail(job, eligible, content, previous):
         raise ValueError("no font")
 
     monkeypatch.setattr(stage, "write_report", fail)
     assert score(root).manifest.warnings == ("no report was written: no font",)
     assert "WARNING: score: no report was written: ValueError: no font" in capfd.readouterr().err
+
+
+def score_with(root, *settings, **arguments):
+    config = load_config(None, [f"root={root}", "score.k=5", *settings]).config
+    return run_score(config, "d", "m", **arguments)
+
+
+def lists_of(result):
+    """Recommended items of all users."""
+    parts = [(result.location / part.name).read_table() for part in result.manifest.parts]
+    return {item for part in parts for items in part["item_ids"].to_pylist() for item in items}
+
+
+def test_a_list_that_is_replaced_while_scoring_is_the_one_that_the_id_names(
+    root, tmp_path, monkeypatch
+):
+    allowed = tmp_path / "allowed.txt"
+    allowed.write_text("i1\ni2\ni3\n")
+
+    def replace_and_score(job, choice):
+        allowed.write_text("i9\n")
+        return score_here(job, choice)
+
+    monkeypatch.setattr(stage, "_score_parts", replace_and_score)
+    assert lists_of(score_with(root, f"score.allow_items={allowed}")) <= {"i1", "i2", "i3"}
+
+
+def test_a_list_of_users_that_is_replaced_while_scoring_is_an_error(root, tmp_path, monkeypatch):
+    users = tmp_path / "users.txt"
+    users.write_text("u1\n")
+
+    def replace_and_score(job, choice):
+        users.write_text("u2\nu3\n")
+        return score_here(job, choice)
+
+    monkeypatch.setattr(stage, "_score_parts", replace_and_score)
+    with pytest.raises(InputError, match=r"score\.users: .*users\.txt changed meanwhile"):
+        score_with(root, f"score.users={users}")
+    assert not list_manifests(root)
+
+
+def test_lists_with_an_item_that_was_erased_since_are_not_carried_over(root, capfd):
+    """As a dataset made from a base without some users: it keeps the item, which counts 0."""
+    before = score(root)
+    shutil.copytree((root / "datasets" / "d").path, (root / "datasets" / "e").path)
+    items = load_vocabulary(root / "datasets" / "e")
+    gone = sorted(lists_of(before))[0]
+    counts = np.where(np.array(items.raw_item_ids.to_pylist()) == gone, 0, items.counts)
+    Vocabulary(items.raw_item_ids, counts).save(root / "datasets" / "e" / "items.parquet")
+    manifest = require_manifest(DatasetManifest, root / "datasets" / "d", "")
+    write_manifest(root / "datasets" / "e", replace(manifest, id="e"))
+    after = run_score(configure(root), "e", "m", since=before.run_id)
+    assert gone not in lists_of(after)
+    assert after.manifest.carried_users == 0
+    assert "datasets d and e count other items 0 times" in capfd.readouterr().err
