@@ -14,7 +14,7 @@ from lightsans.config import ModelConfig, StorageConfig
 from lightsans.errors import InputError, NotFoundError
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifest_kinds import ModelManifest
-from lightsans.storage.manifests import require_manifest
+from lightsans.storage.manifests import read_manifest, require_manifest
 from lightsans.storage.parts import METRICS as METRICS
 
 WEIGHTS = "model.safetensors"
@@ -117,7 +117,7 @@ def read_model(directory: str | Location) -> SavedModel:
 
     Raises:
         NotFoundError: There is no ``model.safetensors``.
-        InputError: It is damaged.
+        InputError: It is damaged, or is not the file that the model's manifest names.
     """
     if isinstance(directory, str):
         directory = locate(directory, StorageConfig())
@@ -126,6 +126,12 @@ def read_model(directory: str | Location) -> SavedModel:
         content = weights.read_bytes()
     except FileNotFoundError:
         raise NotFoundError(f"{weights}: not found; expected a model directory") from None
+    manifest = read_manifest(ModelManifest, directory)
+    if manifest is not None and manifest.weights_sha256 not in (None, sha256(content)):
+        raise InputError(
+            f"{weights}: other weights than the manifest names (weights_sha256); the model is "
+            "being trained again, or the file was replaced. Run the command again, or train --force"
+        )
     return saved_model(content, str(weights))
 
 

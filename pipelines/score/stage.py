@@ -125,6 +125,7 @@ def run_score(
         files.require_weights(model, weights)
         manifest = _describe(job, parts)
         manifest = replace(manifest, warnings=tuple(_report(job, choice, manifest)))
+        files.require_weights(model, weights)  # reports of large runs take a while
         owner.require()
         remove_leftovers(run)  # nobody else writes here: the lease is ours
         return manifest

@@ -40,6 +40,7 @@ from pipelines.session.ray_session import ensure_ray
 from pipelines.session.stage import find_or_make
 from pipelines.train.model_directory import finish_model, read_metrics
 from pipelines.train.stage import model_id, run_train
+from pipelines.train.worker import warm_weights_hash
 from pipelines.tune.ray_adapters import BudgetStopper, RecordedSearcher, Recorder, make_scheduler
 from pipelines.tune.records import BestTrial, SearchManifest, TrialStore
 from pipelines.tune.report import TrialBoard, describe, leaderboard, save_leaderboard, save_plots
@@ -226,7 +227,8 @@ def _run_trials(
     tapes = [load_tape.remote(dataset, shard, shards) for shard in range(shards)]
     # Loaded before a trial waits for them: what is wrong with the data is said here.
     ray.wait(tapes, num_returns=len(tapes), fetch_local=False)
-    task = TrialTask(dataset, directory / "trials", root / "models", tapes, owner)
+    begins_with = warm_weights_hash(base)
+    task = TrialTask(dataset, directory / "trials", root / "models", tapes, owner, begins_with)
     trainable = tune.with_parameters(TrialTrainable, task=task)
     # Nothing of Ray Tune's own is kept: the records are enough to go on from.
     with _quiet_tune(), scratch_directory("lightsans-tune-") as scratch:

@@ -56,6 +56,8 @@ class TrialTask(NamedTuple):
     """Sequences of each virtual shard: one copy a node, which its trials read in place."""
     owner: Owner | None = None
     """Token of the search that may write checkpoints; None where no other can."""
+    begins_with: str | None = None
+    """SHA-256 of the weights of ``train.warm_start``, which the search's id stands for."""
 
 
 class News(NamedTuple):
@@ -180,13 +182,16 @@ class LocalRun:
         )
         device = torch.device("cuda" if config.train.use_gpu else "cpu")
         newest = newest_checkpoint(directory)
+        weights = None
+        if newest is None:
+            weights = first_weights(config, task.dataset, task.begins_with)
         self._trainer = Trainer(
             config,
             manifest.items,
             dict(enumerate(ray.get(task.tapes))),
             device,
             item_counts=popularity(config, task.dataset),
-            weights=first_weights(config, task.dataset) if newest is None else None,
+            weights=weights,
         )
         if newest is not None:
             restore_trainer(self._trainer, newest)
@@ -237,6 +242,7 @@ class DistributedRun:
             model=directory,
             board=start_board(),
             owner=task.owner,
+            begins_with=task.begins_with,
             tapes=tuple(task.tapes),
             barrier=self._barrier,
         )

@@ -98,6 +98,24 @@ def test_what_is_written_is_read_back_listed_and_deleted(root):
     assert (root / "data").children() == []
 
 
+ODD = ["a*", "[ab]", "a?c", "{a,b}", "**", "a#1", "a%20b", "a b+c", "ü~\n"]
+
+
+@pytest.mark.parametrize("name", ODD, ids=ascii)
+def test_deletion_takes_names_as_they_are(root, name):
+    """What fsspec takes for a pattern, or for part of an address, removes nothing else."""
+    neighbours = ["a", "ab", "abc", "b", "a/deep/x", f"{name}x"]
+    for neighbour in neighbours:
+        (root / "near" / neighbour).write_bytes(b"n")
+    (root / "near" / name / "below" / name).write_bytes(b"d")
+    (root / "near" / name / "x").write_bytes(b"d")
+    (root / "near" / f"{name}.json").write_bytes(b"f")
+    (root / "near" / f"{name}.json").delete()
+    (root / "near" / name).delete()
+    left = {path.removeprefix(f"{root.path}/near/") for path in root.filesystem.find(root.path)}
+    assert left == set(neighbours)
+
+
 def test_a_file_that_another_process_writes_is_seen_in_a_directory_that_was_listed_before(root):
     (root / "one").write_bytes(b"1")
     assert root.children() == ["one"]

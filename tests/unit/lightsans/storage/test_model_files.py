@@ -12,6 +12,7 @@ from lightsans.storage.model_files import (
     WEIGHTS,
     is_made_of,
     saved_model,
+    sha256,
     weights_hash,
     weights_to_bytes,
 )
@@ -46,6 +47,18 @@ def test_a_model_directory_is_loaded_by_path_or_uri(tmp_path):
 def test_a_directory_without_a_model_is_named(tmp_path):
     with pytest.raises(NotFoundError, match=r"model\.safetensors: not found"):
         LightSANs.from_pretrained(str(tmp_path))
+
+
+def test_weights_that_are_not_those_of_the_manifest_are_refused(tmp_path):
+    """Somebody copied another file there, or reads while the model is trained again."""
+    directory = local(tmp_path)
+    content = weights_to_bytes(small_model(9))
+    (directory / WEIGHTS).write_bytes(content)
+    write_manifest(directory, model_manifest(weights_sha256=sha256(content)))
+    assert LightSANs.from_pretrained(directory).num_items == 9
+    (directory / WEIGHTS).write_bytes(weights_to_bytes(small_model(9)))
+    with pytest.raises(InputError, match=r"model\.safetensors: other weights than the manifest"):
+        LightSANs.from_pretrained(directory)
 
 
 @pytest.mark.parametrize("kept", [0, 7, 20, 300, -1])
