@@ -11,7 +11,7 @@ from lightsans.config.kinds import Attention
 from lightsans.config.marks import to_dict
 from lightsans.config.model import Activation, ModelConfig
 from lightsans.config.nightly import NightlyConfig
-from lightsans.config.resources import ResourcesConfig, StorageConfig
+from lightsans.config.resources import CleanConfig, ResourcesConfig, StorageConfig
 from lightsans.config.rules import ItemGroup, RulesConfig
 from lightsans.config.run import RunConfig
 from lightsans.config.score import (
@@ -27,6 +27,7 @@ __all__ = [
     "Activation",
     "Attention",
     "AudienceConfig",
+    "CleanConfig",
     "ColumnsConfig",
     "DataConfig",
     "EvaluateConfig",

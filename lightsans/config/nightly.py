@@ -32,6 +32,9 @@ class NightlyConfig:
     incremental: bool = setting(False, Mark.NO_EFFECT)
     """Make the night's dataset from the published run's: only files that this one does not list are
     read, and items keep their ids. Needs logs that are added to, file by file, never changed."""
+    clean: bool = setting(False, Mark.NO_EFFECT)
+    """Remove after each night what section ``clean`` does not keep, so that the root stays bounded.
+    """
     lease_s: float = setting(180.0, Mark.NO_EFFECT)
     """Seconds after which a run that died no longer keeps others out."""
 

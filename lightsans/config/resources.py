@@ -29,6 +29,30 @@ class ResourcesConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class CleanConfig:
+    """Bounds of what stays under root when `submit.py clean`, or ``nightly.clean``, removes.
+
+    Whatever these say, what is published stays with all that it was made from, and so do the runs
+    that rollbacks bring back, and what a process that holds a lease makes or uses.
+    """
+
+    keep: int = setting(7, Mark.NO_EFFECT)
+    """Newest results of each kind that stay: runs with the datasets and models they were made from,
+    datasets, models, searches, similar items and audiences."""
+    keep_reports: int = setting(90, Mark.NO_EFFECT)
+    """Newest nights whose reports, pages and records of attempts stay."""
+    min_age_hours: float = setting(24.0, Mark.NO_EFFECT)
+    """Age below which a finished result stays, whatever its number."""
+    unfinished_days: float = setting(2.0, Mark.NO_EFFECT)
+    """Days since its last change for which the work of a dead run stays: until then the same
+    command goes on with it."""
+
+    def __post_init__(self) -> None:
+        at_least("clean", self, 1, "keep", "keep_reports")
+        at_least("clean", self, 0, "min_age_hours", "unfinished_days")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class StorageConfig:
     """Access to ``s3://``. Unset values come from the usual AWS variables and files.
 

@@ -11,7 +11,7 @@ from lightsans.config.kinds import trains_rows
 from lightsans.config.marks import Mark, setting
 from lightsans.config.model import ModelConfig
 from lightsans.config.nightly import NightlyConfig
-from lightsans.config.resources import ResourcesConfig, StorageConfig
+from lightsans.config.resources import CleanConfig, ResourcesConfig, StorageConfig
 from lightsans.config.score import (
     AudienceConfig,
     EvaluateConfig,
@@ -38,6 +38,7 @@ class RunConfig:
     similar: SimilarConfig = field(default_factory=SimilarConfig)
     audience: AudienceConfig = field(default_factory=AudienceConfig)
     nightly: NightlyConfig = field(default_factory=NightlyConfig)
+    clean: CleanConfig = field(default_factory=CleanConfig)
     tune: TuneConfig = field(default_factory=TuneConfig)
     resources: ResourcesConfig = field(default_factory=ResourcesConfig)
     profile: str | None = setting(None, Mark.NO_EFFECT)

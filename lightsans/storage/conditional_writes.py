@@ -76,6 +76,16 @@ def write_if_unchanged(location: Location, content: bytes, version: str | None) 
     return written
 
 
+def forget(location: Location) -> None:
+    """Remove a file that nobody else may write now, with what stands beside it on a disk."""
+    if _protocol(location) != "file":
+        location.delete()
+        return
+    with _locked(location):
+        location.delete()
+        _beside(location).unlink(missing_ok=True)
+
+
 def _protocol(location: Location) -> Literal["file", "s3", "gs"]:
     match location.uri.partition("://"):
         case (_, "", ""):
@@ -89,6 +99,8 @@ def _protocol(location: Location) -> Literal["file", "s3", "gs"]:
 
 
 def _write_local(location: Location, content: bytes, version: str | None) -> str | None:
+    if version is not None and not location.exists():
+        return None  # without a lock, which would leave a file beside nothing
     with _locked(location):
         found = read_versioned(location)
         if (found.version if found else None) != version:
@@ -103,14 +115,31 @@ def _hash(content: bytes) -> str:
 
 @contextmanager
 def _locked(location: Location) -> Iterator[None]:
-    beside = Path(location.path).with_name(f".{location.name}.lock")
+    beside = _beside(location)
     beside.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(beside, os.O_RDWR | os.O_CREAT, 0o666)
+    while True:
+        descriptor = os.open(beside, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if not _is_there(beside, descriptor):
+                continue  # `forget` removed it meanwhile: the others lock a new one
+            yield
+            return
+        finally:
+            os.close(descriptor)  # gives the lock back, as does the end of the process
+
+
+def _beside(location: Location) -> Path:
+    return Path(location.path).with_name(f".{location.name}.lock")
+
+
+def _is_there(path: Path, descriptor: int) -> bool:
+    """Whether an open file is still the one that its path names."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)  # gives the lock back, as does the end of the process
+        found = os.stat(path)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(found, os.fstat(descriptor))
 
 
 def _read_s3(location: Location) -> Versioned:

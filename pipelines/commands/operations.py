@@ -1,5 +1,6 @@
-"""The command `status`: what an operator wants to know at a glance."""
+"""The commands `status` and `clean`: a root at a glance, and without what nobody needs."""
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -12,6 +13,10 @@ from pipelines.console.output import print_json, print_table, with_interval
 
 NightsOption = Annotated[
     int, typer.Option("--nights", min=0, help="How many of the last nights to show.")
+]
+
+CleanDryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be removed, and why; remove nothing.")
 ]
 
 
@@ -65,6 +70,47 @@ def status(
         print(f"  {sentence}")
 
 
+def clean(
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    dry_run: CleanDryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove what nobody needs any more, and say what and why.
+
+    Section `clean` says how much stays. What is published, what a rollback brings back and what a
+    living process makes or uses stays in any case; exports (serving/) are never touched.
+    """
+    loaded = read_config(config, overrides).config
+    from pipelines.operations.clean import CleanResult, plan_clean
+    from pipelines.operations.clean import clean as remove
+
+    if dry_run:
+        plan = plan_clean(loaded)
+        found = CleanResult(plan.remove, plan.keep, ())
+    else:
+        found = remove(loaded)
+    removed, kept, in_use = found.removed, found.kept, found.in_use
+    freed = sum(decision.bytes for decision in removed)
+    if as_json:
+        print_json(
+            {
+                "dry_run": dry_run,
+                "bytes": freed,
+                "removed": [asdict(decision) for decision in removed],
+                "in_use": [asdict(decision) for decision in in_use],
+                "kept": [asdict(decision) for decision in kept],
+            }
+        )
+        return
+    rows = [[d.path, d.kind, f"{d.bytes / 2**20:,.2f}", d.why] for d in removed]
+    word = "would be removed" if dry_run else "removed"
+    title = f"{len(rows)} {word}, {freed / 2**20:,.1f} MiB; {len(kept)} results stay"
+    print_table(title, ["path", "kind", "MiB", "why"], rows)
+    for decision in in_use:
+        print(f"stays, somebody began to use it: {decision.path}")
+
+
 def _metric(attempt: Any, name: str) -> str:
     estimate = (attempt.figures.metrics or {}).get(name)
     if estimate is None:
@@ -73,7 +119,10 @@ def _metric(attempt: Any, name: str) -> str:
 
 
 def add_operations_commands(app: typer.Typer) -> None:
-    """Add `status`."""
+    """Add `status` and `clean`."""
+    app.command(epilog=examples("clean -c my.yaml --dry-run", "clean -c my.yaml -s clean.keep=3"))(
+        clean
+    )
     app.command(epilog=examples("status -c my.yaml", "status -c my.yaml --nights 30 --json"))(
         status
     )

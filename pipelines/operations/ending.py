@@ -21,9 +21,12 @@ from pipelines.operations.attempts import (
     ended,
     write_attempt,
 )
+from pipelines.operations.clean import clean_after_night
 from pipelines.operations.figures import complete_figures
 from pipelines.session.stage_times import recorded_stages
 
+CLEANED_AFTER = ("published", "kept", "refused", "failed")
+"""Outcomes after which ``nightly.clean`` removes what is old."""
 LONGEST_REASON = 2000
 """Characters of a reason that are kept."""
 
@@ -58,8 +61,14 @@ Teller = Callable[[Attempt], None]
 
 
 def tellers_of(config: RunConfig, root: Location) -> list[Teller]:
-    """Whoever is told how the nights of a configuration end."""
-    return []
+    """Whoever is told how the nights of a configuration end, in this order."""
+    return [lambda attempt: _clean(config, attempt)]
+
+
+def _clean(config: RunConfig, attempt: Attempt) -> None:
+    """Clean the root after a night that has left something there."""
+    if config.nightly.clean and attempt.outcome in CLEANED_AFTER:
+        clean_after_night(config)
 
 
 def record_night(

@@ -33,20 +33,8 @@ def remove_old_runs(root: Location, score: ScoreConfig, newest: str) -> list[str
     candidates = [name for name, _ in runs[: max(0, len(runs) - keep)] if name != newest]
     if not candidates:
         return []
-    needed = _needed(read_published(root), score.keep_published, datetime.now(UTC))
-    removed = []
-    for name in candidates:
-        # Somebody may have published it a moment ago.
-        if name in needed or latest_run_id(root) == name:
-            continue
-        run = root / "recommendations" / name
-        manifest = (run / MANIFEST).read_bytes()
-        (run / MANIFEST).delete()  # first: half a run has none, and none is published without it
-        if latest_run_id(root) == name:  # it was published while its manifest was there
-            (run / MANIFEST).write_bytes(manifest)
-            continue
-        run.delete()
-        removed.append(name)
+    needed = needed_runs(read_published(root), score.keep_published, datetime.now(UTC))
+    removed = [name for name in candidates if name not in needed and remove_run(root, name)]
     if removed:
         say(
             f"score: removed old runs (score.keep_runs={keep}): {', '.join(removed)}",
@@ -55,12 +43,29 @@ def remove_old_runs(root: Location, score: ScoreConfig, newest: str) -> list[str
     return removed
 
 
-def _needed(published: Published, keep_published: int, now: datetime) -> set[str | None]:
-    """Runs that readers have, may have, or may be given again."""
-    needed = {published.run_id}
-    needed |= {entry.run_id for entry in published.going_back[: keep_published - 1]}
+def remove_run(root: Location, name: str) -> bool:
+    """Remove a finished run; false, and it stays, where somebody has published it meanwhile."""
+    if latest_run_id(root) == name:
+        return False
+    run = root / "recommendations" / name
+    manifest = (run / MANIFEST).read_bytes()
+    (run / MANIFEST).delete()  # first: half a run has none, and none is published without it
+    if latest_run_id(root) == name:  # it was published while its manifest was there
+        (run / MANIFEST).write_bytes(manifest)
+        return False
+    run.delete()
+    return True
+
+
+def needed_runs(published: Published, keep_published: int, now: datetime) -> dict[str, str]:
+    """Runs that readers have, may have, or may be given again, each with the reason."""
+    needed = {} if published.run_id is None else {published.run_id: "it is published"}
+    for entry in published.going_back[: keep_published - 1]:
+        needed.setdefault(entry.run_id, "a rollback brings it back")
     for entry in published.history:
         # It was published until then.
         if now - datetime.fromisoformat(entry.published_at) < READERS_HAVE:
-            needed |= {entry.run_id, entry.instead_of}
+            for run_id in (entry.run_id, entry.instead_of):
+                if run_id is not None:
+                    needed.setdefault(run_id, "it was published within the last day")
     return needed
