@@ -15,6 +15,11 @@ from lightsans.arrays import Array
 
 _BINS = 512
 """Bins of equal width in a histogram of scores."""
+_GROUP, _GROUPS_PER_RANK = 8, 3
+"""Columns of a group at most, and groups for each item that is looked for at least."""
+_COUNTED = 256
+"""Candidates up to which each counts who is ahead of it: a few vector instructions each, and no
+branch to guess as in a sort."""
 _STRIP = 64
 """Scores compared at once before any of them is looked at: a few vector instructions."""
 
@@ -46,20 +51,28 @@ def _any_above(scores: Array, threshold: Any) -> Any:
     return above > 0
 
 
-@njit(cache=True, nogil=True)
-def _compare(scores: Array, threshold: Any, is_above: Array) -> None:
-    for i in range(scores.shape[0]):
-        is_above[i] = np.uint8(_to_float(scores[i]) > threshold)
-
-
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, fastmath={"nnan", "nsz"})
 def _maxima(scores: Array, maxima: Array) -> None:
-    """The largest score of each stretch of eight; what is left over at the end does not count."""
-    for i in range(maxima.shape[0]):
-        maxima[i] = _to_float(scores[8 * i])
-    for j in range(1, 8):
-        for i in range(maxima.shape[0]):
-            maxima[i] = max(maxima[i], _to_float(scores[8 * i + j]))
+    """The largest score of each group of columns; what is left over at the end is in none.
+
+    Group i holds columns i, i + W, i + 2 W and so on, so that neighbours are read together.
+    """
+    W = maxima.shape[0]
+    for i in range(W):
+        maxima[i] = _to_float(scores[i])
+    for begin in range(W, scores.shape[0] - W + 1, W):
+        for i in range(W):
+            maxima[i] = max(maxima[i], _to_float(scores[begin + i]))
+
+
+@njit(cache=True, nogil=True, fastmath={"nnan", "nsz"})
+def _range(scores: Array) -> tuple[Any, Any]:
+    """The least score above minus infinity, and the greatest."""
+    least, most = np.float32(np.inf), np.float32(-np.inf)
+    for i in range(scores.shape[0]):
+        least = min(least, scores[i] if scores[i] > -np.inf else np.float32(np.inf))
+        most = max(most, scores[i])
+    return least, most
 
 
 @njit(cache=True, nogil=True)
@@ -67,21 +80,25 @@ def _at_most(scores: Array, rank: int) -> Any:
     """A number just under the ``rank``-th largest score, faster than finding that one.
 
     Scores are counted in bins of equal width; it is where the bin of the one in question begins.
+    Minus infinity where fewer scores than ``rank`` are above it.
     """
-    least, most = scores[0], scores[0]
-    for i in range(scores.shape[0]):
-        least, most = min(least, scores[i]), max(most, scores[i])
-    if not 1e-30 < most - least < 1e30:  # equal, or too near or far for the division below
-        return least
+    least, most = _range(scores)
     counts = np.zeros(_BINS, np.int32)
-    # A little less than fits, so that rounding never leads beyond the last bin.
-    per_width = np.float32(_BINS * (1 - 1e-5)) / (most - least)
+    per_width = np.float32(0)
+    if 1e-30 < most - least < 1e30:  # else equal, or too near or far for the division
+        # A little less than fits, so that rounding never leads beyond the last bin.
+        per_width = np.float32(_BINS * (1 - 1e-5)) / (most - least)
     for i in range(scores.shape[0]):
-        counts[int((scores[i] - least) * per_width)] += 1
+        if scores[i] >= least:
+            counts[int((scores[i] - least) * per_width)] += 1
     place, above = _BINS - 1, counts[_BINS - 1]
     while above < rank:
+        if place == 0:
+            return np.float32(-np.inf)
         place -= 1
         above += counts[place]
+    if per_width == 0:
+        return least
     # What rounding may have put into the next bin is less than a bin away.
     return max(least, least + np.float32(place - 1) / per_width)
 
@@ -96,12 +113,16 @@ def _below(score: Any, absolute: float, relative: float) -> Any:
 def _first_threshold(scores: Array, rank: int, absolute: float, relative: float) -> Any:
     """A threshold that the best ``rank`` items exceed; minus infinity if these scores show none.
 
-    At least as many items exceed a score as stretches have a maximum that does. In a catalogue of
-    thousands this is close to the final threshold, before a single candidate is kept.
+    At least as many items exceed a score as groups have a maximum that does. Groups are few, to be
+    read fast, but many times ``rank``: then this is close to the final threshold, before a single
+    candidate is kept.
     """
-    maxima = np.empty(scores.shape[0] // 8, np.float32)
-    if rank > maxima.shape[0]:
+    group = _GROUP
+    while group > 1 and scores.shape[0] < group * rank * _GROUPS_PER_RANK:
+        group //= 2
+    if rank > scores.shape[0] // group:
         return np.float32(-np.inf)
+    maxima = np.empty(scores.shape[0] // group, np.float32)
     _maxima(scores, maxima)
     threshold = np.float32(_below(_at_most(maxima, rank), absolute, relative))
     return np.nextafter(threshold, np.float32(-np.inf))
@@ -112,6 +133,7 @@ def scan(
     scores_BC: Array,
     first: int,
     k: int,
+    nothing: Any,
     absolute_B: Array,
     relative: float,
     seen_ids_S: Array,
@@ -125,13 +147,14 @@ def scan(
     """Append what is above a user's threshold to the candidates, and raise full users' thresholds.
 
     Args:
-        scores_BC: Approximate scores; bfloat16 as uint16.
+        scores_BC: Approximate scores; bfloat16 as uint16. Those of seen items are overwritten.
         first: Item of column 0. Blocks come in order of item.
         k: Items that are looked for.
+        nothing: Minus infinity in the type of the scores.
         absolute_B: With ``relative``: how far below the K-th approximate score the best may lie,
             see `lightsans.ranking.error_bounds.Slack`.
         relative: See ``absolute_B``.
-        seen_ids_S: Each user's items to leave out, in order of item.
+        seen_ids_S: Each user's items to leave out, in order of item unless one block holds all.
         seen_next_B: Where the next of them is; moved on.
         seen_end_B: Where they end.
         threshold_B: Scores up to this cannot be among the best; changed. Infinity once a user has
@@ -142,58 +165,49 @@ def scan(
     """
     B, C = scores_BC.shape
     M = ids_BM.shape[1]
-    is_above = np.zeros(_STRIP, np.uint8)
-    eights = is_above.view(np.uint64)
     for b in range(B):
-        threshold, count, seen = threshold_B[b], count_B[b], seen_next_B[b]
-        row = scores_BC[b]
+        row, seen = scores_BC[b], seen_next_B[b]
+        while seen < seen_end_B[b] and seen_ids_S[seen] < first + C:
+            row[seen_ids_S[seen] - first] = nothing
+            seen += 1
+        seen_next_B[b] = seen
+        threshold, count = threshold_B[b], count_B[b]
         if first == 0:
-            # Seen items of this block may be among the best of it, and do not count.
-            rank = k + int(np.searchsorted(seen_ids_S[seen : seen_end_B[b]], C))
-            threshold = max(threshold, _first_threshold(row, rank, absolute_B[b], relative))
+            threshold = max(threshold, _first_threshold(row, k, absolute_B[b], relative))
         for begin in range(0, C, _STRIP):
             strip = row[begin : begin + _STRIP]
             if not _any_above(strip, threshold):
                 continue
-            _compare(strip, threshold, is_above)
-            for eight in range((strip.shape[0] + 7) // 8):
-                if eights[eight] == 0:
-                    continue
-                for c in range(8 * eight, min(8 * eight + 8, strip.shape[0])):
-                    if is_above[c] == 0:
-                        continue
-                    score, item = _to_float(strip[c]), first + begin + c
-                    while seen < seen_end_B[b] and seen_ids_S[seen] < item:
-                        seen += 1
-                    is_seen = seen < seen_end_B[b] and seen_ids_S[seen] == item
-                    if is_seen or score <= threshold:  # it may have risen within the strip
-                        continue
-                    ids_BM[b, count] = item
-                    scores_BM[b, count] = score
-                    count += 1
-                    if count == M:
-                        threshold, count = _prune(
-                            ids_BM[b], scores_BM[b], k, absolute_B[b], relative
-                        )
-        threshold_B[b], count_B[b], seen_next_B[b] = threshold, count, seen
+            if count > M - _STRIP:
+                threshold, count = _prune(
+                    ids_BM[b], scores_BM[b], count, k, absolute_B[b], relative
+                )
+            # No branch for the processor to guess wrong: every score is written, and the next is
+            # written over it unless it counts.
+            for c in range(strip.shape[0]):
+                score = _to_float(strip[c])
+                ids_BM[b, count] = first + begin + c
+                scores_BM[b, count] = score
+                count += np.int64(score > threshold)
+        threshold_B[b], count_B[b] = threshold, count
 
 
 @njit(cache=True, nogil=True)
 def _prune(
-    ids_M: Array, scores_M: Array, k: int, absolute: float, relative: float
+    ids_M: Array, scores_M: Array, count: int, k: int, absolute: float, relative: float
 ) -> tuple[Any, int]:
     """Keep the candidates that may be among the K best; the new threshold and their number.
 
-    The threshold is infinity where those are nearly all.
+    The threshold is infinity where they leave no room for another strip; then none of it counts.
     """
-    M = ids_M.shape[0]
-    threshold = np.float32(_below(_at_most(scores_M, k), absolute, relative))
-    kept = _keep(ids_M, scores_M, M, threshold)
-    if kept > M - M // 8:  # scores far apart share few bins: find the K-th itself
+    most = ids_M.shape[0] - _STRIP
+    threshold = np.float32(_below(_at_most(scores_M[:count], k), absolute, relative))
+    kept = _keep(ids_M, scores_M, count, threshold)
+    if kept > most:  # scores far apart share few bins: find the K-th itself
         kth = np.partition(scores_M[:kept], kept - k)[kept - k]
         threshold = np.float32(_below(kth, absolute, relative))
         kept = _keep(ids_M, scores_M, kept, threshold)
-    return threshold if kept <= M - M // 8 else np.float32(np.inf), kept
+    return (threshold, kept) if kept <= most else (np.float32(np.inf), most)
 
 
 @njit(cache=True, nogil=True)
@@ -243,7 +257,7 @@ def finish(
         if count > K:
             least = _below(_at_most(scores_BM[b, :count], K), absolute_B[b], relative)
         exact = np.empty(count, np.float32)
-        # A score with its place below it, to be sorted as one whole number: candidates are in
+        # A score with its place below it, to be ordered as one whole number: candidates are in
         # order of item, and equal scores stay so.
         keys, kept = np.empty(count, np.int64), 0
         for i in range(count):
@@ -251,8 +265,20 @@ def finish(
                 exact[i] = _dot(vectors_BD[b], items_ND[ids_BM[b, i]])
                 keys[kept] = (_falling(exact[i]) << 32) + i
                 kept += 1
-        keys = np.sort(keys[:kept])
-        for rank in range(min(K, kept)):
-            place = keys[rank] & 0xFFFFFFFF
-            best_ids_BK[b, rank] = ids_BM[b, place]
-            best_scores_BK[b, rank] = exact[place]
+        keys = keys[:kept]
+        if kept > _COUNTED:
+            keys = np.sort(keys)
+        for i in range(kept):
+            rank = i if kept > _COUNTED else _number_below(keys, keys[i])
+            if rank < K:
+                place = keys[i] & 0xFFFFFFFF
+                best_ids_BK[b, rank] = ids_BM[b, place]
+                best_scores_BK[b, rank] = exact[place]
+
+
+@njit(cache=True, nogil=True)
+def _number_below(keys: Array, key: int) -> Any:
+    below = np.int64(0)
+    for i in range(keys.shape[0]):
+        below += np.int64(keys[i] < key)
+    return below

@@ -14,28 +14,30 @@ NOTHING = float("-inf")
 
 
 class SeenItems:
-    """(row, position) pairs in order of both: what is not to be recommended to whom."""
+    """(row, position) pairs by row: what is not to be recommended to whom."""
 
     def __init__(self, rows_S: Tensor, ids_S: Tensor, num_rows: int) -> None:
         key_S = (rows_S << 32) + ids_S
-        if key_S.device.type == "cpu":  # NumPy sorts whole numbers several times faster
-            self._key_S = torch.from_numpy(np.sort(key_S.numpy()))
-        else:
-            self._key_S = key_S.sort().values
+        if not bool((rows_S[1:] >= rows_S[:-1]).all()):
+            if key_S.device.type == "cpu":  # NumPy sorts whole numbers several times faster
+                key_S = torch.from_numpy(np.sort(key_S.numpy()))
+            else:
+                key_S = key_S.sort().values
+        self._key_S = key_S
         self._num_rows = num_rows
 
-    def by_user(self) -> tuple[Int64, Int64, Int64]:
-        """All positions, and where each user's begin and end."""
-        bounds = torch.arange(self._num_rows + 1) << 32
-        ends = torch.searchsorted(self._key_S, bounds).numpy()
-        return (self._key_S & 0xFFFFFFFF).numpy(), ends[:-1].copy(), ends[1:]
+    def by_user(self, first: int, end: int, in_order: bool) -> tuple[Int64, Int64, Int64]:
+        """All positions of a range of rows, and where each row's begin and end.
 
-    def between(self, first: int, end: int) -> "SeenItems":
-        """Seen items of a range of rows, which are renumbered from 0."""
-        end = min(end, self._num_rows)
-        bounds = torch.tensor([first << 32, end << 32])
-        begin_S, end_S = torch.searchsorted(self._key_S, bounds).tolist()
-        return self._made_of(self._key_S[begin_S:end_S] - (first << 32), end - first)
+        In order of position within a row if asked for. On the CPU only.
+        """
+        rows = torch.arange(first, min(end, self._num_rows) + 1)
+        ends = torch.searchsorted(self._key_S, rows << 32).numpy()
+        key_S = self._key_S[int(ends[0]) : int(ends[-1])].numpy()
+        if in_order:
+            key_S = np.sort(key_S)
+        ends -= ends[0]
+        return key_S & 0xFFFFFFFF, ends[:-1].copy(), ends[1:]
 
     def of(self, rows_R: Tensor) -> "SeenItems":
         """Seen items of some rows, ascending, which are renumbered in that order."""

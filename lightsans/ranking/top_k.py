@@ -10,6 +10,8 @@ Shapes: B users   D hidden size   V = num_items + 1: items and padding   K items
     M candidates of a user   R users for whom a block holds something
 """
 
+import functools
+import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -17,8 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightsans.arrays import Bool
+from lightsans.arrays import Bool, Int64
 from lightsans.ranking.error_bounds import ErrorBound, Slack
+from lightsans.ranking.products import as_factors, prefers_bfloat16
 from lightsans.ranking.seen_items import NOTHING, SeenItems
 
 try:
@@ -35,7 +38,8 @@ _BLOCK_USERS, _BLOCK_ITEMS = 512, 1024
 """Users and items of a product on the CPU: its result stays in the cache until it is read."""
 _FIRST_BLOCK_ITEMS = 8192
 """Items of the first one: a look at so many gives a threshold that few of the rest exceed."""
-_MIN_WIDTH_FOR_BFLOAT16, _MAX_NORM_RATIO = 32, 2.5
+_BFLOAT16_NOTHING = 0xFF80
+"""Bits of minus infinity."""
 _SLACK_ITEMS = 32
 """Candidates beyond K without Numba, so that nearly all lists can be proven right."""
 
@@ -73,14 +77,15 @@ class ItemIndex:
             if self._ids_N.numel() and not 0 < self._ids_N[0] <= self._ids_N[-1] < len(table_VD):
                 raise ValueError(f"eligible item ids must be from 1 to {len(table_VD) - 1}")
             items_ND = items_ND[self._ids_N - 1]
+            self._position_V = torch.full((len(table_VD),), -1, device=table_VD.device)
+            self._position_V[self._ids_N] = torch.arange(len(self._ids_N), device=table_VD.device)
         self.items_ND = items_ND.contiguous()
         if products == "auto":
-            is_fast = _multiplies_bfloat16() and _suits_bfloat16(self.items_ND)
-            products = "bfloat16" if is_fast else "float32"
+            products = "bfloat16" if prefers_bfloat16(self.items_ND) else "float32"
         # A GPU may round its sums more than once (reduced precision reductions).
         is_bfloat16 = products == "bfloat16" and items_ND.device.type == "cpu"
         self.products = torch.bfloat16 if is_bfloat16 else torch.float32
-        self.factors_ND = _factors(self.items_ND, self.products)
+        self.factors_ND = as_factors(self.items_ND, self.products)
         self.error_bound = ErrorBound(self.items_ND, self.factors_ND)
 
     @torch.no_grad()
@@ -146,17 +151,16 @@ class ItemIndex:
         Users whose products may overflow get zeros, and an infinite slack: all items tie, so their
         lists are in doubt.
         """
-        factors_BD = _factors(vectors_BD, self.products)
+        factors_BD = as_factors(vectors_BD, self.products)
         slack = self.error_bound.slack(vectors_BD, factors_BD)
         return factors_BD.masked_fill(slack.absolute.isinf().unsqueeze(1), 0.0), slack
 
     def _positions(self, rows_S: Tensor, ids_S: Tensor) -> tuple[Tensor, Tensor]:
         """Seen items as rows of ``items_ND``, without padding and what is not eligible."""
-        if self._ids_N is None:
-            kept_S = ids_S > 0
-            return rows_S[kept_S], ids_S[kept_S] - 1
-        positions_S = torch.searchsorted(self._ids_N, ids_S).clamp(max=len(self._ids_N) - 1)
-        kept_S = self._ids_N[positions_S] == ids_S
+        positions_S = ids_S - 1 if self._ids_N is None else self._position_V[ids_S]
+        kept_S = positions_S >= 0
+        if bool(kept_S.all()):  # the usual case, and picking them costs as much as the rest of this
+            return rows_S, positions_S
         return rows_S[kept_S], positions_S[kept_S]
 
 
@@ -187,11 +191,13 @@ def _scan_blocks(
     found = _empty_lists(vectors_BD, k)
     in_doubt_B = np.zeros(B, np.bool_)  # no tensor: threads do not share the inference mode
     step = max(1, min(_BLOCK_USERS, -(-B // threads)))
+    first_end = block_items or _FIRST_BLOCK_ITEMS
 
     def search(first: int) -> None:
         rows = slice(first, first + step)
+        seen_by_user = seen.by_user(first, first + step, in_order=first_end < len(index.items_ND))
         in_doubt_B[rows] = _scan_users(
-            index, vectors_BD[rows], k, seen.between(first, first + step), min_score,
+            index, vectors_BD[rows], k, seen_by_user, min_score,
             block_items, TopK(found.item_ids[rows], found.scores[rows]),
         )  # fmt: skip
 
@@ -199,13 +205,24 @@ def _scan_blocks(
         for first in range(0, B, step):
             search(first)
         return found, torch.from_numpy(in_doubt_B)
-    # One thread's product of some users with a block stays in the cache of its own core.
-    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        try:
-            list(pool.map(search, range(0, B, step)))
-        finally:
-            torch.set_num_threads(threads)  # what threads that start later begin with
+    try:
+        list(_pool(threads).map(search, range(0, B, step)))
+    finally:
+        torch.set_num_threads(threads)  # what threads that start later begin with
     return found, torch.from_numpy(in_doubt_B)
+
+
+@functools.cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Threads that are kept from call to call: starting them takes as long as a small batch.
+
+    Each multiplies alone: its product of some users with a block stays in the cache of its core.
+    """
+    return ThreadPoolExecutor(threads, "top-k", initializer=torch.set_num_threads, initargs=(1,))
+
+
+if hasattr(os, "register_at_fork"):  # a process has no threads of its parent's
+    os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
 @torch.no_grad()
@@ -213,26 +230,27 @@ def _scan_users(
     index: ItemIndex,
     vectors_BD: Tensor,
     k: int,
-    seen: SeenItems,
+    seen: tuple[Int64, Int64, Int64],
     min_score: float,
     block_items: int | None,
     found: TopK,
 ) -> Bool:
-    """Write the lists of some users; whether each is in doubt."""
-    B, M = len(vectors_BD), 3 * k + 128
+    """Write the lists of some users, given what they have seen; whether each is in doubt."""
+    B, M = len(vectors_BD), 3 * k + 256
     factors_BD, slack = index.prepare(vectors_BD)
     threshold_B = slack.below(torch.tensor(min_score)).float().numpy()
     absolute_B = slack.absolute.numpy()
     count_B = np.zeros(B, np.int64)
     ids_BM, scores_BM = np.empty((B, M), np.int32), np.empty((B, M), np.float32)
-    seen_ids_S, seen_next_B, seen_end_B = seen.by_user()
+    seen_ids_S, seen_next_B, seen_end_B = seen
     is_bfloat16 = index.products == torch.bfloat16
+    nothing = np.uint16(_BFLOAT16_NOTHING) if is_bfloat16 else np.float32(NOTHING)
     first, end = 0, block_items or _FIRST_BLOCK_ITEMS
     while first < len(index.items_ND):
         scores_BC = factors_BD @ index.factors_ND[first:end].t()
         kernels.scan(
             scores_BC.view(torch.uint16).numpy() if is_bfloat16 else scores_BC.numpy(),
-            first, k, absolute_B, slack.relative, seen_ids_S, seen_next_B, seen_end_B,
+            first, k, nothing, absolute_B, slack.relative, seen_ids_S, seen_next_B, seen_end_B,
             threshold_B, count_B, ids_BM, scores_BM,
         )  # fmt: skip
         first, end = end, end + (block_items or _BLOCK_ITEMS)
@@ -331,26 +349,6 @@ def _empty_lists(vectors_BD: Tensor, k: int) -> TopK:
 def _block_items(vectors_BD: Tensor) -> int:
     budget = SCORES_BUDGET.get(vectors_BD.device.type, SCORES_BUDGET["cpu"])
     return max(1024, budget // max(1, vectors_BD.shape[0]))
-
-
-def _multiplies_bfloat16() -> bool:
-    """Whether the processor has instructions for it: AMX, or AVX-512 with dot products of pairs."""
-    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
-
-
-def _suits_bfloat16(items_ND: Tensor) -> bool:
-    """Whether its error, which goes with the longest vector, is small beside usual scores."""
-    norms_N = items_ND.norm(dim=1)
-    is_wide = items_ND.shape[1] >= _MIN_WIDTH_FOR_BFLOAT16 and len(items_ND) > 0
-    return is_wide and bool(norms_N.amax() <= _MAX_NORM_RATIO * norms_N.square().mean().sqrt())
-
-
-def _factors(x: Tensor, products: torch.dtype) -> Tensor:
-    """Vectors as they are multiplied. What would be rounded to infinity is left out.
-
-    That is an error like any other, and measured with it (`ErrorBound`).
-    """
-    return x if products == torch.float32 else x.to(products).nan_to_num_(posinf=0.0, neginf=0.0)
 
 
 def _require_finite(whose: str, x: Tensor) -> None:

@@ -232,3 +232,20 @@ def test_a_gpu_finds_the_same_lists():
     vectors, table = (torch.randn(n, 32, generator=generator) for n in (100, 5000))
     expected = top_k(vectors, table, 50).item_ids
     assert torch.equal(top_k(vectors.cuda(), table.cuda(), 50).item_ids.cpu(), expected)
+
+
+@pytest.mark.parametrize("num_items", [90, 1000, 9000])
+@pytest.mark.parametrize("share", [0.5, 0.97])
+def test_who_has_seen_nearly_everything_gets_the_best_of_the_rest(num_items, share):
+    generator = torch.Generator().manual_seed(3)
+    vectors = torch.randn(6, 48, generator=generator)
+    table = torch.randn(num_items + 1, 48, generator=generator)
+    is_seen = torch.rand(6, num_items + 1, generator=generator) < share
+    rows, seen = is_seen.nonzero().unbind(1)
+    shuffled = torch.randperm(len(rows), generator=generator)
+    expected = exact_lists(vectors, table, 15, rows, seen, range(1, num_items + 1), -INF)
+    for products in ("float32", "bfloat16"):
+        index = ranking.ItemIndex(table, products=products)
+        for order in (slice(None), shuffled):
+            best = index.top_k(vectors, 15, rows[order], seen[order])
+            assert best.item_ids.tolist() == expected
