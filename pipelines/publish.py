@@ -9,26 +9,21 @@ of two who publish at once one is refused.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Literal
 
 from lightsans.columns.times import to_iso
 from lightsans.errors import ConfigError, InputError, NotFoundError, PublishError
 from lightsans.reading.times import parse_moment
 from lightsans.storage.conditional_writes import Versioned, read_versioned, write_if_unchanged
 from lightsans.storage.listing import list_files
-from lightsans.storage.location import Location, parse_object
-from lightsans.storage.manifest_kinds import (
-    DatasetManifest,
-    ModelManifest,
-    ModelMetrics,
-    RunManifest,
-)
+from lightsans.storage.location import Location
+from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest, RunManifest
 from lightsans.storage.manifests import finished_directories, read_manifest, require_manifest
-from lightsans.storage.parts import METRICS
-from lightsans.storage.records import from_json
+from lightsans.storage.parts import read_metrics
+from lightsans.storage.records import from_json, parse_object, to_json
 
 LATEST, HISTORY = "LATEST", "history.json"
 
@@ -226,30 +221,56 @@ def require_unpublished(root: Location, directory: Location) -> None:
     )
 
 
-def list_runs(root: Location) -> list[dict[str, Any]]:
-    """The finished runs, newest first, each with its date and whether it is the published one."""
+@dataclass(frozen=True, slots=True)
+class FinishedRun:
+    """A finished run, as a list of runs shows it."""
+
+    id: str
+    created_at: str | None
+    dataset_id: str
+    model_id: str
+    users: int
+    popular_users: int
+    metrics: Mapping[str, float]
+    """Test metrics of its model; empty where it has none, or was removed."""
+    intervals: Mapping[str, tuple[float, float]]
+    """95 % intervals of the metrics; empty where an earlier version evaluated the model."""
+    as_of: str | None
+    """Moment up to which the log was read; None when it was read to its end."""
+    published: bool
+
+
+def list_runs(root: Location) -> list[FinishedRun]:
+    """The finished runs, newest first."""
     published, dates = latest_run_id(root), _dates_of_publications(root)
-    names = ("created_at", "dataset_id", "model_id", "users", "popular_users")
-    return [
-        {
-            "id": name,
-            **{key: getattr(manifest, key) for key in names},
-            **_test_metrics(root / "models" / manifest.model_id),
-            "as_of": dates.get(name) or _read_as_of(root / "datasets" / manifest.dataset_id),
-            "published": name == published,
-        }
-        for name, manifest in finished_directories(RunManifest, root / "recommendations")[::-1]
-    ]
+    found = []
+    for name, manifest in finished_directories(RunManifest, root / "recommendations")[::-1]:
+        metrics, intervals = _test_metrics(root / "models" / manifest.model_id)
+        made = FinishedRun(
+            id=name,
+            created_at=manifest.created_at,
+            dataset_id=manifest.dataset_id,
+            model_id=manifest.model_id,
+            users=manifest.users,
+            popular_users=manifest.popular_users,
+            metrics=metrics,
+            intervals=intervals,
+            as_of=dates.get(name) or _read_as_of(root / "datasets" / manifest.dataset_id),
+            published=name == published,
+        )
+        found.append(made)
+    return found
 
 
-def _test_metrics(model: Location) -> dict[str, Mapping[str, Any]]:
-    """Test metrics of a model and their intervals; empty where it has none, or was removed."""
-    file = model / METRICS
+def _test_metrics(
+    model: Location,
+) -> tuple[Mapping[str, float], Mapping[str, tuple[float, float]]]:
+    """Test metrics of a model and their intervals."""
     try:
-        found = from_json(ModelMetrics, file.read_json(), str(file))
-    except (FileNotFoundError, InputError):  # `submit.py models` says what is wrong with it
-        return {"metrics": {}, "intervals": {}}
-    return {"metrics": found.test or {}, "intervals": (found.intervals or {}).get("test", {})}
+        found = read_metrics(model)
+    except InputError:  # `submit.py models` says what is wrong with it
+        return {}, {}
+    return found.test or {}, (found.intervals or {}).get("test", {})
 
 
 def _dates_of_publications(root: Location) -> dict[str, str | None]:
@@ -276,7 +297,7 @@ def _move(
     number = before.history[-1].number + 1 if before.history else 1
     now = datetime.now(UTC).isoformat(timespec="seconds")
     made = Publication(number, run_id, action, now, as_of, before.run_id, previous)
-    history = _to_json([*before.history, made])
+    history = json.dumps(to_json(_History((*before.history, made))), indent=2).encode() + b"\n"
     latest_version = before.latest.version if before.latest else None
     # The history first: a LATEST that it does not know could not be rolled back.
     if (
@@ -296,8 +317,3 @@ def _move(
 def _to_run_id(content: bytes) -> str:
     """The id in LATEST; what is no text is the id of no run, and can be replaced like one."""
     return content.decode(errors="replace").strip()
-
-
-def _to_json(history: Sequence[Publication]) -> bytes:
-    content = {"publications": [asdict(entry) for entry in history]}
-    return json.dumps(content, indent=2).encode() + b"\n"

@@ -38,7 +38,7 @@ def rows_of_dataset(dataset: Location) -> Any:
 
 
 def learning_of_model(model: Location) -> Any:
-    history = read_history((model / files.HISTORY).read_bytes())
+    history = read_history(model / files.HISTORY)
     curve = [(row.loss, row.valid) for row in history]
     content = (model / files.WEIGHTS).read_bytes()
     weights = files.saved_model(content, model.name).weights
@@ -48,7 +48,7 @@ def learning_of_model(model: Location) -> Any:
 
 
 def metrics_of_report(report: Location) -> Any:
-    return require_manifest(EvaluationManifest, report, "").metrics
+    return require_manifest(EvaluationManifest, report, "").figures.metrics
 
 
 def rows_of_run(run: Location) -> Any:

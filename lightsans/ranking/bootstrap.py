@@ -25,7 +25,7 @@ Shapes:
     G groups   C columns: the number of users, then sums of metrics   R replicates
 """
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -38,12 +38,22 @@ _AT_ONCE = 256
 """Replicates whose weights are held at a time."""
 
 
-class Estimate(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Estimate:
     """A value and its 95 % confidence interval."""
 
     value: float
     low: float
     high: float
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Both ends of the interval."""
+        return self.low, self.high
+
+    def __truediv__(self, divisor: float) -> "Estimate":
+        """The estimate of the value divided by a positive number."""
+        return Estimate(self.value / divisor, self.low / divisor, self.high / divisor)
 
 
 def sum_groups(groups: Int64, values: Float64, num_groups: int) -> Float64:

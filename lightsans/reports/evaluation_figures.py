@@ -15,8 +15,8 @@ Shapes:
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 from urllib.parse import quote, unquote
 
 import numpy as np
@@ -36,13 +36,56 @@ from lightsans.ranking.bootstrap import (
 from lightsans.ranking.lists import gini
 from lightsans.ranking.metrics import RankingTotals, base_metrics, user_metrics
 from lightsans.ranking.segments import LENGTHS, NEWCOMERS, TARGETS, Segmentation, sum_segments
+from lightsans.storage.records import fields_beside
 
+V = TypeVar("V")
 Measured = dict[str, Array]
 SEGMENT_KS = (10,)
 LIST_FIGURES = ("novelty@10", "diversity@10")
 """Means over test users that stand after their metrics."""
 MODEL = "model"
 POPULAR, POPULAR_RECENT, SUCCESSOR = BASELINES
+
+
+ByScorer = Mapping[str, Mapping[str, Mapping[str, V]]]
+"""Values by scorer, split and metric; none of a split without users."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SegmentFigures:
+    """Test metrics of a segment at 10."""
+
+    users: int
+    scorers: Mapping[str, Mapping[str, Estimate]] = fields_beside()
+    """Estimates by scorer and metric."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ListFigures:
+    """Properties of a scorer's test lists."""
+
+    means: Mapping[str, Estimate] = fields_beside()
+    """`LIST_FIGURES`, means over users."""
+    gini: float
+    """How unevenly recommendations fall on items."""
+    recommended_items: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluationFigures:
+    """Figures of an evaluation, as its manifest holds them; early versions had metrics alone."""
+
+    metrics: ByScorer[float]
+    users: Mapping[str, int] = field(default_factory=dict)
+    """Evaluated users by split."""
+    intervals: ByScorer[tuple[float, float]] = field(default_factory=dict)
+    """95 % intervals of the metrics."""
+    differences: ByScorer[Estimate] = field(default_factory=dict)
+    """Paired lead of the model over each baseline."""
+    segments: Mapping[str, Mapping[str, SegmentFigures]] = field(default_factory=dict)
+    """Segments by dimension and label."""
+    lists: Mapping[str, ListFigures] = field(default_factory=dict)
+    """Properties of lists by scorer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +162,8 @@ def measured_from_bytes(content: bytes) -> Measured:
 
 def describe_evaluation(
     measured: Measured, scorers: Sequence[str], splits: Sequence[str], ks: tuple[int, ...]
-) -> dict[str, Any]:
-    """Figures as JSON-able values, intervals as ``[low, high]``; none of a split without users.
+) -> EvaluationFigures:
+    """The figures of an evaluation.
 
     Args:
         measured: Sum over all parts.
@@ -128,17 +171,18 @@ def describe_evaluation(
         splits: Their order.
         ks: Cut-offs.
     """
-    metrics: dict[str, Any] = {scorer: {} for scorer in scorers}
-    intervals: dict[str, Any] = {scorer: {} for scorer in scorers}
-    differences: dict[str, Any] = {scorer: {} for scorer in scorers[1:]}
-    lists: dict[str, Any] = {}
+    metrics: dict[str, dict[str, dict[str, float]]] = {scorer: {} for scorer in scorers}
+    intervals: dict[str, dict[str, dict[str, tuple[float, float]]]] = {s: {} for s in scorers}
+    differences: dict[str, dict[str, dict[str, Estimate]]] = {s: {} for s in scorers[1:]}
+    lists: dict[str, ListFigures] = {}
     resampled = _resample_all(measured)
     users = {split: int(measured[f"totals/{scorers[0]}/{split}"][0]) for split in splits}
     for split in splits:
         if not users[split]:  # no figures rather than zeros
-            for by_scorer in (metrics, intervals, differences):
-                for by_split in by_scorer.values():
-                    by_split[split] = {}
+            for scorer in scorers:
+                metrics[scorer][split], intervals[scorer][split] = {}, {}
+            for baseline in scorers[1:]:
+                differences[baseline][split] = {}
             continue
         names, drawn = columns_of(split, ks), {}
         for scorer in scorers:
@@ -147,25 +191,22 @@ def describe_evaluation(
             metrics[scorer][split] = totals.metrics()
             found = dict(zip(names, estimate_means(*drawn[scorer]), strict=True))
             intervals[scorer][split] = {
-                name: [e.low, e.high] for name, e in with_multiples(found, ks).items()
+                name: estimate.interval for name, estimate in with_multiples(found, ks).items()
             }
             if split == "test":
-                lists[scorer] = {name: _plain(found[name]) for name in LIST_FIGURES}
-                lists[scorer] |= _concentration(measured[f"items/{scorer}"])
+                lists[scorer] = _list_figures(found, measured[f"items/{scorer}"])
         for baseline in scorers[1:]:
             paired = estimate_differences(drawn[scorers[0]], drawn[baseline])
             found = dict(zip(names, paired, strict=True))
-            differences[baseline][split] = {
-                name: _plain(e) for name, e in with_multiples(found, ks).items()
-            }
-    return {
-        "users": users,
-        "metrics": metrics,
-        "intervals": intervals,
-        "differences": differences,
-        "segments": _segments(resampled, scorers),
-        "lists": lists,
-    }
+            differences[baseline][split] = with_multiples(found, ks)
+    return EvaluationFigures(
+        metrics=metrics,
+        users=users,
+        intervals=intervals,
+        differences=differences,
+        segments=_segments(resampled, scorers),
+        lists=lists,
+    )
 
 
 def with_multiples(found: Mapping[str, Estimate], ks: Sequence[int]) -> dict[str, Estimate]:
@@ -174,7 +215,7 @@ def with_multiples(found: Mapping[str, Estimate], ks: Sequence[int]) -> dict[str
     for k in ks:
         hit = found[f"hit@{k}"]
         every[f"hit@{k}"] = every[f"recall@{k}"] = hit
-        every[f"precision@{k}"] = Estimate(*(value / k for value in hit))
+        every[f"precision@{k}"] = hit / k
         every[f"ndcg@{k}"] = found[f"ndcg@{k}"]
         every[f"mrr@{k}"] = found[f"mrr@{k}"]
     return every
@@ -208,9 +249,9 @@ def _resample_all(measured: Measured) -> dict[str, tuple[Float64, Float64]]:
 
 def _segments(
     resampled: Mapping[str, tuple[Float64, Float64]], scorers: Sequence[str]
-) -> dict[str, Any]:
-    """Metrics at 10 with intervals by dimension, label and scorer."""
-    found: dict[str, Any] = {}
+) -> dict[str, dict[str, SegmentFigures]]:
+    """Figures of segments by dimension and label."""
+    found: dict[str, dict[str, SegmentFigures]] = {}
     names = base_metrics(SEGMENT_KS)
     # The names of the model's segments: every scorer ranked the same users.
     prefix = f"segment/{scorers[0]}/"
@@ -218,11 +259,13 @@ def _segments(
     for key in sorted(keys, key=_in_order):
         dimension, label = key.split("/", 1)
         sums, _ = resampled[prefix + key]
-        entry: dict[str, Any] = {"users": int(sums[:, 0].sum())}
-        for scorer in scorers:
-            estimates = estimate_means(*resampled[f"segment/{scorer}/{key}"])
-            entry[scorer] = {n: _plain(e) for n, e in zip(names, estimates, strict=True)}
-        found.setdefault(dimension, {})[label] = entry
+        estimates = {
+            scorer: estimate_means(*resampled[f"segment/{scorer}/{key}"]) for scorer in scorers
+        }
+        found.setdefault(dimension, {})[label] = SegmentFigures(
+            users=int(sums[:, 0].sum()),
+            scorers={s: dict(zip(names, each, strict=True)) for s, each in estimates.items()},
+        )
     return found
 
 
@@ -232,10 +275,10 @@ def _in_order(key: str) -> tuple[str, int, str]:
     return dimension, known.index(label) if label in known else len(known), label
 
 
-def _concentration(item_counts: Int64) -> dict[str, Any]:
+def _list_figures(found: Mapping[str, Estimate], item_counts: Int64) -> ListFigures:
     counts = item_counts[1:]
-    return {"gini": gini(counts), "recommended_items": int((counts > 0).sum())}
-
-
-def _plain(estimate: Estimate) -> dict[str, float]:
-    return estimate._asdict()
+    return ListFigures(
+        means={name: found[name] for name in LIST_FIGURES},
+        gini=gini(counts),
+        recommended_items=int((counts > 0).sum()),
+    )

@@ -15,16 +15,24 @@ import json
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 from lightsans.storage.location import Location
+from lightsans.storage.records import from_json, parse_object
 
 PROGRESS = "progress.json"
-OWNER = "owner"
-"""Key of `PROGRESS` that names the directory of the other files; absent in older checkpoints."""
 
 Files = dict[str, bytes]
 """Content by name; `PROGRESS` is among them, a JSON object with the number ``best_epoch``."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Header:
+    """Fields of `PROGRESS` that the store reads; those of the training run stand beside them."""
+
+    best_epoch: int = 0
+    """Number of the best epoch so far; 0 before the first one ends."""
+    owner: str = ""
+    """Directory of the other files; older checkpoints have none."""
 
 
 def checkpoint_name(epochs: int, steps: int | None = None) -> str:
@@ -38,18 +46,16 @@ class Checkpoint:
     """A complete checkpoint."""
 
     location: Location
-    progress: dict[str, Any]
+    progress: bytes
     """The content of its `PROGRESS` file."""
-
-    @property
-    def best(self) -> str | None:
-        """Name of the checkpoint of the best epoch so far; None before the first epoch ends."""
-        epoch = int(self.progress.get("best_epoch", 0))
-        return checkpoint_name(epoch) if epoch else None
+    best: str | None
+    """Name of the checkpoint of the best epoch so far; None before the first epoch ends."""
+    owner: str
+    """Token of the run that wrote it; "" where no other run could."""
 
     def read(self, file: str) -> bytes:
         """The content of one of its files."""
-        return (_files_directory(self.location, self.progress.get(OWNER, "")) / file).read_bytes()
+        return (_files_directory(self.location, self.owner) / file).read_bytes()
 
 
 class CheckpointStore:
@@ -110,7 +116,7 @@ class CheckpointStore:
 
     def _write(self, name: str, make_files: Callable[[], Files]) -> None:
         files = make_files()
-        progress = json.loads(files[PROGRESS]) | {OWNER: self._owner}
+        progress = json.loads(files[PROGRESS]) | {"owner": self._owner}
         checkpoint = self._directory / name
         self._require_owner()
         # A checkpoint of this name, left by an earlier run, is no longer complete from here on.
@@ -145,11 +151,19 @@ def complete_checkpoints(directory: Location) -> list[str]:
 
 
 def find_checkpoint(location: Location) -> Checkpoint | None:
-    """The checkpoint of a directory; None where it is missing or incomplete."""
+    """The checkpoint of a directory; None where it is missing or incomplete.
+
+    Raises:
+        InputError: Its `PROGRESS` file is damaged.
+    """
+    file = location / PROGRESS
     try:
-        return Checkpoint(location, (location / PROGRESS).read_json())
+        content = file.read_bytes()
     except FileNotFoundError:
         return None
+    header = from_json(_Header, parse_object(content, str(file)), str(file))
+    best = checkpoint_name(header.best_epoch) if header.best_epoch else None
+    return Checkpoint(location, content, best, header.owner)
 
 
 def discard_without_best(directory: Location) -> list[str]:

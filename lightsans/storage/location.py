@@ -33,6 +33,7 @@ from lightsans.storage.filesystems import (
     find_protocol,
     open_filesystem,
 )
+from lightsans.storage.records import parse_object
 from lightsans.storage.table_formats import TableRows
 
 
@@ -306,30 +307,6 @@ def locate(uri: str, storage: StorageConfig) -> Location:
         return Location(str(Path(path).expanduser().absolute()), storage)
     check_bucket(uri, protocol, path)
     return Location(f"{protocol}://{path.rstrip('/')}", storage)
-
-
-def parse_object(content: bytes, name: str) -> dict[str, Any]:
-    """The JSON object that a file holds.
-
-    Args:
-        content: Content of the file.
-        name: Name of the file, for errors.
-
-    Raises:
-        InputError: The content is something else.
-    """
-    try:
-        loaded = json.loads(content)
-    except (ValueError, RecursionError) as error:  # wrong encodings are a ValueError too
-        raise InputError(
-            f"{name}: not JSON ({error}); the file is damaged: make this result again"
-        ) from None
-    if isinstance(loaded, dict):
-        return loaded
-    raise InputError(
-        f"{name}: the content is {loaded!r:.60}; expected a JSON object. The file is damaged: make "
-        "this result again"
-    )
 
 
 def file_info(location: Location, info: dict[str, Any]) -> FileInfo:

@@ -1,7 +1,9 @@
-"""File names inside datasets and models: items, metrics, parts and their layers."""
+"""Files inside datasets and models: items, metrics, parts and their layers."""
 
+from lightsans.errors import InputError
 from lightsans.storage.location import Location
-from lightsans.storage.manifest_kinds import DatasetManifest
+from lightsans.storage.manifest_kinds import DatasetManifest, ModelMetrics
+from lightsans.storage.records import from_json
 
 ITEMS = "items.parquet"
 """The vocabulary of a dataset or model."""
@@ -22,6 +24,19 @@ def layer_name(part: int, layer: int) -> str:
 def part_index(name: str) -> int:
     """The number in a `part_name`."""
     return int(name.removeprefix("part-").removesuffix(".parquet"))
+
+
+def read_metrics(model: Location) -> ModelMetrics:
+    """The metrics of a finished model.
+
+    Raises:
+        InputError: The file is missing or damaged.
+    """
+    file = model / METRICS
+    try:
+        return from_json(ModelMetrics, file.read_json(), str(file))
+    except FileNotFoundError:
+        raise InputError(f"{file}: the file is gone; train the model again") from None
 
 
 def sequence_parts(dataset: Location, manifest: DatasetManifest) -> list[Location]:

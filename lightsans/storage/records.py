@@ -1,9 +1,11 @@
-"""Records: frozen dataclasses that are JSON objects on storage.
+"""Records: dataclasses that are JSON objects on storage.
 
 Reading checks every field and names the one that is missing or wrong. Fields that a later version
-added are passed over; a field with a default is one that an earlier version did not write.
+added are passed over; a field with a default is one that an earlier version did not write, unless
+it is `always_written`.
 """
 
+import json
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
@@ -14,13 +16,23 @@ from lightsans.errors import InputError
 
 R = TypeVar("R")
 
-_BESIDE = "beside"
+_BESIDE, _ALWAYS = "beside", "always"
 _NAMES = {str: "text", int: "an integer", float: "a number", bool: "true or false"}
 
 
 def fields_beside() -> Any:
-    """A mapping whose entries stand beside the other fields in JSON, instead of below its name."""
+    """A mapping or a record that stands beside the other fields in JSON, not below its name."""
     return field(metadata={_BESIDE: True})
+
+
+def always_written(default: Any = MISSING, *, make: Any = MISSING) -> Any:
+    """A field that has a default in memory and stands in every file, also where it is None.
+
+    Args:
+        default: The default.
+        make: Makes the default, where each record needs one of its own.
+    """
+    return field(default=default, default_factory=make, metadata={_ALWAYS: True})
 
 
 def to_json(record: object) -> dict[str, Any]:
@@ -30,8 +42,8 @@ def to_json(record: object) -> dict[str, Any]:
     for each in fields(record):
         value = getattr(record, each.name)
         if each.metadata.get(_BESIDE):
-            content |= value
-        elif not (value is None and each.default is None):
+            content |= _plain(value)
+        elif not (value is None and each.default is None) or each.metadata.get(_ALWAYS):
             content[each.name] = _plain(value)
     return content
 
@@ -59,6 +71,43 @@ def from_json(kind: type[R], content: object, name: str) -> R:
             f"{name}: {error}. The file is damaged, or written by another version: make this "
             "result again"
         ) from None
+
+
+def parse_json(content: str | bytes, name: str) -> Any:
+    """The value in a JSON file.
+
+    Args:
+        content: Content of the file.
+        name: Name of the file, for errors.
+
+    Raises:
+        InputError: The content is not JSON.
+    """
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:  # wrong encodings are a ValueError too
+        raise InputError(
+            f"{name}: not JSON ({error}); the file is damaged: make this result again"
+        ) from None
+
+
+def parse_object(content: str | bytes, name: str) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Args:
+        content: Content of the file.
+        name: Name of the file, for errors.
+
+    Raises:
+        InputError: The content is something else.
+    """
+    loaded = parse_json(content, name)
+    if isinstance(loaded, dict):
+        return loaded
+    raise InputError(
+        f"{name}: the content is {loaded!r:.60}; expected a JSON object. The file is damaged: make "
+        "this result again"
+    )
 
 
 def read_object(make: Callable[[Mapping[str, Any]], R], content: Mapping[str, Any], name: str) -> R:
@@ -122,6 +171,9 @@ def _reader(annotation: Any) -> Reader:
         return _choice_reader(arguments)
     if kind is tuple:
         return _list_reader(arguments)
+    if kind is list:
+        read = _list_reader((*arguments, ...))
+        return lambda value: list(read(value))
     if kind is dict or kind is Mapping:
         return _mapping_reader(_reader(arguments[1]))
     assert annotation in (Any, object), f"records hold no {annotation}"
@@ -200,11 +252,14 @@ class _Field:
 def _record_reader(kind: type) -> Reader:
     hints = get_type_hints(kind)
     beside = next((f.name for f in fields(kind) if f.metadata.get(_BESIDE)), None)
+    is_record_beside = beside is not None and is_dataclass(hints[beside])
+    read_beside = None if beside is None else _reader(hints[beside])
     known = [
         _Field(
             each.name,
             _reader(hints[each.name]),
-            each.default is MISSING and each.default_factory is MISSING,
+            bool(each.metadata.get(_ALWAYS))
+            or (each.default is MISSING and each.default_factory is MISSING),
         )
         for each in fields(kind)
         if each.name != beside
@@ -224,8 +279,9 @@ def _record_reader(kind: type) -> Reader:
                 found[each.name] = each.read(value[each.name])
             except _FieldError as error:
                 raise error.below(each.name) from None
-        if beside is not None:
-            found[beside] = {key: entry for key, entry in value.items() if key not in names}
+        if beside is not None and read_beside is not None:
+            others = {key: entry for key, entry in value.items() if key not in names}
+            found[beside] = read_beside(value if is_record_beside else others)
         return kind(**found)
 
     return read

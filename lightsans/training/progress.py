@@ -6,12 +6,14 @@ Apart from the training loop, so that whoever only watches a run need not load P
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from lightsans.arrays import Array
-from lightsans.storage.checkpoint_store import checkpoint_name
+from lightsans.storage.checkpoint_store import PROGRESS, checkpoint_name
+from lightsans.storage.location import Location
+from lightsans.storage.records import always_written, from_json, parse_json, to_json
 
 PROGRESS_EVERY_S = 1.0
 
@@ -51,9 +53,13 @@ class EpochRow:
         return self.targets / max(self.train_s, 1e-9)
 
 
-def read_history(content: bytes) -> list[EpochRow]:
-    """The learning curve in a ``history.json``."""
-    return [EpochRow(**row) for row in json.loads(content)]
+def read_history(file: Location) -> list[EpochRow]:
+    """The learning curve in the ``history.json`` of a model.
+
+    Raises:
+        InputError: The file is damaged.
+    """
+    return from_json(list[EpochRow], parse_json(file.read_bytes(), str(file)), str(file))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -80,10 +86,10 @@ class Partial:
 class Progress:
     """State of a run between two steps; JSON-able."""
 
-    history: list[EpochRow] = field(default_factory=list)
-    best_epoch: int = 0
-    stopped: bool = False
-    partial: Partial | None = None
+    history: list[EpochRow] = always_written(make=list)
+    best_epoch: int = always_written(0)
+    stopped: bool = always_written(False)
+    partial: Partial | None = always_written(None)
     """The epoch after those of the history, where it has begun."""
 
     @property
@@ -93,15 +99,20 @@ class Progress:
 
     def to_json(self) -> str:
         """Serialize to text, for the checkpoint."""
-        return json.dumps(asdict(self))
+        return json.dumps(to_json(self))
 
     @classmethod
-    def from_json(cls, text: str) -> "Progress":
-        """Parse the text of `to_json`."""
-        content = json.loads(text)
-        history = [EpochRow(**row) for row in content["history"]]
-        partial = None if content["partial"] is None else Partial(**content["partial"])
-        return cls(history, content["best_epoch"], content["stopped"], partial)
+    def from_json(cls, text: str | bytes, name: str = PROGRESS) -> "Progress":
+        """Parse the text of `to_json`.
+
+        Args:
+            text: Content of the file.
+            name: Name of the file, for errors.
+
+        Raises:
+            InputError: The file is damaged.
+        """
+        return from_json(cls, parse_json(text, name), name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,10 +146,12 @@ class Trainer:
         """State beside `weights` and `progress` that a checkpoint needs: named tensors."""
         return self._step.state()
 
-    def restore(self, weights: dict[str, Tensor], state: dict[str, Tensor], progress: str) -> None:
-        """Go on from a checkpoint: `weights`, `state` and ``progress.to_json()``."""
+    def restore(
+        self, weights: dict[str, Tensor], state: dict[str, Tensor], progress: Progress
+    ) -> None:
+        """Go on from a checkpoint: `weights`, `state` and `progress` of then."""
         self._step.restore(weights, state)
-        self.progress = Progress.from_json(progress)
+        self.progress = progress
 
     def _train_epoch(self, epoch: int, mid_epoch: MidEpoch | None) -> EpochRow:
         """Train an epoch, or what is left of it; its row of the learning curve."""

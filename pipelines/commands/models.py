@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
 import typer
 
 from lightsans.storage.location import locate
-from lightsans.storage.manifest_kinds import ModelManifest
+from lightsans.storage.manifest_kinds import ModelManifest, ModelMetrics
 from lightsans.storage.manifests import finished_directories, manifest_json
+from lightsans.storage.parts import read_metrics
+from lightsans.storage.records import to_json
 from pipelines.commands.options import (
     ConfigOption,
     DatasetOption,
@@ -115,37 +117,39 @@ def models(
     config: ConfigOption = None, overrides: SetOption = None, as_json: JsonOption = False
 ) -> None:
     """List trained models with their dates and metrics, newest first."""
-    from pipelines.train.model_directory import read_metrics
-
     loaded = read_config(config, overrides).config
     directory = locate(loaded.root, loaded.storage) / "models"
-    found = []
-    for name, manifest in finished_directories(ModelManifest, directory)[::-1]:
-        metrics = read_metrics(directory / name)
-        found.append({**manifest_json(manifest), "id": name, "metrics": metrics})
+    found = [
+        (name, manifest, read_metrics(directory / name))
+        for name, manifest in finished_directories(ModelManifest, directory)[::-1]
+    ]
     if as_json:
-        print_json({"models": found})
+        listed = [
+            {**manifest_json(manifest), "id": name, "metrics": to_json(metrics)}
+            for name, manifest, metrics in found
+        ]
+        print_json({"models": listed})
         return
     rows = [
         [
-            entry["id"],
-            entry.get("created_at", ""),
-            entry["dataset_id"],
-            entry["best_epoch"],
-            *(_metric_text(entry["metrics"], split) for split in ("valid", "test")),
+            name,
+            manifest.created_at or "",
+            manifest.dataset_id,
+            manifest.best_epoch,
+            *(_metric_text(metrics, split) for split in ("valid", "test")),
         ]
-        for entry in found
+        for name, manifest, metrics in found
     ]
     header = ["model", "created", "dataset", "best epoch", "valid ndcg@10", "test ndcg@10"]
     print_table(f"{len(rows)} models in {directory}", header, rows)
 
 
-def _metric_text(metrics: Mapping[str, Any], split: str) -> str:
+def _metric_text(metrics: ModelMetrics, split: Literal["valid", "test"]) -> str:
     """The metric ndcg@10 of a split, with its interval where that is known."""
-    values = metrics.get(split) or {}
+    values = getattr(metrics, split) or {}
     if "ndcg@10" not in values:
         return "not evaluated"
-    return with_interval(values, (metrics.get("intervals") or {}).get(split) or {}, "ndcg@10")
+    return with_interval(values, (metrics.intervals or {}).get(split, {}), "ndcg@10")
 
 
 def _item_json(item: str | int, titles: Mapping[str, str]) -> dict[str, object]:

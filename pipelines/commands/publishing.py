@@ -7,6 +7,7 @@ import typer
 
 from lightsans.errors import GateError
 from lightsans.storage.location import Location, locate
+from lightsans.storage.records import to_json
 from pipelines.commands.cluster import runs_on_cluster
 from pipelines.commands.options import (
     ConfigOption,
@@ -100,17 +101,18 @@ def recommendations(
     root = _root(config, overrides)
     found = list_runs(root)
     if as_json:
-        print_json({"published": latest_run_id(root), "recommendations": found})
+        listed = [to_json(run) for run in found]
+        print_json({"published": latest_run_id(root), "recommendations": listed})
         return
     rows = [
         [
-            run["id"],
-            run["created_at"],
-            run["as_of"] or "",
-            run["model_id"],
-            run["users"],
-            with_interval(run["metrics"], run["intervals"], "ndcg@10"),
-            "yes" if run["published"] else "",
+            run.id,
+            run.created_at,
+            run.as_of or "",
+            run.model_id,
+            run.users,
+            with_interval(run.metrics, run.intervals, "ndcg@10"),
+            "yes" if run.published else "",
         ]
         for run in found
     ]

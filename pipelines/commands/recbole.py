@@ -14,9 +14,15 @@ from lightsans.config.file import dump_yaml, from_dict
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import ConfigError, InputError
 from lightsans.storage.location import Location, locate
-from lightsans.storage.manifest_kinds import DatasetManifest, ImportedFrom, ModelManifest
+from lightsans.storage.manifest_kinds import (
+    DatasetManifest,
+    ImportedFrom,
+    ModelManifest,
+    ModelMetrics,
+)
 from lightsans.storage.manifests import content_id, read_manifest, require_manifest, write_manifest
 from lightsans.storage.parts import ITEMS
+from lightsans.storage.records import to_json
 from pipelines.commands.options import (
     ConfigOption,
     DatasetOption,
@@ -230,7 +236,7 @@ def _write_model(
     vocabulary.save(directory / ITEMS)
     own = replace(config, model=model.config)
     (directory / files.CONFIG).write_bytes(dump_yaml(own).encode())
-    (directory / files.METRICS).write_json({"valid": {}})
+    (directory / files.METRICS).write_json(to_json(ModelMetrics(valid={})))
     (directory / files.HISTORY).write_json([])
     write_manifest(
         directory,

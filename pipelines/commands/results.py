@@ -4,6 +4,7 @@ from typing import Any
 
 from lightsans.config.file import LoadedConfig
 from lightsans.storage.manifests import manifest_json
+from lightsans.storage.records import to_json
 
 
 def _result_json(result: Any, *, id_name: str, fields: tuple[str, ...]) -> dict[str, Any]:
@@ -26,7 +27,7 @@ def dataset_json(result: Any) -> dict[str, Any]:
 def model_json(result: Any) -> dict[str, Any]:
     """A `TrainResult` for ``--json``."""
     found = _result_json(result, id_name="model_id", fields=("epochs", "best_epoch"))
-    return {**found, "metrics": result.metrics}
+    return {**found, "metrics": to_json(result.metrics)}
 
 
 def evaluation_json(result: Any, loaded: LoadedConfig) -> dict[str, Any]:
@@ -39,8 +40,7 @@ def evaluation_json(result: Any, loaded: LoadedConfig) -> dict[str, Any]:
         "path": result.location.uri,
         "skipped": result.skipped,
         "protocol": protocol_dict(loaded.config),
-        "metrics": result.metrics,
-        **result.statistics,
+        **to_json(result.figures),
     }
 
 

@@ -106,7 +106,7 @@ def train(
     if as_json:
         print_json(model_json(result))
     else:
-        valid = result.metrics["valid"]
+        valid = result.metrics.valid
         print_table(f"Model {result.model_id}", ["metric", "valid"], list(valid.items()))
         print(result.location)
 
@@ -141,7 +141,7 @@ def evaluate(
     if as_json:
         print_json(evaluation_json(result, selected.loaded))
     else:
-        print_metrics(result.metrics, result.statistics, protocol_text(selected.loaded.config))
+        print_metrics(result.figures, protocol_text(selected.loaded.config))
 
 
 def score(
@@ -204,9 +204,7 @@ def pipeline(
         }
         print_json(stages)
         return
-    print_metrics(
-        result.evaluation.metrics, result.evaluation.statistics, protocol_text(loaded.config)
-    )
+    print_metrics(result.evaluation.figures, protocol_text(loaded.config))
     for name in ("dataset", "model", "recommendations"):
         print(f"{name:16} {getattr(result, name).location}")
 
@@ -236,9 +234,7 @@ def tune(
         print_json(search_json(result, loaded))
         return
     print_leaderboard(result)
-    print_metrics(
-        result.evaluation.metrics, result.evaluation.statistics, protocol_text(loaded.config)
-    )
+    print_metrics(result.evaluation.figures, protocol_text(loaded.config))
     for name, path in (("search", ""), ("configuration", "/best.yaml")):
         print(f"{name:16} {result.location}{path}")
     print(f"{'model':16} {result.manifest.best.model_id}")

@@ -4,13 +4,16 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from pipelines.console.logs import dump_json, printable
+
+if TYPE_CHECKING:  # it needs PyTorch, which commands without metrics do not wait for
+    from lightsans.reports.evaluation_figures import EvaluationFigures
 
 RESULT_MARK_VARIABLE = "LIGHTSANS_RESULT_MARK"
 """Set in jobs that were submitted with ``--json``: their log mixes both outputs."""
@@ -48,34 +51,29 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[objec
     console.print(table)
 
 
-def print_metrics(
-    metrics: Mapping[str, Mapping[str, Mapping[str, float]]],
-    statistics: Mapping[str, Any],
-    protocol: str,
-) -> None:
+def print_metrics(found: "EvaluationFigures", protocol: str) -> None:
     """Print metrics with 95 % intervals, and a warning where the model does not beat a baseline."""
     names = ("hit@10", "ndcg@10", "mrr@10")
-    intervals = statistics["intervals"]
     rows = [
         [
             split,
             scorer,
-            *(with_interval(values[split], intervals[scorer][split], n) for n in names),
+            *(with_interval(values[split], found.intervals[scorer][split], n) for n in names),
         ]
         for split in ("valid", "test")
-        for scorer, values in metrics.items()
+        for scorer, values in found.metrics.items()
         if split in values
     ]
     print_table("Ranking quality", ["split", "scorer", *names], rows)
     print(protocol)
-    print(f"{statistics['users']['test']:,} users on test; 95 % intervals in brackets")
-    for scorer, differences in statistics["differences"].items():
+    print(f"{found.users['test']:,} users on test; 95 % intervals in brackets")
+    for scorer, differences in found.differences.items():
         lead = differences["test"].get("ndcg@10")
-        if lead is not None and lead["low"] <= 0:
-            word = "does not beat" if lead["value"] <= 0 else "is not surely better than"
+        if lead is not None and lead.low <= 0:
+            word = "does not beat" if lead.value <= 0 else "is not surely better than"
             print(
                 f"WARNING: the model {word} the baseline {scorer!r} on test ndcg@10: it leads by "
-                f"{lead['value']:.4f} [{lead['low']:.4f}, {lead['high']:.4f}]"
+                f"{lead.value:.4f} [{lead.low:.4f}, {lead.high:.4f}]"
             )
 
 

@@ -10,7 +10,7 @@ is kept under ``reports/``.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import ray
@@ -23,6 +23,8 @@ from lightsans.errors import ConfigError
 from lightsans.recommendations.user_groups import groups_identity
 from lightsans.reports.evaluation_figures import (
     MODEL,
+    ByScorer,
+    EvaluationFigures,
     Measured,
     add_measured,
     describe_evaluation,
@@ -33,9 +35,10 @@ from lightsans.reports.evaluation_figures import (
 from lightsans.reports.evaluation_plots import draw_evaluation
 from lightsans.storage import model_files as files
 from lightsans.storage.location import Location, locate
-from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest
+from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest, ModelMetrics
 from lightsans.storage.manifests import Manifest, content_id, require_manifest
-from lightsans.storage.parts import sequence_parts
+from lightsans.storage.parts import read_metrics, sequence_parts
+from lightsans.storage.records import fields_beside, to_json
 from pipelines.console.logs import add_log_context, log_context
 from pipelines.console.progress import bar, say
 from pipelines.evaluate.counts import collect_recent, count_transitions, find_window
@@ -78,37 +81,25 @@ class EvaluationManifest(Manifest):
     format_version: int = 1
     weights_sha256: str | None = None
     """Weights of the model; early versions did not record them."""
-    metrics: dict[str, dict[str, dict[str, float]]]
-    """Values by scorer, split and metric."""
-    users: dict[str, int] = field(default_factory=dict)
-    """Evaluated users by split. Version 1 had neither these nor what follows."""
-    intervals: dict[str, dict[str, dict[str, tuple[float, ...]]]] = field(default_factory=dict)
-    """95 % intervals, low and high, by scorer, split and metric."""
-    differences: dict[str, dict[str, dict[str, dict[str, float]]]] = field(default_factory=dict)
-    """Paired lead of the model, with interval, by baseline, split and metric."""
-    segments: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
-    """Users and test metrics, with intervals, by dimension and label."""
-    lists: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Novelty, diversity and concentration of test lists by scorer."""
+    figures: EvaluationFigures = fields_beside()
     ranks: tuple[RankFile, ...] = ()
     """Files below ``ranks/``."""
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluateResult:
-    """Metrics by scorer and split: ``metrics["model"]["test"]["hit@10"]``."""
+    """A finished evaluation."""
 
     model_id: str
     dataset_id: str
     location: Location
     skipped: bool
-    metrics: dict[str, dict[str, dict[str, float]]]
-    statistics: dict[str, Any]
-    """``intervals`` of the metrics, ``differences`` of the model from each baseline, ``segments``
-    and ``lists``: see `lightsans.reports.evaluation_figures.describe_evaluation`."""
+    figures: EvaluationFigures
 
-
-STATISTICS = ("users", "intervals", "differences", "segments", "lists")
+    @property
+    def metrics(self) -> ByScorer[float]:
+        """Metrics by scorer and split: ``metrics["model"]["test"]["hit@10"]``."""
+        return self.figures.metrics
 
 
 @log_context(stage="evaluate")
@@ -155,7 +146,7 @@ def run_evaluate(
         ensure_ray()
         fitting = preflight("evaluate", config)
         with original_errors():
-            found = _evaluate(
+            found, ranks = _evaluate(
                 EvaluateJob(
                     config=fitting,
                     dataset=dataset,
@@ -173,15 +164,19 @@ def run_evaluate(
             )
         files.require_weights(model, weights)
         is_temporal = dataset_manifest.cutoffs is not None
-        for split, users in found["users"].items():
-            if not users:
+        for split in SPLITS:
+            if not found.users[split]:
                 reason = describe_nobody(split, dataset_manifest.trainable_users, is_temporal)
                 say(f"WARNING: evaluate: {reason}")
         heading = f"model {model_id} on dataset {dataset_id}"
         owner.require()
         (report / PICTURE).write_bytes(draw_evaluation(found, heading))
         return EvaluationManifest(
-            **question, format_version=FORMAT_VERSION, weights_sha256=weights, **found
+            **question,
+            format_version=FORMAT_VERSION,
+            weights_sha256=weights,
+            figures=found,
+            ranks=ranks,
         )
 
     manifest, skipped = find_or_make(
@@ -197,8 +192,7 @@ def run_evaluate(
     )
     if model_manifest.dataset_id == dataset_id:
         _complete_model_metrics(model, manifest)
-    statistics = {name: getattr(manifest, name) for name in STATISTICS}
-    return EvaluateResult(model_id, dataset_id, report, skipped, manifest.metrics, statistics)
+    return EvaluateResult(model_id, dataset_id, report, skipped, manifest.figures)
 
 
 def _question(config: RunConfig, dataset_id: str, model_id: str, map_items: bool) -> dict[str, Any]:
@@ -216,23 +210,23 @@ def _question(config: RunConfig, dataset_id: str, model_id: str, map_items: bool
 
 def _complete_model_metrics(model: Location, evaluation: EvaluationManifest) -> None:
     """Add what is known now to the model's ``metrics.json``."""
-    metrics = evaluation.metrics
-    complete = {
-        **metrics[MODEL],
-        "baselines": {name: metrics[name] for name in metrics if name != MODEL},
-        "intervals": {
-            split: {name: list(ends) for name, ends in found.items()}  # as JSON gives them back
-            for split, found in evaluation.intervals[MODEL].items()
-        },
-    }
+    metrics = evaluation.figures.metrics
+    complete = ModelMetrics(
+        valid=metrics[MODEL]["valid"],
+        test=metrics[MODEL]["test"],
+        baselines={name: metrics[name] for name in metrics if name != MODEL},
+        intervals=evaluation.figures.intervals[MODEL],
+    )
     file = model / files.METRICS
-    before = file.read_json() if file.exists() else None
+    before = read_metrics(model) if file.exists() else None
     if before != complete:
-        file.write_json(complete)
+        file.write_json(to_json(complete))
 
 
-def _evaluate(job: EvaluateJob, parts: list[Location], manifest: DatasetManifest) -> dict[str, Any]:
-    """Write ranks and sums of all parts; the figures that the manifest holds."""
+def _evaluate(
+    job: EvaluateJob, parts: list[Location], manifest: DatasetManifest
+) -> tuple[EvaluationFigures, tuple[RankFile, ...]]:
+    """Write ranks and sums of all parts; the figures, and the files of ranks."""
     import ray.data  # takes .4 s, which the tasks that count transitions are spared
     from ray.data import ActorPoolStrategy
 
@@ -260,10 +254,10 @@ def _evaluate(job: EvaluateJob, parts: list[Location], manifest: DatasetManifest
         _sum_parts.remote(work, names[first : first + PARTS_PER_SUM])
         for first in range(0, len(names), PARTS_PER_SUM)
     )
-    found: dict[str, Any] = ray.get(_describe.remote(merge_all(_add, summed), job))
+    found: EvaluationFigures = ray.get(_describe.remote(merge_all(_add, summed), job))
     job.owner.require()
     work.delete()
-    return {**found, "ranks": tuple(RankFile(name=name, rows=rows[name]) for name in names)}
+    return found, tuple(RankFile(name=name, rows=rows[name]) for name in names)
 
 
 @ray.remote
@@ -277,7 +271,7 @@ def _add(*measured: Measured) -> Measured:
 
 
 @ray.remote
-def _describe(measured: Measured, job: EvaluateJob) -> dict[str, Any]:
+def _describe(measured: Measured, job: EvaluateJob) -> EvaluationFigures:
     job.owner.require()
     (job.report / PAIRS).write_bytes(measured_to_bytes(kept_for_pairs(measured)))
     ks = tuple(job.config.evaluate.ks)

@@ -5,7 +5,7 @@ A comparison that cannot be made is left out with its reason, which the report a
 
 from lightsans.config import RunConfig
 from lightsans.ranking.bootstrap import Estimate
-from lightsans.reports.evaluation_figures import estimate_drop
+from lightsans.reports.evaluation_figures import MODEL, estimate_drop
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest, RunManifest
 from lightsans.storage.manifests import read_manifest
@@ -72,13 +72,14 @@ def measure_quality(
             are paired user by user: both ranked the same targets of the same users.
     """
     metric = config.nightly.metric
-    metrics, differences = tonight.metrics["model"]["test"], tonight.statistics["differences"]
+    figures = tonight.figures
+    metrics = figures.metrics[MODEL]["test"]
     return Quality(
         metrics=metrics,
-        intervals=tonight.statistics["intervals"]["model"]["test"],
+        intervals=figures.intervals[MODEL]["test"],
         leads={
-            name: Estimate(**values["test"][metric])
-            for name, values in differences.items()
+            name: values["test"][metric]
+            for name, values in figures.differences.items()
             if values["test"]
         },
         drop=None if published is None or not metrics else _drop(config, tonight, published),

@@ -51,7 +51,9 @@ def complete_figures(root: Location, attempt: Attempt) -> Attempt:
             figures,
             metrics=metrics_on_test(tonight, MODEL),
             baselines={
-                name: metrics_on_test(tonight, name) for name in tonight.metrics if name != MODEL
+                name: metrics_on_test(tonight, name)
+                for name in tonight.figures.metrics
+                if name != MODEL
             },
         )
     others = [each for each in evaluations[1:] if each.model != evaluations[0].model]
@@ -90,8 +92,8 @@ def run_report(root: Location, run_id: str) -> Mapping[str, Any]:
 
 def metrics_on_test(evaluation: EvaluationManifest, scorer: str) -> dict[str, Estimated]:
     """Test metrics of a scorer with intervals; those without an interval are left out."""
-    values = evaluation.metrics.get(scorer, {}).get("test", {})
-    intervals = evaluation.intervals.get(scorer, {}).get("test", {})
+    values = evaluation.figures.metrics.get(scorer, {}).get("test", {})
+    intervals = evaluation.figures.intervals.get(scorer, {}).get("test", {})
     return {
         name: Estimated(value=value, low=intervals[name][0], high=intervals[name][1])
         for name, value in values.items()

@@ -8,6 +8,7 @@ from lightsans.errors import LightSANsError
 from lightsans.storage.checkpoint_store import complete_checkpoints, find_checkpoint
 from lightsans.storage.location import Location
 from lightsans.storage.records import to_json
+from lightsans.training.progress import Progress
 from pipelines.operations.attempts import (
     Attempt,
     is_at_work,
@@ -207,8 +208,8 @@ def _progress(root: Location, listing: RootListing, kind: str, name: str) -> str
         newest = find_checkpoint(checkpoints / names[-1]) if names else None
         if newest is None:
             return "no epoch has ended"
-        rows = newest.progress.get("history") or []
-        return f"{len(rows)} epochs, best {newest.progress.get('best_epoch', 0)}"
+        progress = Progress.from_json(newest.progress, str(newest.location))
+        return f"{len(progress.history)} epochs, best {progress.best_epoch}"
     rooms = {
         "dataset": ("datasets", "_work", "notes of parts"),
         "run": ("recommendations", "_commits", "finished parts"),

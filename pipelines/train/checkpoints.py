@@ -1,6 +1,5 @@
 """Checkpoints of a trainer: its weights, the optimizer's state and its progress as files."""
 
-import json
 from collections.abc import Callable
 from functools import partial
 
@@ -11,6 +10,7 @@ from lightsans.model.network import LightSANs
 from lightsans.storage import model_files as files
 from lightsans.storage.checkpoint_store import PROGRESS, CheckpointStore, Files, find_checkpoint
 from lightsans.storage.location import Location
+from lightsans.training.progress import Progress
 from lightsans.training.trainer import Trainer
 
 OPTIMIZER = "optimizer.safetensors"
@@ -28,7 +28,7 @@ def restore_trainer(trainer: Trainer, location: Location) -> None:
     trainer.restore(
         files.tensors_from_bytes(checkpoint.read(files.WEIGHTS)),
         files.tensors_from_bytes(checkpoint.read(OPTIMIZER)),
-        json.dumps(checkpoint.progress),
+        Progress.from_json(checkpoint.progress, str(location / PROGRESS)),
     )
 
 

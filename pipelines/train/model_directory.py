@@ -7,22 +7,19 @@ models/<id>/  model.safetensors  items.parquet  config.yaml  metrics.json  histo
               pending.json       reports that failed, see `pipelines.train.tracking`
 """
 
-from dataclasses import asdict
-from typing import Any
-
 import torch
 
 from lightsans.config import RunConfig
 from lightsans.config.file import dump_yaml
 from lightsans.dataset.held_out import describe_nobody
-from lightsans.errors import InputError, TrainingError
+from lightsans.errors import TrainingError
 from lightsans.model.network import LightSANs
 from lightsans.storage import model_files as files
 from lightsans.storage.checkpoint_store import checkpoint_name, find_checkpoint
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest, ModelMetrics
 from lightsans.storage.parts import ITEMS
-from lightsans.storage.records import from_json
+from lightsans.storage.records import to_json
 from lightsans.training.progress import EpochRow
 from pipelines.console.progress import say
 from pipelines.session.lease import Owner
@@ -101,9 +98,9 @@ def write_model_files(
     (directory / files.WEIGHTS).write_bytes(weights)
     (directory / ITEMS).write_bytes((dataset / ITEMS).read_bytes())
     (directory / files.CONFIG).write_bytes(dump_yaml(config).encode())
-    (directory / files.HISTORY).write_json([asdict(row) for row in history])
+    (directory / files.HISTORY).write_json([to_json(row) for row in history])
     valid = best_row.valid
-    (directory / files.METRICS).write_json({"valid": valid})
+    (directory / files.METRICS).write_json(to_json(ModelMetrics(valid=valid)))
     mark_pending(config, directory)
     say(
         f"train: {len(history)} epochs, best {best_row.epoch}, valid "
@@ -128,21 +125,6 @@ def write_model_files(
         torch=torch.__version__,
         refit=config.train.refit_epochs is not None,
     )
-
-
-def read_metrics(directory: Location) -> dict[str, Any]:
-    """``metrics.json`` of a model directory: metrics by split, of which valid is always there.
-
-    Raises:
-        InputError: The file is missing or damaged.
-    """
-    file = directory / files.METRICS
-    try:
-        content = file.read_json()
-    except FileNotFoundError:
-        raise InputError(f"{file}: the file is gone; train the model again") from None
-    from_json(ModelMetrics, content, str(file))
-    return content
 
 
 def count_parameters(model: LightSANs) -> int:

@@ -12,7 +12,6 @@ the same command, a changed one starts anew.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import ray.train
 
@@ -22,6 +21,7 @@ from lightsans.config.marks import Mark, values_with
 from lightsans.errors import NotFoundError, TrainingError
 from lightsans.losses.objective import choose_loss
 from lightsans.storage.checkpoint_store import (
+    PROGRESS,
     Checkpoint,
     checkpoint_name,
     complete_checkpoints,
@@ -29,9 +29,10 @@ from lightsans.storage.checkpoint_store import (
     find_checkpoint,
 )
 from lightsans.storage.location import Location, locate
-from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest
+from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest, ModelMetrics
 from lightsans.storage.manifests import content_id, require_manifest
-from lightsans.training.progress import EpochRow
+from lightsans.storage.parts import read_metrics
+from lightsans.training.progress import EpochRow, Progress
 from pipelines.console.logs import add_log_context, log_context
 from pipelines.console.progress import say
 from pipelines.publish import require_unpublished
@@ -41,7 +42,7 @@ from pipelines.session.ray_session import ensure_ray, original_errors
 from pipelines.session.stage import find_or_make
 from pipelines.train.board import print_progress, raise_noted_error, start_board
 from pipelines.train.errors import explain
-from pipelines.train.model_directory import FORMAT_VERSION, read_metrics, write_model_files
+from pipelines.train.model_directory import FORMAT_VERSION, write_model_files
 from pipelines.train.tracking import require_mlflow, write_pending_reports
 from pipelines.train.worker import (
     WorkerJob,
@@ -62,7 +63,7 @@ class TrainResult:
     location: Location
     skipped: bool
     manifest: ModelManifest
-    metrics: dict[str, Any]
+    metrics: ModelMetrics
 
 
 def model_id(config: RunConfig, dataset_id: str) -> str:
@@ -179,9 +180,10 @@ def _fit(
         # The best checkpoint may be missing from the start, or have been removed during training.
         _require_best_checkpoints(checkpoints)
         newest = _run_workers(config, dataset, directory, owner)
-        best = checkpoints / checkpoint_name(newest.progress["best_epoch"])
+        progress = Progress.from_json(newest.progress, str(newest.location / PROGRESS))
+        best = checkpoints / checkpoint_name(progress.best_epoch)
         if find_checkpoint(best) is not None:
-            return best, [EpochRow(**row) for row in newest.progress["history"]]
+            return best, progress.history
     raise TrainingError(
         f"{best}: the checkpoint of the best epoch was removed during training, "
         f"{1 + MAX_RESTARTS} times; find out what removes files in {directory}, then run the "

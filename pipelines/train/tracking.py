@@ -64,7 +64,7 @@ def write_pending_reports(config: RunConfig, directory: Location, manifest: Mode
         pending = (directory / PENDING).read_json()["reports"]
     except FileNotFoundError:
         return
-    history = read_history((directory / HISTORY).read_bytes())
+    history = read_history(directory / HISTORY)
     left = []
     for name in pending:
         try:

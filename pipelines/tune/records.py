@@ -9,7 +9,7 @@ newest checkpoint.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from lightsans.search.proposals import Observation, Status
@@ -17,6 +17,7 @@ from lightsans.search.space import Values
 from lightsans.storage.checkpoint_store import PROGRESS, complete_checkpoints
 from lightsans.storage.location import Location
 from lightsans.storage.manifests import Manifest
+from lightsans.storage.records import always_written, from_json, to_json
 from lightsans.training.progress import EpochRow, Progress
 
 SPENT = "spent.json"
@@ -31,11 +32,11 @@ class TrialRecord:
     values: Values
     model_id: str
     """Id of the training run that this trial is."""
-    status: Status = "running"
+    status: Status = always_written("running")
     """stopped: by the scheduler; failed: with an error, after its retries."""
-    history: list[EpochRow] = field(default_factory=list)
+    history: list[EpochRow] = always_written(make=list)
     """The learning curve."""
-    error: str | None = None
+    error: str | None = always_written(None)
 
     def best_row(self, metric: str) -> EpochRow | None:
         """The epoch that the trial's model is: the first with the best valid metric."""
@@ -62,6 +63,13 @@ class TrialRecord:
     def train_s(self) -> float:
         """Seconds of training and validation."""
         return float(sum(row.train_s + row.valid_s for row in self.history))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Spent:
+    """Content of ``spent.json``: how long a search has run, all its parts together."""
+
+    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,7 +130,7 @@ class TrialStore:
     def save(self, record: TrialRecord) -> None:
         """Write one record, whole or not at all."""
         self._require_owner()
-        (self._directory / "trials" / f"{record.number:04d}.json").write_json(asdict(record))
+        (self._directory / "trials" / f"{record.number:04d}.json").write_json(to_json(record))
 
     def delete_checkpoints(self, number: int) -> None:
         """Delete the checkpoints of a trial that needs them no more."""
@@ -133,7 +141,8 @@ class TrialStore:
         """All records in the order of drawing; running trials with their newest checkpoint."""
         trials = self._directory / "trials"
         names = [name for name in trials.children() if name.endswith(".json")]
-        records = [_read_record(trials / name) for name in names]
+        files = [trials / name for name in names]
+        records = [from_json(TrialRecord, file.read_json(), str(file)) for file in files]
         for record in records:
             if record.status == "running":
                 progress = checkpointed_progress(self.trial_directory(record.number))
@@ -142,21 +151,16 @@ class TrialStore:
 
     def load_spent(self) -> float:
         """Seconds that the search has run."""
+        file = self._directory / SPENT
         try:
-            return float((self._directory / SPENT).read_json()["seconds"])
+            return from_json(_Spent, file.read_json(), str(file)).seconds
         except FileNotFoundError:
             return 0.0
 
     def save_spent(self, seconds: float) -> None:
         """Note how long the search has run."""
         self._require_owner()
-        (self._directory / SPENT).write_json({"seconds": round(seconds, 1)})
-
-
-def _read_record(file: Location) -> TrialRecord:
-    content = file.read_json()
-    history = [EpochRow(**row) for row in content.pop("history")]
-    return TrialRecord(**content, history=history)
+        (self._directory / SPENT).write_json(to_json(_Spent(seconds=round(seconds, 1))))
 
 
 def newest_checkpoint(directory: Location) -> Location | None:
@@ -170,4 +174,5 @@ def checkpointed_progress(directory: Location) -> Progress:
     newest = newest_checkpoint(directory)
     if newest is None:
         return Progress()
-    return Progress.from_json((newest / PROGRESS).read_bytes().decode())
+    file = newest / PROGRESS
+    return Progress.from_json(file.read_bytes(), str(file))

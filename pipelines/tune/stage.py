@@ -30,6 +30,7 @@ from lightsans.search.space import SearchSpace, build_space
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifest_kinds import DatasetManifest
 from lightsans.storage.manifests import MANIFEST, content_id, is_finished, require_manifest
+from lightsans.storage.parts import read_metrics
 from pipelines.console.logs import add_log_context, log_context
 from pipelines.console.progress import say
 from pipelines.evaluate.stage import EvaluateResult, run_evaluate
@@ -38,7 +39,7 @@ from pipelines.session.lease import Owner
 from pipelines.session.preflight import preflight, train_places
 from pipelines.session.ray_session import ensure_ray
 from pipelines.session.stage import find_or_make
-from pipelines.train.model_directory import finish_model, read_metrics
+from pipelines.train.model_directory import finish_model
 from pipelines.train.stage import model_id, run_train
 from pipelines.train.worker import warm_weights_hash
 from pipelines.tune.ray_adapters import BudgetStopper, RecordedSearcher, Recorder, make_scheduler
@@ -352,12 +353,12 @@ def _save_best(search: Search, dataset: Location, directory: Location, root: Loc
             record.history,
         )
     (directory / BEST).write_bytes(dump_yaml(run).encode())
-    metrics = read_metrics(models / name)
+    valid = read_metrics(models / name).valid
     say(f"tune: best is trial {record.number} ({describe(record.values)})")
     return BestTrial(
         trial=record.number,
         values=record.values,
         epochs=run.train.epochs,
         model_id=name,
-        valid=metrics["valid"],
+        valid=valid,
     )

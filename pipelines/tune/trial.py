@@ -219,7 +219,7 @@ class FinishedRun:
     """Replays the curve of a finished model."""
 
     def __init__(self, model: Location) -> None:
-        self._rows = deque(read_history((model / HISTORY).read_bytes()))
+        self._rows = deque(read_history(model / HISTORY))
 
     def next_epoch(self) -> News:
         """The next epoch of the learning curve."""

@@ -79,7 +79,7 @@ def test_the_pointer_is_the_plain_run_id_and_the_listing_marks_it(root):
     publish_run(read_published(root), "two")
     assert latest_text(root) == b"two"
     assert latest_run_id(root) == "two"
-    listed = {run["id"]: run["published"] for run in list_runs(root)}
+    listed = {run.id: run.published for run in list_runs(root)}
     assert listed == {"one": False, "two": True}
 
 
@@ -241,7 +241,7 @@ def test_only_runs_are_listed_not_the_files_beside_them(root):
     make_run(root, "one")
     publish_run(read_published(root), "one")
     (root / "recommendations" / "unfinished" / "part-00000.parquet").write_bytes(b"")
-    assert [run["id"] for run in list_runs(root)] == ["one"]
+    assert [run.id for run in list_runs(root)] == ["one"]
     assert set((root / "recommendations").children()) == {LATEST, HISTORY, "one", "unfinished"}
 
 
@@ -279,7 +279,7 @@ def test_old_runs_go_save_the_published_one(root):
     assert remove_old_runs(root, ScoreConfig(keep_runs=1), newest="three") == ["two"]
     # A server may go on listing a directory without files.
     assert (root / "recommendations" / "two").children() == []
-    assert [run["id"] for run in list_runs(root)] == ["one", "three"]
+    assert [run.id for run in list_runs(root)] == ["one", "three"]
 
 
 # ---- conditional writes and the lease

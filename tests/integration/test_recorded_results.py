@@ -49,5 +49,5 @@ def test_results_of_an_earlier_version_are_found_by_the_same_command(recorded_lo
 def test_an_evaluation_without_statistics_stays_readable():
     report = locate(str(RECORDED / "reports" / "evaluate-b9029b496c26"), StorageConfig())
     manifest = require_manifest(EvaluationManifest, report, "")
-    assert (manifest.format_version, manifest.ranks, manifest.intervals) == (1, (), {})
-    assert manifest.metrics["model"]["test"]["hit@10"] == 0.4
+    assert (manifest.format_version, manifest.ranks, manifest.figures.intervals) == (1, (), {})
+    assert manifest.figures.metrics["model"]["test"]["hit@10"] == 0.4

@@ -66,7 +66,8 @@ def train(config: RunConfig, rank: int, world_size: int, checkpoint: Path, resum
     wrap = DistributedDataParallel if world_size > 1 else lambda module: module
     trainer = Trainer(config, NUM_ITEMS, users, torch.device("cpu"), wrap=wrap)
     if resume:
-        trainer.restore(*torch.load(checkpoint))
+        weights, state, progress = torch.load(checkpoint)
+        trainer.restore(weights, state, Progress.from_json(progress))
 
     def save() -> None:
         partial = trainer.progress.partial

@@ -107,17 +107,17 @@ def test_metrics_do_not_depend_on_how_users_are_spread(finished, tiny_config):
     assert dataset.manifest.fingerprint == result.dataset.manifest.fingerprint
     again = run_evaluate(other, dataset.dataset_id, result.model.model_id)
     assert again.metrics == result.evaluation.metrics
-    assert again.statistics["users"] == result.evaluation.statistics["users"]
-    segments = result.evaluation.statistics["segments"]
-    assert list(again.statistics["segments"]["target item"]) == list(segments["target item"])
-    low, high = result.evaluation.statistics["intervals"]["model"]["test"]["ndcg@10"]
-    assert again.statistics["intervals"]["model"]["test"]["ndcg@10"] == pytest.approx([low, high])
+    assert again.figures.users == result.evaluation.figures.users
+    segments = result.evaluation.figures.segments
+    assert list(again.figures.segments["target item"]) == list(segments["target item"])
+    low, high = result.evaluation.figures.intervals["model"]["test"]["ndcg@10"]
+    assert again.figures.intervals["model"]["test"]["ndcg@10"] == pytest.approx((low, high))
 
 
 def test_training_and_evaluation_agree_on_valid(finished):
     _, result = finished
     evaluated = result.evaluation.metrics["model"]["valid"]
-    for name, value in result.model.metrics["valid"].items():
+    for name, value in result.model.metrics.valid.items():
         assert evaluated[name] == pytest.approx(value, abs=1e-9), name
 
 

@@ -56,7 +56,7 @@ def test_shares_cut_every_dataset_alike_and_the_stages_follow(tmp_path, tiny_con
 
     model = run_train(config, one.dataset_id)
     metrics = run_evaluate(config, one.dataset_id, model.model_id).metrics
-    assert metrics["model"]["valid"] == pytest.approx(model.metrics["valid"])
+    assert metrics["model"]["valid"] == pytest.approx(model.metrics.valid)
     assert 0 < metrics["popular"]["test"]["hit@10"] < 1
     assert protocol_text(config).startswith("temporal (the newest 0.1 of the interactions for test")
     assert protocol_dict(config)["split"] == "temporal"

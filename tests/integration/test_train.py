@@ -20,6 +20,7 @@ from lightsans import LightSANs
 from lightsans.config import RunConfig
 from lightsans.errors import NotFoundError, TrainingError
 from lightsans.storage.location import Location
+from lightsans.storage.manifest_kinds import ModelMetrics
 from lightsans.training.progress import EpochRow
 from pipelines.preprocess.stage import run_preprocess
 from pipelines.train.dry_run import dry_run
@@ -85,8 +86,8 @@ def test_one_worker_and_two_learn_the_same_curve_and_metrics(two_workers, tiny_c
     np.testing.assert_allclose(
         curve_of(alone.location), curve_of(together.location), rtol=1e-4, atol=0
     )
-    for name, value in alone.metrics["valid"].items():
-        assert together.metrics["valid"][name] == pytest.approx(value, abs=1e-3), name
+    for name, value in alone.metrics.valid.items():
+        assert together.metrics.valid[name] == pytest.approx(value, abs=1e-3), name
 
 
 def test_the_loss_falls_and_the_best_epoch_is_kept(two_workers):
@@ -96,7 +97,7 @@ def test_the_loss_falls_and_the_best_epoch_is_kept(two_workers):
     rows = history_of(result.location)
     best = max(rows, key=lambda row: row["valid"]["ndcg@10"])
     assert result.manifest.best_epoch == best["epoch"]
-    assert result.metrics["valid"] == best["valid"]
+    assert result.metrics.valid == best["valid"]
     assert result.manifest.parameters == sum(
         parameter.numel()
         for parameter in LightSANs.from_pretrained(result.location.uri).parameters()
@@ -196,7 +197,7 @@ def test_a_model_is_refitted_on_all_data_and_begins_with_another(two_workers, tm
     rows = history_of(result.location)
     assert len(rows) == result.manifest.best_epoch == first.manifest.best_epoch
     assert result.manifest.refit
-    assert result.metrics == {"valid": {}}
+    assert result.metrics == ModelMetrics(valid={})
     held_back = history_of(first.location)[0]
     assert rows[0]["distinct_targets"] > held_back["distinct_targets"]
     assert rows[0]["loss"] < held_back["loss"]

@@ -117,7 +117,7 @@ def test_the_best_configuration_trains_the_best_model_again(results, tmp_path):
     shutil.copytree(Path(config.root) / "datasets", tmp_path / "datasets")
     again = run_train(best, result.manifest.dataset_id)
     assert again.model_id == result.manifest.best.model_id
-    assert again.metrics["valid"] == result.manifest.best.valid
+    assert again.metrics.valid == result.manifest.best.valid
 
 
 def test_trials_are_remembered_on_s3_too(s3_server):

@@ -61,7 +61,7 @@ def test_a_drop_is_relative_to_theirs():
     ours, theirs = sums[:, [0, 1]], sums[:, [0, 2]]
     pair = [(each, resample(each, replicates=50)) for each in (ours, theirs)]
     [drop] = estimate_drops(*pair)
-    assert drop == pytest.approx((0.5, 0.5, 0.5))
+    assert (drop.value, *drop.interval) == pytest.approx((0.5, 0.5, 0.5))
     [rise] = estimate_drops(*pair[::-1])
     assert rise.value == pytest.approx(-1.0)
 

@@ -1,10 +1,16 @@
+import json
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 
 from lightsans.columns.hashing import NUM_BUCKETS
+from lightsans.ranking.bootstrap import Estimate
 from lightsans.ranking.metrics import RankingTotals
 from lightsans.ranking.segments import Segmentation, by_newcomers
 from lightsans.reports.evaluation_figures import (
+    EvaluationFigures,
     RankedUsers,
     add_measured,
     describe_evaluation,
@@ -15,6 +21,7 @@ from lightsans.reports.evaluation_figures import (
     measured_to_bytes,
 )
 from lightsans.reports.evaluation_plots import draw_evaluation
+from lightsans.storage.records import from_json, to_json
 
 KS = (5, 10)
 SPLITS = ("valid", "test")
@@ -57,44 +64,51 @@ def test_metrics_are_the_exact_ones_and_lie_in_their_intervals(found):
     import torch
 
     exact = RankingTotals.from_ranks(torch.from_numpy(RANKS["model"]), KS).metrics()
-    assert found["metrics"]["model"]["test"] == exact
-    assert found["users"] == {"valid": USERS, "test": USERS}
-    assert set(found["intervals"]["model"]["test"]) == set(exact)
-    for name, (low, high) in found["intervals"]["model"]["test"].items():
+    assert found.metrics["model"]["test"] == exact
+    assert found.users == {"valid": USERS, "test": USERS}
+    assert set(found.intervals["model"]["test"]) == set(exact)
+    for name, (low, high) in found.intervals["model"]["test"].items():
         assert low < exact[name] < high, name
-    low, high = found["intervals"]["model"]["test"]["hit@10"]
+    low, high = found.intervals["model"]["test"]["hit@10"]
     spread = np.sqrt(exact["hit@10"] * (1 - exact["hit@10"]) / USERS)
     assert high - low == pytest.approx(2 * 1.96 * spread, rel=0.1)
 
 
+def test_figures_survive_as_json(found):
+    content = json.loads(json.dumps(to_json(found)))
+    assert from_json(EvaluationFigures, content, "manifest.json") == found
+    assert set(content["segments"]["newcomers"]["newcomer"]) == {"users", "model", "popular"}
+    assert set(content["lists"]["model"]["novelty@10"]) == {"value", "low", "high"}
+
+
 def test_a_lead_is_the_difference_of_the_metrics(found):
-    lead = found["differences"]["popular"]["test"]["hit@10"]
-    metrics = found["metrics"]
+    lead = found.differences["popular"]["test"]["hit@10"]
+    metrics = found.metrics
     difference = metrics["model"]["test"]["hit@10"] - metrics["popular"]["test"]["hit@10"]
-    assert lead["value"] == pytest.approx(difference)
-    assert 0 < lead["low"] < lead["value"] < lead["high"]
+    assert lead.value == pytest.approx(difference)
+    assert 0 < lead.low < lead.value < lead.high
 
 
 def test_segments_are_metrics_of_their_users_alone(found):
-    newcomer = found["segments"]["newcomers"]["newcomer"]
-    assert newcomer["users"] == IS_NEW.sum()
+    newcomer = found.segments["newcomers"]["newcomer"]
+    assert newcomer.users == IS_NEW.sum()
     hits = (RANKS["model"][IS_NEW] > 0) & (RANKS["model"][IS_NEW] <= 10)
-    assert newcomer["model"]["hit@10"]["value"] == pytest.approx(hits.mean())
-    assert set(newcomer) == {"users", "model", "popular"}
-    assert list(found["segments"]["newcomers"]) == ["trained on", "newcomer"]
-    assert list(found["segments"]["town"]) == [ODD]  # whatever its characters; no empty segments
+    assert newcomer.scorers["model"]["hit@10"].value == pytest.approx(hits.mean())
+    assert set(newcomer.scorers) == {"model", "popular"}
+    assert list(found.segments["newcomers"]) == ["trained on", "newcomer"]
+    assert list(found.segments["town"]) == [ODD]  # whatever its characters; no empty segments
 
 
 def test_lists_have_their_figures(found):
-    lists = found["lists"]["model"]
-    assert lists["novelty@10"] == {"value": 1, "low": 1, "high": 1}
-    assert lists["recommended_items"] == 2
-    assert 0 < lists["gini"] < 1
+    lists = found.lists["model"]
+    assert lists.means["novelty@10"] == Estimate(1, 1, 1)
+    assert lists.recommended_items == 2
+    assert 0 < lists.gini < 1
 
 
 def test_a_drop_is_paired_with_what_another_evaluation_kept(measured):
     kept = measured_from_bytes(measured_to_bytes(kept_for_pairs(measured)))
-    assert estimate_drop(kept, kept, "ndcg@10", KS) == (0, 0, 0)
+    assert estimate_drop(kept, kept, "ndcg@10", KS) == Estimate(0, 0, 0)
     worse = {"groups/model/test": measured["groups/popular/test"]}
     drop = estimate_drop(worse, kept, "ndcg@10", KS)
     assert 0 < drop.low < drop.value < drop.high < 1
@@ -114,18 +128,19 @@ def test_the_picture_shows_scorers_leads_and_segments(found, monkeypatch):
         return original(self, values, *arguments, **named)
 
     monkeypatch.setattr(Axes, "errorbar", remember)
-    assert draw_evaluation(found | {"segments": {}}, "model m").startswith(b"\x89PNG")
+    assert draw_evaluation(replace(found, segments={}), "model m").startswith(b"\x89PNG")
     values, (left, right) = drawn[1]  # the scorers on test
-    low, high = found["intervals"]["model"]["test"]["ndcg@10"]
-    assert values[0] == found["metrics"]["model"]["test"]["ndcg@10"]
+    low, high = found.intervals["model"]["test"]["ndcg@10"]
+    assert values[0] == found.metrics["model"]["test"]["ndcg@10"]
     assert (values[0] - left[0], values[0] + right[0]) == pytest.approx((low, high))
 
 
 def test_a_split_that_nobody_was_evaluated_on_has_no_figures_and_can_be_drawn():
     nobody = describe_evaluation(measure(np.zeros(0, np.int64)), ["model", "popular"], SPLITS, KS)
-    assert nobody["users"] == {"valid": 0, "test": 0}
-    nothing: dict[str, dict[str, float]] = {"valid": {}, "test": {}}
-    assert nobody["metrics"] == nobody["intervals"] == {"model": nothing, "popular": nothing}
-    assert nobody["differences"] == {"popular": nothing}
-    assert nobody["lists"] == {}
+    assert nobody.users == {"valid": 0, "test": 0}
+    nothing: Any = {"valid": {}, "test": {}}
+    for figures in (nobody.metrics, nobody.intervals):
+        assert figures == {"model": nothing, "popular": nothing}
+    assert nobody.differences == {"popular": nothing}
+    assert nobody.lists == {}
     assert draw_evaluation(nobody, "model m").startswith(b"\x89PNG")

@@ -1,5 +1,7 @@
 import numpy as np
+import pytest
 
+from lightsans.errors import InputError
 from lightsans.training.progress import EpochRow, Partial, Progress, ProgressThrottle, StepProgress
 
 ROW = EpochRow(
@@ -23,6 +25,17 @@ def test_progress_within_an_epoch_survives_as_text_and_has_a_name_of_its_own():
 def test_keys_that_a_store_adds_to_a_checkpoint_are_not_read():
     text = Progress([ROW]).to_json().replace("{", '{"owner": "x", ', 1)
     assert Progress.from_json(text) == Progress([ROW])
+
+
+def test_damaged_progress_is_refused_by_file_and_field():
+    whole = Progress([ROW]).to_json()
+    for damaged, found in (
+        (whole.replace("best_epoch", "best"), "best_epoch is missing"),
+        (whole.replace("2.5", '"low"'), r"history\[0\]\.loss is 'low'; expected a number"),
+        (whole[:-2], "not JSON"),
+    ):
+        with pytest.raises(InputError, match=f"epoch-1/progress.json: {found}"):
+            Progress.from_json(damaged, "epoch-1/progress.json")
 
 
 def test_messages_come_when_enough_time_has_passed(monkeypatch):

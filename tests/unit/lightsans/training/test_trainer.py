@@ -77,7 +77,7 @@ def test_a_restored_trainer_goes_on_as_if_nothing_had_happened(loss_type, precis
     state = {name: tensor.clone() for name, tensor in first.state().items()}
     weights = {name: tensor.clone() for name, tensor in first.model.state_dict().items()}
     second = Trainer(config, NUM_ITEMS, walks(), torch.device("cpu"))
-    second.restore(weights, state, first.progress.to_json())
+    second.restore(weights, state, Progress.from_json(first.progress.to_json()))
     losses = [row.loss for row in train_all(second)]
     assert losses == [row.loss for row in train_all(whole)]
 
@@ -112,9 +112,9 @@ def test_a_trainer_restored_in_the_middle_of_an_epoch_repeats_it_bit_for_bit(los
     names = [Progress.from_json(progress).name for _, _, progress in saved]
     assert names[0] == "epoch-00000-step-00000001"
     assert names == sorted(names)
-    for checkpoint in saved[:: max(1, len(saved) // 3)]:
+    for weights, state, progress in saved[:: max(1, len(saved) // 3)]:
         second = Trainer(config, NUM_ITEMS, walks(), torch.device("cpu"))
-        second.restore(*checkpoint)
+        second.restore(weights, state, Progress.from_json(progress))
         assert [row.loss for row in train_all(second)] == expected
         for name, tensor in whole.weights().items():
             assert torch.equal(second.weights()[name], tensor), name

@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from lightsans.reports.evaluation_figures import EvaluationFigures
 from pipelines.console.output import print_json, print_metrics, print_table
 
 HARMFUL = "\x1b]52;c;cm0=\x07\x1b[2J\r\n\x00\x7f\x9b2J\u202e\u2069"
@@ -28,12 +29,13 @@ def test_json_has_the_same_value_and_no_control_in_its_text(mark, capsys, monkey
 def test_metrics_of_nobody_are_shown_as_none(capsys):
     nothing: dict[str, float] = {}
     nobody = {scorer: {"valid": nothing, "test": nothing} for scorer in ("model", "popular")}
-    statistics = {
-        "intervals": nobody,
-        "differences": {"popular": {"valid": nothing, "test": nothing}},
-        "users": {"valid": 0, "test": 0},
-    }
-    print_metrics(nobody, statistics, "leave-one-out")
+    found = EvaluationFigures(
+        metrics=nobody,
+        users={"valid": 0, "test": 0},
+        intervals={scorer: {"valid": {}, "test": {}} for scorer in nobody},
+        differences={"popular": {"valid": {}, "test": {}}},
+    )
+    print_metrics(found, "leave-one-out")
     shown = capsys.readouterr().out
     assert "none" in shown
     assert "0.0000" not in shown

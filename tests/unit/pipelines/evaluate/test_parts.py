@@ -140,12 +140,12 @@ def test_parts_add_up_to_the_metrics_of_all_users(job, users, ranks):
     found = describe_evaluation(measured, scorers, SPLITS, made.config.evaluate.ks)
     test = [row for (_, split), row in ranks.items() if split == "test"]
     hits = np.mean([row["rank"] <= 10 for row in test])
-    assert found["metrics"]["model"]["test"]["hit@10"] == pytest.approx(hits)
+    assert found.metrics["model"]["test"]["hit@10"] == pytest.approx(hits)
     odd = [row["popular_recent_rank"] <= 10 for row in test if row["group"] == "odd"]
-    segment = found["segments"]["kind"]["odd"]
-    assert segment["users"] == len(odd)
-    assert segment["popular_recent"]["hit@10"]["value"] == pytest.approx(np.mean(odd))
-    assert found["lists"]["model"]["novelty@10"]["value"] > 0
+    segment = found.segments["kind"]["odd"]
+    assert segment.users == len(odd)
+    assert segment.scorers["popular_recent"]["hit@10"].value == pytest.approx(np.mean(odd))
+    assert found.lists["model"].means["novelty@10"].value > 0
     lists = measured["items/model"]
     assert lists.sum() == 10 * len(users)
 

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from lightsans.config import CleanConfig, RunConfig
 from lightsans.errors import ConfigError, LeaseError
+from lightsans.reports.evaluation_figures import EvaluationFigures
 from lightsans.storage.manifest_kinds import ImportedFrom
 from lightsans.storage.manifests import manifest_json
 from pipelines.commands.app import app
@@ -44,7 +45,9 @@ def write(root, path, manifest=None, created_at=None):
 
 
 def evaluation(dataset, model):
-    return EvaluationManifest(dataset=dataset, model=model, protocol={}, map=False, metrics={})
+    return EvaluationManifest(
+        dataset=dataset, model=model, protocol={}, map=False, figures=EvaluationFigures(metrics={})
+    )
 
 
 def make_night(root, number, *, publish=True, base=None):

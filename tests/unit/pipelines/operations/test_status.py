@@ -8,6 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from lightsans.storage.manifests import write_manifest
+from lightsans.storage.records import to_json
+from lightsans.training.progress import Progress
 from pipelines.commands.app import app
 from pipelines.operations.attempts import Estimated, Figures, begin_attempt, ended, write_attempt
 from pipelines.operations.status import read_status, stage_minutes
@@ -16,6 +18,7 @@ from pipelines.session.lease import hold
 from pipelines.session.stage_times import StageTime
 from tests.factories import local
 from tests.manifests import run_manifest
+from tests.searches import row
 
 FIGURES = Figures(metrics={"ndcg@10": Estimated(value=0.1234, low=0.1, high=0.15)})
 
@@ -79,9 +82,9 @@ def test_minutes_are_told_by_stage_and_found_results_take_none():
 def test_how_far_a_training_is_comes_from_its_checkpoints(root):
     with hold(root / "locks" / "model-m.json", "train of model m", 60):
         assert read_status(root).at_work[0].progress == "no epoch has ended"
-        progress = {"history": [{}, {}, {}], "best_epoch": 2}
+        progress = Progress([row(epoch, 0.1) for epoch in (1, 2, 3)], best_epoch=2)
         checkpoint = root / "models" / "m" / "checkpoints" / "epoch-00003"
-        (checkpoint / "progress.json").write_json(progress)
+        (checkpoint / "progress.json").write_json(to_json(progress))
         assert read_status(root).at_work[0].progress == "3 epochs, best 2"
 
 

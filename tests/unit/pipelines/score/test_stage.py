@@ -16,6 +16,7 @@ from lightsans.config import ModelConfig
 from lightsans.config.file import load_config
 from lightsans.dataset.vocabulary import Vocabulary, load_vocabulary
 from lightsans.errors import ConfigError, InputError, LeaseError
+from lightsans.reports.evaluation_figures import EvaluationFigures
 from lightsans.storage import model_files as files
 from lightsans.storage.location import locate
 from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest, RunManifest, RunPart
@@ -43,7 +44,7 @@ def root(tmp_path, monkeypatch):
     root = locate(str(tmp_path), load_config(None, []).config.storage)
     write_synthetic_dataset(root / "datasets" / "d", USERS, ITEMS, history=6, num_parts=3)
     write_synthetic_model(root / "models" / "m", MODEL, ITEMS, "d")
-    (root / "models" / "m" / files.METRICS).write_json({})
+    (root / "models" / "m" / files.METRICS).write_json({"valid": {}})
     train_again(root)
     monkeypatch.setattr(stage, "ensure_ray", lambda: None)
     monkeypatch.setattr(stage, "preflight", lambda name, config: config)
@@ -80,8 +81,12 @@ def score_here(job, choice):
 
 def metrics_of_weights(job, parts, manifest):
     number = float(LightSANs.from_pretrained(job.model).item_embedding.weight.detach().sum())
-    metrics = {name: {"test": {"ndcg@10": number}} for name in ("model", "popular", "successor")}
-    return {"metrics": metrics, "intervals": {"model": {}}, "users": {"test": 1}}
+    values = {"valid": {}, "test": {"ndcg@10": number}}
+    return EvaluationFigures(
+        metrics=dict.fromkeys(("model", "popular", "successor"), values),
+        users={"valid": 1, "test": 1},
+        intervals={"model": {"valid": {}, "test": {}}},
+    ), ()
 
 
 def train_again(root, scale=1.0):
