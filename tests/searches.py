@@ -8,7 +8,9 @@ from lightsans.config import StorageConfig
 from lightsans.config.file import load_config
 from lightsans.search.space import build_space
 from lightsans.storage.location import locate
+from lightsans.storage.records import to_json
 from lightsans.training.progress import EpochRow
+from pipelines.tune.messages import TrialConfig
 from pipelines.tune.records import TrialRecord, TrialStore
 from pipelines.tune.search import Search
 
@@ -19,7 +21,8 @@ class Trial:
     """What Ray Tune's schedulers and callbacks see of a trial."""
 
     def __init__(self, number: int) -> None:
-        self.trial_id, self.config = f"trial-{number}", {"number": number}
+        self.trial_id = f"trial-{number}"
+        self.config = to_json(TrialConfig(number=number, model_id="m", run={}))
 
 
 def make_search(directory, *overrides: str, raw: dict[str, Any] | None = None) -> Search:

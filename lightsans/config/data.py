@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lightsans.config.checks import at_least, at_most, fraction, require
-from lightsans.config.kinds import FormatSetting
+from lightsans.config.kinds import SPLITS, FormatSetting, Split
 from lightsans.config.marks import Mark, made_setting, setting
 
 IdType = Literal["auto", "string", "int64"]
@@ -123,7 +123,7 @@ class DataConfig:
     """k-core: items with fewer do not enter the vocabulary."""
     dedupe: Literal["none", "first", "last"] = setting("none", Mark.CONTENT, Mark.MAKES_SEQUENCES)
     """Interactions to keep of a user's several with the same item."""
-    split: Literal["leave_one_out", "temporal"] = setting("leave_one_out", Mark.CONTENT)
+    split: Split = setting("leave_one_out", Mark.CONTENT)
     """leave_one_out: each user's last interaction is test, the one before valid, the rest train.
     temporal: by time; later rows do not influence vocabulary, counts or k-core."""
     temporal: TemporalConfig = made_setting(TemporalConfig, Mark.CONTENT)
@@ -160,7 +160,7 @@ class DataConfig:
         )
         is_cut = self.temporal != TemporalConfig()
         require(
-            is_cut == (self.split == "temporal"),
+            is_cut == self.cuts_by_time,
             "data.split=temporal needs data.temporal, such as {valid_from: 2026-10-01, test_from: "
             "2026-11-01} or {valid_fraction: 0.1, test_fraction: 0.1}"
             if not is_cut
@@ -184,6 +184,11 @@ class DataConfig:
             self.min_rating is None or columns.rating is not None,
             "data.min_rating is set but data.columns.rating is null; name the rating column",
         )
+
+    @property
+    def cuts_by_time(self) -> bool:
+        """Whether ``temporal`` divides train, valid and test."""
+        return SPLITS[self.split].cuts_by_time
 
     def _check_text(self) -> None:
         separator = self.separator

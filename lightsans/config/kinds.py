@@ -1,8 +1,8 @@
-"""Names and properties of attention kinds, losses, ways to draw negatives, and input formats.
+"""Tables of kinds: names and properties of what a setting chooses among.
 
 Settings are checked by these tables without importing torch or Arrow. The code behind a name lies
-in `lightsans.model`, `lightsans.losses` and `lightsans.reading`, which ask the row instead of
-comparing names. A new kind is its name and its row here, and its code there.
+in its room, `lightsans.losses` for example, which asks the row instead of comparing names. A new
+kind is its name and its row here, and its code there.
 """
 
 from collections.abc import Mapping
@@ -156,6 +156,100 @@ FORMATS: Final[Mapping[Format, FormatKind]] = {
         FormatKind(name="inter", endings=(".inter",)),
     )
 }
+
+
+Split = Literal["leave_one_out", "temporal"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SplitKind:
+    """Properties of a way to hold interactions out."""
+
+    name: Split
+    cuts_by_time: bool
+    """Two moments, the same for all users, divide train, valid and test; otherwise each user's last
+    two interactions are held out."""
+
+
+SPLITS: Final[Mapping[Split, SplitKind]] = {
+    kind.name: kind
+    for kind in (
+        SplitKind(name="leave_one_out", cuts_by_time=False),
+        SplitKind(name="temporal", cuts_by_time=True),
+    )
+}
+
+
+Schedule = Literal["constant", "cosine"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScheduleKind:
+    """Properties of a schedule of the learning rate after the warm-up."""
+
+    name: Schedule
+    needs_end: bool
+    """The rate of a step depends on the number of all epochs: a shorter run is another one."""
+
+
+SCHEDULES: Final[Mapping[Schedule, ScheduleKind]] = {
+    kind.name: kind
+    for kind in (
+        ScheduleKind(name="constant", needs_end=False),
+        ScheduleKind(name="cosine", needs_end=True),
+    )
+}
+
+
+Layout = Literal["wide", "long"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LayoutKind:
+    """Properties of a layout of recommendations."""
+
+    name: Layout
+    has_row_per_item: bool
+    """A row is one recommendation, and users without any have none; otherwise a row is a user."""
+
+
+LAYOUTS: Final[Mapping[Layout, LayoutKind]] = {
+    kind.name: kind
+    for kind in (
+        LayoutKind(name="wide", has_row_per_item=False),
+        LayoutKind(name="long", has_row_per_item=True),
+    )
+}
+
+
+Engine = Literal["optuna", "random", "grid"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineKind:
+    """Properties of what proposes the next trial of a search."""
+
+    name: Engine
+    lists_combinations: bool = False
+    """Takes the combinations of the space in their order, so they must be countable."""
+    learns: bool = False
+    """Goes by the trials so far; by a package that is an extra."""
+
+
+ENGINES: Final[Mapping[Engine, EngineKind]] = {
+    kind.name: kind
+    for kind in (
+        EngineKind(name="optuna", learns=True),
+        EngineKind(name="random"),
+        EngineKind(name="grid", lists_combinations=True),
+    )
+}
+
+Scheduler = Literal["asha", "median", "none"]
+"""Names of what ends poor trials early; `pipelines.tune.ray_adapters` has the code of each."""
+
+Optimizer = Literal["adam", "adamw"]
+"""Names of optimizers; `lightsans.training.optimizer` has the code of each."""
 
 
 BASELINES: Final = ("popular", "popular_recent", "successor")

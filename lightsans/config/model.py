@@ -76,6 +76,16 @@ class ModelConfig:
             f"model.n_heads={self.n_heads}; change either one",
         )
 
+    @property
+    def loss_is_chosen(self) -> bool:
+        """Whether the loss follows from the number of items and the device: see `auto_loss`."""
+        return self.loss_type == "auto"
+
+    @property
+    def has_position_vectors(self) -> bool:
+        """Whether positions have learned vectors; otherwise logits by their distance."""
+        return self.positions == "absolute"
+
     def _check_variants(self) -> None:
         """Refuse variants of the attention where it is defined by other code, or has no use."""
         variants = {
@@ -91,7 +101,7 @@ class ModelConfig:
                 "model.attention to causal",
             )
         require(
-            self.positions == "absolute" or self.position_scaling == "twice",
+            self.has_position_vectors or self.position_scaling == "twice",
             f"model.position_scaling={self.position_scaling} has no effect with "
             f"model.positions={self.positions}, whose logits are learned as they are; leave it out",
         )

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lightsans.config.checks import at_least, require
+from lightsans.config.kinds import LAYOUTS, Layout
 from lightsans.config.marks import Mark, made_setting, setting
 from lightsans.config.rules import RulesConfig
 
@@ -75,7 +76,7 @@ class ScoreConfig:
     a warning; otherwise it is an error."""
     min_score: float | None = setting(None, Mark.CONTENT, Mark.DECIDES_LISTS)
     """The model's recommendations with a lower score are left out; lists may become shorter."""
-    layout: Literal["wide", "long"] = setting("wide", Mark.CONTENT)
+    layout: Layout = setting("wide", Mark.CONTENT)
     """wide: one row per user with lists. long: one row per recommendation with its rank; users
     without any have no row."""
     partition_by: Literal["source", "rank"] | None = setting(None, Mark.CONTENT)
@@ -137,7 +138,7 @@ class ScoreConfig:
             )
             places[place] = pin.item
         require(
-            self.partition_by != "rank" or self.layout == "long",
+            self.partition_by != "rank" or LAYOUTS[self.layout].has_row_per_item,
             "score.partition_by=rank needs score.layout=long: a wide row holds all ranks",
         )
 

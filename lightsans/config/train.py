@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lightsans.config.checks import at_least, require
+from lightsans.config.kinds import Optimizer, Schedule
 from lightsans.config.marks import Mark, setting
 
 
@@ -24,13 +25,13 @@ class TrainConfig:
     """Pieces that a worker computes its share of a batch in, one after the other: less memory, the
     same step."""
     learning_rate: float = setting(0.002, Mark.CONTENT, Mark.SEARCHABLE)
-    optimizer: Literal["adam", "adamw"] = setting("adam", Mark.CONTENT, Mark.SEARCHABLE)
+    optimizer: Optimizer = setting("adam", Mark.CONTENT, Mark.SEARCHABLE)
     """adamw takes weight decay from the weights themselves, adam adds it to the gradients."""
     weight_decay: float = setting(0.0, Mark.CONTENT, Mark.SEARCHABLE)
     """Decay of weight matrices; biases, layer norms and embeddings are excluded."""
     warmup_epochs: float = setting(0.0, Mark.CONTENT, Mark.SEARCHABLE)
     """Epochs, or a part of one, over which the learning rate rises from 0."""
-    schedule: Literal["constant", "cosine"] = setting("constant", Mark.CONTENT, Mark.SEARCHABLE)
+    schedule: Schedule = setting("constant", Mark.CONTENT, Mark.SEARCHABLE)
     """cosine: after the warm-up the learning rate falls to 0, reached with the last of epochs."""
     clip_norm: float | None = setting(None, Mark.CONTENT, Mark.SEARCHABLE)
     """Gradients are scaled down to this global norm; null leaves them as they are."""

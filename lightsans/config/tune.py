@@ -1,9 +1,9 @@
 """Settings of the search for hyper-parameters."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from lightsans.config.checks import at_least, require
+from lightsans.config.kinds import Engine, Scheduler
 from lightsans.config.marks import Mark, made_setting, setting
 
 Space = dict[str, dict[str, list[int | float | str | bool | None]]]
@@ -16,9 +16,9 @@ class TuneConfig:
     space: Space = made_setting(dict, Mark.RESOLVED)
     """Setting to its values: {choice: [..]}, {uniform: [low, high]}, {loguniform: [low, high]}
     or {quniform: [low, high, step]}. ``tune --space FILE`` fills it in."""
-    engine: Literal["optuna", "random", "grid"] = setting("optuna", Mark.CONTENT)
+    engine: Engine = setting("optuna", Mark.CONTENT)
     """optuna: its TPE sampler, which learns from finished trials; grid: every combination."""
-    scheduler: Literal["asha", "median", "none"] = setting("asha", Mark.CONTENT)
+    scheduler: Scheduler = setting("asha", Mark.CONTENT)
     """Early stopping of poor trials, by their valid metric after each epoch."""
     grace_epochs: int = setting(2, Mark.CONTENT)
     """Epochs that every trial gets; the first rung of asha."""

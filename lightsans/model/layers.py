@@ -78,12 +78,12 @@ class LightAttention(nn.Module):
         if config.interest_decay != "none":
             self.decay = nn.Parameter(torch.empty(2 * config.k_interests))
         self._max_length = config.max_seq_len
-        if config.positions == "relative":
-            self.position_logits = nn.Parameter(torch.empty(config.n_heads, config.max_seq_len))
-        else:
+        if config.has_position_vectors:
             self.position_norm = nn.LayerNorm(D, eps=config.layer_norm_eps)
             self.position_query = nn.Linear(D, D)
             self.position_key = nn.Linear(D, D)
+        else:
+            self.position_logits = nn.Parameter(torch.empty(config.n_heads, config.max_seq_len))
         self._divisors = position_divisors(D // config.n_heads, config.position_scaling == "twice")
         if config.position_scaling == "learned":
             self.position_temperature = nn.Parameter(torch.empty(config.n_heads))

@@ -45,7 +45,7 @@ class LightSANs(nn.Module):
         self._masks_padding = ATTENTION[config.attention].masks_padding
         D = config.hidden_size
         self.item_embedding = nn.Embedding(num_items + 1, D, padding_idx=0)
-        if config.positions == "absolute":
+        if config.has_position_vectors:
             self.position_embedding = nn.Embedding(config.max_seq_len, D)
         self.item_norm = nn.LayerNorm(D, eps=config.layer_norm_eps)
         self.dropout = Dropout(config.hidden_dropout_prob)
@@ -120,8 +120,8 @@ class LightSANs(nn.Module):
         if self._masks_padding:
             x_BLD = x_BLD.masked_fill((positions_L >= lengths_B.unsqueeze(1)).unsqueeze(-1), 0.0)
         x_BLD = self.dropout(x_BLD)
-        is_absolute = self.config.positions == "absolute"
-        positions_MD = self.position_embedding.weight if is_absolute else None
+        has_vectors = self.config.has_position_vectors
+        positions_MD = self.position_embedding.weight if has_vectors else None
         *inner_layers, last_layer = self.layers
         for layer in inner_layers:
             x_BLD = layer(x_BLD, positions_MD, padding, newest_only=False)

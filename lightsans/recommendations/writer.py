@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from lightsans.config.kinds import LAYOUTS, Layout
 from lightsans.recommendations.tables import to_long
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import RunFile
@@ -31,7 +32,7 @@ _HASH_BLOCK = 1 << 20
 class FileLayout:
     """Layout of the rows; see the settings of the same names."""
 
-    layout: str
+    layout: Layout
     partition_by: str | None
     max_users_per_file: int | None
     users_per_row_group: int
@@ -61,7 +62,7 @@ class PartFiles:
         self._run, self._part, self._layout = run, part, layout
         self._before_finishing = before_finishing
         self._metadata = dict(metadata)
-        self._is_long = layout.layout == "long"
+        self._is_long = LAYOUTS[layout.layout].has_row_per_item
         if self._is_long:
             item_type = schema.field("item_ids").type.value_type
             schema = long_recommendations_schema(schema.field("user_id").type, item_type)

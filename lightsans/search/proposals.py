@@ -11,10 +11,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from lightsans.config.kinds import ENGINES, Engine
 from lightsans.errors import ConfigError
 from lightsans.search.space import Dimension, SearchSpace, Values
 
-Engine = Literal["optuna", "random", "grid"]
 Status = Literal["running", "finished", "stopped", "failed"]
 
 STARTUP_TRIALS = 10
@@ -40,9 +40,9 @@ class Proposer:
     """
 
     def __init__(self, space: SearchSpace, engine: Engine, seed: int) -> None:
-        self._space, self._engine, self._seed = space, engine, seed
+        self._space, self._engine, self._seed = space, ENGINES[engine], seed
         self.combinations = space.combinations()
-        if engine == "grid" and self.combinations is None:
+        if self._engine.lists_combinations and self.combinations is None:
             names = [d.name for d in space.dimensions if d.options is None]
             reason = (
                 f"{', '.join(names)} may be any number" if names else f"{space.size:,} are many"
@@ -51,7 +51,7 @@ class Proposer:
                 f"tune.engine=grid needs combinations that can be listed, and {reason}; use choice "
                 "or quniform, or another engine"
             )
-        if engine == "optuna":
+        if self._engine.learns:
             _import_optuna()
 
     def next(self, observed: Sequence[Observation]) -> Values | None:
@@ -59,9 +59,9 @@ class Proposer:
         tried = {self._space.key(observation.values) for observation in observed}
         if self.combinations is not None and len(tried) >= len(self.combinations):
             return None
-        if self._engine == "grid":
+        if self._engine.lists_combinations:
             return next(self._untried(range(len(self.combinations or ())), tried), None)
-        if self._engine == "optuna":
+        if self._engine.learns:
             for attempt in range(MOST_ATTEMPTS // 50):
                 seed = _mix(self._seed, len(observed), attempt)
                 values = _draw_with_optuna(self._space, seed, observed)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from lightsans.columns.hashing import NUM_BUCKETS
+from lightsans.config.kinds import LAYOUTS
 from lightsans.storage.manifests import Manifest
 from lightsans.storage.records import fields_beside
 from lightsans.storage.table_formats import TableVersion
@@ -260,7 +261,7 @@ class RunManifest(Manifest):
     @property
     def is_long(self) -> bool:
         """Whether a row is one recommendation, and not one user's list."""
-        return bool(self.settings.get("layout", "wide") == "long")
+        return LAYOUTS[self.settings.get("layout", "wide")].has_row_per_item
 
     @property
     def question(self) -> dict[str, Any]:

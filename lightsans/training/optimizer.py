@@ -5,7 +5,8 @@ run needs no state but the optimizer's own and that of the average.
 """
 
 import math
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -14,7 +15,24 @@ from torch.optim.swa_utils import AveragedModel
 
 from lightsans.arrays import Intp
 from lightsans.config import TrainConfig
+from lightsans.config.kinds import Optimizer, Schedule
 from lightsans.training.batches import Batch
+
+OPTIMIZERS: Final[Mapping[Optimizer, type[torch.optim.Adam]]] = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+}
+
+
+def _half_cosine(done: float) -> float:
+    return 0.5 * (1.0 + math.cos(math.pi * done))
+
+
+SCHEDULES: Final[Mapping[Schedule, Callable[[float], float]]] = {
+    "constant": lambda done: 1.0,
+    "cosine": _half_cosine,
+}
+"""Factors of the learning rate, as functions of the share of the epochs after the warm-up."""
 
 
 def make_optimizer(module: nn.Module, train: TrainConfig) -> torch.optim.Optimizer:
@@ -39,8 +57,7 @@ def make_optimizer(module: nn.Module, train: TrainConfig) -> torch.optim.Optimiz
     ]
     if train.weight_decay == 0:  # one group is updated sooner than two
         groups = [{"params": decayed + plain, "weight_decay": 0.0}]
-    kind = torch.optim.AdamW if train.optimizer == "adamw" else torch.optim.Adam
-    return kind(groups, lr=train.learning_rate, fused=True)
+    return OPTIMIZERS[train.optimizer](groups, lr=train.learning_rate, fused=True)
 
 
 def _decays(name: str, parameter: Tensor) -> bool:
@@ -60,11 +77,9 @@ def learning_rate(train: TrainConfig, position: float) -> float:
     """
     if position < train.warmup_epochs:
         return train.learning_rate * position / train.warmup_epochs
-    if train.schedule == "constant":
-        return train.learning_rate
     length = train.epochs - train.warmup_epochs
     done = min(1.0, (position - train.warmup_epochs) / length)
-    return train.learning_rate * 0.5 * (1.0 + math.cos(math.pi * done))
+    return train.learning_rate * SCHEDULES[train.schedule](done)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:

@@ -2,6 +2,7 @@
 
 import typer
 
+from lightsans.storage.records import to_json
 from pipelines.commands.cluster import runs_on_cluster
 from pipelines.commands.options import (
     BaseOption,
@@ -94,7 +95,7 @@ def train(
         from pipelines.train.dry_run import dry_run as estimate
 
         with only_results_on_stdout():
-            figures = estimate(run, selected.dataset_id)
+            figures = to_json(estimate(run, selected.dataset_id))
         if as_json:
             print_json(figures)
         else:

@@ -299,7 +299,7 @@ def protocol_text(config: RunConfig) -> str:
         if max(data.min_user_interactions, data.min_item_interactions) > 1
         else []
     )
-    split = "leave-one-out" if data.split == "leave_one_out" else _temporal_text(data.temporal)
+    split = _temporal_text(data.temporal) if data.cuts_by_time else "leave-one-out"
     return (
         f"{split}, {', '.join(filters) or 'no filter'}, all items ranked, seen items {seen}, "
         "equal scores rank ahead of the target"
@@ -308,7 +308,7 @@ def protocol_text(config: RunConfig) -> str:
 
 def protocol_dict(config: RunConfig) -> dict[str, Any]:
     """The protocol as values, for ``--json``."""
-    cuts = {"temporal": asdict(config.data.temporal)} if config.data.split == "temporal" else {}
+    cuts = {"temporal": asdict(config.data.temporal)} if config.data.cuts_by_time else {}
     return {"split": config.data.split, **cuts, **asdict(config.evaluate)}
 
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lightsans.config import DataConfig, RunConfig, to_dict
+from lightsans.config.kinds import SPLITS
 from lightsans.config.marks import Mark, default_value, fields_with
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import ConfigError, InputError
@@ -143,9 +144,7 @@ def find_unchanged(
     settings, theirs = to_dict(data), base.manifest.data
     names = fields_with(data, Mark.MAKES_SEQUENCES)
     is_same = all(settings[name] == _recorded(theirs, name) for name in names)
-    if not is_same or data.split != "leave_one_out":
-        return None
-    if theirs["split"] != "leave_one_out":
+    if not is_same or data.cuts_by_time or SPLITS[theirs["split"]].cuts_by_time:
         return None
     rows = {part_index(part.name): part.rows for part in base.manifest.parts}
     was_living = np.zeros(after.num_items, bool)

@@ -157,7 +157,7 @@ def _make(config: RunConfig, job: _Job, owner: Owner, anew: bool) -> DatasetMani
     ensure_ray(config.resources.memory_bytes)
     preflight("preprocess", config)
     filters = job.filters
-    if data.split == "temporal" and filters.cutoffs is None:
+    if data.cuts_by_time and filters.cutoffs is None:
         parts = [Part.of(part) for part in made.parts]
         cutoffs = counted_cutoffs(job.dataset, parts, data, filters.as_of, made.time_range)
         job = replace(job, filters=replace(filters, cutoffs=cutoffs))
@@ -209,7 +209,7 @@ def _prepare(config: RunConfig) -> _Job:
         "files": [_identity(file) for file in files],
         "excluded_users": hashlib.sha256("\n".join(source.excluded_users).encode()).hexdigest(),
     }
-    if data.split == "temporal":
+    if data.cuts_by_time:
         question["split_rule"] = SPLIT_RULE
     name = content_id("dataset", FORMAT_VERSION, question)
     dataset = locate(config.root, config.storage) / "datasets" / name

@@ -17,6 +17,7 @@ import ray.data
 from ray.data import ActorPoolStrategy
 
 from lightsans.config import RunConfig
+from lightsans.config.kinds import LAYOUTS
 from lightsans.config.marks import Mark, values_with
 from lightsans.dataset.vocabulary import load_vocabulary, vocabulary_mapping
 from lightsans.errors import LeaseError, LightSANsError, StorageError
@@ -293,7 +294,7 @@ def _require_segment(job: ScoreJob) -> None:
 
 
 def _written_users(job: ScoreJob, part: RunPart) -> int:
-    if job.question["layout"] == "long":  # a user has several rows, or none
+    if LAYOUTS[job.config.score.layout].has_row_per_item:
         return part.users
     return sum(file.rows for file in part.files)
 

@@ -3,7 +3,6 @@
 import contextlib
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import ray
 import torch
@@ -50,7 +49,28 @@ class Measurement:
     valid_s: float
 
 
-def dry_run(config: RunConfig, dataset_id: str) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DryRun:
+    """Estimate of a training run."""
+
+    parameters: int
+    loss_type: str
+    workers: int
+    epochs: int
+    steps_per_epoch: int
+    targets_per_epoch: int
+    distinct_targets_per_epoch: int
+    model_mib: float
+    optimizer_mib: float
+    tape_mib_per_worker: float
+    peak_mib_per_worker: float
+    step_s: float
+    valid_s: float
+    epoch_s: float
+    total_s: float
+
+
+def dry_run(config: RunConfig, dataset_id: str) -> DryRun:
     """Parameters, memory, steps and an estimate of the time, for the connected cluster.
 
     One worker trains on its share of a few global batches; from its speed follow the others'. What
@@ -72,23 +92,23 @@ def dry_run(config: RunConfig, dataset_id: str) -> dict[str, Any]:
         )
     epochs = train.refit_epochs or train.epochs
     steps = max(plan.steps for plan in plans)
-    return {
-        "parameters": measured.parameters,
-        "loss_type": choose_loss(config.model, manifest.items, "cuda" if train.use_gpu else "cpu"),
-        "workers": workers,
-        "epochs": epochs,
-        "steps_per_epoch": steps,
-        "targets_per_epoch": sum(plan.targets for plan in plans),
-        "distinct_targets_per_epoch": sum(plan.distinct_targets for plan in plans),
-        "model_mib": measured.model_mib,
-        "optimizer_mib": round(2 * measured.model_mib, 2),  # Adam keeps two moments
-        "tape_mib_per_worker": round(sum(p.tape_bytes for p in plans) / workers / 2**20, 1),
-        "peak_mib_per_worker": measured.memory_mib,
-        "step_s": measured.step_s,
-        "valid_s": measured.valid_s,
-        "epoch_s": round(steps * measured.step_s + measured.valid_s, 1),
-        "total_s": round(epochs * (steps * measured.step_s + measured.valid_s), 1),
-    }
+    return DryRun(
+        parameters=measured.parameters,
+        loss_type=choose_loss(config.model, manifest.items, "cuda" if train.use_gpu else "cpu"),
+        workers=workers,
+        epochs=epochs,
+        steps_per_epoch=steps,
+        targets_per_epoch=sum(plan.targets for plan in plans),
+        distinct_targets_per_epoch=sum(plan.distinct_targets for plan in plans),
+        model_mib=measured.model_mib,
+        optimizer_mib=round(2 * measured.model_mib, 2),  # Adam keeps two moments
+        tape_mib_per_worker=round(sum(p.tape_bytes for p in plans) / workers / 2**20, 1),
+        peak_mib_per_worker=measured.memory_mib,
+        step_s=measured.step_s,
+        valid_s=measured.valid_s,
+        epoch_s=round(steps * measured.step_s + measured.valid_s, 1),
+        total_s=round(epochs * (steps * measured.step_s + measured.valid_s), 1),
+    )
 
 
 @ray.remote

@@ -73,7 +73,7 @@ def model_id(config: RunConfig, dataset_id: str) -> str:
         NotFoundError: The model that ``train.warm_start`` names does not exist.
     """
     protocol = values_with(config.evaluate, Mark.VALIDATES)
-    if config.model.loss_type == "auto":
+    if config.model.loss_is_chosen:
         protocol["use_gpu"] = config.train.use_gpu  # by which the loss is chosen
     train = values_with(config.train, Mark.CONTENT)
     # By content: what lies at a path may be replaced, and --force gives an id other weights.
@@ -234,7 +234,7 @@ def _run_workers(
 
 
 def _say_which_loss(config: RunConfig, num_items: int) -> None:
-    if config.model.loss_type == "auto":
+    if config.model.loss_is_chosen:
         device = "cuda" if config.train.use_gpu else "cpu"
         chosen = choose_loss(config.model, num_items, device)
         say(f"train: model.loss_type auto is {chosen} for {num_items:,} items on {device}")

@@ -5,9 +5,10 @@ that starts anew is told what they reported before.
 """
 
 import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ray import tune
 from ray.tune.schedulers import (
@@ -19,7 +20,9 @@ from ray.tune.schedulers import (
 from ray.tune.search import Searcher
 
 from lightsans.config import to_dict
-from lightsans.training.progress import EpochRow
+from lightsans.config.kinds import Scheduler
+from lightsans.storage.records import from_json, to_json
+from pipelines.tune.messages import SOURCE, EpochReport, LastResult, TrialConfig
 from pipelines.tune.records import TrialRecord
 from pipelines.tune.search import Search
 
@@ -44,7 +47,8 @@ class RecordedSearcher(Searcher):
         # Workers of a trial are not started again by themselves: the whole trial is.
         train = replace(run.train, num_workers=self._num_workers, max_failures=0)
         run = replace(run, train=train)
-        return {"number": record.number, "model_id": record.model_id, "run": to_dict(run)}
+        config = TrialConfig(number=record.number, model_id=record.model_id, run=to_dict(run))
+        return to_json(config)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -69,15 +73,15 @@ class Recorder(tune.Callback):
     ) -> None:
         """An epoch."""
         if "row" in result:
-            self._search.report(trial.config["number"], EpochRow(**result["row"]))
+            report = from_json(EpochReport, result, SOURCE)
+            self._search.report(_number_of(trial), report.row)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """The end, good or not; of an interrupted search trials stay running."""
-        last = trial.last_result
-        finished = bool(last.get("finished"))
-        if self._search.is_over() and not finished and "error" not in last:
+        last = LastResult.of(trial.last_result)
+        if self._search.is_over() and not last.finished and last.error is None:
             return
-        self._search.end(trial.config["number"], finished=finished, error=last.get("error"))
+        self._search.end(_number_of(trial), finished=last.finished, error=last.error)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """The end of an attempt; of an interrupted search trials stay running.
@@ -88,7 +92,7 @@ class Recorder(tune.Callback):
         if self._search.is_over():
             return
         lines = Path(trial.error_file).read_text().strip().splitlines()
-        self._search.fail(trial.config["number"], lines[-1].strip()[:500])
+        self._search.fail(_number_of(trial), lines[-1].strip()[:500])
 
 
 class BudgetStopper(tune.Stopper):
@@ -129,7 +133,7 @@ class _Remembering(TrialScheduler):
     def remember(self, search: Search) -> None:
         self._search, self._told = search, dict[int, int]()
         for record in search.trials.values():
-            if record.status == "running" or not record.history:
+            if record.is_running or not record.history:
                 continue
             reports = self._reports_of(record)
             self._add(record.number)
@@ -137,16 +141,16 @@ class _Remembering(TrialScheduler):
             super().on_trial_complete(NOBODY, _contestant(record.number), reports[-1])
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        number = trial.config["number"]
+        number = _number_of(trial)
         self._add(number)
         self._tell(number, self._reports_of(self._search.trials[number])[:-1])
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        return self._tell(trial.config["number"], [result] if SCORE in result else [])
+        return self._tell(_number_of(trial), [result] if SCORE in result else [])
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         if SCORE in result:  # else it failed
-            number = trial.config["number"]
+            number = _number_of(trial)
             super().on_trial_complete(NOBODY, _contestant(number), result)
 
     def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
@@ -157,18 +161,22 @@ class _Remembering(TrialScheduler):
             self._told[number] = 0
             super().on_trial_add(NOBODY, _contestant(number))
 
-    def _tell(self, number: int, reports: list[dict[str, Any]]) -> str:
+    def _tell(self, number: int, reports: Sequence[Mapping[str, Any]]) -> str:
         """Pass on what is new; the last decision."""
         decision: str = TrialScheduler.CONTINUE
         for report in reports:
             if report[EPOCH] > self._told[number]:
                 self._told[number] = report[EPOCH]
-                decision = super().on_trial_result(NOBODY, _contestant(number), report)
+                decision = super().on_trial_result(NOBODY, _contestant(number), dict(report))
         return decision
 
-    def _reports_of(self, record: TrialRecord) -> list[dict[str, Any]]:
+    def _reports_of(self, record: TrialRecord) -> list[dict[str, float]]:
         curve = record.curve(self._search.metric)
         return [{EPOCH: epoch, SCORE: score} for epoch, score in curve.items()]
+
+
+def _number_of(trial: Any) -> int:
+    return TrialConfig.of(trial.config).number
 
 
 def _contestant(number: int) -> Any:
@@ -185,23 +193,41 @@ class _RememberingMedian(_Remembering, MedianStoppingRule):
 
 def make_scheduler(search: Search) -> TrialScheduler:
     """The configured scheduler, which knows the trials so far."""
-    settings, epochs = search.settings, search.epochs
-    if settings.scheduler == "none":
-        return FIFOScheduler()  # type: ignore[no-untyped-call]
-    grace = min(settings.grace_epochs, epochs)
-    common: dict[str, Any] = {
-        "time_attr": EPOCH,
-        "metric": SCORE,
-        "mode": "max",
-        "grace_period": grace,
-    }
-    scheduler: _Remembering
-    if settings.scheduler == "asha":
-        scheduler = _RememberingASHA(
-            max_t=epochs, reduction_factor=settings.reduction_factor, **common
-        )
-    else:
-        # Infinite, because a trial that yields its place would have to be saved and restored.
-        scheduler = _RememberingMedian(min_time_slice=math.inf, **common)  # type: ignore[arg-type]
-    scheduler.remember(search)
+    scheduler = SCHEDULERS[search.settings.scheduler](search)
+    if isinstance(scheduler, _Remembering):
+        scheduler.remember(search)
     return scheduler
+
+
+def _fifo(search: Search) -> TrialScheduler:
+    return FIFOScheduler()  # type: ignore[no-untyped-call]
+
+
+def _asha(search: Search) -> TrialScheduler:
+    return _RememberingASHA(
+        time_attr=EPOCH,
+        metric=SCORE,
+        mode="max",
+        grace_period=min(search.settings.grace_epochs, search.epochs),
+        max_t=search.epochs,
+        reduction_factor=search.settings.reduction_factor,
+    )
+
+
+def _median(search: Search) -> TrialScheduler:
+    return _RememberingMedian(
+        time_attr=EPOCH,
+        metric=SCORE,
+        mode="max",
+        grace_period=min(search.settings.grace_epochs, search.epochs),
+        # A trial that yields its place would have to be saved and restored.
+        min_time_slice=math.inf,  # type: ignore[arg-type]
+    )
+
+
+SCHEDULERS: Final[Mapping[Scheduler, Callable[[Search], TrialScheduler]]] = {
+    "asha": _asha,
+    "median": _median,
+    "none": _fifo,
+}
+"""Makers of schedulers by name."""

@@ -38,6 +38,16 @@ class TrialRecord:
     """The learning curve."""
     error: str | None = always_written(None)
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended; so it stands there after an interruption, too."""
+        return self.status == "running"
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it ended with an error, and takes part in nothing."""
+        return self.status == "failed"
+
     def best_row(self, metric: str) -> EpochRow | None:
         """The epoch that the trial's model is: the first with the best valid metric."""
         return max(self.history, key=lambda row: (row.valid[metric], -row.epoch), default=None)
@@ -144,7 +154,7 @@ class TrialStore:
         files = [trials / name for name in names]
         records = [from_json(TrialRecord, file.read_json(), str(file)) for file in files]
         for record in records:
-            if record.status == "running":
+            if record.is_running:
                 progress = checkpointed_progress(self.trial_directory(record.number))
                 record.history = progress.history
         return sorted(records, key=lambda record: record.number)

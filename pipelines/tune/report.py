@@ -30,7 +30,7 @@ def ranked(search: Search) -> list[TrialRecord]:
     return sorted(
         records,
         key=lambda r: (
-            r.status == "failed",
+            r.has_failed,
             -(r.score(search.metric) if r.score(search.metric) is not None else -1.0),  # type: ignore[operator]
         ),
     )
@@ -122,9 +122,7 @@ def importances(search: Search) -> dict[str, float]:
 
     Empty where there is too little to tell: fewer than four scored trials, or no Optuna.
     """
-    observed = [
-        r.observation(search.metric) for r in search.trials.values() if r.status != "failed"
-    ]
+    observed = [r.observation(search.metric) for r in search.trials.values() if not r.has_failed]
     observed = [o for o in observed if o.curve]
     if len(observed) < 4 or importlib.util.find_spec("optuna") is None:
         return {}
@@ -142,7 +140,7 @@ def save_plots(search: Search, directory: Location) -> dict[str, float]:
     scored = []
     for record in sorted(search.trials.values(), key=lambda r: r.number):
         score = record.score(search.metric)
-        if score is not None and record.status != "failed":
+        if score is not None and not record.has_failed:
             scored.append((record.number, score, record.status))
     (directory / "history.png").write_bytes(draw_history(scored, search.metric))
     shares = importances(search)
@@ -177,7 +175,7 @@ class TrialBoard:
 
     def show(self, search: Search, record: TrialRecord) -> None:
         """Show that something happened to a trial."""
-        if record.status != "running":
+        if not record.is_running:
             self._tell(search, record)
         if self._live is not None:
             self._live.update(self._table(search))
@@ -201,8 +199,8 @@ class TrialBoard:
 
     def _table(self, search: Search) -> Table:
         records = ranked(search)
-        running = [record for record in records if record.status == "running"]
-        others = [record for record in records if record.status != "running"]
+        running = [record for record in records if record.is_running]
+        others = [record for record in records if not record.is_running]
         shown = running + others[: max(0, SHOWN_TRIALS - len(running))]
         header, rows = table_rows(search, shown)
         minutes, seconds = divmod(int(search.spent_s), 60)

@@ -42,8 +42,8 @@ class Search:
         self._proposer = Proposer(space, self.settings.engine, self.settings.seed)
         self.combinations = self._proposer.combinations
         self.trials = {record.number: record for record in store.load()}
-        self._kept = self._best_of(r for r in self.trials.values() if r.status != "running")
-        self._waiting = [n for n, record in self.trials.items() if record.status == "running"]
+        self._kept = self._best_of(r for r in self.trials.values() if not r.is_running)
+        self._waiting = [n for n, record in self.trials.items() if record.is_running]
         self._handed_out: set[int] = set()
         self._failures = Counter[int]()
         self._spent_before = store.load_spent()
@@ -61,7 +61,7 @@ class Search:
         return self._best_of(self.trials.values())
 
     def _best_of(self, records: Iterable[TrialRecord]) -> TrialRecord | None:
-        scored = [record for record in records if record.history and record.status != "failed"]
+        scored = [record for record in records if record.history and not record.has_failed]
         return max(scored, key=lambda r: (r.score(self.metric) or 0.0, -r.number), default=None)
 
     def configuration(self, record: TrialRecord) -> RunConfig:

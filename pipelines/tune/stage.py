@@ -24,6 +24,7 @@ from ray import tune
 
 from lightsans.config import RunConfig, TuneConfig
 from lightsans.config.file import dump_yaml
+from lightsans.config.kinds import SCHEDULES
 from lightsans.config.marks import Mark, values_with
 from lightsans.errors import ConfigError, TrainingError
 from lightsans.search.space import SearchSpace, build_space
@@ -192,12 +193,12 @@ def _say_what_is_searched(search: Search, directory: Location) -> None:
         + (f"{count} combinations{left_out}" if count else "no end of combinations")
         + f", at most {search.epochs} epochs each"
     )
-    ended = sum(record.status != "running" for record in search.trials.values())
+    ended = sum(not record.is_running for record in search.trials.values())
     if search.trials:
         running = ", ".join(
             f"trial {r.number} after epoch {len(r.history)}"
             for r in search.trials.values()
-            if r.status == "running"
+            if r.is_running
         )
         say(f"tune: the search goes on: {ended} trials have ended; {running or 'none is running'}")
 
@@ -318,7 +319,7 @@ def shortened(run: RunConfig, epochs: int) -> RunConfig | None:
     A schedule that depends on all epochs would have been another one, and a run that ends within
     its warm-up is not a valid configuration.
     """
-    if run.train.schedule != "constant" or run.train.warmup_epochs >= epochs:
+    if SCHEDULES[run.train.schedule].needs_end or run.train.warmup_epochs >= epochs:
         return None
     return replace(run, train=replace(run.train, epochs=epochs))
 

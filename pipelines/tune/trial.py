@@ -9,7 +9,6 @@ on, or ends its workers in order and leaves no placement group behind. Both writ
 import asyncio
 import threading
 from collections import deque
-from dataclasses import asdict
 from typing import Any, NamedTuple, Protocol
 
 import ray
@@ -39,6 +38,7 @@ from pipelines.train.worker import (
     open_store,
     popularity,
 )
+from pipelines.tune.messages import EpochReport, TrialConfig, TrialFailure
 from pipelines.tune.records import checkpointed_progress, newest_checkpoint
 
 POLL_S = 0.5
@@ -85,11 +85,10 @@ def load_tape(dataset: Location, shard: int, num_shards: int) -> Any:
 
 
 class TrialTrainable(tune.Trainable):
-    """A trial for Ray Tune; its configuration is ``{"number": …, "model_id": …, "run": …}``.
+    """A trial for Ray Tune: see `pipelines.tune.messages` for its configuration and results.
 
-    A result holds ``epoch``, ``score`` (the best valid metric so far), ``row`` and ``finished``; or
-    ``error``, where a retry would be of no use. Ray Tune has no checkpoint to save or to load:
-    every epoch writes its own, and a run finds its newest.
+    Ray Tune has no checkpoint to save or to load: every epoch writes its own, and a run finds its
+    newest.
     """
 
     def setup(self, config: dict[str, Any], task: TrialTask | None = None) -> None:
@@ -118,12 +117,12 @@ class TrialTrainable(tune.Trainable):
                 self._run = self._start()
             return self._result(self._run.next_epoch())
         except LightSANsError as error:
-            return {"error": str(error), "done": True}
+            return TrialFailure(error=str(error)).to_result()
         except Exception as error:
             own = explain(error, self._config.train, f"trial {self._number}")
             if own is None or not is_out_of_memory(error):
                 raise
-            return {"error": str(own), "done": True}  # it would happen again
+            return TrialFailure(error=str(own)).to_result()
 
     def cleanup(self) -> None:
         """End what is running."""
@@ -132,10 +131,10 @@ class TrialTrainable(tune.Trainable):
         self._run = None
 
     def _begin(self, config: dict[str, Any]) -> None:
-        self._config = from_dict(config["run"])
-        self._number = config["number"]
+        trial = TrialConfig.of(config)
+        self._config, self._number = from_dict(trial.run), trial.number
         self._directory = self._task.trials / f"{self._number:04d}"
-        self._model_id = config["model_id"]
+        self._model_id = trial.model_id
         self._best, self._has_begun = 0.0, False
 
     def _start(self) -> Run:
@@ -164,13 +163,8 @@ class TrialTrainable(tune.Trainable):
                 "tune on a dataset whose users have three interactions or more"
             )
         self._best = max(self._best, row.valid[self._config.train.valid_metric])
-        return {
-            "epoch": row.epoch,
-            "score": self._best,
-            "row": asdict(row),
-            "finished": finished,
-            "done": finished,
-        }
+        report = EpochReport(epoch=row.epoch, score=self._best, row=row, finished=finished)
+        return report.to_result()
 
 
 class LocalRun:

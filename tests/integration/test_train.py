@@ -214,12 +214,12 @@ def test_a_dry_run_counts_what_training_does(two_workers):
     config, first = two_workers
     figures = dry_run(config, first.manifest.dataset_id)
     row = history_of(first.location)[0]
-    assert figures["parameters"] == first.manifest.parameters
-    assert figures["targets_per_epoch"] == row["targets"]
-    assert figures["distinct_targets_per_epoch"] == row["distinct_targets"]
-    assert figures["workers"] == 2
-    assert figures["epochs"] == config.train.epochs
-    assert 0 < figures["step_s"] < figures["epoch_s"] < figures["total_s"]
+    assert figures.parameters == first.manifest.parameters
+    assert figures.targets_per_epoch == row["targets"]
+    assert figures.distinct_targets_per_epoch == row["distinct_targets"]
+    assert figures.workers == 2
+    assert figures.epochs == config.train.epochs
+    assert 0 < figures.step_s < figures.epoch_s < figures.total_s
 
 
 def test_an_epoch_says_where_its_time_went_and_the_curves_are_drawn(two_workers):

@@ -6,22 +6,43 @@ import pytest
 from lightsans.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from lightsans.config.kinds import (
     ATTENTION,
+    ENGINES,
     FORMATS,
+    LAYOUTS,
     LOSSES,
     SAMPLINGS,
+    SCHEDULES,
+    SPLITS,
     Attention,
+    Engine,
     Format,
+    Layout,
     Loss,
+    Optimizer,
     Sampling,
+    Schedule,
+    Scheduler,
+    Split,
     auto_loss,
     trains_rows,
 )
 from lightsans.errors import ConfigError
+from lightsans.training import optimizer
+from pipelines.tune import ray_adapters
 
 
 @pytest.mark.parametrize(
     ("names", "table"),
-    [(Attention, ATTENTION), (Loss, LOSSES), (Format, FORMATS), (Sampling, SAMPLINGS)],
+    [
+        (Attention, ATTENTION),
+        (Loss, LOSSES),
+        (Format, FORMATS),
+        (Sampling, SAMPLINGS),
+        (Split, SPLITS),
+        (Schedule, SCHEDULES),
+        (Layout, LAYOUTS),
+        (Engine, ENGINES),
+    ],
 )
 def test_every_name_has_its_row_and_every_row_its_name(names, table):
     assert get_args(names) == tuple(table)
@@ -33,6 +54,12 @@ def test_the_settings_take_the_names_of_the_tables():
     assert get_args(model["loss_type"]) == (*LOSSES, "auto")
     assert get_args(model["negative_sampling"]) == tuple(SAMPLINGS)
     assert get_args(data["format"]) == ("auto", *FORMATS)
+
+
+def test_every_optimizer_schedule_and_scheduler_has_its_code():
+    assert tuple(optimizer.OPTIMIZERS) == get_args(Optimizer)
+    assert tuple(optimizer.SCHEDULES) == get_args(Schedule)
+    assert tuple(ray_adapters.SCHEDULERS) == get_args(Scheduler)
 
 
 @pytest.mark.parametrize("kind", LOSSES.values(), ids=lambda kind: kind.name)
