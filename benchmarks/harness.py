@@ -63,7 +63,7 @@ def case(
     """One comparison of the report.
 
     Args:
-        name: What is compared.
+        name: Subject of the comparison.
         ours: Our figure.
         peer: The peer's; ``peer_name`` in ``more`` may say who that is.
         unit: Unit of both.

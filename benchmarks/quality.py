@@ -157,7 +157,7 @@ def against_recbole(kind: str, runs: list[Run], log: Path, speed: float) -> dict
     """Speedup with which our runs, on average, reach RecBole's best valid metric, by its own speed.
 
     Args:
-        kind: Of our runs.
+        kind: Kind of our runs.
         runs: One per seed.
         log: RecBole's epochs, a JSON object a line.
         speed: Targets a second that RecBole trains.

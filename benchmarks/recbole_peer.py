@@ -63,9 +63,9 @@ def prepare(log: Log, model: str, settings: dict[str, Any]) -> Prepared:
     validate.
 
     Args:
-        log: What to read.
+        log: The log.
         model: ``LightSANs`` or ``SASRec``.
-        settings: Of RecBole, over its defaults.
+        settings: Settings of RecBole, over its defaults.
     """
     _restore_numpy_names()
     from recbole.config import Config

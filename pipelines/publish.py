@@ -274,7 +274,7 @@ def _test_metrics(
 
 
 def _dates_of_publications(root: Location) -> dict[str, str | None]:
-    """Up to when published runs read the log: known also when their datasets were removed."""
+    """Moments up to which published runs read the log: known also when their datasets are gone."""
     try:
         return {entry.run_id: entry.as_of for entry in read_published(root).history}
     except (ConfigError, InputError):
@@ -282,7 +282,7 @@ def _dates_of_publications(root: Location) -> dict[str, str | None]:
 
 
 def _read_as_of(dataset: Location) -> str | None:
-    """Up to when a dataset reads the log; None also when the dataset was removed."""
+    """Moment up to which a dataset reads the log; None also when the dataset was removed."""
     manifest = read_manifest(DatasetManifest, dataset)
     if manifest is None or manifest.data["as_of"] is None:
         return None

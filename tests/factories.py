@@ -16,7 +16,7 @@ from lightsans.preparation.sorting import sort_interactions
 from lightsans.storage.location import Location, locate
 
 HASH_KEY = (1, 2)
-"""Of the hashes that compare items."""
+"""Bits of the hashes that compare items."""
 
 
 def local(path: Path | str) -> Location:

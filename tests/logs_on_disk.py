@@ -26,7 +26,7 @@ PLAIN: list[Row] = [(user, item.replace(",", ";"), time) for user, item, time in
 
 
 class ReadLog(NamedTuple):
-    """What a log holds, in the order in which it was read."""
+    """Rows of a log, in the order in which it was read."""
 
     rows: list[Row]
     """Timestamps in seconds."""

@@ -73,7 +73,7 @@ def _mean_weights(logits: Tensor, fading: Tensor) -> Tensor:
 
 
 def _fading(own: Weights, length: int) -> tuple[Tensor, Tensor]:
-    """What is left of an item's weight for its age in positions, for keys and values, (L, K)."""
+    """Rest of an item's weight for its age in positions, for keys and values, (L, K)."""
     sizes = own["attention.key_theta"].shape[1]
     if "attention.decay" not in own:
         return torch.ones(length, sizes), torch.ones(length, sizes)

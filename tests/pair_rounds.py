@@ -17,7 +17,7 @@ yet), or who had ended by itself, so that nobody was."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
-    """What happened in one round."""
+    """Events of one round."""
 
     stage: str
     storage: str

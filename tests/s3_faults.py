@@ -51,7 +51,7 @@ class Faults:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def draw(self, request: str) -> Fault | None:
-        """What befalls a request now."""
+        """Fault of a request now."""
         with self.lock:
             self.requests[request] += 1
             if self.drop_every and self.requests.total() % self.drop_every == 0:

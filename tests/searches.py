@@ -18,7 +18,7 @@ SPACE = {"k_interests": [1, 2, 3, 4, 5, 6]}
 
 
 class Trial:
-    """What Ray Tune's schedulers and callbacks see of a trial."""
+    """A trial as Ray Tune's schedulers and callbacks see it."""
 
     def __init__(self, number: int) -> None:
         self.trial_id = f"trial-{number}"

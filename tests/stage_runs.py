@@ -84,7 +84,7 @@ class Stage:
     results: str
     """The room below the root in which the one finished result lies."""
     content: Callable[[Location], Any]
-    """What is equal whenever the same is made."""
+    """Content that is equal whenever the same is made."""
     uses_ray: bool = True
 
 

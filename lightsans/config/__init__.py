@@ -20,8 +20,7 @@ from lightsans.config.score import (
     ScoreConfig,
     SimilarConfig,
 )
-from lightsans.config.train import TrainConfig
-from lightsans.config.tune import TuneConfig
+from lightsans.config.train import TrainConfig, TuneConfig
 
 __all__ = [
     "Activation",

@@ -11,7 +11,7 @@ IdType = Literal["auto", "string", "int64"]
 TimeUnit = Literal["s", "ms", "us", "ns", "yyyymmdd"]
 
 MOST_PARTS = 4096
-"""As many as there are buckets of users (`columns.hashing.NUM_BUCKETS`)."""
+"""Number of the buckets of users (`columns.hashing.NUM_BUCKETS`)."""
 MISSING_VALUES = ("", "NULL", "null", "\\N", "NA", "N/A", "<NA>", "None", "NaN", "nan", "NaT")
 """Words for a missing value in files of databases, R, pandas and Python."""
 

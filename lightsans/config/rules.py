@@ -14,7 +14,7 @@ from lightsans.config.marks import Mark, made_setting, setting
 MOST_BITS = 62
 """Segment rules, and quotas: each is a bit of a whole number."""
 _STRICT: dict[str, Any] = {"extra": "forbid"}
-"""For pydantic: a name that a rule does not have is an error, as for settings."""
+"""Setting of pydantic: a name that a rule does not have is an error, as for settings."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -164,7 +164,7 @@ class Pin:
     item: str
     """Raw item id."""
     position: int
-    """From 1, the top; or from -1, the last of score.k places."""
+    """Place from 1, the top; or from -1, the last of score.k places."""
 
     def __post_init__(self) -> None:
         require(

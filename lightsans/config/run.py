@@ -18,8 +18,7 @@ from lightsans.config.score import (
     ScoreConfig,
     SimilarConfig,
 )
-from lightsans.config.train import TrainConfig
-from lightsans.config.tune import TuneConfig
+from lightsans.config.train import TrainConfig, TuneConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

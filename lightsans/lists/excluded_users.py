@@ -46,7 +46,7 @@ class ExcludedIds:
         return cls(np.array([], np.uint64))
 
     def with_users(self, ids: pa.Array | None) -> "ExcludedIds":
-        """These and some more."""
+        """The ids and some more."""
         if ids is None:
             return self
         return ExcludedIds(np.union1d(self.hashes, hash_ids(ids.cast(pa.string()))))

@@ -291,7 +291,7 @@ class _Followed:
         self.closed = False
 
     def read(self, size: int) -> bytes:
-        """Up to ``size`` bytes.
+        """Read up to ``size`` bytes.
 
         Raises:
             InputError: Quotes within quotes follow a backslash, and no escape is set.

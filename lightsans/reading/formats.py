@@ -41,7 +41,7 @@ READ_HEAD: Final[Mapping[Format, Callable[[FileInfo, DataConfig, Coding], Head]]
 _PARQUET_MAGIC = b"PAR1"
 _BEGINNING = 512
 _FEW = 2
-"""So many rows in another encoding may be accidents."""
+"""Rows in another encoding that may be accidents."""
 
 
 def inspect_file(info: FileInfo, data: DataConfig) -> InputFile:

@@ -148,7 +148,7 @@ def describe_rejects(counts: RowCounts) -> str:
 
 
 def hints(counts: RowCounts) -> str:
-    """For each reason that refused more than a tenth of what was refused, what may help."""
+    """Way out for each reason that refused more than a tenth of what was refused."""
     least = counts.rejected.total() / 10
     found = [reason for reason, count in counts.rejected.most_common() if count > least]
     said = [f" {_HINTS[reason]}." for reason in found if reason in _HINTS]

@@ -49,7 +49,7 @@ class ListRules:
 
     model: ItemRules
     popular: ItemRules
-    """For the fallback."""
+    """Rules of the fallback."""
     segments: tuple[Segment, ...]
     """Users that each rule of the segments is about."""
 

@@ -39,7 +39,7 @@ class ItemRules:
     groups: Tensor
     """(V,) int64; bit q is set where the item counts for quota q."""
     quotas: tuple[QuotaRule, ...]
-    """In order of ``first``."""
+    """Quotas in order of ``first``."""
     codes: Tensor
     """(V, G) int32; categories of each item, filled up with C, which has no limit."""
     at_most: Tensor

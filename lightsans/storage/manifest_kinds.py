@@ -78,9 +78,9 @@ class ExcludedUsers:
     found: int
     """Different ones: in the log or, with a base, in any of the following places."""
     in_log: int | None = None
-    """In the new files."""
+    """Users found in the new files."""
     in_base: int | None = None
-    """In the base, whose rows of them were erased."""
+    """Users found in the base, whose rows of them were erased."""
     left_out_before: int | None = None
     """Known to the base as users whom it, or its own base, left out."""
 

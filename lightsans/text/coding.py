@@ -68,7 +68,7 @@ class Readable(Protocol):
     """Bytes that are read one after the other."""
 
     def read(self, size: int, /) -> bytes:
-        """Up to ``size`` bytes; none at the end."""
+        """Read up to ``size`` bytes; none at the end."""
 
 
 def compression_by_name(name: str) -> str | None:
@@ -162,7 +162,7 @@ class _Transcoded:
         self.closed = False
 
     def read(self, size: int) -> bytes:
-        """Up to ``size`` bytes."""
+        """Read up to ``size`` bytes."""
         while not self._rest and not self._is_done:
             block = self._stream.read(size)
             self._is_done = not block

@@ -31,7 +31,7 @@ class JsonRecords:
         self.closed = False
 
     def read(self, size: int) -> bytes:
-        """Up to ``size`` bytes of lines.
+        """Read up to ``size`` bytes of lines.
 
         Raises:
             InputError: The text is not JSON.

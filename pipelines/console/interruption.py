@@ -35,7 +35,7 @@ class _State:
     is_told = False
     is_limited = True
     signals: socket.socket | None = None
-    """Where Python writes the number of each signal, even while C code keeps the main thread."""
+    """Socket to which Python writes a signal's number, even while C code keeps the main thread."""
 
     def end_all(self) -> None:
         """End what would outlive this process."""

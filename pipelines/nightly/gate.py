@@ -90,7 +90,7 @@ def check_data(config: NightlyConfig, users: int, published_users: int | None) -
 
 
 def check_scored(config: NightlyConfig, users: int, published_users: int | None) -> list[Check]:
-    """Did as many users get lists as in the published run?
+    """Check that as many users got lists as in the published run.
 
     Args:
         config: The bounds.

@@ -158,7 +158,7 @@ def telling_attempt(attempts: list[Attempt]) -> Attempt:
 
 
 def night_holder(root: Location) -> Holder | None:
-    """Who has the lease of nights now; None where nobody has, or the store has no leases."""
+    """Holder of the lease of nights now; None where nobody has it, or the store has no leases."""
     try:
         holder = read_holder(root / "locks" / "nightly.json")
     except LightSANsError:

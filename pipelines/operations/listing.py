@@ -71,7 +71,7 @@ class RootListing:
         )
 
     def changed_at(self, path: str) -> datetime | None:
-        """When a file of a directory was changed last; None where nobody knows."""
+        """Time of the last change of a file in a directory; None where nobody knows."""
         known = [file.changed_at for file in self.below(path) if file.changed_at is not None]
         return max(known, default=None)
 

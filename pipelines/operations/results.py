@@ -34,9 +34,9 @@ class Result:
     """Path below the root."""
     bytes: int
     created_at: datetime | None
-    """When it was finished; None of an unfinished one."""
+    """Time at which it was finished; None of an unfinished one."""
     changed_at: datetime | None
-    """When a file of it was changed last; None where the store does not say."""
+    """Time of the last change of a file; None where the store does not say."""
     needs: frozenset[str] = frozenset()
     """Paths of the results that it was made from."""
     base: str | None = None

@@ -20,7 +20,7 @@ class Excluded:
     """Listed users who were found."""
 
     ids: pa.Array
-    """As the log has them."""
+    """Ids as the log has them."""
     counts: ExcludedUsers
     """Listed ids by where they were found, for the manifest."""
 

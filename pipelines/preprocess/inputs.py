@@ -49,7 +49,7 @@ def list_log(config: RunConfig, as_of: int | None) -> list[FileInfo]:
 
 
 def partition_starts(files: list[FileInfo], data: DataConfig) -> list[int | None]:
-    """When the partition of each file begins; None for a file whose partition is missing.
+    """Begin of the partition of each file; None for a file whose partition is missing.
 
     Raises:
         ConfigError: No file has such a partition.

@@ -37,9 +37,9 @@ class RayDirectories:
     """Places for the files of an embedded Ray."""
 
     sessions: str
-    """For sockets and logs; short."""
+    """Directory of sockets and logs; short."""
     scratch: str
-    """For spilled objects and temporary files of workers, below the directory of ``TMPDIR``."""
+    """Directory of spilled objects and temporary files of workers, below that of ``TMPDIR``."""
 
 
 _made: list[Path] = []

@@ -1,4 +1,4 @@
-"""What the tests of the stages share: one small log, and a configuration that trains in seconds."""
+"""Fixtures of the tests of stages: one small log, and a configuration that trains in seconds."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -24,7 +24,7 @@ from tests.commands import ROOT
 from tests.factories import local
 
 TIME_LIMIT_S = 170
-"""Of everything on the cluster, which takes 30 to 40 seconds on two idle cores."""
+"""Limit of everything on the cluster, which takes 30 to 40 seconds on two idle cores."""
 HEAD_ID = "f" * 51 + "00000"  # how the provider numbers its nodes
 
 REQUIRED_BUT_EMPTY = (

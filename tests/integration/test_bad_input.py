@@ -118,7 +118,7 @@ def test_a_list_of_users_to_leave_out_must_match_somebody(tmp_path, ray_cluster)
 
 
 def test_rays_advice_is_taken_off_and_nothing_else():
-    """What `original_errors` takes off must not be part of what we say ourselves."""
+    """Our own words must have nothing that `original_errors` takes off."""
     advice = "\nFailed to apply UDF transform after 1/1 attempts (total backoff 0.0s).\nTo change"
     found = find_own_error(InputError("a.csv: Failed to parse\nline 7" + advice))
     assert str(found) == "a.csv: Failed to parse\nline 7"

@@ -12,7 +12,7 @@ from tests.commands import ROOT
 
 
 def report_of(name: str, *arguments: str) -> dict[str, Any]:
-    """What ``make bench NAME=name ARGS=--smoke`` reports."""
+    """Report of ``make bench NAME=name ARGS=--smoke``."""
     ran = subprocess.run(
         [sys.executable, "-m", f"benchmarks.{name}", "--smoke", "--json", *arguments],
         cwd=ROOT,

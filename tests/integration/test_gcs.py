@@ -1,4 +1,4 @@
-"""What nights rely on in gs://, tried on a local server that speaks Google's protocol."""
+"""Properties of gs:// that nights need, tried on a local server that speaks Google's protocol."""
 
 import os
 import socket
@@ -103,7 +103,7 @@ ODD = ["a*", "[ab]", "a?c", "{a,b}", "**", "a#1", "a%20b", "a b+c", "ü~\n"]
 
 @pytest.mark.parametrize("name", ODD, ids=ascii)
 def test_deletion_takes_names_as_they_are(root, name):
-    """What fsspec takes for a pattern, or for part of an address, removes nothing else."""
+    """A name that fsspec takes for a pattern, or for part of an address, removes nothing else."""
     neighbours = ["a", "ab", "abc", "b", "a/deep/x", f"{name}x"]
     for neighbour in neighbours:
         (root / "near" / neighbour).write_bytes(b"n")

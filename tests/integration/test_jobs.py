@@ -232,7 +232,7 @@ def killed_at_the_end(process: subprocess.Popen[str] | subprocess.Popen[bytes]) 
 
 
 def read_until(descriptor: int, words: str) -> str:
-    """What can be read up to these words, or up to the end."""
+    """Text that can be read up to these words, or up to the end."""
     text = ""
     while words not in text:
         try:

@@ -16,7 +16,7 @@ import pytest
 from tests.commands import ROOT
 
 TIME_LIMIT_S = 400
-"""Of three pipelines that take half a minute each on two idle cores; a hang would last for ever."""
+"""Limit of three pipelines that take half a minute each on two idle cores, not of a hang."""
 REFUSED_WITHIN_S = 5.0
 
 SCRIPT = """
@@ -81,7 +81,7 @@ Results = dict[int, tuple[dict[str, Any], str]]
 
 @pytest.fixture(scope="module")
 def results(small_log: Path, tmp_path_factory: pytest.TempPathFactory) -> Results:
-    """By number of CPUs: what the stages came to, and what they said on the way."""
+    """Results and messages of the stages by number of CPUs."""
     root = tmp_path_factory.mktemp("preflight")
     settings = [f"data.input={small_log}", "data.num_parts=3"]
     settings += ["model.hidden_size=16", "model.max_seq_len=12", "train.epochs=1"]

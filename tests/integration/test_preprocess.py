@@ -228,7 +228,7 @@ def read_all(directory):
 
 
 def test_the_manifest_accounts_for_every_row(nine_rows):
-    """By hand: 9 rows; one broken, one excluded, one too new, one repeated, one rated low."""
+    """Nine rows: one broken, one excluded, one too new, one repeated, one rated low."""
     _, result = nine_rows
     assert to_json(result.manifest.rows) == {
         "read": 9, "rejected": {"wrong_number_of_fields": 1}, "excluded": 1, "valid": 7,

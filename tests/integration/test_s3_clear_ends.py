@@ -134,7 +134,7 @@ def write_log(log: Location, aside: Path, seed: int) -> None:
 
 
 def replacement_for(case: Case) -> Replacement:
-    """What the stage reads range by range, and another of the same kind."""
+    """A file that the stage reads range by range, and another of the same kind."""
     root, aside = case.root.location, case.logs / "other"
     match case.stage.command:
         case "preprocess":

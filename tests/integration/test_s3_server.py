@@ -1,4 +1,4 @@
-"""What the pipeline relies on from S3, tried on the server that the other tests use."""
+"""Properties of S3 that the pipeline relies on, tried on the server that the other tests use."""
 
 import os
 

@@ -35,7 +35,7 @@ MODEL = ModelConfig(
 )
 USERS, ITEMS, K = 600, 300, 7
 TOLERANCE = 1e-5
-"""Of scores, relative: users are encoded in other company when only some are scored."""
+"""Relative difference of scores: users are encoded in other company when only some are scored."""
 
 
 class World:

@@ -30,7 +30,7 @@ from tests.commands import ROOT, wait_until
 from tests.integration.conftest import TINY
 
 AVERAGED = "train.ema_decay=0.9"
-"""Of the runs that are interrupted and compared: there is more to go on with than weights."""
+"""Epochs of runs that are interrupted and compared: there is more to resume than weights."""
 
 
 def history_of(location: Location) -> list[dict[str, Any]]:

@@ -173,11 +173,11 @@ class Interrupted(NamedTuple):
     whole: TuneResult
     directory: Path
     statuses: list[int | None]
-    """Of the command: at Ctrl-C during the first trials, at ``kill -9`` during the next."""
+    """Signals to the command: at Ctrl-C during the first trials, at ``kill -9`` during the next."""
     ended: list[list[dict[str, Any]]]
     """Trials that had ended at each of them."""
     epochs: int
-    """Of the first trial at Ctrl-C."""
+    """Epochs of the first trial at Ctrl-C."""
     finished: subprocess.CompletedProcess[str]
     """The same command at last."""
 

@@ -119,7 +119,7 @@ report()
 
 
 def run_script(script: str, root: Path, log: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """What a search in a process of its own reports, and its records."""
+    """Report of a search in a process of its own, and its records."""
     settings = [f"root={root}", f"data.input={log}", *TINY, *SETTINGS]
     environment = {name: v for name, v in os.environ.items() if name != "RAY_ADDRESS"}
     ran = subprocess.run(

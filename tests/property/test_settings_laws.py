@@ -12,7 +12,7 @@ from tests import strategies
 
 
 def caught(read):
-    """What a call returns, or the error it raises for its user."""
+    """Result of a call, or the error that it raises for its user."""
     try:
         return read()
     except ConfigError as error:

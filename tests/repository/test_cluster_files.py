@@ -1,4 +1,4 @@
-"""What an operator applies, checked without a cloud: schemas, versions, names, sizes.
+"""Files that an operator applies, checked without a cloud: schemas, versions, names, sizes.
 
 Not covered, because nothing here can: the rules (CEL) that KubeRay's definitions carry besides
 their schemas, and whatever only a cloud's own servers know.

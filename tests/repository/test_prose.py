@@ -3,9 +3,25 @@
 import ast
 import re
 
+import pytest
+
 from tests.commands import ROOT
 
 FRAGMENTS = ("Of ", "Those ", "What ", "Whose ", "By ")
+BEGINNINGS = (
+    "As ",
+    "Did ",
+    "For ",
+    "From ",
+    "In ",
+    "So ",
+    "These ",
+    "Up to ",
+    "When ",
+    "Where ",
+    "Who ",
+)
+"""Beginnings of fragments of the code; a test may begin with the reason for what it expects."""
 ARGUMENT = re.compile(r"^ +\w+: (Of|Those|What|Whose) ", re.MULTILINE)
 """An entry of ``Args:``, ``Returns:`` or ``Raises:`` that begins with a fragment."""
 
@@ -23,21 +39,25 @@ def docstrings(source: str) -> list[tuple[int, str]]:
     )
 
 
-def fragments(source: str) -> list[int]:
+def fragments(source: str, beginnings: tuple[str, ...] = FRAGMENTS) -> list[int]:
     """Lines of the docstrings that begin with a fragment, or describe an argument with one."""
     return [
         line
         for line, text in docstrings(source)
-        if text.startswith(FRAGMENTS) or ARGUMENT.search(text)
+        if text.startswith(beginnings) or ARGUMENT.search(text)
     ]
 
 
-def test_docstrings_begin_with_a_verb_or_a_noun():
-    packages = [path for name in ("lightsans", "pipelines") for path in (ROOT / name).rglob("*.py")]
+@pytest.mark.parametrize(
+    "name", ["lightsans", "pipelines", "benchmarks", "tools", "cluster", "submit.py", "tests"]
+)
+def test_docstrings_begin_with_a_verb_or_a_noun(name):
+    place = ROOT / name
+    beginnings = FRAGMENTS if name == "tests" else FRAGMENTS + BEGINNINGS
     found = [
         f"{path.relative_to(ROOT)}:{line}"
-        for path in sorted([*packages, ROOT / "submit.py"])
-        for line in fragments(path.read_text(encoding="utf-8"))
+        for path in sorted(place.rglob("*.py") if place.is_dir() else [place])
+        for line in fragments(path.read_text(encoding="utf-8"), beginnings)
     ]
 
     assert not found, f"begin these docstrings with a verb or a noun: {', '.join(found)}"

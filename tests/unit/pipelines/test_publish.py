@@ -1,4 +1,4 @@
-"""What is published, what a rollback brings back, and what --force may not take away."""
+"""Publications, rollbacks, and results that --force may not take away."""
 
 import pytest
 

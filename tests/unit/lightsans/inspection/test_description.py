@@ -1,4 +1,4 @@
-"""What `inspect` finds in an unknown input, and that its settings read it."""
+"""Descriptions by `inspect` of an unknown input, and that its settings read it."""
 
 import json
 from pathlib import Path

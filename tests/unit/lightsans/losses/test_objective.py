@@ -65,7 +65,7 @@ def test_a_window_trains_what_its_prefixes_train_one_by_one(loss_type):
 def test_a_batch_of_padding_has_no_loss_and_a_zero_gradient_for_every_parameter(
     attention, loss_type
 ):
-    """What a worker computes when its shards have run out before the others'."""
+    """A worker's batch when its shards have run out before the others'."""
     objective = make_objective(attention, loss_type)
     target = torch.zeros((1, 1) if attention == "causal" else (1,), dtype=torch.int32)
     loss = objective(torch.zeros(1, 1, dtype=torch.int32), torch.tensor([0]), target, target)

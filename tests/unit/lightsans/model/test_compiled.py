@@ -14,7 +14,7 @@ def make_model() -> LightSANs:
 
 
 def without_compiler(forward, **_):
-    """What `torch.compile` gives on a machine that cannot: an error once it is called."""
+    """Result of `torch.compile` on a machine that cannot: an error once it is called."""
 
     def fail(*args, **kwargs):
         raise OSError("backend raised:\n\nno C++ compiler\nlong trace")

@@ -23,7 +23,7 @@ def test_dedupe_keeps_the_first_or_last_of_a_users_repeats(dedupe, expected):
 
 
 def test_low_ratings_are_not_learnt_from_but_count_as_seen():
-    """By hand: bob rated x low and y not at all, so x is in no sequence of his, y in none at all.
+    """Bob rated x low and y not at all, so x is in no sequence of his, y in none at all.
 
     z is rated low by everybody: it is not in the vocabulary, so nobody needs it in ``also_seen``.
     """

@@ -118,7 +118,7 @@ def test_no_item_of_the_best_lies_further_below_than_the_slack(kind, dtype):
 
 
 def test_the_bound_is_tighter_than_the_worst_case():
-    """What rounding took is measured: about half of what it may take."""
+    """The loss by rounding is measured: about half of what it may be."""
     generator = torch.Generator().manual_seed(4)
     users, items = torch.randn(40, 64, generator=generator), torch.randn(300, 64)
     slack = ErrorBound(items, items.bfloat16()).slack(users, users.bfloat16())

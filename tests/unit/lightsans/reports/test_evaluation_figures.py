@@ -37,7 +37,7 @@ ODD = "a/b \u00e9\0"
 
 
 def measure(chosen):
-    """What the users of a part come to, on both splits."""
+    """Sums over the users of a part, on both splits."""
     groups = Segmentation("town", (ODD, "never"), np.zeros(len(chosen), np.int64))
     measured = []
     for scorer, ranks in RANKS.items():

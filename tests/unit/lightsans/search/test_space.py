@@ -1,4 +1,4 @@
-"""What a search may try: names, kinds, RecBole's files, and which combinations are valid."""
+"""Spaces that a search may try: names, kinds, RecBole's files, and which combinations are valid."""
 
 import math
 import re

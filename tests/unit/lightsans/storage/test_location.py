@@ -145,7 +145,7 @@ def test_a_nul_character_in_an_id_is_refused(tmp_path):
 
 
 def test_a_bucket_that_the_client_refuses_is_no_outage():
-    """What `locate` lets through and botocore does not: no attempt is made."""
+    """Addresses that `locate` lets through and botocore does not: no attempt is made."""
     storage = StorageConfig(anonymous=True, endpoint_url="http://x.test")
     with pytest.raises(ConfigError, match=r"s3://no bucket/x: S3 refuses this address: .*bucket"):
         Location("s3://no bucket/x", storage).read_bytes()

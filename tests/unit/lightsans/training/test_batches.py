@@ -37,7 +37,7 @@ def epoch_of(owned: list[int], config: RunConfig, epoch: int = 0) -> RankEpoch:
 
 
 def rows_of(batch: Batch) -> Counter[tuple[object, ...]]:
-    """What a batch teaches, without padding and order of rows."""
+    """Targets of a batch, without padding and order of rows."""
     rows = []
     for row, length in enumerate(batch.lengths):
         if length == 0:

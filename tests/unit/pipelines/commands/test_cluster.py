@@ -23,7 +23,7 @@ from pipelines.session.stage import wait_setting
 
 @pytest.fixture
 def submitted(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What a command hands to the Jobs API, which is not there."""
+    """Jobs that a command hands to the Jobs API, which is not there."""
     found: dict[str, Any] = {}
 
     def submit_job(client: object, arguments: list[str], **rest: object) -> str:

@@ -26,7 +26,7 @@ def failed(checks):
 
 
 def test_users_of_datasets_are_compared_also_where_a_run_scored_a_segment():
-    """Of a million users a thousand are scored: 600 users tonight are a collapse."""
+    """A segment of a thousand users in a million: 600 users tonight are a collapse."""
     segment = run_manifest(users=1_000, other_users=999_000)
     assert dataset_users(segment) == 1_000_000
     assert dataset_users(replace(segment, dataset_users=1_234)) == 1_234

@@ -1,4 +1,4 @@
-"""What `clean` removes from roots made by hand, and what it never does: no Ray."""
+"""Roots made by hand, of which `clean` removes what is old and nothing that is used: no Ray."""
 
 import json
 from contextlib import nullcontext

@@ -1,4 +1,4 @@
-"""What `status` says about a root, made by hand: no Ray."""
+"""Words of `status` about roots made by hand: no Ray."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What scoring processes share: one copy of the items."""
+"""Scoring processes share one copy of the items."""
 
 import numpy as np
 import pytest

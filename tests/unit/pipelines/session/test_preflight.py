@@ -30,7 +30,7 @@ def test_a_cluster_with_room_changes_nothing_and_says_nothing(stage):
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("cpus", [1, 2, 3])
 def test_two_workers_fit_on_two_cpus_and_become_one_on_a_single_cpu(stage, cpus):
-    """Of a stage's own workers, that is, and it says so; preprocess has none."""
+    """Fewer of a stage's own workers, that is, and it says so; preprocess has none."""
     planned = plan(stage, config("train.num_workers=2", "score.num_workers=2"), nodes((cpus, 0)))
     shrunk = {"train": (1, 2), "tune": (1, 2), "evaluate": (2, 1), "score": (2, 1)}
     expected = shrunk.get(stage, (2, 2)) if cpus == 1 else (2, 2)

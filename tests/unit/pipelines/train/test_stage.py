@@ -175,7 +175,7 @@ def test_workers_of_a_run_that_was_taken_over_write_no_more(config, workers, dir
 def test_a_run_whose_best_checkpoint_is_missing_goes_back_and_says_so(
     config, workers, directory, capfd
 ):
-    """What two runs of an earlier version left: best 3 is gone. Every attempt failed."""
+    """Checkpoints of two runs of an earlier version: best 3 is gone. Every attempt failed."""
     store = CheckpointStore(directory / "checkpoints", keep=9)
     for epoch, best in ((1, 1), (5, BEST), (6, BEST)):
         write(store, epoch, best)

@@ -63,7 +63,7 @@ def test_a_trial_that_fails_while_the_search_ends_goes_on_with_it(tmp_path):
 
 @pytest.mark.parametrize("scheduler", ["asha", "median"])
 def test_schedulers_see_one_trial_in_all_its_attempts(tmp_path, scheduler):
-    """What an attempt reported counts once, and is not judged again."""
+    """A report of an attempt counts once, and is not judged again."""
     settings = (f"tune.scheduler={scheduler}", "tune.grace_epochs=1")
     whole = make_search(tmp_path / "whole", *settings)
     expected = run(whole, CURVES, make_scheduler(whole))

@@ -1,4 +1,4 @@
-"""What is seen of a search: the live table, lines, the leaderboard and the plots."""
+"""Views of a search: the live table, lines, the leaderboard and the plots."""
 
 import io
 
