@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,7 +17,8 @@ import pyarrow.compute as pc
 from lightsans.arrays import Bool
 from lightsans.columns.arrow import one_chunk
 from lightsans.columns.nulls import bools
-from lightsans.config import DataConfig, RunConfig
+from lightsans.config import DataConfig, RunConfig, to_dict
+from lightsans.config.marks import default_value
 from lightsans.errors import EmptyFileError, InputError
 from lightsans.lists.tables import Table, about, dialect_of, is_table, list_table, table_of
 from lightsans.reading.columns import Wanted
@@ -101,6 +103,31 @@ def _integer(text: str | None) -> int | None:
 def describe_found(listed: IdList, num_found: int, noun: str) -> str:
     """A sentence such as ``3 of 5 listed users were found``."""
     return f"{listed.setting}: {num_found:,} of {len(listed):,} listed {noun} were found"
+
+
+_READING = ("encoding", "header", "quote_char", "escape", "newlines_in_values", "strip_ids",
+            "missing_values", "max_id_bytes")  # fmt: skip
+"""Settings of section ``data`` by which a list may be read in another way."""
+
+
+def read_otherwise(data: DataConfig, made_with: Mapping[str, Any], role: str) -> dict[str, Any]:
+    """Settings by which ids of a list are read otherwise than a dataset's own; usually none.
+
+    Args:
+        data: How lists are read.
+        made_with: Section ``data`` of the dataset's manifest.
+        role: ``user`` or ``item``.
+    """
+    now = to_dict(data)
+    found = {
+        name: now[name]
+        for name in _READING
+        if now[name] != made_with.get(name, default_value(DataConfig, name))
+    }
+    column = getattr(data.columns, role)
+    if column != made_with.get("columns", {}).get(role, column):
+        found["column"] = column
+    return found
 
 
 def require_some(listed: IdList, num_found: int, where: str, allowing: str, allow: bool) -> str:

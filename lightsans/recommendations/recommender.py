@@ -63,6 +63,11 @@ class ListRules:
                 found |= is_in.astype(np.int64) << number
         return found
 
+    def count(self, user_ids: pa.ChunkedArray) -> tuple[int, ...]:
+        """Number of the users that each rule of the segments is about; by rising bucket."""
+        bits = self.bits(user_ids)
+        return tuple(int((bits >> s & 1).sum()) for s in range(len(self.segments)))
+
 
 @dataclass(frozen=True, slots=True)
 class KnownHistories:

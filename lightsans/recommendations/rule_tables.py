@@ -16,7 +16,7 @@ from lightsans.columns.hashing import hash_ids, mix
 from lightsans.config import ItemGroup, RulesConfig, RunConfig, to_dict
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import InputError
-from lightsans.lists.id_lists import IdList, read_id_list
+from lightsans.lists.id_lists import IdList, read_id_list, require_some
 from lightsans.recommendations.item_table import ItemTable
 from lightsans.rules.item_rules import NO_LIMIT, ItemRules, PinRule, QuotaRule
 
@@ -109,6 +109,25 @@ class RuleTables:
                 found = self._values(group.column, group.separator).values
                 said += _unknown("groups", group.column, group.values, found)
         return said
+
+    def check(self, items: Vocabulary, allow_unmatched: bool) -> list[str]:
+        """Refuse lists none of whose items the model knows; warnings about such lists otherwise.
+
+        Raises:
+            InputError: There is one, and ``allow_unmatched`` is false.
+        """
+        warnings = []
+        for path, listed in self.lists.items():
+            found, where = listed.num_found(items.raw_item_ids), "among the items of the model"
+            warning = require_some(listed, found, where, "score.allow_unmatched", allow_unmatched)
+            missing = len(listed) - found
+            if found and missing:
+                warning = (
+                    f"score.rules: {missing:,} of {len(listed):,} ids of {path} are unknown to the "
+                    "model"
+                )
+            warnings += [warning] if warning else []
+        return warnings
 
     def _places(self, items: Vocabulary) -> Int64:
         """Item id of each row of the table; 0 where the vocabulary lacks it."""

@@ -1,6 +1,8 @@
 """The segment: which users are scored when ``score.users`` names a file of them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -9,7 +11,7 @@ import pyarrow.compute as pc
 from lightsans.arrays import Int64
 from lightsans.columns.hashing import NUM_BUCKETS, user_buckets
 from lightsans.config import RunConfig
-from lightsans.lists.id_lists import IdList, check_id_list, read_id_list
+from lightsans.lists.id_lists import IdList, check_id_list, read_id_list, read_otherwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +28,12 @@ class Segment:
         return pc.is_in(user_ids, value_set=self.user_ids.slice(begin, end - begin))
 
 
-def segment_identity(config: RunConfig) -> dict[str, object] | None:
+def segment_identity(config: RunConfig, made_with: Mapping[str, Any]) -> dict[str, object] | None:
     """Identity of the file that ``score.users`` names, without reading it; None without one.
+
+    Args:
+        config: The run.
+        made_with: Section ``data`` of the dataset's manifest.
 
     Raises:
         InputError: There is no such file, or it has no such column.
@@ -36,7 +42,9 @@ def segment_identity(config: RunConfig) -> dict[str, object] | None:
         return None
     files = check_id_list("score.users", config.score.users, config, "user")
     found = [{"uri": file.location.uri, "size": file.size, "etag": file.etag} for file in files]
-    return found[0] if len(found) == 1 else {"files": found}
+    identity: dict[str, object] = {**found[0]} if len(found) == 1 else {"files": found}
+    otherwise = read_otherwise(config.data, made_with, "user")
+    return {**identity, "read": otherwise} if otherwise else identity
 
 
 def read_segment(config: RunConfig, user_type: pa.DataType) -> Segment:

@@ -1,6 +1,8 @@
 """Groups of users: the column of a user table by which metrics are told apart."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +12,7 @@ from lightsans.arrays import Int32, Int64
 from lightsans.columns.hashing import NUM_BUCKETS, user_buckets
 from lightsans.config import RunConfig
 from lightsans.errors import InputError
-from lightsans.lists.id_lists import as_integers
+from lightsans.lists.id_lists import as_integers, read_otherwise
 from lightsans.lists.tables import Table, open_table
 from lightsans.reading.columns import Wanted
 
@@ -44,8 +46,12 @@ class UserGroups:
         return chosen
 
 
-def groups_identity(config: RunConfig) -> dict[str, object] | None:
+def groups_identity(config: RunConfig, made_with: Mapping[str, Any]) -> dict[str, object] | None:
     """Identity of the table that ``evaluate.user_table`` names; None without one.
+
+    Args:
+        config: The run.
+        made_with: Section ``data`` of the dataset's manifest.
 
     Raises:
         InputError: There is no such file, or it lacks a column.
@@ -57,8 +63,10 @@ def groups_identity(config: RunConfig) -> dict[str, object] | None:
     found = [
         {"uri": file.location.uri, "size": file.size, "etag": file.etag} for file in table.files
     ]
-    column = {"column": str(config.evaluate.user_column)}
-    return {**found[0], **column} if len(found) == 1 else {"files": found, **column}
+    identity: dict[str, object] = {**found[0]} if len(found) == 1 else {"files": found}
+    identity["column"] = str(config.evaluate.user_column)
+    otherwise = read_otherwise(config.data, made_with, "user")
+    return {**identity, "read": otherwise} if otherwise else identity
 
 
 def read_groups(config: RunConfig, user_type: pa.DataType) -> UserGroups | None:

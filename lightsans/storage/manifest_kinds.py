@@ -209,6 +209,8 @@ class RunPart:
     """Lists with fewer than ``score.k`` items; None without ``score.rules``."""
     unmet_quotas: int | None = None
     """Quotas of lists that lack items of their group; None without ``score.rules``."""
+    segment_users: tuple[int, ...] | None = None
+    """Users that each rule of ``score.rules.segments`` is about; early versions did not count."""
     files: tuple[RunFile, ...]
 
 

@@ -55,7 +55,7 @@ def inspect(
         print(printable(f"- {remark}"))
     if found.settings:
         print("\nSettings to paste:\n")
-        print(settings_yaml(found.settings))
+        print(printable(settings_yaml(found.settings), keep="\n"))
 
 
 def _summary(content: dict[str, Any]) -> str:

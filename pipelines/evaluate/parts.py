@@ -80,6 +80,8 @@ class EvaluateJob:
     window: Window | None
     groups: Mapping[str, Any] | None
     """Identity of the table by which users are told apart."""
+    made_with: Mapping[str, Any]
+    """Section ``data`` of the dataset's manifest."""
     report: Location
     owner: Owner
     """Token of the process that makes the report; workers of any other write nothing."""
@@ -119,7 +121,7 @@ class PartEvaluator:
         self._information = information(self._counts.popularity)
         self._units = unit_vectors(self._model.item_embedding.weight).cpu()
         self._groups = read_groups(job.config, id_type(job.user_id_type))
-        if groups_identity(job.config) != job.groups:
+        if groups_identity(job.config, job.made_with) != job.groups:
             raise InputError(
                 f"evaluate.user_table: {job.config.evaluate.user_table} changed meanwhile; run the "
                 "same command again"

@@ -19,7 +19,7 @@ from lightsans.config import RunConfig, TemporalConfig
 from lightsans.config.marks import Mark, values_with
 from lightsans.dataset.held_out import describe_nobody
 from lightsans.dataset.vocabulary import vocabulary_mapping
-from lightsans.errors import ConfigError
+from lightsans.errors import ConfigError, InputError
 from lightsans.recommendations.user_groups import groups_identity
 from lightsans.reports.evaluation_figures import (
     MODEL,
@@ -137,7 +137,7 @@ def run_evaluate(
             "would be asked; evaluate the model that it was refitted from"
         )
     parts = sequence_parts(dataset, dataset_manifest)
-    question = _question(config, dataset_id, model_id, map_items)
+    question = _question(config, dataset_manifest, model_id, map_items)
     report = root / "reports" / f"evaluate-{content_id('evaluation', FORMAT_VERSION, question)}"
 
     def make(owner: Owner, anew: bool) -> EvaluationManifest:
@@ -156,6 +156,7 @@ def run_evaluate(
                     map_items=map_items,
                     window=find_window(config.evaluate.popular_days, dataset_manifest),
                     groups=question.get("groups"),
+                    made_with=dataset_manifest.data,
                     report=report,
                     owner=owner,
                 ),
@@ -195,12 +196,14 @@ def run_evaluate(
     return EvaluateResult(model_id, dataset_id, report, skipped, manifest.figures)
 
 
-def _question(config: RunConfig, dataset_id: str, model_id: str, map_items: bool) -> dict[str, Any]:
+def _question(
+    config: RunConfig, dataset: DatasetManifest, model_id: str, map_items: bool
+) -> dict[str, Any]:
     """All that decides the metrics."""
     protocol = values_with(config.evaluate, Mark.CONTENT)
-    groups = groups_identity(config)
+    groups = groups_identity(config, dataset.data)
     return {
-        "dataset": dataset_id,
+        "dataset": dataset.id,
         "model": model_id,
         "protocol": protocol,
         "map": map_items,
@@ -279,8 +282,17 @@ def _describe(measured: Measured, job: EvaluateJob) -> EvaluationFigures:
 
 
 def read_pairs(evaluation: Location) -> Measured:
-    """The sums of an evaluation by which its model is compared with another one's."""
-    return measured_from_bytes((evaluation / PAIRS).read_bytes())
+    """The sums of an evaluation by which its model is compared with another one's.
+
+    Raises:
+        InputError: The file is gone.
+    """
+    try:
+        return measured_from_bytes((evaluation / PAIRS).read_bytes())
+    except FileNotFoundError:
+        raise InputError(
+            f"{evaluation / PAIRS}: the file is gone; evaluate again with --force"
+        ) from None
 
 
 def _num_actors(config: RunConfig, manifest: DatasetManifest) -> int:

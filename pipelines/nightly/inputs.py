@@ -72,6 +72,14 @@ def pin_inputs(config: RunConfig, remembered: Location, moment: datetime) -> Run
         remembered.write_json(to_json(now))
         return config
     pinned = [uri for uri, _, _ in before.files]
+    changed = sorted(
+        uri for uri, *identity in before.files if uri in uris and (uri, *identity) not in files
+    )
+    if changed:
+        say(
+            f"WARNING: nightly: {len(changed)} files of the first attempt ({remembered}) changed "
+            f"since, such as {changed[0]}: this is not the same data again"
+        )
     if pinned == uris and before.addresses == now.addresses:
         return config
     again = tuple(pinned) if before.addresses is None else before.addresses

@@ -126,7 +126,7 @@ def run_audience(
     wanted = _wanted(listed, model)
     raw = load_vocabulary(model).decode(wanted.astype(np.int32))
     choice = read_item_choice(config)
-    question = _question(config, choice, dataset_id, model_id, map_items, raw.to_pylist())
+    question = _question(config, choice, source, model_id, map_items, raw.to_pylist())
     target = root / "audience" / content_id("audience", FORMAT_VERSION, question)
 
     def make(owner: Owner, anew: bool) -> AudienceManifest:
@@ -175,21 +175,21 @@ def run_audience(
 def _question(
     config: RunConfig,
     choice: ItemChoice,
-    dataset_id: str,
+    dataset: DatasetManifest,
     model_id: str,
     map_items: bool,
     items: list[str | int],
 ) -> dict[str, Any]:
     """All that decides who is in the audiences."""
     return {
-        "dataset_id": dataset_id,
+        "dataset_id": dataset.id,
         "model_id": model_id,
         "map_items": map_items,
         "items": items,
         "remove_seen": config.score.remove_seen,
         **values_with(config.audience, Mark.CONTENT),
         **choice.fingerprints,
-        "segment": segment_identity(config),
+        "segment": segment_identity(config, dataset.data),
     }
 
 

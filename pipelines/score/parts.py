@@ -58,6 +58,7 @@ class _Counts:
     unknown_interactions: int = 0
     short_lists: int | None = None
     unmet_quotas: int | None = None
+    segment_users: tuple[int, ...] | None = None
 
 
 def is_of_weights(job: ScoreJob, part: RunPart) -> bool:
@@ -124,6 +125,11 @@ class PartScorer:
     def _score(self, rows: pa.Table, unchanged: UnchangedRows | None, counts: _Counts) -> pa.Table:
         """Wide rows of those users of the segment, scored or carried over, in their order."""
         first, last = bucket_span(rows["user_id"])
+        rules = self._recommender.rules
+        if rules is not None:
+            found = rules.count(rows["user_id"])
+            before = counts.segment_users or (0,) * len(found)
+            counts.segment_users = tuple(map(sum, zip(before, found, strict=True)))
         if self._segment is not None:
             num_users = rows.num_rows
             rows = rows.filter(self._segment.contains(rows["user_id"], first, last))
@@ -142,7 +148,7 @@ class PartScorer:
             made = pa.concat_tables([carried.cast(self._schema), scored]).take(pa.array(order))
             counts.carried_users += carried.num_rows
         counts.users += made.num_rows
-        if self._recommender.rules is not None:
+        if rules is not None:
             lists = made["item_ids"].combine_chunks()
             short, unmet = self._recommender.count_broken(lists, made["source"])
             counts.short_lists = (counts.short_lists or 0) + short

@@ -113,7 +113,8 @@ def load_shared(
     if config.score.users is not None:
         segment = read_segment(config, id_type(user_id_type))
         # What was read is what the question names: files that were replaced are others.
-        if segment_identity(config) != question["segment"]:
+        made_with = require_manifest(DatasetManifest, dataset, "make it again").data
+        if segment_identity(config, made_with) != question["segment"]:
             raise InputError(
                 f"score.users: {config.score.users} changed meanwhile; run the same command again"
             )

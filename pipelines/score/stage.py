@@ -22,7 +22,7 @@ from lightsans.config.marks import Mark, values_with
 from lightsans.dataset.vocabulary import load_vocabulary, vocabulary_mapping
 from lightsans.errors import LeaseError, LightSANsError, StorageError
 from lightsans.lists.excluded_users import ExcludedIds
-from lightsans.lists.id_lists import read_id_list, require_some
+from lightsans.lists.id_lists import IdList, describe_found, read_id_list, require_some
 from lightsans.recommendations.item_choice import ItemChoice, read_item_choice
 from lightsans.recommendations.segment import segment_identity
 from lightsans.recommendations.writer import remove_leftovers
@@ -95,7 +95,7 @@ def run_score(
     )
     require_manifest(ModelManifest, model, "run `submit.py train` first")
     choice = read_item_choice(config)
-    question = _question(config, choice, dataset_id, model_id, map_items)
+    question = _question(config, choice, dataset_manifest, model_id, map_items)
     run = root / "recommendations" / content_id("recommendations", FORMAT_VERSION, question)
     add_log_context(run_id=run.name)
     started = time.monotonic()
@@ -123,6 +123,7 @@ def run_score(
         with original_errors():
             parts = _score_parts(job, choice)
         _require_all_users(job, parts)
+        _require_ruled_users(job, choice, parts)
         files.require_weights(model, weights)
         manifest = _describe(job, parts)
         manifest = replace(manifest, warnings=tuple(_report(job, choice, manifest)))
@@ -162,17 +163,17 @@ def _report(job: ScoreJob, choice: ItemChoice, content: RunManifest) -> list[str
 
 
 def _question(
-    config: RunConfig, choice: ItemChoice, dataset_id: str, model_id: str, map_items: bool
+    config: RunConfig, choice: ItemChoice, dataset: DatasetManifest, model_id: str, map_items: bool
 ) -> dict[str, Any]:
     """All that decides the content of a run."""
     asked = choice.fingerprints
     question = {
-        "dataset_id": dataset_id,
+        "dataset_id": dataset.id,
         "model_id": model_id,
         "map_items": map_items,
         **values_with(config.score, Mark.CONTENT),
         "eligible_items": asked["eligible_items"],
-        "segment": segment_identity(config),
+        "segment": segment_identity(config, dataset.data),
     }
     # Runs without rules keep the ids that they had before there were any.
     return question if asked["rules"] is None else question | {"rules": asked["rules"]}
@@ -189,7 +190,7 @@ def _say_eligible(config: RunConfig, choice: ItemChoice, model: Location) -> Non
     if rules is not None:
         items = load_vocabulary(model)
         rules.item_rules(items)  # before anything is started: numbers that are none are an error
-        for sentence in rules.describe(items):
+        for sentence in rules.check(items, config.score.allow_unmatched) + rules.describe(items):
             say(f"WARNING: {sentence}")
 
 
@@ -281,16 +282,36 @@ def _require_segment(job: ScoreJob) -> None:
         InputError: Otherwise.
     """
     path = str(job.config.score.users)
-    listed = read_id_list("score.users", path, job.config, "user")
+    _require_users(job, read_id_list("score.users", path, job.config, "user"), 0)
+
+
+def _require_ruled_users(job: ScoreJob, choice: ItemChoice, parts: list[RunPart]) -> None:
+    """Say how many of the users were found that rules of segments list.
+
+    Raises:
+        InputError: None of a list, and that is neither allowed nor because they were taken out.
+    """
+    counted = [part.segment_users for part in parts]
+    if choice.rules is None or None in counted:  # an earlier version scored some parts
+        return
+    for number, listed in enumerate(choice.rules.users):
+        found = sum(counts[number] for counts in counted if counts is not None)
+        _require_users(job, listed, found)
+        if found:
+            say(f"score: {describe_found(listed, found, 'users')} ({listed.location})")
+
+
+def _require_users(job: ScoreJob, listed: IdList, num_found: int) -> None:
     known = ExcludedIds.of(job.dataset).known(listed, job.dataset_manifest.user_id_type)
     warning = require_some(
         listed,
-        0,
+        num_found,
         f"in dataset {job.dataset.name}",
         "score.allow_unmatched",
         job.config.score.allow_unmatched or bool(len(known)),
     )
-    say(f"score: WARNING: {warning}")
+    if warning:
+        say(f"score: WARNING: {warning}")
 
 
 def _written_users(job: ScoreJob, part: RunPart) -> int:

@@ -21,7 +21,7 @@ from pipelines.score import stage as score
 from pipelines.train.stage import model_id
 from pipelines.tune.stage import search_id, trial_base
 from tests.factories import local
-from tests.manifests import model_manifest
+from tests.manifests import dataset_manifest, model_manifest
 
 MARKS = dict(walk_marks(RunConfig))
 RESULT_OF_SECTION = {
@@ -135,15 +135,15 @@ def with_another_value(config, name):
 def ids(config):
     """The ids of all results that are made without looking into one made before."""
     space = build_space(config.tune.space, trial_base(config), "tune.space")
-    choice = read_item_choice(config)
+    choice, dataset = read_item_choice(config), dataset_manifest()
     return {
         "dataset": dataset_id(config),
         "model": model_id(config, "some-dataset"),
-        "evaluation": content_id("evaluation", 1, evaluate._question(config, "d", "m", False)),
-        "run": content_id("run", 1, score._question(config, choice, "d", "m", False)),
+        "evaluation": content_id("evaluation", 1, evaluate._question(config, dataset, "m", False)),
+        "run": content_id("run", 1, score._question(config, choice, dataset, "m", False)),
         "similar": content_id("similar", 1, similar._question(config, choice, "m")),
         "audience": content_id(
-            "audience", 1, audience._question(config, choice, "d", "m", False, ["i"])
+            "audience", 1, audience._question(config, choice, dataset, "m", False, ["i"])
         ),
         "search": search_id(space, "some-dataset"),
     }

@@ -170,6 +170,22 @@ def test_names_that_nothing_answers_to_are_said(tmp_path):
     ]
 
 
+def test_lists_of_items_that_the_model_does_not_know_are_said_or_refused(tmp_path):
+    text = "    segments: [{users: DIR/kids.txt, deny: {items: DIR/list.txt}}]\n"
+    rules_of(tmp_path, CAP + text)
+    (tmp_path / "list.txt").write_text("tea\ngone\nnever\n")
+    assert read_rules_again(tmp_path, CAP + text).check(ITEMS, False) == [
+        f"score.rules: 2 of 3 ids of {tmp_path}/list.txt are unknown to the model"
+    ]
+    (tmp_path / "list.txt").write_text("tea\nrye\n")
+    assert read_rules_again(tmp_path, CAP + text).check(ITEMS, False) == []
+    (tmp_path / "list.txt").write_text("gone\n")
+    tables = read_rules_again(tmp_path, CAP + text)
+    with pytest.raises(InputError, match=r"score\.rules: .*list\.txt: none of its 1 ids was found"):
+        tables.check(ITEMS, False)
+    assert len(tables.check(ITEMS, True)) == 1
+
+
 def test_lists_of_the_model_and_of_popular_items_keep_the_rules(tmp_path):
     """Item 1 is known of ann and of bob, and nothing of cid and dan."""
     text = """    segments: [{users: DIR/kids.txt, deny: {items: DIR/list.txt}}]

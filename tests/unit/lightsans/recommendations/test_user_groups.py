@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from lightsans.columns.hashing import NUM_BUCKETS
-from lightsans.config import RunConfig
+from lightsans.config import DataConfig, RunConfig, to_dict
 from lightsans.config.file import load_config
 from lightsans.errors import ConfigError, InputError
 from lightsans.recommendations.user_groups import (
@@ -15,6 +15,9 @@ from lightsans.recommendations.user_groups import (
     groups_identity,
     read_groups,
 )
+
+READ = to_dict(DataConfig())
+"""How the dataset's log was read."""
 
 
 def configured(tmp_path, content, column="town") -> RunConfig:
@@ -78,10 +81,12 @@ def test_another_column_or_file_is_another_question(tmp_path):
     other = dataclasses.replace(
         config, evaluate=dataclasses.replace(config.evaluate, user_column="age")
     )
-    assert groups_identity(config) != groups_identity(other)
-    assert groups_identity(RunConfig()) is None
+    assert groups_identity(config, READ) != groups_identity(other, READ)
+    assert groups_identity(RunConfig(), READ) is None
+    spaced = dataclasses.replace(config, data=DataConfig(strip_ids=True))
+    assert groups_identity(spaced, READ) != groups_identity(config, READ)
     with pytest.raises(InputError, match=r"no column 'city'; .*evaluate\.user_column"):
-        groups_identity(configured(tmp_path, "user_id,town\nann,Bonn\n", "city"))
+        groups_identity(configured(tmp_path, "user_id,town\nann,Bonn\n", "city"), READ)
 
 
 def test_table_and_column_need_each_other():

@@ -22,6 +22,14 @@ def test_inspect_prints_columns_roles_and_settings_without_control_characters(tm
     assert "users: 2, items: 2" in shown
 
 
+@pytest.mark.parametrize("control", ["\x9b2J", "\x85", "\u202e", "\x07"], ids=ascii)
+def test_names_of_files_reach_a_terminal_as_escapes_in_settings_too(tmp_path, control):
+    path = write_bytes(tmp_path / f"a{control}.csv", LOG)
+    shown = CliRunner().invoke(app, ["inspect", str(path)]).output
+    assert f'input: ["{tmp_path}/a\\' in shown
+    assert control[0] not in shown
+
+
 def test_inspect_as_json_is_one_object(tmp_path):
     path = write_bytes(tmp_path / "a.csv", LOG)
     shown = CliRunner().invoke(app, ["inspect", str(path), "--json"]).output

@@ -12,6 +12,7 @@ from lightsans.columns.times import to_iso
 from lightsans.config import ModelConfig, RunConfig
 from lightsans.config.file import load_config
 from lightsans.dataset.loading import load_trainable
+from lightsans.errors import InputError, LeaseError
 from lightsans.ranking.baselines import TransitionCounts
 from lightsans.ranking.recent import DAY
 from lightsans.recommendations.user_groups import groups_identity
@@ -29,7 +30,7 @@ from pipelines.evaluate.counts import find_window, recent_rows
 from pipelines.evaluate.parts import RANKS, RECENT, SPLITS, TRANSITIONS, WORK, EvaluateJob
 from pipelines.evaluate.parts import PartEvaluator as Evaluator
 from pipelines.score.recent import count_here, window_end
-from pipelines.session.lease import Owner
+from pipelines.session.lease import Lease, Owner
 
 USERS, ITEMS, HISTORY, DAYS = 60, 40, 6, 5
 MODEL = ModelConfig(
@@ -60,8 +61,8 @@ def job(tmp_path_factory):
     assert window is not None
     made = EvaluateJob(
         config=config, dataset=dataset, num_parts=2, user_id_type="string", model=model,
-        map_items=False, window=window, report=report, groups=groups_identity(config),
-        owner=Owner(root / "locks" / "e.json", None),
+        map_items=False, window=window, report=report, owner=Owner(root / "locks" / "e.json", None),
+        groups=groups_identity(config, manifest.data), made_with=manifest.data,
     )  # fmt: skip
     counts = [TransitionCounts.count(load_trainable(part), ITEMS) for part in parts]
     (report / WORK / TRANSITIONS).write_bytes((counts[0] + counts[1]).to_bytes())
@@ -163,3 +164,43 @@ def test_the_fallback_counts_the_last_days_before_the_newest_row_or_as_of(job, u
     for changed in (newest, as_of):
         assert window_end(changed) == moment
         np.testing.assert_array_equal(count_here(made.dataset, changed, 3), expected)
+
+
+def copy_of(made, directory, **changes):
+    """The same job with a report of its own, and what its baselines count."""
+    report = made.report.parent / directory
+    for name in (TRANSITIONS, RECENT):
+        (report / WORK / name).write_bytes((made.report / WORK / name).read_bytes())
+    return replace(made, report=report, **changes)
+
+
+def test_users_that_are_ranked_at_once_change_nothing(job):
+    made, parts = job
+    evaluate = replace(made.config.evaluate, batch_size=7)
+    other = copy_of(made, "by-seven", config=replace(made.config, evaluate=evaluate))
+    evaluator = Evaluator(other)
+    for part in parts:
+        evaluator(pa.table({"part": [part.uri]}))
+        ranks, again = ((one.report / RANKS / part.name).read_table() for one in (made, other))
+        assert again.equals(ranks)
+
+
+def test_a_worker_of_a_lost_owner_writes_nothing(job, tmp_path):
+    made, parts = job
+    lock = locate(str(tmp_path / "lock.json"), made.report.storage)
+    lease = Lease(lock, "another owner", 60)
+    lease.take()
+    other = copy_of(made, "lost", owner=Owner(lock, "the token of before"))
+    evaluator = Evaluator(other)
+    with pytest.raises(LeaseError, match="lost to another owner"):
+        evaluator(pa.table({"part": [parts[0].uri]}))
+    assert (other.report / RANKS).children() == []
+    assert sorted((other.report / WORK).children()) == sorted([TRANSITIONS, RECENT])
+
+
+def test_a_table_of_users_that_was_replaced_meanwhile_is_an_error(job):
+    made, _ = job
+    assert made.groups is not None
+    other = copy_of(made, "replaced", groups={**made.groups, "size": 1})
+    with pytest.raises(InputError, match=r"evaluate\.user_table: .* changed meanwhile"):
+        Evaluator(other)

@@ -47,6 +47,15 @@ def test_a_file_that_arrives_later_is_left_out_of_the_same_date(logs, remembered
     assert "day-0.csv, are left out; remove that file to read what is there now" in said
 
 
+def test_a_file_that_changed_since_the_first_attempt_is_said(logs, remembered, capfd):
+    read_by(logs, remembered)
+    (logs / "day-2.csv").write_text("user_id,item_id\nu,i\n")
+    assert read_by(logs, remembered) == "as configured"
+    said = capfd.readouterr().err
+    assert "WARNING: nightly: 1 files of the first attempt" in said
+    assert "day-2.csv: this is not the same data again" in said
+
+
 def test_another_date_or_another_pattern_lists_anew(logs, remembered):
     read_by(logs, remembered)
     (logs / "day-3.csv").write_text("user_id,item_id\n")

@@ -282,3 +282,29 @@ def test_lists_with_an_item_that_was_erased_since_are_not_carried_over(root, cap
     assert gone not in lists_of(after)
     assert after.manifest.carried_users == 0
     assert "datasets d and e count other items 0 times" in capfd.readouterr().err
+
+
+def with_rule_about(root, tmp_path, users, *settings):
+    (tmp_path / "kids.txt").write_text(users)
+    (tmp_path / "denied.txt").write_text("i1\n")
+    rule = f"{{users: {tmp_path}/kids.txt, deny: {{items: {tmp_path}/denied.txt}}}}"
+    return score_with(root, f"score.rules.segments=[{rule}]", *settings)
+
+
+def test_the_users_that_a_rule_lists_are_counted_and_must_be_there(root, tmp_path, capfd):
+    found = with_rule_about(root, tmp_path, "u1\nu2\nnobody\n", "score.batch_size=7")
+    assert "score.rules: 2 of 3 listed users were found" in capfd.readouterr().err
+    assert sum(part.segment_users[0] for part in found.manifest.parts) == 2
+    with pytest.raises(InputError, match=r"score\.rules: .*kids\.txt: none of its 1 ids was found"):
+        with_rule_about(root, tmp_path, "nobody\n")
+    allowed = with_rule_about(root, tmp_path, "nobody\n", "score.allow_unmatched=true")
+    assert not allowed.skipped
+    assert "WARNING: score.rules: " in capfd.readouterr().err
+
+
+def test_users_that_are_scored_at_once_change_no_list(root):
+    first = score(root)
+    lists = [row["item_ids"] for row in rows(root, first)]
+    again = score_with(root, "score.batch_size=7", force=True)
+    assert again.run_id == first.run_id
+    assert [row["item_ids"] for row in rows(root, again)] == lists
