@@ -40,6 +40,10 @@ def fraction(section: str, config: object, *names: str) -> None:
 
 _CREDENTIALS = re.compile(r"\w://(?:[^/\s]*@|[^/@\s]*:(?!\d+/)[^@\s]*@)")
 """``user:password@`` or ``token@`` before a host; a password may have slashes in it."""
+TABLE_VERSION = re.compile(
+    r"\b((?:delta|iceberg)://(?:\w+://)?[^\s:'\"@]*)@(v\d+)(?=/?(?:$|[\s'\",:;)\]}]))"
+)
+"""Address of a version of a table: ``delta://s3://bucket/log@v3`` has no credentials."""
 
 
 def without_credentials(name: str, value: object) -> None:
@@ -48,7 +52,7 @@ def without_credentials(name: str, value: object) -> None:
     Settings are saved with results, sent to jobs and logged; the message repeats no part of it.
     """
     if isinstance(value, str):
-        if _CREDENTIALS.search(value):
+        if _CREDENTIALS.search(TABLE_VERSION.sub(r"\1", value)):
             raise ConfigError(
                 f"{name} has credentials in its address, which would be saved with every result; "
                 "take them out, and give them in the environment: AWS_ACCESS_KEY_ID and "

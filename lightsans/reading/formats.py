@@ -96,7 +96,7 @@ def recognise(info: FileInfo, data: DataConfig) -> tuple[Format, Coding]:
     """
     file = info.location
     if info.size == 0:
-        raise EmptyFileError(f"{file}: the file is empty (0 bytes); remove it from data.input")
+        raise EmptyFileError(f"{file}: the file is empty (0 bytes); fill it or take it away")
     named = format_by_name(file, data)
     beginning = file.read_range(0, min(info.size, _BEGINNING))
     if beginning.startswith(_PARQUET_MAGIC):

@@ -88,7 +88,7 @@ def read_head(info: FileInfo, data: DataConfig, coding: Coding) -> ParquetHead:
     """
     file = info.location
     if info.size == 0:
-        raise EmptyFileError(f"{file}: the file is empty (0 bytes); remove it from data.input")
+        raise EmptyFileError(f"{file}: the file is empty (0 bytes); fill it or take it away")
     with _open(file) as opened:
         metadata, schema = opened.metadata, opened.schema_arrow
         groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]

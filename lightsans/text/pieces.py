@@ -82,7 +82,7 @@ def read_beginning(file: Location, coding: Coding) -> bytes:
                 break
             _check_line_length(len(content), file.uri)
     if not content.removeprefix(BOM).strip():
-        raise EmptyFileError(f"{file}: the file holds no line; remove it from data.input")
+        raise EmptyFileError(f"{file}: the file holds no line; fill it or take it away")
     return content
 
 

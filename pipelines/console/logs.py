@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+from lightsans.config.checks import TABLE_VERSION
 from lightsans.errors import ConfigError
 
 FORMAT_VARIABLE = "LIGHTSANS_LOG"
@@ -57,7 +58,10 @@ def logs_are_json() -> bool:
 def log(text: str, level: int = logging.INFO, /, **fields: Any) -> None:
     """Write one line; ``fields`` are the numbers behind the text, for the JSON format."""
     if not _own_handlers():
-        configure_logs()
+        try:
+            configure_logs()
+        except ConfigError:  # this line may be about that very error
+            configure_logs("text")
     _logger.log(level, "%s", text, extra={"fields": fields})
 
 
@@ -219,9 +223,10 @@ def redact(text: str) -> str:
         value = os.environ.get(name, "")
         if len(value) >= 8:  # a shorter one would redact ordinary words
             text = text.replace(value, _MASK)
+    text = TABLE_VERSION.sub(r"\1\0\2", text)  # its @ does not stand behind a secret
     for pattern, replacement in _SECRETS:
         text = pattern.sub(replacement, text)
-    return text
+    return re.sub(r"\0(?=v\d)", "@", text)
 
 
 def _redacted(value: Any) -> Any:

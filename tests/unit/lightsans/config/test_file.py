@@ -308,6 +308,8 @@ def test_a_file_in_another_encoding_is_named(tmp_path):
         ("root", "s3://key:hunter/22+x=@bucket/prefix"),
         ("data.input", "[/a.csv, 's3://key:hunter22@bucket/x']"),
         ("score.users", "s3://key:hunter22@bucket/x"),
+        ("data.input", "[delta://s3://key:hunter22@bucket/log@v3]"),
+        ("data.input", "[iceberg://s3://key:hunter22@v3]"),
         ("storage.endpoint_url", "http://key:hunter22@host"),
     ],
 )
@@ -322,6 +324,13 @@ def test_an_address_with_credentials_is_refused_without_a_word_of_them(name, val
 )
 def test_an_at_sign_in_a_path_is_no_credential(root):
     assert load_config(None, [f"root={root}"]).config.root == root
+
+
+@pytest.mark.parametrize(
+    "log", ["delta://s3://bucket/log@v3", "delta://log@v3", "iceberg://s3://bucket@v12/"]
+)
+def test_a_version_of_a_table_is_no_credential(log):
+    assert load_config(None, [f"data.input={log}"]).config.data.input == (log,)
 
 
 def test_a_saved_configuration_of_before_is_read_whatever_its_addresses():

@@ -118,6 +118,10 @@ def test_warnings_and_other_loggers_come_as_json_too(capsys):
         ("https://token@host/x", "token"),
         ("https://ann:hunt@er22@host/x", "er22"),
         ("at https://hun@ter22@host/x", "ter22"),
+        ("delta://s3://ann:hunter22@bucket/log@v3", "hunter22"),
+        ("delta://s3://ann:hunter22@v3", "hunter22"),
+        ("delta://s3://hunter22@bucket/log@v3", "hunter22"),
+        ("https://ann:hunter22@v3/x", "hunter22"),
         ("https://ann:hun'ter22@host/x", "ter22"),
         (f"key {ACCESS_KEY} is unknown", ACCESS_KEY),
         ("aws_secret_access_key = abc/def", "abc/def"),
@@ -152,6 +156,8 @@ def test_the_secrets_of_this_process_are_redacted_wherever_they_stand(name, monk
         "export RAY_AUTH_TOKEN_PATH=/home/ann/token",
         "model 0a1b2c3d4e5f on dataset 5f4e3d2c1b0a",
         "['s3://a/b', 's3://c/d@e']",
+        "delta://s3://bucket/log@v3: no such version",
+        "('delta://log@v3', 'iceberg://s3://bucket@v12/')",
     ],
 )
 def test_what_is_no_secret_stays(text):
