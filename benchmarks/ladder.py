@@ -23,7 +23,8 @@ import torch
 
 from benchmarks import harness
 from benchmarks.movielens import SMOKE, Log, arrange, smoke_log
-from benchmarks.train_to_quality import CONFIGS, load, train
+from benchmarks.train_to_quality import CONFIGS, load
+from benchmarks.training import train
 from lightsans.config import RunConfig
 from lightsans.config.file import load_config
 from lightsans.model.layers import LightAttention
@@ -126,14 +127,14 @@ def make_config(protocol: Protocol, rung: str, seed: int, epochs: int | None) ->
 
 def run_rung(log: Log, config: RunConfig, minutes: float) -> dict[str, Any]:
     """Train one run: valid by epoch, test of the chosen epoch, processor minutes."""
-    trainer, run = train(log, config, minutes, "cpu")
+    run = train(log, config, minutes, "cpu")
     return {
-        "best_epoch": run["best_epoch"],
-        "cpu_minutes": run["minutes"],
-        "valid": round(run["valid"]["ndcg@10"], 5),
-        "test": {name: round(run["test"][name], 5) for name in ("hit@10", "ndcg@10")},
-        "curve": [round(row.valid["ndcg@10"], 4) for row in trainer.progress.history],
-        "rates": learned_rates(trainer.model),
+        "best_epoch": run.best_epoch,
+        "cpu_minutes": round(run.seconds[-1] / 60, 1),
+        "valid": round(run.best.valid["ndcg@10"], 5),
+        "test": {name: round(run.test[name], 5) for name in ("hit@10", "ndcg@10")},
+        "curve": [round(row.valid["ndcg@10"], 4) for row in run.curve],
+        "rates": learned_rates(run.model),
     }
 
 

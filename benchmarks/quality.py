@@ -12,22 +12,20 @@ paused, ``--clock cpu`` takes the processor time of its one thread instead, whic
 """
 
 import argparse
-import copy
 import json
 import statistics
-import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
 from benchmarks import harness
-from benchmarks.movielens import SMOKE, Log, load_log, smoke_log
+from benchmarks.movielens import SMOKE, load_log, smoke_log
+from benchmarks.training import Trained, train
 from lightsans.config import RunConfig
 from lightsans.config.file import load_config
-from lightsans.dataset.held_out import hold_out
-from lightsans.ranking.evaluation import model_scorer, rank_held_out
-from lightsans.training.trainer import Trainer
+from lightsans.training.progress import EpochRow
 
 METRIC = "ndcg@10"
 GOAL = 30.0
@@ -61,29 +59,13 @@ RECIPES: dict[str, tuple[str, ...]] = {
 """Recipe of each kind, at a constant rate; docs/experiments.md has what else was tried."""
 
 
-class Point(NamedTuple):
-    """State of a run after an epoch."""
-
-    seconds: float
-    valid: dict[str, float]
+def time_to(run: Trained, goal: float) -> float | None:
+    """Seconds until valid first reaches ``goal``; None if it never does."""
+    return next((seconds for seconds, row in _epochs(run) if row.valid[METRIC] >= goal), None)
 
 
-class Run(NamedTuple):
-    """One kind, one seed."""
-
-    points: list[Point]
-    test: dict[str, float]
-    """Test metrics of the best epoch."""
-    distinct_targets: int
-
-    @property
-    def best(self) -> Point:
-        """The epoch that valid chooses."""
-        return max(self.points, key=lambda point: point.valid[METRIC])
-
-    def time_to(self, goal: float) -> float | None:
-        """Seconds until valid first reaches ``goal``; None if it never does."""
-        return next((p.seconds for p in self.points if p.valid[METRIC] >= goal), None)
+def _epochs(run: Trained) -> Iterator[tuple[float, EpochRow]]:
+    return zip(run.seconds, run.curve, strict=True)
 
 
 def make_config(kind: str, seed: int, overrides: list[str]) -> RunConfig:
@@ -93,49 +75,24 @@ def make_config(kind: str, seed: int, overrides: list[str]) -> RunConfig:
     return load_config(None, [*fixed, *whole, *RECIPES[kind], *overrides]).config
 
 
-def train(log: Log, config: RunConfig, minutes: float, clock: str) -> Run:
-    """Train until early stopping, the last epoch, or out of time; test the best epoch."""
-    trainer = Trainer(config, log.num_items, {0: log.users}, torch.device("cpu"))
-    read = time.process_time if clock == "cpu" else time.monotonic
-    points: list[Point] = []
-    best, distinct, started = trainer.weights(), 0, read()
-    while not trainer.finished and read() - started < 60 * minutes:
-        row = trainer.run_epoch()
-        points.append(Point(round(read() - started, 2), row.valid))
-        distinct = row.distinct_targets
-        if trainer.progress.best_epoch == row.epoch:
-            best = copy.deepcopy(trainer.weights())
-        print(
-            json.dumps({"epoch": row.epoch, "loss": row.loss, **points[-1]._asdict()}), flush=True
-        )
-    trainer.model.load_state_dict(best)
-    trainer.model.eval()
-    totals = rank_held_out(
-        model_scorer(trainer.model, torch.device("cpu")),
-        hold_out(log.users, "test"),
-        ks=config.evaluate.ks,
-        num_items=log.num_items,
-        max_seq_len=config.model.max_seq_len,
-    )
-    return Run(points, totals.metrics(), distinct)
-
-
-def summary(kind: str, runs: list[Run], clock: str, threads: int) -> dict[str, Any]:
+def summary(kind: str, runs: list[Trained], clock: str, threads: int) -> dict[str, Any]:
     """Best valid and test of a kind over its seeds, mean and standard deviation, and the curves."""
     found: dict[str, Any] = {
         "kind": kind,
         "seeds": len(runs),
-        "distinct_targets_per_epoch": runs[0].distinct_targets,
+        "distinct_targets_per_epoch": runs[0].curve[0].distinct_targets,
         "threads": threads,
         "clock": clock,
-        "epochs": [len(run.points) for run in runs],
-        "seconds_to_best": _spread([run.best.seconds for run in runs]),
-        "seconds": [run.points[-1].seconds for run in runs],
+        "epochs": [len(run.curve) for run in runs],
+        "seconds_to_best": _spread([run.seconds_to_best for run in runs]),
+        "seconds": [run.seconds[-1] for run in runs],
     }
     for name in ("hit@10", METRIC, "mrr@10"):
         found[f"valid {name}"] = _spread([run.best.valid[name] for run in runs])
         found[f"test {name}"] = _spread([run.test[name] for run in runs])
-    found["curves"] = [[(p.seconds, round(p.valid[METRIC], 4)) for p in r.points] for r in runs]
+    found["curves"] = [
+        [(seconds, round(row.valid[METRIC], 4)) for seconds, row in _epochs(run)] for run in runs
+    ]
     return found
 
 
@@ -144,16 +101,16 @@ def _spread(values: list[float]) -> dict[str, float]:
     return {"mean": round(statistics.mean(values), 4), "sd": round(deviation, 4)}
 
 
-def mean_time_to(runs: list[Run], goal: float) -> float | None:
+def mean_time_to(runs: list[Trained], goal: float) -> float | None:
     """Seconds until the mean over runs of the best valid metric so far reaches ``goal``."""
-    for seconds in sorted(point.seconds for run in runs for point in run.points):
-        found = [[p.valid[METRIC] for p in run.points if p.seconds <= seconds] for run in runs]
+    for seconds in sorted(end for run in runs for end in run.seconds):
+        found = [[row.valid[METRIC] for end, row in _epochs(r) if end <= seconds] for r in runs]
         if all(found) and statistics.mean(map(max, found)) >= goal:
             return seconds
     return None
 
 
-def against_recbole(kind: str, runs: list[Run], log: Path, speed: float) -> dict[str, Any]:
+def against_recbole(kind: str, runs: list[Trained], log: Path, speed: float) -> dict[str, Any]:
     """Speedup with which our runs, on average, reach RecBole's best valid metric, by its own speed.
 
     Args:
@@ -164,7 +121,7 @@ def against_recbole(kind: str, runs: list[Run], log: Path, speed: float) -> dict
     """
     rows = [json.loads(line) for line in log.read_text().splitlines()]
     best = max(rows, key=lambda row: row[METRIC])
-    peer = best["epoch"] * runs[0].distinct_targets / speed
+    peer = best["epoch"] * runs[0].curve[0].distinct_targets / speed
     ours = mean_time_to(runs, best[METRIC])
     return harness.case(
         f"{kind}: valid {METRIC} {best[METRIC]:.4f}, RecBole's best, of epoch "
@@ -174,7 +131,7 @@ def against_recbole(kind: str, runs: list[Run], log: Path, speed: float) -> dict
         unit="s",
         ratio=None if ours is None else round(peer / ours, 1),
         goal=GOAL if kind == "causal" else 0.0,
-        by_seed=[run.time_to(best[METRIC]) for run in runs],
+        by_seed=[time_to(run, best[METRIC]) for run in runs],
     )
 
 

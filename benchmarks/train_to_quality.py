@@ -10,11 +10,8 @@ share their core with others or are paused, ``--clock cpu`` takes the processor 
 """
 
 import argparse
-import copy
-import json
 import os
 import statistics
-import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,11 +21,9 @@ import torch
 
 from benchmarks import harness
 from benchmarks.movielens import SMOKE, Log, arrange, smoke_log
+from benchmarks.training import Trained, train
 from lightsans.config import RunConfig
 from lightsans.config.file import load_config
-from lightsans.dataset.held_out import hold_out
-from lightsans.ranking.evaluation import model_scorer, rank_held_out
-from lightsans.training.trainer import Trainer
 
 CONFIGS = Path(__file__).parents[1] / "pipelines" / "configs"
 
@@ -74,43 +69,16 @@ def load(path: Path, config: RunConfig) -> Log:
     return arrange(users[kept], items[kept], times[kept], str(path))
 
 
-def train(
-    log: Log, config: RunConfig, minutes: float, clock: str
-) -> tuple[Trainer, dict[str, Any]]:
-    """One seed: the best epoch by valid, its test metrics, and what it cost.
-
-    The trainer has the weights of that epoch.
-    """
-    trainer = Trainer(config, log.num_items, {0: log.users}, torch.device("cpu"))
-    read = time.process_time if clock == "cpu" else time.monotonic
-    best, started, to_best = copy.deepcopy(trainer.weights()), read(), 0.0
-    while not trainer.finished and read() - started < 60 * minutes:
-        row = trainer.run_epoch()
-        if trainer.progress.best_epoch == row.epoch:
-            best = copy.deepcopy(trainer.weights())
-            to_best = read() - started
-        valid = {name: round(row.valid[name], 4) for name in ("hit@10", "ndcg@10")}
-        print(json.dumps({"epoch": row.epoch, "loss": round(row.loss, 4), **valid}), flush=True)
-    spent = read() - started
-    trainer.model.load_state_dict(best)
-    trainer.model.eval()
-    totals = rank_held_out(
-        model_scorer(trainer.model, torch.device("cpu")),
-        hold_out(log.users, "test"),
-        ks=config.evaluate.ks,
-        num_items=log.num_items,
-        max_seq_len=config.model.max_seq_len,
-        remove_seen=config.evaluate.remove_seen,
-    )
-    chosen = trainer.progress.best_epoch
-    return trainer, {
-        "best_epoch": chosen,
-        "epochs": len(trainer.progress.history),
-        "minutes": round(spent / 60, 1),
-        "minutes_to_best": round(to_best / 60, 2),
-        "distinct_targets_to_best": chosen * trainer.progress.history[0].distinct_targets,
-        "valid": trainer.progress.history[chosen - 1].valid,
-        "test": totals.metrics(),
+def describe(run: Trained) -> dict[str, Any]:
+    """Best epoch, its metrics, and what the run cost."""
+    return {
+        "best_epoch": run.best_epoch,
+        "epochs": len(run.curve),
+        "minutes": round(run.seconds[-1] / 60, 1),
+        "minutes_to_best": round(run.seconds_to_best / 60, 2),
+        "distinct_targets_to_best": run.best_epoch * run.curve[0].distinct_targets,
+        "valid": run.best.valid,
+        "test": run.test,
     }
 
 
@@ -165,8 +133,8 @@ def main() -> None:
             own = [*settings, f"train.seed={seed}", "train.num_workers=1", "train.virtual_shards=1"]
             config = load_config(path, own).config
             log = smoke_log() if options.smoke else load(options.data, config)
-            _, run = train(log, config, options.minutes, options.clock)
-            runs.setdefault(name, []).append(run)
+            run = train(log, config, options.minutes, options.clock)
+            runs.setdefault(name, []).append(describe(run))
         found += cases(name, runs[name])
     for entry in found:
         print(f"{entry['case']}: {entry['ours']} / {entry['peer']} = {entry['ratio']}")

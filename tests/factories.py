@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from lightsans.columns.hashing import user_buckets
 from lightsans.config import DataConfig, StorageConfig
 from lightsans.dataset.sequences import UserSequences
 from lightsans.dataset.vocabulary import Vocabulary
@@ -14,6 +15,7 @@ from lightsans.preparation.packing import pack_rows, unpack_rows
 from lightsans.preparation.selection import select_rows
 from lightsans.preparation.sorting import sort_interactions
 from lightsans.storage.location import Location, locate
+from lightsans.storage.schemas import recommendations_schema
 
 HASH_KEY = (1, 2)
 """Bits of the hashes that compare items."""
@@ -119,3 +121,14 @@ def with_reasons(cleaned, problems):
     reasons = iter(problems.of(~problems.is_valid))
     is_valid = problems.is_valid
     return [v if ok else next(reasons) for v, ok in zip(cleaned.to_pylist(), is_valid, strict=True)]
+
+
+def make_lists(num_users: int) -> pa.Table:
+    """Recommendations of 1 to 3 items a user, in order of bucket."""
+    schema = recommendations_schema(pa.string(), pa.int64())
+    users = pa.array([f"u{i}" for i in range(num_users)])
+    users = users.take(pa.array(np.argsort(user_buckets(users), kind="stable")))
+    lists = [[10 * i + rank for rank in range(1 + i % 3)] for i in range(num_users)]
+    scores = [[float(-item) for item in items] for items in lists]
+    source = ["popular" if i % 5 == 0 else "model" for i in range(num_users)]
+    return pa.table([users, lists, scores, source], names=schema.names).cast(schema)

@@ -1,8 +1,14 @@
 """Command lines that end as a user's mistake does, run in this process."""
 
+import logging
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import ray
 
 from pipelines.commands.app import main
 
@@ -33,3 +39,15 @@ RAY_STARTED = 77
 def refuse_ray(**arguments: object) -> None:
     """Stand in for `ray.init`: what a user did wrong is found before Ray is started."""
     raise SystemExit(RAY_STARTED)
+
+
+@contextmanager
+def alone(monkeypatch: pytest.MonkeyPatch, directory: Path) -> Iterator[None]:
+    """No Ray, no network, no retry; an empty directory to work in."""
+    monkeypatch.chdir(directory)
+    monkeypatch.setattr(ray, "init", refuse_ray)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+    logging.getLogger("lightsans").handlers.clear()

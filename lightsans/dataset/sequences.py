@@ -14,7 +14,6 @@ from lightsans.arrays import Int32, Int64, Intp
 LEAVE_ONE_OUT_MINIMUM = 3
 """Users with fewer interactions train with all they have and are not evaluated."""
 NO_TARGET = -1
-UNKNOWN_ITEM = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +25,8 @@ class Periods:
     test_lengths: Int64
     """(U,) items before the second cut-off, from which on rows are for testing."""
     valid_targets: Int64
-    """(U,) the first item between the cut-offs; `UNKNOWN_ITEM` outside the vocabulary, `NO_TARGET`
-    when there is none."""
+    """(U,) the first item between the cut-offs; 0 outside the vocabulary, `NO_TARGET` when there is
+    none."""
     test_targets: Int64
     """(U,) likewise after the second."""
 

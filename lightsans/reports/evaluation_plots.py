@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 METRIC = "ndcg@10"
-_MOST_SEGMENTS = 16
+_MOST_SEGMENTS, _LONGEST_LABEL = 16, 16
 
 
 def draw_evaluation(found: EvaluationFigures, heading: str) -> bytes:
@@ -42,7 +42,7 @@ def draw_evaluation(found: EvaluationFigures, heading: str) -> bytes:
         leads.axvline(0, linestyle="--", color="grey")
         leads.set(xlabel=f"difference in test {METRIC}", title="The model's lead, paired")
         parts = {
-            f"{label} ({segment.users:,})": segment.scorers[MODEL][METRIC]
+            f"{_shortened(label)} ({segment.users:,})": segment.scorers[MODEL][METRIC]
             for labels in found.segments.values()
             for label, segment in labels.items()
         }
@@ -52,6 +52,12 @@ def draw_evaluation(found: EvaluationFigures, heading: str) -> bytes:
 
     heading = f"{heading}: {found.users['test']:,} users on test"
     return picture(fill, panels=3, heading=heading, height=4.4, left=1.6)
+
+
+def _shortened(label: str) -> str:
+    """The beginning of a label that would reach into the next panel; `$` is no formula."""
+    shown = label if len(label) <= _LONGEST_LABEL else f"{label[: _LONGEST_LABEL - 1]}…"
+    return shown.replace("$", r"\$")
 
 
 def _intervals(

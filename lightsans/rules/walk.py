@@ -120,7 +120,6 @@ class _Walk:
         self._rules, self._found, self._k = rules, found, k
         B, T = found.ids.shape
         device = found.ids.device
-        self._rows_B = torch.arange(B, device=device)
         self._codes_BTG = rules.codes[found.ids].long()
         self._used_BC = torch.zeros(B, len(rules.at_most), dtype=torch.int32, device=device)
         self._due_BT = torch.zeros(B, T, dtype=torch.int64, device=device)

@@ -4,19 +4,16 @@
 """
 
 import json
-import logging
 import random
 import shutil
-import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
-import ray
 
 from lightsans.config.run import setting_names, setting_type
-from tests.mistakes import RAY_STARTED, call, refuse_ray, require_told
+from tests.mistakes import RAY_STARTED, alone, call, require_told
 from tests.recorded import DATASET, MODEL, RECORDED, RUN
 
 ROOT = Path(__file__).parents[2]
@@ -42,13 +39,8 @@ RECOMMEND = ["recommend", "--user", "u025", "--dataset", DATASET, "--model", MOD
 
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(ray, "init", refuse_ray)
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
-    logging.getLogger("lightsans").handlers.clear()
+    with alone(monkeypatch, tmp_path):
+        yield
 
 
 # ---- settings

@@ -3,20 +3,17 @@
 No Ray is started: what a user did wrong is found before that.
 """
 
-import logging
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import ray
 import typer
 
 from pipelines.commands.app import app
 from tests.commands import ROOT
-from tests.mistakes import call, refuse_ray, require_told
+from tests.mistakes import alone, call, require_told
 
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 STAGES = ["preprocess", "train", "evaluate", "score", "pipeline", "tune"]
@@ -41,15 +38,8 @@ CONFIGURED = [
 
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """No Ray, no network, no retry; an empty directory to work in."""
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(ray, "init", refuse_ray)
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
-    logging.getLogger("lightsans").handlers.clear()
+    with alone(monkeypatch, tmp_path):
+        yield
 
 
 # ---- settings

@@ -1,28 +1,15 @@
 """Rows in order of the buckets of their users."""
 
-import numpy as np
 import pyarrow as pa
 
 from lightsans.columns.hashing import bucket_range, user_buckets
 from lightsans.dataset.bucket_cursor import BucketCursor, overlapping_parts
 from lightsans.storage.parts import part_name
-from lightsans.storage.schemas import recommendations_schema
-
-SCHEMA = recommendations_schema(pa.string(), pa.int64())
-
-
-def make_rows(num_users: int) -> pa.Table:
-    """Lists of 1 to 3 items, in order of bucket."""
-    users = pa.array([f"u{i}" for i in range(num_users)])
-    users = users.take(pa.array(np.argsort(user_buckets(users), kind="stable")))
-    lists = [[10 * i + rank for rank in range(1 + i % 3)] for i in range(num_users)]
-    scores = [[float(-item) for item in items] for items in lists]
-    source = ["popular" if i % 5 == 0 else "model" for i in range(num_users)]
-    return pa.table([users, lists, scores, source], names=SCHEMA.names).cast(SCHEMA)
+from tests.factories import make_lists
 
 
 def test_a_cursor_finds_rows_of_buckets_whatever_the_tables_are_cut_into():
-    rows = make_rows(200)
+    rows = make_lists(200)
     buckets = user_buckets(rows["user_id"])
     for size in (1, 13, 200):
         tables = iter([rows.slice(first, size) for first in range(0, 200, size)])

@@ -1,30 +1,19 @@
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lightsans.columns.hashing import NUM_BUCKETS, user_buckets
+from lightsans.columns.hashing import NUM_BUCKETS
 from lightsans.recommendations.reader import RunRows
 from lightsans.recommendations.writer import FileLayout, PartFiles
 from lightsans.storage.parts import part_name
 from lightsans.storage.schemas import recommendations_schema
-from tests.factories import local
+from tests.factories import local, make_lists
 from tests.manifests import run_manifest, run_part
 
 SCHEMA = recommendations_schema(pa.string(), pa.int64())
 PART = part_name(0)
-
-
-def make_rows(num_users: int) -> pa.Table:
-    """Lists of 1 to 3 items, in order of bucket."""
-    users = pa.array([f"u{i}" for i in range(num_users)])
-    users = users.take(pa.array(np.argsort(user_buckets(users), kind="stable")))
-    lists = [[10 * i + rank for rank in range(1 + i % 3)] for i in range(num_users)]
-    scores = [[float(-item) for item in items] for items in lists]
-    source = ["popular" if i % 5 == 0 else "model" for i in range(num_users)]
-    return pa.table([users, lists, scores, source], names=SCHEMA.names).cast(SCHEMA)
 
 
 @pytest.fixture
@@ -60,7 +49,7 @@ def read(run, files, layout="wide") -> list[dict[str, Any]]:
     [("wide", None), ("wide", "source"), ("long", None), ("long", "source"), ("long", "rank")],
 )
 def test_rows_come_back_as_they_were_written(run, layout, partition_by, max_users_per_file):
-    rows = make_rows(50)
+    rows = make_lists(50)
     files = write(
         run, rows, 11, layout=layout, partition_by=partition_by,
         max_users_per_file=max_users_per_file,
@@ -73,7 +62,7 @@ def test_rows_come_back_as_they_were_written(run, layout, partition_by, max_user
 
 def test_files_do_not_depend_on_how_rows_came(run, tmp_path):
     other = local(tmp_path / "other")
-    rows, layout = make_rows(50), {"max_users_per_file": 20, "partition_by": "source"}
+    rows, layout = make_lists(50), {"max_users_per_file": 20, "partition_by": "source"}
     first, second = write(run, rows, 50, **layout), write(other, rows, 50, **layout)
     assert first == second
     uneven = write(other, rows, 7, **layout)
@@ -82,7 +71,7 @@ def test_files_do_not_depend_on_how_rows_came(run, tmp_path):
 
 
 def test_row_groups_are_of_the_size_asked_for(run):
-    write(run, make_rows(50), 5, users_per_row_group=20)
+    write(run, make_lists(50), 5, users_per_row_group=20)
     metadata = pq.read_metadata((run / PART).path)
     sizes = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
     assert sizes == [20, 20, 10]
@@ -90,7 +79,7 @@ def test_row_groups_are_of_the_size_asked_for(run):
 
 
 def test_a_part_without_rows_is_a_file_with_columns(run):
-    (file,) = write(run, make_rows(0), 1)
+    (file,) = write(run, make_lists(0), 1)
     assert file.rows == 0
     assert pq.read_schema((run / PART).path).names == SCHEMA.names
 
@@ -100,7 +89,7 @@ def test_after_an_error_no_file_appears(run):
 
     def fail() -> None:
         with files:
-            files.write(make_rows(5))
+            files.write(make_lists(5))
             raise RuntimeError
 
     with pytest.raises(RuntimeError):

@@ -135,6 +135,17 @@ def test_the_picture_shows_scorers_leads_and_segments(found, monkeypatch):
     assert (values[0] - left[0], values[0] + right[0]) == pytest.approx((low, high))
 
 
+def test_a_long_label_of_a_segment_does_not_reach_into_the_next_panel(found, monkeypatch):
+    from matplotlib.axes import Axes
+
+    named: list[str] = []
+    monkeypatch.setattr(Axes, "set_yticks", lambda self, rows, names: named.extend(names))
+    [figures] = found.segments["town"].values()
+    labels = {"a very long name of a town": figures, "$a$": figures}
+    draw_evaluation(replace(found, segments={"town": labels}), "model m")
+    assert named[-2:] == [f"a very long nam… ({USERS})", rf"\$a\$ ({USERS})"]
+
+
 def test_a_split_that_nobody_was_evaluated_on_has_no_figures_and_can_be_drawn():
     nobody = describe_evaluation(measure(np.zeros(0, np.int64)), ["model", "popular"], SPLITS, KS)
     assert nobody.users == {"valid": 0, "test": 0}
