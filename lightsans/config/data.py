@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from lightsans.conditions import columns_of, parse_condition
 from lightsans.config.checks import at_least, at_most, fraction, require
 from lightsans.config.kinds import SPLITS, FormatSetting, Split
 from lightsans.config.marks import Mark, made_setting, setting
@@ -104,6 +105,9 @@ class DataConfig:
     timezone: str = setting("UTC", Mark.CONTENT, Mark.READS_ROWS)
     """Time zone of timestamps that name none, such as Europe/Berlin. Of a time that clocks show
     twice, the first is meant."""
+    where: str | None = setting(None, Mark.CONTENT, Mark.READS_ROWS, Mark.LATER)
+    """Take only rows of which this is true, such as price > 0 and country in ['de', 'at']. Any
+    column may be named (docs/data.md); other rows count for nothing, and the report counts them."""
     as_of: str | None = setting(None, Mark.CONTENT, Mark.MAKES_SEQUENCES)
     """Ignore interactions from this moment on (ISO date or time): backfills, idempotent nights."""
     partition_time: str | None = setting(None, Mark.RESOLVED)
@@ -168,6 +172,7 @@ class DataConfig:
             "temporal",
         )
         self._check_text()
+        self._check_where()
         columns = self.columns
         used = [columns.user, columns.item, columns.timestamp, columns.rating]
         named = [c for c in used if c is not None]
@@ -189,6 +194,17 @@ class DataConfig:
     def cuts_by_time(self) -> bool:
         """Whether ``temporal`` divides train, valid and test."""
         return SPLITS[self.split].cuts_by_time
+
+    def _check_where(self) -> None:
+        if self.where is None:
+            return
+        named = columns_of(parse_condition(self.where, "data.where"))
+        by_name = [name for name in named if not name.isdecimal()]
+        require(
+            self.header or not by_name,
+            f"data.header is false, so data.where needs positions in backticks such as `3`; found "
+            f"{by_name}",
+        )
 
     def _check_text(self) -> None:
         separator = self.separator

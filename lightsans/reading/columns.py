@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from lightsans.conditions import columns_of, parse_condition
 from lightsans.config import DataConfig
 from lightsans.errors import InputError
 from lightsans.reading.ids import is_id, natural_type
-from lightsans.reading.input_files import Head, is_number
+from lightsans.reading.input_files import WHERE, Head, is_number
 from lightsans.reading.values import is_text
 from lightsans.storage.location import Location
 from lightsans.storage.partitions import partition_values
@@ -41,7 +42,10 @@ class Found:
 
 
 def log_columns(data: DataConfig) -> dict[str, Wanted]:
-    """The columns that a log must have, and its rating, which it may lack where none is needed."""
+    """The columns that a log must have, and its rating, which it may lack where none is needed.
+
+    Those that ``data.where`` looks at have roles that begin with `WHERE`.
+    """
     columns = data.columns
     wanted = {
         "user": Wanted(columns.user, "data.columns.user"),
@@ -51,6 +55,9 @@ def log_columns(data: DataConfig) -> dict[str, Wanted]:
     if columns.rating is not None:
         is_optional = data.min_rating is None
         wanted["rating"] = Wanted(columns.rating, "data.columns.rating", is_optional)
+    if data.where is not None:
+        for name in columns_of(parse_condition(data.where, "data.where")):
+            wanted[WHERE + name] = Wanted(name, "data.where")
     return wanted
 
 

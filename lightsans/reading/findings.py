@@ -33,6 +33,9 @@ class Findings:
     column of short floats; 0 where all whole units can be told apart."""
     cut: int = 0
     """Rows whose time is finer than a microsecond, and was cut."""
+    unread_where: Counter[str] = field(default_factory=Counter)
+    """Rows that `data.where` left out because text was no number, or neither true nor false, by
+    column."""
 
     def add_missing(self, role: str, words: Mapping[str, int]) -> None:
         """Count rows without a value by the word that stands there."""
@@ -54,6 +57,7 @@ class Findings:
         self.early += other.early
         self.step = max(self.step, other.step)
         self.cut += other.cut
+        self.unread_where.update(other.unread_where)
 
     def to_dict(self) -> dict[str, Any]:
         """Content for JSON."""
@@ -65,13 +69,21 @@ class Findings:
             "early": self.early,
             "step": self.step,
             "cut": self.cut,
+            **(
+                {"unread_where": dict(sorted(self.unread_where.items()))}
+                if self.unread_where
+                else {}
+            ),
         }
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Findings":
         """The inverse of `to_dict`."""
         missing = {role: Counter(words) for role, words in content.get("missing", {}).items()}
-        return cls(**{**content, "missing": missing, "padded": Counter(content.get("padded"))})
+        counters: dict[str, Counter[str]] = {
+            name: Counter(content.get(name)) for name in ("padded", "unread_where")
+        }
+        return cls(**{**content, "missing": missing, **counters})
 
 
 def describe_missing(findings: Findings, num_rows: int) -> str:
@@ -131,6 +143,11 @@ def describe_findings(
         yield (
             f"{_share(findings.cut, num_valid)} have times finer than a microsecond, which were "
             "cut; within a microsecond the order of the input decides"
+        )
+    for column, count in sorted(findings.unread_where.items()):
+        yield (
+            f"WARNING: {_share(count, num_rows)} are left out by data.where because {column} could "
+            "not be compared: text that is no number, or neither true nor false"
         )
 
 

@@ -16,6 +16,7 @@ from lightsans.reading.columns import Found, check_log_types, find_columns, log_
 from lightsans.reading.input_files import Head, InputFile, TextLayout, readable
 from lightsans.reading.times import clean_timestamps
 from lightsans.reading.values import Problems, as_utf8
+from lightsans.reading.where import check_where
 from lightsans.storage.location import FileInfo, Location
 from lightsans.storage.partitions import partitions_of
 from lightsans.text.coding import (
@@ -60,6 +61,7 @@ def inspect_file(info: FileInfo, data: DataConfig) -> InputFile:
             raise InputError(wrong_encoding(file, head.beginning, data)) from None
         raise
     id_types = check_log_types(file, head, found, data)
+    check_where(file, head, found, data)
     layout = head.layout(found.positions)
     _require_encoding(file, head, layout, data)
     oldest = _least_timestamp(head, found, data)

@@ -13,6 +13,9 @@ from lightsans.storage.listing import check_unchanged
 from lightsans.storage.location import FileInfo, Location
 from lightsans.text.coding import DAMAGED, PLAIN, Coding
 
+WHERE = "where:"
+"""Begins the roles of columns that only ``data.where`` looks at; the name of the column follows."""
+
 
 class TextLayout(ABC):
     """Splits the lines of a text file into rows."""

@@ -13,7 +13,7 @@ import pyarrow.json
 from lightsans.arrays import Int64
 from lightsans.config import DataConfig
 from lightsans.errors import InputError
-from lightsans.reading.input_files import Head, TextLayout, is_number
+from lightsans.reading.input_files import WHERE, Head, TextLayout, is_number
 from lightsans.reading.rows import RawRows
 from lightsans.storage.location import FileInfo
 from lightsans.text.coding import Coding
@@ -45,8 +45,13 @@ class JsonlHead(Head):
     def layout(self, roles: Mapping[str, int]) -> JsonlLayout:
         """How to read the values of some keys."""
         types = {role: self.types[at] for role, at in roles.items()}
-        if "rating" in types and is_number(types["rating"]):
-            types["rating"] = pa.float64()
+        plain = {at: role for role, at in roles.items() if not role.startswith(WHERE)}
+        for role, at in roles.items():  # what is also an id or a time keeps its type
+            is_free = role == "rating" or (
+                role.startswith(WHERE) and plain.get(at, "rating") == "rating"
+            )
+            if is_free and is_number(types[role]) and not pa.types.is_null(types[role]):
+                types[role] = pa.float64()
         known = {r: pa.string() if pa.types.is_null(kind) else kind for r, kind in types.items()}
         return JsonlLayout({role: self.names[at] for role, at in roles.items()}, known)
 
@@ -108,7 +113,7 @@ def _line_starts(piece: bytes) -> Int64:
 
 def _parse(piece: bytes, layout: JsonlLayout) -> dict[str, pa.Array] | None:
     """The columns of a piece in which every value has the expected type, otherwise None."""
-    schema = pa.schema([(key, layout.types[role]) for role, key in layout.roles.items()])
+    schema = pa.schema({key: layout.types[role] for role, key in layout.roles.items()})
     try:
         table = pyarrow.json.read_json(
             pa.BufferReader(piece),
@@ -154,6 +159,9 @@ def _read_record(line: bytes, layout: JsonlLayout) -> dict[str, str | None] | st
     values: dict[str, str | None] = {}
     for role, key in layout.roles.items():
         value = record.get(key)
+        if role.startswith(WHERE) and isinstance(value, bool | list | dict):
+            values[role] = str(value).lower() if isinstance(value, bool) else None
+            continue
         if isinstance(value, bool) and pa.types.is_boolean(layout.types[role]):
             value = str(value).lower()
         if isinstance(value, bool | list | dict):

@@ -27,6 +27,8 @@ class RowCounts:
     valid: int = 0
     excluded: int = 0
     """Rows of users whom ``data.exclude_users`` lists."""
+    filtered: int = 0
+    """Rows that ``data.where`` left out."""
     excluded_found: set[int] = field(default_factory=set)
     """Places of the users of those rows in the sorted list."""
     rejected: Counter[str] = field(default_factory=Counter)
@@ -45,13 +47,12 @@ class RowCounts:
         self.read += rows.num_rows
         self.valid += rows.table.num_rows
         self.excluded += rows.num_excluded
+        self.filtered += rows.num_filtered
         self.excluded_found |= rows.excluded_found
         self.findings.add(rows.findings)
         num_rejected = len(rows.reject_reasons)
-        self._add_file(
-            file.uri,
-            {"read": rows.num_rows, "valid": rows.table.num_rows, "rejected": num_rejected},
-        )
+        counts = {"read": rows.num_rows, "valid": rows.table.num_rows, "rejected": num_rejected}
+        self._add_file(file.uri, counts | _if_any("filtered", rows.num_filtered))
         reasons = np.array(rows.reject_reasons, object)
         for reason, count in Counter(rows.reject_reasons).items():
             self.rejected[reason] += count
@@ -66,6 +67,7 @@ class RowCounts:
         self.read += other.read
         self.valid += other.valid
         self.excluded += other.excluded
+        self.filtered += other.filtered
         self.excluded_found |= other.excluded_found
         self.rejected += other.rejected
         self.findings.add(other.findings)
@@ -82,6 +84,7 @@ class RowCounts:
             "read": self.read,
             "valid": self.valid,
             "excluded": self.excluded,
+            **_if_any("filtered", self.filtered),
             "excluded_found": sorted(self.excluded_found),
             "rejected": dict(sorted(self.rejected.items())),
             "examples": dict(sorted(self.examples.items())),
@@ -102,7 +105,8 @@ class RowCounts:
 
     def _add_file(self, uri: str, counts: Mapping[str, int]) -> None:
         before = self.files.get(uri, {})
-        self.files[uri] = {name: before.get(name, 0) + count for name, count in counts.items()}
+        names = dict.fromkeys([*before, *counts])
+        self.files[uri] = {name: before.get(name, 0) + counts.get(name, 0) for name in names}
 
     def _add_examples(self, reason: str, places: Iterable[str]) -> None:
         self.examples[reason] = [*self.examples.get(reason, []), *places][:_EXAMPLES]
@@ -124,10 +128,10 @@ def check_reject_limit(counts: RowCounts, limit: float | None, rejects: Location
         RejectLimitError: More rows than the limit were refused.
         InputError: There is no valid row.
     """
-    num_rejected = counts.rejected.total()
-    if limit is not None and num_rejected > limit * counts.read:
+    num_rejected, num_looked_at = counts.rejected.total(), counts.read - counts.filtered
+    if limit is not None and num_rejected > limit * num_looked_at:
         raise RejectLimitError(
-            f"{num_rejected:,} of {counts.read:,} rows were refused, more than "
+            f"{num_rejected:,} of {num_looked_at:,} rows were refused, more than "
             f"data.max_reject_fraction={limit} allows: {describe_rejects(counts)}.{hints(counts)} "
             f"All of them are listed in {rejects}; mend the input, or raise the limit"
         )
@@ -136,7 +140,13 @@ def check_reject_limit(counts: RowCounts, limit: float | None, rejects: Location
             f"no rows are left to learn from: {counts.read:,} were read, {num_rejected:,} refused"
             f"{' (' + describe_rejects(counts) + ')' if num_rejected else ''} and "
             f"{counts.excluded:,} belong to users of data.exclude_users"
+            f"{f'; data.where leaves out {counts.filtered:,}' if counts.filtered else ''}"
         )
+
+
+def _if_any(name: str, count: int) -> dict[str, int]:
+    """A count that is written where there is something to count."""
+    return {name: count} if count else {}
 
 
 def describe_rejects(counts: RowCounts) -> str:

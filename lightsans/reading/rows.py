@@ -62,11 +62,14 @@ class CheckedRows:
     for rows that could not be taken apart, and for users who are to be left out."""
 
     findings: Findings = field(default_factory=Findings)
+    num_filtered: int = 0
+    """Rows that ``data.where`` left out, before anything else was looked at."""
 
     @property
     def num_rows(self) -> int:
         """Rows that were read."""
-        return int(self.table.num_rows) + len(self.reject_positions) + self.num_excluded
+        counted = len(self.reject_positions) + self.num_excluded + self.num_filtered
+        return int(self.table.num_rows) + counted
 
 
 def check_rows(
@@ -181,7 +184,7 @@ def clean_ratings(column: pa.Array | None, data: DataConfig, problems: Problems)
         is_missing = find_missing(words, data.missing_values)
         is_invalid = is_null(values) & ~is_missing
     else:
-        values = _as_written(column)
+        values = as_written(column)
         is_missing = is_null(values)
     if is_missing.any():
         missing = count_words(words.filter(pa.array(is_missing)))
@@ -193,7 +196,7 @@ def clean_ratings(column: pa.Array | None, data: DataConfig, problems: Problems)
     return pc.if_else(pa.array(is_missing), pa.scalar(None, pa.float64()), values)
 
 
-def _as_written(column: pa.Array) -> pa.Array:
+def as_written(column: pa.Array) -> pa.Array:
     """Numbers as the doubles that are written alike: 3.3 is 3.3 in short floats and decimals too.
 
     Otherwise a rating of 3.3 would be less than a ``data.min_rating`` of 3.3.

@@ -13,6 +13,7 @@ from lightsans.errors import EmptyFileError, InputError
 from lightsans.reading.formats import inspect_file
 from lightsans.reading.input_files import GroupLayout, InputFile, TextLayout, readable, unchanged
 from lightsans.reading.rows import CheckedRows, RawRows, check_rows
+from lightsans.reading.where import keep_rows
 from lightsans.storage.location import FileInfo
 from lightsans.text.coding import open_stream
 from lightsans.text.pieces import read_lines, read_pieces, skip
@@ -130,7 +131,10 @@ def read_unit(
     for piece in unit.slices:
         with unchanged(piece.file.listed), readable(piece.file.location):
             for rows in _read_slice(piece, data):
-                yield piece, check_rows(rows, data, user_id_type, item_id_type, excluded_users)
+                rows, num_filtered, unread = keep_rows(rows, data)
+                checked = check_rows(rows, data, user_id_type, item_id_type, excluded_users)
+                checked.findings.unread_where.update(unread)
+                yield piece, replace(checked, num_filtered=num_filtered)
 
 
 def order_keys(piece: Slice, positions: Int64) -> Int64:

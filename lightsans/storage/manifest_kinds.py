@@ -39,6 +39,8 @@ class RowSummary:
     """Rows of users that `data.exclude_users` lists."""
     valid: int
     exact_duplicates: int
+    filtered: int | None = None
+    """Rows that `data.where` left out; None without it."""
     left: Mapping[str, int] = fields_beside()
     """Rows left after each filter, ``after_<filter>``, and before the cut-offs of a split."""
 

@@ -89,6 +89,7 @@ class Base:
             read=counts.read - before.read,
             valid=counts.valid,
             rejected=counts.rejected - before.rejected,
+            filtered=counts.filtered - before.filtered,
             examples=counts.examples,
         )
 

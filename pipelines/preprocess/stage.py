@@ -273,6 +273,7 @@ def _describe(
             excluded=counts.excluded,
             valid=counts.valid,
             exact_duplicates=sum(part.report.exact_duplicates for part in parts),
+            filtered=None if job.source.data.where is None else counts.filtered,
             left=k_core.rows,
         ),
         k_core_rounds=k_core.num_rounds,
@@ -297,6 +298,9 @@ def _say_findings(made: Interactions, data: DataConfig) -> None:
     counts = made.counts
     if counts.rejected:
         say(f"preprocess: rows refused: {describe_rejects(counts)}.{hints(counts)}")
+    if data.where is not None:
+        share = counts.filtered / max(counts.read, 1)
+        say(f"preprocess: data.where leaves out {counts.filtered:,} rows ({share:.2%})")
     unit = data.timestamp_unit
     for sentence in describe_findings(
         counts.findings, counts.read, counts.valid, unit, counts.oldest

@@ -98,6 +98,7 @@ def test_paths_are_texts_and_texts_that_name_files_are_paths():
         "data.partition_time",
         "data.quote_char",
         "data.timezone",
+        "data.where",
         "data.as_of",
         "data.keep_since",
         "data.temporal.valid_from",
