@@ -5,7 +5,7 @@ from typing import Literal
 
 from lightsans.conditions import columns_of, parse_condition
 from lightsans.config.checks import at_least, at_most, fraction, require
-from lightsans.config.kinds import SPLITS, FormatSetting, Split
+from lightsans.config.kinds import SPLIT_METHODS, FormatSetting, SplitMethod
 from lightsans.config.marks import Mark, made_setting, setting
 
 IdType = Literal["auto", "string", "int64"]
@@ -127,7 +127,7 @@ class DataConfig:
     """k-core: items with fewer do not enter the vocabulary."""
     dedupe: Literal["none", "first", "last"] = setting("none", Mark.CONTENT, Mark.MAKES_SEQUENCES)
     """Interactions to keep of a user's several with the same item."""
-    split: Split = setting("leave_one_out", Mark.CONTENT)
+    split: SplitMethod = setting("leave_one_out", Mark.CONTENT)
     """leave_one_out: each user's last interaction is test, the one before valid, the rest train.
     temporal: by time; later rows do not influence vocabulary, counts or k-core."""
     temporal: TemporalConfig = made_setting(TemporalConfig, Mark.CONTENT)
@@ -193,7 +193,7 @@ class DataConfig:
     @property
     def cuts_by_time(self) -> bool:
         """Whether ``temporal`` divides train, valid and test."""
-        return SPLITS[self.split].cuts_by_time
+        return SPLIT_METHODS[self.split].cuts_by_time
 
     def _check_where(self) -> None:
         if self.where is None:

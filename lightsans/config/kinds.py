@@ -158,24 +158,24 @@ FORMATS: Final[Mapping[Format, FormatKind]] = {
 }
 
 
-Split = Literal["leave_one_out", "temporal"]
+SplitMethod = Literal["leave_one_out", "temporal"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SplitKind:
+class SplitMethodKind:
     """Properties of a way to hold interactions out."""
 
-    name: Split
+    name: SplitMethod
     cuts_by_time: bool
     """Two moments, the same for all users, divide train, valid and test; otherwise each user's last
     two interactions are held out."""
 
 
-SPLITS: Final[Mapping[Split, SplitKind]] = {
+SPLIT_METHODS: Final[Mapping[SplitMethod, SplitMethodKind]] = {
     kind.name: kind
     for kind in (
-        SplitKind(name="leave_one_out", cuts_by_time=False),
-        SplitKind(name="temporal", cuts_by_time=True),
+        SplitMethodKind(name="leave_one_out", cuts_by_time=False),
+        SplitMethodKind(name="temporal", cuts_by_time=True),
     )
 }
 

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,10 +19,32 @@ from lightsans.reading.findings import describe_findings
 from lightsans.reading.ids import natural_type
 from lightsans.reading.rows import CheckedRows, RawRows, check_rows
 from lightsans.storage.location import FileInfo
+from lightsans.storage.records import to_json
 
 _NEEDED = ("user", "item", "timestamp")
 _ALL = 1.0
 _MANY_REPEATS = 0.05
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SampleFigures:
+    """Figures of a sample under the settings that were found."""
+
+    users: int
+    items: int
+    refused: Mapping[str, float]
+    """Share of refused rows by reason."""
+    broken_lines: int
+    """Lines that cannot be split."""
+    same_user_and_time: float
+    """Share of rows that repeat user and time of another."""
+    same_user_and_item: float
+    duplicates: float
+    """Share of rows that repeat user, item and time of another."""
+    time_range: tuple[str, str] | None
+    """ISO times of the oldest and the newest row; None without a valid one."""
+    padded: Mapping[str, int] | None = None
+    """Rows with blanks around the id, by role; None where there are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +56,8 @@ class Inspection:
     roles: dict[str, Column]
     settings: dict[str, Any]
     """The section ``data`` that would read it, without defaults; empty where it is no log."""
-    figures: dict[str, Any]
-    """Shares and range of time under these settings."""
+    figures: SampleFigures | None
+    """Figures under these settings; None where it is no log."""
     remarks: list[str]
 
     def to_json(self) -> dict[str, Any]:
@@ -63,7 +85,7 @@ class Inspection:
                 for column in self.columns
             ],
             "settings": {"data": self.settings} if self.settings else {},
-            "figures": self.figures,
+            "figures": {} if self.figures is None else to_json(self.figures),
             "remarks": self.remarks,
         }
 
@@ -94,11 +116,11 @@ def inspect_input(paths: Sequence[str], files: Sequence[FileInfo], data: DataCon
             f"no column is likely the {' or the '.join(lacking)}: name it in data.columns; a table "
             "of items is no log, but serves as score.item_table or for titles"
         )
-        return Inspection(sample, columns, roles, {}, {}, remarks)
+        return Inspection(sample, columns, roles, {}, None, remarks)
     fitting = _settings(sample, roles, paths)
     figures, said = _figures(sample, roles, fitting)
     said += _about_repeats(figures, roles)
-    if "padded" in figures:
+    if figures.padded:
         fitting = replace(fitting, strip_ids=True)
     return Inspection(sample, columns, roles, _without_defaults(fitting), figures, remarks + said)
 
@@ -154,7 +176,7 @@ def _settings(sample: Sample, roles: dict[str, Column], paths: Sequence[str]) ->
 
 def _figures(
     sample: Sample, roles: dict[str, Column], data: DataConfig
-) -> tuple[dict[str, Any], list[str]]:
+) -> tuple[SampleFigures, list[str]]:
     """Shares and range of time of the sample as these settings read it, and what is odd."""
     names = list(sample.names)
     raw = {
@@ -172,30 +194,29 @@ def _figures(
     oldest = pc.min(checked.table["timestamp"]).as_py()
     newest = pc.max(checked.table["timestamp"]).as_py()
     refused = Counter(checked.reject_reasons)
-    figures: dict[str, Any] = {
-        "users": pc.count_distinct(_flat(checked, "user_id")).as_py(),
-        "items": pc.count_distinct(_flat(checked, "raw_item_id")).as_py(),
-        "refused": {reason: count / max(num_rows, 1) for reason, count in refused.most_common()},
-        "broken_lines": sample.num_broken,
-        "same_user_and_time": _share_of_repeats(checked, ["user_id", "timestamp"]),
-        "same_user_and_item": _share_of_repeats(checked, ["user_id", "raw_item_id"]),
-        "duplicates": _share_of_repeats(checked, ["user_id", "raw_item_id", "timestamp"]),
-        "time_range": [to_iso(oldest), to_iso(newest)] if valid else None,
-    }
-    if checked.findings.padded:
-        figures["padded"] = dict(checked.findings.padded)
+    figures = SampleFigures(
+        users=pc.count_distinct(_flat(checked, "user_id")).as_py(),
+        items=pc.count_distinct(_flat(checked, "raw_item_id")).as_py(),
+        refused={reason: count / max(num_rows, 1) for reason, count in refused.most_common()},
+        broken_lines=sample.num_broken,
+        same_user_and_time=_share_of_repeats(checked, ["user_id", "timestamp"]),
+        same_user_and_item=_share_of_repeats(checked, ["user_id", "raw_item_id"]),
+        duplicates=_share_of_repeats(checked, ["user_id", "raw_item_id", "timestamp"]),
+        time_range=(to_iso(oldest), to_iso(newest)) if valid else None,
+        padded=dict(checked.findings.padded) or None,
+    )
     unit = data.timestamp_unit
     said = list(describe_findings(checked.findings, num_rows, valid, unit, oldest))
     return figures, said
 
 
-def _about_repeats(figures: dict[str, Any], roles: dict[str, Column]) -> list[str]:
+def _about_repeats(figures: SampleFigures, roles: dict[str, Column]) -> list[str]:
     """Remarks on events that repeat others, which make targets trivial."""
-    if figures["duplicates"] < _MANY_REPEATS:
+    if figures.duplicates < _MANY_REPEATS:
         return []
     events = f", by {roles['event'].name!r} perhaps" if "event" in roles else ""
     return [
-        f"{figures['duplicates']:.1%} of the rows repeat user, item and time of another{events}: "
+        f"{figures.duplicates:.1%} of the rows repeat user, item and time of another{events}: "
         "such repeats are easily predicted; data.dedupe: last keeps one interaction of a user with "
         "an item"
     ]

@@ -136,10 +136,12 @@ def derive(
     ids, stamps, others = np.empty(R, np.int32), np.empty(R, np.int64), np.empty(R, np.int32)
     fingerprints = np.empty(U, np.uint64)
     user_of = np.full(len(item_id), -1, np.int64)
-    n, m = 0, 0
+    n, m = 0, 0  # items of all sequences so far, and other items
     for u in range(U):
         begin, other_begin = n, m
         total, power, seen = _ZERO, _ONE, _ZERO
+        # The sequence: kept rows of known items. Its hash is a polynomial of its events, each of
+        # item and time, so that their order counts.
         for row in range(offsets[u], offsets[u + 1]):
             i = item[row]
             if is_kept[row] and item_id[i] > 0:
@@ -149,6 +151,7 @@ def derive(
                 event = mix(item_hash[i] ^ mix(np.uint64(times[row])))
                 power = power * MULTIPLIER
                 total += (event + _ONE) * power
+        # Items met in other rows alone: each once, none that the sequence has.
         for row in range(offsets[u], offsets[u + 1]):
             i = item[row]
             if item_id[i] > 0 and user_of[i] != u:
@@ -158,6 +161,7 @@ def derive(
                 seen += mix(item_hash[i])  # a set: order does not matter
         if m - other_begin > 1:
             others[other_begin:m] = np.sort(others[other_begin:m])
+        # The user's fingerprint: a polynomial of four numbers, so that none stands for another.
         is_trainable = np.uint64(n - begin >= least)
         sequence = mix(total + np.uint64(n - begin))
         total, power = _ZERO, _ONE

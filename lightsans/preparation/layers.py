@@ -1,10 +1,9 @@
-"""Add rows to a part of a dataset, and remove users from it, without the raw logs.
+"""Add rows to a part of a dataset without the raw logs.
 
 Rows that are added to a part become a file beside those it has, a layer; `load_part` merges them.
 """
 
 import functools
-import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,7 +11,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lightsans.columns.arrow import as_dictionary, codes_of, dictionary_of, encode, one_chunk
-from lightsans.columns.hashing import pieces_of, user_buckets
 from lightsans.preparation import kernels
 from lightsans.preparation.part_files import load_interactions
 from lightsans.preparation.sorting import order_users, users_of
@@ -66,41 +64,3 @@ def insert_rows(table: pa.Table, later: pa.Table) -> pa.Table:
             both = one_chunk(pa.chunked_array([*table[name].chunks, *later[name].chunks]))
             columns[name] = both.take(pa.array(rows))
     return pa.table(columns)
-
-
-def without_users(table: pa.Table, excluded_users: pa.Array | None) -> pa.Table:
-    """Remove the rows of some users from interactions whose ids are dictionaries."""
-    if excluded_users is None:
-        return table
-    users = as_dictionary(table["user_id"])
-    is_excluded = pc.is_in(users.dictionary, value_set=excluded_users.cast(users.dictionary.type))
-    stays = ~is_excluded.to_numpy(zero_copy_only=False)[codes_of(users)]
-    return table if stays.all() else table.filter(pa.array(stays))
-
-
-def places_of_users(table: pa.Table, users: pa.Array | None) -> tuple[int, ...]:
-    """Places, in a list of users, of those who have interactions; ids are dictionaries."""
-    if users is None:
-        return ()
-    ids = as_dictionary(table["user_id"])
-    there = ids.dictionary.take(pa.array(np.unique(codes_of(ids))))
-    is_there = pc.is_in(users.cast(there.type), value_set=there)
-    return tuple(np.flatnonzero(is_there.to_numpy(zero_copy_only=False)).tolist())
-
-
-def parts_of_users(users: pa.Array, num_parts: int) -> list[int]:
-    """Numbers of the parts in which some users would be."""
-    return [int(part) for part in np.unique(pieces_of(user_buckets(users), num_parts))]
-
-
-def forget_users(rejects: pa.Table, excluded_users: Sequence[str]) -> tuple[pa.Table, set[str]]:
-    """Clear the values that these users left in refused rows, and name those who left some."""
-    if "values" not in rejects.column_names:
-        return rejects, set()
-    texts = rejects["values"].to_pylist()
-    users = [None if text is None else str(json.loads(text)["user"]) for text in texts]
-    found = set(excluded_users) & {user for user in users if user is not None}
-    kept = [None if user in found else text for text, user in zip(texts, users, strict=True)]
-    at = rejects.schema.get_field_index("values")
-    column = pa.array(kept, pa.string())
-    return rejects.set_column(at, rejects.schema.field(at), column), found

@@ -72,6 +72,7 @@ def select_rows(
     row_counts = {"after_as_of": len(item)}
     is_kept = np.ones(len(item), bool)
     num_items = len(items.dictionary)
+    # Of a user's rows with the same item one is kept, under a temporal split one of each period.
     if data.dedupe == "first":
         is_kept = kernels.first_of_each_item(offsets, item, num_items, False)
     elif data.dedupe == "last" and cutoffs is None:
@@ -81,10 +82,12 @@ def select_rows(
         in_period = item + num_items * cutoffs.period_of(timestamps)
         is_kept = kernels.first_of_each_item(offsets, in_period, NUM_PERIODS * num_items, True)
     row_counts["after_dedupe"] = int(is_kept.sum())
+    # Rows rated lower stay in the part, as seen, but are not learnt from.
     if data.min_rating is not None:
         is_rated = pc.fill_null(pc.greater_equal(table["rating"], data.min_rating), False)
         is_kept &= is_rated.to_numpy()
     row_counts["after_min_rating"] = int(is_kept.sum())
+    # Vocabulary and k-core are made of what came before the first cut-off.
     is_counted = is_kept
     if cutoffs is not None:
         is_counted = is_kept & (timestamps < cutoffs.valid_from)

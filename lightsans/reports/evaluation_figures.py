@@ -184,6 +184,7 @@ def describe_evaluation(
             for baseline in scorers[1:]:
                 differences[baseline][split] = {}
             continue
+        # Metrics are exact, from counts of ranks; intervals from sums of groups, drawn anew.
         names, drawn = columns_of(split, ks), {}
         for scorer in scorers:
             drawn[scorer] = resampled[f"groups/{scorer}/{split}"]
@@ -195,6 +196,7 @@ def describe_evaluation(
             }
             if split == "test":
                 lists[scorer] = _list_figures(found, measured[f"items/{scorer}"])
+        # The same draws for all scorers: what moves both does not widen their difference.
         for baseline in scorers[1:]:
             paired = estimate_differences(drawn[scorers[0]], drawn[baseline])
             found = dict(zip(names, paired, strict=True))

@@ -220,9 +220,11 @@ class _Walk:
 
     def _fill(self, place: int, is_open_B: Tensor) -> Tensor:
         """Fill a place of the open lists; whether there was a candidate."""
+        # Candidates: those that quotas have reserved, and free ones that keep the caps here.
         is_reserved_BT = self._is_left_BT & (self._due_BT > 0)
         is_free_BT = self._found.state == FREE
         may_BT = is_reserved_BT | (self._is_left_BT & is_free_BT & self._keeps_caps(place))
+        # Where as many are due by some place as it has free places left, one of them it must be.
         is_forced_B = torch.zeros_like(is_open_B)
         before_B = self._free_BK[:, place - 2] if place > 1 else 0
         for last in sorted({min(quota.first, self._k) for quota in self._rules.quotas}):
@@ -233,6 +235,7 @@ class _Walk:
             now_B = (due_B > 0) & (due_B == self._free_BK[:, last - 1] - before_B) & ~is_forced_B
             may_BT = torch.where(now_B[:, None], is_due_BT, may_BT)
             is_forced_B |= now_B
+        # Take the best; a list is not final where a better one may be missing among candidates.
         is_taken_B = may_BT.any(1) & is_open_B
         rows = is_taken_B.nonzero().squeeze(1)
         chosen = self._best(may_BT)[rows]
@@ -241,6 +244,7 @@ class _Walk:
         if self._unit_VD is None:  # a better one may be missing
             self._is_short_B[rows] |= is_early_R & self._found.has_more[rows]
         self._is_short_B |= is_open_B & ~is_taken_B & self._found.has_more
+        # What was reserved has been counted in the caps before.
         self._is_left_BT[rows, chosen] = False
         is_new_R = self._due_BT[rows, chosen] == 0
         self._count(rows[is_new_R], self._codes_BTG[rows, chosen][is_new_R])

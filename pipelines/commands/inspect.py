@@ -1,12 +1,15 @@
 """The command `inspect`: an unknown input, and the settings that would read it."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pipelines.commands.options import ConfigOption, JsonOption, SetOption, examples, read_config
 from pipelines.console.logs import printable
 from pipelines.console.output import print_json, print_table
+
+if TYPE_CHECKING:  # `--help` must not wait for Arrow
+    from lightsans.inspection.description import SampleFigures
 
 
 def inspect(
@@ -49,7 +52,7 @@ def inspect(
             for column in content["columns"]
         ],
     )
-    for line in _figures(content["figures"]):
+    for line in _figures(found.figures):
         print(printable(line))
     for remark in content["remarks"]:
         print(printable(f"- {remark}"))
@@ -69,21 +72,21 @@ def _summary(content: dict[str, Any]) -> str:
     )
 
 
-def _figures(figures: dict[str, Any]) -> list[str]:
-    if not figures:
+def _figures(figures: "SampleFigures | None") -> list[str]:
+    if figures is None:
         return []
-    refused = [f"{reason} {share:.2%}" for reason, share in figures["refused"].items()]
-    lines = [f"users: {figures['users']:,}, items: {figures['items']:,}"]
-    if figures["time_range"]:
-        lines.append("time: {} to {}".format(*figures["time_range"]))
+    refused = [f"{reason} {share:.2%}" for reason, share in figures.refused.items()]
+    lines = [f"users: {figures.users:,}, items: {figures.items:,}"]
+    if figures.time_range:
+        lines.append("time: {} to {}".format(*figures.time_range))
     lines.append(f"refused rows: {', '.join(refused) or 'none'}")
-    if figures["broken_lines"]:
-        lines.append(f"lines that cannot be split: {figures['broken_lines']:,}")
+    if figures.broken_lines:
+        lines.append(f"lines that cannot be split: {figures.broken_lines:,}")
     return [
         *lines,
-        f"rows with the user and time of another: {figures['same_user_and_time']:.2%}, with user "
-        f"and item: {figures['same_user_and_item']:.2%}, with all three: "
-        f"{figures['duplicates']:.2%}",
+        f"rows with the user and time of another: {figures.same_user_and_time:.2%}, with user "
+        f"and item: {figures.same_user_and_item:.2%}, with all three: "
+        f"{figures.duplicates:.2%}",
     ]
 
 

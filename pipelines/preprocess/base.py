@@ -14,17 +14,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lightsans.config import DataConfig, RunConfig, to_dict
-from lightsans.config.kinds import SPLITS
+from lightsans.config.kinds import SPLIT_METHODS
 from lightsans.config.marks import Mark, default_value, fields_with
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import ConfigError, InputError
-from lightsans.preparation.layers import (
+from lightsans.preparation.erasure import (
     forget_users,
-    insert_rows,
     parts_of_users,
     places_of_users,
     without_users,
 )
+from lightsans.preparation.layers import insert_rows
 from lightsans.preparation.part_files import load_interactions, save_interactions
 from lightsans.reading.rejects import RowCounts
 from lightsans.reading.units import ReadPlan
@@ -145,7 +145,7 @@ def find_unchanged(
     settings, theirs = to_dict(data), base.manifest.data
     names = fields_with(data, Mark.MAKES_SEQUENCES)
     is_same = all(settings[name] == _recorded(theirs, name) for name in names)
-    if not is_same or data.cuts_by_time or SPLITS[theirs["split"]].cuts_by_time:
+    if not is_same or data.cuts_by_time or SPLIT_METHODS[theirs["split"]].cuts_by_time:
         return None
     rows = {part_index(part.name): part.rows for part in base.manifest.parts}
     was_living = np.zeros(after.num_items, bool)

@@ -7,11 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightsans.config import StorageConfig
-from lightsans.preparation.layers import (
-    insert_rows,
-    load_part,
-    without_users,
-)
+from lightsans.preparation.erasure import without_users
+from lightsans.preparation.layers import insert_rows, load_part
 from lightsans.preparation.part_files import save_interactions
 from lightsans.preparation.sorting import sort_interactions
 from lightsans.storage.location import locate

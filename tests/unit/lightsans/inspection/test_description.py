@@ -81,7 +81,8 @@ def test_a_log_without_a_header_is_told_by_its_values(tmp_path, separator):
     found = inspect(write_bytes(tmp_path / "u.data", text))
     assert found.settings["header"] is False
     assert found.settings["columns"] == {"user": 0, "item": 1, "timestamp": 3, "rating": 2}
-    assert found.figures["same_user_and_time"] == pytest.approx(0.3333)
+    assert found.figures is not None
+    assert found.figures.same_user_and_time == pytest.approx(0.3333)
     assert read_pasted(found, tmp_path) == (3, 3)
 
 

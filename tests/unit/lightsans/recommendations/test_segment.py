@@ -67,7 +67,7 @@ def test_what_is_wrong_with_the_file_is_said(tmp_path):
 
 
 def test_a_segment_that_is_read_otherwise_than_the_log_is_another_one(tmp_path):
-    """Of the same file other settings may name other users."""
+    """Other settings may name other users of the same file."""
     (tmp_path / "users.csv").write_text("user_id,friend_id\nann,bob\n")
     config = config_of(tmp_path / "users.csv")
     same = segment_identity(config, READ)

@@ -1,13 +1,10 @@
-"""Layers of a part: whose rows they are, and what erasure leaves."""
+"""Parts of erased users, and what erasure leaves."""
 
 import json
 
 import pyarrow as pa
 
-from lightsans.preparation.layers import (
-    forget_users,
-    parts_of_users,
-)
+from lightsans.preparation.erasure import forget_users, parts_of_users
 from lightsans.storage.schemas import REJECTS_WITH_VALUES
 
 
