@@ -18,6 +18,7 @@ from lightsans.errors import (
 )
 
 if TYPE_CHECKING:
+    from lightsans.in_process.recommender import Recommender
     from lightsans.model.network import LightSANs
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "LightSANsError",
     "ModelConfig",
     "NotFoundError",
+    "Recommender",
     "RejectLimitError",
     "TrainingError",
     "VocabularyMismatchError",
@@ -38,4 +40,8 @@ def __getattr__(name: str) -> Any:
         from lightsans.model.network import LightSANs
 
         return LightSANs
+    if name == "Recommender":
+        from lightsans.in_process.recommender import Recommender
+
+        return Recommender
     raise AttributeError(f"module 'lightsans' has no attribute {name!r}")

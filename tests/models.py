@@ -10,7 +10,7 @@ from lightsans import LightSANs, ModelConfig
 from lightsans.arrays import Int64
 from lightsans.config import RunConfig, TrainConfig
 from lightsans.dataset.vocabulary import Vocabulary
-from lightsans.recommendations.recommender import Recommender
+from lightsans.recommendations.list_maker import ListMaker
 
 WITHOUT_DROPOUT = {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0}
 
@@ -31,11 +31,11 @@ def small_run(model: ModelConfig, **train: Any) -> RunConfig:
     return RunConfig(model=model, train=TrainConfig(**{**alone, **train}))
 
 
-def small_recommender(eligible: Int64 | None = None) -> Recommender:
+def small_list_maker(eligible: Int64 | None = None) -> ListMaker:
     """Five items of 2,000 for everybody."""
     torch.manual_seed(0)
     items = Vocabulary(pa.array([f"i{i}" for i in range(2000)]), np.arange(2000, 0, -1))
-    return Recommender(
+    return ListMaker(
         small_model(2000, hidden_size=32, n_layers=1), items, items, None, k=5, remove_seen=True,
         eligible_ids=eligible, eligible_popular_ids=eligible,
     )  # fmt: skip

@@ -105,6 +105,23 @@ def from_dict(values: Mapping[str, object]) -> RunConfig:
     return _validate(_defaults() | _file_settings(dump(values), "the saved configuration"))
 
 
+def from_settings(values: Mapping[str, object], origin: str) -> RunConfig:
+    """The configuration with some settings other than the defaults.
+
+    Args:
+        values: Values by dotted name, such as ``model.k_interests``.
+        origin: Who gives them, for messages.
+
+    Raises:
+        ConfigError: A setting is unknown or wrong.
+    """
+    named = {ALIASES.get(key, key): _Setting(value, origin) for key, value in values.items()}
+    for key in named:
+        if key not in LEAVES:
+            raise ConfigError(f"unknown setting {key} in {origin}; {_suggest(key)}")
+    return _validate(_defaults() | named)
+
+
 def dump_yaml(config: RunConfig) -> str:
     """Write all settings as YAML that `load_config` reads back as an equal configuration."""
     return dump(to_dict(config))

@@ -56,10 +56,13 @@ class SimilarItems:
             else RuledIndex(table_VD, rules, eligible_ids)
         )
 
-    @torch.no_grad()
     def lists(self, first: int, last: int, k: int) -> pa.Table:
         """The lists of the items ``first`` to ``last``, each with its k nearest, best first."""
-        ids_R = torch.arange(first, last + 1)
+        return self.lists_of(torch.arange(first, last + 1), k)
+
+    @torch.no_grad()
+    def lists_of(self, ids_R: Tensor, k: int) -> pa.Table:
+        """The lists of some items, in their order."""
         rows_R = torch.arange(len(ids_R))
         ids_RK, scores_RK = self._index.top_k(self._table_VD[ids_R], k, rows_R, ids_R)
         is_item_RK = (ids_RK > 0).numpy()

@@ -8,14 +8,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lightsans.dataset.loading import list_column
-from lightsans.recommendations.recommender import Recommender
+from lightsans.recommendations.list_maker import ListMaker
 from lightsans.storage.schemas import long_recommendations_schema
 
 
-def recommend_rows(recommender: Recommender, rows: pa.Table, schema: pa.Schema) -> pa.Table:
+def recommend_rows(list_maker: ListMaker, rows: pa.Table, schema: pa.Schema) -> pa.Table:
     """The wide table of some rows of a sequences table, in their order."""
-    segments = None if recommender.rules is None else recommender.rules.bits(rows["user_id"])
-    made = recommender.recommend(
+    segments = None if list_maker.rules is None else list_maker.rules.bits(rows["user_id"])
+    made = list_maker.recommend(
         list_column(rows, "item_ids"), list_column(rows, "also_seen"), segments
     )
     columns = [rows["user_id"], made.item_ids, made.scores, made.source]

@@ -186,8 +186,8 @@ def _items(root: Location, config: RunConfig, dataset_id: str | None, tokens: st
 
 def _order_of(dataset: Location, manifest: DatasetManifest, vocabulary: Vocabulary) -> pa.Array:
     from lightsans.recbole.item_order import items_by_first_appearance
+    from lightsans.stages.filters import resolve_as_of
     from pipelines.preprocess.parts import Part, read_marker
-    from pipelines.preprocess.stage import resolve_as_of
 
     data = from_dict({"data": manifest.data}).data
     parts = read_marker(dataset).parts

@@ -2,17 +2,15 @@
 
 import functools
 import operator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import ray
 
-from lightsans.columns.times import from_iso
-from lightsans.dataset.held_out import Split
-from lightsans.dataset.loading import load_timed, load_trainable, trainable_rows
+from lightsans.dataset.loading import load_trainable
 from lightsans.ranking.baselines import TransitionCounts
-from lightsans.ranking.recent import RecentRows, rows_before, training_rows
+from lightsans.ranking.recent import RecentRows
+from lightsans.stages.window import Window, recent_rows
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest
 from pipelines.console.progress import say
@@ -24,31 +22,6 @@ MAX_COUNTED_INTERACTIONS = 50_000_000
 interactions: pairs of successive items would otherwise grow with the log."""
 MAX_RECENT_INTERACTIONS = 20_000_000
 """The same for popularity with a window, which keeps every row with its time: 12 bytes each."""
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """The window of recent popularity, and the moments at which it ends."""
-
-    days: int
-    cutoffs: dict[Split, int]
-    """Microseconds, by split, of a temporal split; empty for leave-one-out, where the window of
-    each target ends at its own time."""
-
-
-def find_window(days: int | None, manifest: DatasetManifest) -> Window | None:
-    """The window over a dataset; None when there is to be none.
-
-    Args:
-        days: ``evaluate.popular_days``.
-        manifest: Manifest of the dataset.
-    """
-    if days is None:
-        return None
-    begins: dict[Split, str] = {"valid": "valid_from", "test": "test_from"}
-    found = manifest.cutoffs or {}
-    cutoffs = {split: from_iso(found[name]) for split, name in begins.items() if name in found}
-    return Window(days, cutoffs)
 
 
 def count_transitions(
@@ -95,15 +68,6 @@ def _count_parts(parts: list[Location], num_items: int) -> TransitionCounts:
 @ray.remote
 def _recent_parts(parts: list[Location], window: Window) -> RecentRows:
     return functools.reduce(operator.add, (recent_rows(part, window) for part in parts))
-
-
-def recent_rows(part: Location, window: Window) -> RecentRows:
-    """The rows of a part that a window may count: see `docs/decisions.md`."""
-    users = load_timed(part, trainable_rows(), None)
-    if not window.cutoffs:
-        return training_rows(users.sequences, users.timestamps)
-    moments = list(window.cutoffs.values())
-    return rows_before(users.sequences, users.timestamps, moments, window.days)
 
 
 @ray.remote

@@ -33,6 +33,15 @@ from lightsans.reports.evaluation_figures import (
     measured_to_bytes,
 )
 from lightsans.reports.evaluation_plots import draw_evaluation
+from lightsans.stages.part_evaluator import (
+    RECENT,
+    SPLITS,
+    TRANSITIONS,
+    WORK,
+    EvaluateJob,
+    PartEvaluator,
+)
+from lightsans.stages.window import find_window
 from lightsans.storage import model_files as files
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest, ModelMetrics
@@ -41,8 +50,7 @@ from lightsans.storage.parts import read_metrics, sequence_parts
 from lightsans.storage.records import fields_beside, to_json
 from pipelines.console.logs import add_log_context, log_context
 from pipelines.console.progress import bar, say
-from pipelines.evaluate.counts import collect_recent, count_transitions, find_window
-from pipelines.evaluate.parts import RECENT, SPLITS, TRANSITIONS, WORK, EvaluateJob, PartEvaluator
+from pipelines.evaluate.counts import collect_recent, count_transitions
 from pipelines.session.lease import Owner
 from pipelines.session.merge_tree import merge_all
 from pipelines.session.preflight import preflight
@@ -158,7 +166,7 @@ def run_evaluate(
                     groups=question.get("groups"),
                     made_with=dataset_manifest.data,
                     report=report,
-                    owner=owner,
+                    require_owner=owner.require,
                 ),
                 parts,
                 dataset_manifest,
@@ -258,7 +266,7 @@ def _evaluate(
         for first in range(0, len(names), PARTS_PER_SUM)
     )
     found: EvaluationFigures = ray.get(_describe.remote(merge_all(_add, summed), job))
-    job.owner.require()
+    job.require_owner()
     work.delete()
     return found, tuple(RankFile(name=name, rows=rows[name]) for name in names)
 
@@ -275,7 +283,7 @@ def _add(*measured: Measured) -> Measured:
 
 @ray.remote
 def _describe(measured: Measured, job: EvaluateJob) -> EvaluationFigures:
-    job.owner.require()
+    job.require_owner()
     (job.report / PAIRS).write_bytes(measured_to_bytes(kept_for_pairs(measured)))
     ks = tuple(job.config.evaluate.ks)
     return describe_evaluation(measured, [MODEL, *job.baselines], SPLITS, ks)

@@ -19,6 +19,7 @@ from lightsans.columns.times import to_datetime
 from lightsans.config import DataConfig, RunConfig
 from lightsans.errors import ConfigError, GateError, NotFoundError
 from lightsans.reports.run_figures import require_known_figures
+from lightsans.stages.filters import resolve_as_of
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifest_kinds import DatasetManifest, RunManifest
 from lightsans.storage.manifests import is_finished, read_manifest
@@ -35,7 +36,7 @@ from pipelines.nightly.gate import Check, check_data, check_quality, check_score
 from pipelines.nightly.inputs import pin_inputs, report_name
 from pipelines.operations.ending import record_night, tellers_of
 from pipelines.preprocess.parts import FORMAT_VERSION
-from pipelines.preprocess.stage import resolve_as_of, run_preprocess
+from pipelines.preprocess.stage import run_preprocess
 from pipelines.publish import publish_run, read_published
 from pipelines.score.stage import ScoreResult, run_score
 from pipelines.session.lease import Lease, hold

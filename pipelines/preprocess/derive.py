@@ -11,11 +11,11 @@ import pyarrow.compute as pc
 import ray
 
 from lightsans.dataset.vocabulary import Vocabulary
-from lightsans.preparation.derive import derive_sequences, fingerprint_part
+from lightsans.preparation.derive import fingerprint_part
 from lightsans.preparation.part_files import save_sequences
+from lightsans.stages.filters import Filters, LoadedPart
 from lightsans.storage.parts import part_name
 from pipelines.preprocess.base import UnchangedSequences
-from pipelines.preprocess.k_core import Filters, LoadedPart
 from pipelines.preprocess.parts import Draft, Part, largest
 from pipelines.preprocess.records import SequencesNote
 from pipelines.session.merge_tree import Ref
@@ -69,13 +69,7 @@ def write_sequence_part(
         unchanged.location(part).copy_to(target)
         table, num_rows = target.read_table(), unchanged.num_rows(part)
     else:
-        table = derive_sequences(
-            rows,
-            vocabulary,
-            filters.data.min_user_interactions,
-            filters.retention,
-            filters.cutoffs,
-        )
+        table = filters.derive(rows, vocabulary)
         save_sequences(target, table)
         num_rows = len(rows.item)
     lengths = pc.list_value_length(table["item_ids"]).to_numpy()

@@ -12,55 +12,35 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
 from lightsans.arrays import UInt64
-from lightsans.columns.arrow import narrow, one_chunk
 from lightsans.columns.hashing import Key
-from lightsans.config import DataConfig
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import InputError
-from lightsans.preparation.derive import Retention
 from lightsans.preparation.k_core import (
     CoreRows,
-    core_rows,
     count_items,
     item_counts,
     k_core,
     merge_counts,
 )
-from lightsans.preparation.selection import PartRows, select_rows
-from lightsans.preparation.sorting import count_exact_duplicates, users_of
-from lightsans.preparation.temporal import Cutoffs
-from lightsans.reports.dataset_figures import PartReport
+from lightsans.stages.filters import (
+    PART_COLUMNS,
+    Filters,
+    LoadedPart,
+    nothing_left,
+    number_part,
+    surviving_items,
+)
 from lightsans.storage.location import Location
 from pipelines.console.progress import say
 from pipelines.preprocess.parts import Part, largest
 from pipelines.session.merge_tree import MergeTree, Ref, merge_all
 from pipelines.session.ray_session import original_errors
 from pipelines.session.tasks import remote, run_tasks
-
-_COLUMNS = ("user_id", "raw_item_id", "timestamp", "rating")
-
-
-@dataclass(frozen=True, slots=True)
-class Filters:
-    """Settings that decide which interactions are learnt from."""
-
-    data: DataConfig
-    as_of: int | None
-    """``data.as_of`` in microseconds."""
-    retention: Retention | None = None
-    """Limits on the sequences; None to keep everything."""
-    cutoffs: Cutoffs | None = None
-    """Cut-offs of a temporal split; None for other splits."""
-
-    def select(self, table: pa.Table) -> PartRows:
-        """`select_rows` of a part of the interactions."""
-        return select_rows(table, self.data, self.as_of, self.cutoffs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +51,6 @@ class KCore:
     num_rounds: int
     rows: dict[str, int]
     """Rows left after each filter."""
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedPart:
-    """A part as the last step needs it."""
-
-    rows: PartRows
-    report: PartReport
-    """Report on its rows; nothing yet on its sequences."""
 
 
 def find_k_core(
@@ -121,11 +92,8 @@ def find_k_core(
     survivors, num_rounds = k_core(count, data.min_item_interactions)
     rows = {**rows, "after_k_core": int(pc.sum(survivors["count"]).as_py() or 0)}
     if not survivors.num_rows:
-        raise InputError(_nothing_left(data, rows))
-    places = np.searchsorted(items["hash"].to_numpy(), survivors["hash"].to_numpy())
-    raw = one_chunk(items["raw_item_id"]).take(pa.array(places))
-    ids = narrow(raw).combine_chunks()
-    counts = survivors["count"].to_numpy()
+        raise InputError(nothing_left(data, rows))
+    ids, counts = surviving_items(items, survivors)
     make = Vocabulary.from_counts if base is None else base.extended
     result = KCore(make(ids, counts), num_rounds, rows)
     return result, {part: found.rows for part, found in loaded.items()}
@@ -140,17 +108,7 @@ def load_part_rows(
         Rows left after each filter, what counting needs, the counts of the first round for all its
         items with raw ids, and what sequences are derived from.
     """
-    table = part.load(dataset, _COLUMNS)
-    _, offsets = users_of(table)
-    duplicates = count_exact_duplicates(table, offsets)
-    report = PartReport.of(offsets, table["timestamp"].to_numpy(), duplicates, time_range)
-    selected = filters.select(table)
-    core, raw = core_rows(selected, key)
-    found, counts = count_items(core, None, filters.data.min_user_interactions)
-    all_counts = np.zeros(len(raw), np.int64)
-    all_counts[np.searchsorted(core.item_hashes, found)] = counts
-    items = item_counts(core.item_hashes, all_counts, raw)
-    return selected.row_counts, core, items, LoadedPart(selected, report)
+    return number_part(part.load(dataset, PART_COLUMNS), filters, time_range, key)
 
 
 def count_part(core: CoreRows, alive: UInt64, min_user_interactions: int) -> pa.Table:
@@ -213,17 +171,3 @@ def say_round(number: int, counts: pa.Table, alive: UInt64 | None) -> None:
         round=number,
         items=counts.num_rows,
     )
-
-
-def _nothing_left(data: DataConfig, rows: dict[str, int]) -> str:
-    settings = {
-        "after_as_of": f"data.as_of={data.as_of}",
-        "after_dedupe": f"data.dedupe={data.dedupe}",
-        "after_min_rating": f"data.min_rating={data.min_rating}",
-        "before_cutoff": f"data.temporal={data.temporal}",
-        "after_k_core": f"data.min_user_interactions={data.min_user_interactions} and "
-        f"data.min_item_interactions={data.min_item_interactions}",
-    }
-    filter_name = next(settings[step] for step, count in rows.items() if count == 0)
-    left = ", ".join(f"{count:,} rows {step.replace('_', ' ')}" for step, count in rows.items())
-    return f"no rows are left to learn from: {filter_name} removes the last ones ({left}); relax it"

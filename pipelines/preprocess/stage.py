@@ -20,20 +20,17 @@ import time
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from lightsans.columns.hashing import NUM_BUCKETS, bucket_range
 from lightsans.columns.times import to_iso
 from lightsans.config import DataConfig, RunConfig, to_dict
 from lightsans.config.marks import Mark, values_with
 from lightsans.dataset.vocabulary import Vocabulary
-from lightsans.errors import ConfigError
 from lightsans.lists.excluded_users import ExcludedIds
 from lightsans.lists.id_lists import IdList
-from lightsans.preparation.derive import Retention, fingerprint_dataset
+from lightsans.preparation.derive import fingerprint_dataset
 from lightsans.reading.findings import describe_findings
 from lightsans.reading.rejects import check_reject_limit, describe_rejects, hints
+from lightsans.stages.filters import Filters, resolve_filters
 from lightsans.storage.listing import check_unchanged
 from lightsans.storage.location import FileInfo, Location, locate
 from lightsans.storage.manifest_kinds import DatasetManifest, RowSummary
@@ -43,11 +40,11 @@ from lightsans.storage.schemas import TIMESTAMP_UNIT
 from pipelines.console.logs import add_log_context, log_context
 from pipelines.console.progress import say
 from pipelines.preprocess.base import find_unchanged, load_base
-from pipelines.preprocess.cutoffs import configured_cutoffs, counted_cutoffs, moment_of
+from pipelines.preprocess.cutoffs import counted_cutoffs
 from pipelines.preprocess.derive import write_sequences
 from pipelines.preprocess.excluded import find_excluded, read_excluded_users
 from pipelines.preprocess.inputs import list_log
-from pipelines.preprocess.k_core import Filters, KCore, find_k_core
+from pipelines.preprocess.k_core import KCore, find_k_core
 from pipelines.preprocess.new_files import input_entries, input_tables, new_rows
 from pipelines.preprocess.parts import FORMAT_VERSION, MARKER, WORK, Draft, Part
 from pipelines.preprocess.read import (
@@ -189,7 +186,7 @@ def _derive(job: _Job, draft: Draft, made: Interactions) -> tuple[KCore, list[Se
 
 def _prepare(config: RunConfig) -> _Job:
     data = config.data
-    filters = _resolve_filters(data)
+    filters = resolve_filters(data)
     files = list_log(config, filters.as_of)
     base = load_base(config)
     found = files if base is None else new_rows(base, files)
@@ -220,31 +217,6 @@ def _identity(file: FileInfo) -> list[object]:
     """Parts of an id that say which file it is, whether it changed, and which rows it has lost."""
     known: list[object] = [file.location.uri, file.size, file.etag]
     return known if file.rows is None or not file.rows.deleted else [*known, file.rows.fingerprint]
-
-
-def _resolve_filters(data: DataConfig) -> Filters:
-    as_of = resolve_as_of(data)
-    keep_since = moment_of(data, "keep_since", data.keep_since)
-    retention = None
-    if data.keep_last is not None or keep_since is not None:
-        retention = Retention(data.keep_last, keep_since)
-    return Filters(data, as_of, retention, configured_cutoffs(data, as_of))
-
-
-def resolve_as_of(data: DataConfig) -> int | None:
-    """``data.as_of`` in microseconds since 1970, or None.
-
-    Raises:
-        ConfigError: It is no date or time, or ``data.timezone`` is unknown to Arrow's database.
-    """
-    try:
-        pc.assume_timezone(pa.array([0], pa.timestamp("us")), data.timezone)
-    except pa.ArrowInvalid:
-        raise ConfigError(
-            f"data.timezone={data.timezone!r} is unknown; expected a name such as Europe/Berlin "
-            "or UTC"
-        ) from None
-    return moment_of(data, "as_of", data.as_of)
 
 
 def _describe(

@@ -218,7 +218,7 @@ def _make_parts(job: _Job, names: list[str], shared: "list[ray.ObjectRef[Packed]
 def _make_part(job: _Job, shared: "list[ray.ObjectRef[Packed]]", name: str) -> None:
     """Write the best users of one part."""
     loaded = unpack(ray.get(shared[0]))
-    recommender, k = loaded.recommender, job.config.audience.k
+    list_maker, k = loaded.list_maker, job.config.audience.k
     none = torch.zeros(0, len(job.wanted))
     best = best_users(pa.array([], id_type(job.user_type)), none, k)
     columns = ["user_id", "item_ids", "also_seen"]
@@ -230,9 +230,9 @@ def _make_part(job: _Job, shared: "list[ray.ObjectRef[Packed]]", name: str) -> N
         if not rows.num_rows:
             continue
         bits = np.zeros(rows.num_rows, np.int64)
-        if recommender.rules is not None:
-            bits = recommender.rules.bits(rows["user_id"])
-        known, shares_BW = recommender.log_shares(
+        if list_maker.rules is not None:
+            bits = list_maker.rules.bits(rows["user_id"])
+        known, shares_BW = list_maker.log_shares(
             list_column(rows, "item_ids"), list_column(rows, "also_seen"), job.wanted, bits
         )
         users = rows["user_id"].combine_chunks().take(pa.array(known))

@@ -15,18 +15,18 @@ from lightsans.lists.id_lists import as_integers, id_list_of, require_some
 from lightsans.lists.tables import open_table
 from lightsans.reading.columns import Wanted
 from lightsans.recommendations.item_choice import read_item_choice
+from lightsans.recommendations.list_maker import ListMaker, ListRules
 from lightsans.recommendations.reader import wide_schema
-from lightsans.recommendations.recommender import ListRules, Recommender
 from lightsans.recommendations.tables import recommend_rows
 from lightsans.rules.item_rules import STEPS
+from lightsans.stages.list_maker import load_list_maker
+from lightsans.stages.window import count_here
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest
 from lightsans.storage.manifests import require_manifest
 from lightsans.storage.parts import part_name, sequence_parts
 from lightsans.storage.schemas import id_type
 from pipelines.console.progress import say
-from pipelines.score.recent import count_here
-from pipelines.score.shared_model import load_recommender
 
 RawId = str | int
 
@@ -81,10 +81,10 @@ def recommend_for_user(
     recent = None
     if config.score.popular_days is not None:
         recent = count_here(dataset, manifest, config.score.popular_days)
-    recommender = load_recommender(
+    list_maker = load_list_maker(
         config, dataset, model, map_items, read_item_choice(config), recent
     )
-    made = recommend_rows(recommender, row, wide_schema(manifest))
+    made = recommend_rows(list_maker, row, wide_schema(manifest))
     vocabulary = load_vocabulary(dataset)
     history = vocabulary.decode(row["item_ids"].combine_chunks().flatten().to_numpy())
     top = made.to_pylist()[0]
@@ -93,19 +93,19 @@ def recommend_for_user(
         history=history.to_pylist()[::-1],
         recommendations=list(zip(top["item_ids"], top["scores"], strict=True)),
         source=top["source"],
-        moves=_explain(recommender, row, wide_schema(manifest)) if explain else [],
+        moves=_explain(list_maker, row, wide_schema(manifest)) if explain else [],
     )
 
 
-def _explain(recommender: Recommender, row: pa.Table, schema: pa.Schema) -> list[Move]:
+def _explain(list_maker: ListMaker, row: pa.Table, schema: pa.Schema) -> list[Move]:
     """Which kind of rules moved which items, in the order in which rules hold."""
-    rules, moves = recommender.rules, list[Move]()
+    rules, moves = list_maker.rules, list[Move]()
     if rules is None:
         return moves
 
     def ranks(steps: Sequence[str]) -> dict[RawId, int]:
         some = ListRules(rules.model.only(steps), rules.popular.only(steps), rules.segments)
-        made = recommend_rows(recommender.with_rules(some), row, schema)
+        made = recommend_rows(list_maker.with_rules(some), row, schema)
         return {item: rank for rank, item in enumerate(made["item_ids"][0].as_py(), 1)}
 
     before = ranks([])

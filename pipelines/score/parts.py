@@ -14,8 +14,8 @@ import torch
 from lightsans.config import RunConfig
 from lightsans.dataset.bucket_cursor import bucket_span, read_batches
 from lightsans.dataset.loading import list_column
+from lightsans.recommendations.list_maker import MODEL
 from lightsans.recommendations.reader import wide_schema
-from lightsans.recommendations.recommender import MODEL
 from lightsans.recommendations.tables import recommend_rows
 from lightsans.recommendations.writer import FileLayout, PartFiles
 from lightsans.storage.location import Location
@@ -82,9 +82,9 @@ class PartScorer:
     def __init__(self, job: ScoreJob, shared: "list[ray.ObjectRef[Packed]]") -> None:
         self._job = job
         loaded = unpack(ray.get(shared[0]))
-        self._recommender, self._segment = loaded.recommender, loaded.segment
+        self._list_maker, self._segment = loaded.list_maker, loaded.segment
         score = job.config.score
-        self._recommender.to(torch.device("cuda" if score.use_gpu else "cpu"))
+        self._list_maker.to(torch.device("cuda" if score.use_gpu else "cpu"))
         self._schema = wide_schema(job.dataset_manifest)
         self._layout = FileLayout(
             score.layout, score.partition_by, score.max_users_per_file, score.users_per_row_group
@@ -125,7 +125,7 @@ class PartScorer:
     def _score(self, rows: pa.Table, unchanged: UnchangedRows | None, counts: _Counts) -> pa.Table:
         """Wide rows of those users of the segment, scored or carried over, in their order."""
         first, last = bucket_span(rows["user_id"])
-        rules = self._recommender.rules
+        rules = self._list_maker.rules
         if rules is not None:
             found = rules.count(rows["user_id"])
             before = counts.segment_users or (0,) * len(found)
@@ -135,14 +135,14 @@ class PartScorer:
             rows = rows.filter(self._segment.contains(rows["user_id"], first, last))
             counts.other_users += num_users - rows.num_rows
         histories = list_column(rows, "item_ids")
-        known = self._recommender.know(histories, list_column(rows, "also_seen"))
+        known = self._list_maker.know(histories, list_column(rows, "also_seen"))
         counts.unknown_interactions += len(histories.item_ids) - len(known.histories.item_ids)
         if unchanged is None:
-            made = recommend_rows(self._recommender, rows, self._schema)
+            made = recommend_rows(self._list_maker, rows, self._schema)
         else:
             is_carried, carried = unchanged.find(rows["user_id"], known, first, last)
             others = rows.filter(pa.array(~is_carried))
-            scored = recommend_rows(self._recommender, others, self._schema)
+            scored = recommend_rows(self._list_maker, others, self._schema)
             # True sorts last: the scored users, each kind in its order.
             order = np.argsort(np.argsort(~is_carried, kind="stable"), kind="stable")
             made = pa.concat_tables([carried.cast(self._schema), scored]).take(pa.array(order))
@@ -150,7 +150,7 @@ class PartScorer:
         counts.users += made.num_rows
         if rules is not None:
             lists = made["item_ids"].combine_chunks()
-            short, unmet = self._recommender.count_broken(lists, made["source"])
+            short, unmet = self._list_maker.count_broken(lists, made["source"])
             counts.short_lists = (counts.short_lists or 0) + short
             counts.unmet_quotas = (counts.unmet_quotas or 0) + unmet
         counts.popular_users += pc.sum(pc.not_equal(made["source"], MODEL)).as_py() or 0

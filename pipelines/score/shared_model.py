@@ -12,25 +12,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import ray
 import torch
 from torch import Tensor
 
 from lightsans.arrays import Int64, UInt8
 from lightsans.config import RunConfig
-from lightsans.dataset.vocabulary import Vocabulary, load_vocabulary, vocabulary_mapping
 from lightsans.errors import InputError
-from lightsans.model.network import LightSANs
 from lightsans.recommendations.item_choice import ItemChoice
-from lightsans.recommendations.recommender import ListRules, Recommender
-from lightsans.recommendations.rule_tables import RuleTables
-from lightsans.recommendations.segment import (
-    Segment,
-    read_segment,
-    segment_identity,
-    segment_of,
-)
+from lightsans.recommendations.list_maker import ListMaker
+from lightsans.recommendations.segment import Segment, read_segment, segment_identity
+from lightsans.stages.list_maker import load_list_maker
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest
 from lightsans.storage.manifests import require_manifest
@@ -41,7 +33,7 @@ from lightsans.storage.schemas import id_type
 class Shared:
     """Data that all scoring processes need."""
 
-    recommender: Recommender
+    list_maker: ListMaker
     segment: Segment | None
     """The only users to score."""
 
@@ -52,46 +44,6 @@ class Packed:
 
     content: bytes
     buffers: list[UInt8]
-
-
-def load_recommender(
-    config: RunConfig,
-    dataset: Location,
-    model: Location,
-    map_items: bool,
-    choice: ItemChoice,
-    recent_counts: Int64 | None = None,
-) -> Recommender:
-    """The recommender of a model for the users of a dataset, on the CPU."""
-    model_items, dataset_items = load_vocabulary(model), load_vocabulary(dataset)
-    eligible, tables = choice.eligible, choice.rules
-    rules = None
-    if tables is not None:
-        manifest = require_manifest(DatasetManifest, dataset, "run `submit.py preprocess` first")
-        rules = _list_rules(tables, model_items, dataset_items, id_type(manifest.user_id_type))
-    return Recommender(
-        LightSANs.from_pretrained(model),
-        model_items,
-        dataset_items,
-        vocabulary_mapping(dataset, model, map_items),
-        k=config.score.k,
-        remove_seen=config.score.remove_seen,
-        eligible_ids=None if eligible is None else eligible.item_ids(model_items),
-        eligible_popular_ids=None if eligible is None else eligible.item_ids(dataset_items),
-        min_score=config.score.min_score,
-        rules=rules,
-        recent_counts=recent_counts,
-    )
-
-
-def _list_rules(
-    tables: RuleTables, model_items: Vocabulary, dataset_items: Vocabulary, user_type: pa.DataType
-) -> ListRules:
-    return ListRules(
-        tables.item_rules(model_items),
-        tables.fallback_rules(dataset_items),
-        tuple(segment_of(users, user_type) for users in tables.users),
-    )
 
 
 @ray.remote
@@ -118,10 +70,10 @@ def load_shared(
             raise InputError(
                 f"score.users: {config.score.users} changed meanwhile; run the same command again"
             )
-    recommender = load_recommender(
+    list_maker = load_list_maker(
         config, dataset, model, question["map_items"], choice, recent_counts
     )
-    return pack(Shared(recommender, segment))
+    return pack(Shared(list_maker, segment))
 
 
 def pack(shared: Shared) -> Packed:

@@ -19,8 +19,8 @@ from lightsans.config.marks import Mark, fields_with
 from lightsans.dataset.bucket_cursor import BucketCursor, overlapping_parts, read_batches
 from lightsans.dataset.loading import list_column
 from lightsans.dataset.vocabulary import load_vocabulary, vocabulary_mapping
+from lightsans.recommendations.list_maker import MODEL, KnownHistories
 from lightsans.recommendations.reader import RunRows
-from lightsans.recommendations.recommender import MODEL, KnownHistories
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest, RunManifest
 from lightsans.storage.manifests import read_manifest, require_manifest

@@ -12,6 +12,8 @@ from lightsans.dataset.loading import load_shards
 from lightsans.dataset.samples import distinct_targets
 from lightsans.dataset.sequences import for_refit
 from lightsans.losses.objective import choose_loss
+from lightsans.stages.first_weights import popularity
+from lightsans.stages.model_directory import count_parameters
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifest_kinds import DatasetManifest
 from lightsans.storage.manifests import require_manifest
@@ -21,8 +23,6 @@ from lightsans.training.tally import peak_memory_mib
 from lightsans.training.trainer import MidEpoch, Trainer
 from pipelines.session.preflight import preflight
 from pipelines.session.ray_session import ensure_ray, original_errors
-from pipelines.train.model_directory import count_parameters
-from pipelines.train.worker import popularity
 
 MEASURE_S = 5.0
 WARM_UP_STEPS = 3

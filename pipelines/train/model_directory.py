@@ -7,26 +7,19 @@ models/<id>/  model.safetensors  items.parquet  config.yaml  metrics.json  histo
               pending.json       reports that failed, see `pipelines.train.tracking`
 """
 
-import torch
-
 from lightsans.config import RunConfig
-from lightsans.config.file import dump_yaml
 from lightsans.dataset.held_out import describe_nobody
 from lightsans.errors import TrainingError
-from lightsans.model.network import LightSANs
+from lightsans.stages.model_directory import write_model
 from lightsans.storage import model_files as files
 from lightsans.storage.checkpoint_store import checkpoint_name, find_checkpoint
 from lightsans.storage.location import Location
-from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest, ModelMetrics
-from lightsans.storage.parts import ITEMS
-from lightsans.storage.records import to_json
+from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest
 from lightsans.training.progress import EpochRow
 from pipelines.console.progress import say
 from pipelines.session.lease import Owner
 from pipelines.session.stage import find_or_make
 from pipelines.train.tracking import mark_pending, write_pending_reports
-
-FORMAT_VERSION = 2
 
 
 def finish_model(
@@ -94,13 +87,10 @@ def write_model_files(
         raise TrainingError(f"{best}: the checkpoint of the best epoch is missing; train again")
     best_row = next(row for row in history if checkpoint_name(row.epoch) == best.name)
     weights = checkpoint.read(files.WEIGHTS)
-    model = LightSANs.from_saved(files.saved_model(weights, str(best)))
-    (directory / files.WEIGHTS).write_bytes(weights)
-    (directory / ITEMS).write_bytes((dataset / ITEMS).read_bytes())
-    (directory / files.CONFIG).write_bytes(dump_yaml(config).encode())
-    (directory / files.HISTORY).write_json([to_json(row) for row in history])
+    manifest = write_model(
+        config, dataset, dataset_manifest, directory, weights, best_row, history, str(best)
+    )
     valid = best_row.valid
-    (directory / files.METRICS).write_json(to_json(ModelMetrics(valid=valid)))
     mark_pending(config, directory)
     say(
         f"train: {len(history)} epochs, best {best_row.epoch}, valid "
@@ -110,23 +100,4 @@ def write_model_files(
         is_temporal = dataset_manifest.cutoffs is not None
         reason = describe_nobody("valid", dataset_manifest.trainable_users, is_temporal)
         say(f"WARNING: train: {reason}. The model is that of the last epoch")
-    return ModelManifest(
-        id=directory.name,
-        format_version=FORMAT_VERSION,
-        dataset_id=dataset.name,
-        dataset_fingerprint=dataset_manifest.fingerprint,
-        vocabulary_fingerprint=dataset_manifest.vocabulary_fingerprint,
-        weights_sha256=files.sha256(weights),
-        items=model.num_items,
-        parameters=count_parameters(model),
-        epochs=len(history),
-        best_epoch=best_row.epoch,
-        train_s=round(sum(row.train_s for row in history), 1),
-        torch=torch.__version__,
-        refit=config.train.refit_epochs is not None,
-    )
-
-
-def count_parameters(model: LightSANs) -> int:
-    """Trainable numbers of a model."""
-    return sum(parameter.numel() for parameter in model.parameters())
+    return manifest

@@ -20,6 +20,8 @@ from lightsans.config.kinds import trains_rows
 from lightsans.config.marks import Mark, values_with
 from lightsans.errors import NotFoundError, TrainingError
 from lightsans.losses.objective import choose_loss
+from lightsans.stages.first_weights import warm_source, warm_weights_hash
+from lightsans.stages.model_directory import FORMAT_VERSION
 from lightsans.storage.checkpoint_store import (
     PROGRESS,
     Checkpoint,
@@ -42,14 +44,9 @@ from pipelines.session.ray_session import ensure_ray, original_errors
 from pipelines.session.stage import find_or_make
 from pipelines.train.board import print_progress, raise_noted_error, start_board
 from pipelines.train.errors import explain
-from pipelines.train.model_directory import FORMAT_VERSION, write_model_files
+from pipelines.train.model_directory import write_model_files
 from pipelines.train.tracking import require_mlflow, write_pending_reports
-from pipelines.train.worker import (
-    WorkerJob,
-    make_torch_trainer,
-    warm_source,
-    warm_weights_hash,
-)
+from pipelines.train.worker import WorkerJob, make_torch_trainer
 
 MAX_RESTARTS = 2
 """Times that training starts again because the checkpoint of its best epoch has vanished."""

@@ -12,22 +12,16 @@ import ray.train
 import ray.train.torch
 from ray.train import FailureConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
-from torch import Tensor
 
-from lightsans.arrays import Int64
 from lightsans.config import RunConfig
-from lightsans.config.kinds import SAMPLINGS
 from lightsans.dataset.loading import load_shards, load_within
 from lightsans.dataset.sequences import UserSequences
-from lightsans.dataset.vocabulary import item_id_mapping, load_vocabulary
 from lightsans.errors import LightSANsError
-from lightsans.model.network import LightSANs
-from lightsans.model.warm_start import warm_weights
+from lightsans.stages.first_weights import first_weights, popularity
 from lightsans.storage.checkpoint_store import CheckpointStore
-from lightsans.storage.location import Location, locate
-from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest
+from lightsans.storage.location import Location
+from lightsans.storage.manifest_kinds import DatasetManifest
 from lightsans.storage.manifests import require_manifest
-from lightsans.storage.model_files import require_weights, weights_hash
 from lightsans.training import collectives
 from lightsans.training.checkpoint_clock import CheckpointClock
 from lightsans.training.progress import StepProgress
@@ -202,56 +196,3 @@ def _train_epochs(trainer: Trainer, store: CheckpointStore, job: WorkerJob) -> N
             continue
         if not ray.get(job.barrier.arrive.remote(row, trainer.finished)):
             return  # the search ends this trial
-
-
-def warm_weights_hash(config: RunConfig) -> str | None:
-    """SHA-256 of the weights that ``train.warm_start`` begins with; None without it.
-
-    Raises:
-        NotFoundError: The model to begin with does not exist.
-    """
-    source = warm_source(config)
-    if source is None:
-        return None
-    require_manifest(ModelManifest, source, "train.warm_start (--from) needs a finished model")
-    return weights_hash(source)
-
-
-def first_weights(
-    config: RunConfig, dataset: Location, sha256: str | None = None
-) -> dict[str, Tensor] | None:
-    """The weights of ``train.warm_start``, with which the run begins; None for new ones.
-
-    Args:
-        config: The run.
-        dataset: The dataset to train on.
-        sha256: Hash that they must have; None to take what is there.
-
-    Raises:
-        InputError: They were replaced since the id of the run was made.
-    """
-    source = warm_source(config)
-    if source is None:
-        return None
-    own, theirs = load_vocabulary(dataset), load_vocabulary(source)
-    mapping = item_id_mapping(own, theirs, True, f"{dataset} and {source}")
-    model = LightSANs.from_pretrained(source)
-    if sha256 is not None:
-        require_weights(source, sha256)
-    return warm_weights(model, config.model, own.num_items, mapping, config.train.seed, str(source))
-
-
-def warm_source(config: RunConfig) -> Location | None:
-    """The directory of the model that ``train.warm_start`` names; None without it."""
-    name = config.train.warm_start
-    if name is None:
-        return None
-    is_path = "/" in name
-    return locate(name if is_path else f"{config.root}/models/{name}", config.storage)
-
-
-def popularity(config: RunConfig, dataset: Location) -> Int64 | None:
-    """Interactions of each item, where the configured negatives are drawn by them."""
-    if not SAMPLINGS[config.model.negative_sampling].needs_counts:
-        return None
-    return load_vocabulary(dataset).counts

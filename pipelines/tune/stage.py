@@ -28,6 +28,7 @@ from lightsans.config.kinds import SCHEDULES
 from lightsans.config.marks import Mark, values_with
 from lightsans.errors import ConfigError, TrainingError
 from lightsans.search.space import SearchSpace, build_space
+from lightsans.stages.first_weights import warm_weights_hash
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifest_kinds import DatasetManifest
 from lightsans.storage.manifests import MANIFEST, content_id, is_finished, require_manifest
@@ -42,7 +43,6 @@ from pipelines.session.ray_session import ensure_ray
 from pipelines.session.stage import find_or_make
 from pipelines.train.model_directory import finish_model
 from pipelines.train.stage import model_id, run_train
-from pipelines.train.worker import warm_weights_hash
 from pipelines.tune.ray_adapters import BudgetStopper, RecordedSearcher, Recorder, make_scheduler
 from pipelines.tune.records import BestTrial, SearchManifest, TrialStore
 from pipelines.tune.report import TrialBoard, describe, leaderboard, save_leaderboard, save_plots

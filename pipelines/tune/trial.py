@@ -19,6 +19,7 @@ from lightsans.config import RunConfig
 from lightsans.config.file import from_dict
 from lightsans.dataset.loading import load_shards
 from lightsans.errors import InputError, LightSANsError
+from lightsans.stages.first_weights import first_weights, popularity
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest
 from lightsans.storage.manifests import is_finished, require_manifest
@@ -31,13 +32,7 @@ from pipelines.session.ray_session import find_own_error, on_this_machine
 from pipelines.train.board import start_board
 from pipelines.train.checkpoints import restore_trainer, write_checkpoint
 from pipelines.train.errors import explain, is_out_of_memory
-from pipelines.train.worker import (
-    WorkerJob,
-    first_weights,
-    make_torch_trainer,
-    open_store,
-    popularity,
-)
+from pipelines.train.worker import WorkerJob, make_torch_trainer, open_store
 from pipelines.tune.messages import EpochReport, TrialConfig, TrialFailure
 from pipelines.tune.records import checkpointed_progress, newest_checkpoint
 

@@ -29,6 +29,8 @@ LIGHTSANS = [
     ["model", "rules"],
     ["losses", "recommendations", "recbole", "synthetic"],
     ["training", "reports"],
+    ["stages"],
+    ["in_process"],
 ]
 PIPELINES = [
     ["console"],
@@ -36,7 +38,7 @@ PIPELINES = [
     ["publish"],
     ["preprocess", "train", "evaluate", "score", "export", "tune"],
     ["operations"],
-    ["nightly", "run_pipeline"],
+    ["nightly", "run_pipeline", "engine"],
     ["fetch", "jobs"],
     ["commands"],
 ]
@@ -221,7 +223,6 @@ TASKS = [
     "pipelines.train.board",
     "pipelines.evaluate.stage",
     "pipelines.evaluate.counts",
-    "pipelines.evaluate.parts",
     "pipelines.score.shared_model",
     "pipelines.score.report",
 ]

@@ -13,7 +13,7 @@ from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import InputError
 from lightsans.model.network import LightSANs
 from lightsans.recommendations.item_choice import read_item_choice
-from lightsans.recommendations.recommender import ListRules, Recommender
+from lightsans.recommendations.list_maker import ListMaker, ListRules
 from lightsans.recommendations.segment import segment_of
 
 ITEMS = Vocabulary(pa.array(["tea", "jam", "oil", "rye", "gin"]), np.array([9, 7, 5, 3, 1]))
@@ -202,12 +202,12 @@ def test_lists_of_the_model_and_of_popular_items_keep_the_rules(tmp_path):
         tables.fallback_rules(ITEMS),
         tuple(segment_of(users, pa.string()) for users in tables.users),
     )
-    recommender = Recommender(
+    list_maker = ListMaker(
         LightSANs(config, 5), ITEMS, ITEMS, None, k=4, remove_seen=True, rules=rules
     )
     histories = UserSequences(np.array([3, 3], np.int32), np.array([0, 1, 2, 2, 2]))
     none = UserSequences(np.zeros(0, np.int32), np.zeros(5, np.int64))
-    found = recommender.recommend(histories, none, np.array([1, 0, 1, 0]))
+    found = list_maker.recommend(histories, none, np.array([1, 0, 1, 0]))
     ann, bob, cid, dan = found.item_ids.to_pylist()
     assert found.source.to_pylist() == ["model", "model", "popular", "popular"]
     assert ann == ["gin", "jam"]

@@ -1,11 +1,11 @@
-"""Ranking the held-out items of whole parts: what one process of the pool does.
+"""Ranking the held-out items of whole parts: what one process of an evaluation does.
 
 Below the directory of the report, ``ranks`` gets a parquet file a part with the rank of every user
 (`ranks_schema`), and ``work`` a file a part with sums that add up, deleted at the end.
 """
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,11 +56,10 @@ from lightsans.reports.evaluation_figures import (
     measure_ranks,
     measured_to_bytes,
 )
+from lightsans.stages.window import Window
 from lightsans.storage.location import Location
 from lightsans.storage.parts import part_index
 from lightsans.storage.schemas import id_type, ranks_schema
-from pipelines.evaluate.counts import Window
-from pipelines.session.lease import Owner
 
 SPLITS: tuple[Split, ...] = ("valid", "test")
 RANKS, WORK = "ranks", "work"
@@ -83,8 +82,8 @@ class EvaluateJob:
     made_with: Mapping[str, Any]
     """Section ``data`` of the dataset's manifest."""
     report: Location
-    owner: Owner
-    """Token of the process that makes the report; workers of any other write nothing."""
+    require_owner: Callable[[], None]
+    """Raises where another process makes the report by now: its workers write nothing more."""
 
     @property
     def baselines(self) -> list[str]:
@@ -143,10 +142,10 @@ class PartEvaluator:
             for name, (_, found) in ranked.items():
                 measured.append(self._measure(users, held_out, split, name, found, segments))
         rows = pa.concat_tables(tables)
-        self._job.owner.require()
+        self._job.require_owner()
         (self._job.report / RANKS / part.name).write_table(rows)
         sums = measured_to_bytes(add_measured(measured))
-        self._job.owner.require()
+        self._job.require_owner()
         (self._job.report / WORK / f"{part.name}.npz").write_bytes(sums)
         return pa.table({"name": [part.name], "rows": [rows.num_rows]})
 

@@ -1,4 +1,4 @@
-"""Which items a recommender may recommend."""
+"""Which items a maker of lists may recommend."""
 
 import numpy as np
 import pyarrow as pa
@@ -6,22 +6,22 @@ import pytest
 import torch
 
 from lightsans.dataset.vocabulary import Vocabulary
-from lightsans.recommendations.recommender import Recommender
+from lightsans.recommendations.list_maker import ListMaker
 from tests.factories import sequences_of
-from tests.models import small_model, small_recommender
+from tests.models import small_list_maker, small_model
 
 
 def recommend(dataset_items, model_items=None, mapping=None, eligible=None):
     """Lists for a user who met item 1 of the dataset, and for a user who met nothing."""
     torch.manual_seed(0)
     model_items = model_items or dataset_items
-    recommender = Recommender(
+    list_maker = ListMaker(
         small_model(model_items.num_items, n_layers=1), model_items, dataset_items, mapping,
         k=10, remove_seen=False, eligible_ids=eligible, eligible_popular_ids=eligible,
     )  # fmt: skip
     histories = sequences_of([1], [])
     none = sequences_of([], [])
-    found = recommender.recommend(histories, none)
+    found = list_maker.recommend(histories, none)
     assert found.source.to_pylist() == ["model", "popular"]
     return [set(items) for items in found.item_ids.to_pylist()]
 
@@ -51,11 +51,11 @@ def test_without_dead_items_everything_eligible_is_recommended(eligible):
 
 def test_newcomers_get_the_popular_items_of_the_last_days_then_those_of_all_time():
     items = Vocabulary(pa.array(["a", "b", "c", "d"]), np.array([9, 5, 4, 1]))
-    recommender = Recommender(
+    list_maker = ListMaker(
         small_model(4, n_layers=1), items, items, None, k=10, remove_seen=False,
         recent_counts=np.array([0, 0, 0, 2, 1]),
     )  # fmt: skip
-    found = recommender.recommend(sequences_of([1], []), sequences_of([], []))
+    found = list_maker.recommend(sequences_of([1], []), sequences_of([], []))
     assert found.source.to_pylist() == ["model", "popular_recent"]
     assert found.item_ids.to_pylist()[1] == ["c", "d", "a", "b"]
     scores = found.scores.to_pylist()[1]
@@ -63,10 +63,10 @@ def test_newcomers_get_the_popular_items_of_the_last_days_then_those_of_all_time
 
 
 def test_fingerprints_tell_histories_apart_but_not_the_order_of_what_was_also_seen():
-    recommender = small_recommender()
+    list_maker = small_list_maker()
 
     def fingerprint(history, also_seen):
-        known = recommender.know(sequences_of(history), sequences_of(also_seen))
+        known = list_maker.know(sequences_of(history), sequences_of(also_seen))
         return int(known.fingerprints[0])
 
     same = fingerprint([1, 2, 3], [8, 9])

@@ -96,7 +96,7 @@ class KnownHistories:
         return found
 
 
-class Recommender:
+class ListMaker:
     """A model with everything that turns histories into lists of raw item ids.
 
     Args:
@@ -194,8 +194,8 @@ class Recommender:
         rules = None if self.rules is None else self.rules.model
         return _make_index(self._model.item_table(), self._eligible_ids, rules)
 
-    def with_rules(self, rules: ListRules | None) -> "Recommender":
-        """The same recommender under other rules."""
+    def with_rules(self, rules: ListRules | None) -> "ListMaker":
+        """The same maker under other rules."""
         other = copy.copy(self)
         other.rules = rules
         other._index = other._model_index()

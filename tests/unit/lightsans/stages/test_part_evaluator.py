@@ -21,15 +21,14 @@ from lightsans.reports.evaluation_figures import (
     describe_evaluation,
     measured_from_bytes,
 )
+from lightsans.stages.part_evaluator import RANKS, RECENT, SPLITS, TRANSITIONS, WORK, EvaluateJob
+from lightsans.stages.part_evaluator import PartEvaluator as Evaluator
+from lightsans.stages.window import count_here, find_window, recent_rows, window_end
 from lightsans.storage.location import locate
 from lightsans.storage.manifest_kinds import DatasetManifest
 from lightsans.storage.manifests import require_manifest
 from lightsans.storage.parts import sequence_parts
 from lightsans.synthetic.directories import write_synthetic_dataset, write_synthetic_model
-from pipelines.evaluate.counts import find_window, recent_rows
-from pipelines.evaluate.parts import RANKS, RECENT, SPLITS, TRANSITIONS, WORK, EvaluateJob
-from pipelines.evaluate.parts import PartEvaluator as Evaluator
-from pipelines.score.recent import count_here, window_end
 from pipelines.session.lease import Lease, Owner
 
 USERS, ITEMS, HISTORY, DAYS = 60, 40, 6, 5
@@ -61,7 +60,7 @@ def job(tmp_path_factory):
     assert window is not None
     made = EvaluateJob(
         config=config, dataset=dataset, num_parts=2, user_id_type="string", model=model,
-        map_items=False, window=window, report=report, owner=Owner(root / "locks" / "e.json", None),
+        map_items=False, window=window, report=report, require_owner=lambda: None,
         groups=groups_identity(config, manifest.data), made_with=manifest.data,
     )  # fmt: skip
     counts = [TransitionCounts.count(load_trainable(part), ITEMS) for part in parts]
@@ -190,7 +189,7 @@ def test_a_worker_of_a_lost_owner_writes_nothing(job, tmp_path):
     lock = locate(str(tmp_path / "lock.json"), made.report.storage)
     lease = Lease(lock, "another owner", 60)
     lease.take()
-    other = copy_of(made, "lost", owner=Owner(lock, "the token of before"))
+    other = copy_of(made, "lost", require_owner=Owner(lock, "the token of before").require)
     evaluator = Evaluator(other)
     with pytest.raises(LeaseError, match="lost to another owner"):
         evaluator(pa.table({"part": [parts[0].uri]}))

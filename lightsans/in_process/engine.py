@@ -1,0 +1,157 @@
+"""Who does the work of a `Recommender`: this process, or whatever else keeps to `Engine`."""
+
+import functools
+import logging
+import operator
+import tempfile
+from typing import Protocol
+
+import pyarrow as pa
+import torch
+
+from lightsans.config import RunConfig
+from lightsans.config.marks import Mark, values_with
+from lightsans.dataset.loading import load_shards, load_trainable
+from lightsans.in_process.dataset import make_dataset
+from lightsans.ranking.baselines import TransitionCounts
+from lightsans.recommendations.user_groups import groups_identity
+from lightsans.reports.evaluation_figures import (
+    MODEL,
+    EvaluationFigures,
+    add_measured,
+    describe_evaluation,
+    measured_from_bytes,
+)
+from lightsans.stages.first_weights import first_weights, popularity, warm_weights_hash
+from lightsans.stages.model_directory import FORMAT_VERSION, write_model
+from lightsans.stages.part_evaluator import (
+    RECENT,
+    SPLITS,
+    TRANSITIONS,
+    WORK,
+    EvaluateJob,
+    PartEvaluator,
+)
+from lightsans.stages.window import find_window, recent_rows
+from lightsans.storage import model_files as files
+from lightsans.storage.location import Location, locate
+from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest
+from lightsans.storage.manifests import content_id, read_manifest, require_manifest, write_manifest
+from lightsans.storage.parts import sequence_parts
+from lightsans.training.progress import EpochRow
+from lightsans.training.trainer import Trainer
+
+_log = logging.getLogger("lightsans")
+
+
+class Engine(Protocol):
+    """Makes datasets and models below ``config.root``, and evaluates them."""
+
+    def make_dataset(self, config: RunConfig) -> str:
+        """Make a dataset of the file that ``data.input`` names; its id."""
+
+    def train(self, config: RunConfig, dataset_id: str) -> str:
+        """Train a model of a dataset; its id."""
+
+    def evaluate(self, config: RunConfig, dataset_id: str, model_id: str) -> EvaluationFigures:
+        """Metrics of a model and the baselines, with their statistics."""
+
+
+class LocalEngine:
+    """Does everything in this process, one step after the other."""
+
+    def make_dataset(self, config: RunConfig) -> str:
+        """See `Engine`."""
+        return make_dataset(config)
+
+    def train(self, config: RunConfig, dataset_id: str) -> str:
+        """See `Engine`."""
+        root = locate(config.root, config.storage)
+        dataset = root / "datasets" / dataset_id
+        question = {
+            "dataset": dataset_id,
+            "model": values_with(config.model, Mark.CONTENT),
+            "train": values_with(config.train, Mark.CONTENT),
+            "warm_start": warm_weights_hash(config),
+            "use_gpu": config.train.use_gpu,
+            **values_with(config.evaluate, Mark.VALIDATES),
+        }
+        directory = root / "models" / content_id("frame-model", FORMAT_VERSION, question)
+        if read_manifest(ModelManifest, directory) is None:
+            directory.delete()
+            write_manifest(directory, _train(config, dataset, directory))
+        return directory.name
+
+    def evaluate(self, config: RunConfig, dataset_id: str, model_id: str) -> EvaluationFigures:
+        """See `Engine`; nothing is left on storage."""
+        root = locate(config.root, config.storage)
+        dataset = root / "datasets" / dataset_id
+        manifest = require_manifest(DatasetManifest, dataset, "fit again")
+        with tempfile.TemporaryDirectory(prefix="lightsans-") as scratch:
+            job = EvaluateJob(
+                config=config,
+                dataset=dataset,
+                num_parts=manifest.num_parts,
+                user_id_type=manifest.user_id_type,
+                model=root / "models" / model_id,
+                map_items=False,
+                window=find_window(config.evaluate.popular_days, manifest),
+                report=locate(scratch, config.storage),
+                require_owner=lambda: None,
+                groups=groups_identity(config, manifest.data),
+                made_with=manifest.data,
+            )
+            return _evaluate(job, manifest)
+
+
+def _train(config: RunConfig, dataset: Location, directory: Location) -> ModelManifest:
+    """Write all of a model but its manifest, which is given back."""
+    manifest = require_manifest(DatasetManifest, dataset, "fit again")
+    shards = config.train.virtual_shards
+    trainer = Trainer(
+        config,
+        manifest.items,
+        load_shards(dataset, manifest, list(range(shards)), shards),
+        torch.device("cuda" if config.train.use_gpu else "cpu"),
+        item_counts=popularity(config, dataset),
+        weights=first_weights(config, dataset),
+    )
+    history = trainer.progress.history
+    best, weights = -1, b""
+    while not trainer.finished:
+        row = trainer.run_epoch()
+        _log.info("%s", _describe(row, config))
+        if trainer.progress.best_epoch != best:
+            best = trainer.progress.best_epoch
+            weights = files.weights_to_bytes(trainer.model, trainer.weights())
+    best_row = next(row for row in history if row.epoch == best)
+    return write_model(
+        config, dataset, manifest, directory, weights, best_row, history, str(directory)
+    )
+
+
+def _describe(row: EpochRow, config: RunConfig) -> str:
+    metric = config.train.valid_metric
+    valid = f"{metric} {row.valid[metric]:.4f}" if metric in row.valid else "none"
+    return (
+        f"epoch {row.epoch}/{config.train.epochs}: loss {row.loss:.4f}, valid {valid}, "
+        f"{row.train_s + row.valid_s:.1f} s"
+    )
+
+
+def _evaluate(job: EvaluateJob, manifest: DatasetManifest) -> EvaluationFigures:
+    parts, work = sequence_parts(job.dataset, manifest), job.report / WORK
+    counts = (TransitionCounts.count(load_trainable(part), manifest.items) for part in parts)
+    (work / TRANSITIONS).write_bytes(functools.reduce(operator.add, counts).to_bytes())
+    if job.window is not None:
+        window = job.window
+        rows = (recent_rows(part, window) for part in parts)
+        (work / RECENT).write_bytes(functools.reduce(operator.add, rows).to_bytes())
+    evaluator = PartEvaluator(job)
+    for part in parts:
+        evaluator(pa.table({"part": [part.uri]}))
+    measured = add_measured(
+        measured_from_bytes((work / f"{part.name}.npz").read_bytes()) for part in parts
+    )
+    ks = tuple(job.config.evaluate.ks)
+    return describe_evaluation(measured, [MODEL, *job.baselines], SPLITS, ks)

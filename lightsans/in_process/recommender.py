@@ -1,0 +1,332 @@
+"""`Recommender`: from a data frame of interactions to recommendations, without files and YAML."""
+
+import hashlib
+import io
+import json
+import shutil
+import tempfile
+import weakref
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+
+from lightsans.arrays import Int64
+from lightsans.config import RunConfig, StorageConfig, to_dict
+from lightsans.config.data import ColumnsConfig
+from lightsans.config.file import from_dict
+from lightsans.dataset.vocabulary import load_vocabulary
+from lightsans.errors import ConfigError, NotFoundError
+from lightsans.in_process.engine import Engine, LocalEngine
+from lightsans.in_process.frames import Frame, Library, library_of, to_frame, to_ids, to_table
+from lightsans.in_process.settings import config_of
+from lightsans.model.network import LightSANs
+from lightsans.reading.columns import log_columns
+from lightsans.recommendations.item_choice import read_item_choice
+from lightsans.recommendations.list_maker import ListMaker
+from lightsans.recommendations.reader import wide_schema
+from lightsans.recommendations.similar_items import SimilarItems
+from lightsans.recommendations.tables import recommend_rows, to_long
+from lightsans.reports.evaluation_figures import EvaluationFigures
+from lightsans.stages.list_maker import load_list_maker
+from lightsans.stages.window import count_here
+from lightsans.storage import model_files as files
+from lightsans.storage.listing import list_files
+from lightsans.storage.location import Location, locate
+from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest
+from lightsans.storage.manifests import require_manifest
+from lightsans.storage.parts import sequence_parts
+from lightsans.storage.schemas import id_type
+
+RECORD = "recommender.json"
+"""Written last by `Recommender.save`."""
+FORMAT_VERSION = 1
+_USERS_AT_ONCE, _ITEMS_AT_ONCE = 1024, 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Fitted:
+    """A dataset and a model of it, and what was loaded of them."""
+
+    config: RunConfig
+    dataset: Location
+    model: Location
+    manifest: DatasetManifest
+    users: pa.Table
+    """``user_id``, ``item_ids`` and ``also_seen`` of every user, by rising bucket."""
+
+
+class Recommender:
+    """Model of a frame of interactions: recommends, evaluates and finds similar items.
+
+    Args:
+        engine: Who makes datasets and models; this process unless given. ``pipelines`` has one
+            that uses Ray.
+        settings: Settings of the configuration. A section as a dict, ``model={"k_interests": 10}``,
+            or a setting by its last name where no other section has it, ``epochs=5``; ``user``,
+            ``item``, ``timestamp`` and ``rating`` name the columns. Without ``root`` everything
+            lies in a temporary directory that goes when this object does.
+
+    Raises:
+        ConfigError: A setting is unknown or wrong.
+    """
+
+    def __init__(self, *, engine: Engine | None = None, **settings: Any) -> None:
+        self.config = config_of(settings)
+        self.library: Library = "arrow"
+        """Library of the frames that are given back: that of the fitted one."""
+        self._engine: Engine = LocalEngine() if engine is None else engine
+        if "root" not in settings:
+            scratch = tempfile.mkdtemp(prefix="lightsans-")
+            weakref.finalize(self, shutil.rmtree, scratch, ignore_errors=True)
+            self.config = replace(self.config, root=scratch)
+        self._fitted: _Fitted | None = None
+        self._makers: dict[int, ListMaker] = {}
+
+    def fit(self, frame: Frame) -> Self:
+        """Learn from interactions: a row each, with user, item and time.
+
+        Rows of one user and time count in the order of the frame. Valid and test items are held
+        out, as in the pipeline; recommendations go by whole histories.
+
+        Args:
+            frame: A frame of pandas, Polars or Arrow, or whatever has ``__arrow_c_stream__``.
+
+        Raises:
+            InputError: A column is missing, or too much of it unreadable.
+            TrainingError: The loss is not finite.
+        """
+        table, names = to_table(frame, log_columns(self.config.data))
+        log = self._write_log(table)
+        columns = ColumnsConfig(**names)
+        data = replace(self.config.data, input=(log.uri,), format="parquet", columns=columns)
+        config = replace(self.config, data=data)
+        dataset_id = self._engine.make_dataset(config)
+        model_id = self._engine.train(config, dataset_id)
+        self._load(config, dataset_id, model_id)
+        self.library = library_of(frame)
+        return self
+
+    def recommend(self, users: Any = None, k: int = 10) -> Frame:
+        """The best items of users, a row each: user_id, rank, item_id, score and source.
+
+        Args:
+            users: One raw id or many; None for all users of the log.
+            k: Length of the lists. Users may have fewer, and those of whom the model knows nothing
+                get popular items: ``source`` says so.
+
+        Raises:
+            NotFoundError: A user is not in the log.
+            InputError: The ids are of another type than those of the log.
+        """
+        fitted = self._require()
+        if k < 1:
+            raise ConfigError(f"recommend(k={k}): a list has at least one item")
+        if users is None:
+            places = np.arange(fitted.users.num_rows)
+        else:
+            known = fitted.users["user_id"]
+            places = _places(to_ids(users, known.type, "recommend(users=...)"), known, "user")
+        # In the order of the dataset, each once, and then in the order that was asked for.
+        distinct, order = np.unique(places, return_inverse=True)
+        maker, schema = self._maker(k), wide_schema(fitted.manifest)
+        made = [
+            recommend_rows(maker, fitted.users.take(pa.array(piece)), schema)
+            for piece in _pieces(distinct, _USERS_AT_ONCE)
+        ]
+        wide = pa.concat_tables(made) if made else schema.empty_table()
+        return to_frame(to_long(wide.take(pa.array(order)).combine_chunks()), self.library)
+
+    def similar(self, items: Any = None, k: int = 10) -> Frame:
+        """The nearest items of items, a row each: item_id, rank, similar_item_id and score.
+
+        Args:
+            items: One raw id or many; None for all items that the model knows.
+            k: Length of the lists.
+
+        Raises:
+            NotFoundError: The model does not know an item.
+            InputError: The ids are of another type than those of the log.
+        """
+        fitted, config = self._require(), self.config
+        known = load_vocabulary(fitted.model)
+        ids = np.arange(1, known.num_items + 1)
+        if items is not None:
+            raw = known.raw_item_ids
+            ids = _places(to_ids(items, raw.type, "similar(items=...)"), raw, "item") + 1
+        choice = read_item_choice(config)
+        eligible, rules = choice.eligible, choice.rules
+        nearest = SimilarItems(
+            LightSANs.from_pretrained(fitted.model).item_table(),
+            known,
+            config.similar.measure,
+            eligible_ids=None if eligible is None else torch.from_numpy(eligible.item_ids(known)),
+            rules=None if rules is None else rules.item_rules(known),
+        )
+        made = [
+            _long_similar(nearest.lists_of(torch.from_numpy(piece), k))
+            for piece in _pieces(ids, _ITEMS_AT_ONCE)
+        ]
+        return to_frame(pa.concat_tables(made), self.library)
+
+    def evaluate(self) -> EvaluationFigures:
+        """Rank every held-out item among all items, by the model and by baselines.
+
+        ``metrics["model"]["test"]["ndcg@10"]`` is a value, ``intervals`` has its ends, and
+        ``differences`` the model's lead over each baseline (docs/evaluation.md).
+        """
+        fitted = self._require()
+        return self._engine.evaluate(fitted.config, fitted.dataset.name, fitted.model.name)
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """The learning curve: loss, valid metrics and seconds of every epoch."""
+        rows: list[dict[str, Any]] = json.loads(
+            (self._require().model / files.HISTORY).read_bytes()
+        )
+        return rows
+
+    def save(self, directory: str) -> None:
+        """Write model and histories into a directory, local or of a store, for `load`.
+
+        It holds ``datasets/`` and ``models/`` as the root of a pipeline does, without the log.
+        """
+        fitted = self._require()
+        target = locate(str(directory), self.config.storage)
+        (target / RECORD).delete()  # while its parts are replaced, there is nothing to load
+        for source in (fitted.dataset, fitted.model):
+            below = target / source.parent.name / source.name
+            if below.uri == source.uri:
+                continue
+            for file in list_files(source.uri, self.config.storage):
+                name = file.location.uri.removeprefix(source.uri).lstrip("/")
+                if not name.startswith("rejects/"):
+                    (below / name).write_bytes(file.location.read_bytes())
+        (target / RECORD).write_json(
+            {
+                "format_version": FORMAT_VERSION,
+                "dataset_id": fitted.dataset.name,
+                "model_id": fitted.model.name,
+                "library": self.library,
+                "config": to_dict(replace(self.config, root=RunConfig().root)),
+            }
+        )
+
+    @classmethod
+    def load(
+        cls, directory: str, *, engine: Engine | None = None, storage: StorageConfig | None = None
+    ) -> "Recommender":
+        """Read what `save` has written.
+
+        Args:
+            directory: Local, or the address of a store.
+            engine: Who evaluates and fits; this process unless given.
+            storage: How the store is reached; None for the defaults.
+
+        Raises:
+            NotFoundError: There is nothing of the kind.
+        """
+        place = locate(str(directory), storage or StorageConfig())
+        try:
+            record = (place / RECORD).read_json()
+        except (FileNotFoundError, NotADirectoryError):
+            raise NotFoundError(
+                f"{place / RECORD}: not found; expected a directory that Recommender.save wrote"
+            ) from None
+        loaded = cls(engine=engine)
+        saved = replace(from_dict(record["config"]), storage=storage or StorageConfig())
+        loaded.config, loaded.library = replace(saved, root=loaded.config.root), record["library"]
+        config = replace(saved, root=place.uri)
+        loaded._load(config, record["dataset_id"], record["model_id"])
+        return loaded
+
+    def __repr__(self) -> str:
+        if self._fitted is None:
+            return "Recommender(not fitted)"
+        manifest = self._fitted.manifest
+        return f"Recommender({manifest.users:,} users, {manifest.items:,} items)"
+
+    def _write_log(self, table: pa.Table) -> Location:
+        """The log as a file that is named after its content."""
+        file = io.BytesIO()
+        pq.write_table(table, file, compression="zstd", compression_level=1)
+        content = file.getvalue()
+        name = f"{hashlib.sha256(content).hexdigest()[:16]}.parquet"
+        log = locate(self.config.root, self.config.storage) / "logs" / name
+        if not log.exists():
+            log.write_bytes(content)
+        return log
+
+    def _load(self, config: RunConfig, dataset_id: str, model_id: str) -> None:
+        root = locate(config.root, config.storage)
+        dataset, model = root / "datasets" / dataset_id, root / "models" / model_id
+        manifest = require_manifest(DatasetManifest, dataset, "fit and save it again")
+        require_manifest(ModelManifest, model, "fit and save it again")
+        columns = ["user_id", "item_ids", "also_seen"]
+        parts = [part.read_table(columns) for part in sequence_parts(dataset, manifest)]
+        users = pa.concat_tables(parts).combine_chunks()
+        user_ids = users["user_id"].cast(id_type(manifest.user_id_type))
+        users = users.set_column(0, "user_id", user_ids)
+        self._fitted, self._makers = _Fitted(config, dataset, model, manifest, users), {}
+
+    def _require(self) -> _Fitted:
+        if self._fitted is None:
+            raise NotFoundError("this Recommender has learnt nothing yet; call fit(frame) first")
+        return self._fitted
+
+    def _maker(self, k: int) -> ListMaker:
+        if k not in self._makers:
+            fitted, days = self._require(), self.config.score.popular_days
+            config = replace(self.config, score=replace(self.config.score, k=k))
+            recent = None
+            if days is not None:
+                recent = count_here(fitted.dataset, fitted.manifest, days)
+            self._makers = {
+                k: load_list_maker(
+                    config, fitted.dataset, fitted.model, False, read_item_choice(config), recent
+                )
+            }
+        return self._makers[k]
+
+
+def _places(ids: pa.Array, known: pa.Array | pa.ChunkedArray, noun: str) -> Int64:
+    """Positions of ids among known ones.
+
+    Raises:
+        NotFoundError: One is not there; the message names up to three.
+    """
+    found = pc.index_in(ids, value_set=known)
+    if found.null_count:
+        missing = ids.filter(found.is_null())
+        some = ", ".join(repr(each.as_py()) for each in missing[:3])
+        rest = f" and {len(missing) - 3:,} more" if len(missing) > 3 else ""
+        raise NotFoundError(
+            f"{noun} {some}{rest}: not among the {len(known):,} {noun}s that fit() has seen; ids "
+            "are compared as they are in the log"
+        )
+    places: Int64 = found.to_numpy(zero_copy_only=False).astype(np.int64)
+    return places
+
+
+def _pieces(values: Int64, size: int) -> list[Int64]:
+    return [values[first : first + size] for first in range(0, len(values), size)]
+
+
+def _long_similar(wide: pa.Table) -> pa.Table:
+    lists, scores = (wide[name].combine_chunks() for name in ("item_ids", "scores"))
+    lengths = pc.list_value_length(lists).to_numpy(zero_copy_only=False)
+    ends = np.cumsum(lengths)
+    ranks = np.arange(lengths.sum()) - np.repeat(ends - lengths, lengths) + 1
+    owners = pa.array(np.repeat(np.arange(len(lengths)), lengths))
+    return pa.table(
+        {
+            "item_id": wide["item_id"].take(owners),
+            "rank": pa.array(ranks, pa.int32()),
+            "similar_item_id": lists.flatten(),
+            "score": scores.flatten(),
+        }
+    )

@@ -1,0 +1,79 @@
+"""Settings as keyword arguments: a section as a dict, or a setting by its last name alone."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from lightsans.config import RunConfig
+from lightsans.config.file import from_settings
+from lightsans.config.marks import Mark, walk_marks
+from lightsans.config.run import ALIASES, LEAVES, SECTIONS, names_under
+from lightsans.errors import ConfigError
+
+ORIGIN = "Recommender(...)"
+_FRAME = ("data.input", "data.base", "data.format", "data.partition_time")
+"""Settings about files: a frame is none."""
+_USED = ("data", "data.columns", "data.temporal", "model", "train", "evaluate", "score", "similar")
+"""Sections whose settings can be given by their last name."""
+_MARKS = dict(walk_marks(RunConfig))
+
+
+def config_of(settings: Mapping[str, Any]) -> RunConfig:
+    """The configuration that keyword arguments ask for.
+
+    Args:
+        settings: ``epochs=5``, ``model={"k_interests": 10}`` or ``**{"score.k": 20}`` alike.
+
+    Raises:
+        ConfigError: A name is unknown, or that of several settings, or a value is wrong.
+    """
+    found: dict[str, object] = {}
+    for name, value in settings.items():
+        for key, plain in _resolve(name, value):
+            if key in found:
+                raise ConfigError(f"{ORIGIN} gives {key} twice; give it once")
+            found[key] = plain
+    about_files = [key for key in _FRAME if key in found]
+    if about_files:
+        raise ConfigError(
+            f"{ORIGIN} takes no {about_files[0]}: fit() is given the interactions as a frame; "
+            "files are read by `submit.py pipeline`"
+        )
+    return from_settings(found, ORIGIN)
+
+
+def _resolve(name: str, value: Any) -> Iterator[tuple[str, object]]:
+    """Dotted names and values of what one argument sets."""
+    if name in SECTIONS and isinstance(value, Mapping):
+        for inner, given in value.items():
+            yield from _resolve(f"{name}.{inner}", given)
+        return
+    if "." in name or name in LEAVES:
+        yield ALIASES.get(name, name), _plain(value)
+        return
+    if name in SECTIONS:
+        raise ConfigError(
+            f"{ORIGIN}: {name} is {value!r}; expected a dict of {', '.join(names_under(name))}"
+        )
+    full = [f"{section}.{name}" for section in _USED]
+    keys = list(dict.fromkeys(ALIASES.get(key, key) for key in full))
+    known = [key for key in keys if key in LEAVES]
+    if len(known) > 1:  # who says batch_size means that of training, which decides the result
+        known = [key for key in known if Mark.NO_EFFECT not in _MARKS[key]] or known
+    if len(known) > 1:
+        section, _, leaf = known[0].rpartition(".")
+        raise ConfigError(
+            f"{ORIGIN}: {name} is a setting of several sections, {' and '.join(known)}; say which: "
+            f"{section}={{{leaf!r}: {value!r}}}"
+        )
+    yield (known[0] if known else name), _plain(value)
+
+
+def _plain(value: Any) -> object:
+    """The value as JSON can hold it: numbers of NumPy are Python's."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, tuple | list | np.ndarray):
+        return [_plain(each) for each in value]
+    return value

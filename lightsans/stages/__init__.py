@@ -1,0 +1,1 @@
+"""Work of the stages that is the same with and without Ray."""

@@ -1,0 +1,56 @@
+"""The maker of lists that a model, a dataset and the settings of scoring give."""
+
+import pyarrow as pa
+
+from lightsans.arrays import Int64
+from lightsans.config import RunConfig
+from lightsans.dataset.vocabulary import Vocabulary, load_vocabulary, vocabulary_mapping
+from lightsans.model.network import LightSANs
+from lightsans.recommendations.item_choice import ItemChoice
+from lightsans.recommendations.list_maker import ListMaker, ListRules
+from lightsans.recommendations.rule_tables import RuleTables
+from lightsans.recommendations.segment import segment_of
+from lightsans.storage.location import Location
+from lightsans.storage.manifest_kinds import DatasetManifest
+from lightsans.storage.manifests import require_manifest
+from lightsans.storage.schemas import id_type
+
+
+def load_list_maker(
+    config: RunConfig,
+    dataset: Location,
+    model: Location,
+    map_items: bool,
+    choice: ItemChoice,
+    recent_counts: Int64 | None = None,
+) -> ListMaker:
+    """The maker of lists of a model for the users of a dataset, on the CPU."""
+    model_items, dataset_items = load_vocabulary(model), load_vocabulary(dataset)
+    eligible, tables = choice.eligible, choice.rules
+    rules = None
+    if tables is not None:
+        manifest = require_manifest(DatasetManifest, dataset, "run `submit.py preprocess` first")
+        rules = _list_rules(tables, model_items, dataset_items, id_type(manifest.user_id_type))
+    return ListMaker(
+        LightSANs.from_pretrained(model),
+        model_items,
+        dataset_items,
+        vocabulary_mapping(dataset, model, map_items),
+        k=config.score.k,
+        remove_seen=config.score.remove_seen,
+        eligible_ids=None if eligible is None else eligible.item_ids(model_items),
+        eligible_popular_ids=None if eligible is None else eligible.item_ids(dataset_items),
+        min_score=config.score.min_score,
+        rules=rules,
+        recent_counts=recent_counts,
+    )
+
+
+def _list_rules(
+    tables: RuleTables, model_items: Vocabulary, dataset_items: Vocabulary, user_type: pa.DataType
+) -> ListRules:
+    return ListRules(
+        tables.item_rules(model_items),
+        tables.fallback_rules(dataset_items),
+        tuple(segment_of(users, user_type) for users in tables.users),
+    )

@@ -1,0 +1,65 @@
+"""The files of a finished model, all but its checkpoints, pictures and manifest."""
+
+import torch
+
+from lightsans.config import RunConfig
+from lightsans.config.file import dump_yaml
+from lightsans.model.network import LightSANs
+from lightsans.storage import model_files as files
+from lightsans.storage.location import Location
+from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest, ModelMetrics
+from lightsans.storage.parts import ITEMS
+from lightsans.storage.records import to_json
+from lightsans.training.progress import EpochRow
+
+FORMAT_VERSION = 2
+
+
+def write_model(
+    config: RunConfig,
+    dataset: Location,
+    dataset_manifest: DatasetManifest,
+    directory: Location,
+    weights: bytes,
+    best: EpochRow,
+    history: list[EpochRow],
+    name: str,
+) -> ModelManifest:
+    """Write the files of a model; the content of its manifest.
+
+    Args:
+        config: The run.
+        dataset: The dataset it was trained on.
+        dataset_manifest: The dataset's manifest.
+        directory: Directory of the model.
+        weights: Content of ``model.safetensors`` after the best epoch.
+        best: The best epoch.
+        history: The learning curve, a row for each epoch.
+        name: Where the weights come from, for messages.
+    """
+    model = LightSANs.from_saved(files.saved_model(weights, name))
+    (directory / files.WEIGHTS).write_bytes(weights)
+    (directory / ITEMS).write_bytes((dataset / ITEMS).read_bytes())
+    (directory / files.CONFIG).write_bytes(dump_yaml(config).encode())
+    (directory / files.HISTORY).write_json([to_json(row) for row in history])
+    (directory / files.METRICS).write_json(to_json(ModelMetrics(valid=best.valid)))
+    return ModelManifest(
+        id=directory.name,
+        format_version=FORMAT_VERSION,
+        dataset_id=dataset.name,
+        dataset_fingerprint=dataset_manifest.fingerprint,
+        vocabulary_fingerprint=dataset_manifest.vocabulary_fingerprint,
+        weights_sha256=files.sha256(weights),
+        items=model.num_items,
+        parameters=count_parameters(model),
+        epochs=len(history),
+        best_epoch=best.epoch,
+        train_s=round(sum(row.train_s for row in history), 1),
+        torch=torch.__version__,
+        refit=config.train.refit_epochs is not None,
+    )
+
+
+def count_parameters(model: LightSANs) -> int:
+    """Trainable numbers of a model."""
+    return sum(parameter.numel() for parameter in model.parameters())

@@ -1,0 +1,71 @@
+"""Windows of recent popularity: when they end, and which rows they may count."""
+
+import functools
+import operator
+from dataclasses import dataclass
+
+from lightsans.arrays import Int64
+from lightsans.columns.times import from_iso
+from lightsans.dataset.held_out import Split
+from lightsans.dataset.loading import load_timed, trainable_rows
+from lightsans.ranking.recent import RecentRows, count_rows, rows_before, training_rows
+from lightsans.reading.times import parse_moment
+from lightsans.storage.location import Location
+from lightsans.storage.manifest_kinds import DatasetManifest
+from lightsans.storage.parts import sequence_parts
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The window of recent popularity, and the moments at which it ends."""
+
+    days: int
+    cutoffs: dict[Split, int]
+    """Microseconds, by split, of a temporal split; empty for leave-one-out, where the window of
+    each target ends at its own time."""
+
+
+def find_window(days: int | None, manifest: DatasetManifest) -> Window | None:
+    """The window over a dataset; None when there is to be none.
+
+    Args:
+        days: ``evaluate.popular_days``.
+        manifest: Manifest of the dataset.
+    """
+    if days is None:
+        return None
+    begins: dict[Split, str] = {"valid": "valid_from", "test": "test_from"}
+    found = manifest.cutoffs or {}
+    cutoffs = {split: from_iso(found[name]) for split, name in begins.items() if name in found}
+    return Window(days, cutoffs)
+
+
+def recent_rows(part: Location, window: Window) -> RecentRows:
+    """The rows of a part that a window may count: see `docs/decisions.md`."""
+    users = load_timed(part, trainable_rows(), None)
+    if not window.cutoffs:
+        return training_rows(users.sequences, users.timestamps)
+    moments = list(window.cutoffs.values())
+    return rows_before(users.sequences, users.timestamps, moments, window.days)
+
+
+def window_end(manifest: DatasetManifest) -> int:
+    """Microsecond after the newest interaction of a dataset, which ``data.as_of`` may precede."""
+    newest = from_iso(manifest.time_range[1]) + 1
+    as_of = manifest.data["as_of"]
+    if as_of is None:
+        return newest
+    return min(newest, int(parse_moment(as_of, manifest.data["timezone"]) or newest))
+
+
+def count_here(dataset: Location, manifest: DatasetManifest, days: int) -> Int64:
+    """The same counts, made in this process."""
+    parts = sequence_parts(dataset, manifest)
+    return count_parts(parts, window_end(manifest), days, manifest.items)
+
+
+def count_parts(parts: list[Location], end: int, days: int, num_items: int) -> Int64:
+    """Interactions of each item of some parts in the days before a moment, in microseconds."""
+    timed = (load_timed(part, None, None) for part in parts)
+    counts = (count_rows(u.sequences, u.timestamps, end, days, num_items) for u in timed)
+    return functools.reduce(operator.add, counts)

@@ -1,0 +1,81 @@
+"""The same log, settings and seed give the same numbers in one process and on Ray."""
+
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from lightsans import Recommender
+from lightsans.recommendations.tables import to_long
+from lightsans.storage.manifest_kinds import DatasetManifest, RunManifest
+from lightsans.storage.manifests import require_manifest
+from lightsans.synthetic.logs import generate_log
+from pipelines.engine import RayEngine
+from pipelines.score.stage import run_score
+
+SETTINGS: dict[str, Any] = {
+    "epochs": 2,
+    "batch_size": 16,
+    "min_item_interactions": 2,
+    "train": {"num_workers": 1},
+    "model": {"max_seq_len": 10, "hidden_size": 16, "inner_size": 16, "n_layers": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory, ray_cluster):
+    """A Recommender of this process and one on Ray, fitted to the same frame."""
+    made = generate_log(80, 50, 1500, seed=2)
+    users = pa.array([f"u{user}" for user in made.user_ids])
+    log = pa.table(
+        {"user_id": users, "item_id": made.item_ids, "timestamp": made.timestamps}
+    ).to_pandas()
+    root = str(tmp_path_factory.mktemp("ray"))
+    settings = SETTINGS
+    return (
+        Recommender(**settings).fit(log),
+        Recommender(engine=RayEngine(), root=root, **settings).fit(log),
+    )
+
+
+def test_datasets_have_the_same_content(both):
+    here, on_ray = (each._require().manifest for each in both)
+    assert isinstance(here, DatasetManifest)
+    for name in ("fingerprint", "vocabulary_fingerprint", "rows", "time_range", "trainable_users"):
+        assert getattr(here, name) == getattr(on_ray, name)
+
+
+def test_epochs_have_the_same_losses_and_metrics(both):
+    here, on_ray = (each.history for each in both)
+    assert len(here) == len(on_ray) == 2
+    for mine, theirs in zip(here, on_ray, strict=True):
+        assert mine["loss"] == pytest.approx(theirs["loss"], rel=1e-6)
+        assert mine["valid"] == pytest.approx(theirs["valid"], rel=1e-6)
+
+
+def test_evaluations_have_the_same_metrics_and_intervals(both):
+    here, on_ray = (each.evaluate() for each in both)
+    assert here.users == on_ray.users
+    for scorer in ("model", "popular", "popular_recent", "successor"):
+        for split in ("valid", "test"):
+            mine, theirs = here.metrics[scorer][split], on_ray.metrics[scorer][split]
+            assert mine == pytest.approx(theirs, rel=1e-6)
+        low, high = on_ray.intervals[scorer]["test"]["ndcg@10"]
+        assert here.intervals[scorer]["test"]["ndcg@10"] == pytest.approx([low, high], rel=1e-6)
+
+
+def test_lists_are_those_that_the_pipeline_scores(both):
+    here, on_ray = both
+    fitted = on_ray._require()
+    config = fitted.config
+    made = run_score(config, fitted.dataset.name, fitted.model.name)
+    require_manifest(RunManifest, made.location, "")
+    files = [file.path for part in made.manifest.parts for file in part.files]
+    wide = pa.concat_tables([(made.location / path).read_table() for path in files])
+    scored = {(row["user_id"], row["rank"]): row for row in to_long(wide).to_pylist()}
+    lists = here.recommend(k=5)
+    assert len(lists) == 5 * here._require().manifest.users
+    for row in lists.to_dict("records"):
+        same = scored[row["user_id"], row["rank"]]
+        assert (row["item_id"], row["source"]) == (same["item_id"], same["source"])
+        assert row["score"] == pytest.approx(same["score"], rel=1e-5)

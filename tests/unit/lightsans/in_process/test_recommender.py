@@ -1,0 +1,187 @@
+"""A frame in, recommendations in a frame of the same library out."""
+
+from typing import Any
+
+import numpy as np
+import pandas
+import polars
+import pyarrow as pa
+import pytest
+
+import lightsans
+from lightsans import ConfigError, InputError, NotFoundError, Recommender
+from lightsans.synthetic.logs import generate_log
+
+SETTINGS: dict[str, Any] = {
+    "epochs": 2,
+    "batch_size": 16,
+    "model": {"max_seq_len": 10, "hidden_size": 16, "inner_size": 16, "n_layers": 1},
+    "k_interests": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def log():
+    """Users u1 to u60 and items as numbers, in order of time."""
+    made = generate_log(60, 40, 900, seed=1)
+    return pa.table(
+        {
+            "user_id": pa.array([f"u{user}" for user in made.user_ids]),
+            "item_id": made.item_ids,
+            "timestamp": made.timestamps,
+            "price": np.arange(900.0),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def fitted(log):
+    return Recommender(**SETTINGS).fit(log)
+
+
+def test_lists_hold_raw_ids_that_the_user_has_not_met_best_first(log, fitted):
+    rows = fitted.recommend(["u7", "u3"], k=5).to_pylist()
+    assert [(row["user_id"], row["rank"]) for row in rows] == [
+        (user, rank) for user in ("u7", "u3") for rank in range(1, 6)
+    ]
+    for user in ("u7", "u3"):
+        own = [row for row in rows if row["user_id"] == user]
+        met = log.filter(pa.compute.equal(log["user_id"], user))["item_id"].to_pylist()
+        assert not {row["item_id"] for row in own} & set(met)
+        scores = [row["score"] for row in own]
+        assert scores == sorted(scores, reverse=True)
+
+
+def test_everybody_is_recommended_to_unless_users_are_named(log, fitted):
+    everybody = fitted.recommend(k=3)
+    assert set(everybody["user_id"].to_pylist()) == set(log["user_id"].to_pylist())
+    alone = fitted.recommend("u3", k=3).to_pylist()
+    same = [row for row in everybody.to_pylist() if row["user_id"] == "u3"]
+    assert [row["item_id"] for row in alone] == [row["item_id"] for row in same]
+
+
+def test_frames_of_all_libraries_teach_the_same_and_come_back_as_themselves(log, fitted):
+    expected = fitted.recommend(["u1", "u2"])
+    in_pandas = log.to_pandas().set_index("price")
+    in_polars = polars.DataFrame(log).with_columns(polars.col("user_id").cast(polars.Categorical))
+    for frame, kind in ((in_pandas, pandas.DataFrame), (in_polars, polars.DataFrame)):
+        found = Recommender(**SETTINGS).fit(frame)
+        for made in (found.recommend(["u1", "u2"]), found.similar([3, 5])):
+            assert isinstance(made, kind)
+        users = frame["user_id"][:2]
+        assert len(found.recommend(users)) == 10 * len(users)
+        lists = pa.table(found.recommend(["u1", "u2"]))
+        assert lists.select(expected.column_names).to_pylist() == expected.to_pylist()
+
+
+def test_columns_have_the_names_or_places_that_are_given(log, fitted):
+    other = log.select(["price", "item_id", "timestamp", "user_id"])
+    other = other.rename_columns(["price", "film", "when", "who"])
+    named = Recommender(**SETTINGS, user="who", item=1, timestamp="when").fit(other)
+    assert named.recommend("u1").equals(fitted.recommend("u1"))
+
+
+def test_similar_items_are_other_items_with_their_cosines(fitted):
+    rows = fitted.similar([5, 3], k=4).to_pylist()
+    assert [(row["item_id"], row["rank"]) for row in rows] == [
+        (item, rank) for item in (5, 3) for rank in (1, 2, 3, 4)
+    ]
+    assert all(row["item_id"] != row["similar_item_id"] for row in rows)
+    assert all(-1.001 <= row["score"] <= 1.001 for row in rows)
+
+
+def test_an_evaluation_has_the_model_and_baselines_with_intervals(fitted):
+    found = fitted.evaluate()
+    assert found.users["test"] > 10
+    for scorer in ("model", "popular", "successor"):
+        low, high = found.intervals[scorer]["test"]["ndcg@10"]
+        assert low <= found.metrics[scorer]["test"]["ndcg@10"] <= high
+    best = max(fitted.history, key=lambda row: row["valid"]["ndcg@10"])
+    assert found.metrics["model"]["valid"] == pytest.approx(best["valid"])
+
+
+def test_a_saved_one_recommends_and_evaluates_the_same(fitted, tmp_path):
+    fitted.save(tmp_path / "saved")
+    loaded = Recommender.load(tmp_path / "saved")
+    assert loaded.recommend(k=4).equals(fitted.recommend(k=4))
+    assert loaded.similar(k=2).equals(fitted.similar(k=2))
+    assert loaded.evaluate() == fitted.evaluate()
+    assert loaded.config.model == fitted.config.model
+    fitted.save(tmp_path / "saved")  # over what is there
+    assert Recommender.load(tmp_path / "saved").recommend("u1").equals(fitted.recommend("u1"))
+
+
+def test_a_directory_that_was_not_saved_is_not_loaded(tmp_path):
+    with pytest.raises(NotFoundError, match=r"recommender\.json: not found; expected a directory"):
+        Recommender.load(tmp_path)
+
+
+def test_unknown_ids_and_ids_of_another_type_are_named(fitted):
+    with pytest.raises(NotFoundError, match="user 'x': not among the 60 users that fit"):
+        fitted.recommend(["u1", "x"])
+    with pytest.raises(NotFoundError, match="item 41: not among the 40 items"):
+        fitted.similar(41)
+    with pytest.raises(InputError, match="'x' are no ids of the log, which are whole numbers"):
+        fitted.similar("x")
+
+
+def test_nothing_is_recommended_before_fit():
+    with pytest.raises(NotFoundError, match=r"call fit\(frame\) first"):
+        Recommender().recommend()
+    assert repr(Recommender()) == "Recommender(not fitted)"
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        (
+            {"user_id": [1], "item_id": [2]},
+            "the frame: there is no column 'timestamp'; found 'user_id', 'item_id'",
+        ),
+        ([1, 2], "given a builtins.list; expected a frame of pandas"),
+        (polars.LazyFrame({"user_id": [1]}), r"call its collect\(\) first"),
+        (
+            pandas.DataFrame({"user_id": [1, "a"], "item_id": [1, 2], "timestamp": [1, 2]}),
+            "the frame holds what Arrow cannot",
+        ),
+    ],
+)
+def test_what_is_no_log_is_refused(frame, message):
+    with pytest.raises(InputError, match=message):
+        Recommender().fit(frame)
+
+
+def test_a_log_without_anything_to_learn_is_refused():
+    frame = {"user_id": ["a"], "item_id": ["b"], "timestamp": [1]}
+    with pytest.raises(InputError, match="no user has two interactions"):
+        Recommender(epochs=1).fit(frame)
+
+
+def test_rows_without_a_user_are_refused_up_to_a_share(log):
+    frame = log.slice(0, 300).to_pandas()
+    frame.loc[:9, "user_id"] = None
+    fitted = Recommender(**SETTINGS).fit(frame)
+    assert fitted._require().manifest.rows.rejected == {"user_missing": 10}
+    frame.loc[:99, "user_id"] = None
+    with pytest.raises(lightsans.RejectLimitError, match="user_missing 100"):
+        Recommender(**SETTINGS).fit(frame)
+
+
+def test_a_temporal_split_cuts_by_shares_of_the_rows(log):
+    split: Any = {"split": "temporal", "temporal": {"valid_fraction": 0.1, "test_fraction": 0.1}}
+    fitted = Recommender(**SETTINGS, data=split).fit(log)
+    assert set(fitted._require().manifest.cutoffs or {}) == {"valid_from", "test_from"}
+    assert fitted.evaluate().users["test"] > 0
+
+
+def test_an_item_on_the_deny_list_is_nowhere(log, tmp_path):
+    denied = tmp_path / "denied.txt"
+    denied.write_text("3\n5\n")
+    fitted = Recommender(**SETTINGS, deny_items=str(denied)).fit(log)
+    lists = fitted.recommend(k=40)["item_id"].to_pylist()
+    assert not {3, 5} & {*lists, *fitted.similar(k=39)["similar_item_id"].to_pylist()}
+
+
+def test_a_list_has_at_least_one_item(fitted):
+    with pytest.raises(ConfigError, match="at least one item"):
+        fitted.recommend(k=0)
