@@ -25,6 +25,10 @@ class EvaluateConfig:
     """A table of users (parquet, csv, .user) with ``data.columns.user`` and user_column."""
     user_column: str | None = setting(None, Mark.RESOLVED)
     """The column of user_table by whose values metrics are told apart; the most frequent ones."""
+    recommendations: str | None = setting(None, Mark.RESOLVED, Mark.PATH)
+    """Somebody else's lists, which are ranked on test beside the model: a file, directory or glob
+    with a column of lists (item_ids, items or recommendations), or an item a row with rank or
+    score."""
     batch_size: int = setting(512, Mark.NO_EFFECT)
     """Users ranked at once by a task."""
 

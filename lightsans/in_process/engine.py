@@ -1,4 +1,4 @@
-"""Who does the work of a `Recommender`: this process, or whatever else keeps to `Engine`."""
+"""Engines do the work of a `Recommender`: this process, or whatever else keeps to `Engine`."""
 
 import functools
 import logging
@@ -16,13 +16,13 @@ from lightsans.in_process.dataset import make_dataset
 from lightsans.ranking.baselines import TransitionCounts
 from lightsans.recommendations.user_groups import groups_identity
 from lightsans.reports.evaluation_figures import (
-    MODEL,
     EvaluationFigures,
     add_measured,
     describe_evaluation,
     measured_from_bytes,
 )
 from lightsans.stages.first_weights import first_weights, popularity, warm_weights_hash
+from lightsans.stages.given_lists import cut_lists, describe_matched
 from lightsans.stages.model_directory import FORMAT_VERSION, write_model
 from lightsans.stages.part_evaluator import (
     RECENT,
@@ -147,6 +147,9 @@ def _evaluate(job: EvaluateJob, manifest: DatasetManifest) -> EvaluationFigures:
         window = job.window
         rows = (recent_rows(part, window) for part in parts)
         (work / RECENT).write_bytes(functools.reduce(operator.add, rows).to_bytes())
+    matched = None
+    if job.config.evaluate.recommendations is not None:
+        matched = cut_lists(job.config, job.dataset, manifest, work)
     evaluator = PartEvaluator(job)
     for part in parts:
         evaluator(pa.table({"part": [part.uri]}))
@@ -154,4 +157,7 @@ def _evaluate(job: EvaluateJob, manifest: DatasetManifest) -> EvaluationFigures:
         measured_from_bytes((work / f"{part.name}.npz").read_bytes()) for part in parts
     )
     ks = tuple(job.config.evaluate.ks)
-    return describe_evaluation(measured, [MODEL, *job.baselines], SPLITS, ks)
+    found = describe_evaluation(measured, job.scorers, SPLITS, ks, matched)
+    if found.matched is not None:
+        _log.info("%s", describe_matched(found.matched, found.users["test"]))
+    return found

@@ -72,6 +72,26 @@ class Table:
             InputError: Some are missing, or a file is unreadable.
         """
         found: dict[str, list[pa.Array]] = {role: [] for role in wanted}
+        for file, data, columns in self.pieces(wanted):
+            with about(self.setting):
+                for role in wanted:
+                    found[role].append(as_text(file, columns[role], role, data))
+        return {
+            role: pa.concat_arrays(pieces) if pieces else pa.array([], pa.string())
+            for role, pieces in found.items()
+        }
+
+    def pieces(
+        self, wanted: Mapping[str, Wanted]
+    ) -> Iterator[tuple[Location, DataConfig, dict[str, pa.Array]]]:
+        """Columns as they are there, piece by piece: file, how it is read, columns by role.
+
+        Args:
+            wanted: The columns by role.
+
+        Raises:
+            InputError: Some are missing, or a file is unreadable.
+        """
         for info in self.files:
             with about(self.setting), suppress(EmptyFileError):
                 file, data = _inspect(info, self.data, wanted)
@@ -79,13 +99,7 @@ class Table:
                     if rows.broken:
                         position, reason = rows.broken[0]
                         raise InputError(f"{info.location}:{position}: not readable: {reason}")
-                    for role in wanted:
-                        column = rows.columns[role]
-                        found[role].append(_as_text(info.location, column, role, data))
-        return {
-            role: pa.concat_arrays(pieces) if pieces else pa.array([], pa.string())
-            for role, pieces in found.items()
-        }
+                    yield info.location, data, rows.columns
 
 
 @contextmanager
@@ -169,7 +183,7 @@ def _inspect(
     return InputFile(info, layout, head.data_start, head.coding, found.partition), data
 
 
-def _as_text(file: Location, column: pa.Array, role: str, data: DataConfig) -> pa.Array:
+def as_text(file: Location, column: pa.Array, role: str, data: DataConfig) -> pa.Array:
     """A column as text; null where there is no value, or none that could be an id."""
     problems = Problems(len(column))
     if role in ("user", "item") and not pa.types.is_boolean(column.type):

@@ -7,6 +7,7 @@ one of two lacks counts as zero:
     groups/SCORER/SPLIT                 (G, C) sums by bucket: intervals, see `ranking.bootstrap`
     segment/SCORER/DIMENSION/LABEL      (G, C) the same of the test users of a segment, at 10 alone
     items/SCORER                        (V,) how often each item is in a list of test users
+    listed                              (1,) test users who have a list of somebody else
 
 Shapes:
     E evaluated users   G buckets of users   C columns: users, then metrics   V = num_items + 1
@@ -15,7 +16,7 @@ Shapes:
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 from urllib.parse import quote, unquote
 
@@ -43,7 +44,7 @@ Measured = dict[str, Array]
 SEGMENT_KS = (10,)
 LIST_FIGURES = ("novelty@10", "diversity@10")
 """Means over test users that stand after their metrics."""
-MODEL = "model"
+MODEL, RECOMMENDATIONS = "model", "recommendations"
 POPULAR, POPULAR_RECENT, SUCCESSOR = BASELINES
 
 
@@ -72,6 +73,20 @@ class ListFigures:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class MatchedLists:
+    """How much of the lists of somebody else is in a dataset."""
+
+    users: int
+    """Users who have a list."""
+    users_found: int
+    items: int
+    """Different items of all lists."""
+    items_found: int
+    with_list: int = 0
+    """Test users who have a list; the others count as misses."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluationFigures:
     """Figures of an evaluation, as its manifest holds them; early versions had metrics alone."""
 
@@ -86,6 +101,8 @@ class EvaluationFigures:
     """Segments by dimension and label."""
     lists: Mapping[str, ListFigures] = field(default_factory=dict)
     """Properties of lists by scorer."""
+    matched: MatchedLists | None = None
+    """None without lists of somebody else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,16 +178,24 @@ def measured_from_bytes(content: bytes) -> Measured:
 
 
 def describe_evaluation(
-    measured: Measured, scorers: Sequence[str], splits: Sequence[str], ks: tuple[int, ...]
+    measured: Measured,
+    scorers: Sequence[str],
+    splits: Sequence[str],
+    ks: tuple[int, ...],
+    matched: MatchedLists | None = None,
 ) -> EvaluationFigures:
     """The figures of an evaluation.
 
     Args:
         measured: Sum over all parts.
-        scorers: The model, then the baselines.
+        scorers: The model, then the baselines, then lists of somebody else, which have no valid
+            figures.
         splits: Their order.
         ks: Cut-offs.
+        matched: How much of the lists of somebody else was found, if there are any.
     """
+    if matched is not None:
+        matched = replace(matched, with_list=int(measured["listed"][0]))
     metrics: dict[str, dict[str, dict[str, float]]] = {scorer: {} for scorer in scorers}
     intervals: dict[str, dict[str, dict[str, tuple[float, float]]]] = {s: {} for s in scorers}
     differences: dict[str, dict[str, dict[str, Estimate]]] = {s: {} for s in scorers[1:]}
@@ -187,6 +212,10 @@ def describe_evaluation(
         # Metrics are exact, from counts of ranks; intervals from sums of groups, drawn anew.
         names, drawn = columns_of(split, ks), {}
         for scorer in scorers:
+            if f"totals/{scorer}/{split}" not in measured:
+                metrics[scorer][split], intervals[scorer][split] = {}, {}
+                differences[scorer][split] = {}
+                continue
             drawn[scorer] = resampled[f"groups/{scorer}/{split}"]
             totals = RankingTotals.from_array(measured[f"totals/{scorer}/{split}"], ks)
             metrics[scorer][split] = totals.metrics()
@@ -197,7 +226,7 @@ def describe_evaluation(
             if split == "test":
                 lists[scorer] = _list_figures(found, measured[f"items/{scorer}"])
         # The same draws for all scorers: what moves both does not widen their difference.
-        for baseline in scorers[1:]:
+        for baseline in [scorer for scorer in scorers[1:] if scorer in drawn]:
             paired = estimate_differences(drawn[scorers[0]], drawn[baseline])
             found = dict(zip(names, paired, strict=True))
             differences[baseline][split] = with_multiples(found, ks)
@@ -208,6 +237,7 @@ def describe_evaluation(
         differences=differences,
         segments=_segments(resampled, scorers),
         lists=lists,
+        matched=matched,
     )
 
 

@@ -28,7 +28,7 @@ def draw_evaluation(found: EvaluationFigures, heading: str) -> bytes:
                 for name, values in found.metrics.items()
                 if values[split]
             ]
-            if points:
+            if points:  # lists of somebody else come last, and have none on valid
                 _intervals(scorers, list(found.metrics), points, shift, split)
         scorers.set(xlabel=METRIC, title="Scorers, with 95 % intervals")
         if any(found.users.values()):
@@ -68,7 +68,7 @@ def _intervals(
     label: str | None = None,
 ) -> None:
     """Draw a value with its interval in each row, the first one on top."""
-    rows = [place + shift for place in range(len(names))]
+    rows = [place + shift for place in range(len(points))]
     values = [point.value for point in points]
     # A value may lie outside by a rounding error.
     left = [max(0.0, point.value - point.low) for point in points]

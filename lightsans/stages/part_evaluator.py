@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from lightsans.arrays import Int64
@@ -29,6 +30,7 @@ from lightsans.ranking.evaluation import (
     model_scorer,
     rank_targets,
 )
+from lightsans.ranking.given_lists import rank_in_lists
 from lightsans.ranking.lists import (
     LIST_LENGTH,
     diversity,
@@ -49,6 +51,7 @@ from lightsans.reports.evaluation_figures import (
     MODEL,
     POPULAR,
     POPULAR_RECENT,
+    RECOMMENDATIONS,
     SUCCESSOR,
     Measured,
     RankedUsers,
@@ -56,6 +59,7 @@ from lightsans.reports.evaluation_figures import (
     measure_ranks,
     measured_to_bytes,
 )
+from lightsans.stages.given_lists import load_lists
 from lightsans.stages.window import Window
 from lightsans.storage.location import Location
 from lightsans.storage.parts import part_index
@@ -90,6 +94,12 @@ class EvaluateJob:
         """Names of the baselines, in order."""
         recent = [POPULAR_RECENT] if self.window is not None else []
         return [POPULAR, *recent, SUCCESSOR]
+
+    @property
+    def scorers(self) -> list[str]:
+        """Names of all that are ranked, in order."""
+        given = [RECOMMENDATIONS] if self.config.evaluate.recommendations is not None else []
+        return [MODEL, *self.baselines, *given]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,12 +144,15 @@ class PartEvaluator:
         for split in SPLITS:
             held_out = hold_out(users.sequences, split)
             ranked = {
-                competitor.name: (competitor, self._rank(competitor, split))
+                competitor.name: self._rank(competitor, split)
                 for competitor in self._competitors(users, held_out, split)
             }
+            if split == "test" and RECOMMENDATIONS in self._job.scorers:
+                ranked[RECOMMENDATIONS], with_list = self._rank_lists(part, users, held_out)
+                measured.append({"listed": np.array([with_list])})
             segments = self._segments(part, users, held_out)
             tables.append(self._table(users, held_out, split, ranked, segments))
-            for name, (_, found) in ranked.items():
+            for name, found in ranked.items():
                 measured.append(self._measure(users, held_out, split, name, found, segments))
         rows = pa.concat_tables(tables)
         self._job.require_owner()
@@ -184,6 +197,23 @@ class PartEvaluator:
                 num_top=LIST_LENGTH if split == "test" else 0,
                 order=competitor.order,
             )
+
+    def _rank_lists(
+        self, part: Location, users: TimedUsers, held_out: HeldOut
+    ) -> tuple[Ranked, int]:
+        """Ranks of targets in the lists of somebody else, and how many users have one."""
+        known, lists = load_lists(self._job.report / WORK, part.name)
+        at = pc.index_in(users.user_ids, value_set=known.cast(users.user_ids.type))
+        of_user = pc.fill_null(at, -1).to_numpy().astype(np.int64)[held_out.users]
+        ranked = rank_in_lists(
+            lists,
+            of_user,
+            held_out,
+            num_items=self._counts.num_items,
+            remove_seen=self._job.config.evaluate.remove_seen,
+            num_top=LIST_LENGTH,
+        )
+        return ranked, int((of_user >= 0).sum())
 
     def _segments(self, part: Location, users: TimedUsers, held_out: HeldOut) -> list[Segmentation]:
         found = [
@@ -242,13 +272,13 @@ class PartEvaluator:
         users: TimedUsers,
         held_out: HeldOut,
         split: Split,
-        ranked: dict[str, tuple[_Competitor, Ranked]],
+        ranked: dict[str, Ranked],
         segments: list[Segmentation],
     ) -> pa.Table:
         """Rows of `ranks_schema`."""
-        baselines = self._job.baselines
+        others = self._job.scorers[1:]
         chosen, count = held_out.users, len(held_out.users)
-        schema = ranks_schema(id_type(self._job.user_id_type), baselines)
+        schema = ranks_schema(id_type(self._job.user_id_type), others)
         groups = pa.nulls(count, pa.string())
         if self._groups is not None:
             labels = pa.array(self._groups.labels, pa.string())
@@ -257,9 +287,9 @@ class PartEvaluator:
             users.user_ids.take(pa.array(chosen)),
             users.buckets[chosen],
             pa.array([split] * count, pa.string()),
-            ranked[MODEL][1].ranks,
-            *(ranked[name][1].ranks for name in baselines),
-            ranked[MODEL][1].candidates,
+            ranked[MODEL].ranks,
+            *(ranked[name].ranks if name in ranked else pa.nulls(count) for name in others),
+            ranked[MODEL].candidates,
             held_out.lengths,
             ~users.is_trained[chosen],
             self._tenths[held_out.target_ids],

@@ -84,7 +84,7 @@ def long_recommendations_schema(user_type: pa.DataType, item_type: pa.DataType) 
     )
 
 
-def ranks_schema(user_type: pa.DataType, baselines: Sequence[str]) -> pa.Schema:
+def ranks_schema(user_type: pa.DataType, others: Sequence[str]) -> pa.Schema:
     """Ranks of held-out targets: one row per evaluated user and split, in order of the users."""
     return pa.schema(
         [
@@ -92,7 +92,7 @@ def ranks_schema(user_type: pa.DataType, baselines: Sequence[str]) -> pa.Schema:
             ("bucket", pa.int32()),
             ("split", pa.string()),  # valid or test
             ("rank", pa.int32()),  # of the target by the model, from 1; 0 when it is unknown
-            *((f"{name}_rank", pa.int32()) for name in baselines),
+            *((f"{name}_rank", pa.int32()) for name in others),  # baselines, lists
             ("candidates", pa.int32()),  # items that the model ranked
             ("history_length", pa.int32()),  # items before the target
             ("newcomer", pa.bool_()),  # nothing of this user was trained on

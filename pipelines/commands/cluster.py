@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from pipelines.commands.jobs import follow_job
-from pipelines.commands.options import read_config, with_space
+from pipelines.commands.options import read_config, with_recommendations, with_space
 from pipelines.console.logs import configure_logs, log_context, logs_are_json, redact
 from pipelines.console.output import print_json
 from pipelines.console.progress import say
@@ -93,7 +93,8 @@ def runs_on_cluster(command: Callable[..., None]) -> Callable[..., None]:
 
 
 _NOT_FOR_THE_JOB = {
-    "config", "overrides", "space", "cluster", "no_wait", "cluster_python", "log_format", "help"
+    "config", "overrides", "space", "recommendations", "cluster", "no_wait", "cluster_python",
+    "log_format", "help",
 }  # fmt: skip
 
 
@@ -103,6 +104,7 @@ def _submit(context: typer.Context, cluster: str, python: str, no_wait: bool) ->
 
     options = context.params
     overrides = with_space(options["overrides"], options.get("space"))
+    overrides = with_recommendations(overrides, options.get("recommendations"))
     loaded = read_config(options["config"], overrides)
     jobs.require_reachable_paths(loaded.config)
     arguments = [str(context.command.name), *_given_options(context)]

@@ -132,6 +132,17 @@ SinceOption = Annotated[
 ]
 
 
+RecommendationsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--recommendations",
+        metavar="FILE",
+        help="Rank these lists, too: parquet, csv and so on, a row a user or a row an item, with "
+        "the ids of the log; sets evaluate.recommendations.",
+    ),
+]
+
+
 def examples(*lines: str) -> str:
     """Example calls for the end of a command's help."""
     return "**Examples**\n\n" + "\n\n".join(f"`{PROGRAM} {line}`" for line in lines)
@@ -162,6 +173,12 @@ def with_space(overrides: list[str] | None, space: str | None) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the search space {space}: {error}") from error
     return [*(overrides or ()), f"tune.space={json.dumps(parse_space(text, space))}"]
+
+
+def with_recommendations(overrides: list[str] | None, path: str | None) -> list[str]:
+    """The overrides, and the lists of somebody else as one more of them."""
+    given = list(overrides or ())
+    return given if path is None else [*given, f"evaluate.recommendations={json.dumps(path)}"]
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from pipelines.commands.options import (
     JsonOption,
     MapItemsOption,
     ModelOption,
+    RecommendationsOption,
     RefitOption,
     ResumeOption,
     SetOption,
@@ -22,6 +23,7 @@ from pipelines.commands.options import (
     examples,
     read_config,
     select,
+    with_recommendations,
     with_space,
 )
 from pipelines.commands.results import (
@@ -118,6 +120,7 @@ def evaluate(
     dataset: DatasetOption = None,
     model: ModelOption = None,
     map_items: MapItemsOption = False,
+    recommendations: RecommendationsOption = None,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -126,8 +129,9 @@ def evaluate(
     The baselines are the most popular items of all time, those of the last evaluate.popular_days,
     and the most frequent successors of the last item; one that the model does not surely beat is
     named. The rank of every user, metrics by segment and a picture go to reports/, metrics to
-    metrics.json of the model.
+    metrics.json of the model. --recommendations ranks lists that another system made beside them.
     """
+    overrides = with_recommendations(overrides, recommendations)
     selected = select(config, overrides, dataset, model)
     from pipelines.evaluate.stage import protocol_text, run_evaluate
 
@@ -257,9 +261,8 @@ def add_stage_commands(app: typer.Typer) -> None:
             "train -c my.yaml --refit",
         )
     )(runs_on_cluster(train))
-    app.command(epilog=examples("evaluate -c my.yaml", "evaluate -c my.yaml --model 0a1b2c3d4e5f"))(
-        runs_on_cluster(evaluate)
-    )
+    incumbent = "evaluate -c my.yaml --recommendations incumbent.csv"
+    app.command(epilog=examples("evaluate -c my.yaml", incumbent))(runs_on_cluster(evaluate))
     app.command(
         epilog=examples(
             "score -c my.yaml",

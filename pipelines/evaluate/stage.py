@@ -23,8 +23,10 @@ from lightsans.errors import ConfigError, InputError
 from lightsans.recommendations.user_groups import groups_identity
 from lightsans.reports.evaluation_figures import (
     MODEL,
+    RECOMMENDATIONS,
     ByScorer,
     EvaluationFigures,
+    MatchedLists,
     Measured,
     add_measured,
     describe_evaluation,
@@ -33,6 +35,7 @@ from lightsans.reports.evaluation_figures import (
     measured_to_bytes,
 )
 from lightsans.reports.evaluation_plots import draw_evaluation
+from lightsans.stages.given_lists import cut_lists, describe_matched, lists_identity
 from lightsans.stages.part_evaluator import (
     RECENT,
     SPLITS,
@@ -86,6 +89,8 @@ class EvaluationManifest(Manifest):
     """Whether items were translated by raw id."""
     groups: Mapping[str, Any] | None = None
     """Identity of the table and the column by which users were told apart."""
+    recommendations: Mapping[str, Any] | None = None
+    """Identity of the lists of somebody else that were ranked, too."""
     format_version: int = 1
     weights_sha256: str | None = None
     """Weights of the model; early versions did not record them."""
@@ -172,6 +177,12 @@ def run_evaluate(
                 dataset_manifest,
             )
         files.require_weights(model, weights)
+        # What was read is what the id names.
+        if lists_identity(config, dataset_manifest.data) != question.get("recommendations"):
+            raise InputError(
+                f"evaluate.recommendations: {config.evaluate.recommendations} changed meanwhile; "
+                "run the same command again"
+            )
         is_temporal = dataset_manifest.cutoffs is not None
         for split in SPLITS:
             if not found.users[split]:
@@ -210,12 +221,14 @@ def _question(
     """All that decides the metrics."""
     protocol = values_with(config.evaluate, Mark.CONTENT)
     groups = groups_identity(config, dataset.data)
+    lists = lists_identity(config, dataset.data)
     return {
         "dataset": dataset.id,
         "model": model_id,
         "protocol": protocol,
         "map": map_items,
         **({} if groups is None else {"groups": groups}),
+        **({} if lists is None else {"recommendations": lists}),
     }
 
 
@@ -225,7 +238,7 @@ def _complete_model_metrics(model: Location, evaluation: EvaluationManifest) -> 
     complete = ModelMetrics(
         valid=metrics[MODEL]["valid"],
         test=metrics[MODEL]["test"],
-        baselines={name: metrics[name] for name in metrics if name != MODEL},
+        baselines={n: metrics[n] for n in metrics if n not in (MODEL, RECOMMENDATIONS)},
         intervals=evaluation.figures.intervals[MODEL],
     )
     file = model / files.METRICS
@@ -247,6 +260,9 @@ def _evaluate(
     count_transitions(parts, manifest, manifest.items, work / TRANSITIONS)
     if job.window is not None:
         collect_recent(parts, manifest, job.window, work / RECENT)
+    matched = None
+    if RECOMMENDATIONS in job.scorers:
+        matched = ray.get(_cut_lists.remote(job, manifest))
     evaluator = ray.data.from_items([{"part": part.uri} for part in parts]).map_batches(
         PartEvaluator,
         batch_size=1,
@@ -265,8 +281,10 @@ def _evaluate(
         _sum_parts.remote(work, names[first : first + PARTS_PER_SUM])
         for first in range(0, len(names), PARTS_PER_SUM)
     )
-    found: EvaluationFigures = ray.get(_describe.remote(merge_all(_add, summed), job))
+    found: EvaluationFigures = ray.get(_describe.remote(merge_all(_add, summed), job, matched))
     job.require_owner()
+    if found.matched is not None:
+        say(f"evaluate: {describe_matched(found.matched, found.users['test'])}")
     work.delete()
     return found, tuple(RankFile(name=name, rows=rows[name]) for name in names)
 
@@ -282,11 +300,18 @@ def _add(*measured: Measured) -> Measured:
 
 
 @ray.remote
-def _describe(measured: Measured, job: EvaluateJob) -> EvaluationFigures:
+def _describe(
+    measured: Measured, job: EvaluateJob, matched: MatchedLists | None
+) -> EvaluationFigures:
     job.require_owner()
     (job.report / PAIRS).write_bytes(measured_to_bytes(kept_for_pairs(measured)))
     ks = tuple(job.config.evaluate.ks)
-    return describe_evaluation(measured, [MODEL, *job.baselines], SPLITS, ks)
+    return describe_evaluation(measured, job.scorers, SPLITS, ks, matched)
+
+
+@ray.remote
+def _cut_lists(job: EvaluateJob, manifest: DatasetManifest) -> MatchedLists:
+    return cut_lists(job.config, job.dataset, manifest, job.report / WORK)
 
 
 def read_pairs(evaluation: Location) -> Measured:

@@ -31,7 +31,9 @@ def both(tmp_path_factory, ray_cluster):
         {"user_id": users, "item_id": made.item_ids, "timestamp": made.timestamps}
     ).to_pandas()
     root = str(tmp_path_factory.mktemp("ray"))
-    settings = SETTINGS
+    lists = tmp_path_factory.mktemp("lists") / "incumbent.csv"
+    lists.write_text("user_id,items\nu1,3|7|999\nu2,5|1\nnobody,2\n")
+    settings = SETTINGS | {"recommendations": str(lists)}
     return (
         Recommender(**settings).fit(log),
         Recommender(engine=RayEngine(), root=root, **settings).fit(log),
@@ -56,7 +58,9 @@ def test_epochs_have_the_same_losses_and_metrics(both):
 def test_evaluations_have_the_same_metrics_and_intervals(both):
     here, on_ray = (each.evaluate() for each in both)
     assert here.users == on_ray.users
-    for scorer in ("model", "popular", "popular_recent", "successor"):
+    assert here.matched == on_ray.matched
+    assert here.matched.users_found == 2
+    for scorer in ("model", "popular", "popular_recent", "successor", "recommendations"):
         for split in ("valid", "test"):
             mine, theirs = here.metrics[scorer][split], on_ray.metrics[scorer][split]
             assert mine == pytest.approx(theirs, rel=1e-6)

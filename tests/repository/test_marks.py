@@ -186,25 +186,29 @@ def test_a_setting_that_chooses_the_epoch_changes_the_model(config, name):
         ("score.deny_items", "run"),
         ("score.item_table", "run"),
         ("evaluate.user_table", "evaluation"),
+        ("evaluate.recommendations", "evaluation"),
     ],
 )
 def test_a_file_decides_by_its_content_not_by_its_path(config, tmp_path, name, result):
     """Which covers all settings that are resolved, but for inputs and the space of a search."""
     found = []
     for place, content in (("here", "a"), ("there", "a"), ("there", "b")):
-        is_table = name in ("score.item_table", "evaluate.user_table")
+        columns = {
+            "score.item_table": "score.eligible_column",
+            "evaluate.user_table": "evaluate.user_column",
+        }
+        is_table = name in (*columns, "evaluate.recommendations")
         path = tmp_path / f"{place}-{content}.{'csv' if is_table else 'txt'}"
         path.write_text(
             f"item_id,user_id,keep\n{content},{content},true\n" if is_table else f"{content}\n"
         )
         values = {name: str(path)}
-        if is_table:
-            columns = {"score": "score.eligible_column", "evaluate": "evaluate.user_column"}
-            values[columns[name.partition(".")[0]]] = "keep"
+        if name in columns:
+            values[columns[name]] = "keep"
         found.append(ids(changed(config, values))[result])
     assert len({ids(config)[result], found[0], found[2]}) == 3
     # These are told apart by address and version instead of being read.
-    if name not in ("score.users", "evaluate.user_table"):
+    if name not in ("score.users", "evaluate.user_table", "evaluate.recommendations"):
         assert found[0] == found[1]
 
 
@@ -279,6 +283,7 @@ def test_the_settings_that_are_resolved_are_the_ones_tried_here():
         "data.exclude_users",
         "data.input",
         "data.partition_time",
+        "evaluate.recommendations",
         "evaluate.user_column",
         "evaluate.user_table",
         "score.allow_items",

@@ -1,0 +1,79 @@
+"""Ranks of held-out targets in lists that somebody else made.
+
+Shapes: E users   I items of all lists   T items of a list that are looked at
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lightsans.arrays import Int64, Intp
+from lightsans.dataset.held_out import HeldOut
+from lightsans.ranking.evaluation import Ranked
+
+UNKNOWN = 0
+"""An item that the dataset does not have: it takes its place, and is nobody's target."""
+
+
+@dataclass(frozen=True, slots=True)
+class ItemLists:
+    """Item ids of lists, best first, end to end."""
+
+    item_ids: Int64
+    """(I,) ids of the dataset or `UNKNOWN`; others come once in a list."""
+    offsets: Int64
+    """Beginning of each list, and the end of the last."""
+
+
+def rank_in_lists(
+    lists: ItemLists,
+    of_user: Int64,
+    held_out: HeldOut,
+    *,
+    num_items: int,
+    remove_seen: bool,
+    num_top: int,
+) -> Ranked:
+    """Place of every user's target in the user's list; 0, a miss, where it is not there.
+
+    Args:
+        lists: The lists.
+        of_user: (E,) number of each user's list; -1 for users without one.
+        held_out: Histories and targets.
+        num_items: Size of the catalogue.
+        remove_seen: Items before the target take no place in a list, unless they are the target.
+        num_top: T of ``top``.
+    """
+    num_users = len(of_user)
+    begin = np.where(of_user >= 0, lists.offsets[of_user], 0)
+    lengths = np.where(of_user >= 0, lists.offsets[of_user + 1] - begin, 0)
+    owner = np.repeat(np.arange(num_users), lengths)
+    items = lists.item_ids[_ranges(begin, lengths)]
+    if remove_seen:
+        kept = ~_is_seen(owner, items, held_out)
+        owner, items = owner[kept], items[kept]
+    first = np.searchsorted(owner, np.arange(num_users))
+    place = np.arange(len(owner)) - first[owner] + 1
+    ranks = np.zeros(num_users, np.int64)
+    is_target = (items == held_out.target_ids[owner]) & (items != UNKNOWN)
+    ranks[owner[is_target]] = place[is_target]
+    top = np.zeros((num_users, num_top), np.int64)
+    is_top = place <= num_top
+    top[owner[is_top], place[is_top] - 1] = items[is_top]
+    return Ranked(ranks, np.full(num_users, num_items, np.int64), top)
+
+
+def _is_seen(owner: Intp, items: Int64, held_out: HeldOut) -> Intp:
+    """(I,) whether an item is in its user's history, and not the target."""
+    seen_owner = np.repeat(np.arange(len(held_out.lengths)), held_out.lengths)
+    seen = held_out.item_ids[_ranges(held_out.starts, held_out.lengths)].astype(np.int64)
+    is_seen = np.isin((owner << 32) + items, (seen_owner << 32) + seen)
+    found: Intp = is_seen & (items != held_out.target_ids[owner]) & (items != UNKNOWN)
+    return found
+
+
+def _ranges(begin: Int64, lengths: Int64) -> Int64:
+    """Positions ``begin`` to ``begin + length`` of every stretch, one after the other."""
+    ends = np.cumsum(lengths)
+    found: Int64 = np.arange(lengths.sum()) + np.repeat(begin - (ends - lengths), lengths)
+    return found
