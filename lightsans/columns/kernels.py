@@ -11,9 +11,9 @@ mean.
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from lightsans.arrays import Array
+from lightsans.compiling import compiled
 
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 """Odd, so multiplying loses no bits."""
@@ -28,7 +28,7 @@ _51, _56, _LAST = np.uint64(51), np.uint64(56), np.uint64(255)
 _LOW, _HIGH = np.uint64(0xFFFFFFFF), np.uint64(0xFFFFFFFF00000000)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def mix(value: Any) -> Any:
     """One number with every input bit spread over all output bits."""
     x = value + MULTIPLIER
@@ -37,7 +37,7 @@ def mix(value: Any) -> Any:
     return x ^ (x >> _31)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def hash_segments(values: Array, offsets: Array) -> Array:
     """(N,) a hash of each ``values[offsets[i]:offsets[i + 1]]``, of any unsigned type."""
     hashes = np.empty(len(offsets) - 1, np.uint64)
@@ -50,7 +50,7 @@ def hash_segments(values: Array, offsets: Array) -> Array:
     return hashes
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def keyed_hash_segments(data: Array, offsets: Array, key_0: Any, key_1: Any) -> Array:
     """(N,) SipHash-2-4 of each ``data[offsets[i]:offsets[i + 1]]``, of bytes, under a key.
 
@@ -82,7 +82,7 @@ def keyed_hash_segments(data: Array, offsets: Array, key_0: Any, key_1: Any) -> 
     return hashes
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _sip_round(a: Any, b: Any, c: Any, d: Any) -> Any:
     a += b
     b = ((b << _13) | (b >> _51)) ^ a
@@ -97,7 +97,7 @@ def _sip_round(a: Any, b: Any, c: Any, d: Any) -> Any:
     return a, b, c, d
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def number_texts(
     data: Array, offsets: Array, hashes: Array, order: Array, starts: Array
 ) -> tuple[Array, Array, Array, Array]:
@@ -166,13 +166,13 @@ def number_texts(
     return numbers, kept[: ends[total]].copy(), ends[: total + 1].copy(), kept_starts
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _slot(value: Any, size: Any) -> Any:
     """First slot to probe: not by the lowest bits, which users of one part share."""
     return np.int64((value >> _SIXTEEN) & np.uint64(size - 1))
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def group_rows(group: Array, num_groups: int) -> tuple[Array, Array]:
     """Stable order of rows by a number below ``num_groups``, and where each group begins in it."""
     starts = np.zeros(num_groups + 1, np.int64)
@@ -188,7 +188,7 @@ def group_rows(group: Array, num_groups: int) -> tuple[Array, Array]:
     return order, starts
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def renumber(values: Array, starts: Array, num_values: int) -> tuple[Array, Array, Array]:
     """Number the distinct values of each stretch from 0 by first appearance.
 

@@ -7,15 +7,15 @@ Needs Numba. The files of this room say what the results mean.
 """
 
 import numpy as np
-from numba import njit
 
 from lightsans.arrays import Array
 from lightsans.columns.kernels import MULTIPLIER, mix
+from lightsans.compiling import compiled
 
 _ZERO, _ONE, _FOUR = np.uint64(0), np.uint64(1), np.uint64(4)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def order_by_time(order: Array, starts: Array, times: Array) -> None:
     """Sort each group of ``order`` by time, in place; equal times stay as they are."""
     for g in range(len(starts) - 1):
@@ -30,7 +30,7 @@ def order_by_time(order: Array, starts: Array, times: Array) -> None:
             order[first:end] = rows[np.argsort(times[rows], kind="mergesort")]
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def find_places(
     offsets: Array, times: Array, later_offsets: Array, later_times: Array, user: Array, new: Array
 ) -> Array:
@@ -58,7 +58,7 @@ def find_places(
     return places
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def count_repeats(offsets: Array, item: Array, times: Array) -> int:
     """Rows that repeat item and time of an earlier row of their user."""
     repeats = 0
@@ -76,7 +76,7 @@ def count_repeats(offsets: Array, item: Array, times: Array) -> int:
     return repeats
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def first_of_each_item(offsets: Array, item: Array, num_items: int, last: bool) -> Array:
     """(R,) true for the first, or the last, of each user's rows with the same item."""
     is_kept = np.zeros(len(item), np.bool_)
@@ -90,7 +90,7 @@ def first_of_each_item(offsets: Array, item: Array, num_items: int, last: bool) 
     return is_kept
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def count_alive(offsets: Array, item: Array, is_alive: Array, least: int) -> Array:
     """(I,) interactions with living items of users who have at least ``least`` of them."""
     counts = np.zeros(len(is_alive), np.int64)
@@ -104,7 +104,7 @@ def count_alive(offsets: Array, item: Array, is_alive: Array, least: int) -> Arr
     return counts
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def derive(
     offsets: Array,
     item: Array,

@@ -8,10 +8,11 @@ Needs Numba. Every function releases Python's lock, so threads work on different
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.extending import overload
 
 from lightsans.arrays import Array
+from lightsans.compiling import compiled
 
 _BINS = 512
 """Bins of equal width in a histogram of scores."""
@@ -41,7 +42,7 @@ def _to_float_by_type(score: Any) -> Any:
     return from_bfloat16 if score == types.uint16 else from_float32
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _any_above(scores: Array, threshold: Any) -> Any:
     # A function of its own over a slice, without an early end: only so does the compiler use
     # vector instructions.
@@ -51,7 +52,7 @@ def _any_above(scores: Array, threshold: Any) -> Any:
     return above > 0
 
 
-@njit(cache=True, nogil=True, fastmath={"nnan", "nsz"})
+@compiled(fastmath={"nnan", "nsz"})
 def _maxima(scores: Array, maxima: Array) -> None:
     """The largest score of each group of columns; what is left over at the end is in none.
 
@@ -65,7 +66,7 @@ def _maxima(scores: Array, maxima: Array) -> None:
             maxima[i] = max(maxima[i], _to_float(scores[begin + i]))
 
 
-@njit(cache=True, nogil=True, fastmath={"nnan", "nsz"})
+@compiled(fastmath={"nnan", "nsz"})
 def _range(scores: Array) -> tuple[Any, Any]:
     """The least score above minus infinity, and the greatest."""
     least, most = np.float32(np.inf), np.float32(-np.inf)
@@ -75,7 +76,7 @@ def _range(scores: Array) -> tuple[Any, Any]:
     return least, most
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _at_most(scores: Array, rank: int) -> Any:
     """A number just under the ``rank``-th largest score, faster than finding that one.
 
@@ -103,13 +104,13 @@ def _at_most(scores: Array, rank: int) -> Any:
     return max(least, least + np.float32(place - 1) / per_width)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _below(score: Any, absolute: float, relative: float) -> Any:
     """`lightsans.ranking.error_bounds.Slack.below` of one score."""
     return score - absolute - relative * abs(np.float64(score))
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _first_threshold(scores: Array, rank: int, absolute: float, relative: float) -> Any:
     """A threshold that the best ``rank`` items exceed; minus infinity if these scores show none.
 
@@ -128,7 +129,7 @@ def _first_threshold(scores: Array, rank: int, absolute: float, relative: float)
     return np.nextafter(threshold, np.float32(-np.inf))
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def scan(
     scores_BC: Array,
     first: int,
@@ -192,7 +193,7 @@ def scan(
         threshold_B[b], count_B[b] = threshold, count
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _prune(
     ids_M: Array, scores_M: Array, count: int, k: int, absolute: float, relative: float
 ) -> tuple[Any, int]:
@@ -210,7 +211,7 @@ def _prune(
     return (threshold, kept) if kept <= most else (np.float32(np.inf), most)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _keep(ids_M: Array, scores_M: Array, count: int, threshold: Any) -> int:
     """Move the candidates that reach a threshold to the front, in order; how many there are."""
     kept = 0
@@ -221,7 +222,7 @@ def _keep(ids_M: Array, scores_M: Array, count: int, threshold: Any) -> int:
     return kept
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+@compiled(fastmath={"reassoc", "contract"})
 def _dot(x_D: Array, y_D: Array) -> float:
     total = 0.0
     for d in range(x_D.shape[0]):
@@ -229,7 +230,7 @@ def _dot(x_D: Array, y_D: Array) -> float:
     return total
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _falling(score: Any) -> Any:
     """A whole number that is less where the score is greater, and equal where it is equal."""
     # Adding zero turns minus zero into zero.
@@ -237,7 +238,7 @@ def _falling(score: Any) -> Any:
     return -bits if bits >= 0 else bits + np.int64(2**31)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def finish(
     vectors_BD: Array,
     items_ND: Array,
@@ -276,7 +277,7 @@ def finish(
                 best_scores_BK[b, rank] = exact[place]
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _number_below(keys: Array, key: int) -> Any:
     below = np.int64(0)
     for i in range(keys.shape[0]):

@@ -4,12 +4,12 @@ Needs Numba. Shapes: as in `lightsans.rules.walk`.
 """
 
 import numpy as np
-from numba import njit
 
 from lightsans.arrays import Array
+from lightsans.compiling import compiled
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _keeps_caps(
     codes_G: Array, used_C: Array, at_most_C: Array, first_C: Array, place: int
 ) -> bool:
@@ -20,7 +20,7 @@ def _keeps_caps(
     return True
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+@compiled(fastmath={"reassoc", "contract"})
 def _dot(x_D: Array, y_D: Array) -> float:
     total = 0.0
     for d in range(x_D.shape[0]):
@@ -28,7 +28,7 @@ def _dot(x_D: Array, y_D: Array) -> float:
     return total
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _vectors(ids_T: Array, unit_VD: Array) -> Array:
     """Vectors of the candidates side by side, where the walk reads them again and again."""
     found = np.empty((ids_T.shape[0], unit_VD.shape[1]), np.float64)
@@ -38,7 +38,7 @@ def _vectors(ids_T: Array, unit_VD: Array) -> Array:
     return found
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _approach(
     item_D: Array, is_first: bool, is_left_T: Array, unit_TD: Array, nearest_T: Array
 ) -> None:
@@ -50,7 +50,7 @@ def _approach(
             nearest_T[t] = cosine if is_first else max(nearest_T[t], cosine)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _relevance(scores_T: Array, state_T: Array) -> Array:
     """Scores stretched so that those of the free candidates go from 0 to 1."""
     T = scores_T.shape[0]
@@ -67,7 +67,7 @@ def _relevance(scores_T: Array, state_T: Array) -> Array:
     return found
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def walk(
     ids_BT: Array,
     scores_BT: Array,

@@ -107,3 +107,13 @@ def test_preprocessing_writes_what_polars_and_duckdb_write(tmp_path):
 
 def test_a_ladder_trains_its_rungs_and_prints_them():
     assert report_of("ladder")["benchmark"] == "ladder"
+
+
+def test_what_a_gpu_is_asked_runs_without_one():
+    """Its other parts are the commands and the benchmarks above."""
+    report = report_of(
+        "gpu", "--device", "cpu", "--parts", "quality", "precision", "memory", "scoring"
+    )
+    assert [name for name, part in report["parts"].items() if "failed" in part] == []
+    assert report["parts"]["quality"]["distinct_targets_per_s"] > 0
+    assert report["parts"]["scoring"]["encoder_and_lists_users_per_s"] > 0

@@ -1,0 +1,87 @@
+"""The place of compiled kernels."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lightsans import compiling
+from tests.commands import ROOT
+
+SEARCH = """
+import torch
+from lightsans.ranking import kernels
+from lightsans.ranking.top_k import ItemIndex
+
+ItemIndex(torch.randn(50, 4), products="float32").top_k(torch.randn(3, 4), 5)
+print(sum(kernels.scan.stats.cache_hits.values()), sum(kernels.scan.stats.cache_misses.values()))
+"""
+
+
+def hits_and_misses(checkout: Path, home: Path) -> list[int]:
+    """What a process in this copy of the package found compiled, and what it compiled itself."""
+    done = subprocess.run(
+        [sys.executable, "-c", SEARCH],
+        cwd=checkout, env={**os.environ, "HOME": str(home), "PYTHONPATH": str(checkout)},
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    return [int(count) for count in done.stdout.split()]
+
+
+def test_directories_that_ray_unpacks_share_what_is_compiled(tmp_path):
+    """Each job has its own copy; only a change of a kernel compiles anew."""
+    jobs = [tmp_path / "job-1", tmp_path / "job-2"]
+    for job in jobs:
+        shutil.copytree(ROOT / "lightsans", job / "lightsans")
+    assert hits_and_misses(jobs[0], tmp_path) == [0, 1]
+    assert hits_and_misses(jobs[1], tmp_path) == [1, 0]
+    with (jobs[1] / "lightsans/columns/kernels.py").open("a") as file:
+        file.write("# another callee\n")
+    assert hits_and_misses(jobs[1], tmp_path) == [0, 1]
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    """A home and a directory for temporary files; what was found before is forgotten."""
+    for name in ("home", "tmp"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(compiling._numba, "CACHE_DIR", "")
+    monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
+    monkeypatch.setattr(compiling.tempfile, "gettempdir", lambda: str(tmp_path / "tmp"))
+    monkeypatch.setattr(compiling.tempfile, "tempdir", str(tmp_path / "tmp"))
+    compiling.kernel_directory.cache_clear()
+    yield tmp_path
+    compiling.kernel_directory.cache_clear()
+
+
+def test_kernels_are_kept_in_the_user_s_cache(places):
+    assert compiling.kernel_directory().parent == places / "home/.cache"
+
+
+def test_a_home_that_cannot_be_written_lends_what_it_holds(places, monkeypatch):
+    """An image has compiled them, and runs with a read-only file system."""
+    kept = compiling.kernel_directory()
+    (kept / "ranking").mkdir()
+    (kept / "ranking/kernels.nbi").write_bytes(b"compiled")
+    is_writable = compiling._is_writable
+    monkeypatch.setattr(compiling, "_is_writable", lambda path: path != kept and is_writable(path))
+    compiling.kernel_directory.cache_clear()
+    found = compiling.kernel_directory()
+    assert found.parent == places / "tmp"
+    assert (found / "ranking/kernels.nbi").read_bytes() == b"compiled"
+    assert [path.name for path in found.parent.iterdir()] == [found.name], "no copy is left over"
+
+
+def test_code_that_others_could_have_put_there_is_not_run(places, monkeypatch):
+    name = compiling.kernel_directory().name
+    (places / "home/.cache").rename(places / "home/away")
+    (places / "home/.cache").write_text("no directory")
+    others = places / f"tmp/{name}-{os.getuid()}"
+    others.mkdir()
+    others.chmod(0o777)
+    compiling.kernel_directory.cache_clear()
+    assert compiling.kernel_directory() is None
+    assert compiling.compiled()(lambda x: x + 1)(1) == 2, "compiled for this process alone"
