@@ -22,7 +22,7 @@ print(sum(kernels.scan.stats.cache_hits.values()), sum(kernels.scan.stats.cache_
 
 
 def hits_and_misses(checkout: Path, home: Path) -> list[int]:
-    """What a process in this copy of the package found compiled, and what it compiled itself."""
+    """Count what a process in this copy of the package found compiled and compiled itself."""
     done = subprocess.run(
         [sys.executable, "-c", SEARCH],
         cwd=checkout, env={**os.environ, "HOME": str(home), "PYTHONPATH": str(checkout)},
@@ -45,7 +45,7 @@ def test_directories_that_ray_unpacks_share_what_is_compiled(tmp_path):
 
 @pytest.fixture
 def places(tmp_path, monkeypatch):
-    """A home and a directory for temporary files; what was found before is forgotten."""
+    """Make a home and a directory for temporary files, and forget what was found before."""
     for name in ("home", "tmp"):
         (tmp_path / name).mkdir()
     monkeypatch.setattr(compiling._numba, "CACHE_DIR", "")
