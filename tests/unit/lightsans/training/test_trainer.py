@@ -56,6 +56,24 @@ def test_every_kind_and_loss_learns_the_circle(attention, loss_type):
     assert rows[-1].valid["mrr@10"] > 0.6  # guessing gives about 0.26
 
 
+def test_users_that_are_validated_at_once_and_checkpoints_between_steps_change_nothing():
+    """Settings that are marked as without effect: see `lightsans.config.marks`."""
+    found = []
+    for settings, clock in (({}, None), ({"eval_batch_size": 3}, 2)):
+        trainer = Trainer(config_of(epochs=2, **settings), NUM_ITEMS, walks(), torch.device("cpu"))
+        saved: list[str] = []
+        mid_epoch = None
+        if clock is not None:
+            every = CheckpointClock(clock, None, torch.device("cpu"))
+            mid_epoch = MidEpoch(every, lambda saved=saved: saved.append("x"))  # type: ignore[misc]
+        while not trainer.finished:
+            trainer.run_epoch(mid_epoch)
+        assert bool(saved) == (clock is not None)
+        curve = [(row.loss, row.valid) for row in trainer.progress.history]
+        found.append((curve, [weight.tolist() for weight in trainer.weights().values()]))
+    assert found[0] == found[1]
+
+
 def test_an_epoch_reports_its_targets():
     trainer = Trainer(config_of("masked"), NUM_ITEMS, walks(), torch.device("cpu"))
     row = trainer.run_epoch()

@@ -1,0 +1,78 @@
+"""Audiences, part by part in this process."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import ray
+import torch
+
+from lightsans.config import ModelConfig
+from lightsans.config.file import load_config
+from lightsans.errors import LeaseError
+from lightsans.recommendations.item_choice import read_item_choice
+from lightsans.storage.location import locate
+from lightsans.synthetic.directories import write_synthetic_dataset, write_synthetic_model
+from pipelines.score import audience
+from pipelines.score.shared_model import load_shared
+from pipelines.session.lease import Lease, Owner
+
+MODEL = ModelConfig(
+    max_seq_len=8, hidden_size=16, inner_size=16, n_layers=1, k_interests=2, n_heads=2
+)
+PART = "part-00001.parquet"
+local_shared: Any = vars(load_shared)["_function"]  # what Ray would run elsewhere
+
+
+@pytest.fixture
+def job(tmp_path, monkeypatch):
+    config = load_config(None, [f"root={tmp_path}", "audience.k=5"]).config
+    root = locate(str(tmp_path), config.storage)
+    write_synthetic_dataset(root / "datasets" / "d", 60, 40, history=6, num_parts=3)
+    torch.manual_seed(0)
+    write_synthetic_model(root / "models" / "m", MODEL, 40, "d")
+    monkeypatch.setattr(ray, "get", lambda packed: packed)
+    return audience._Job(
+        config, root / "datasets" / "d", root / "audience" / "a", "w" * 64, "string",
+        np.array([3, 7, 9]), Owner(root / "locks" / "a.json", None),
+    )  # fmt: skip
+
+
+def make_part(job):
+    model, question = job.dataset.parent.parent / "models" / "m", {"map_items": False}
+    choice = read_item_choice(job.config)
+    shared = local_shared(job.config, job.dataset, model, question, "string", choice)
+    audience._make_part(job, [shared], PART)
+    return job.part(PART).read_table()
+
+
+def test_users_that_are_scored_at_once_change_no_audience(job):
+    whole = make_part(job)
+    few = replace(job.config, audience=replace(job.config.audience, batch_size=7))
+    again = make_part(replace(job, config=few, weights="v" * 64))
+    assert whole.num_rows == 15
+    for name in ("place", "user_id"):
+        assert again[name].equals(whole[name])
+    np.testing.assert_allclose(
+        again["log_share"].to_numpy(), whole["log_share"].to_numpy(), atol=1e-5
+    )
+
+
+def test_a_worker_of_a_lost_owner_writes_no_part(job, tmp_path):
+    lock = locate(str(tmp_path / "lock.json"), job.config.storage)
+    Lease(lock, "another owner", 60).take()
+    with pytest.raises(LeaseError, match="lost to another owner"):
+        make_part(replace(job, owner=Owner(lock, "the token of before")))
+    assert not job.part(PART).exists()
+
+
+def test_items_of_the_list_that_count_zero_have_no_audience(job):
+    items = (job.dataset / "items.parquet").read_table()
+    place = items.schema.get_field_index("count")
+    counts = np.where(np.arange(1, 41) == 7, 0, items["count"].to_numpy())
+    (job.dataset / "items.parquet").write_table(
+        items.set_column(place, items.schema.field(place), pa.array(counts))
+    )
+    assert set(make_part(job)["place"].to_pylist()) == {0, 2}
