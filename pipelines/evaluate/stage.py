@@ -56,6 +56,7 @@ from pipelines.console.progress import bar, say
 from pipelines.evaluate.counts import collect_recent, count_transitions
 from pipelines.session.lease import Owner
 from pipelines.session.merge_tree import merge_all
+from pipelines.session.pictures import draw_missing
 from pipelines.session.preflight import preflight
 from pipelines.session.ray_session import ensure_ray, original_errors
 from pipelines.session.stage import find_or_make
@@ -188,9 +189,8 @@ def run_evaluate(
             if not found.users[split]:
                 reason = describe_nobody(split, dataset_manifest.trainable_users, is_temporal)
                 say(f"WARNING: evaluate: {reason}")
-        heading = f"model {model_id} on dataset {dataset_id}"
         owner.require()
-        (report / PICTURE).write_bytes(draw_evaluation(found, heading))
+        (report / PICTURE).delete()  # of other weights, perhaps
         return EvaluationManifest(
             **question,
             format_version=FORMAT_VERSION,
@@ -209,6 +209,13 @@ def run_evaluate(
         force=force,
         is_current=lambda found: files.is_made_of(found, model),
         uses=(dataset, model),
+    )
+    heading = f"model {model_id} on dataset {dataset_id}"
+    draw_missing(
+        "evaluate",
+        report,
+        [PICTURE],
+        lambda: {PICTURE: draw_evaluation(manifest.figures, heading)},
     )
     if model_manifest.dataset_id == dataset_id:
         _complete_model_metrics(model, manifest)

@@ -17,8 +17,10 @@ from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import RowSummary
 from lightsans.storage.records import to_json
 from pipelines.preprocess.records import SequencesNote
+from pipelines.session.pictures import draw_missing
 
-REPORT = "report"
+REPORT, _FIGURES = "report", "report.json"
+PICTURES = ("lengths.png", "popularity.png", "time.png")
 
 
 def write_report(
@@ -29,7 +31,7 @@ def write_report(
     vocabulary: Vocabulary,
     cutoffs: Cutoffs | None,
 ) -> None:
-    """Write ``report/`` of a dataset.
+    """Write ``report/`` of a dataset, all but its pictures.
 
     Args:
         dataset: Its directory.
@@ -49,6 +51,13 @@ def write_report(
         "files": counts.files,
         **describe_dataset(total, vocabulary.counts, (counts.oldest, counts.newest), cuts),
     }
-    (dataset / REPORT / "report.json").write_json(content)
-    for name, png in draw_dataset(content).items():
-        (dataset / REPORT / name).write_bytes(png)
+    (dataset / REPORT / _FIGURES).write_json(content)
+
+
+def draw_report(dataset: Location) -> None:
+    """Draw the pictures of a finished dataset's report that are not there."""
+    report = dataset / REPORT
+    if (report / _FIGURES).exists():  # early versions wrote none
+        draw_missing(
+            "preprocess", report, PICTURES, lambda: draw_dataset((report / _FIGURES).read_json())
+        )

@@ -53,7 +53,7 @@ from pipelines.preprocess.read import (
     collect_interactions,
 )
 from pipelines.preprocess.records import Interactions, SequencesNote
-from pipelines.preprocess.report import write_report
+from pipelines.preprocess.report import draw_report, write_report
 from pipelines.publish import require_unpublished
 from pipelines.session.lease import Owner
 from pipelines.session.memory import MemoryWatch, spilled_bytes
@@ -119,6 +119,7 @@ def run_preprocess(config: RunConfig, *, force: bool = False) -> PreprocessResul
             force=force,
             uses=() if job.source.base is None else (job.source.base.location,),
         )
+    draw_report(job.dataset)
     if not is_found:
         _say_summary(job.dataset, manifest, time.monotonic() - started, watch.peak_bytes)
     return PreprocessResult(name, job.dataset, is_found, manifest)

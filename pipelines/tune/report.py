@@ -18,6 +18,7 @@ from lightsans.search.space import SearchSpace, Values
 from lightsans.storage.location import Location
 from pipelines.console.output import print_table
 from pipelines.console.progress import can_draw, say
+from pipelines.session.pictures import save_pictures
 from pipelines.tune.records import TrialRecord
 from pipelines.tune.search import Search
 
@@ -142,10 +143,15 @@ def save_plots(search: Search, directory: Location) -> dict[str, float]:
         score = record.score(search.metric)
         if score is not None and not record.has_failed:
             scored.append((record.number, score, record.status))
-    (directory / "history.png").write_bytes(draw_history(scored, search.metric))
     shares = importances(search)
-    if shares:
-        (directory / "importance.png").write_bytes(draw_importance(shares, search.metric))
+
+    def draw() -> dict[str, bytes]:
+        history = {"history.png": draw_history(scored, search.metric)}
+        if not shares:
+            return history
+        return {**history, "importance.png": draw_importance(shares, search.metric)}
+
+    save_pictures("tune", directory, draw)
     return shares
 
 

@@ -123,6 +123,42 @@ def test_the_nightly_account_may_create_ray_jobs_and_nothing_else():
     assert [s["name"] for s in binding["subjects"]] == ["lightsans-nightly"]
 
 
+# ---- who reaches whom ----------------------------------------------------------------------------
+
+
+def policies():
+    found = (d for d in load_all("access.yaml") if d["kind"] == "NetworkPolicy")
+    return {document["metadata"]["name"]: document["spec"] for document in found}
+
+
+@pytest.mark.parametrize("name", PODS, ids="{}-pod".format)
+def test_pods_are_reached_by_each_other_alone(name):
+    own = policies()["lightsans"]
+    assert own["policyTypes"] == ["Ingress", "Egress"]
+    labels = own["podSelector"]["matchLabels"]
+    assert labels.items() <= PODS[name]["metadata"]["labels"].items()
+    assert own["ingress"] == [{"from": [{"podSelector": {"matchLabels": labels}}]}]
+    for rule in own["egress"]:  # everywhere on some ports, or to some places on all
+        assert rule.get("ports") or rule.get("to")
+        assert all(port["port"] in (53, 443, 6443) for port in rule.get("ports", []))
+        for place in rule.get("to", []):
+            is_link_local = place.get("ipBlock", {}).get("cidr", "").startswith("169.254.")
+            assert is_link_local or place["podSelector"]["matchLabels"] == labels
+
+
+def test_beside_them_the_operator_alone_reaches_the_head_and_one_port_of_it():
+    (rule,) = policies()["lightsans-operator"]["ingress"]
+    (peer,) = rule["from"]
+    assert peer["podSelector"]["matchLabels"] == {"app.kubernetes.io/name": "kuberay-operator"}
+    guide = (CLUSTER / "README.md").read_text(encoding="utf-8")
+    namespace = peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"]
+    assert f"--namespace {namespace} --create-namespace" in guide
+    ports = PODS["head"]["spec"]["containers"][0]["ports"]
+    assert {"protocol": "TCP", "port": 8265} in rule["ports"]
+    assert 8265 in {port["containerPort"] for port in ports}
+    assert len(rule["ports"]) == 1
+
+
 # ---- creating a night ----------------------------------------------------------------------------
 
 

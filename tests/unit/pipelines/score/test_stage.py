@@ -308,3 +308,16 @@ def test_users_that_are_scored_at_once_change_no_list(root):
     again = score_with(root, "score.batch_size=7", force=True)
     assert again.run_id == first.run_id
     assert [row["item_ids"] for row in rows(root, again)] == lists
+
+
+def test_a_picture_that_cannot_be_drawn_costs_no_evaluation(root, monkeypatch, capfd):
+    def fail(found, heading):
+        raise ValueError("no font")
+
+    monkeypatch.setattr(evaluate, "draw_evaluation", fail)
+    made = run_evaluate(configure(root), "d", "m")
+    assert is_finished(made.location)
+    assert "WARNING: evaluate: no pictures were drawn" in capfd.readouterr().err
+    monkeypatch.setattr(evaluate, "draw_evaluation", lambda found, heading: b"png")
+    assert run_evaluate(configure(root), "d", "m").skipped
+    assert (made.location / "report.png").read_bytes() == b"png"
