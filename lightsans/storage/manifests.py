@@ -89,6 +89,12 @@ def is_finished(directory: Location) -> bool:
     return (directory / MANIFEST).exists()
 
 
+def remove_result(directory: Location) -> None:
+    """Remove a directory, its manifest first: half of it is never taken for a finished one."""
+    (directory / MANIFEST).delete()
+    directory.delete()
+
+
 def write_manifest(directory: Location, manifest: M) -> M:
     """Finish a directory: write its manifest, with the time and the versions that made it."""
     versions = {

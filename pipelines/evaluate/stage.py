@@ -48,7 +48,7 @@ from lightsans.stages.window import find_window
 from lightsans.storage import model_files as files
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest, ModelMetrics
-from lightsans.storage.manifests import Manifest, content_id, require_manifest
+from lightsans.storage.manifests import MANIFEST, Manifest, content_id, require_manifest
 from lightsans.storage.parts import read_metrics, sequence_parts
 from lightsans.storage.records import fields_beside, to_json
 from pipelines.console.logs import add_log_context, log_context
@@ -159,6 +159,9 @@ def run_evaluate(
         weights = files.weights_hash(model)
         ensure_ray()
         fitting = preflight("evaluate", config)
+        if anew:
+            owner.require()
+            (report / MANIFEST).delete()  # its figures are not those of the ranks to come
         with original_errors():
             found, ranks = _evaluate(
                 EvaluateJob(

@@ -31,7 +31,7 @@ from lightsans.recommendations.segment import segment_identity
 from lightsans.storage import model_files as files
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest
-from lightsans.storage.manifests import Manifest, content_id, require_manifest
+from lightsans.storage.manifests import Manifest, content_id, remove_result, require_manifest
 from lightsans.storage.records import fields_beside
 from lightsans.storage.schemas import id_type
 from pipelines.console.logs import add_log_context, log_context
@@ -135,7 +135,7 @@ def run_audience(
         ensure_ray()
         if anew:
             owner.require()
-            target.delete()
+            remove_result(target)
         kind = source.user_id_type
         job = _Job(config, dataset, target, weights, kind, wanted, owner)
         with original_errors():

@@ -27,7 +27,7 @@ from lightsans.recommendations.similar_items import SimilarItems
 from lightsans.storage import model_files as files
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifest_kinds import ModelManifest
-from lightsans.storage.manifests import Manifest, content_id, require_manifest
+from lightsans.storage.manifests import Manifest, content_id, remove_result, require_manifest
 from lightsans.storage.records import fields_beside, from_json, to_json
 from pipelines.console.logs import add_log_context, log_context
 from pipelines.console.progress import say
@@ -120,7 +120,7 @@ def run_similar(config: RunConfig, model_id: str, *, force: bool = False) -> Sim
         ensure_ray()
         if anew:
             owner.require()
-            target.delete()
+            remove_result(target)
         items = load_vocabulary(model)
         job = _Job(config, model, target, weights, owner)
         parts = _make_parts(job, choice, items.num_items)

@@ -31,7 +31,7 @@ from lightsans.storage import model_files as files
 from lightsans.storage.listing import list_files
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest, RunManifest, RunPart
-from lightsans.storage.manifests import content_id, require_manifest
+from lightsans.storage.manifests import content_id, remove_result, require_manifest
 from lightsans.storage.records import from_json
 from pipelines.console.logs import add_log_context, log_context
 from pipelines.console.progress import bar, say
@@ -116,7 +116,7 @@ def run_score(
         fitting = preflight("score", config)
         if anew:
             owner.require()
-            run.delete()
+            remove_result(run)
         job = ScoreJob(
             fitting, dataset, dataset_manifest, model, run, question, earlier, weights, owner
         )

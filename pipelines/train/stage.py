@@ -32,7 +32,7 @@ from lightsans.storage.checkpoint_store import (
 )
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest, ModelMetrics
-from lightsans.storage.manifests import content_id, require_manifest
+from lightsans.storage.manifests import content_id, remove_result, require_manifest
 from lightsans.storage.parts import read_metrics
 from lightsans.training.progress import EpochRow, Progress
 from pipelines.console.logs import add_log_context, log_context
@@ -147,7 +147,7 @@ def run_train(
         fitting = preflight("train", config)
         if anew:
             owner.require()
-            directory.delete()
+            remove_result(directory)
         best, history = _fit(fitting, dataset, directory, owner)
         owner.require()
         return write_model_files(config, dataset, dataset_manifest, directory, best, history)

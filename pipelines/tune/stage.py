@@ -31,7 +31,13 @@ from lightsans.search.space import SearchSpace, build_space
 from lightsans.stages.first_weights import warm_weights_hash
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifest_kinds import DatasetManifest
-from lightsans.storage.manifests import MANIFEST, content_id, is_finished, require_manifest
+from lightsans.storage.manifests import (
+    MANIFEST,
+    content_id,
+    is_finished,
+    remove_result,
+    require_manifest,
+)
 from lightsans.storage.parts import read_metrics
 from pipelines.console.logs import add_log_context, log_context
 from pipelines.console.progress import say
@@ -87,7 +93,7 @@ def run_tune(config: RunConfig, dataset_id: str, *, force: bool = False) -> Tune
             ensure_ray()
             preflight("tune", space.base)  # a refused run must not cost the old result
             owner.require()
-            directory.delete()
+            remove_result(directory)
         (directory / MANIFEST).delete()  # a larger budget: it is unfinished again
         return _search(space, dataset, directory, root, owner)
 

@@ -321,3 +321,35 @@ def test_a_picture_that_cannot_be_drawn_costs_no_evaluation(root, monkeypatch, c
     monkeypatch.setattr(evaluate, "draw_evaluation", lambda found, heading: b"png")
     assert run_evaluate(configure(root), "d", "m").skipped
     assert (made.location / "report.png").read_bytes() == b"png"
+
+
+def test_a_removal_that_is_interrupted_leaves_nothing_that_looks_finished(root, monkeypatch):
+    """With --force, between the first and the last file of the earlier run."""
+    first = score(root)
+
+    class KilledError(BaseException):
+        pass
+
+    def kill(path):
+        raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", kill)
+        with pytest.raises(KilledError):
+            score(root, force=True)
+    assert not is_finished(first.location)
+    again = score(root)
+    assert (again.run_id, again.skipped) == (first.run_id, False)
+
+
+def test_an_evaluation_that_is_made_anew_is_unfinished_meanwhile(root, monkeypatch):
+    made = run_evaluate(configure(root), "d", "m")
+
+    def fail(job, parts, manifest):
+        assert not is_finished(made.location)
+        raise InputError("interrupted")
+
+    monkeypatch.setattr(evaluate, "_evaluate", fail)
+    with pytest.raises(InputError, match="interrupted"):
+        run_evaluate(configure(root), "d", "m", force=True)
+    assert not is_finished(made.location)
