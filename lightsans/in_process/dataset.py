@@ -191,6 +191,7 @@ def _describe(
             valid=counts.valid,
             exact_duplicates=derived.part.report.exact_duplicates,
             left=derived.left,
+            filtered=None if data.where is None else counts.filtered,
         ),
         k_core_rounds=derived.rounds,
         user_id_type=log.plan.user_id_type,

@@ -47,7 +47,7 @@ def to_table(frame: Frame, columns: Mapping[str, Wanted]) -> tuple[pa.Table, dic
         frame = pa.table(frame)
     names = _names(frame)
     found = find_columns(Location("the frame", StorageConfig()), names, columns, {})
-    places = list(found.positions.values())
+    places = list(dict.fromkeys(found.positions.values()))  # a condition may look at the rating
     by_role = {role: names[place] for role, place in found.positions.items()}
     try:
         if library_of(frame) == "pandas":  # by place: names may be numbers there

@@ -26,6 +26,7 @@ from lightsans.in_process.frames import Frame, Library, library_of, to_frame, to
 from lightsans.in_process.settings import config_of
 from lightsans.model.network import LightSANs
 from lightsans.reading.columns import log_columns
+from lightsans.reading.input_files import WHERE
 from lightsans.recommendations.item_choice import read_item_choice
 from lightsans.recommendations.list_maker import ListMaker
 from lightsans.recommendations.reader import wide_schema
@@ -102,7 +103,8 @@ class Recommender:
         """
         table, names = to_table(frame, log_columns(self.config.data))
         log = self._write_log(table)
-        columns = ColumnsConfig(**names)
+        roles = [name for name in names if not name.startswith(WHERE)]
+        columns = ColumnsConfig(**{role: names[role] for role in roles})
         data = replace(self.config.data, input=(log.uri,), format="parquet", columns=columns)
         config = replace(self.config, data=data)
         dataset_id = self._engine.make_dataset(config)

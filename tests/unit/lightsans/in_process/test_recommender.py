@@ -167,6 +167,15 @@ def test_rows_without_a_user_are_refused_up_to_a_share(log):
         Recommender(**SETTINGS).fit(frame)
 
 
+def test_a_condition_may_look_at_any_column(log):
+    fitted = Recommender(**SETTINGS, where="price >= 100 and item_id > 2").fit(log)
+    rows = log.to_pandas()
+    left = rows[(rows["price"] >= 100) & (rows["item_id"] > 2)]
+    manifest = fitted._require().manifest
+    assert (manifest.rows.valid, manifest.rows.filtered) == (len(left), len(rows) - len(left))
+    assert manifest.items == left["item_id"].nunique()
+
+
 def test_a_temporal_split_cuts_by_shares_of_the_rows(log):
     split: Any = {"split": "temporal", "temporal": {"valid_fraction": 0.1, "test_fraction": 0.1}}
     fitted = Recommender(**SETTINGS, data=split).fit(log)
