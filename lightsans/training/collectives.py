@@ -52,7 +52,7 @@ def gather_ids(values: Ids, device: torch.device) -> Int64:
 def sum_rows(rows_R: Tensor, values_RD: Tensor) -> tuple[Tensor, Tensor]:
     """The sum over workers of tables of which each has some rows: (S,) rows and (S, D) values.
 
-    Rows are distinct within a worker. What is exchanged grows with the rows and not with the table.
+    Rows are distinct within a worker. What is sent grows with the rows and not with the table.
     Every worker adds in the same order, so all of them get the same bits.
     """
     if world_size() == 1:

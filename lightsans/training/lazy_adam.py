@@ -1,7 +1,7 @@
 """Training an item table by its rows: a step costs what its own items cost, however many exist.
 
 With a loss that looks at some items only, all other rows of the table have no gradient. So a step
-gathers the rows of its items, learns their gradient alone, exchanges it as (rows, values), and
+gathers the rows of its items, learns their gradient alone, shares it as (rows, values), and
 updates these rows.
 
 Shapes: V = num_items + 1: items and padding   R distinct ids of a step   D hidden size

@@ -37,7 +37,7 @@ class EpochRow:
     load_s: float = 0.0
     """Part of train_s in which rank 0 made batches."""
     communication_s: float = 0.0
-    """Part of train_s in which rank 0 exchanged gradients and computed nothing."""
+    """Part of train_s in which rank 0 reduced gradients and computed nothing."""
     compute_s: float = 0.0
     """Rest of train_s."""
     gradient_norm: float = 0.0

@@ -1,4 +1,4 @@
-"""One step of training: forward, backward, exchange of gradients, update.
+"""One step of training: forward, backward, reduction of gradients, update.
 
 Nothing random outlives a step, and what a step changes is in `TrainingStep.weights` and
 `TrainingStep.state`.
@@ -32,7 +32,7 @@ from lightsans.training.optimizer import (
     set_learning_rate,
     split_batch,
 )
-from lightsans.training.tally import ExchangeTimer, Tally
+from lightsans.training.tally import CommunicationTimer, Tally
 
 ITEMS, AVERAGE, LAST = "items", "average", "last"
 """Prefixes of names in a state: the optimizer of `ItemUpdates`, the moving average, and the weights
@@ -82,7 +82,7 @@ class TrainingStep:
         if config.train.compile:
             _compile(model)
         self._objective = wrap(NextItemObjective(model))
-        self._exchange = ExchangeTimer(self._objective)
+        self._communication = CommunicationTimer(self._objective)
         self._is_settled = not isinstance(self._objective, DistributedDataParallel)
         self._optimizer = make_optimizer(model, config.train)
 
@@ -131,9 +131,9 @@ class TrainingStep:
         scale = collectives.world_size() / max(global_targets, 1.0)
         self._optimizer.zero_grad(set_to_none=True)
         loss_sum = self._backward(batch, shared, scale)
-        tally.add_seconds("communication_s", self._exchange.take())
+        tally.add_seconds("communication_s", self._communication.take())
 
-        # Gradients that DDP does not exchange. From here on all workers compute the same.
+        # Gradients that DDP does not reduce. From here on all workers compute the same.
         with tally.measure("communication_s"):
             item_gradients = self._items.gradients()
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
@@ -183,7 +183,7 @@ class TrainingStep:
         loss_sum = torch.zeros((), device=self._device)
         *first, last = split_batch(batch, self._train.micro_batches)
         for piece in first:
-            with self._without_exchange():
+            with self._without_reduction():
                 loss_sum += self._backward_piece(piece, common, scale)
         return loss_sum + self._backward_piece(last, common, scale)
 
@@ -199,7 +199,7 @@ class TrainingStep:
         (loss_sum * scale).backward()  # type: ignore[no-untyped-call]
         return loss_sum.detach()
 
-    def _without_exchange(self) -> AbstractContextManager[None]:
+    def _without_reduction(self) -> AbstractContextManager[None]:
         if isinstance(self._objective, DistributedDataParallel):
             return self._objective.no_sync()
         return nullcontext()

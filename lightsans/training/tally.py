@@ -81,11 +81,11 @@ class Tally:
         )
 
 
-class ExchangeTimer:
-    """Times the exchange of gradients that computation does not hide.
+class CommunicationTimer:
+    """Times the reduction of gradients that computation does not hide.
 
     That is from the moment a worker's last gradients are ready until all are averaged, waiting for
-    slower workers included. On GPUs the exchange is queued and the host does not wait: it stays 0.
+    slower workers included. On GPUs it is queued and the host does not wait: it stays 0.
     """
 
     def __init__(self, module: torch.nn.Module) -> None:
@@ -105,7 +105,7 @@ class ExchangeTimer:
 
 
 def _timed_all_reduce(
-    timer: ExchangeTimer,
+    timer: CommunicationTimer,
     bucket: dist.GradBucket,  # type: ignore[name-defined]
 ) -> torch.futures.Future[torch.Tensor]:
     timer._ready = time.perf_counter()  # of the last bucket, in the end
