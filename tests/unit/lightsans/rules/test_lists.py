@@ -1,0 +1,94 @@
+"""Lists under rules, worked out by hand: six items, of which item 1 scores highest and 6 lowest.
+
+The laws in tests/property/test_rule_laws.py compare whole sets of rules with brute force.
+"""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from lightsans.rules.item_rules import NO_LIMIT, PinRule, QuotaRule, no_rules
+from lightsans.rules.lists import RuledIndex
+
+NONE = torch.zeros(0, dtype=torch.int64)
+TABLE = torch.tensor([[0.0], [6.0], [5.0], [4.0], [3.0], [2.0], [1.0]])
+PLAIN = no_rules(6)
+EVEN = torch.tensor([0, 0, 1, 0, 1, 0, 1])
+"""Bit 0 at items 2, 4 and 6."""
+
+
+@pytest.fixture(params=[False, True], ids=["torch", "numba"])
+def make_list(request):
+    def make(rules, k=3, seen=(), segments=0, table=TABLE, min_score=-torch.inf):
+        seen_ids = torch.tensor(seen, dtype=torch.int64)
+        found = RuledIndex(table, rules).top_k(
+            torch.ones(1, table.shape[1]),
+            k,
+            torch.zeros_like(seen_ids),
+            seen_ids,
+            torch.tensor([segments]),
+            min_score=min_score,
+            compiled=request.param,
+        )
+        return found.item_ids[0].tolist()
+
+    return make
+
+
+def capped(at_most: int, first: int):
+    """At most so many even items among the first places; odd ones have no limit."""
+    return replace(
+        PLAIN,
+        codes=torch.where(EVEN > 0, 0, 1)[:, None].int(),
+        at_most=torch.tensor([at_most, NO_LIMIT]).int(),
+        first=torch.tensor([first, 0]).int(),
+    )
+
+
+def test_a_quota_takes_the_best_of_its_group_and_leaves_the_rest_as_it_was(make_list):
+    rules = replace(PLAIN, groups=EVEN, quotas=(QuotaRule(2, 3),))
+    assert make_list(rules) == [1, 2, 4]
+    assert make_list(rules, seen=[2]) == [1, 4, 6]
+    assert make_list(rules, seen=[2, 4]) == [1, 3, 6]  # the group has no more
+
+
+def test_a_cap_leaves_out_what_is_too_many_among_the_first_places(make_list):
+    assert make_list(capped(1, 4), k=4) == [1, 2, 3, 5]
+    assert make_list(capped(1, 3), k=4) == [1, 2, 3, 4]
+    assert make_list(capped(0, 3), k=5) == [1, 3, 5, 2, 4]
+
+
+def test_a_pin_stands_at_its_place_also_from_the_end_and_below_a_short_list(make_list):
+    rules = replace(PLAIN, pins=(PinRule(6, 1), PinRule(5, -1)))
+    assert make_list(rules, k=4) == [6, 1, 2, 5]
+    assert make_list(rules, k=4, min_score=6.0) == [6, 1, 5, 0]
+
+
+def test_a_rule_of_a_segment_is_about_its_users_alone(make_list):
+    rules = replace(PLAIN, denied=EVEN)
+    assert make_list(rules, segments=1) == [1, 3, 5]
+    assert make_list(rules, segments=0) == [1, 2, 3]
+
+
+def test_a_boost_counts_as_score(make_list):
+    boosts = torch.tensor([0.0, 0, 0, 0, 0, 0, 10])
+    assert make_list(replace(PLAIN, boosts=boosts)) == [6, 1, 2]
+
+
+def test_diversity_prefers_what_is_unlike_the_items_above(make_list):
+    """Items 1 and 2 point one way, 3 the other; half the weight is on unlikeness."""
+    table = torch.tensor([[0.0, 0.0], [3.0, 0.0], [2.9, 0.0], [0.0, 2.0]])
+    rules = replace(no_rules(3), weight=0.5, candidates=3)
+    assert make_list(rules, table=table) == [1, 3, 2]
+    assert make_list(replace(rules, weight=0.0), table=table) == [1, 2, 3]
+
+
+def test_kinds_of_rules_can_be_taken_one_by_one(make_list):
+    rules = replace(
+        capped(1, 4), groups=EVEN, quotas=(QuotaRule(1, 1),), pins=(PinRule(6, 1),), denied=EVEN
+    )
+    assert make_list(rules.only(["caps"]), k=4) == [1, 2, 3, 5]
+    assert make_list(rules.only(["quotas"])) == [2, 1, 3]
+    assert make_list(rules.only(["pins"])) == [6, 1, 2]
+    assert make_list(rules.only([])) == [1, 2, 3]
