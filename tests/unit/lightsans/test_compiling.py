@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -50,33 +51,39 @@ def places(tmp_path, monkeypatch):
         (tmp_path / name).mkdir()
     monkeypatch.setattr(compiling._numba, "CACHE_DIR", "")
     monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
-    monkeypatch.setattr(compiling.tempfile, "gettempdir", lambda: str(tmp_path / "tmp"))
-    monkeypatch.setattr(compiling.tempfile, "tempdir", str(tmp_path / "tmp"))
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path / "tmp"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     compiling.kernel_directory.cache_clear()
     yield tmp_path
     compiling.kernel_directory.cache_clear()
 
 
+def directory() -> Path:
+    found = compiling.kernel_directory()
+    assert found is not None
+    return found
+
+
 def test_kernels_are_kept_in_the_user_s_cache(places):
-    assert compiling.kernel_directory().parent == places / "home/.cache"
+    assert directory().parent == places / "home/.cache"
 
 
 def test_a_home_that_cannot_be_written_lends_what_it_holds(places, monkeypatch):
     """An image has compiled them, and runs with a read-only file system."""
-    kept = compiling.kernel_directory()
+    kept = directory()
     (kept / "ranking").mkdir()
     (kept / "ranking/kernels.nbi").write_bytes(b"compiled")
     is_writable = compiling._is_writable
     monkeypatch.setattr(compiling, "_is_writable", lambda path: path != kept and is_writable(path))
     compiling.kernel_directory.cache_clear()
-    found = compiling.kernel_directory()
+    found = directory()
     assert found.parent == places / "tmp"
     assert (found / "ranking/kernels.nbi").read_bytes() == b"compiled"
     assert [path.name for path in found.parent.iterdir()] == [found.name], "no copy is left over"
 
 
 def test_code_that_others_could_have_put_there_is_not_run(places, monkeypatch):
-    name = compiling.kernel_directory().name
+    name = directory().name
     (places / "home/.cache").rename(places / "home/away")
     (places / "home/.cache").write_text("no directory")
     others = places / f"tmp/{name}-{os.getuid()}"
