@@ -32,6 +32,12 @@ class NightlyConfig:
     incremental: bool = setting(False, Mark.NO_EFFECT)
     """Make the night's dataset from the published run's: only files that this one does not list are
     read, and items keep their ids. Needs logs that are added to, file by file, never changed."""
+    titles: str | None = setting(None, Mark.NO_EFFECT, Mark.PATH)
+    """Item table with titles, for the lists of a night's page; null takes score.item_table."""
+    title_column: str | None = setting(None, Mark.NO_EFFECT)
+    """Column of titles; null takes the first whose name has title or name in it."""
+    page_users: int = setting(5, Mark.NO_EFFECT)
+    """Users whose lists before and after a night's page shows, by their ids; 0 shows nobody."""
     clean: bool = setting(False, Mark.NO_EFFECT)
     """Remove after each night what section ``clean`` does not keep, so that the root stays bounded.
     """
@@ -41,6 +47,7 @@ class NightlyConfig:
     def __post_init__(self) -> None:
         fraction("nightly", self, "max_relative_drop", "max_user_drop")
         at_least("nightly", self, 1, "min_users", "lease_s")
+        at_least("nightly", self, 0, "page_users")
         at_most("nightly", self, 30 * 24 * 3600, "lease_s")
         unknown = set(self.beat_baselines) - set(BASELINES)
         require(

@@ -12,9 +12,10 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 from lightsans.errors import InputError, LightSANsError
+from lightsans.ranking.bootstrap import Estimate
 from lightsans.storage.location import Location
 from lightsans.storage.records import from_json, to_json
 from pipelines.session.lease import Holder, read_holder
@@ -29,23 +30,14 @@ of an attempt that was killed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Estimated:
-    """A metric with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Figures:
     """Headline figures of a night; empty or None where it did not come so far."""
 
-    metrics: Mapping[str, Estimated] | None = None
+    metrics: Mapping[str, Estimate] | None = None
     """Test metrics of the night's model."""
-    baselines: Mapping[str, Mapping[str, Estimated]] | None = None
+    baselines: Mapping[str, Mapping[str, Estimate]] | None = None
     """Test metrics by baseline."""
-    published_metrics: Mapping[str, Estimated] | None = None
+    published_metrics: Mapping[str, Estimate] | None = None
     """Test metrics of the published model on the same dataset."""
     users: int | None = None
     items: int | None = None
@@ -55,7 +47,6 @@ class Figures:
     scored_users: int | None = None
     run: Mapping[str, float | None] | None = None
     """Figures of the run's report, such as coverage."""
-    failed_checks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,6 +70,8 @@ class Attempt:
     model_id: str | None = None
     stages: tuple[StageTime, ...] = ()
     figures: Figures = Figures()
+    report: Mapping[str, Any] | None = None
+    """The report that this attempt's gate wrote; a later attempt writes another in its place."""
     host: str = ""
     pid: int = 0
 
@@ -94,6 +87,16 @@ class Attempt:
     def has_succeeded(self) -> bool:
         """Whether what it was asked for is published."""
         return self.outcome in ("published", "unchanged")
+
+    @property
+    def failed_checks(self) -> list[str]:
+        """Names of the checks that the gate refused it by."""
+        checks = (self.report or {}).get("checks", [])
+        return [str(check.get("name")) for check in checks if not check.get("passed", True)]
+
+    def ids_of(self, kind: str) -> list[str]:
+        """Ids of the results of a kind that its stages made or found, each once, in order."""
+        return list(dict.fromkeys(stage.id for stage in self.stages if stage.kind == kind))
 
     def id_of(self, kind: str) -> str | None:
         """Id of the last result of a kind, ``dataset`` for example, that its stages made."""

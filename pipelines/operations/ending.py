@@ -23,6 +23,7 @@ from pipelines.operations.attempts import (
 )
 from pipelines.operations.clean import clean_after_night
 from pipelines.operations.figures import complete_figures
+from pipelines.operations.page import write_pages
 from pipelines.session.stage_times import recorded_stages
 
 CLEANED_AFTER = ("published", "kept", "refused", "failed")
@@ -62,7 +63,19 @@ Teller = Callable[[Attempt], None]
 
 def tellers_of(config: RunConfig, root: Location) -> list[Teller]:
     """Whoever is told how the nights of a configuration end, in this order."""
-    return [lambda attempt: _clean(config, attempt)]
+    return [
+        lambda attempt: _write_pages(config, root, attempt),
+        lambda attempt: _clean(config, attempt),
+    ]
+
+
+def _write_pages(config: RunConfig, root: Location, attempt: Attempt) -> None:
+    """Write the night's page and the index; after a signal there is no time for it."""
+    if attempt.outcome in ("interrupted", "busy"):
+        return
+    has_page = (root / "reports" / f"nightly-{attempt.date}.html").exists()
+    if attempt.outcome != "unchanged" or not has_page:
+        write_pages(config, root, attempt.date)
 
 
 def _clean(config: RunConfig, attempt: Attempt) -> None:

@@ -2,31 +2,39 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from lightsans.errors import LightSANsError
+from lightsans.ranking.bootstrap import Estimate
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest, RunManifest
 from lightsans.storage.manifests import read_manifest
 from pipelines.evaluate.stage import EvaluationManifest
-from pipelines.operations.attempts import Attempt, Estimated, Figures
+from pipelines.operations.attempts import Attempt, Figures
 
 MODEL = "model"
 
 
-def night_report(root: Location, date: str) -> Mapping[str, Any]:
-    """The night's report of its gate; empty where it has none."""
+def own_report(root: Location, attempt: Attempt) -> Mapping[str, Any] | None:
+    """The report that an attempt's gate wrote; None where it wrote none, but an earlier one did."""
     try:
-        return (root / "reports" / f"nightly-{date}.json").read_json()
+        report = (root / "reports" / f"nightly-{attempt.date}.json").read_json()
     except (OSError, LightSANsError):
-        return {}
+        return None
+    # Times of reports are whole seconds.
+    begun = datetime.fromisoformat(attempt.started_at).replace(microsecond=0)
+    try:
+        return report if datetime.fromisoformat(str(report["created_at"])) >= begun else None
+    except (KeyError, ValueError, TypeError):
+        return None
 
 
-def evaluations_of(root: Location, attempt: Attempt) -> list[EvaluationManifest]:
-    """Evaluations of the attempt, in the order in which they were made."""
-    names = [stage.id for stage in attempt.stages if stage.kind == "evaluation"]
-    found = (read_manifest(EvaluationManifest, root / "reports" / name) for name in names)
-    return [each for each in found if each is not None]
+def evaluations_of(root: Location, attempt: Attempt) -> dict[str, EvaluationManifest]:
+    """Evaluations of the attempt by name, in the order in which they were made."""
+    names = attempt.ids_of("evaluation")
+    found = {name: read_manifest(EvaluationManifest, root / "reports" / name) for name in names}
+    return {name: manifest for name, manifest in found.items() if manifest is not None}
 
 
 def complete_figures(root: Location, attempt: Attempt) -> Attempt:
@@ -44,7 +52,7 @@ def complete_figures(root: Location, attempt: Attempt) -> Attempt:
                 rows_read=dataset.rows.read,
                 rows_rejected=sum(dataset.rows.rejected.values()),
             )
-    evaluations = evaluations_of(root, attempt)
+    evaluations = list(evaluations_of(root, attempt).values())
     if evaluations:
         tonight = evaluations[0]
         figures = replace(
@@ -64,21 +72,13 @@ def complete_figures(root: Location, attempt: Attempt) -> Attempt:
         if run is not None:
             report = run_report(root, run_id)
             figures = replace(figures, scored_users=run.users, run=report.get("figures"))
-    failed = (
-        ()
-        if attempt.outcome != "refused"
-        else tuple(
-            str(check.get("name"))
-            for check in night_report(root, attempt.date).get("checks", [])
-            if not check.get("passed", True)
-        )
-    )
     return replace(
         attempt,
         dataset_id=attempt.dataset_id or dataset_id,
         model_id=attempt.model_id or attempt.id_of("model"),
         run_id=attempt.run_id or run_id,
-        figures=replace(figures, failed_checks=failed),
+        figures=figures,
+        report=own_report(root, attempt),
     )
 
 
@@ -90,12 +90,12 @@ def run_report(root: Location, run_id: str) -> Mapping[str, Any]:
         return {}
 
 
-def metrics_on_test(evaluation: EvaluationManifest, scorer: str) -> dict[str, Estimated]:
+def metrics_on_test(evaluation: EvaluationManifest, scorer: str) -> dict[str, Estimate]:
     """Test metrics of a scorer with intervals; those without an interval are left out."""
     values = evaluation.figures.metrics.get(scorer, {}).get("test", {})
     intervals = evaluation.figures.intervals.get(scorer, {}).get("test", {})
     return {
-        name: Estimated(value=value, low=intervals[name][0], high=intervals[name][1])
+        name: Estimate(value, *intervals[name])
         for name, value in values.items()
         if name in intervals
     }

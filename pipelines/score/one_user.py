@@ -139,7 +139,12 @@ def _find_user(dataset: Location, manifest: DatasetManifest, user: str) -> pa.Ta
 
 
 def load_titles(
-    config: RunConfig, dataset_id: str, uri: str, title_column: str | None = None
+    config: RunConfig,
+    dataset_id: str,
+    uri: str,
+    title_column: str | None = None,
+    *,
+    settings: tuple[str, str] = ("--items", "--title-column"),
 ) -> dict[str, str]:
     """Titles by raw item id (as text) from an item table in any format that a log may have.
 
@@ -149,29 +154,30 @@ def load_titles(
         uri: The table.
         title_column: Which column holds the title; by default the first whose name has "title" or
             "name" in it.
+        settings: Names of what gave the table and the column, for errors.
 
     Raises:
         InputError: A column is missing, or no item has a title and ``score.allow_unmatched`` is
             false.
     """
-    table = open_table("--items", uri, config)
+    table = open_table(settings[0], uri, config)
     if title_column is None:
         likely = [name for name in table.names if re.search("title|name", name, re.IGNORECASE)]
         if not likely:
             raise InputError(
-                f"--items {uri}: no column looks like a title in {list(table.names)}; use "
-                "--title-column"
+                f"{settings[0]} {uri}: no column looks like a title in {list(table.names)}; use "
+                f"{settings[1]}"
             )
         title_column = likely[0]
     wanted = {
         "item": Wanted(config.data.columns.item, "data.columns.item"),
-        "title": Wanted(title_column, "--title-column"),
+        "title": Wanted(title_column, settings[1]),
     }
     found = table.read(wanted)
     known = load_vocabulary(locate(config.root, config.storage) / "datasets" / dataset_id)
     known_ids = known.raw_item_ids
     listed, allow = (
-        id_list_of("--items", table.location, found["item"]),
+        id_list_of(settings[0], table.location, found["item"]),
         config.score.allow_unmatched,
     )
     where = f"among the items of dataset {dataset_id}"

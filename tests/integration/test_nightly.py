@@ -27,6 +27,7 @@ from pipelines.commands.app import app
 from pipelines.evaluate.stage import run_evaluate
 from pipelines.nightly.stage import NightlyResult, run_nightly
 from pipelines.operations.attempts import read_attempts
+from pipelines.operations.page import collect_page
 from pipelines.publish import Published, publish_run, read_published, roll_back
 from tests.commands import ROOT
 from tests.integration.conftest import TINY
@@ -83,7 +84,7 @@ def root(first, second, config) -> Path:
     path = Path(config.root)
     for name in ("LATEST", "history.json"):
         (path / "recommendations" / name).unlink(missing_ok=True)
-    for report in (path / "reports").glob("nightly-*"):
+    for report in (path / "reports").glob("nightly-*.json"):
         report.unlink()
     return path
 
@@ -147,6 +148,18 @@ def test_a_night_records_its_stages_with_times_and_its_figures(first, second, co
     assert figures.users == 500
     assert figures.run is not None
     assert 0 < (figures.run["coverage"] or 0) <= 1
+
+
+def test_the_page_of_a_night_shows_every_section_of_a_real_one(first, second, config):
+    root = locate(config.root, config.storage)
+    page = collect_page(config, root, read_attempts(root, SECOND))
+    assert all(page.tables[name] for name in ("metrics", "data", "learning", "popularity"))
+    pictures = {name: len(found) for name, found in page.pictures.items()}
+    assert pictures == {"metrics": 1, "data": 3, "learning": 1, "popularity": 1}
+    assert [len(lists.before) for lists in page.lists] == [config.score.k] * 5
+    html = (root / "reports" / f"nightly-{SECOND}.html").read_bytes().decode()
+    assert "This night did not come so far." not in html
+    assert SECOND in (root / "reports" / "index.html").read_bytes().decode()
 
 
 def test_the_next_night_is_published_after_a_comparison_with_the_one_before(first, second, config):

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 
 import pytest
 
+from lightsans.ranking.bootstrap import Estimate
 from pipelines.operations.attempts import (
-    Estimated,
     Figures,
     attempts_of,
     begin_attempt,
@@ -35,7 +35,7 @@ def attempt(date="2026-11-05"):
 
 
 def test_an_attempt_is_read_back_as_it_was_written(root):
-    figures = Figures(metrics={"ndcg@10": Estimated(value=0.1, low=0.05, high=0.15)}, users=7)
+    figures = Figures(metrics={"ndcg@10": Estimate(value=0.1, low=0.05, high=0.15)}, users=7)
     stages = (StageTime("train", "model", "m", seconds=90.5, peak_bytes=1 << 30),)
     written = replace(attempt(), stages=stages, figures=figures, run_id="r")
     written = ended(written, "published", "", 0)

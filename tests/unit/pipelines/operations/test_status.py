@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 import pytest
 from typer.testing import CliRunner
 
+from lightsans.ranking.bootstrap import Estimate
 from lightsans.storage.manifests import write_manifest
 from lightsans.storage.records import to_json
 from lightsans.training.progress import Progress
 from pipelines.commands.app import app
-from pipelines.operations.attempts import Estimated, Figures, begin_attempt, ended, write_attempt
+from pipelines.operations.attempts import Figures, begin_attempt, ended, write_attempt
 from pipelines.operations.status import read_status, stage_minutes
 from pipelines.publish import publish_run, read_published, roll_back
 from pipelines.session.lease import hold
@@ -20,7 +21,7 @@ from tests.factories import local
 from tests.manifests import run_manifest
 from tests.searches import row
 
-FIGURES = Figures(metrics={"ndcg@10": Estimated(value=0.1234, low=0.1, high=0.15)})
+FIGURES = Figures(metrics={"ndcg@10": Estimate(value=0.1234, low=0.1, high=0.15)})
 
 
 @pytest.fixture
