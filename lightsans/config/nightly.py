@@ -1,5 +1,6 @@
 """Settings of the nightly run."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,6 +39,14 @@ class NightlyConfig:
     """Column of titles; null takes the first whose name has title or name in it."""
     page_users: int = setting(5, Mark.NO_EFFECT)
     """Users whose lists before and after a night's page shows, by their ids; 0 shows nobody."""
+    metrics_file: str | None = setting(None, Mark.NO_EFFECT, Mark.PATH)
+    """File for Prometheus' textfile collector, such as /var/lib/node_exporter/lightsans.prom; it is
+    replaced at the end of every night. null writes none."""
+    notify_url: str | None = setting(None, Mark.NO_EFFECT)
+    """Address that is told how every night ended, by a JSON POST. A part that is a secret is given
+    as ${NAME}, the name of an environment variable. null tells nobody."""
+    notify_token: str | None = setting(None, Mark.NO_EFFECT)
+    """Name of the environment variable with the token that is sent along, as a bearer's."""
     clean: bool = setting(False, Mark.NO_EFFECT)
     """Remove after each night what section ``clean`` does not keep, so that the root stays bounded.
     """
@@ -48,6 +57,21 @@ class NightlyConfig:
         fraction("nightly", self, "max_relative_drop", "max_user_drop")
         at_least("nightly", self, 1, "min_users", "lease_s")
         at_least("nightly", self, 0, "page_users")
+        url, token = self.notify_url, self.notify_token
+        require(
+            url is None or url.startswith(("http://", "https://")),
+            "nightly.notify_url must start with http:// or https://; only parts after that may be "
+            "${NAME}",
+        )
+        require(
+            token is None or re.fullmatch(r"[A-Za-z_]\w*", token) is not None,
+            "nightly.notify_token is the name of an environment variable that holds the token, "
+            "such as LIGHTSANS_NOTIFY_TOKEN; the token itself belongs into no setting",
+        )
+        require(
+            token is None or url is not None,
+            f"nightly.notify_token={token} has no effect without nightly.notify_url",
+        )
         at_most("nightly", self, 30 * 24 * 3600, "lease_s")
         unknown = set(self.beat_baselines) - set(BASELINES)
         require(

@@ -121,7 +121,7 @@ class JsonFormatter(logging.Formatter):
             content["logger"] = record.name
         if record.exc_info:
             content["traceback"] = self.formatException(record.exc_info)
-        return dump_json(_redacted(content))
+        return dump_json(redacted(content))
 
 
 class _StderrHandler(logging.Handler):
@@ -217,8 +217,20 @@ _SECRETS = [
 ]
 
 
+_hidden: set[str] = set()
+"""Secrets that settings refer to."""
+
+
+def hide_secret(value: str) -> None:
+    """Redact this text from now on, wherever it comes up."""
+    if len(value) >= 4:  # a shorter one is no secret, and part of many words
+        _hidden.add(value)
+
+
 def redact(text: str) -> str:
     """The text without what looks like a password, token or key, or is one of this process's."""
+    for value in sorted(_hidden, key=len, reverse=True):
+        text = text.replace(value, _MASK)
     for name in _SECRET_VARIABLES:
         value = os.environ.get(name, "")
         if len(value) >= 8:  # a shorter one would redact ordinary words
@@ -229,11 +241,12 @@ def redact(text: str) -> str:
     return re.sub(r"\0(?=v\d)", "@", text)
 
 
-def _redacted(value: Any) -> Any:
+def redacted(value: Any) -> Any:
+    """The value with every text in it as `redact` makes it."""
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, dict):
-        return {key: _redacted(entry) for key, entry in value.items()}
+        return {key: redacted(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_redacted(entry) for entry in value]
+        return [redacted(entry) for entry in value]
     return value if isinstance(value, int | float | None) else redact(str(value))

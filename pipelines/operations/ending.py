@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Protocol, TypeVar
 
 from lightsans.config import RunConfig
-from lightsans.errors import LightSANsError
+from lightsans.errors import ConfigError, LightSANsError
 from lightsans.storage.location import Location
 from pipelines.console.exit_status import ExitStatus, status_of
 from pipelines.console.faults import explain_fault
@@ -23,7 +23,10 @@ from pipelines.operations.attempts import (
 )
 from pipelines.operations.clean import clean_after_night
 from pipelines.operations.figures import complete_figures
+from pipelines.operations.gauges import night_samples, show_on_cluster, write_metrics_file
+from pipelines.operations.notify import notify, require_secrets
 from pipelines.operations.page import write_pages
+from pipelines.session.ray_session import is_cluster
 from pipelines.session.stage_times import recorded_stages
 
 CLEANED_AFTER = ("published", "kept", "refused", "failed")
@@ -63,10 +66,28 @@ Teller = Callable[[Attempt], None]
 
 def tellers_of(config: RunConfig, root: Location) -> list[Teller]:
     """Whoever is told how the nights of a configuration end, in this order."""
+    try:
+        require_secrets(config.nightly)
+    except ConfigError as error:  # in time: a night takes hours, and must not fail by this
+        say(f"WARNING: nightly: nobody will be told how this night ends: {error}")
     return [
         lambda attempt: _write_pages(config, root, attempt),
+        lambda attempt: notify(config.nightly, root, attempt),
         lambda attempt: _clean(config, attempt),
+        lambda attempt: _measure(config, root, attempt),
     ]
+
+
+def _measure(config: RunConfig, root: Location, attempt: Attempt) -> None:
+    """Hand the figures to Prometheus; a night that found another one at work has none."""
+    if attempt.outcome == "busy":
+        return
+    if config.nightly.metrics_file is None and not is_cluster():
+        return
+    samples = night_samples(root, attempt)
+    write_metrics_file(config, samples)
+    if attempt.outcome != "interrupted":
+        show_on_cluster(samples)
 
 
 def _write_pages(config: RunConfig, root: Location, attempt: Attempt) -> None:

@@ -95,11 +95,13 @@ def latest(root: Path) -> str | None:
 
 
 def state_of(root: Path) -> dict[str, int]:
-    """When each file was last changed; locks and pointers apart."""
+    """When each file was last changed; locks, pointers and pages apart."""
     return {
         str(path.relative_to(root)): path.stat().st_mtime_ns
         for path in root.rglob("*")
-        if path.is_file() and path.parent.name not in ("locks", "recommendations")
+        if path.is_file()
+        and path.parent.name not in ("locks", "recommendations")
+        and path.suffix != ".html"
     }
 
 
