@@ -123,7 +123,7 @@ def record_night(
         try:
             result = night()
         except BaseException as error:
-            outcome, status = _outcome_of(error)
+            outcome, status = outcome_of(error)
             failed = replace(attempt, stages=tuple(stages))
             _end(root, ended(failed, outcome, reason_of(error), status), tellers)
             raise
@@ -136,7 +136,7 @@ def record_night(
         model_id=result.model_id,
     )
     good: Outcome = result.outcome  # type: ignore[assignment]
-    _end(root, ended(done, good, "", ExitStatus.DONE), tellers)
+    _end(root, ended(done, good, getattr(result, "reason", None) or "", ExitStatus.DONE), tellers)
     return result
 
 
@@ -152,7 +152,8 @@ def reason_of(error: BaseException) -> str:
     return printable(redact(text), keep="\n")[:LONGEST_REASON]
 
 
-def _outcome_of(error: BaseException) -> tuple[Outcome, int]:
+def outcome_of(error: BaseException) -> tuple[Outcome, int]:
+    """How a night ended by an error, and the exit status."""
     number = received()
     if number is not None or isinstance(error, KeyboardInterrupt | SystemExit):
         return "interrupted", 128 + number if number else int(ExitStatus.INTERRUPTED)

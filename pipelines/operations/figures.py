@@ -1,6 +1,7 @@
 """Headline figures of a night, read from what its stages have left."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -18,14 +19,18 @@ MODEL = "model"
 
 def own_report(root: Location, attempt: Attempt) -> Mapping[str, Any] | None:
     """The report that an attempt's gate wrote; None where it wrote none, but an earlier one did."""
-    try:
-        report = (root / "reports" / f"nightly-{attempt.date}.json").read_json()
-    except (OSError, LightSANsError):
-        return None
+    reports = root / "reports"
+    found = []
+    for name in reports.children():
+        is_ours = name.startswith(f"nightly-{attempt.date}.") and name.endswith(".json")
+        if is_ours and ".inputs" not in name:
+            with suppress(OSError, LightSANsError):
+                found.append((reports / name).read_json())
     # Times of reports are whole seconds.
     begun = datetime.fromisoformat(attempt.started_at).replace(microsecond=0)
+    newest = max(found, key=lambda report: str(report.get("created_at")), default={})
     try:
-        return report if datetime.fromisoformat(str(report["created_at"])) >= begun else None
+        return newest if datetime.fromisoformat(str(newest["created_at"])) >= begun else None
     except (KeyError, ValueError, TypeError):
         return None
 

@@ -183,7 +183,7 @@ def _of_root(root: Location, attempt: Attempt) -> Iterator[Sample]:
 
 
 def _last_success(root: Location) -> str | None:
-    """When a night last ended with its run published."""
+    """Time at which a night last ended with its run published."""
     for date in night_dates(root)[:LOOKED_BACK]:
         ends = [each.ended_at for each in read_attempts(root, date) if each.has_succeeded]
         if ends:

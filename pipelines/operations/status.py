@@ -110,7 +110,7 @@ def read_nights(root: Location, most: int) -> list[Night]:
     """The last nights, newest first; one of before attempts were recorded is told by its report."""
     holder, found = night_holder(root), []
     old = {
-        name.removeprefix("nightly-").removesuffix(".json")
+        name.removeprefix("nightly-").split(".")[0]  # later attempts have a number behind the date
         for name in (root / "reports").children()
         if name.startswith("nightly-") and name.endswith(".json") and ".inputs" not in name
     }

@@ -100,8 +100,7 @@ def state_of(root: Path) -> dict[str, int]:
         str(path.relative_to(root)): path.stat().st_mtime_ns
         for path in root.rglob("*")
         if path.is_file()
-        and path.parent.name not in ("locks", "recommendations")
-        and path.suffix != ".html"
+        and not (path.suffix == ".html" or path.parent.name in ("locks", "recommendations"))
     }
 
 

@@ -58,6 +58,8 @@ TOGETHER = {
     "evaluate.ks": {"evaluate.ks": (10, 50)},
     "nightly.beat_baselines": {"nightly.beat_baselines": ("popular",)},
     "nightly.floors": {"nightly.floors": {"ndcg@10": 0.1}},
+    "nightly.notify_url": {"nightly.notify_url": "https://host/${NAME}"},
+    "nightly.notify_token": {"nightly.notify_url": "https://host/", "nightly.notify_token": "A"},
     "score.partition_by": {"score.partition_by": "source"},
     "score.warn_below": {"score.warn_below": {"coverage": 0.1}},
     "score.warn_above": {"score.warn_above": {"coverage": 0.1}},

@@ -107,6 +107,9 @@ def test_paths_are_texts_and_texts_that_name_files_are_paths():
         "score.eligible_column",
         "evaluate.user_column",
         "nightly.beat_baselines",
+        "nightly.notify_token",
+        "nightly.notify_url",
+        "nightly.title_column",
         "profile",
     }
 
