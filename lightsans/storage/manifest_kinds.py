@@ -217,6 +217,30 @@ class RunPart:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RunQuestion:
+    """All that decides lists for users: ids are made of it."""
+
+    dataset_id: str
+    model_id: str
+    map_items: bool
+    """Whether items are translated by raw id."""
+    settings: Mapping[str, Any] = fields_beside()
+    """Settings that decide the content, by name: those that are marked so in this version. Lists
+    and rules stand there by their fingerprints."""
+
+    @property
+    def segment(self) -> Mapping[str, Any] | None:
+        """Identity of the list of users to score; None for all users."""
+        found: Mapping[str, Any] | None = self.settings["segment"]
+        return found
+
+    @property
+    def has_rules(self) -> bool:
+        """Whether rules hold over the lists."""
+        return "rules" in self.settings
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RunManifest(Manifest):
     """Manifest of ``recommendations/<id>``."""
 
@@ -268,7 +292,11 @@ class RunManifest(Manifest):
         return LAYOUTS[self.settings.get("layout", "wide")].has_row_per_item
 
     @property
-    def question(self) -> dict[str, Any]:
+    def question(self) -> RunQuestion:
         """All that decides the content of the run, as its id was made from."""
-        ids = {name: getattr(self, name) for name in ("dataset_id", "model_id", "map_items")}
-        return {**ids, **self.settings}
+        return RunQuestion(
+            dataset_id=self.dataset_id,
+            model_id=self.model_id,
+            map_items=self.map_items,
+            settings=self.settings,
+        )

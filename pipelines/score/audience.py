@@ -30,9 +30,9 @@ from lightsans.recommendations.item_choice import ItemChoice, read_item_choice
 from lightsans.recommendations.segment import segment_identity
 from lightsans.storage import model_files as files
 from lightsans.storage.location import Location, locate
-from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest
+from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest, RunQuestion
 from lightsans.storage.manifests import Manifest, content_id, remove_result, require_manifest
-from lightsans.storage.records import fields_beside
+from lightsans.storage.records import fields_beside, to_json
 from lightsans.storage.schemas import id_type
 from pipelines.console.logs import add_log_context, log_context
 from pipelines.console.progress import say
@@ -44,7 +44,6 @@ from pipelines.session.tasks import remote, run_tasks
 
 FORMAT_VERSION = 1
 AUDIENCE, PARTS = "audience.parquet", "_parts"
-_IDS = ("dataset_id", "model_id")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,7 +126,7 @@ def run_audience(
     raw = load_vocabulary(model).decode(wanted.astype(np.int32))
     choice = read_item_choice(config)
     question = _question(config, choice, source, model_id, map_items, raw.to_pylist())
-    target = root / "audience" / content_id("audience", FORMAT_VERSION, question)
+    target = root / "audience" / content_id("audience", FORMAT_VERSION, to_json(question))
 
     def make(owner: Owner, anew: bool) -> AudienceManifest:
         vocabulary_mapping(dataset, model, map_items)  # fail before anything is started or deleted
@@ -139,7 +138,7 @@ def run_audience(
         kind = source.user_id_type
         job = _Job(config, dataset, target, weights, kind, wanted, owner)
         with original_errors():
-            shared = [load_shared.remote(config, dataset, model, question, kind, choice)]
+            shared = [load_shared.remote(config, dataset, model, question, choice, None)]
             _make_parts(job, [part.name for part in source.parts], shared)
         files.require_weights(model, weights)
         rows = _merge(job, [part.name for part in source.parts])
@@ -151,7 +150,7 @@ def run_audience(
             format_version=FORMAT_VERSION,
             dataset_id=dataset_id,
             model_id=model_id,
-            settings={name: value for name, value in question.items() if name not in _IDS},
+            settings={"map_items": map_items, **question.settings},
             listed_items=len(listed),
             unknown_items=len(listed) - len(wanted),
             weights_sha256=weights,
@@ -179,18 +178,18 @@ def _question(
     model_id: str,
     map_items: bool,
     items: list[str | int],
-) -> dict[str, Any]:
+) -> RunQuestion:
     """All that decides who is in the audiences."""
-    return {
-        "dataset_id": dataset.id,
-        "model_id": model_id,
-        "map_items": map_items,
+    settings = {
         "items": items,
         "remove_seen": config.score.remove_seen,
         **values_with(config.audience, Mark.CONTENT),
         **choice.fingerprints,
         "segment": segment_identity(config, dataset.data),
     }
+    return RunQuestion(
+        dataset_id=dataset.id, model_id=model_id, map_items=map_items, settings=settings
+    )
 
 
 def _wanted(listed: IdList, model: Location) -> Int64:

@@ -1,9 +1,8 @@
 """Scoring whole parts: what one process of the pool does."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +18,7 @@ from lightsans.recommendations.reader import wide_schema
 from lightsans.recommendations.tables import recommend_rows
 from lightsans.recommendations.writer import FileLayout, PartFiles
 from lightsans.storage.location import Location
-from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest, RunPart
+from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest, RunPart, RunQuestion
 from lightsans.storage.manifests import read_manifest
 from lightsans.storage.records import to_json
 from pipelines.score.shared_model import Packed, unpack
@@ -39,7 +38,7 @@ class ScoreJob:
     dataset_manifest: DatasetManifest
     model: Location
     run: Location
-    question: Mapping[str, Any]
+    question: RunQuestion
     earlier: Earlier | None
     weights: str
     """SHA-256 of the model's weights."""
@@ -89,7 +88,7 @@ class PartScorer:
         self._layout = FileLayout(
             score.layout, score.partition_by, score.max_users_per_file, score.users_per_row_group
         )
-        self._metadata = {key: str(value) for key, value in job.question.items()}
+        self._metadata = {key: str(value) for key, value in to_json(job.question).items()}
         self._metadata["run_id"] = job.run.name
 
     def __call__(self, batch: pa.Table) -> pa.Table:

@@ -24,7 +24,7 @@ from lightsans.recommendations.list_maker import ListMaker
 from lightsans.recommendations.segment import Segment, read_segment, segment_identity
 from lightsans.stages.list_maker import load_list_maker
 from lightsans.storage.location import Location
-from lightsans.storage.manifest_kinds import DatasetManifest
+from lightsans.storage.manifest_kinds import DatasetManifest, RunQuestion
 from lightsans.storage.manifests import require_manifest
 from lightsans.storage.schemas import id_type
 
@@ -51,10 +51,9 @@ def load_shared(
     config: RunConfig,
     dataset: Location,
     model: Location,
-    question: dict[str, Any],
-    user_id_type: str,
+    question: RunQuestion,
     choice: ItemChoice,
-    recent_counts: Int64 | None = None,
+    recent_counts: Int64 | None,
 ) -> Packed:
     """Load what all scoring processes need.
 
@@ -63,16 +62,14 @@ def load_shared(
     """
     segment = None
     if config.score.users is not None:
-        segment = read_segment(config, id_type(user_id_type))
+        manifest = require_manifest(DatasetManifest, dataset, "make it again")
+        segment = read_segment(config, id_type(manifest.user_id_type))
         # What was read is what the question names: files that were replaced are others.
-        made_with = require_manifest(DatasetManifest, dataset, "make it again").data
-        if segment_identity(config, made_with) != question["segment"]:
+        if segment_identity(config, manifest.data) != question.segment:
             raise InputError(
                 f"score.users: {config.score.users} changed meanwhile; run the same command again"
             )
-    list_maker = load_list_maker(
-        config, dataset, model, question["map_items"], choice, recent_counts
-    )
+    list_maker = load_list_maker(config, dataset, model, question.map_items, choice, recent_counts)
     return pack(Shared(list_maker, segment))
 
 

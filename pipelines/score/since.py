@@ -5,9 +5,8 @@ knows of a user's history, which is compared user by user between the two datase
 items are always made anew: they change with everybody's interactions, and cost next to nothing.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,9 +21,10 @@ from lightsans.dataset.vocabulary import load_vocabulary, vocabulary_mapping
 from lightsans.recommendations.list_maker import MODEL, KnownHistories
 from lightsans.recommendations.reader import RunRows
 from lightsans.storage.location import Location
-from lightsans.storage.manifest_kinds import DatasetManifest, RunManifest
+from lightsans.storage.manifest_kinds import DatasetManifest, RunManifest, RunQuestion
 from lightsans.storage.manifests import read_manifest, require_manifest
 from lightsans.storage.model_files import is_made_of
+from lightsans.storage.records import to_json
 from pipelines.publish import latest_run_id
 
 _DECISIVE = (
@@ -49,7 +49,7 @@ class Earlier:
 
 
 def find_earlier(
-    root: Location, name: str, run: Location, question: Mapping[str, Any], versions: tuple[int, str]
+    root: Location, name: str, run: Location, question: RunQuestion, versions: tuple[int, str]
 ) -> tuple[Earlier | None, str]:
     """The run to carry rows over from; None with the reason why all users must be scored.
 
@@ -75,8 +75,9 @@ def find_earlier(
     format_version, user_id_type = versions
     if manifest.format_version != format_version:
         return None, f"run {chosen} was written by another version of this program"
+    asked, now_asked = to_json(manifest.question), to_json(question)
     for key in _DECISIVE:
-        before, now = manifest.question.get(key), question.get(key)  # None: see `Mark.LATER`
+        before, now = asked.get(key), now_asked.get(key)  # None: see `Mark.LATER`
         if before != now:
             return None, f"{key} was {before} in run {chosen} and is {now} now"
     model = root / "models" / manifest.model_id
@@ -88,9 +89,9 @@ def find_earlier(
     dataset_manifest = read_manifest(DatasetManifest, dataset)
     if dataset_manifest is None:
         return None, f"dataset {dataset.name} of run {chosen} was removed"
-    today = root / "datasets" / question["dataset_id"]
+    today = root / "datasets" / question.dataset_id
     before = _dead_items(dataset, model, manifest.map_items)
-    if not np.array_equal(before, _dead_items(today, model, bool(question["map_items"]))):
+    if not np.array_equal(before, _dead_items(today, model, question.map_items)):
         return None, f"datasets {dataset.name} and {today.name} count other items 0 times"
     return Earlier(earlier, manifest, dataset, dataset_manifest), ""
 

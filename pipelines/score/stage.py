@@ -11,7 +11,6 @@ import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
 
 import ray.data
 from ray.data import ActorPoolStrategy
@@ -30,9 +29,15 @@ from lightsans.reports.run_figures import require_known_figures
 from lightsans.storage import model_files as files
 from lightsans.storage.listing import list_files
 from lightsans.storage.location import Location, locate
-from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest, RunManifest, RunPart
+from lightsans.storage.manifest_kinds import (
+    DatasetManifest,
+    ModelManifest,
+    RunManifest,
+    RunPart,
+    RunQuestion,
+)
 from lightsans.storage.manifests import content_id, remove_result, require_manifest
-from lightsans.storage.records import from_json
+from lightsans.storage.records import from_json, to_json
 from pipelines.console.logs import add_log_context, log_context
 from pipelines.console.progress import bar, say
 from pipelines.publish import require_unpublished
@@ -96,7 +101,9 @@ def run_score(
     require_manifest(ModelManifest, model, "run `submit.py train` first")
     choice = read_item_choice(config)
     question = _question(config, choice, dataset_manifest, model_id, map_items)
-    run = root / "recommendations" / content_id("recommendations", FORMAT_VERSION, question)
+    run = (
+        root / "recommendations" / content_id("recommendations", FORMAT_VERSION, to_json(question))
+    )
     add_log_context(run_id=run.name)
     started = time.monotonic()
 
@@ -164,19 +171,19 @@ def _report(job: ScoreJob, choice: ItemChoice, content: RunManifest) -> list[str
 
 def _question(
     config: RunConfig, choice: ItemChoice, dataset: DatasetManifest, model_id: str, map_items: bool
-) -> dict[str, Any]:
+) -> RunQuestion:
     """All that decides the content of a run."""
     asked = choice.fingerprints
-    question = {
-        "dataset_id": dataset.id,
-        "model_id": model_id,
-        "map_items": map_items,
+    settings = {
         **values_with(config.score, Mark.CONTENT),
         "eligible_items": asked["eligible_items"],
         "segment": segment_identity(config, dataset.data),
+        # Runs without rules keep the ids that they had before there were any.
+        **({} if asked["rules"] is None else {"rules": asked["rules"]}),
     }
-    # Runs without rules keep the ids that they had before there were any.
-    return question if asked["rules"] is None else question | {"rules": asked["rules"]}
+    return RunQuestion(
+        dataset_id=dataset.id, model_id=model_id, map_items=map_items, settings=settings
+    )
 
 
 def _say_eligible(config: RunConfig, choice: ItemChoice, model: Location) -> None:
@@ -209,8 +216,7 @@ def _score_parts(job: ScoreJob, choice: ItemChoice) -> list[RunPart]:
         # Task and actors refer to it by a list: an argument of its own would be copied.
         shared = [
             load_shared.remote(
-                job.config, job.dataset, job.model, dict(job.question),
-                job.dataset_manifest.user_id_type, choice, recent,
+                job.config, job.dataset, job.model, job.question, choice, recent
             )
         ]  # fmt: skip
         most = min(len(missing), score.num_workers)
@@ -271,7 +277,7 @@ def _require_all_users(job: ScoreJob, parts: list[RunPart]) -> None:
             f"{job.run}: {users} users were written or left out but the dataset has {expected}; "
             "no manifest was written, score again with --force"
         )
-    if job.question["segment"] is not None and not any(part.users for part in parts):
+    if job.question.segment is not None and not any(part.users for part in parts):
         _require_segment(job)
 
 
@@ -323,14 +329,14 @@ def _written_users(job: ScoreJob, part: RunPart) -> int:
 def _describe(job: ScoreJob, parts: list[RunPart]) -> RunManifest:
     """The manifest, without the warnings of its report."""
     manifest = job.dataset_manifest
-    question, is_ruled = dict(job.question), "rules" in job.question
+    question, is_ruled = job.question, job.question.has_rules
     return RunManifest(
         id=job.run.name,
         format_version=FORMAT_VERSION,
-        dataset_id=question.pop("dataset_id"),
-        model_id=question.pop("model_id"),
-        map_items=question.pop("map_items"),
-        settings=question,
+        dataset_id=question.dataset_id,
+        model_id=question.model_id,
+        map_items=question.map_items,
+        settings=question.settings,
         weights_sha256=job.weights,
         since=None if job.earlier is None else job.earlier.run.name,
         dataset_fingerprint=manifest.fingerprint,

@@ -232,7 +232,7 @@ def test_only_eligible_items_are_recommended_and_lists_are_part_of_the_run_id(
     best = sorted(row["scores"][0] for row in rows if row["source"] == "model")
     (tmp_path / "deny.txt").write_text("\n".join(raw[:9]))
     cut = score("score.min_score=" + str(best[len(best) // 2]))
-    assert cut.manifest.question["eligible_items"] != listed.manifest.question["eligible_items"]
+    assert cut.manifest.settings["eligible_items"] != listed.manifest.settings["eligible_items"]
     rows = rows_of(cut.location)
     assert {item for row in rows for item in row["item_ids"]} <= set(raw[9:40])
     kept = [s for row in rows if row["source"] == "model" for s in row["scores"]]

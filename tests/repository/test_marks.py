@@ -14,6 +14,7 @@ from lightsans.errors import ConfigError
 from lightsans.recommendations.item_choice import read_item_choice
 from lightsans.search.space import build_space
 from lightsans.storage.manifests import content_id, write_manifest
+from lightsans.storage.records import to_json
 from pipelines.evaluate import stage as evaluate
 from pipelines.preprocess.stage import dataset_id
 from pipelines.score import audience, similar
@@ -142,10 +143,10 @@ def ids(config):
         "dataset": dataset_id(config),
         "model": model_id(config, "some-dataset"),
         "evaluation": content_id("evaluation", 1, evaluate._question(config, dataset, "m", False)),
-        "run": content_id("run", 1, score._question(config, choice, dataset, "m", False)),
+        "run": content_id("run", 1, to_json(score._question(config, choice, dataset, "m", False))),
         "similar": content_id("similar", 1, similar._question(config, choice, "m")),
         "audience": content_id(
-            "audience", 1, audience._question(config, choice, dataset, "m", False, ["i"])
+            "audience", 1, to_json(audience._question(config, choice, dataset, "m", False, ["i"]))
         ),
         "search": search_id(space, "some-dataset"),
     }

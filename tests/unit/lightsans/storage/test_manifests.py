@@ -134,4 +134,4 @@ def test_what_early_versions_did_not_write_has_its_default(tmp_path):
         None,
         None,
     )
-    assert manifest.question["k"] == 5
+    assert manifest.question.settings["k"] == 5

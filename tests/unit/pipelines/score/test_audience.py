@@ -1,7 +1,6 @@
 """Audiences, part by part in this process."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -9,21 +8,17 @@ import pytest
 import ray
 import torch
 
-from lightsans.config import ModelConfig
 from lightsans.config.file import load_config
 from lightsans.errors import LeaseError
 from lightsans.recommendations.item_choice import read_item_choice
 from lightsans.storage.location import locate
+from lightsans.storage.manifest_kinds import RunQuestion
 from lightsans.synthetic.directories import write_synthetic_dataset, write_synthetic_model
 from pipelines.score import audience
-from pipelines.score.shared_model import load_shared
 from pipelines.session.lease import Lease, Owner
+from tests.scored_here import MODEL, local_shared
 
-MODEL = ModelConfig(
-    max_seq_len=8, hidden_size=16, inner_size=16, n_layers=1, k_interests=2, n_heads=2
-)
 PART = "part-00001.parquet"
-local_shared: Any = vars(load_shared)["_function"]  # what Ray would run elsewhere
 
 
 @pytest.fixture
@@ -41,9 +36,10 @@ def job(tmp_path, monkeypatch):
 
 
 def make_part(job):
-    model, question = job.dataset.parent.parent / "models" / "m", {"map_items": False}
+    model = job.dataset.parent.parent / "models" / "m"
+    question = RunQuestion(dataset_id="d", model_id="m", map_items=False, settings={})
     choice = read_item_choice(job.config)
-    shared = local_shared(job.config, job.dataset, model, question, "string", choice)
+    shared = local_shared(job.config, job.dataset, model, question, choice, None)
     audience._make_part(job, [shared], PART)
     return job.part(PART).read_table()
 

@@ -1,0 +1,71 @@
+"""Evaluations are of the weights that the model has; without Ray."""
+
+import pytest
+
+from lightsans import LightSANs
+from lightsans.errors import InputError
+from lightsans.reports.evaluation_figures import EvaluationFigures
+from lightsans.storage import model_files as files
+from lightsans.storage.manifests import is_finished
+from pipelines.evaluate import stage
+from pipelines.evaluate.stage import run_evaluate
+from tests.scored_here import configure, make_root, train_again
+
+
+def metrics_of_weights(job, parts, manifest):
+    number = float(LightSANs.from_pretrained(job.model).item_embedding.weight.detach().sum())
+    values = {"valid": {}, "test": {"ndcg@10": number}}
+    return EvaluationFigures(
+        metrics=dict.fromkeys(("model", "popular", "successor"), values),
+        users={"valid": 1, "test": 1},
+        intervals={"model": {"valid": {}, "test": {}}},
+    ), ()
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    monkeypatch.setattr(stage, "ensure_ray", lambda: None)
+    monkeypatch.setattr(stage, "preflight", lambda name, config: config)
+    monkeypatch.setattr(stage, "_evaluate", metrics_of_weights)
+    monkeypatch.setattr(stage, "draw_evaluation", lambda found, heading: b"")
+    return make_root(tmp_path)
+
+
+def test_metrics_of_other_weights_are_not_served(root):
+    before = run_evaluate(configure(root), "d", "m")
+    assert run_evaluate(configure(root), "d", "m").skipped
+    train_again(root, -2.0)
+    after = run_evaluate(configure(root), "d", "m")
+    assert not after.skipped
+    assert after.location == before.location
+    number = before.metrics["model"]["test"]["ndcg@10"]
+    assert after.metrics["model"]["test"]["ndcg@10"] == pytest.approx(-2 * number)
+    metrics = (root / "models" / "m" / files.METRICS).read_json()
+    assert metrics["test"] == after.metrics["model"]["test"]  # beside the weights they are of
+    assert run_evaluate(configure(root), "d", "m").skipped
+
+
+def test_a_picture_that_cannot_be_drawn_costs_no_evaluation(root, monkeypatch, capfd):
+    def fail(found, heading):
+        raise ValueError("no font")
+
+    monkeypatch.setattr(stage, "draw_evaluation", fail)
+    made = run_evaluate(configure(root), "d", "m")
+    assert is_finished(made.location)
+    assert "WARNING: evaluate: no pictures were drawn" in capfd.readouterr().err
+    monkeypatch.setattr(stage, "draw_evaluation", lambda found, heading: b"png")
+    assert run_evaluate(configure(root), "d", "m").skipped
+    assert (made.location / "report.png").read_bytes() == b"png"
+
+
+def test_an_evaluation_that_is_made_anew_is_unfinished_meanwhile(root, monkeypatch):
+    made = run_evaluate(configure(root), "d", "m")
+
+    def fail(job, parts, manifest):
+        assert not is_finished(made.location)
+        raise InputError("interrupted")
+
+    monkeypatch.setattr(stage, "_evaluate", fail)
+    with pytest.raises(InputError, match="interrupted"):
+        run_evaluate(configure(root), "d", "m", force=True)
+    assert not is_finished(made.location)

@@ -1,0 +1,76 @@
+"""Lists that an earlier run has already are carried over, unless they would be others."""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lightsans.config.file import load_config
+from lightsans.dataset.vocabulary import Vocabulary, load_vocabulary
+from lightsans.storage.manifest_kinds import DatasetManifest
+from lightsans.storage.manifests import require_manifest, write_manifest
+from pipelines.score.stage import run_score
+from tests.scored_here import (
+    USERS,
+    configure,
+    lists_of,
+    make_root,
+    score,
+    score_with,
+    train_again,
+    without_ray,
+)
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    without_ray(monkeypatch)
+    return make_root(tmp_path)
+
+
+def test_lists_of_other_weights_are_not_carried_over(root, capfd):
+    first = score(root)
+    train_again(root, -1.0)
+    other = run_score(
+        load_config(None, [f"root={root}", "score.k=5", "score.users_per_row_group=7"]).config,
+        "d",
+        "m",
+        since=first.run_id,
+    )
+    assert other.manifest.carried_users == 0
+    assert f"model m was trained again since run {first.run_id}" in capfd.readouterr().err
+
+
+def test_lists_with_an_item_that_was_erased_since_are_not_carried_over(root, capfd):
+    """As a dataset made from a base without some users: it keeps the item, which counts 0."""
+    before = score(root)
+    shutil.copytree((root / "datasets" / "d").path, (root / "datasets" / "e").path)
+    items = load_vocabulary(root / "datasets" / "e")
+    gone = sorted(lists_of(before))[0]
+    counts = np.where(np.array(items.raw_item_ids.to_pylist()) == gone, 0, items.counts)
+    Vocabulary(items.raw_item_ids, counts).save(root / "datasets" / "e" / "items.parquet")
+    manifest = require_manifest(DatasetManifest, root / "datasets" / "d", "")
+    write_manifest(root / "datasets" / "e", replace(manifest, id="e"))
+    after = run_score(configure(root), "e", "m", since=before.run_id)
+    assert gone not in lists_of(after)
+    assert after.manifest.carried_users == 0
+    assert "datasets d and e count other items 0 times" in capfd.readouterr().err
+
+
+def test_lists_of_the_same_weights_are_carried_over(root):
+    first = score(root)
+    other = score_with(root, "score.users_per_row_group=7", since=first.run_id)
+    by_model = USERS - other.manifest.popular_users  # popular lists are always made anew
+    assert other.manifest.carried_users == by_model > 0
+
+
+def test_another_length_of_the_lists_is_named_and_nothing_is_carried_over(root, capfd):
+    first = score(root)
+    assert score_with(root, "score.k=6", since=first.run_id).manifest.carried_users == 0
+    assert f"k was 5 in run {first.run_id} and is 6 now" in capfd.readouterr().err
+
+
+def test_before_the_first_publication_nothing_is_carried_over(root, capfd):
+    assert score_with(root, since="LATEST").manifest.carried_users == 0
+    assert "nothing is published yet" in capfd.readouterr().err
