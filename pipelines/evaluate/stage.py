@@ -213,6 +213,7 @@ def run_evaluate(
         is_current=lambda found: files.is_made_of(found, model),
         uses=(dataset, model),
     )
+    _require_figures(report, manifest.figures)
     heading = f"model {model_id} on dataset {dataset_id}"
     draw_missing(
         "evaluate",
@@ -240,6 +241,23 @@ def _question(
         **({} if groups is None else {"groups": groups}),
         **({} if lists is None else {"recommendations": lists}),
     }
+
+
+def _require_figures(report: Location, figures: EvaluationFigures) -> None:
+    """Refuse an evaluation without the figures that every one has.
+
+    Raises:
+        InputError: The message names the file and the field.
+    """
+    missing = [
+        *(name for name in ("metrics", "intervals") if MODEL not in getattr(figures, name)),
+        *("users" for split in SPLITS if split not in figures.users),
+    ]
+    if missing:
+        raise InputError(
+            f"{report / MANIFEST}: {missing[0]} is not whole; the file is damaged: evaluate again "
+            "with --force"
+        )
 
 
 def _complete_model_metrics(model: Location, evaluation: EvaluationManifest) -> None:

@@ -34,7 +34,10 @@ CHANGES = [
 ]
 PER_SETTING = 4
 PER_FILE = 8
-RECOMMEND = ["recommend", "--user", "u025", "--dataset", DATASET, "--model", MODEL]
+BOTH = ["--dataset", DATASET, "--model", MODEL]
+RECOMMEND = ["recommend", "--user", "u025", *BOTH]
+ON_BOTH = [["evaluate"], ["score"], ["similar"], ["audience", "--items", "items.txt"]]
+EVALUATION = "evaluate-c549ee0b2d40"
 
 
 @pytest.fixture(autouse=True)
@@ -179,7 +182,17 @@ DATASET_FILES: Sequence[tuple[str, list[list[str]]]] = [
     (f"recommendations/{RUN}/manifest.json", [["recommendations"], ["publish", RUN]]),
     ("recommendations/history.json", [["rollback"], ["publish", RUN]]),
     ("recommendations/LATEST", [["rollback"], ["recommendations"]]),
+    (f"datasets/{DATASET}/report/report.json", [["preprocess"]]),
+    (f"models/{MODEL}/config.yaml", [["models"], RECOMMEND]),
+    (f"models/{MODEL}/history.json", [["models"]]),
+    (f"models/{MODEL}/manifest.json", [[*command, *BOTH] for command in ON_BOTH]),
+    (f"datasets/{DATASET}/manifest.json", [[*command, *BOTH] for command in ON_BOTH]),
+    (f"models/{MODEL}/items.parquet", [[*command, *BOTH] for command in ON_BOTH]),
+    (f"reports/{EVALUATION}/manifest.json", [["evaluate", *BOTH], ["status"]]),
+    ("recommendations/history.json", [["status"], ["recommendations"]]),
 ]
+QUIET = {"report.json", "config.yaml", "history.json"}
+"""Files that some of these commands do not read, or take as they are."""
 
 
 @pytest.fixture
@@ -189,6 +202,7 @@ def root(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Path:
     shutil.copytree(RECORDED, made)
     assert call(capfd, "publish", RUN, "--set", f"root={made}").status == 0
     (tmp_path / "a.csv").write_text("user_id,item_id,timestamp\nu,i,1\n")
+    (tmp_path / "items.txt").write_text("i24\n")
     return made
 
 
@@ -212,4 +226,4 @@ def test_a_damaged_result_is_named_or_does_no_harm(name, lines, root, capfd):
                 require_told(done, words, str(file), f"{file.parent}/", file.parent.name)
                 told += 1
             file.write_bytes(whole)
-    assert told >= 3, "no damage was found"
+    assert told >= 3 or file.name in QUIET, "no damage was found"
