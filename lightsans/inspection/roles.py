@@ -15,12 +15,20 @@ import pyarrow.compute as pc
 
 from lightsans.columns.nulls import bools
 from lightsans.columns.times import to_datetime
-from lightsans.columns.values import NUMBER, WHOLE_NUMBER, as_text, find_missing, is_text, matches
 from lightsans.config import DataConfig
 from lightsans.config.data import TimeUnit
-from lightsans.reading.findings import Problems, as_utf8
 from lightsans.reading.ids import is_id
 from lightsans.reading.times import clean_timestamps
+from lightsans.reading.values import (
+    NUMBER,
+    WHOLE_NUMBER,
+    Problems,
+    as_text,
+    as_utf8,
+    find_missing,
+    is_text,
+    matches,
+)
 
 _WORDS: Final = {
     "user": ["user", "uid", "customer", "client", "visitor", "member", "account", "household",

@@ -8,12 +8,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lightsans.columns.arrow import one_chunk
-from lightsans.columns.values import NUMBER, is_text
 from lightsans.config import DataConfig
 from lightsans.config.kinds import Format
 from lightsans.errors import InputError
 from lightsans.reading.formats import read_head, recognise
 from lightsans.reading.input_files import GroupLayout, Head, readable
+from lightsans.reading.values import NUMBER, is_text
 from lightsans.storage.location import FileInfo
 from lightsans.storage.partitions import partition_values
 from lightsans.text.coding import is_utf8, likely_encodings, open_stream

@@ -11,17 +11,16 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lightsans.columns.values import is_text
 from lightsans.config import DataConfig, RunConfig
 from lightsans.config.kinds import FORMATS
 from lightsans.errors import EmptyFileError, InputError
 from lightsans.reading.columns import Wanted, find_columns
 from lightsans.reading.csv_files import CsvHead
-from lightsans.reading.findings import Problems, as_utf8
 from lightsans.reading.formats import read_head, recognise
 from lightsans.reading.ids import clean_ids
 from lightsans.reading.input_files import InputFile, readable
 from lightsans.reading.units import read_file
+from lightsans.reading.values import Problems, as_utf8, is_text
 from lightsans.storage.location import FileInfo, Location
 from lightsans.storage.partitions import partitions_of
 from lightsans.text.coding import COMPRESSIONS

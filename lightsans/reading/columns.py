@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from lightsans.columns.values import is_text
 from lightsans.conditions import columns_of, parse_condition
 from lightsans.config import DataConfig
 from lightsans.errors import InputError
 from lightsans.reading.ids import is_id, natural_type
 from lightsans.reading.input_files import WHERE, Head, is_number
+from lightsans.reading.values import is_text
 from lightsans.storage.location import Location
 from lightsans.storage.partitions import partition_values
 

@@ -1,20 +1,12 @@
-"""Problems of rows: reasons to refuse them, and oddities that refuse none, counted.
-
-Nothing here raises for a value: it becomes null, and the caller gives its row a reason.
-"""
+"""Oddities of an input that refuse no row, or are told in more detail than by a reason: counted."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from lightsans.arrays import Bool, Int32
+from lightsans.arrays import Bool
 from lightsans.columns.times import to_iso
-from lightsans.columns.values import keep_only
 
 NULL, EMPTY = "(null)", "(empty)"
 """Words for values that have none."""
@@ -92,63 +84,6 @@ class Findings:
             name: Counter(content.get(name)) for name in ("padded", "unread_where")
         }
         return cls(**{**content, "missing": missing, **counters})
-
-
-class Problems:
-    """The first reason against each of R rows, and what else was found in them."""
-
-    def __init__(self, num_rows: int) -> None:
-        self.findings = Findings()
-        self._codes = np.zeros(num_rows, np.int16)
-        self._reasons = [""]
-
-    def add(self, reason: str, is_bad: Bool) -> None:
-        """Refuse the rows where ``is_bad`` for ``reason``, unless they have a reason already."""
-        if is_bad.any():
-            self._codes[is_bad & (self._codes == 0)] = len(self._reasons)
-            self._reasons.append(reason)
-
-    def add_of_values(self, values: "Problems", index: Int32) -> None:
-        """Refuse the rows whose value, at this index, has a problem."""
-        for code, reason in enumerate(values._reasons[1:], start=1):
-            self.add(reason, (values._codes == code)[index])
-
-    @property
-    def is_valid(self) -> Bool:
-        """(R,) rows without a reason."""
-        return np.equal(self._codes, 0)
-
-    def of(self, is_bad: Bool) -> list[str]:
-        """The reasons of some rows."""
-        return [self._reasons[code] for code in self._codes[is_bad]]
-
-
-def count_words(words: pa.Array) -> dict[str, int]:
-    """Numbers of rows by the word that stands for a missing value."""
-    counts = pc.value_counts(words)
-    pairs = zip(counts.field(0).to_pylist(), counts.field(1).to_pylist(), strict=True)
-    return {NULL if word is None else word or EMPTY: count for word, count in pairs}
-
-
-def as_utf8(column: pa.Array, problems: Problems | None) -> pa.Array:
-    """A text or binary column as string; null and a problem where it is not UTF-8."""
-    column = column.cast(pa.binary())
-    try:
-        return column.cast(pa.string())
-    except pa.ArrowInvalid:
-        values = column.to_pylist()
-    is_bad = np.array([value is not None and not _is_utf8(value) for value in values])
-    if problems is not None:
-        problems.add("not_utf8", is_bad)
-    return keep_only(column, ~is_bad).cast(pa.string())
-
-
-def _is_utf8(value: bytes) -> bool:
-    try:
-        value.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def describe_missing(findings: Findings, num_rows: int) -> str:

@@ -13,9 +13,9 @@ from lightsans.config.kinds import FORMATS, Format
 from lightsans.errors import EmptyFileError, InputError
 from lightsans.reading import csv_files, inter_files, jsonl_files, parquet_files
 from lightsans.reading.columns import Found, check_log_types, find_columns, log_columns
-from lightsans.reading.findings import Problems, as_utf8
 from lightsans.reading.input_files import Head, InputFile, TextLayout, readable
 from lightsans.reading.times import clean_timestamps
+from lightsans.reading.values import Problems, as_utf8
 from lightsans.reading.where import check_where
 from lightsans.storage.location import FileInfo, Location
 from lightsans.storage.partitions import partitions_of

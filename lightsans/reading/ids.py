@@ -9,18 +9,21 @@ import pyarrow.compute as pc
 
 from lightsans.arrays import Bool, Int32, Int64
 from lightsans.columns.nulls import bools, ints, is_null
-from lightsans.columns.values import (
+from lightsans.config import DataConfig
+from lightsans.reading.findings import NULL, Findings
+from lightsans.reading.values import (
     WHOLE_NUMBER,
+    Problems,
     as_text,
+    as_utf8,
     cast_or_null,
+    count_words,
     find_missing,
     is_text,
     is_text_like,
     parse_numbers,
     strip_blanks,
 )
-from lightsans.config import DataConfig
-from lightsans.reading.findings import NULL, Findings, Problems, as_utf8, count_words
 from lightsans.storage.schemas import id_type
 
 _INT64_DIGITS = 18

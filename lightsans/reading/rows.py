@@ -17,11 +17,20 @@ import pyarrow.compute as pc
 from lightsans.arrays import Bool, Int64
 from lightsans.columns.arrow import codes_of, compact
 from lightsans.columns.nulls import is_null
-from lightsans.columns.values import NUMBER, find_missing, is_text, parse_numbers, strip_blanks
 from lightsans.config import DataConfig
-from lightsans.reading.findings import EARLY_US, Findings, Problems, as_utf8, count_words
+from lightsans.reading.findings import EARLY_US, Findings
 from lightsans.reading.ids import clean_ids
 from lightsans.reading.times import clean_timestamps
+from lightsans.reading.values import (
+    NUMBER,
+    Problems,
+    as_utf8,
+    count_words,
+    find_missing,
+    is_text,
+    parse_numbers,
+    strip_blanks,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,15 @@ import pyarrow.compute as pc
 from lightsans.arrays import Bool, Int64
 from lightsans.columns.nulls import bools, ints, is_null
 from lightsans.columns.times import from_local_time, to_microseconds
-from lightsans.columns.values import (
+from lightsans.config import DataConfig
+from lightsans.reading.findings import EARLY_US, NULL
+from lightsans.reading.values import (
     NUMBER,
     WHOLE_NUMBER,
+    Problems,
+    as_utf8,
     cast_or_null,
+    count_words,
     find_missing,
     is_text,
     keep_only,
@@ -18,8 +23,6 @@ from lightsans.columns.values import (
     parse_numbers,
     strip_blanks,
 )
-from lightsans.config import DataConfig
-from lightsans.reading.findings import EARLY_US, NULL, Problems, as_utf8, count_words
 
 _LATEST_DATE_US = 4_102_444_800 * 10**6
 """2100: numbers that could be later dates are taken for what the unit says."""

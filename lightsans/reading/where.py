@@ -20,15 +20,6 @@ import pyarrow.compute as pc
 
 from lightsans.arrays import Bool
 from lightsans.columns.nulls import bools, is_null
-from lightsans.columns.values import (
-    NUMBER,
-    as_text,
-    cast_or_null,
-    find_missing,
-    is_text_like,
-    parse_numbers,
-    strip_blanks,
-)
 from lightsans.conditions import (
     Both,
     Comparison,
@@ -42,10 +33,19 @@ from lightsans.conditions import (
 from lightsans.config import DataConfig
 from lightsans.errors import InputError
 from lightsans.reading.columns import Found
-from lightsans.reading.findings import as_utf8
 from lightsans.reading.input_files import WHERE, Head, is_number
 from lightsans.reading.rows import RawRows, as_written
 from lightsans.reading.times import parse_moment
+from lightsans.reading.values import (
+    NUMBER,
+    as_text,
+    as_utf8,
+    cast_or_null,
+    find_missing,
+    is_text_like,
+    parse_numbers,
+    strip_blanks,
+)
 from lightsans.storage.location import Location
 
 _EXACT = 2**53

@@ -6,8 +6,8 @@ import pyarrow as pa
 import pytest
 
 from lightsans.config import DataConfig
-from lightsans.reading.findings import Problems
 from lightsans.reading.ids import clean_ids, natural_type
+from lightsans.reading.values import Problems
 from tests.factories import with_reasons
 
 

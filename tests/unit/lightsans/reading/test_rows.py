@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow as pa
 
 from lightsans.config import DataConfig
-from lightsans.reading.findings import Problems
 from lightsans.reading.rows import RawRows, check_rows, clean_ratings
+from lightsans.reading.values import Problems
 from tests.factories import with_reasons
 
 

@@ -6,8 +6,8 @@ import pyarrow as pa
 import pytest
 
 from lightsans.config import DataConfig
-from lightsans.reading.findings import Problems
 from lightsans.reading.times import clean_timestamps, parse_moment
+from lightsans.reading.values import Problems
 from tests.factories import with_reasons
 
 # 2001-01-01 00:00:00 UTC

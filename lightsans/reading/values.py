@@ -1,6 +1,7 @@
-"""Values of Arrow columns: texts and numbers, null where a value cannot be converted.
+"""Columns of values that may not be readable: reasons, and conversions that give null.
 
-Single values are looked at only where a whole column could not be converted.
+Nothing here raises for a value: it becomes null, and the caller gives its row a reason. Single
+values are looked at only where a whole column could not be converted.
 """
 
 from collections.abc import Sequence
@@ -10,13 +11,43 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lightsans.arrays import Bool
+from lightsans.arrays import Bool, Int32
 from lightsans.columns.nulls import bools, is_null
+from lightsans.reading.findings import EMPTY, NULL, Findings
 
 _UUID_BYTES = 16
 _LAST_BLANK, _FIRST_NOT_ASCII = 0x20, 0x80
 WHOLE_NUMBER = r"^-?[0-9]+$"
 NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+
+
+class Problems:
+    """The first reason against each of R rows, and what else was found in them."""
+
+    def __init__(self, num_rows: int) -> None:
+        self.findings = Findings()
+        self._codes = np.zeros(num_rows, np.int16)
+        self._reasons = [""]
+
+    def add(self, reason: str, is_bad: Bool) -> None:
+        """Refuse the rows where ``is_bad`` for ``reason``, unless they have a reason already."""
+        if is_bad.any():
+            self._codes[is_bad & (self._codes == 0)] = len(self._reasons)
+            self._reasons.append(reason)
+
+    def add_of_values(self, values: "Problems", index: Int32) -> None:
+        """Refuse the rows whose value, at this index, has a problem."""
+        for code, reason in enumerate(values._reasons[1:], start=1):
+            self.add(reason, (values._codes == code)[index])
+
+    @property
+    def is_valid(self) -> Bool:
+        """(R,) rows without a reason."""
+        return np.equal(self._codes, 0)
+
+    def of(self, is_bad: Bool) -> list[str]:
+        """The reasons of some rows."""
+        return [self._reasons[code] for code in self._codes[is_bad]]
 
 
 def is_text(arrow_type: pa.DataType) -> bool:
@@ -54,6 +85,34 @@ def strip_blanks(text: pa.Array) -> pa.Array:
 def find_missing(text: pa.Array, words: Sequence[str]) -> Bool:
     """Mask of the values that are null, or a word for it; of text without blanks around it."""
     return bools(pc.is_in(text, value_set=pa.array([*words], text.type))) | is_null(text)
+
+
+def count_words(words: pa.Array) -> dict[str, int]:
+    """Numbers of rows by the word that stands for a missing value."""
+    counts = pc.value_counts(words)
+    pairs = zip(counts.field(0).to_pylist(), counts.field(1).to_pylist(), strict=True)
+    return {NULL if word is None else word or EMPTY: count for word, count in pairs}
+
+
+def as_utf8(column: pa.Array, problems: Problems | None) -> pa.Array:
+    """A text or binary column as string; null and a problem where it is not UTF-8."""
+    column = column.cast(pa.binary())
+    try:
+        return column.cast(pa.string())
+    except pa.ArrowInvalid:
+        values = column.to_pylist()
+    is_bad = np.array([value is not None and not _is_utf8(value) for value in values])
+    if problems is not None:
+        problems.add("not_utf8", is_bad)
+    return keep_only(column, ~is_bad).cast(pa.string())
+
+
+def _is_utf8(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def parse_numbers(text: pa.Array, pattern: str, target: pa.DataType) -> pa.Array:
