@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lightsans.reports.run_figures import DECILES, RunTotals, score_histograms
+from lightsans.reports.run_figures import DECILES, RunFigures, RunTotals, score_histograms
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -147,18 +147,18 @@ def _time(axes: "Axes", time: Mapping[str, Any]) -> None:
 # ---- a run ---------------------------------------------------------------------------------------
 
 
-def draw_run(report: Mapping[str, Any], totals: RunTotals) -> bytes:
+def draw_run(run_id: str, described: RunFigures, totals: RunTotals) -> bytes:
     """A PNG file of a run: popularity of what it recommends, scores, how often items come up."""
-    figures = report["figures"]
-    words = [f"run {report['run_id']}: {figures['users']:,} users"]
+    shares = {name: described.figures[name] for name in ("fallback_share", "coverage", "overlap")}
+    words = [f"run {run_id}: {described.figures['users']:,} users"]
     words += [
-        f"{name.replace('_', ' ')} {figures[name]:.1%}"
-        for name in ("fallback_share", "coverage", "overlap")
-        if figures[name] is not None
+        f"{name.replace('_', ' ')} {share:.1%}"
+        for name, share in shares.items()
+        if share is not None
     ]
 
     def fill(popularity: "Axes", scores: "Axes", items: "Axes") -> None:
-        _run_popularity(popularity, report["popularity"])
+        _run_popularity(popularity, described.popularity)
         _run_scores(scores, totals)
         _run_items(items, totals)
 

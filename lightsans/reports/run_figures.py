@@ -16,6 +16,7 @@ from lightsans.config import ScoreConfig
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import ConfigError
 from lightsans.recommendations.list_maker import MODEL
+from lightsans.storage.records import fields_beside
 
 SCORE_BINS = 1 << 14
 _BIN_SHIFT = np.uint32(32 - 14)
@@ -156,45 +157,83 @@ FIGURES = (*_MEASURES, *(f"{name}_change" for name in _MEASURES), "overlap")
 """Figures that can be bounded; a change is relative to the run before."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunFigures:
+    """Figures of a run."""
+
+    figures: Mapping[str, float | None]
+    """`FIGURES` by name; None where there is nothing to divide by or to compare with."""
+    popular_users: int
+    empty_lists: int
+    recommendations: int
+    recommended_items: int
+    """Different items that are recommended."""
+    eligible_items: int
+    compared_users: int
+    """Users with a list in the run before, too."""
+    popularity: Mapping[str, list[float]]
+    """Shares of recommendations and of interactions by tenth of the items, most popular first."""
+    scores: Mapping[str, Mapping[str, float | None]]
+    """Quantiles of the best score of a list, and of all."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunReport:
+    """Content of a run's ``report.json``."""
+
+    run_id: str
+    previous_run: str | None
+    """The run that it was compared with."""
+    described: RunFigures = fields_beside()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReportedFigures:
+    """Figures in a ``report.json`` of any version, with which a later run is compared."""
+
+    figures: Mapping[str, float | None]
+
+
 def describe(
     totals: RunTotals,
     items: Vocabulary,
     is_eligible: Bool,
-    before: Mapping[str, Any] | None,
-) -> dict[str, Any]:
-    """The report, as JSON-able values.
+    before: Mapping[str, float | None] | None,
+) -> RunFigures:
+    """The figures of a run.
 
     Args:
         totals: Counts over the whole run.
         items: Vocabulary of the dataset.
         is_eligible: (N,) which items may be recommended.
-        before: The report of the run before.
+        before: Figures of the run before.
     """
     by_popularity = np.argsort(-items.counts, kind="stable")
     run = _Counted(totals, items, is_eligible, by_popularity)
     figures = {name: measure_of(run) for name, measure_of in _MEASURES.items()}
     if before is not None:
         for name, value in list(figures.items()):
-            figures[f"{name}_change"] = _change(before["figures"].get(name), value)
+            figures[f"{name}_change"] = _change(before.get(name), value)
     compared = int(totals.compared_users)
     figures["overlap"] = float(totals.overlap) / compared if compared else None
-    return {
-        "figures": figures,
-        "popular_users": int(totals.popular_users),
-        "empty_lists": int(totals.empty_lists),
-        "recommendations": run.recommendations,
-        "recommended_items": int((run.counts > 0).sum()),
-        "eligible_items": int(is_eligible.sum()),
-        "compared_users": compared,
-        "popularity": {
+    return RunFigures(
+        figures=figures,
+        popular_users=int(totals.popular_users),
+        empty_lists=int(totals.empty_lists),
+        recommendations=run.recommendations,
+        recommended_items=int((run.counts > 0).sum()),
+        eligible_items=int(is_eligible.sum()),
+        compared_users=compared,
+        popularity={
             "recommendations": _by_decile(run.counts[by_popularity]),
             "interactions": _by_decile(items.counts[by_popularity]),
         },
-        "scores": {
+        scores={
             "best": _quantiles(totals.best_scores),
             "all": _quantiles(totals.all_scores),
         },
-    }
+    )
 
 
 def require_known_figures(score: ScoreConfig) -> None:

@@ -19,6 +19,8 @@ from lightsans.recommendations.eligible_items import EligibleItems
 from lightsans.recommendations.reader import RunRows, wide_schema
 from lightsans.reports.plots import draw_run
 from lightsans.reports.run_figures import (
+    ReportedFigures,
+    RunReport,
     RunTotals,
     describe,
     find_warnings,
@@ -29,6 +31,7 @@ from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest, RunManifest
 from lightsans.storage.manifests import read_manifest
 from lightsans.storage.parts import part_index
+from lightsans.storage.records import from_json, to_json
 from pipelines.console.progress import say
 from pipelines.publish import latest_run_id
 from pipelines.score.parts import ScoreJob
@@ -95,19 +98,23 @@ def write_report(
         is_listed[eligible.item_ids(items) - 1] = True
         is_eligible &= is_listed
     totals = _count(Run(job.run, content), previous, job.dataset)
-    before = (previous.location / REPORT).read_json() if previous is not None else None
+    before = None if previous is None else _reported(previous.location / REPORT).figures
     described = describe(totals, items, is_eligible, before)
     score = job.config.score
-    warnings = find_warnings(described["figures"], score.warn_below, score.warn_above)
-    report = {
-        "run_id": job.run.name,
-        "previous_run": None if previous is None else previous.location.name,
-        **described,
-        "warnings": warnings,
-    }
-    (job.run / PICTURE).write_bytes(draw_run(report, totals))
-    (job.run / REPORT).write_json(report)
+    warnings = find_warnings(described.figures, score.warn_below, score.warn_above)
+    report = RunReport(
+        run_id=job.run.name,
+        previous_run=None if previous is None else previous.location.name,
+        described=described,
+        warnings=tuple(warnings),
+    )
+    (job.run / PICTURE).write_bytes(draw_run(job.run.name, described, totals))
+    (job.run / REPORT).write_json(to_json(report))
     return warnings
+
+
+def _reported(file: Location) -> ReportedFigures:
+    return from_json(ReportedFigures, file.read_json(), str(file))
 
 
 def _count(run: Run, previous: Run | None, dataset: Location) -> RunTotals:

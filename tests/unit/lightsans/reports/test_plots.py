@@ -61,7 +61,7 @@ def require_whole_texts(figure):
 def test_no_text_of_a_run_is_cut_off(figures):
     totals = totals_of(np.linspace(-1000, 1000, 500))
     content = describe(totals, ITEMS, np.ones(ITEMS.num_items, bool), None)
-    png = plots.draw_run({"run_id": "run-0123456789abcdef", **content}, totals)
+    png = plots.draw_run("run-0123456789abcdef", content, totals)
     assert png.startswith(b"\x89PNG")
     require_whole_texts(figures[0])
     titles = [axes.get_title(loc="left") for axes in figures[0].axes]
@@ -75,7 +75,7 @@ def test_no_text_of_a_run_is_cut_off(figures):
 def test_a_run_of_nobody_can_be_drawn(figures):
     totals = no_totals(ITEMS.num_items)
     content = describe(totals, ITEMS, np.ones(ITEMS.num_items, bool), None)
-    plots.draw_run({"run_id": "run-0", **content}, totals)
+    plots.draw_run("run-0", content, totals)
     require_whole_texts(figures[0])
 
 

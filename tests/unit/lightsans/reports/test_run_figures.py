@@ -9,6 +9,8 @@ from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import ConfigError
 from lightsans.reports.run_figures import (
     FIGURES,
+    ReportedFigures,
+    RunReport,
     bin_edges,
     describe,
     find_warnings,
@@ -17,6 +19,7 @@ from lightsans.reports.run_figures import (
     require_known_figures,
     score_bins,
 )
+from lightsans.storage.records import from_json, to_json
 from lightsans.storage.schemas import recommendations_schema
 
 SCHEMA = recommendations_schema(pa.string(), pa.string())
@@ -44,7 +47,7 @@ BEFORE = table(
 
 def test_figures_of_a_small_run():
     report = describe(measure(RUN, BEFORE, ITEMS), ITEMS, ALL, None)
-    figures = report["figures"]
+    figures = report.figures
     assert figures["users"] == 4
     assert figures["fallback_share"] == 1 / 4
     assert figures["mean_list_length"] == 5 / 4
@@ -52,10 +55,10 @@ def test_figures_of_a_small_run():
     assert figures["never_recommended_share"] == 2 / 4
     assert figures["top_1_percent_share"] == 2 / 5, "one item of four: a, in two of five places"
     assert figures["overlap"] == pytest.approx((2 / 4 + 0) / 2), "ann two of four, dot none"
-    assert report["compared_users"] == 2
-    assert report["empty_lists"] == 1
-    assert report["scores"]["best"]["0.99"] == pytest.approx(4, rel=0.04)
-    assert report["scores"]["all"]["0.01"] == pytest.approx(1, rel=0.04)
+    assert report.compared_users == 2
+    assert report.empty_lists == 1
+    assert report.scores["best"]["0.99"] == pytest.approx(4, rel=0.04)
+    assert report.scores["all"]["0.01"] == pytest.approx(1, rel=0.04)
 
 
 def test_totals_of_pieces_add_up_to_those_of_the_whole():
@@ -68,22 +71,32 @@ def test_totals_of_pieces_add_up_to_those_of_the_whole():
 def test_only_eligible_items_can_be_missed():
     eligible = np.array([True, True, True, False])
     report = describe(measure(RUN, BEFORE, ITEMS), ITEMS, eligible, None)
-    assert report["figures"]["never_recommended_share"] == 1 / 3
+    assert report.figures["never_recommended_share"] == 1 / 3
 
 
 def test_changes_are_relative_to_the_run_before():
-    before = {"figures": {"users": 8, "coverage": 0, "mean_list_length": None}}
-    figures = describe(measure(RUN, BEFORE, ITEMS), ITEMS, ALL, before)["figures"]
+    before = {"users": 8.0, "coverage": 0.0, "mean_list_length": None}
+    figures = describe(measure(RUN, BEFORE, ITEMS), ITEMS, ALL, before).figures
     assert figures["users_change"] == -0.5
     assert figures["coverage_change"] is None
     assert figures["mean_list_length_change"] is None
 
 
 def test_a_run_of_nobody_has_no_shares():
-    figures = describe(no_totals(4), ITEMS, ALL, None)["figures"]
+    figures = describe(no_totals(4), ITEMS, ALL, None).figures
     assert figures["fallback_share"] is None
     assert figures["median_best_score"] is None
     assert figures["coverage"] == 0
+
+
+def test_a_report_is_one_object_whose_figures_are_read_whatever_else_it_has():
+    described = describe(measure(RUN, BEFORE, ITEMS), ITEMS, ALL, None)
+    content = to_json(RunReport(run_id="r", previous_run=None, described=described))
+    assert list(content)[:4] == ["run_id", "previous_run", "figures", "popular_users"]
+    assert content["previous_run"] is None
+    assert content["warnings"] == []
+    earlier = {"figures": content["figures"], "colour": "green"}
+    assert from_json(ReportedFigures, earlier, "report.json").figures == described.figures
 
 
 def test_warnings_name_the_figure_its_value_and_the_bound():
@@ -107,9 +120,9 @@ def test_bounds_name_figures_of_a_run(setting):
 
 
 def test_every_figure_that_can_be_bounded_is_in_the_report():
-    before = describe(measure(RUN, BEFORE, ITEMS), ITEMS, ALL, None)
+    before = describe(measure(RUN, BEFORE, ITEMS), ITEMS, ALL, None).figures
     report = describe(measure(RUN, BEFORE, ITEMS), ITEMS, ALL, before)
-    assert set(report["figures"]) == set(FIGURES)
+    assert set(report.figures) == set(FIGURES)
 
 
 def test_every_score_is_in_a_bin_that_holds_it():
