@@ -6,7 +6,7 @@ The names under each class are those of the YAML file (``model.k_interests`` is
 ``--set`` into them.
 """
 
-from lightsans.config.data import ColumnsConfig, DataConfig, IdType, TemporalConfig
+from lightsans.config.data import ColumnsConfig, DataConfig, EventConfig, IdType, TemporalConfig
 from lightsans.config.kinds import Attention
 from lightsans.config.marks import to_dict
 from lightsans.config.model import Activation, ModelConfig
@@ -30,6 +30,7 @@ __all__ = [
     "ColumnsConfig",
     "DataConfig",
     "EvaluateConfig",
+    "EventConfig",
     "IdType",
     "ItemGroup",
     "ModelConfig",

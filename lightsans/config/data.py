@@ -1,7 +1,8 @@
 """Settings of preprocessing: what is read, and which interactions are trained on."""
 
 from dataclasses import dataclass
-from typing import Literal
+from math import inf
+from typing import Any, ClassVar, Literal
 
 from lightsans.conditions import columns_of, parse_condition
 from lightsans.config.checks import at_least, at_most, fraction, require
@@ -26,10 +27,31 @@ class ColumnsConfig:
     timestamp: str | int = "timestamp"
     rating: str | int | None = "rating"
     """Null when there is none. A column that is absent is only an error when min_rating is set."""
+    event: str | int | None = setting(None, Mark.LATER)
+    """Column of the event, such as view or purchase; data.events says what each counts for."""
 
     def required(self) -> tuple[str | int, str | int, str | int]:
         """Columns that every log has."""
         return self.user, self.item, self.timestamp
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EventConfig:
+    """Uses of the rows of one event; without any of them they count for nothing."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    input: bool = False
+    """Predictions are made from it."""
+    target: bool = False
+    """Is predicted: the next target event, from the inputs before it. Popularity counts it."""
+    seen: bool = False
+    """Makes its item one that is not recommended again (score.remove_seen)."""
+    weight: float = 1.0
+    """Weight in the loss, relative to other targets."""
+
+
+MOST_EVENTS = 100
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,6 +130,12 @@ class DataConfig:
     where: str | None = setting(None, Mark.CONTENT, Mark.READS_ROWS, Mark.LATER)
     """Take only rows of which this is true, such as price > 0 and country in ['de', 'at']. Any
     column may be named (docs/data.md); other rows count for nothing, and the report counts them."""
+    events: dict[str, EventConfig] = made_setting(
+        dict, Mark.CONTENT, Mark.READS_ROWS, Mark.MAKES_SEQUENCES, Mark.LATER
+    )
+    """Uses of rows by event (data.columns.event), such as {purchase: {input: true, target: true,
+    seen: true, weight: 1}, view: {input: true}}. Rows of other events count nowhere but in the
+    report. Empty: every row is an input, a target, and seen."""
     as_of: str | None = setting(None, Mark.CONTENT, Mark.MAKES_SEQUENCES)
     """Ignore interactions from this moment on (ISO date or time): backfills, idempotent nights."""
     partition_time: str | None = setting(None, Mark.RESOLVED)
@@ -173,8 +201,9 @@ class DataConfig:
         )
         self._check_text()
         self._check_where()
+        self._check_events()
         columns = self.columns
-        used = [columns.user, columns.item, columns.timestamp, columns.rating]
+        used = [columns.user, columns.item, columns.timestamp, columns.rating, columns.event]
         named = [c for c in used if c is not None]
         below = [c for c in named if isinstance(c, int) and c < 0]
         require(not below, f"data.columns has the position {below}; positions count from 0")
@@ -194,6 +223,45 @@ class DataConfig:
     def cuts_by_time(self) -> bool:
         """Whether ``temporal`` divides train, valid and test."""
         return SPLIT_METHODS[self.split].cuts_by_time
+
+    @property
+    def event_names(self) -> tuple[str, ...]:
+        """Events in the order of their codes, which count from 1."""
+        return tuple(sorted(self.events))
+
+    def _check_events(self) -> None:
+        events, column = self.events, self.columns.event
+        require(
+            bool(events) == (column is not None),
+            f"data.columns.event={column} and data.events={sorted(events)} need each other; set "
+            "both or neither",
+        )
+        if not events:
+            return
+        require(
+            len(events) <= MOST_EVENTS,
+            f"data.events has {len(events)} entries; the most is {MOST_EVENTS}",
+        )
+        for role in ("input", "target"):
+            require(
+                any(getattr(event, role) for event in events.values()),
+                f"data.events has no {role}: {sorted(events)}; give one of them {role}: true",
+            )
+        for name, event in events.items():
+            require(name == name.strip() != "", f"data.events has the name {name!r}: blanks")
+            require(
+                0 < event.weight < inf,
+                f"data.events.{name}.weight={event.weight} is not above 0",
+            )
+            require(
+                event.target or event.weight == 1,
+                f"data.events.{name} has a weight, and is no target: nothing weighs",
+            )
+        require(
+            self.min_rating is None,
+            "data.min_rating and data.events exclude each other, as views have no rating; say it "
+            f"by data.where, such as {column} != 'rating' or rating >= {self.min_rating}",
+        )
 
     def _check_where(self) -> None:
         if self.where is None:

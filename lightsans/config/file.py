@@ -345,13 +345,13 @@ def _problem(error: Any, settings: Mapping[str, _Setting]) -> str:
 
 
 def _rule_problem(error: Any, depth: int, key: str, origin: str) -> str | None:
-    """The problem within a rule, an entry of a list of dataclasses; None where it is elsewhere."""
-    kind = get_args(TYPES[key])[:1]
+    """The problem within a rule, an entry of dataclasses; None where it is elsewhere."""
+    kind = tuple(part for part in get_args(TYPES[key]) if dataclasses.is_dataclass(part))
     places = error["loc"][depth:]
     if not kind or not dataclasses.is_dataclass(kind[0]) or len(places) < 2:
         return None
     place, *names = places
-    where = f"{key}[{place}]"
+    where = f"{key}.{place}" if isinstance(place, str) else f"{key}[{place}]"
     for name in names:
         field = {f.name: f.type for f in dataclasses.fields(kind[0])}.get(name)
         if error["type"] == "unexpected_keyword_argument" and field is None:
@@ -384,6 +384,9 @@ def _describe(annotation: Any) -> str:
             return f"a list of rules with {', '.join(names)}"
         return f"a list of {_PLURALS[arguments[0]]}"
     if kind is dict:
+        if dataclasses.is_dataclass(arguments[1]):
+            names = [field.name for field in dataclasses.fields(arguments[1])]
+            return f"names, each with {', '.join(names)}"
         if arguments[1] not in _PLURALS:
             return "names with ranges, such as {model.k_interests: {choice: [5, 10]}}"
         return f"names with {_PLURALS[arguments[1]]}, such as {{name: value}}"

@@ -6,7 +6,7 @@ must be able to reach are lists of settings; all of them are read off these mark
 
 import dataclasses
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from typing import Any, Final, TypeVar
 
@@ -77,6 +77,8 @@ def _plain(value: object) -> object:
         return to_dict(value)
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
+    if isinstance(value, dict):
+        return {name: _plain(entry) for name, entry in value.items()}
     return value
 
 
@@ -86,17 +88,36 @@ def values_with(section: Any, *marks: Mark) -> dict[str, object]:
     A field marked `Mark.LATER` is left out while it has its default: so an id of before the field
     joined stays the id of the same content.
     """
-    plain = to_dict(section)
     wanted = set(fields_with(section, *marks))
-    return {
-        field.name: plain[field.name]
-        for field in dataclasses.fields(section)
-        if field.name in wanted
-        and not (
-            Mark.LATER in field_marks(field)
-            and plain[field.name] == default_value(section, field.name)
-        )
-    }
+    return {name: value for name, value in _decided(section).items() if name in wanted}
+
+
+def _decided(section: Any) -> dict[str, object]:
+    """A section as plain values, without fields marked `Mark.LATER` that have their default."""
+    found: dict[str, object] = {}
+    for field in dataclasses.fields(section):
+        value = getattr(section, field.name)
+        is_default = _plain(value) == default_value(section, field.name)
+        if not (Mark.LATER in field_marks(field) and is_default):
+            found[field.name] = (
+                _decided(value) if dataclasses.is_dataclass(value) else _plain(value)
+            )
+    return found
+
+
+def recorded_value(section: Any, recorded: Mapping[str, Any], name: str) -> object:
+    """A setting of a manifest, with the defaults of what joined after it was written.
+
+    Args:
+        section: Class of the section.
+        recorded: The section in the manifest.
+        name: Name of the field.
+    """
+    default = default_value(section, name)
+    if name not in recorded:
+        return default
+    value = recorded[name]
+    return {**default, **value} if isinstance(default, dict) and isinstance(value, dict) else value
 
 
 def default_value(section: Any, name: str) -> object:
@@ -107,6 +128,8 @@ def default_value(section: Any, name: str) -> object:
     [field] = [f for f in dataclasses.fields(section) if f.name == name]
     if field.default_factory is not dataclasses.MISSING:
         return _plain(field.default_factory())
+    if field.default is dataclasses.MISSING:
+        return None
     return _plain(field.default)
 
 

@@ -1,19 +1,21 @@
 """Held-out targets and the histories before them.
 
 Leave-one-out: a user's last interaction is the test target, the one before the valid target, the
-rest is for training. Temporal: the first interaction of each period, see
+rest is for training. Where a log has events, only targets count (`lightsans.dataset.events`).
+Temporal: the first interaction of each period, see
 `lightsans.preparation.temporal`.
 
 Shapes:
     E users who are evaluated
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
-from lightsans.arrays import Int32, Int64, Intp
+from lightsans.arrays import Bool, Int32, Int64, Intp
+from lightsans.dataset.events import HOUR, EventTargets
 from lightsans.dataset.sequences import NO_TARGET, UserSequences, evaluated_users
 
 Split = Literal["valid", "test"]
@@ -33,6 +35,12 @@ class HeldOut:
     """(E,) the next item; 0 when the model does not know it."""
     users: Intp
     """(E,) whose history it is: positions among the users that were given."""
+    times: Int64 | None = None
+    """(E,) microseconds of the targets, where a log has events."""
+    is_seen: Bool | None = None
+    """Items of the tape that count as seen; None: all."""
+    is_viewed: Bool | None = None
+    """(E,) whether the target was viewed within the hour before it."""
 
     def take(self, chosen: Intp) -> "HeldOut":
         """Select users."""
@@ -42,6 +50,9 @@ class HeldOut:
             self.lengths[chosen],
             self.target_ids[chosen],
             self.users[chosen],
+            None if self.times is None else self.times[chosen],
+            self.is_seen,
+            None if self.is_viewed is None else self.is_viewed[chosen],
         )
 
 
@@ -58,12 +69,47 @@ def hold_out(users: UserSequences, split: Split) -> HeldOut:
         targets = periods.valid_targets if is_valid else periods.test_targets
         chosen = np.flatnonzero((targets != NO_TARGET) & (lengths > 0))
         starts = users.offsets[chosen]
-        return HeldOut(users.item_ids, starts, lengths[chosen], targets[chosen], chosen)
+        found = HeldOut(users.item_ids, starts, lengths[chosen], targets[chosen], chosen)
+        return found if users.targets is None else _with_events(found, users, split)
+    if users.targets is not None:
+        chosen = users.targets.evaluated()
+        rows = _target_rows(users.targets, chosen, split)
+        lengths = users.targets.positions[rows]
+        target_ids = users.targets.item_ids[rows].astype(np.int64)
+        found = HeldOut(users.item_ids, users.offsets[chosen], lengths, target_ids, chosen)
+        return _with_events(found, users, split)
     chosen = evaluated_users(users.lengths)
     starts = users.offsets[chosen]
     lengths = users.lengths[chosen] - (2 if split == "valid" else 1)
     targets = users.item_ids[starts + lengths].astype(np.int64)
     return HeldOut(users.item_ids, starts, lengths, targets, chosen)
+
+
+def _target_rows(targets: EventTargets, users: Intp, split: Split) -> Int64:
+    """Places of the held-out targets of some users among all, if they are known."""
+    counts = targets.train_counts if split == "valid" else targets.test_counts
+    return targets.offsets[users] + counts[users]
+
+
+def _with_events(held_out: HeldOut, users: UserSequences, split: Split) -> HeldOut:
+    """The same with the times of the targets, what is seen, and which targets were just viewed."""
+    targets = users.targets
+    assert targets is not None
+    is_known = held_out.target_ids > 0
+    rows = _target_rows(targets, held_out.users, split)[is_known]
+    times = np.zeros(len(is_known), np.int64)
+    times[is_known] = targets.times[rows]
+    # All inputs before each target, those too that lie behind a cut-off.
+    lengths = np.zeros(len(is_known), np.int64)
+    lengths[is_known] = targets.positions[rows]
+    whose = np.repeat(np.arange(len(lengths)), lengths)
+    at = np.arange(len(whose)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    at += held_out.starts[whose]
+    is_view = targets.input_is_view[at] & (held_out.item_ids[at] == held_out.target_ids[whose])
+    is_view &= targets.input_times[at] >= times[whose] - HOUR
+    is_viewed = np.zeros(len(lengths), bool)
+    is_viewed[whose[is_view]] = True
+    return replace(held_out, times=times, is_seen=targets.input_is_seen, is_viewed=is_viewed)
 
 
 def describe_nobody(split: Split, trainable_users: int, is_temporal: bool) -> str:
@@ -101,10 +147,14 @@ def translate(held_out: HeldOut, mapping: Int32 | None) -> HeldOut:
     histories = UserSequences(
         held_out.item_ids[position], np.concatenate([[0], np.cumsum(held_out.lengths)])
     ).translate(mapping)
+    is_seen = held_out.is_seen
     return HeldOut(
         histories.item_ids,
         histories.offsets[:-1],
         histories.lengths,
         mapping[held_out.target_ids].astype(np.int64),
         held_out.users,
+        held_out.times,
+        None if is_seen is None else is_seen[position][mapping[held_out.item_ids[position]] > 0],
+        held_out.is_viewed,
     )

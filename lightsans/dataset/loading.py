@@ -1,5 +1,6 @@
 """Read the sequences of a finished dataset: parts, virtual shards, tapes mapped from disk."""
 
+import json
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -9,13 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lightsans.arrays import Bool, Int64
+from lightsans.arrays import Array, Bool, Int8, Int64
 from lightsans.columns.hashing import bucket_range
+from lightsans.dataset.events import EventTargets, usable_counts
 from lightsans.dataset.sequences import NO_TARGET, Periods, UserSequences
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest
 from lightsans.storage.parts import part_index, sequence_parts
-from lightsans.storage.schemas import PERIOD_COLUMNS
+from lightsans.storage.schemas import EVENT_COLUMNS, EVENTS_KEY, PERIOD_COLUMNS
 
 
 def list_column(table: pa.Table, name: str) -> UserSequences:
@@ -26,9 +28,9 @@ def list_column(table: pa.Table, name: str) -> UserSequences:
     return UserSequences(tape, offsets - offsets[0] if len(offsets) else np.zeros(1, np.int64))
 
 
-def _flat(table: pa.Table, name: str) -> Int64:
-    times: Int64 = _one_list_array(table, name).flatten().to_numpy(zero_copy_only=False)
-    return times
+def _flat(table: pa.Table, name: str) -> Array:
+    values: Array = _one_list_array(table, name).flatten().to_numpy(zero_copy_only=False)
+    return values
 
 
 def _one_list_array(table: pa.Table, name: str) -> pa.ListArray:
@@ -36,6 +38,41 @@ def _one_list_array(table: pa.Table, name: str) -> pa.ListArray:
     if isinstance(lists, pa.ChunkedArray):  # an empty table has no chunk to combine
         lists = pa.concat_arrays(lists.chunks) if lists.num_chunks else pa.array([], lists.type)
     return lists
+
+
+def event_targets(table: pa.Table, is_temporal: bool) -> EventTargets:
+    """The targets of sequences, read with the columns of `EVENT_COLUMNS` and timestamps."""
+    metadata = table.schema.metadata or {}
+    events = json.loads(metadata[EVENTS_KEY])
+    target_ids = _one_list_array(table, "target_ids")
+    offsets = target_ids.offsets.to_numpy().astype(np.int64)
+    offsets = offsets - offsets[0] if len(offsets) else np.zeros(1, np.int64)
+    codes = _flat(table, "events")
+    positions = _flat(table, "target_positions").astype(np.int64)
+
+    def look_up(codes: Int8, values: list[bool]) -> Bool:
+        return np.array([False, *values])[codes]
+
+    if is_temporal:
+        train_counts = table["train_targets"].to_numpy().astype(np.int64)
+        test_counts = table["targets_before_test"].to_numpy().astype(np.int64)
+    else:
+        is_evaluated = usable_counts(positions, offsets) >= 2
+        train_counts = np.diff(offsets) - 2 * is_evaluated
+        test_counts = np.diff(offsets) - is_evaluated
+    weights = np.array([0.0, *(event["weight"] for event in events)], np.float32)
+    return EventTargets(
+        item_ids=_flat(table, "target_ids"),
+        offsets=offsets,
+        positions=positions,
+        times=_flat(table, "target_times"),
+        weights=weights[_flat(table, "target_events")],
+        train_counts=train_counts,
+        test_counts=test_counts,
+        input_times=_flat(table, "timestamps"),
+        input_is_seen=look_up(codes, [event["seen"] for event in events]),
+        input_is_view=look_up(codes, [not event["target"] for event in events]),
+    )
 
 
 def load_trainable(part: Location, buckets: tuple[int, int] | None = None) -> UserSequences:
@@ -49,14 +86,20 @@ def load_trainable(part: Location, buckets: tuple[int, int] | None = None) -> Us
     if buckets is not None:
         rows &= (pc.field("bucket") >= buckets[0]) & (pc.field("bucket") < buckets[1])
     with part.open() as file:
-        found = [name for name in PERIOD_COLUMNS if name in pq.read_schema(file).names]
+        names = pq.read_schema(file).names
+        found = [name for name in PERIOD_COLUMNS if name in names]
+        events = ["timestamps", *(name for name in EVENT_COLUMNS if name in names)]
+        has_events = len(events) > 1
         file.seek(0)
-        table = pq.read_table(file, columns=["item_ids", *found], filters=rows)
+        columns = ["item_ids", *found, *(events if has_events else ())]
+        table = pq.read_table(file, columns=columns, filters=rows)
     sequences = list_column(table, "item_ids")
+    if has_events:
+        sequences = replace(sequences, targets=event_targets(table, bool(found)))
     if not found:
         return sequences
-    columns = [table[name].to_numpy().astype(np.int64) for name in PERIOD_COLUMNS]
-    return replace(sequences, periods=Periods(*columns))
+    periods = [table[name].to_numpy().astype(np.int64) for name in PERIOD_COLUMNS]
+    return replace(sequences, periods=Periods(*periods))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +145,17 @@ def load_timed(
     """
     columns = ["user_id", "item_ids", "timestamps", "trainable", "bucket"]
     with part.open() as file:
-        is_temporal = PERIOD_COLUMNS[0] in pq.read_schema(file).names
+        names = pq.read_schema(file).names
+        is_temporal = PERIOD_COLUMNS[0] in names
         file.seek(0)
         columns += PERIOD_COLUMNS if is_temporal else ()
+        columns += [name for name in EVENT_COLUMNS if name in names]
         filters = temporal_rows if is_temporal else rows
         table = pq.read_table(file, columns=columns, filters=filters)
     sequences = list_column(table, "item_ids")
     is_trained = table["trainable"].to_numpy()
+    if "target_ids" in columns:
+        sequences = replace(sequences, targets=event_targets(table, is_temporal))
     if is_temporal:
         train, test, valid_targets, test_targets = (
             table[name].to_numpy().astype(np.int64) for name in PERIOD_COLUMNS

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lightsans.arrays import Int32, Int64
+from lightsans.dataset.events import EventTargets
 from lightsans.dataset.sequences import UserSequences
 
 
@@ -21,13 +22,20 @@ class Samples:
 
     starts: Int64
     lengths: Int64
+    first_targets: Int64 | None = None
+    """First of each sample's targets among those of all users, where there are events; then a
+    stretch counts one item more than it has."""
+    num_targets: Int64 | None = None
 
     def __len__(self) -> int:
         return len(self.starts)
 
     def take(self, order: Int64) -> "Samples":
         """The samples at these indices, in this order."""
-        return Samples(self.starts[order], self.lengths[order])
+        if self.first_targets is None or self.num_targets is None:
+            return Samples(self.starts[order], self.lengths[order])
+        chosen = (self.starts, self.lengths, self.first_targets, self.num_targets)
+        return Samples(*(column[order] for column in chosen))
 
 
 def cut_windows(users: UserSequences, max_seq_len: int, stride: int, offset: Int64) -> Samples:
@@ -45,20 +53,40 @@ def cut_windows(users: UserSequences, max_seq_len: int, stride: int, offset: Int
     """
     width = max_seq_len + 1
     lengths = users.train_lengths
+    if users.targets is not None:
+        lengths = users.targets.learnt_lengths() + 1
     last_start = np.maximum(lengths - width, 0)
     inner = np.where(last_start > offset, -(-(last_start - offset) // stride), 0)
     count = np.where(lengths >= 2, 1 + inner + (last_start > 0), 0)
     user, rank = _expand(count)
     start = np.where(rank == 0, 0, offset[user] + (rank - 1) * stride)
     start = np.minimum(start, last_start[user])  # the last window ends with the sequence
-    return Samples(users.offsets[user] + start, np.minimum(lengths[user], width))
+    samples = Samples(users.offsets[user] + start, np.minimum(lengths[user], width))
+    return samples if users.targets is None else _with_targets(samples, users, users.targets)
+
+
+def _with_targets(windows: Samples, users: UserSequences, targets: EventTargets) -> Samples:
+    """The windows with the targets whose newest input is in them; others are left out."""
+    learnt = np.flatnonzero(targets.is_learnt)
+    ends = (users.offsets[targets.user] + targets.positions)[learnt]  # ascending
+    first = np.searchsorted(ends, windows.starts, side="right")
+    last = np.searchsorted(ends, windows.starts + windows.lengths - 1, side="right")
+    kept = np.flatnonzero(last > first)
+    first_targets = learnt[first[kept]]
+    return Samples(windows.starts[kept], windows.lengths[kept], first_targets, (last - first)[kept])
 
 
 def cut_prefixes(users: UserSequences, max_seq_len: int) -> Samples:
-    """Every prefix of every training sequence with the item that follows it.
+    """Every prefix of every training sequence with the item that follows it, if it is a target.
 
     Only the newest ``max_seq_len`` items of a prefix are kept as inputs.
     """
+    if users.targets is not None:
+        targets = users.targets
+        learnt = np.flatnonzero(targets.is_learnt)
+        inputs = np.minimum(targets.positions[learnt], max_seq_len)
+        ends = users.offsets[targets.user[learnt]] + targets.positions[learnt]
+        return Samples(ends - inputs, inputs + 1, learnt, np.ones(len(learnt), np.int64))
     user, rank = _expand(np.maximum(users.train_lengths - 1, 0))
     target = rank + 1  # its position in the sequence
     length = np.minimum(target, max_seq_len) + 1
@@ -67,6 +95,8 @@ def cut_prefixes(users: UserSequences, max_seq_len: int) -> Samples:
 
 def distinct_targets(users: UserSequences) -> int:
     """Training interactions with something before them: what an epoch predicts at least once."""
+    if users.targets is not None:
+        return int(users.targets.is_learnt.sum())
     return int(np.maximum(users.train_lengths - 1, 0).sum())
 
 

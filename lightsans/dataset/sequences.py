@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lightsans.arrays import Int32, Int64, Intp
+from lightsans.dataset.events import EventTargets
 
 LEAVE_ONE_OUT_MINIMUM = 3
 """Users with fewer interactions train with all they have and are not evaluated."""
@@ -51,6 +52,8 @@ class UserSequences:
     """(U + 1,) where each sequence begins; the last one is the length of the tape."""
     periods: Periods | None = None
     """Cuts of a temporal split; None for leave-one-out."""
+    targets: EventTargets | None = None
+    """Targets of a log with events; None where each item is one, predicted from those before it."""
 
     @property
     def lengths(self) -> Int64:
@@ -66,6 +69,11 @@ class UserSequences:
         if self.periods is not None:
             return self.periods.train_lengths
         lengths = self.lengths
+        if self.targets is not None:
+            users = self.targets.evaluated()
+            train_lengths = lengths.copy()
+            train_lengths[users] = self.targets.positions[self.targets.offsets[users + 1] - 2]
+            return train_lengths
         return np.where(lengths >= LEAVE_ONE_OUT_MINIMUM, lengths - 2, lengths)
 
     @classmethod
@@ -77,7 +85,9 @@ class UserSequences:
         periods = [piece.periods for piece in pieces if piece.periods is not None]
         assert len(periods) in (0, len(pieces))
         joined = Periods.concatenate(periods) if periods else None
-        return cls(tape, offsets.astype(np.int64), joined)
+        targets = [piece.targets for piece in pieces if piece.targets is not None]
+        events = EventTargets.concatenate(targets) if targets else None
+        return cls(tape, offsets.astype(np.int64), joined, events)
 
     def translate(self, mapping: Int32 | None) -> "UserSequences":
         """Whole sequences in the item ids of another vocabulary; unknown items are left out.
@@ -102,4 +112,5 @@ def for_refit(users: UserSequences) -> UserSequences:
     """The same sequences with nothing held out: every interaction is for training."""
     lengths = users.lengths
     nothing = np.full(len(lengths), NO_TARGET, np.int64)
-    return replace(users, periods=Periods(lengths, lengths, nothing, nothing))
+    targets = None if users.targets is None else users.targets.all_trained()
+    return replace(users, periods=Periods(lengths, lengths, nothing, nothing), targets=targets)

@@ -9,7 +9,7 @@ from lightsans.columns.hashing import hash_ids, hash_segments
 from lightsans.errors import InputError, VocabularyMismatchError
 from lightsans.storage.location import Location
 from lightsans.storage.parts import ITEMS
-from lightsans.storage.schemas import items_schema
+from lightsans.storage.schemas import TARGET_COUNT, items_schema
 
 
 class Vocabulary:
@@ -18,12 +18,16 @@ class Vocabulary:
     Args:
         raw_item_ids: String or int64 array; position i holds item id i + 1.
         counts: Interactions of each item in the data that made the vocabulary.
+        target_counts: Targets among them, where a log has events; None: all are.
     """
 
-    def __init__(self, raw_item_ids: pa.Array, counts: Int64) -> None:
+    def __init__(
+        self, raw_item_ids: pa.Array, counts: Int64, target_counts: Int64 | None = None
+    ) -> None:
         assert len(raw_item_ids) == len(counts)
         self.raw_item_ids = raw_item_ids
         self.counts = counts
+        self.target_counts = target_counts
         self._index: _HashIndex | None = None
 
     def keep_index(self) -> None:
@@ -59,7 +63,10 @@ class Vocabulary:
                 f"{location}: has no column {min(missing)}, found {table.column_names}; the file "
                 "is no table of items: make this result again"
             )
-        return cls(table["raw_item_id"].combine_chunks(), table["count"].to_numpy())
+        targets = None
+        if TARGET_COUNT in table.column_names:
+            targets = table[TARGET_COUNT].to_numpy()
+        return cls(table["raw_item_id"].combine_chunks(), table["count"].to_numpy(), targets)
 
     def save(self, location: Location) -> None:
         """Write ``items.parquet``."""
@@ -69,7 +76,14 @@ class Vocabulary:
         """The vocabulary as the table that ``items.parquet`` holds."""
         ids = np.arange(1, self.num_items + 1, dtype=np.int32)
         columns = [pa.array(ids), self.raw_item_ids, pa.array(self.counts)]
-        return pa.table(columns, schema=items_schema(self.raw_item_ids.type))
+        has_targets = self.target_counts is not None
+        columns += [pa.array(self.target_counts)] if has_targets else []
+        return pa.table(columns, schema=items_schema(self.raw_item_ids.type, has_targets))
+
+    @property
+    def popularity(self) -> Int64:
+        """How often each item came up as something to recommend: interactions, or targets."""
+        return self.counts if self.target_counts is None else self.target_counts
 
     @property
     def num_items(self) -> int:
@@ -80,10 +94,10 @@ class Vocabulary:
     def is_living(self) -> Bool:
         """(N,) whether an item may be recommended: not once it left the k-core or was erased.
 
-        Such items count 0. Where all do nothing was counted, as for an imported model of an unknown
-        log.
+        Such items count 0, as do those that never were a target where there are events. Where all
+        do nothing was counted, as for an imported model of an unknown log.
         """
-        is_counted: Bool = self.counts > 0
+        is_counted: Bool = self.popularity > 0
         return is_counted if is_counted.any() else np.ones(self.num_items, bool)
 
     @property

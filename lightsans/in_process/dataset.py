@@ -18,7 +18,12 @@ from lightsans.preparation.derive import fingerprint_dataset, fingerprint_part
 from lightsans.preparation.k_core import count_items, item_counts, k_core, merge_counts
 from lightsans.preparation.part_files import save_sequences
 from lightsans.preparation.sorting import sort_interactions
-from lightsans.reading.rejects import RowCounts, check_reject_limit, rejects_file
+from lightsans.reading.rejects import (
+    RowCounts,
+    check_reject_limit,
+    rejects_file,
+    require_events,
+)
 from lightsans.reading.units import ReadPlan, order_keys, plan_reading, read_unit
 from lightsans.stages.filters import (
     Filters,
@@ -29,6 +34,7 @@ from lightsans.stages.filters import (
     number_part,
     resolve_filters,
     surviving_items,
+    targets_by_item,
 )
 from lightsans.storage.listing import list_files
 from lightsans.storage.location import Location, locate
@@ -122,6 +128,7 @@ def _read(config: RunConfig, dataset: Location, filters: Filters, listed: IdList
     if not tables:
         raise InputError("the log has no rows; give interactions to learn from")
     check_reject_limit(counts, data.max_reject_fraction, rejects)
+    require_events(counts, data)
     if listed is not None and excluded is not None:
         found = excluded.take(pa.array(sorted(counts.excluded_found), pa.int64()))
         require_some(
@@ -155,7 +162,11 @@ def _derive(log: _Log, filters: Filters) -> _Derived:
     if not survivors.num_rows:
         raise InputError(nothing_left(data, left))
     vocabulary = Vocabulary.from_counts(*surviving_items(items, survivors))
-    return _Derived(vocabulary, filters.derive(part.rows, vocabulary), part, left, rounds)
+    sequences = filters.derive(part.rows, vocabulary)
+    if data.events:
+        counts = targets_by_item(sequences, vocabulary.num_items)
+        vocabulary = Vocabulary(vocabulary.raw_item_ids, vocabulary.counts, counts)
+    return _Derived(vocabulary, sequences, part, left, rounds)
 
 
 def _describe(
@@ -192,6 +203,8 @@ def _describe(
             exact_duplicates=derived.part.report.exact_duplicates,
             left=derived.left,
             filtered=None if data.where is None else counts.filtered,
+            events=dict(counts.events.most_common()) if data.events else None,
+            unused=counts.unused if data.events else None,
         ),
         k_core_rounds=derived.rounds,
         user_id_type=log.plan.user_id_type,

@@ -69,8 +69,8 @@ class Recommender:
             that uses Ray.
         settings: Settings of the configuration. A section as a dict, ``model={"k_interests": 10}``,
             or a setting by its last name where no other section has it, ``epochs=5``; ``user``,
-            ``item``, ``timestamp`` and ``rating`` name the columns. Without ``root`` everything
-            lies in a temporary directory that goes when this object does.
+            ``item``, ``timestamp``, ``rating`` and ``event`` name the columns. Without ``root``
+            everything lies in a temporary directory that goes when this object does.
 
     Raises:
         ConfigError: A setting is unknown or wrong.

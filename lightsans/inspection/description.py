@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -240,6 +240,8 @@ def _share_of_repeats(checked: CheckedRows, names: list[str]) -> float:
 def _without_defaults(data: DataConfig) -> dict[str, Any]:
     """Settings other than the defaults, columns always."""
     values, usual = to_dict(data), to_dict(DataConfig())
+    if data.columns.event is None:
+        values["columns"] = {k: v for k, v in asdict(data.columns).items() if k != "event"}
     return {
         name: value for name, value in values.items() if name == "columns" or value != usual[name]
     }

@@ -11,6 +11,7 @@ Shapes: B sequences   L positions   T targets   D hidden size   V = num_items + 
 from collections.abc import Callable, Mapping
 from typing import Final
 
+import torch
 from torch import Tensor, nn
 
 from lightsans.config import ModelConfig
@@ -58,6 +59,7 @@ class NextItemObjective(nn.Module):
         negative_ids: Tensor | None = None,
         log_expected: Tensor | None = None,
         item_vectors: Tensor | None = None,
+        weights: Tensor | None = None,
     ) -> Tensor:
         """Sum of the losses of all targets, a scalar.
 
@@ -65,13 +67,15 @@ class NextItemObjective(nn.Module):
             item_ids: (B, L) inputs, right-padded with 0.
             lengths: (B,), how many inputs each row has.
             target_ids: The item after each input, (B, L), for attention that trains prefixes;
-                otherwise the item after the last input, (B,). 0 where there is none.
+                otherwise the item after the last input, (B,). 0 where there is none. (B, L, M)
+                where up to M targets follow an input.
             negative_ids: For a loss with negatives: in the same shape, one item per target that is
                 not it, or, where targets share them, (K,) items.
             log_expected: For a loss that corrects sampling: (K,), see
                 `lightsans.losses.negatives`.
             item_vectors: (R, D), padding's first, whose rows all ids above number; None for the
                 model's own table. Only for losses that train rows.
+            weights: Weights of the targets, in their shape; None where all weigh 1.
         """
         model, loss = self.model, LOSSES[self.loss_type]
         if loss.needs_negatives and negative_ids is None:
@@ -84,7 +88,9 @@ class NextItemObjective(nn.Module):
             )
         table_VD = model.item_embedding.weight if item_vectors is None else item_vectors
         vectors = model(item_ids, lengths, self._attention.trains_prefixes, item_vectors)
+        vectors = vectors.flatten(0, -2)
         rows_T = target_ids.flatten().nonzero().squeeze(1)
+        per_vector = target_ids.numel() // len(vectors)
         if negative_ids is not None:
             negative_ids = negative_ids.flatten()
             if not loss.shares_negatives:
@@ -92,11 +98,21 @@ class NextItemObjective(nn.Module):
         targets = Targets(
             model.config,
             model.num_items,
-            vectors.flatten(0, -2).index_select(0, rows_T),
+            vectors.index_select(0, rows_T if per_vector == 1 else rows_T // per_vector),
             target_ids.flatten().index_select(0, rows_T).long(),
             table_VD,
             ranks_padding=not self._attention.masks_padding,
             negative_ids=None if negative_ids is None else negative_ids.long(),
             log_expected=log_expected,
         )
-        return FUNCTIONS[self.loss_type](targets)
+        function = FUNCTIONS[self.loss_type]
+        if weights is None or not len(rows_T):
+            return function(targets)
+        weights_T = weights.flatten().index_select(0, rows_T)
+        total: Tensor = vectors.new_zeros(())
+        for weight in torch.unique(
+            weights_T
+        ):  # one for each event; every loss is a sum over targets
+            rows = (weights_T == weight).nonzero().squeeze(1)
+            total = total + weight * function(targets.take(rows, loss.shares_negatives))
+        return total

@@ -3,7 +3,7 @@
 Shapes: T targets   D hidden size   V = num_items + 1: items and padding   K negatives of a step
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 from torch.nn import functional
@@ -29,6 +29,18 @@ class Targets:
     """One item for each target, (T,), or items that all targets share, (K,)."""
     log_expected: Tensor | None = None
     """(K,), see `lightsans.losses.negatives`."""
+
+    def take(self, rows: Tensor, shares_negatives: bool) -> "Targets":
+        """Some of the targets, with what they are compared with."""
+        negative_ids = self.negative_ids
+        if negative_ids is not None and not shares_negatives:
+            negative_ids = negative_ids.index_select(0, rows)
+        return replace(
+            self,
+            vectors=self.vectors.index_select(0, rows),
+            ids=self.ids.index_select(0, rows),
+            negative_ids=negative_ids,
+        )
 
     def vectors_of(self, ids: Tensor) -> Tensor:
         """Item vectors of some rows of the table."""

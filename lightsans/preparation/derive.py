@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from lightsans.arrays import Bool, Int64
@@ -18,6 +17,7 @@ from lightsans.columns.arrow import (
 from lightsans.columns.hashing import hash_ids, hash_segments, mix, user_buckets
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.preparation import kernels
+from lightsans.preparation.event_lists import derive_events, event_fingerprints, lists_of_users
 from lightsans.preparation.selection import PartRows
 from lightsans.preparation.temporal import Cutoffs, cut_periods
 from lightsans.storage.schemas import sequences_schema
@@ -65,6 +65,7 @@ def derive_sequences(
     min_user_interactions: int,
     retention: Retention | None = None,
     cutoffs: Cutoffs | None = None,
+    events: str | None = None,
 ) -> pa.Table:
     """One row per user, as `lightsans.storage.schemas.sequences_schema` says.
 
@@ -74,11 +75,16 @@ def derive_sequences(
         min_user_interactions: Users with fewer interactions are not trainable.
         retention: Limits on what sequences keep of the rows that pass the filters; None for all.
         cutoffs: Cut-offs of a temporal split, which adds columns.
+        events: JSON of the uses of events; None where there are none.
     """
     least = max(min_user_interactions, 1)
     item_ids = vocabulary.encode_living(rows.raw_item_ids)
     # Retention shortens sequences alone: targets and who is trainable are decided before it.
     in_sequence = rows.is_kept & (item_ids[rows.item] > 0)
+    is_target = rows.is_kept
+    if rows.events is not None:
+        in_sequence &= rows.events.is_input
+        is_target = rows.is_kept & rows.events.is_target
     if retention is not None:
         in_sequence = retention.keeps(rows.offsets, rows.timestamps, in_sequence, cutoffs)
     ends, items, times, other_ends, others, fingerprints = kernels.derive(
@@ -94,32 +100,38 @@ def derive_sequences(
     lengths = np.diff(ends, prepend=0)
     is_trainable = lengths >= least
     periods: list[Int64] = []
-    if retention is not None or cutoffs is not None:
+    is_plain = retention is None and cutoffs is None and rows.events is None
+    if not is_plain:
         is_counted = rows.is_counted & (item_ids[rows.item] > 0)
         is_trainable = (_sums(is_counted, rows.offsets) >= least) & (lengths > 0)
     if cutoffs is not None:
         found = cut_periods(
-            rows.offsets, item_ids[rows.item], rows.timestamps, rows.is_kept, in_sequence, cutoffs
+            rows.offsets, item_ids[rows.item], rows.timestamps, is_target, in_sequence, cutoffs
         )
         is_trainable &= found.train_lengths > 0
         periods = found.columns()
         # Numbers of items are left out: numbering them anew leaves a fingerprint unchanged.
         for column in (*periods[:2], *(np.sign(targets) for targets in periods[2:])):
             fingerprints = mix(fingerprints ^ mix(column.astype(np.uint64)))
-    if retention is not None or cutoffs is not None:
+    if not is_plain:
         fingerprints = mix(np.bitwise_xor(fingerprints, is_trainable.astype(np.uint64)))
+    also_seen, event_columns = lists_of_users(others, other_ends), list[pa.Array]()
+    if rows.events is not None:
+        also_seen, event_columns = derive_events(rows, item_ids, in_sequence, cutoffs)
+        fingerprints = mix(fingerprints ^ event_fingerprints(rows, item_ids))
     user_ids = narrow(rows.user_ids)
     columns = [
         user_ids,
-        _lists(items, ends),
-        _lists(times, ends),
+        lists_of_users(items, ends),
+        lists_of_users(times, ends),
         pa.array(is_trainable),
-        _lists(others, other_ends),
+        also_seen,
         pa.array(user_buckets(rows.user_ids)),
         pa.array(fingerprints),
         *(pa.array(column.astype(np.int32)) for column in periods),
+        *event_columns,
     ]
-    return pa.table(columns, schema=sequences_schema(user_ids.type, cutoffs is not None))
+    return pa.table(columns, schema=sequences_schema(user_ids.type, cutoffs is not None, events))
 
 
 def fingerprint_part(sequences: pa.Table) -> int:
@@ -137,9 +149,3 @@ def _sums(is_counted: Bool, offsets: Int64) -> Int64:
     before = np.concatenate([[0], np.cumsum(is_counted)])
     sums: Int64 = before[offsets[1:]] - before[offsets[:-1]]
     return sums
-
-
-def _lists(values: npt.NDArray[np.generic], ends: Int64) -> pa.Array:
-    assert len(values) < 2**31, "lists of a part hold at most 2^31 values; raise data.num_parts"
-    offsets = np.concatenate([[0], ends]).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))

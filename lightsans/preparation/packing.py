@@ -43,7 +43,10 @@ PACKED_SCHEMA = pa.schema(
 _LZ4 = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
-def _lists_schema(user_type: pa.DataType, item_type: pa.DataType) -> pa.Schema:
+def _lists_schema(
+    user_type: pa.DataType, item_type: pa.DataType, with_events: bool = False
+) -> pa.Schema:
+    events = [("event", pa.large_list(pa.int8()))] if with_events else []
     return pa.schema(
         [
             ("user_ids", pa.large_list(wide(user_type))),
@@ -53,6 +56,7 @@ def _lists_schema(user_type: pa.DataType, item_type: pa.DataType) -> pa.Schema:
             ("timestamp", pa.large_list(pa.int64())),
             ("rating", pa.large_list(pa.float64())),
             ("key_offset", pa.large_list(pa.int32())),  # order key less first_key
+            *events,
         ]
     )
 
@@ -93,7 +97,10 @@ def pack_rows(table: pa.Table, num_parts: int, is_wanted: Bool | None = None) ->
         lists_of(one_chunk(table["rating"]).take(pa.array(order)), starts),
         lists_of((keys - np.repeat(first_keys, lengths)).astype(np.int32), starts),
     ]
-    schema = _lists_schema(value_type(users.type), value_type(items.type))
+    has_events = "event" in table.column_names
+    if has_events:
+        columns.append(lists_of(table["event"].to_numpy()[order], starts))
+    schema = _lists_schema(value_type(users.type), value_type(items.type), has_events)
     lists = pa.record_batch(columns, schema=schema)
     is_sent = lengths > 0 if is_wanted is None else (lengths > 0) & is_wanted
     sent = np.flatnonzero(is_sent)
@@ -132,6 +139,7 @@ def _unpack(packed: pa.Table, rows: Intp) -> pa.Table:
     lists = {name: one_chunk(table[name]) for name in table.column_names}
     lengths = lists["timestamp"].value_lengths().to_numpy()
     keys = np.repeat(packed["first_key"].to_numpy()[rows], lengths)
+    events = {"event": lists["event"].flatten()} if "event" in lists else {}
     return pa.table(
         {
             "user_id": _join(lists["user_ids"], lists["user"], lengths),
@@ -139,6 +147,7 @@ def _unpack(packed: pa.Table, rows: Intp) -> pa.Table:
             "timestamp": lists["timestamp"].flatten(),
             "rating": lists["rating"].flatten(),
             "order_key": keys + lists["key_offset"].flatten().to_numpy(),
+            **events,
         }
     )
 

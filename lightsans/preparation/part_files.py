@@ -9,11 +9,14 @@ from lightsans.storage.location import Location
 
 _ROW_GROUP = 2**22  # a part of the usual size is one: a reader joins no dictionaries
 _ROW_GROUP_USERS = 2**16
+CODES = ("events", "target_events", "seen_events")
+"""Lists of small codes, which need no encoding of differences."""
 _DICTIONARY_BYTES = 2**26  # of a row group; beyond, ids are written row by row
 
 
 def save_interactions(location: Location, table: pa.Table) -> None:
     """Write a part of the interactions; to its readers, ids are plain strings or integers."""
+    events = ["event"] if "event" in table.column_names else []
     with location.open_atomic() as aside:
         pq.write_table(
             table,
@@ -23,7 +26,7 @@ def save_interactions(location: Location, table: pa.Table) -> None:
             row_group_size=_ROW_GROUP,
             dictionary_pagesize_limit=_DICTIONARY_BYTES,
             store_schema=False,
-            use_dictionary=["user_id", "raw_item_id", "rating", "bucket"],
+            use_dictionary=["user_id", "raw_item_id", "rating", "bucket", *events],
             write_statistics=[
                 "timestamp",
                 "bucket",
@@ -49,7 +52,7 @@ def save_sequences(location: Location, table: pa.Table) -> None:
     Times of a user rise, and no user comes twice: dictionaries, Arrow's default, would take twice
     the time and more room.
     """
-    lists = ("item_ids", "timestamps", "also_seen")
+    lists = [f.name for f in table.schema if pa.types.is_list(f.type) and f.name not in CODES]
     with location.open_atomic() as aside:
         pq.write_table(
             table,

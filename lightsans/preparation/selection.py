@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lightsans.arrays import Bool, Int32, Int64
+from lightsans.arrays import Bool, Int8, Int32, Int64
 from lightsans.columns.arrow import (
     as_dictionary,
     codes_of,
@@ -44,11 +44,34 @@ class PartRows:
     """(R,) those of them that vocabulary and k-core see: all, or those before the cut-off."""
     row_counts: dict[str, int]
     """Rows left after each step."""
+    events: "EventRows | None" = None
+    """Uses of each row, where there are events: kept ones are inputs or targets."""
 
     @property
     def user(self) -> Int64:
         """(R,) index into ``user_ids``, ascending."""
         return np.repeat(np.arange(len(self.user_ids)), np.diff(self.offsets))
+
+
+@dataclass(frozen=True, slots=True)
+class EventRows:
+    """Uses of the rows of a part."""
+
+    code: Int8
+    """(R,) of the event, from 1, in the order of the names."""
+    is_input: Bool
+    is_target: Bool
+    is_seen: Bool
+
+    @classmethod
+    def of(cls, codes: Int8, data: DataConfig) -> "EventRows":
+        """Look up the codes."""
+        events = [data.events[name] for name in data.event_names]
+        is_input, is_target, is_seen = (
+            np.array([False, *(getattr(event, role) for event in events)])[codes]
+            for role in ("input", "target", "seen")
+        )
+        return cls(codes, is_input, is_target, is_seen)
 
 
 def select_rows(
@@ -72,21 +95,30 @@ def select_rows(
     row_counts = {"after_as_of": len(item)}
     is_kept = np.ones(len(item), bool)
     num_items = len(items.dictionary)
+    events = EventRows.of(table["event"].to_numpy(), data) if data.events else None
+    thing, num_things = item, num_items  # a repeat has the same item, and the same event
+    if events is not None:
+        thing = item + np.int32(num_items) * events.code.astype(np.int32)
+        num_things = num_items * (len(data.events) + 1)
+        assert num_things * NUM_PERIODS < 2**31, "raise data.num_parts"
     # Of a user's rows with the same item one is kept, under a temporal split one of each period.
     if data.dedupe == "first":
-        is_kept = kernels.first_of_each_item(offsets, item, num_items, False)
+        is_kept = kernels.first_of_each_item(offsets, thing, num_things, False)
     elif data.dedupe == "last" and cutoffs is None:
-        is_kept = kernels.first_of_each_item(offsets, item, num_items, True)
+        is_kept = kernels.first_of_each_item(offsets, thing, num_things, True)
     elif data.dedupe == "last":
         assert cutoffs is not None
-        in_period = item + num_items * cutoffs.period_of(timestamps)
-        is_kept = kernels.first_of_each_item(offsets, in_period, NUM_PERIODS * num_items, True)
+        in_period = thing + num_things * cutoffs.period_of(timestamps)
+        is_kept = kernels.first_of_each_item(offsets, in_period, NUM_PERIODS * num_things, True)
     row_counts["after_dedupe"] = int(is_kept.sum())
     # Rows rated lower stay in the part, as seen, but are not learnt from.
     if data.min_rating is not None:
         is_rated = pc.fill_null(pc.greater_equal(table["rating"], data.min_rating), False)
         is_kept &= is_rated.to_numpy()
     row_counts["after_min_rating"] = int(is_kept.sum())
+    if events is not None:
+        is_kept &= events.is_input | events.is_target
+        row_counts["after_events"] = int(is_kept.sum())
     # Vocabulary and k-core are made of what came before the first cut-off.
     is_counted = is_kept
     if cutoffs is not None:
@@ -101,4 +133,5 @@ def select_rows(
         is_kept=is_kept,
         is_counted=is_counted,
         row_counts=row_counts,
+        events=events,
     )

@@ -26,7 +26,8 @@ def sort_interactions(table: pa.Table) -> pa.Table:
     """Interactions of a part as they are stored: by bucket, user, time and place in the input.
 
     Args:
-        table: user_id, raw_item_id, timestamp, rating and order_key; ids may be dictionaries.
+        table: user_id, raw_item_id, timestamp, rating and order_key, and event where there are
+            events; ids may be dictionaries.
             Rows of one user and time must come in ascending order of the key.
 
     Returns:
@@ -49,6 +50,9 @@ def sort_interactions(table: pa.Table) -> pa.Table:
             "rating": one_chunk(table["rating"]).take(pa.array(order)),
             "order_key": table["order_key"].to_numpy()[order],
             "bucket": buckets[user_order][user],
+            **(
+                {"event": table["event"].to_numpy()[order]} if "event" in table.column_names else {}
+            ),
         }
     )
 

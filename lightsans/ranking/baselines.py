@@ -30,7 +30,19 @@ class TransitionCounts:
 
     @classmethod
     def count(cls, users: UserSequences, num_items: int) -> "TransitionCounts":
-        """Count the training interactions of some users."""
+        """Count the training interactions of some users; of a log with events its targets.
+
+        A target then comes right after the last input before it.
+        """
+        if users.targets is not None:
+            targets = users.targets
+            popularity = np.bincount(targets.item_ids[targets.is_trained], minlength=num_items + 1)
+            learnt = targets.is_learnt
+            last = (users.offsets[targets.user] + targets.positions)[learnt] - 1
+            codes = users.item_ids[last].astype(np.int64) * (num_items + 1)
+            codes += targets.item_ids[learnt]
+            pairs, pair_counts = np.unique(codes, return_counts=True)
+            return cls(num_items, popularity.astype(np.int64), pairs, pair_counts.astype(np.int64))
         lengths = users.train_lengths
         position = np.arange(len(users.item_ids)) - np.repeat(users.offsets[:-1], users.lengths)
         is_train = position < np.repeat(lengths, users.lengths)

@@ -106,6 +106,8 @@ def rank_targets(
         targets = torch.from_numpy(batch.target_ids).to(scores.device)
         if remove_seen:
             seen = gather(batch.item_ids, batch.starts, batch.lengths)
+            if batch.is_seen is not None:
+                seen = seen * gather(batch.is_seen.astype(np.int32), batch.starts, batch.lengths)
             rows, columns = np.nonzero(seen)
             exclude_seen(
                 scores,

@@ -60,6 +60,9 @@ def training_rows(users: UserSequences, times: Int64) -> RecentRows:
         users: Their sequences.
         times: Microseconds of every item of the tape.
     """
+    if users.targets is not None:
+        targets = users.targets
+        return RecentRows.collect(targets.item_ids, targets.times, targets.is_trained)
     position = np.arange(len(users.item_ids)) - np.repeat(users.offsets[:-1], users.lengths)
     is_train = position < np.repeat(users.train_lengths, users.lengths)
     return RecentRows.collect(users.item_ids, times, is_train)
@@ -67,10 +70,18 @@ def training_rows(users: UserSequences, times: Int64) -> RecentRows:
 
 def rows_before(users: UserSequences, times: Int64, moments: list[int], days: int) -> RecentRows:
     """The rows of some users that lie in a window of days before one of some moments."""
+    item_ids, times = _popular_rows(users, times)
     is_counted = np.zeros(len(times), bool)
     for moment in moments:
         is_counted |= (times >= moment - days * DAY) & (times < moment)
-    return RecentRows.collect(users.item_ids, times, is_counted)
+    return RecentRows.collect(item_ids, times, is_counted)
+
+
+def _popular_rows(users: UserSequences, times: Int64) -> tuple[Int32, Int64]:
+    """Items and times of the rows that popularity counts: with events, the targets."""
+    if users.targets is None:
+        return users.item_ids, times
+    return users.targets.item_ids, users.targets.times
 
 
 def window_scores(rows: RecentRows, moments_B: Int64, days: int, ties_V: Float64) -> Tensor:
@@ -100,8 +111,9 @@ def window_scores(rows: RecentRows, moments_B: Int64, days: int, ties_V: Float64
 
 def count_rows(users: UserSequences, times: Int64, moment: int, days: int, num_items: int) -> Int64:
     """Rows of each item, (V,), in the days before a moment."""
+    item_ids, times = _popular_rows(users, times)
     is_counted = (times >= moment - days * DAY) & (times < moment)
-    return np.bincount(users.item_ids[is_counted], minlength=num_items + 1).astype(np.int64)
+    return np.bincount(item_ids[is_counted], minlength=num_items + 1).astype(np.int64)
 
 
 def popularity_ties(popularity_V: Int64) -> Float64:

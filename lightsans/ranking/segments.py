@@ -13,6 +13,7 @@ _LENGTHS = np.array([5, 10, 20, 50])
 LENGTHS = ("1-4 items", "5-9 items", "10-19 items", "20-49 items", "50 items or more")
 NEWCOMERS = ("trained on", "newcomer")
 TARGETS = ("unknown", "head", "middle", "tail")
+VIEWED = ("not within the hour before", "within the hour before")
 TENTHS = 10
 
 
@@ -49,6 +50,11 @@ def by_target(tenths: Int32) -> Segmentation:
     """Tell users apart by the target: the head is a tenth of the items, the tail half of them."""
     codes = np.searchsorted([1, 2, 6], tenths, side="right")
     return Segmentation("target item", TARGETS, codes.astype(np.int64))
+
+
+def by_view(is_viewed: Bool) -> Segmentation:
+    """Tell users apart by whether they viewed the target shortly before it."""
+    return Segmentation("target viewed", VIEWED, is_viewed.astype(np.int64))
 
 
 def sum_segments(segmentation: Segmentation, groups: Int64, values: Array, size: int) -> Array:

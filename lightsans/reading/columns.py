@@ -12,7 +12,7 @@ from lightsans.config import DataConfig
 from lightsans.errors import InputError
 from lightsans.reading.ids import is_id, natural_type
 from lightsans.reading.input_files import WHERE, Head, is_number
-from lightsans.reading.values import is_text
+from lightsans.reading.values import is_event, is_text
 from lightsans.storage.location import Location
 from lightsans.storage.partitions import partition_values
 
@@ -55,6 +55,8 @@ def log_columns(data: DataConfig) -> dict[str, Wanted]:
     if columns.rating is not None:
         is_optional = data.min_rating is None
         wanted["rating"] = Wanted(columns.rating, "data.columns.rating", is_optional)
+    if columns.event is not None:
+        wanted["event"] = Wanted(columns.event, "data.columns.event")
     if data.where is not None:
         for name in columns_of(parse_condition(data.where, "data.where")):
             wanted[WHERE + name] = Wanted(name, "data.where")
@@ -153,6 +155,8 @@ def check_log_types(
         if data.min_rating is not None:
             raise InputError(wrong_type(file, "rating", names["rating"], types["rating"]))
         del found.positions["rating"]
+    if "event" in types and not is_event(types["event"]):
+        raise InputError(wrong_type(file, "event", names["event"], types["event"]))
     id_types = {}
     for role in ("user", "item"):
         kind = types.get(role, pa.string())
@@ -177,6 +181,7 @@ def wrong_type(file: Location, role: str, name: str, found: pa.DataType | str) -
         "item": "text, whole numbers or UUIDs",
         "timestamp": "numbers, text, dates or timestamps",
         "rating": "numbers or text",
+        "event": "text, whole numbers or booleans",
     }[role]
     return (
         f"{file}: column {name!r} ({role}) holds {found}, expected {expected}; convert it, or "

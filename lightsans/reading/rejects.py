@@ -1,5 +1,6 @@
 """Counts of the rows that were read, and a file of those that were refused."""
 
+import difflib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -10,9 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lightsans.config import DataConfig
 from lightsans.errors import InputError, RejectLimitError
 from lightsans.reading.findings import Findings, describe_missing
 from lightsans.reading.rows import CheckedRows
+from lightsans.reading.values import shortened
 from lightsans.storage.location import Location
 from lightsans.storage.schemas import REJECTS, REJECTS_WITH_VALUES
 
@@ -29,6 +32,10 @@ class RowCounts:
     """Rows of users whom ``data.exclude_users`` lists."""
     filtered: int = 0
     """Rows that ``data.where`` left out."""
+    events: Counter[str] = field(default_factory=Counter)
+    """Valid rows by event, where there are events: more than ``valid``, which counts the rest."""
+    unused: int = 0
+    """Rows among them whose event counts for nothing."""
     excluded_found: set[int] = field(default_factory=set)
     """Places of the users of those rows in the sorted list."""
     rejected: Counter[str] = field(default_factory=Counter)
@@ -48,6 +55,8 @@ class RowCounts:
         self.valid += rows.table.num_rows
         self.excluded += rows.num_excluded
         self.filtered += rows.num_filtered
+        self.events = shortened(self.events + rows.events)
+        self.unused += rows.num_unused
         self.excluded_found |= rows.excluded_found
         self.findings.add(rows.findings)
         num_rejected = len(rows.reject_reasons)
@@ -68,6 +77,8 @@ class RowCounts:
         self.valid += other.valid
         self.excluded += other.excluded
         self.filtered += other.filtered
+        self.events = shortened(self.events + other.events)
+        self.unused += other.unused
         self.excluded_found |= other.excluded_found
         self.rejected += other.rejected
         self.findings.add(other.findings)
@@ -85,6 +96,8 @@ class RowCounts:
             "valid": self.valid,
             "excluded": self.excluded,
             **_if_any("filtered", self.filtered),
+            **_if_any("unused", self.unused),
+            **({"events": dict(sorted(self.events.items()))} if self.events else {}),
             "excluded_found": sorted(self.excluded_found),
             "rejected": dict(sorted(self.rejected.items())),
             "examples": dict(sorted(self.examples.items())),
@@ -100,7 +113,13 @@ class RowCounts:
         rejected = Counter(content["rejected"])
         found = set(content.get("excluded_found", ()))  # not counted by earlier versions
         findings = Findings.from_dict(content.get("findings", {}))
-        changed = {"rejected": rejected, "excluded_found": found, "findings": findings}
+        events = Counter(content.get("events", {}))
+        changed = {
+            "rejected": rejected,
+            "excluded_found": found,
+            "findings": findings,
+            "events": events,
+        }
         return cls(**{**content, **changed})
 
     def _add_file(self, uri: str, counts: Mapping[str, int]) -> None:
@@ -141,12 +160,33 @@ def check_reject_limit(counts: RowCounts, limit: float | None, rejects: Location
             f"{' (' + describe_rejects(counts) + ')' if num_rejected else ''} and "
             f"{counts.excluded:,} belong to users of data.exclude_users"
             f"{f'; data.where leaves out {counts.filtered:,}' if counts.filtered else ''}"
+            f"{f'; {counts.unused:,} have events that count for nothing' if counts.unused else ''}"
         )
 
 
 def _if_any(name: str, count: int) -> dict[str, int]:
     """A count that is written where there is something to count."""
     return {name: count} if count else {}
+
+
+def require_events(counts: RowCounts, data: DataConfig) -> str | None:
+    """Require that a target is in the log; a warning where other events are not, None if all are.
+
+    Raises:
+        InputError: There is nothing to predict.
+    """
+    found = [name for name, _ in counts.events.most_common(10)]
+    lacking = [name for name in data.event_names if not counts.events[name]]
+    near = {name: difflib.get_close_matches(name, found, n=1) for name in lacking}
+    meant = [f"{names[0]} for {name}" for name, names in near.items() if names]
+    hint = f"; did you mean {', '.join(meant)}?" if meant else ""
+    targets = [name for name, event in data.events.items() if event.target]
+    if targets and set(targets) <= set(lacking):
+        raise InputError(
+            f"data.events has the targets {targets}, and no row of the log is one: column "
+            f"{data.columns.event!r} holds {', '.join(found)}{hint}"
+        )
+    return f"no row has the events {', '.join(lacking)} of data.events{hint}" if lacking else None
 
 
 def describe_rejects(counts: RowCounts) -> str:

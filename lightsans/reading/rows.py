@@ -8,6 +8,7 @@ Shapes:
 """
 
 import json
+from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,11 +26,14 @@ from lightsans.reading.values import (
     NUMBER,
     Problems,
     as_utf8,
+    clean_events,
+    count_events,
     count_words,
     find_missing,
     is_text,
     parse_numbers,
     strip_blanks,
+    with_codes,
 )
 
 
@@ -62,6 +66,10 @@ class CheckedRows:
     for rows that could not be taken apart, and for users who are to be left out."""
 
     findings: Findings = field(default_factory=Findings)
+    events: Counter[str] = field(default_factory=Counter)
+    """Valid rows of users who stay, by event; those of unknown events too."""
+    num_unused: int = 0
+    """Rows among them whose event counts for nothing, which are not in the table."""
     num_filtered: int = 0
     """Rows that ``data.where`` left out, before anything else was looked at."""
 
@@ -69,6 +77,7 @@ class CheckedRows:
     def num_rows(self) -> int:
         """Rows that were read."""
         counted = len(self.reject_positions) + self.num_excluded + self.num_filtered
+        counted += self.num_unused
         return int(self.table.num_rows) + counted
 
 
@@ -98,6 +107,9 @@ def check_rows(
             "position": pa.array(rows.positions),
         }
     )
+    if data.events:
+        names = clean_events(columns["event"], data.missing_values, problems)
+        table = table.append_column("event", names)
     is_valid = problems.is_valid
     broken = np.array([position for position, _ in rows.broken], np.int64)
     reject_positions = np.concatenate([rows.positions[~is_valid], broken])
@@ -113,13 +125,26 @@ def check_rows(
         at = _places(table["user_id"], excluded_users)
         excluded_found = frozenset(np.unique(at[at >= 0]).tolist())
         table = table.filter(pa.array(at < 0))
+    num_excluded = num_valid - table.num_rows
+    events: Counter[str] = Counter()
+    if data.events:
+        events = count_events(table["event"])
+        table = with_codes(table, data)
+    num_unused = num_valid - num_excluded - table.num_rows
     if table.num_rows < len(is_valid):
         table = _without_unused_ids(table)
-    num_excluded = num_valid - table.num_rows
     findings = problems.findings
     findings.early = int((table["timestamp"].to_numpy() < EARLY_US).sum())
     return CheckedRows(
-        table, reject_positions, reject_reasons, num_excluded, excluded_found, values, findings
+        table,
+        reject_positions,
+        reject_reasons,
+        num_excluded,
+        excluded_found,
+        values,
+        findings,
+        events,
+        num_unused,
     )
 
 

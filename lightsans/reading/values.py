@@ -4,6 +4,7 @@ Nothing here raises for a value: it becomes null, and the caller gives its row a
 values are looked at only where a whole column could not be converted.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from uuid import UUID
 
@@ -12,9 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lightsans.arrays import Bool, Int32
-from lightsans.columns.nulls import bools, is_null
+from lightsans.columns.nulls import bools, ints, is_null
+from lightsans.config import DataConfig
 from lightsans.reading.findings import EMPTY, NULL, Findings
 
+OTHERS = "(others)"
+"""Counts rows of further events together, where a column has very many."""
+_MOST_COUNTED = 1000
 _UUID_BYTES = 16
 _LAST_BLANK, _FIRST_NOT_ASCII = 0x20, 0x80
 WHOLE_NUMBER = r"^-?[0-9]+$"
@@ -145,3 +150,52 @@ def keep_only(column: pa.Array, is_kept: Bool) -> pa.Array:
 def matches(text: pa.Array, pattern: str) -> Bool:
     """Mask of the text that matches a regular expression."""
     return bools(pc.match_substring_regex(text, pattern))
+
+
+# ---- events: their names, counts and codes -------------------------------------------------------
+
+
+def is_event(kind: pa.DataType) -> bool:
+    """Whether values of this type can name events, or there are none."""
+    is_plain = pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind)
+    return is_text_like(kind) or is_plain
+
+
+def clean_events(column: pa.Array, missing_values: Sequence[str], problems: Problems) -> pa.Array:
+    """Names of events, without blanks around them; rows without one get ``event_missing``."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if is_text_like(column.type):
+        names = strip_blanks(as_utf8(as_text(column), problems))
+    else:
+        names = column.cast(pa.string())
+    is_missing = find_missing(names, missing_values) | (ints(pc.binary_length(names)) == 0)
+    problems.add("event_missing", is_missing | is_null(names))
+    return names
+
+
+def count_events(names: pa.ChunkedArray) -> Counter[str]:
+    """Rows by event."""
+    counts = pc.value_counts(names)
+    pairs = zip(counts.field(0).to_pylist(), counts.field(1).to_pylist(), strict=True)
+    return shortened(Counter(dict(pairs)))
+
+
+def shortened(counts: Counter[str]) -> Counter[str]:
+    """The most frequent events, and the sum of the others where there are very many."""
+    if len(counts) <= _MOST_COUNTED:
+        return counts
+    kept = Counter(dict(counts.most_common(_MOST_COUNTED)))
+    kept[OTHERS] += counts.total() - kept.total()
+    return kept
+
+
+def with_codes(table: pa.Table, data: DataConfig) -> pa.Table:
+    """The rows whose event counts for something, its name replaced by its code, from 1."""
+    names = table["event"].combine_chunks()
+    places = pc.index_in(names, value_set=pa.array(data.event_names, pa.string()))
+    codes = (ints(places.fill_null(-1)) + 1).astype(np.int8)
+    used = [any((e.input, e.target, e.seen)) for _, e in sorted(data.events.items())]
+    is_used = np.array([False, *used])[codes]
+    at = table.schema.get_field_index("event")
+    return table.set_column(at, "event", pa.array(codes)).filter(pa.array(is_used))

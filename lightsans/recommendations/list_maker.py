@@ -103,8 +103,8 @@ class ListMaker:
         model: Scores the items it knows.
         model_items: Its vocabulary.
         dataset_items: The vocabulary of the histories; the fallback recommends its popular items.
-            Items that it counts 0 times are not recommended: they left the k-core, or only erased
-            users had met them.
+            Items that it counts 0 times are not recommended: they left the k-core, only erased
+            users had met them, or they were never a target.
         mapping: Dataset item ids -> model item ids; None when they are the same.
         k: Length of the lists.
         remove_seen: Leave out what a user has met already.
@@ -114,6 +114,8 @@ class ListMaker:
         rules: Rules over the lists; none unless given.
         recent_counts: (N + 1,) interactions of the dataset's items in the last days, by which the
             fallback goes, ties by all-time popularity; None: by all-time popularity alone.
+        histories_are_seen: False where ``also_seen`` lists all items that are seen, as in a log
+            with events.
     """
 
     def __init__(
@@ -130,18 +132,20 @@ class ListMaker:
         min_score: float | None = None,
         rules: ListRules | None = None,
         recent_counts: Int64 | None = None,
+        histories_are_seen: bool = True,
     ) -> None:
         self._model = model.eval()
         self._model_items, self._dataset_items = model_items, dataset_items
         self._mapping, self._k, self._remove_seen = mapping, k, remove_seen
-        dead_ids = np.flatnonzero(dataset_items.counts == 0) + 1
+        self._histories_are_seen = histories_are_seen
+        dead_ids = np.flatnonzero(dataset_items.popularity == 0) + 1
         dead_model_ids = dead_ids if mapping is None else mapping[dead_ids].astype(np.int64)
         self._eligible_ids = _tensor(_without(eligible_ids, dead_model_ids, model_items))
         self._min_score = NOTHING if min_score is None else min_score
         self.rules = rules
         self._index = self._model_index()
         # Popularity as a model of width one: its top-K follows the same rules.
-        popularity = np.concatenate([[0], dataset_items.counts])
+        popularity = np.concatenate([[0], dataset_items.popularity])
         self._fallback = POPULAR
         if recent_counts is not None:
             self._fallback = POPULAR_RECENT
@@ -231,10 +235,10 @@ class ListMaker:
             segments = np.zeros(len(histories.lengths), np.int64)
         known = self.know(histories, also_seen)
         is_known = known.is_known
-        seen = _merge(known.histories, known.also_seen)
+        seen = self._seen(known.histories, known.also_seen)
         by_model = self._by_model(known.histories, seen, np.flatnonzero(is_known), segments)
         by_popularity = self._by_popularity(
-            _merge(histories, also_seen), np.flatnonzero(~is_known), segments
+            self._seen(histories, also_seen), np.flatnonzero(~is_known), segments
         )
         # Both come in their own order: put every user back in its place.
         order = np.argsort(np.argsort(~is_known, kind="stable"), kind="stable")
@@ -282,7 +286,7 @@ class ListMaker:
         """
         known = self.know(histories, also_seen)
         users = np.flatnonzero(known.is_known)
-        rows, ids = self._seen_of(_merge(known.histories, known.also_seen), users)
+        rows, ids = self._seen_of(self._seen(known.histories, known.also_seen), users)
         is_seen = ids > 0
         table_VD = self._model.item_table()
         is_eligible_V = torch.ones(len(table_VD), dtype=torch.bool)
@@ -337,6 +341,10 @@ class ListMaker:
             pa.ListArray.from_arrays(offsets, ids),
             pa.ListArray.from_arrays(offsets, scores),
         )
+
+    def _seen(self, histories: UserSequences, also_seen: UserSequences) -> UserSequences:
+        """Items that each user has seen."""
+        return _merge(histories, also_seen) if self._histories_are_seen else also_seen
 
     def _seen_of(self, seen: UserSequences, users: Intp) -> tuple[Int64, Int32]:
         """Row numbers and item ids of everything to leave out."""

@@ -209,7 +209,7 @@ def describe(
         is_eligible: (N,) which items may be recommended.
         before: Figures of the run before.
     """
-    by_popularity = np.argsort(-items.counts, kind="stable")
+    by_popularity = np.argsort(-items.popularity, kind="stable")
     run = _Counted(totals, items, is_eligible, by_popularity)
     figures = {name: measure_of(run) for name, measure_of in _MEASURES.items()}
     if before is not None:
@@ -227,7 +227,7 @@ def describe(
         compared_users=compared,
         popularity={
             "recommendations": _by_decile(run.counts[by_popularity]),
-            "interactions": _by_decile(items.counts[by_popularity]),
+            "interactions": _by_decile(items.popularity[by_popularity]),
         },
         scores={
             "best": _quantiles(totals.best_scores),

@@ -15,6 +15,8 @@ from lightsans.arrays import Int64
 from lightsans.columns.arrow import narrow, one_chunk
 from lightsans.columns.hashing import Key
 from lightsans.config import DataConfig
+from lightsans.dataset.events import events_to_json
+from lightsans.dataset.loading import list_column
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import ConfigError
 from lightsans.preparation.derive import Retention, derive_sequences
@@ -25,8 +27,11 @@ from lightsans.preparation.temporal import Cutoffs, find_cutoff
 from lightsans.reading.times import parse_moment
 from lightsans.reports.dataset_figures import PartReport
 
-PART_COLUMNS = ("user_id", "raw_item_id", "timestamp", "rating")
-"""Columns of a part that its filters look at."""
+
+def part_columns(data: DataConfig) -> tuple[str, ...]:
+    """Columns of a part that its filters look at."""
+    columns = ("user_id", "raw_item_id", "timestamp", "rating")
+    return (*columns, "event") if data.events else columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +53,8 @@ class Filters:
     def derive(self, rows: PartRows, vocabulary: Vocabulary) -> pa.Table:
         """`derive_sequences` of the rows that were selected."""
         least = self.data.min_user_interactions
-        return derive_sequences(rows, vocabulary, least, self.retention, self.cutoffs)
+        events = events_to_json(self.data) if self.data.events else None
+        return derive_sequences(rows, vocabulary, least, self.retention, self.cutoffs, events)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +171,7 @@ def number_part(
     """Turn a part into numbers.
 
     Args:
-        table: Its rows, sorted, with `PART_COLUMNS`.
+        table: Its rows, sorted, with `part_columns`.
         filters: Rules on the rows to learn from.
         time_range: Least and greatest timestamp of the dataset.
         key: Key of the hashes that compare items.
@@ -198,12 +204,21 @@ def surviving_items(items: pa.Table, survivors: pa.Table) -> tuple[pa.Array, Int
     return narrow(raw).combine_chunks(), survivors["count"].to_numpy()
 
 
+def targets_by_item(sequences: pa.Table, num_items: int) -> Int64:
+    """(num_items,) targets for training in the sequences of a log with events."""
+    targets = list_column(sequences, "target_ids")
+    rank = np.arange(len(targets.item_ids)) - np.repeat(targets.offsets[:-1], targets.lengths)
+    kept = rank < np.repeat(sequences["train_targets"].to_numpy(), targets.lengths)
+    return np.bincount(targets.item_ids[kept], minlength=num_items + 1)[1:].astype(np.int64)
+
+
 def nothing_left(data: DataConfig, rows: Mapping[str, int]) -> str:
     """The message about filters that leave no row, with the one that took the last."""
     settings = {
         "after_as_of": f"data.as_of={data.as_of}",
         "after_dedupe": f"data.dedupe={data.dedupe}",
         "after_min_rating": f"data.min_rating={data.min_rating}",
+        "after_events": f"data.events={sorted(data.events)}",
         "before_cutoff": f"data.temporal={data.temporal}",
         "after_k_core": f"data.min_user_interactions={data.min_user_interactions} and "
         f"data.min_item_interactions={data.min_item_interactions}",

@@ -64,4 +64,4 @@ def popularity(config: RunConfig, dataset: Location) -> Int64 | None:
     """Interactions of each item, where the configured negatives are drawn by them."""
     if not SAMPLINGS[config.model.negative_sampling].needs_counts:
         return None
-    return load_vocabulary(dataset).counts
+    return load_vocabulary(dataset).popularity

@@ -28,8 +28,8 @@ def load_list_maker(
     model_items, dataset_items = load_vocabulary(model), load_vocabulary(dataset)
     eligible, tables = choice.eligible, choice.rules
     rules = None
+    manifest = require_manifest(DatasetManifest, dataset, "run `submit.py preprocess` first")
     if tables is not None:
-        manifest = require_manifest(DatasetManifest, dataset, "run `submit.py preprocess` first")
         rules = _list_rules(tables, model_items, dataset_items, id_type(manifest.user_id_type))
     return ListMaker(
         LightSANs.from_pretrained(model),
@@ -43,6 +43,7 @@ def load_list_maker(
         min_score=config.score.min_score,
         rules=rules,
         recent_counts=recent_counts,
+        histories_are_seen=not manifest.data.get("events"),
     )
 
 

@@ -44,6 +44,7 @@ from lightsans.ranking.segments import (
     by_history_length,
     by_newcomers,
     by_target,
+    by_view,
     popularity_tenths,
 )
 from lightsans.recommendations.user_groups import groups_identity, read_groups
@@ -221,6 +222,8 @@ class PartEvaluator:
             by_newcomers(~users.is_trained[held_out.users]),
             by_target(self._tenths[held_out.target_ids]),
         ]
+        if held_out.is_viewed is not None:
+            found.append(by_view(held_out.is_viewed))
         if self._groups is not None:
             first, end = bucket_range(part_index(part.name), self._job.num_parts)
             codes = self._groups.of(users.user_ids, first, end - 1)[held_out.users]
@@ -303,6 +306,8 @@ def _moments(users: TimedUsers, held_out: HeldOut, cutoff: int | None) -> Int64:
     moments = np.zeros(len(users.buckets), np.int64)
     if cutoff is not None:
         moments[:] = cutoff
+    elif held_out.times is not None:
+        moments[held_out.users] = held_out.times
     else:
         moments[held_out.users] = users.timestamps[held_out.starts + held_out.lengths]
     return moments

@@ -41,6 +41,10 @@ class RowSummary:
     exact_duplicates: int
     filtered: int | None = None
     """Rows that `data.where` left out; None without it."""
+    events: Mapping[str, int] | None = None
+    """Usable rows by event, those that count for nothing included; None without `data.events`."""
+    unused: int | None = None
+    """Rows among them that count for nothing."""
     left: Mapping[str, int] = fields_beside()
     """Rows left after each filter, ``after_<filter>``, and before the cut-offs of a split."""
 

@@ -8,8 +8,11 @@ TIMESTAMP_UNIT = "us"
 """Timestamps on storage are int64 microseconds since 1970, UTC."""
 
 
-def interactions_schema(user_type: pa.DataType, item_type: pa.DataType) -> pa.Schema:
+def interactions_schema(
+    user_type: pa.DataType, item_type: pa.DataType, with_events: bool = False
+) -> pa.Schema:
     """Every valid row of the log, sorted by (bucket, user_id, timestamp, order_key)."""
+    events = [("event", pa.int8())] if with_events else []  # codes from 1, in order of the names
     return pa.schema(
         [
             ("user_id", user_type),
@@ -18,12 +21,22 @@ def interactions_schema(user_type: pa.DataType, item_type: pa.DataType) -> pa.Sc
             ("rating", pa.float64()),  # null where the log has none
             ("order_key", pa.int64()),  # file << 40 | row or byte offset
             ("bucket", pa.int32()),
+            *events,
         ]
     )
 
 
-def sequences_schema(user_type: pa.DataType, with_periods: bool = False) -> pa.Schema:
-    """One row per user, sorted by (bucket, user_id); with `PERIOD_COLUMNS` for a temporal split."""
+def sequences_schema(
+    user_type: pa.DataType, with_periods: bool = False, events: str | None = None
+) -> pa.Schema:
+    """One row per user, sorted by (bucket, user_id); with `PERIOD_COLUMNS` for a temporal split.
+
+    Args:
+        user_type: Type of user ids.
+        with_periods: Whether the split is one by time.
+        events: JSON of the uses of events, which adds columns: then item_ids are the inputs,
+            and also_seen, which may repeat an item, all items that are seen.
+    """
     schema = pa.schema(
         [
             ("user_id", user_type),
@@ -37,16 +50,41 @@ def sequences_schema(user_type: pa.DataType, with_periods: bool = False) -> pa.S
     )
     for name in PERIOD_COLUMNS if with_periods else ():
         schema = schema.append(pa.field(name, pa.int32()))
-    return schema
+    if events is None:
+        return schema
+    for name, kind in EVENT_COLUMNS.items():
+        schema = schema.append(pa.field(name, kind))
+    return schema.with_metadata({EVENTS_KEY: events})
 
 
 PERIOD_COLUMNS = ("train_length", "test_length", "valid_target", "test_target")
 """Int32 columns of sequences under a temporal split, see `lightsans.dataset.sequences.Periods`."""
 
 
-def items_schema(item_type: pa.DataType) -> pa.Schema:
+EVENT_COLUMNS = {
+    "events": pa.list_(pa.int8()),  # of the inputs
+    "target_ids": pa.list_(pa.int32()),
+    "target_positions": pa.list_(pa.int32()),  # inputs before each target
+    "target_times": pa.list_(pa.int64()),
+    "target_events": pa.list_(pa.int8()),
+    "seen_times": pa.list_(pa.int64()),  # of also_seen: the last time of an item and event
+    "seen_events": pa.list_(pa.int8()),
+    "train_targets": pa.int32(),  # targets before the first cut-off of a temporal split
+    "targets_before_test": pa.int32(),  # and before the second one
+}
+"""Columns of sequences of a log with events, see `lightsans.dataset.events`."""
+EVENTS_KEY = b"lightsans.events"
+"""Key of the metadata of such a file that says what each event counts for."""
+
+
+def items_schema(item_type: pa.DataType, with_targets: bool = False) -> pa.Schema:
     """The vocabulary, by item_id from 1; 0 is padding."""
-    return pa.schema([("item_id", pa.int32()), ("raw_item_id", item_type), ("count", pa.int64())])
+    schema = pa.schema([("item_id", pa.int32()), ("raw_item_id", item_type), ("count", pa.int64())])
+    return schema.append(pa.field(TARGET_COUNT, pa.int64())) if with_targets else schema
+
+
+TARGET_COUNT = "target_count"
+"""Column of the vocabulary of a log with events: rows of each item that are targets."""
 
 
 REJECTS = pa.schema(

@@ -9,14 +9,16 @@ Shapes:
     B samples of a batch   L inputs of the longest of them
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from lightsans.arrays import Int32, Int64, UInt64
+from lightsans.arrays import Array, Float32, Float64, Int32, Int64, UInt64
 from lightsans.columns.hashing import mix
 from lightsans.config import RunConfig
 from lightsans.config.kinds import ATTENTION, LOSSES, LossSetting
+from lightsans.dataset.events import EventTargets
 from lightsans.dataset.samples import Samples, cut_prefixes, cut_windows, gather
 from lightsans.dataset.sequences import UserSequences
 
@@ -34,9 +36,12 @@ class Batch:
     lengths: Int64
     """(B,) inputs of each sample."""
     target_ids: Int32
-    """causal: (B, L) the item after each input; otherwise (B,) the item after the last input."""
+    """causal: (B, L) the item after each input; otherwise (B,) the item after the last input. Where
+    a log has events, 0 after inputs that no target follows, and (B, L, M) where several do."""
     negative_ids: Int32 | None
     """One drawn item per target, in the same shape, when the loss needs them."""
+    weights: Float32 | None = None
+    """Weights of the targets, in the same shape; None where all weigh the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,8 @@ class ShardEpoch:
     @property
     def targets(self) -> Int64:
         """Targets of each sample."""
+        if self.samples.num_targets is not None:
+            return self.samples.num_targets
         targets = self.samples.lengths - 1
         return targets if self.trains_prefixes else np.minimum(targets, 1)
 
@@ -109,6 +116,10 @@ class RankEpoch:
         }
         self._batch_at: dict[int, Int64] = {}
         self._num_steps = 0
+        events = [s.targets for s in users.values() if s.targets is not None]
+        self.is_weighted = any(targets.is_weighted for targets in events)
+        """Whether some targets of this rank weigh more than others."""
+        self._most_at_once = max(map(most_at_once, events), default=1)
 
     @property
     def longest_shard(self) -> int:
@@ -132,9 +143,28 @@ class RankEpoch:
 
     def targets_per_step(self) -> Int64:
         """Number of this rank's targets in each step; their sum over ranks divides the loss."""
-        totals = np.zeros(self._num_steps, np.int64)
+        return self._sum_per_step(lambda shard, plan: plan.targets, np.zeros(0, np.int64))
+
+    def weights_per_step(self) -> Float64:
+        """Sum of the weights of this rank's targets in each step."""
+
+        def weights(shard: int, plan: ShardEpoch) -> Float64:
+            targets, samples = self._users[shard].targets, plan.samples
+            if targets is None or samples.first_targets is None:
+                return plan.targets.astype(np.float64)
+            before = np.concatenate([[0.0], np.cumsum(targets.weights, dtype=np.float64)])
+            found: Float64 = before[samples.first_targets + plan.targets]
+            found -= before[samples.first_targets]
+            return found
+
+        sums: Float64 = self._sum_per_step(weights, np.zeros(0, np.float64))
+        return sums
+
+    def _sum_per_step(self, of: Callable[[int, ShardEpoch], Array], kind: Array) -> Array:
+        """Sums over the samples of each step of what a function gives for those of a shard."""
+        totals = np.zeros(self._num_steps, kind.dtype)
         for shard, plan in self._shards.items():
-            per_sample = plan.targets
+            per_sample = of(shard, plan)
             starts = np.arange(plan.num_batches) * plan.batch_size
             per_batch = np.add.reduceat(per_sample, starts) if len(starts) else per_sample
             batch_at = self._batch_at[shard]
@@ -157,14 +187,48 @@ class RankEpoch:
         tape = self._users[shard].item_ids
         starts, lengths = plan.samples.starts[chosen], plan.samples.lengths[chosen] - 1
         inputs = gather(tape, starts, lengths, width)
-        if self._trains_prefixes:
+        weights = None
+        if self._users[shard].targets is not None:
+            targets, weights = self._event_targets(shard, plan, chosen, width)
+        elif self._trains_prefixes:
             targets = gather(tape, starts + 1, lengths, width)
         else:
             targets = tape[starts + lengths]
         negatives = None
         if self._draws_negatives:
             negatives = draw_negatives(plan.keys[chosen], targets, self._num_items)
-        return Batch(inputs, lengths, targets, negatives)
+        return Batch(inputs, lengths, targets, negatives, weights)
+
+    def _event_targets(
+        self, shard: int, plan: ShardEpoch, chosen: slice, width: int
+    ) -> tuple[Int32, Float32 | None]:
+        """Targets of some samples, each behind the last input before it, and their weights."""
+        users, samples = self._users[shard], plan.samples
+        targets = users.targets
+        assert targets is not None
+        assert samples.first_targets is not None
+        assert samples.num_targets is not None
+        first, counts = samples.first_targets[chosen], samples.num_targets[chosen]
+        if not self._trains_prefixes:
+            return targets.item_ids[first], targets.weights[first] if self.is_weighted else None
+        row = np.repeat(np.arange(len(counts)), counts)
+        target = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts) + first[row]
+        user = np.searchsorted(targets.offsets, target, side="right") - 1
+        end = users.offsets[user] + targets.positions[target]
+        place = end - samples.starts[chosen][row] - 1
+        # Several targets without an input between them follow the same input.
+        cell = row * width + place
+        is_first = np.concatenate([[True], cell[1:] != cell[:-1]])[: len(cell)]
+        number = np.arange(len(cell)) - np.maximum.accumulate(
+            np.where(is_first, np.arange(len(cell)), 0)
+        )
+        shape = (len(counts), width, self._most_at_once)
+        ids, weights = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
+        ids[row, place, number] = targets.item_ids[target]
+        weights[row, place, number] = targets.weights[target]
+        if self._most_at_once == 1:
+            ids, weights = ids[:, :, 0], weights[:, :, 0]
+        return ids, weights if self.is_weighted else None
 
     def _padding(self) -> Batch:
         shape = (1, 1) if self._trains_prefixes else (1,)
@@ -173,15 +237,26 @@ class RankEpoch:
         return Batch(np.zeros((1, 1), np.int32), np.zeros(1, np.int64), nothing, negatives)
 
 
+def most_at_once(targets: EventTargets) -> int:
+    """Most targets for training that follow the same input."""
+    learnt = targets.is_learnt
+    keys = np.stack([targets.user[learnt], targets.positions[learnt]])
+    if not keys.size:
+        return 1
+    is_same = (keys[:, 1:] == keys[:, :-1]).all(axis=0)
+    starts = np.flatnonzero(np.concatenate([[True], ~is_same, [True]]))
+    return int(np.diff(starts).max())
+
+
 def draw_negatives(keys: UInt64, targets: Int32, num_items: int) -> Int32:
     """A uniformly drawn item other than the target, for every target; 0 where there is none.
 
     Args:
         keys: (B,) a random number per sample; equal keys draw equal negatives.
-        targets: (B,) or (B, L) item ids.
+        targets: (B,), (B, L) or (B, L, M) item ids.
         num_items: Negatives lie in 1..num_items; with a single item the target itself is drawn.
     """
-    columns = np.arange(targets.shape[1] if targets.ndim == 2 else 1, dtype=np.uint64)
+    columns = np.arange(np.prod(targets.shape[1:], dtype=np.int64), dtype=np.uint64)
     drawn = mix(mix(keys)[:, None] + columns) % np.uint64(max(num_items - 1, 1))
     negatives = drawn.astype(np.int32).reshape(targets.shape) + np.int32(1)
     negatives += ((negatives >= targets) & (num_items > 1)).astype(np.int32)
@@ -197,9 +272,11 @@ def _draws_negatives(setting: LossSetting) -> bool:
 
 def _join(batches: list[Batch]) -> Batch:
     negatives = [batch.negative_ids for batch in batches if batch.negative_ids is not None]
+    weights = [batch.weights for batch in batches if batch.weights is not None]
     return Batch(
         np.concatenate([batch.item_ids for batch in batches]),
         np.concatenate([batch.lengths for batch in batches]),
         np.concatenate([batch.target_ids for batch in batches]),
         np.concatenate(negatives) if negatives else None,
+        np.concatenate(weights) if weights else None,
     )

@@ -112,7 +112,8 @@ class RowItems:
             assert own is not None
             common |= _shared_inputs(shared, own, self._device)
             own = None
-        return StepInputs(Batch(item_ids, batch.lengths, target_ids, own), common)
+        numbered_batch = Batch(item_ids, batch.lengths, target_ids, own, batch.weights)
+        return StepInputs(numbered_batch, common)
 
     def gradients(self) -> list[Tensor]:
         """Gradients of the rows of all workers."""

@@ -143,7 +143,9 @@ def split_batch(batch: Batch, pieces: int) -> list[Batch]:
 
 def _take(batch: Batch, rows: Intp) -> Batch:
     negatives = None if batch.negative_ids is None else batch.negative_ids[rows]
-    return Batch(batch.item_ids[rows], batch.lengths[rows], batch.target_ids[rows], negatives)
+    weights = None if batch.weights is None else batch.weights[rows]
+    ids = batch.item_ids[rows], batch.lengths[rows], batch.target_ids[rows]
+    return Batch(*ids, negatives, weights)
 
 
 def _padding_like(batch: Batch) -> Batch:

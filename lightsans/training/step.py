@@ -112,7 +112,7 @@ class TrainingStep:
             batch: This worker's samples.
             shared: Negatives that all targets share; None where the loss takes none.
             position: Decides the learning rate and the dropout masks.
-            global_targets: Targets of the step, of all workers.
+            global_targets: Targets of the step, of all workers, or the sum of their weights.
             tally: Takes losses, gradient norms and times.
 
         Returns:
@@ -189,7 +189,7 @@ class TrainingStep:
 
     def _backward_piece(self, batch: Batch, common: dict[str, Tensor], scale: float) -> Tensor:
         inputs = dict(common)
-        for name in ("item_ids", "lengths", "target_ids", "negative_ids"):
+        for name in ("item_ids", "lengths", "target_ids", "negative_ids", "weights"):
             array = getattr(batch, name)
             if array is not None:
                 inputs[name] = to_device(array, self._device)

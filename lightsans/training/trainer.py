@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lightsans.arrays import Int64
+from lightsans.arrays import Float64, Int64
 from lightsans.config import RunConfig
 from lightsans.config.kinds import LOSSES, Loss, trains_rows
 from lightsans.dataset.held_out import hold_out
@@ -162,6 +162,11 @@ class Trainer:
         batches.set_num_steps(num_steps)
         own_targets = batches.targets_per_step()
         targets = collectives.sum_over_workers(own_targets, self._device)
+        own_weights: Int64 | Float64 = own_targets
+        weights: Int64 | Float64 = targets
+        if collectives.max_over_workers(int(batches.is_weighted), self._device):
+            own_weights = batches.weights_per_step()
+            weights = collectives.sum_over_workers(own_weights, self._device)
 
         # An interrupted epoch goes on with the sums of the steps that are done.
         partial, self.progress.partial = self.progress.partial, None
@@ -176,11 +181,11 @@ class Trainer:
                 batch = batches.batch(step)
             shared = self._shared_negatives(batch, epoch, step)
             position = Position(epoch, step, num_steps)
-            loss_sum = self._step.run(batch, shared, position, float(targets[step]), tally)
+            loss_sum = self._step.run(batch, shared, position, float(weights[step]), tally)
 
             # Reading the loss waits for the device: only now and then.
             if throttle.is_due():
-                loss = float(loss_sum) / max(1.0, float(own_targets[step]))
+                loss = float(loss_sum) / max(1.0, float(own_weights[step]))
                 self._require_finite(loss, epoch, step)
                 throttle.report(step, loss)
 
@@ -192,10 +197,12 @@ class Trainer:
                 self._require_finite(sum(self.progress.partial.loss_sums), epoch, step)
                 mid_epoch.save()
                 self.progress.partial = None
-        return self._row(epoch, num_steps, int(targets.sum()), tally)
+        return self._row(epoch, num_steps, int(targets.sum()), float(weights.sum()), tally)
 
-    def _row(self, epoch: int, num_steps: int, targets: int, tally: Tally) -> EpochRow:
-        loss = sum(tally.loss_sums()) / targets
+    def _row(
+        self, epoch: int, num_steps: int, targets: int, weight: float, tally: Tally
+    ) -> EpochRow:
+        loss = sum(tally.loss_sums()) / weight
         self._require_finite(loss, epoch, num_steps)
         seconds = tally.seconds
         compute_s = seconds["train_s"] - seconds["load_s"] - seconds["communication_s"]

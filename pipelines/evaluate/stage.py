@@ -372,6 +372,8 @@ def protocol_text(config: RunConfig) -> str:
         if max(data.min_user_interactions, data.min_item_interactions) > 1
         else []
     )
+    targets = [name for name, event in sorted(data.events.items()) if event.target]
+    filters += [f"predicts {' and '.join(targets)}"] if targets else []
     split = _temporal_text(data.temporal) if data.cuts_by_time else "leave-one-out"
     return (
         f"{split}, {', '.join(filters) or 'no filter'}, all items ranked, seen items {seen}, "

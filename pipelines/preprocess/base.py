@@ -5,7 +5,7 @@ Its parts are linked; new rows become a layer of the part of their users, and on
 the layers of a part written as one. Items keep their ids, and new ones are appended.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from lightsans.config import DataConfig, RunConfig, to_dict
 from lightsans.config.kinds import SPLIT_METHODS
-from lightsans.config.marks import Mark, default_value, fields_with
+from lightsans.config.marks import Mark, fields_with, recorded_value
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import ConfigError, InputError
 from lightsans.preparation.erasure import (
@@ -33,6 +33,7 @@ from lightsans.storage.manifest_kinds import DatasetManifest
 from lightsans.storage.manifests import require_manifest
 from lightsans.storage.parts import layer_name, part_index, part_name
 from pipelines.preprocess.parts import (
+    EVENTS_VERSION,
     FORMAT_VERSION,
     Draft,
     Part,
@@ -90,6 +91,7 @@ class Base:
             valid=counts.valid,
             rejected=counts.rejected - before.rejected,
             filtered=counts.filtered - before.filtered,
+            unused=counts.unused - before.unused,
             examples=counts.examples,
         )
 
@@ -144,7 +146,7 @@ def find_unchanged(
     """
     settings, theirs = to_dict(data), base.manifest.data
     names = fields_with(data, Mark.MAKES_SEQUENCES)
-    is_same = all(settings[name] == _recorded(theirs, name) for name in names)
+    is_same = all(settings[name] == recorded_value(DataConfig, theirs, name) for name in names)
     if not is_same or data.cuts_by_time or SPLIT_METHODS[theirs["split"]].cuts_by_time:
         return None
     rows = {part_index(part.name): part.rows for part in base.manifest.parts}
@@ -171,10 +173,11 @@ def load_base(config: RunConfig) -> Base | None:
         location,
         f"data.base={config.data.base} names no finished dataset of root={config.root}",
     )
-    if manifest.format_version != FORMAT_VERSION:
+    theirs = EVENTS_VERSION if manifest.data.get("events") else FORMAT_VERSION
+    if manifest.format_version != theirs:
         raise ConfigError(
             f"data.base={config.data.base} has format {manifest.format_version}, and this "
-            f"version adds to format {FORMAT_VERSION}; preprocess without --base"
+            f"version adds to format {theirs}; preprocess without --base"
         )
     interactions = read_marker(location)
     base = Base(location, manifest, interactions)
@@ -182,19 +185,14 @@ def load_base(config: RunConfig) -> Base | None:
     return base
 
 
-def _recorded(settings: Mapping[str, object], name: str) -> object:
-    """A setting of the base; its default where the setting joined after the base was made."""
-    return settings[name] if name in settings else default_value(DataConfig, name)
-
-
 def _check_reading(base: Base, data: DataConfig) -> None:
     settings, theirs = to_dict(data), base.manifest.data
     for name in fields_with(data, Mark.READS_ROWS):
-        if settings[name] != _recorded(theirs, name):
+        before = recorded_value(DataConfig, theirs, name)
+        if settings[name] != before:
             raise ConfigError(
                 f"data.{name} is {settings[name]!r}, but dataset {base.location.name} was read "
-                f"with {_recorded(theirs, name)!r}; take the base's setting, or preprocess without "
-                "--base"
+                f"with {before!r}; take the base's setting, or preprocess without --base"
             )
     if data.min_rating is not None and theirs["min_rating"] is None:
         raise ConfigError(

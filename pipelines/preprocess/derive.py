@@ -4,21 +4,26 @@ Part by part, without an exchange, from the numbers that were counted. Parts tha
 attempt has written stay.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import pyarrow.compute as pc
 import ray
 
+from lightsans.arrays import Int64
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.preparation.derive import fingerprint_part
 from lightsans.preparation.part_files import save_sequences
-from lightsans.stages.filters import Filters, LoadedPart
+from lightsans.stages.filters import Filters, LoadedPart, targets_by_item
+from lightsans.storage.location import Location
 from lightsans.storage.parts import part_name
 from pipelines.preprocess.base import UnchangedSequences
+from pipelines.preprocess.cutoffs import add_counts
 from pipelines.preprocess.parts import Draft, Part, largest
 from pipelines.preprocess.records import SequencesNote
-from pipelines.session.merge_tree import Ref
+from pipelines.session.merge_tree import Ref, merge_all
+from pipelines.session.ray_session import original_errors
 from pipelines.session.tasks import remote, run_tasks
 
 
@@ -85,3 +90,22 @@ def write_sequence_part(
     )
     draft.note_sequences(note, vocabulary_fingerprint)
     return note
+
+
+def count_targets(
+    draft: Draft, notes: Sequence[SequencesNote], vocabulary: Vocabulary
+) -> Vocabulary:
+    """The vocabulary of a log with events with how often each item is a target for training.
+
+    Under leave-one-out these are all targets, as all interactions count without events.
+    """
+    count, add = remote(count_part_targets), remote(add_counts)
+    counted = (count.remote(draft.dataset, note.name, vocabulary.num_items) for note in notes)
+    with original_errors():
+        counts: Any = ray.get(merge_all(add, counted))
+    return Vocabulary(vocabulary.raw_item_ids, vocabulary.counts, counts)
+
+
+def count_part_targets(dataset: Location, name: str, num_items: int) -> Int64:
+    """`targets_by_item` of a part."""
+    return targets_by_item((dataset / "sequences" / name).read_table(), num_items)

@@ -28,11 +28,11 @@ from lightsans.preparation.k_core import (
     merge_counts,
 )
 from lightsans.stages.filters import (
-    PART_COLUMNS,
     Filters,
     LoadedPart,
     nothing_left,
     number_part,
+    part_columns,
     surviving_items,
 )
 from lightsans.storage.location import Location
@@ -108,7 +108,7 @@ def load_part_rows(
         Rows left after each filter, what counting needs, the counts of the first round for all its
         items with raw ids, and what sequences are derived from.
     """
-    return number_part(part.load(dataset, PART_COLUMNS), filters, time_range, key)
+    return number_part(part.load(dataset, part_columns(filters.data)), filters, time_range, key)
 
 
 def count_part(core: CoreRows, alive: UInt64, min_user_interactions: int) -> pa.Table:

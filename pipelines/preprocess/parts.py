@@ -25,6 +25,9 @@ from pipelines.session.lease import Owner
 FORMAT_VERSION = 3
 """Raised whenever the same input and settings would give another dataset, or other notes on it."""
 
+EVENTS_VERSION = 4
+"""The same of datasets with events (`data.events`), whose rows and sequences hold more."""
+
 MARKER = "interactions.json"
 """Written when ``interactions/`` is complete: a later attempt goes on from there."""
 

@@ -29,7 +29,12 @@ from lightsans.lists.excluded_users import ExcludedIds
 from lightsans.lists.id_lists import IdList
 from lightsans.preparation.derive import fingerprint_dataset
 from lightsans.reading.findings import describe_findings
-from lightsans.reading.rejects import check_reject_limit, describe_rejects, hints
+from lightsans.reading.rejects import (
+    check_reject_limit,
+    describe_rejects,
+    hints,
+    require_events,
+)
 from lightsans.stages.filters import Filters, resolve_filters
 from lightsans.storage.listing import check_unchanged
 from lightsans.storage.location import FileInfo, Location, locate
@@ -41,12 +46,19 @@ from pipelines.console.logs import add_log_context, log_context
 from pipelines.console.progress import say
 from pipelines.preprocess.base import find_unchanged, load_base
 from pipelines.preprocess.cutoffs import counted_cutoffs
-from pipelines.preprocess.derive import write_sequences
+from pipelines.preprocess.derive import count_targets, write_sequences
 from pipelines.preprocess.excluded import find_excluded, read_excluded_users
 from pipelines.preprocess.inputs import list_log
 from pipelines.preprocess.k_core import KCore, find_k_core
 from pipelines.preprocess.new_files import input_entries, input_tables, new_rows
-from pipelines.preprocess.parts import FORMAT_VERSION, MARKER, WORK, Draft, Part
+from pipelines.preprocess.parts import (
+    EVENTS_VERSION,
+    FORMAT_VERSION,
+    MARKER,
+    WORK,
+    Draft,
+    Part,
+)
 from pipelines.preprocess.read import (
     Source,
     choose_num_parts,
@@ -182,7 +194,12 @@ def _derive(job: _Job, draft: Draft, made: Interactions) -> tuple[KCore, list[Se
     if base is not None and before is not None:
         data = job.source.data
         unchanged = find_unchanged(base, made.parts, data, before, k_core.vocabulary)
-    return k_core, write_sequences(draft, loaded, job.filters, k_core.vocabulary, unchanged)
+    notes = write_sequences(draft, loaded, job.filters, k_core.vocabulary, unchanged)
+    if job.source.data.events:
+        vocabulary = count_targets(draft, notes, k_core.vocabulary)
+        vocabulary.save(job.dataset / "items.parquet")
+        k_core = replace(k_core, vocabulary=vocabulary)
+    return k_core, notes
 
 
 def _prepare(config: RunConfig) -> _Job:
@@ -209,9 +226,13 @@ def _prepare(config: RunConfig) -> _Job:
     }
     if data.cuts_by_time:
         question["split_rule"] = SPLIT_RULE
-    name = content_id("dataset", FORMAT_VERSION, question)
+    name = content_id("dataset", _format_version(data), question)
     dataset = locate(config.root, config.storage) / "datasets" / name
     return _Job(dataset, source, filters, num_parts, excluded)
+
+
+def _format_version(data: DataConfig) -> int:
+    return EVENTS_VERSION if data.events else FORMAT_VERSION
 
 
 def _identity(file: FileInfo) -> list[object]:
@@ -233,7 +254,7 @@ def _describe(
     oldest, newest = made.time_range
     return DatasetManifest(
         id=job.dataset.name,
-        format_version=FORMAT_VERSION,
+        format_version=_format_version(job.source.data),
         users=sum(part.users for part in parts),
         trainable_users=sum(part.trainable for part in parts),
         items=vocabulary.num_items,
@@ -247,6 +268,8 @@ def _describe(
             valid=counts.valid,
             exact_duplicates=sum(part.report.exact_duplicates for part in parts),
             filtered=None if job.source.data.where is None else counts.filtered,
+            events=dict(counts.events.most_common()) if job.source.data.events else None,
+            unused=counts.unused if job.source.data.events else None,
             left=k_core.rows,
         ),
         k_core_rounds=k_core.num_rounds,
@@ -274,6 +297,12 @@ def _say_findings(made: Interactions, data: DataConfig) -> None:
     if data.where is not None:
         share = counts.filtered / max(counts.read, 1)
         say(f"preprocess: data.where leaves out {counts.filtered:,} rows ({share:.2%})")
+    if data.events:
+        warning = require_events(counts, data)
+        if warning is not None:
+            say(f"WARNING: preprocess: {warning}")
+        found = ", ".join(f"{name} {count:,}" for name, count in counts.events.most_common(10))
+        say(f"preprocess: events: {found}; {counts.unused:,} rows count for nothing")
     unit = data.timestamp_unit
     for sentence in describe_findings(
         counts.findings, counts.read, counts.valid, unit, counts.oldest

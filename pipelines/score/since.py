@@ -90,6 +90,9 @@ def find_earlier(
     if dataset_manifest is None:
         return None, f"dataset {dataset.name} of run {chosen} was removed"
     today = root / "datasets" / question.dataset_id
+    now = read_manifest(DatasetManifest, today)
+    if now is not None and dataset_manifest.data.get("events", {}) != now.data.get("events", {}):
+        return None, f"datasets {dataset.name} and {today.name} have other data.events"
     before = _dead_items(dataset, model, manifest.map_items)
     if not np.array_equal(before, _dead_items(today, model, question.map_items)):
         return None, f"datasets {dataset.name} and {today.name} count other items 0 times"
@@ -98,7 +101,7 @@ def find_earlier(
 
 def _dead_items(dataset: Location, model: Location, map_items: bool) -> Int64:
     """Ids of the model's items that a dataset counts 0 times: they are in no list."""
-    dead_ids = np.flatnonzero(load_vocabulary(dataset).counts == 0) + 1
+    dead_ids = np.flatnonzero(load_vocabulary(dataset).popularity == 0) + 1
     mapping = vocabulary_mapping(dataset, model, map_items)
     dead: Int64 = np.unique(dead_ids if mapping is None else mapping[dead_ids]).astype(np.int64)
     return dead[dead > 0]

@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import pytest
 
-from lightsans.config import RunConfig
+from lightsans.config import EventConfig, RunConfig
 from lightsans.config.marks import Mark, walk_marks
 from lightsans.config.rules import Boost, Cap, ItemGroup, Pin, Quota, SegmentRule
 from lightsans.config.run import setting_type
@@ -36,6 +36,10 @@ RESULT_OF_SECTION = {
     "tune": "search",
 }
 # Settings that only go together with others, or whose values are no free choice.
+_EVENTS = {
+    "data.columns.event": "what",
+    "data.events": {"buy": EventConfig(input=True, target=True)},
+}
 TOGETHER = {
     "data.temporal": {
         "data.split": "temporal",
@@ -61,6 +65,8 @@ TOGETHER = {
     "nightly.floors": {"nightly.floors": {"ndcg@10": 0.1}},
     "nightly.notify_url": {"nightly.notify_url": "https://host/${NAME}"},
     "nightly.notify_token": {"nightly.notify_url": "https://host/", "nightly.notify_token": "A"},
+    "data.columns.event": _EVENTS,
+    "data.events": _EVENTS,
     "score.partition_by": {"score.partition_by": "source"},
     "score.warn_below": {"score.warn_below": {"coverage": 0.1}},
     "score.warn_above": {"score.warn_above": {"coverage": 0.1}},

@@ -1,8 +1,11 @@
 """Checks of the settings of input and preprocessing."""
 
+from dataclasses import replace
+
 import pytest
 
-from lightsans.config import DataConfig, TemporalConfig
+from lightsans.config import ColumnsConfig, DataConfig, EventConfig, TemporalConfig
+from lightsans.config.marks import Mark, recorded_value, values_with
 from lightsans.errors import ConfigError
 
 
@@ -17,3 +20,41 @@ def test_settings_that_do_not_say_where_to_cut_are_refused():
         TemporalConfig(valid_from="2026-01-01", test_from="2026-02-01", valid_fraction=0.1)
     with pytest.raises(ConfigError, match="nothing to split"):
         TemporalConfig(valid_fraction=0.5, test_fraction=0.5)
+
+
+BUY = EventConfig(input=True, target=True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"events": {"buy": BUY}}, "need each other"),
+        ({"columns": ColumnsConfig(event="what")}, "need each other"),
+        ({"events": {"buy": EventConfig(target=True)}}, "has no input"),
+        ({"events": {"buy": EventConfig(input=True)}}, "has no target"),
+        ({"events": {" buy": BUY}}, "blanks"),
+        ({"events": {"buy": replace(BUY, weight=0)}}, "is not above 0"),
+        ({"events": {"buy": BUY, "view": EventConfig(weight=2)}}, "is no target: nothing weighs"),
+        ({"events": {"buy": BUY}, "min_rating": 3}, "exclude each other"),
+        ({"events": {f"e{i}": BUY for i in range(101)}}, "the most is 100"),
+        ({"columns": ColumnsConfig(event="item_id"), "events": {"buy": BUY}}, "a column twice"),
+    ],
+)
+def test_events_that_make_no_sense_are_refused(settings, said):
+    column = {} if said == "need each other" else {"columns": ColumnsConfig(event="what")}
+    with pytest.raises(ConfigError, match=said):
+        DataConfig(**{**column, **settings})
+
+
+def test_ids_and_bases_of_before_know_no_events():
+    assert values_with(DataConfig(), Mark.CONTENT)["columns"] == {
+        "user": "user_id", "item": "item_id", "timestamp": "timestamp", "rating": "rating"
+    }  # fmt: skip
+    assert "events" not in values_with(DataConfig(), Mark.CONTENT)
+    named = DataConfig(columns=ColumnsConfig(event="what"), events={"buy": BUY})
+    found = values_with(named, Mark.CONTENT)
+    assert found["events"] == {"buy": {"input": True, "target": True, "seen": False, "weight": 1.0}}
+    assert "'event': 'what'" in str(found["columns"])
+    before = {"columns": {"user": "u", "item": "i", "timestamp": "t", "rating": None}}
+    assert recorded_value(DataConfig, before, "columns") == {**before["columns"], "event": None}
+    assert recorded_value(DataConfig, before, "events") == {}

@@ -194,3 +194,25 @@ def test_an_item_on_the_deny_list_is_nowhere(log, tmp_path):
 def test_a_list_has_at_least_one_item(fitted):
     with pytest.raises(ConfigError, match="at least one item"):
         fitted.recommend(k=0)
+
+
+def test_purchases_are_recommended_from_views_and_purchases():
+    """Users view two items and buy the first of them; nobody ever buys the items from 20 on."""
+    rng = np.random.default_rng(0)
+    rows = [
+        (f"u{user}", item, 86_400 * day + at, what)
+        for user in range(40)
+        for day, item in enumerate(rng.integers(0, 10, 6).tolist())
+        for at, item, what in ((0, item, "view"), (60, 20 + item, "view"), (99, item, "buy"))
+    ]
+    names = ("user_id", "item_id", "timestamp", "what")
+    frame = pa.table(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)))
+    events = {"buy": {"input": True, "target": True, "seen": True}, "view": {"input": True}}
+    fitted = Recommender(**SETTINGS, event="what", events=events).fit(frame)
+    lists = fitted.recommend(k=20).to_pylist()
+    for user in ("u0", "u1", "u2"):
+        bought = {item for name, item, _, what in rows if name == user and what == "buy"}
+        found = {row["item_id"] for row in lists if row["user_id"] == user}
+        assert found == set(range(10)) - bought
+    viewed = fitted.evaluate().segments["target viewed"]
+    assert {label: found.users for label, found in viewed.items()} == {"within the hour before": 40}

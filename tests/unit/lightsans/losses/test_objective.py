@@ -165,3 +165,40 @@ def test_gathered_rows_have_the_loss_and_gradients_of_the_whole_table(attention,
     for name, parameter in objective.named_parameters():
         found = whole if parameter is table else parameter.grad
         torch.testing.assert_close(found, grads[name], rtol=1e-4, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("attention", ["causal", "masked", "reference"])
+@pytest.mark.parametrize("loss_type", ["CE", "BPR", "sampled_softmax", "gBCE"])
+def test_a_target_of_weight_two_counts_as_two_targets(attention, loss_type):
+    objective = make_objective(attention, loss_type)
+    items, lengths = torch.tensor([[1, 2, 3], [4, 5, 0]]), torch.tensor([3, 2])
+    targets = (
+        torch.tensor([[2, 0, 6], [5, 1, 0]]) if attention == "causal" else torch.tensor([6, 1])
+    )
+    weights = torch.full(targets.shape, 0.5)
+    weights[0] = 2.0
+    negatives = (targets % 6 + 1) * (targets > 0)
+    shared = LOSSES[loss_type].shares_negatives
+    inputs = {"negative_ids": torch.tensor([3, 4]) if shared else negatives}
+    inputs |= {"log_expected": torch.zeros(2)} if loss_type == "sampled_softmax" else {}
+    one, other = (targets.clone(), targets.clone())
+    one[1], other[0] = 0, 0
+    expected = 2 * objective(items, lengths, one, **inputs)
+    expected = expected + 0.5 * objective(items, lengths, other, **inputs)
+    expected.backward()
+    expected_gradients = gradients(objective)
+    loss = objective(items, lengths, targets, weights=weights, **inputs)
+    loss.backward()
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(gradients(objective), expected_gradients, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("loss_type", ["CE", "BPR"])
+def test_several_targets_may_follow_the_same_input(loss_type):
+    objective = make_objective("causal", loss_type)
+    items, lengths = torch.tensor([[1, 2, 3], [4, 5, 0]]), torch.tensor([3, 2])
+    both = torch.tensor([[[2, 5], [0, 0], [6, 0]], [[5, 0], [1, 2], [0, 0]]])
+    negatives = (both % 6 + 1) * (both > 0)
+    loss = objective(items, lengths, both, negatives)
+    apart = [objective(items, lengths, both[..., i], negatives[..., i]) for i in range(2)]
+    torch.testing.assert_close(loss, apart[0] + apart[1])

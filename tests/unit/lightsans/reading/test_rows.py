@@ -1,11 +1,12 @@
+from collections import Counter
 from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
 
-from lightsans.config import DataConfig
+from lightsans.config import ColumnsConfig, DataConfig, EventConfig
 from lightsans.reading.rows import RawRows, check_rows, clean_ratings
-from lightsans.reading.values import Problems
+from lightsans.reading.values import OTHERS, Problems, clean_events, shortened
 from tests.factories import with_reasons
 
 
@@ -26,6 +27,37 @@ def test_ratings_are_numbers_or_text_that_is_one():
 def test_ratings_that_nobody_needs_refuse_no_row():
     assert ratings(["good", "", "4"], is_needed=False) == [None, None, 4.0]
     assert ratings([float("nan"), 4.0], is_needed=False) == [None, 4.0]
+
+
+def test_rows_get_the_codes_of_their_events_and_others_are_counted():
+    events = {"view": EventConfig(input=True), "buy": EventConfig(target=True), "no": EventConfig()}
+    data = DataConfig(columns=ColumnsConfig(event="what"), events=events)
+    names = [" view", "buy", "share", "", "no", "buy", "view"]
+    rows = RawRows(
+        {
+            "user": pa.array([f"u{i}" for i in range(7)]).dictionary_encode(),
+            "item": pa.array(["x"] * 6 + [""]),
+            "timestamp": pa.array([1] * 7),
+            "event": pa.array(names).dictionary_encode(),
+        },
+        np.arange(7),
+        [],
+    )
+    checked = check_rows(rows, data, "string", "string", pa.array(["u5"]))
+    assert checked.table["user_id"].to_pylist() == ["u0", "u1"]
+    assert checked.table["event"].to_pylist() == [3, 1]  # in the order of the names
+    assert checked.events == {"view": 1, "buy": 1, "share": 1, "no": 1}
+    assert checked.reject_reasons == ["event_missing", "item_missing"]
+    assert (checked.num_unused, checked.num_excluded, checked.num_rows) == (2, 1, 7)
+
+
+def test_events_may_be_numbers_and_very_many_are_counted_together():
+    problems = Problems(3)
+    assert clean_events(pa.array([1, None, 2]), (), problems).to_pylist() == ["1", None, "2"]
+    assert problems.is_valid.tolist() == [True, False, True]
+    counts = Counter({f"e{i}": 2 + (i == 7) for i in range(1500)})
+    assert shortened(counts).total() == counts.total()
+    assert (len(shortened(counts)), shortened(counts)[OTHERS]) == (1001, 1000)
 
 
 def test_a_row_is_refused_for_its_first_problem_and_excluded_only_when_valid():
