@@ -190,9 +190,10 @@ class RunReport:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReportedFigures:
-    """Figures in a ``report.json`` of any version, with which a later run is compared."""
+    """Figures and warnings of a ``report.json`` of any version: for later runs and for pages."""
 
     figures: Mapping[str, float | None]
+    warnings: tuple[str, ...] = ()
 
 
 def describe(

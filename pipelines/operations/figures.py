@@ -8,9 +8,11 @@ from typing import Any
 
 from lightsans.errors import LightSANsError
 from lightsans.ranking.bootstrap import Estimate
+from lightsans.reports.run_figures import ReportedFigures
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest, RunManifest
 from lightsans.storage.manifests import read_manifest
+from lightsans.storage.records import from_json
 from pipelines.evaluate.stage import EvaluationManifest
 from pipelines.operations.attempts import Attempt, Figures
 
@@ -76,7 +78,8 @@ def complete_figures(root: Location, attempt: Attempt) -> Attempt:
         run = read_manifest(RunManifest, root / "recommendations" / run_id)
         if run is not None:
             report = run_report(root, run_id)
-            figures = replace(figures, scored_users=run.users, run=report.get("figures"))
+            shown = None if report is None else report.figures
+            figures = replace(figures, scored_users=run.users, run=shown)
     return replace(
         attempt,
         dataset_id=attempt.dataset_id or dataset_id,
@@ -87,12 +90,13 @@ def complete_figures(root: Location, attempt: Attempt) -> Attempt:
     )
 
 
-def run_report(root: Location, run_id: str) -> Mapping[str, Any]:
-    """The report of a recommendation run; empty where it has none."""
+def run_report(root: Location, run_id: str) -> ReportedFigures | None:
+    """The report of a recommendation run; None where it has none that can be read."""
+    file = root / "recommendations" / run_id / "report.json"
     try:
-        return (root / "recommendations" / run_id / "report.json").read_json()
+        return from_json(ReportedFigures, file.read_json(), str(file))
     except (OSError, LightSANsError):
-        return {}
+        return None
 
 
 def metrics_on_test(evaluation: EvaluationManifest, scorer: str) -> dict[str, Estimate]:

@@ -192,11 +192,12 @@ def _learning_tables(root: Location, models: Sequence[str]) -> list[Table]:
 
 
 def _popularity_tables(root: Location, attempt: Attempt) -> list[Table]:
-    report = run_report(root, attempt.run_id) if attempt.run_id else {}
-    figures = report.get("figures") or {}
-    rows = [[name.replace("_", " "), _value(value)] for name, value in figures.items()]
+    report = run_report(root, attempt.run_id) if attempt.run_id else None
+    if report is None:
+        return []
+    rows = [[name.replace("_", " "), _value(value)] for name, value in report.figures.items()]
     tables = [Table(header=["figure", "value"], rows=rows)] if rows else []
-    warnings = [[_text(warning)] for warning in report.get("warnings", [])]
+    warnings = [[_text(warning)] for warning in report.warnings]
     return tables + ([Table(header=["warnings"], rows=warnings)] if warnings else [])
 
 
