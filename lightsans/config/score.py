@@ -80,6 +80,16 @@ class ScoreConfig:
     a warning; otherwise it is an error."""
     min_score: float | None = setting(None, Mark.CONTENT, Mark.DECIDES_LISTS)
     """The model's recommendations with a lower score are left out; lists may become shorter."""
+    item_columns: tuple[str, ...] = setting((), Mark.RESOLVED)
+    """Columns of item_table that are written beside each recommendation."""
+    user_table: str | None = setting(None, Mark.RESOLVED, Mark.PATH)
+    """A table of users in any format of a log, with ``data.columns.user`` and user_columns."""
+    user_columns: tuple[str, ...] = setting((), Mark.RESOLVED)
+    """Columns of user_table that are written beside each user."""
+    because: int = setting(0, Mark.CONTENT, Mark.LATER)
+    """Write for each of the model's recommendations up to so many items of the user's newest 20
+    without which its score would be lower, the largest loss first. 0: none. It encodes every
+    history up to 20 times more."""
     layout: Layout = setting("wide", Mark.CONTENT)
     """wide: one row per user with lists. long: one row per recommendation with its rank; users
     without any have no row."""
@@ -123,10 +133,23 @@ class ScoreConfig:
             "that has them",
         )
         require(
-            self.item_table is None or self.eligible_column is not None or bool(columns),
-            f"score.item_table={self.item_table} has no effect without score.eligible_column or "
-            "rules by a column; set one of them, or take the table out",
+            self.item_table is None
+            or self.eligible_column is not None
+            or bool(columns or self.item_columns),
+            f"score.item_table={self.item_table} has no effect without score.eligible_column, "
+            "score.item_columns or rules by a column; set one of them, or take the table out",
         )
+        require(
+            self.item_table is not None or not self.item_columns,
+            f"score.item_columns={list(self.item_columns)} needs score.item_table, the table that "
+            "has them",
+        )
+        require(
+            (self.user_table is None) == (not self.user_columns),
+            f"score.user_table={self.user_table} and score.user_columns={list(self.user_columns)} "
+            "need each other; set both or neither",
+        )
+        require(0 <= self.because <= 20, f"score.because={self.because} is not between 0 and 20")
         places: dict[int, str] = {}
         for pin in self.rules.pins:
             place = pin.position if pin.position > 0 else self.k + 1 + pin.position

@@ -23,6 +23,7 @@ from lightsans.ranking.recent import popularity_ties
 from lightsans.ranking.seen_items import NOTHING
 from lightsans.ranking.top_k import ItemIndex
 from lightsans.recommendations.audience import log_shares
+from lightsans.recommendations.reasons import reasons_of
 from lightsans.recommendations.segment import Segment
 from lightsans.rules.item_rules import ItemRules
 from lightsans.rules.lists import RuledIndex
@@ -257,6 +258,19 @@ class ListMaker:
         return self._lists(
             vectors_BD, self._index, seen, users, segments, self._model_items, self._min_score
         )
+
+    @torch.inference_mode()
+    def explain(self, known: UserSequences, made: pa.Table, most: int) -> pa.ListArray:
+        """Reasons beside the items of wide rows; null for items that the model did not choose.
+
+        Args:
+            known: Histories of the rows' users, as the model knows them.
+            made: Wide rows.
+            most: Reasons of an item.
+        """
+        is_model = pc.equal(made["source"], MODEL).to_numpy()
+        lists, table_VD = made["item_ids"].combine_chunks(), self._model.item_table()
+        return reasons_of(self._encode, table_VD, self._model_items, known, lists, is_model, most)
 
     def _encode(self, known: UserSequences, users: Intp) -> torch.Tensor:
         newest = np.minimum(known.lengths[users], self._model.config.max_seq_len)

@@ -3,13 +3,18 @@
 The wide table is what the code works with; the long one exists on storage only.
 """
 
+from collections.abc import Collection
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from lightsans.dataset.loading import list_column
 from lightsans.recommendations.list_maker import ListMaker
-from lightsans.storage.schemas import long_recommendations_schema
+from lightsans.storage.schemas import long_recommendations_schema, recommendations_schema
+
+NUM_COLUMNS = len(recommendations_schema(pa.string(), pa.string()))
+"""Columns of every wide table; those beside them follow."""
 
 
 def recommend_rows(list_maker: ListMaker, rows: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -23,8 +28,13 @@ def recommend_rows(list_maker: ListMaker, rows: pa.Table, schema: pa.Schema) -> 
     return pa.table(named).cast(schema)
 
 
-def to_long(wide: pa.Table) -> pa.Table:
-    """The long table of a wide one. Users with an empty list have no row in it."""
+def to_long(wide: pa.Table, item_columns: Collection[str] = ()) -> pa.Table:
+    """The long table of a wide one. Users with an empty list have no row in it.
+
+    Args:
+        wide: The wide table.
+        item_columns: Columns after its own that are lists beside the items; others are of users.
+    """
     items = wide["item_ids"].combine_chunks()
     parents = items.value_parent_indices().to_numpy()
     firsts = items.offsets.to_numpy()[:-1] - items.offsets.to_numpy()[0]
@@ -38,7 +48,12 @@ def to_long(wide: pa.Table) -> pa.Table:
         wide["source"].combine_chunks().take(per_row),
     ]
     schema = long_recommendations_schema(wide["user_id"].type, items.type.value_type)
-    return pa.table(columns, schema=schema)
+    long = pa.table(columns, schema=schema)
+    for name in wide.column_names[NUM_COLUMNS:]:
+        column = wide[name].combine_chunks()
+        is_of_items = name in item_columns
+        long = long.append_column(name, column.flatten() if is_of_items else column.take(per_row))
+    return long
 
 
 def to_wide(long: pa.Table, schema: pa.Schema) -> pa.Table:

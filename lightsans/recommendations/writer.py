@@ -9,7 +9,7 @@ interruption replaces all that was there.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,6 @@ from lightsans.config.kinds import LAYOUTS, Layout
 from lightsans.recommendations.tables import to_long
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import RunFile
-from lightsans.storage.schemas import long_recommendations_schema
 
 _HASH_BLOCK = 1 << 20
 
@@ -48,6 +47,7 @@ class PartFiles:
         layout: How they are written.
         metadata: Entries of the footers.
         before_finishing: Called before a file is moved into its place; may raise to prevent it.
+        item_columns: Columns of the wide rows that are lists beside the items.
     """
 
     def __init__(
@@ -58,15 +58,15 @@ class PartFiles:
         layout: FileLayout,
         metadata: Mapping[str, str],
         before_finishing: Callable[[], None] = lambda: None,
+        item_columns: Collection[str] = (),
     ) -> None:
         self._run, self._part, self._layout = run, part, layout
         self._before_finishing = before_finishing
         self._metadata = dict(metadata)
         self._is_long = LAYOUTS[layout.layout].has_row_per_item
         if self._is_long:
-            item_type = schema.field("item_ids").type.value_type
-            schema = long_recommendations_schema(schema.field("user_id").type, item_type)
-        self._schema = schema
+            schema = to_long(schema.empty_table(), item_columns).schema
+        self._schema, self._item_columns = schema, item_columns
         self._pending: list[pa.Table] = []
         self._users_in_file = self._num_files = 0
         self._open: dict[str, _File] = {}
@@ -121,7 +121,7 @@ class PartFiles:
             return
         rows, self._pending = pa.concat_tables(self._pending), []
         if self._is_long:
-            rows = to_long(rows)
+            rows = to_long(rows, self._item_columns)
         column = self._layout.partition_by
         if column is None:
             self._file("").write(rows)

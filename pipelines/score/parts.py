@@ -15,6 +15,7 @@ from lightsans.dataset.bucket_cursor import bucket_span, read_batches
 from lightsans.dataset.loading import list_column
 from lightsans.recommendations.list_maker import MODEL
 from lightsans.recommendations.reader import wide_schema
+from lightsans.recommendations.reasons import BECAUSE, because_field
 from lightsans.recommendations.tables import recommend_rows
 from lightsans.recommendations.writer import FileLayout, PartFiles
 from lightsans.storage.location import Location
@@ -82,6 +83,7 @@ class PartScorer:
         self._job = job
         loaded = unpack(ray.get(shared[0]))
         self._list_maker, self._segment = loaded.list_maker, loaded.segment
+        self._beside = loaded.beside
         score = job.config.score
         self._list_maker.to(torch.device("cuda" if score.use_gpu else "cpu"))
         self._schema = wide_schema(job.dataset_manifest)
@@ -102,11 +104,10 @@ class PartScorer:
         # A task that Ray repeats, or one whose driver was given up on meanwhile, must not replace
         # what the present owner has committed.
         job.owner.require()
-        with PartFiles(
-            job.run, name, self._schema, self._layout, self._metadata, job.owner.require
-        ) as files:
+        with self._open(name) as files:
             for rows in self._read(name):
-                files.write(self._score(rows, unchanged, counts))
+                made = self._score(rows, unchanged, counts)
+                files.write(made if self._beside is None else self._beside.extend(made))
         part = RunPart(
             name=name, weights_sha256=job.weights, **asdict(counts), files=tuple(files.files)
         )
@@ -115,6 +116,18 @@ class PartScorer:
         (job.run / COMMITS / f"{name}.json").write_json(to_json(part))
         pa.default_memory_pool().release_unused()  # else it grows a little from part to part
         return pa.table({"commit": [json.dumps(to_json(part))]})
+
+    def _open(self, name: str) -> PartFiles:
+        """Files of a part, with columns beside the lists where they are asked for."""
+        schema, of_items = self._schema, set[str]()
+        if self._job.config.score.because:
+            schema = schema.append(because_field(schema))
+            of_items.add(BECAUSE)
+        if self._beside is not None:
+            schema = self._beside.extended_schema(schema)
+            of_items |= set(self._job.config.score.item_columns)
+        run, require = self._job.run, self._job.owner.require
+        return PartFiles(run, name, schema, self._layout, self._metadata, require, of_items)
 
     def _read(self, name: str) -> Iterator[pa.Table]:
         columns = ["user_id", "item_ids", "also_seen"]
@@ -153,4 +166,8 @@ class PartScorer:
             counts.short_lists = (counts.short_lists or 0) + short
             counts.unmet_quotas = (counts.unmet_quotas or 0) + unmet
         counts.popular_users += pc.sum(pc.not_equal(made["source"], MODEL)).as_py() or 0
+        most = self._job.config.score.because
+        if most:
+            reasons = self._list_maker.explain(known.histories, made, most)
+            made = made.append_column(because_field(self._schema), reasons)
         return made

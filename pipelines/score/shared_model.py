@@ -18,7 +18,14 @@ from torch import Tensor
 
 from lightsans.arrays import Int64, UInt8
 from lightsans.config import RunConfig
+from lightsans.dataset.vocabulary import load_vocabulary
 from lightsans.errors import InputError
+from lightsans.recommendations.beside import (
+    Beside,
+    beside_identity,
+    read_beside,
+    require_known_items,
+)
 from lightsans.recommendations.item_choice import ItemChoice
 from lightsans.recommendations.list_maker import ListMaker
 from lightsans.recommendations.segment import Segment, read_segment, segment_identity
@@ -36,6 +43,8 @@ class Shared:
     list_maker: ListMaker
     segment: Segment | None
     """The only users to score."""
+    beside: Beside | None = None
+    """Columns that are written beside lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +78,16 @@ def load_shared(
             raise InputError(
                 f"score.users: {config.score.users} changed meanwhile; run the same command again"
             )
+    beside = read_beside(config)
+    if beside is not None:
+        made_with = require_manifest(DatasetManifest, dataset, "make it again").data
+        if beside_identity(config, made_with) != question.settings.get("beside"):
+            raise InputError(
+                "score.item_table or score.user_table changed meanwhile; run the same command again"
+            )
+        require_known_items(beside, load_vocabulary(dataset), config)
     list_maker = load_list_maker(config, dataset, model, question.map_items, choice, recent_counts)
-    return pack(Shared(list_maker, segment))
+    return pack(Shared(list_maker, segment, beside))
 
 
 def pack(shared: Shared) -> Packed:

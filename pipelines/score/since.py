@@ -70,6 +70,8 @@ def find_earlier(
     manifest = require_manifest(
         RunManifest, earlier, "`submit.py recommendations` lists the finished runs"
     )
+    if question.settings.get("because"):
+        return None, "score.because explains lists by histories, so that all are made anew"
     if earlier == run:
         return None, f"run {chosen} is the one that is made anew"
     format_version, user_id_type = versions

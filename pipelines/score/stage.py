@@ -22,6 +22,7 @@ from lightsans.dataset.vocabulary import load_vocabulary, vocabulary_mapping
 from lightsans.errors import LeaseError, LightSANsError, StorageError
 from lightsans.lists.excluded_users import ExcludedIds
 from lightsans.lists.id_lists import IdList, describe_found, read_id_list, require_some
+from lightsans.recommendations.beside import beside_identity
 from lightsans.recommendations.item_choice import ItemChoice, read_item_choice
 from lightsans.recommendations.segment import segment_identity
 from lightsans.recommendations.writer import remove_leftovers
@@ -173,13 +174,14 @@ def _question(
     config: RunConfig, choice: ItemChoice, dataset: DatasetManifest, model_id: str, map_items: bool
 ) -> RunQuestion:
     """All that decides the content of a run."""
-    asked = choice.fingerprints
+    asked, beside = choice.fingerprints, beside_identity(config, dataset.data)
     settings = {
         **values_with(config.score, Mark.CONTENT),
         "eligible_items": asked["eligible_items"],
         "segment": segment_identity(config, dataset.data),
-        # Runs without rules keep the ids that they had before there were any.
+        # Runs without rules, or columns beside lists, keep the ids that they had before.
         **({} if asked["rules"] is None else {"rules": asked["rules"]}),
+        **({} if beside is None else {"beside": beside}),
     }
     return RunQuestion(
         dataset_id=dataset.id, model_id=model_id, map_items=map_items, settings=settings

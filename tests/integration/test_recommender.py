@@ -1,5 +1,6 @@
 """The same log, settings and seed give the same numbers in one process and on Ray."""
 
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -68,15 +69,21 @@ def test_evaluations_have_the_same_metrics_and_intervals(both):
         assert here.intervals[scorer]["test"]["ndcg@10"] == pytest.approx([low, high], rel=1e-6)
 
 
-def test_lists_are_those_that_the_pipeline_scores(both):
+def test_lists_are_those_that_the_pipeline_scores_whatever_stands_beside_them(both, tmp_path):
     here, on_ray = both
     fitted = on_ray._require()
-    config = fitted.config
+    table = tmp_path / "items.csv"
+    table.write_text("item_id,title\n" + "".join(f"{item},film {item}\n" for item in range(1, 51)))
+    score = replace(fitted.config.score, item_table=str(table), item_columns=("title",), because=1)
+    config = replace(fitted.config, score=score)
     made = run_score(config, fitted.dataset.name, fitted.model.name)
     require_manifest(RunManifest, made.location, "")
     files = [file.path for part in made.manifest.parts for file in part.files]
     wide = pa.concat_tables([(made.location / path).read_table() for path in files])
-    scored = {(row["user_id"], row["rank"]): row for row in to_long(wide).to_pylist()}
+    long = to_long(wide, ["title", "because"]).to_pylist()
+    scored = {(row["user_id"], row["rank"]): row for row in long}
+    assert all(row["title"] == f"film {row['item_id']}" for row in long)
+    assert any(row["because"] for row in long if row["source"] == "model")
     lists = here.recommend(k=5)
     assert len(lists) == 5 * here._require().manifest.users
     for row in lists.to_dict("records"):

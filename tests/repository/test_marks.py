@@ -196,6 +196,7 @@ def test_a_setting_that_chooses_the_epoch_changes_the_model(config, name):
         ("score.item_table", "run"),
         ("evaluate.user_table", "evaluation"),
         ("evaluate.recommendations", "evaluation"),
+        ("score.user_table", "run"),
     ],
 )
 def test_a_file_decides_by_its_content_not_by_its_path(config, tmp_path, name, result):
@@ -205,19 +206,22 @@ def test_a_file_decides_by_its_content_not_by_its_path(config, tmp_path, name, r
         columns = {
             "score.item_table": "score.eligible_column",
             "evaluate.user_table": "evaluate.user_column",
+            "score.user_table": "score.user_columns",
         }
         is_table = name in (*columns, "evaluate.recommendations")
         path = tmp_path / f"{place}-{content}.{'csv' if is_table else 'txt'}"
         path.write_text(
             f"item_id,user_id,keep\n{content},{content},true\n" if is_table else f"{content}\n"
         )
-        values = {name: str(path)}
+        values: dict[str, object] = {name: str(path)}
         if name in columns:
-            values[columns[name]] = "keep"
+            column = columns[name]
+            values[column] = ("keep",) if column == "score.user_columns" else "keep"
         found.append(ids(changed(config, values))[result])
     assert len({ids(config)[result], found[0], found[2]}) == 3
     # These are told apart by address and version instead of being read.
-    if name not in ("score.users", "evaluate.user_table", "evaluate.recommendations"):
+    by_version = ("score.users", "evaluate.user_table", "evaluate.recommendations")
+    if name not in (*by_version, "score.user_table"):
         assert found[0] == found[1]
 
 
@@ -298,8 +302,11 @@ def test_the_settings_that_are_resolved_are_the_ones_tried_here():
         "score.allow_items",
         "score.deny_items",
         "score.eligible_column",
+        "score.item_columns",
         "score.item_table",
         *(name for name in MARKS if name.startswith("score.rules.")),
+        "score.user_columns",
+        "score.user_table",
         "score.users",
         "train.warm_start",
         "tune.space",

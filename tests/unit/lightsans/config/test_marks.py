@@ -91,6 +91,8 @@ def test_paths_are_texts_and_texts_that_name_files_are_paths():
     assert {name for name in MARKS if setting_type(name) in texts} - paths == {
         "storage.endpoint_url",
         "storage.profile",
+        "score.item_columns",
+        "score.user_columns",
         "data.encoding",
         "data.separator",
         "data.escape",
