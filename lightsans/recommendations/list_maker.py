@@ -84,10 +84,7 @@ class KnownHistories:
 
     @property
     def fingerprints(self) -> UInt64:
-        """(B,) differ when a user's list may: two users with equal ones have the same list.
-
-        The order of ``also_seen`` does not count.
-        """
+        """(B,) differ when a user's list may; the order of ``also_seen`` does not count."""
         histories, also_seen = self.histories, self.also_seen
         sums = np.cumsum(mix(also_seen.item_ids.astype(np.uint64)))
         sums = np.concatenate([np.zeros(1, np.uint64), sums])
