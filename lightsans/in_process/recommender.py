@@ -19,6 +19,7 @@ from lightsans.arrays import Int64
 from lightsans.config import RunConfig, StorageConfig, to_dict
 from lightsans.config.data import ColumnsConfig
 from lightsans.config.file import from_dict
+from lightsans.dataset.loading import list_column
 from lightsans.dataset.vocabulary import load_vocabulary
 from lightsans.errors import ConfigError, NotFoundError
 from lightsans.in_process.engine import Engine, LocalEngine
@@ -27,9 +28,11 @@ from lightsans.in_process.settings import config_of
 from lightsans.model.network import LightSANs
 from lightsans.reading.columns import log_columns
 from lightsans.reading.input_files import WHERE
+from lightsans.recommendations.beside import read_beside
 from lightsans.recommendations.item_choice import read_item_choice
 from lightsans.recommendations.list_maker import ListMaker
 from lightsans.recommendations.reader import wide_schema
+from lightsans.recommendations.reasons import BECAUSE, because_field
 from lightsans.recommendations.similar_items import SimilarItems
 from lightsans.recommendations.tables import recommend_rows, to_long
 from lightsans.reports.evaluation_figures import EvaluationFigures
@@ -116,6 +119,8 @@ class Recommender:
     def recommend(self, users: Any = None, k: int = 10) -> Frame:
         """The best items of users, a row each: user_id, rank, item_id, score and source.
 
+        ``score.because``, ``item_columns`` and ``user_columns`` add columns, as in a run.
+
         Args:
             users: One raw id or many; None for all users of the log.
             k: Length of the lists. Users may have fewer, and those of whom the model knows nothing
@@ -136,12 +141,14 @@ class Recommender:
         # In the order of the dataset, each once, and then in the order that was asked for.
         distinct, order = np.unique(places, return_inverse=True)
         maker, schema = self._maker(k), wide_schema(fitted.manifest)
-        made = [
-            recommend_rows(maker, fitted.users.take(pa.array(piece)), schema)
-            for piece in _pieces(distinct, _USERS_AT_ONCE)
-        ]
+        pieces = _pieces(distinct, _USERS_AT_ONCE)
+        made = [self._lists(maker, fitted.users.take(pa.array(piece)), schema) for piece in pieces]
         wide = pa.concat_tables(made) if made else schema.empty_table()
-        return to_frame(to_long(wide.take(pa.array(order)).combine_chunks()), self.library)
+        beside, of_items = read_beside(self.config), {BECAUSE, *self.config.score.item_columns}
+        if beside is not None:
+            wide = beside.extend(wide)
+        long = to_long(wide.take(pa.array(order)).combine_chunks(), of_items)
+        return to_frame(long, self.library)
 
     def similar(self, items: Any = None, k: int = 10) -> Frame:
         """The nearest items of items, a row each: item_id, rank, similar_item_id and score.
@@ -279,6 +286,15 @@ class Recommender:
         if self._fitted is None:
             raise NotFoundError("this Recommender has learnt nothing yet; call fit(frame) first")
         return self._fitted
+
+    def _lists(self, maker: ListMaker, rows: pa.Table, schema: pa.Schema) -> pa.Table:
+        """Wide rows of some users, with reasons where they are asked for."""
+        made, most = recommend_rows(maker, rows, schema), self.config.score.because
+        if not most:
+            return made
+        histories, seen = list_column(rows, "item_ids"), list_column(rows, "also_seen")
+        reasons = maker.explain(maker.know(histories, seen).histories, made, most)
+        return made.append_column(because_field(schema), reasons)
 
     def _maker(self, k: int) -> ListMaker:
         if k not in self._makers:

@@ -191,6 +191,22 @@ def test_an_item_on_the_deny_list_is_nowhere(log, tmp_path):
     assert not {3, 5} & {*lists, *fitted.similar(k=39)["similar_item_id"].to_pylist()}
 
 
+def test_columns_of_tables_and_reasons_stand_beside_recommendations(log, tmp_path):
+    items, users = tmp_path / "items.csv", tmp_path / "users.csv"
+    items.write_text("item_id,title\n" + "".join(f"{item},film {item}\n" for item in range(1, 41)))
+    users.write_text("user_id,country\nu3,de\n")
+    asked = {"item_table": str(items), "item_columns": ["title"], "because": 2}
+    asked |= {"user_table": str(users), "user_columns": ["country"]}
+    rows = Recommender(**SETTINGS, score=asked).fit(log).recommend(["u7", "u3"], k=4).to_pylist()
+    assert [row["country"] for row in rows] == [None] * 4 + ["de"] * 4
+    met = {}
+    for user in ("u7", "u3"):
+        met[user] = log.filter(pa.compute.equal(log["user_id"], user))["item_id"].to_pylist()
+    for row in rows:
+        assert row["title"] == f"film {row['item_id']}"
+        assert set(row["because"]) <= set(met[row["user_id"]])
+
+
 def test_a_list_has_at_least_one_item(fitted):
     with pytest.raises(ConfigError, match="at least one item"):
         fitted.recommend(k=0)
