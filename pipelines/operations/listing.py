@@ -17,6 +17,7 @@ KINDS = {
     "similar": "similar",
     "audience": "audience",
     "serving": "serving",
+    "backtests": "backtests",
     "locks": "locks",
 }
 """Kind by the directory below the root."""

@@ -39,6 +39,7 @@ PIPELINES = [
     ["preprocess", "train", "evaluate", "score", "export", "tune"],
     ["operations"],
     ["nightly", "run_pipeline", "engine"],
+    ["backtest"],
     ["fetch", "jobs"],
     ["commands"],
 ]

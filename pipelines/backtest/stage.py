@@ -1,0 +1,213 @@
+"""Replays the nights of a log under one policy or several, and lays them side by side.
+
+    backtests/<id>/<policy>/                 a root of its own: datasets, models, runs, reports
+    backtests/<id>/<policy>/backtest/*.json  what each night came to
+    backtests/<id>/report.json, nights.csv, report.png
+
+A policy is a name with settings. Each of its nights is the real one, `pipelines.nightly`, in order,
+so what was refused stays unpublished for the next. Nights that have ended are not run again: an
+interrupted backtest goes on where it was.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from lightsans.config import RunConfig, to_dict
+from lightsans.errors import GateError
+from lightsans.ranking.bootstrap import Estimate
+from lightsans.stages.filters import resolve_as_of
+from lightsans.storage.location import Location, locate
+from lightsans.storage.manifests import content_id
+from lightsans.storage.records import from_json, to_json
+from pipelines.backtest.next_days import measure_next_days
+from pipelines.console.progress import say
+from pipelines.nightly.inputs import report_name
+from pipelines.nightly.stage import run_nightly
+from pipelines.operations.attempts import Attempt, read_attempts
+from pipelines.operations.listing import list_root
+from pipelines.operations.status import stage_minutes
+from pipelines.publish import latest_run_id
+
+FORMAT_VERSION = 1
+Night = Callable[[RunConfig, str], object]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Policy:
+    """A way to run nights."""
+
+    name: str
+    config: RunConfig
+    """The run; its root is that of the whole backtest."""
+    settings: tuple[str, ...]
+    """Overrides that make it what it is, for people."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BacktestNight:
+    """Outcome, figures and costs of one night under one policy."""
+
+    policy: str
+    date: str
+    outcome: str
+    reason: str
+    published: str | None
+    """The run that readers found from then on."""
+    dataset_id: str | None
+    metrics: Mapping[str, Estimate]
+    """Test metrics of the night's model."""
+    minutes: float
+    stage_minutes: Mapping[str, float]
+    root_bytes: int
+    """Bytes of the policy's root after the night."""
+    next_users: int | None = None
+    """Users whose lists were measured by what they did next; None for the last night."""
+    next_others: int | None = None
+    """Users without a list who did something."""
+    next_metrics: Mapping[str, Estimate] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BacktestResult:
+    """All nights, by policy and date."""
+
+    location: Location
+    nights: tuple[BacktestNight, ...]
+
+
+def backtest_config(config: RunConfig, *, incremental: bool | None = None) -> RunConfig:
+    """The configuration of a backtest's nights: nobody is told of them, and dates are its own.
+
+    Args:
+        config: The run.
+        incremental: Whether datasets are made from those before; None takes the configuration's.
+    """
+    nightly = replace(config.nightly, metrics_file=None, notify_url=None, notify_token=None)
+    if incremental is not None:
+        nightly = replace(nightly, incremental=incremental)
+    return replace(config, nightly=nightly, data=replace(config.data, as_of=None))
+
+
+def backtest_location(policies: Sequence[Policy], first: str, every: str) -> Location:
+    """Directory of a backtest; the same policies from the same night on find it again."""
+    config = policies[0].config
+    question = {
+        "first": first,
+        "every": every,
+        "policies": {policy.name: _settings(policy.config) for policy in policies},
+    }
+    name = content_id("backtest", FORMAT_VERSION, question)
+    return locate(config.root, config.storage) / "backtests" / name
+
+
+def _settings(config: RunConfig) -> dict[str, object]:
+    """All settings but those of places and machines."""
+    places = ("root", "storage", "resources", "profile")
+    return {name: value for name, value in to_dict(config).items() if name not in places}
+
+
+def run_backtest(
+    policies: Sequence[Policy], dates: Sequence[str], every: str, night: Night | None = None
+) -> BacktestResult:
+    """Run all nights of all policies, or what is left of them.
+
+    Args:
+        policies: They differ in their settings; their root and inputs are the same.
+        dates: Dates of the nights, in order.
+        every: Step between them, as it was given.
+        night: Runs one night; `run_nightly` by default.
+    """
+    location = backtest_location(policies, dates[0], every)
+    run = night or (lambda config, date: run_nightly(config, date))
+    nights: list[BacktestNight] = []
+    for policy in policies:
+        found: list[BacktestNight] = []
+        for number, date in enumerate(dates, 1):
+            root = location / policy.name
+            config = replace(policy.config, root=root.uri)
+            done = _read(root, config, date)
+            if done is None:
+                say(f"backtest: {policy.name}, night {number} of {len(dates)}: {date}")
+                done = _run_night(policy.name, config, date, run)
+            found.append(done)
+        nights += _with_next_days(location / policy.name, policy.config, found)
+    return BacktestResult(location, tuple(nights))
+
+
+def _run_night(policy: str, config: RunConfig, date: str, run: Night) -> BacktestNight:
+    """Run a night and keep what it came to; an error but the gate's ends the backtest."""
+    root = locate(config.root, config.storage)
+    try:
+        run(config, date)
+    except GateError as error:
+        say(f"backtest: {policy}, {date}: refused: {str(error).splitlines()[0]}")
+    attempt = _attempt(root, config, date)
+    made = BacktestNight(
+        policy=policy,
+        date=date,
+        outcome="unchanged" if attempt is None else attempt.outcome,
+        reason="" if attempt is None else attempt.reason,
+        published=latest_run_id(root),
+        dataset_id=None if attempt is None else attempt.dataset_id,
+        metrics={} if attempt is None else attempt.figures.metrics or {},
+        minutes=0.0 if attempt is None else round((attempt.seconds or 0.0) / 60, 3),
+        stage_minutes={} if attempt is None else stage_minutes(attempt),
+        root_bytes=list_root(root).total_bytes(),
+    )
+    _file(root, config, date).write_json(to_json(made))
+    return made
+
+
+def _attempt(root: Location, config: RunConfig, date: str) -> Attempt | None:
+    """The newest attempt at a night that has ended."""
+    attempts = [a for a in read_attempts(root, _name(config, date)) if a.ended_at is not None]
+    return attempts[-1] if attempts else None
+
+
+def _read(root: Location, config: RunConfig, date: str) -> BacktestNight | None:
+    file = _file(root, config, date)
+    try:
+        return from_json(BacktestNight, file.read_json(), str(file))
+    except FileNotFoundError:
+        return None
+
+
+def _file(root: Location, config: RunConfig, date: str) -> Location:
+    return root / "backtest" / f"{_name(config, date)}.json"
+
+
+def _name(config: RunConfig, date: str) -> str:
+    return report_name(date, _moment(config, date))
+
+
+def _moment(config: RunConfig, date: str) -> datetime:
+    micros = resolve_as_of(replace(config.data, as_of=date))
+    assert micros is not None
+    return datetime.fromtimestamp(micros / 1e6, UTC)
+
+
+def _with_next_days(
+    root: Location, config: RunConfig, nights: list[BacktestNight]
+) -> list[BacktestNight]:
+    """The nights with the figures that only the data of the next night tells."""
+    found = []
+    for night, following in zip(nights, [*nights[1:], None], strict=True):
+        if (
+            night.next_users is None
+            and following is not None
+            and following.dataset_id is not None
+            and night.published is not None
+        ):
+            since_us = resolve_as_of(replace(config.data, as_of=night.date))
+            assert since_us is not None
+            told = measure_next_days(root, night.published, following.dataset_id, since_us)
+            night = replace(
+                night,
+                next_users=told.users,
+                next_others=told.others,
+                next_metrics=told.metrics,
+            )
+            _file(root, config, night.date).write_json(to_json(night))
+        found.append(night)
+    return found

@@ -1,0 +1,176 @@
+"""Backtests whose nights are made by hand: order, resumption, refusals, tables; no Ray."""
+
+import csv
+import io
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from lightsans.config.file import load_config
+from lightsans.errors import ConfigError, GateError
+from lightsans.ranking.bootstrap import Estimate
+from pipelines.backtest import stage
+from pipelines.backtest.next_days import NAMES, NextDays
+from pipelines.backtest.report import night_rows, summary_rows, write_report
+from pipelines.backtest.stage import Policy, backtest_config, run_backtest
+from pipelines.commands.backtest import parse_policies
+from pipelines.operations.attempts import Figures, begin_attempt, ended, write_attempt
+from pipelines.session.stage_times import StageTime
+from tests.factories import local
+
+DATES = ["2026-11-05", "2026-11-06", "2026-11-07"]
+SHARE = Estimate(0.25, 0.2, 0.3)
+
+
+class Nights:
+    """Runs nights by writing what a real one leaves; refuses some dates, breaks at others."""
+
+    def __init__(self, refused=(), broken=()):
+        self.refused, self.broken, self.calls = refused, list(broken), []
+
+    def __call__(self, config, date):
+        root = local(config.root)
+        self.calls.append((root.name, date))
+        if date in self.broken:
+            self.broken.remove(date)
+            raise RuntimeError("the machine is gone")
+        stages = (StageTime("train", "model", "m", seconds=30),)
+        figures = Figures(metrics={"ndcg@10": SHARE})
+        begun = begin_attempt(date, datetime.fromisoformat(date).replace(tzinfo=UTC))
+        made = replace(begun, dataset_id=f"d-{date}", stages=stages, figures=figures)
+        if date in self.refused:
+            write_attempt(root, ended(made, "refused", "1 of 3 checks failed\n  x", 3))
+            raise GateError("1 of 3 checks failed")
+        write_attempt(root, ended(made, "published", "", 0))
+        (root / "recommendations" / "LATEST").write_bytes(f"run-{date}".encode())
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """Calls of the measurement, which returns the same for all."""
+    calls = []
+
+    def measure(root, run_id, dataset_id, since_us):
+        calls.append((root.name, run_id, dataset_id, since_us))
+        return NextDays(users=4, others=1, metrics=dict.fromkeys(NAMES, SHARE))
+
+    monkeypatch.setattr(stage, "measure_next_days", measure)
+    return calls
+
+
+@pytest.fixture
+def policies(tmp_path):
+    config = backtest_config(load_config(None, [f"root={tmp_path}", "data.input=x.csv"]).config)
+    other = replace(config, nightly=replace(config.nightly, gate="strict"))
+    return [
+        Policy(name="one", config=config, settings=()),
+        Policy(name="two", config=other, settings=("nightly.gate=strict",)),
+    ]
+
+
+def test_every_policy_runs_all_nights_in_order_in_a_root_of_its_own(policies, measured, tmp_path):
+    nights = Nights()
+    result = run_backtest(policies, DATES, "1d", nights)
+    assert nights.calls == [(name, date) for name in ("one", "two") for date in DATES]
+    assert [(night.policy, night.date) for night in result.nights] == nights.calls
+    assert result.location.parent.uri == f"{tmp_path}/backtests"
+    first = result.nights[0]
+    assert (first.outcome, first.published) == ("published", "run-2026-11-05")
+    assert first.stage_minutes == {"train": 0.5}
+    assert first.root_bytes > 0
+
+
+def test_lists_are_measured_with_the_data_of_the_next_night(policies, measured):
+    result = run_backtest(policies[:1], DATES, "1d", Nights())
+    midnight = int(datetime(2026, 11, 5, tzinfo=UTC).timestamp() * 1e6)
+    assert measured[0] == ("one", "run-2026-11-05", "d-2026-11-06", midnight)
+    assert len(measured) == 2
+    assert [night.next_users for night in result.nights] == [4, 4, None]
+
+
+def test_an_interrupted_backtest_goes_on_where_it_was(policies, measured):
+    nights = Nights(broken=["2026-11-06"])
+    with pytest.raises(RuntimeError, match="the machine is gone"):
+        run_backtest(policies[:1], DATES, "1d", nights)
+    result = run_backtest(policies[:1], DATES, "1d", nights)
+    assert [date for _, date in nights.calls] == [DATES[0], DATES[1], DATES[1], DATES[2]]
+    assert run_backtest(policies[:1], DATES, "1d", nights) == result
+    assert len(nights.calls) == 4
+    assert len(measured) == 2
+
+
+def test_a_later_end_adds_nights_and_measures_the_one_that_was_last(policies, measured):
+    nights = Nights()
+    run_backtest(policies[:1], DATES[:2], "1d", nights)
+    result = run_backtest(policies[:1], DATES, "1d", nights)
+    assert len(nights.calls) == 3
+    assert [night.next_users for night in result.nights] == [4, 4, None]
+
+
+def test_other_settings_another_first_night_or_step_are_another_backtest(policies):
+    places = {
+        stage.backtest_location(chosen, first, every).name
+        for chosen, first, every in (
+            (policies, DATES[0], "1d"),
+            (policies[:1], DATES[0], "1d"),
+            (policies, DATES[1], "1d"),
+            (policies, DATES[0], "1w"),
+        )
+    }
+    assert len(places) == 4
+
+
+def test_a_refused_night_stays_unpublished_and_the_backtest_goes_on(policies, measured):
+    result = run_backtest(policies[:1], DATES, "1d", Nights(refused=DATES[1:2]))
+    assert [night.outcome for night in result.nights] == ["published", "refused", "published"]
+    assert result.nights[1].published == "run-2026-11-05"
+    assert measured[1][1] == "run-2026-11-05"  # what readers had
+
+
+def test_nobody_is_told_of_nights_of_the_past(tmp_path):
+    settings = [f"root={tmp_path}", "nightly.notify_url=https://host/x", "data.as_of=2026-01-01"]
+    made = backtest_config(load_config(None, [*settings, "nightly.metrics_file=/x.prom"]).config)
+    assert not made.nightly.incremental
+    assert backtest_config(made, incremental=True).nightly.incremental
+    assert (made.nightly.notify_url, made.nightly.metrics_file, made.data.as_of) == (None,) * 3
+
+
+def test_the_report_has_a_line_a_night_and_sums_a_policy(policies, measured):
+    result = run_backtest(policies, DATES, "1d", Nights(refused=DATES[1:2]))
+    content = write_report(result, policies, "ndcg@10")
+    assert content == json.loads((result.location / "report.json").read_bytes())
+    rows = list(csv.DictReader(io.StringIO((result.location / "nights.csv").read_bytes().decode())))
+    assert len(rows) == 6
+    assert (rows[0]["ndcg@10 value"], rows[2]["next_users"]) == ("0.25", "")
+    assert (result.location / "report.png").read_bytes().startswith(b"\x89PNG")
+    told = content["policies"]["one"]
+    assert (told["published"], told["nights"], told["next_users"]) == (2, 3, 8)
+    assert told["minutes"] >= 0
+    assert summary_rows(content)[1][:2] == ["two", "2 of 3"]
+    shown = night_rows(result.nights, "ndcg@10")
+    assert shown[1][2:4] == ["refused", "0.2500 [0.2000, 0.3000]"]
+    assert shown[1][-1] == "1 of 3 checks failed"
+
+
+def test_policies_are_names_with_settings():
+    texts = ["nightly", "weekly:nightly.floors={ndcg@10: 0.1}; train.epochs=3"]
+    assert parse_policies(texts) == [
+        ("nightly", []),
+        ("weekly", ["nightly.floors={ndcg@10: 0.1}", "train.epochs=3"]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("texts", "words"),
+    [
+        (["a/b"], "is no name"),
+        ([":x=1"], "is no name"),
+        (["a", "a:x=1"], "given twice"),
+        (["a:x"], "has no value"),
+    ],
+)
+def test_policies_that_make_no_sense_are_refused(texts, words):
+    with pytest.raises(ConfigError, match=words):
+        parse_policies(texts)
