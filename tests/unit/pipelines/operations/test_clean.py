@@ -176,8 +176,10 @@ def test_what_a_living_process_uses_stays_and_so_does_all_where_it_does_not_say(
             content = lock.read_json()
             del content["uses"]
             lock.write_json(content)
+        planned = {decision.path for decision in plan_clean(config_of(root, keep=1)).remove}
         clean(config_of(root, keep=1))
         kept = left(root)
+    assert not planned & kept
     everything = {f"{room}{n}" for n in range(5) for room in ("datasets/d", "models/m")}
     of_one = {"datasets/d0", "models/m0", "datasets/d4", "models/m4"}
     assert kept == (everything if uses is None else of_one)
@@ -186,12 +188,16 @@ def test_what_a_living_process_uses_stays_and_so_does_all_where_it_does_not_say(
 def test_what_was_made_since_a_night_began_stays_for_its_next_stages(root):
     for number in range(4):
         make_night(root, number, publish=False)
-    with hold(root / "locks" / "nightly.json", "nightly", 60):
-        later = datetime.now(UTC) + timedelta(seconds=2)
-        for name in ("a", "b", "c"):
-            write(root, f"datasets/{name}", dataset_manifest(name), later)
+    lock, now = root / "locks" / "nightly.json", datetime.now(UTC)
+    for minutes, name in ((90, "before"), (30, "a"), (20, "b"), (10, "c")):
+        made = now - timedelta(minutes=minutes)
+        write(root, f"datasets/{name}", dataset_manifest(name), made)
+    with hold(lock, "nightly", 60):
+        since = (now - timedelta(hours=1)).isoformat(timespec="seconds")
+        lock.write_json({**lock.read_json(), "since": since})
         clean(config_of(root, keep=1))
     assert {"datasets/a", "datasets/b", "datasets/c"} <= left(root)
+    assert "datasets/before" not in left(root)
 
 
 def test_a_result_that_somebody_begins_to_use_after_the_plan_was_made_stays(root, monkeypatch):
