@@ -34,6 +34,7 @@ def write_log(path: Path) -> None:
     path.write_text("user_id,item_id,timestamp\n" + "".join(lines))
 
 
+@pytest.mark.slow
 def test_nights_of_the_past_are_replayed_measured_and_found_again(ray_cluster, tmp_path):
     write_log(tmp_path / "log.csv")
     settings = [f"root={tmp_path}/root", f"data.input={tmp_path}/log.csv", *SETTINGS]
