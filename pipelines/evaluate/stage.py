@@ -2,23 +2,17 @@
 
     reports/evaluate-<id>/  ranks/part-*.parquet, pairs.npz, report.png, manifest.json
 
-Totals are summed over parts and divided once, so they do not depend on how users are spread. Ranks
-are written by the processes that make them; sums over parts are added in a tree of tasks, and the
-last one takes the statistics, so nothing that grows with users or items reaches the driver. A
-model's own dataset under the configured protocol goes into its ``metrics.json``; every evaluation
-is kept under ``reports/``.
+`pipelines.evaluate.ranks` has the work. A model's own dataset under the configured protocol goes
+into its ``metrics.json``; every evaluation is kept under ``reports/``.
 """
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
-import ray
-
 from lightsans.config import RunConfig, TemporalConfig
 from lightsans.config.marks import Mark, values_with
 from lightsans.dataset.held_out import describe_nobody
-from lightsans.dataset.vocabulary import vocabulary_mapping
 from lightsans.errors import ConfigError, InputError
 from lightsans.recommendations.user_groups import groups_identity
 from lightsans.reports.evaluation_figures import (
@@ -26,23 +20,14 @@ from lightsans.reports.evaluation_figures import (
     RECOMMENDATIONS,
     ByScorer,
     EvaluationFigures,
-    MatchedLists,
     Measured,
-    add_measured,
-    describe_evaluation,
-    kept_for_pairs,
     measured_from_bytes,
-    measured_to_bytes,
 )
 from lightsans.reports.evaluation_plots import draw_evaluation
-from lightsans.stages.given_lists import cut_lists, describe_matched, lists_identity
+from lightsans.stages.given_lists import lists_identity
 from lightsans.stages.part_evaluator import (
-    RECENT,
     SPLITS,
-    TRANSITIONS,
-    WORK,
     EvaluateJob,
-    PartEvaluator,
 )
 from lightsans.stages.window import find_window
 from lightsans.storage import model_files as files
@@ -52,28 +37,16 @@ from lightsans.storage.manifests import MANIFEST, Manifest, content_id, require_
 from lightsans.storage.parts import read_metrics, sequence_parts
 from lightsans.storage.records import fields_beside, to_json
 from pipelines.console.logs import add_log_context, log_context
-from pipelines.console.progress import bar, say
-from pipelines.evaluate.counts import collect_recent, count_transitions
+from pipelines.console.progress import say
+from pipelines.evaluate.ranks import PAIRS, RankFile, evaluate_parts
 from pipelines.session.lease import Owner
-from pipelines.session.merge_tree import merge_all
 from pipelines.session.pictures import draw_missing
 from pipelines.session.preflight import preflight
 from pipelines.session.ray_session import ensure_ray, original_errors
 from pipelines.session.stage import find_or_make
 
 FORMAT_VERSION = 2
-PAIRS, PICTURE = "pairs.npz", "report.png"
-USERS_PER_ACTOR = 20_000
-PARTS_PER_SUM = 8
-"""Parts whose sums one task adds."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RankFile:
-    """A file of ranks: see `lightsans.storage.schemas.ranks_schema`."""
-
-    name: str
-    rows: int
+PICTURE = "report.png"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -163,7 +136,7 @@ def run_evaluate(
             owner.require()
             (report / MANIFEST).delete()  # its figures are not those of the ranks to come
         with original_errors():
-            found, ranks = _evaluate(
+            found, ranks = evaluate_parts(
                 EvaluateJob(
                     config=fitting,
                     dataset=dataset,
@@ -275,73 +248,6 @@ def _complete_model_metrics(model: Location, evaluation: EvaluationManifest) -> 
         file.write_json(to_json(complete))
 
 
-def _evaluate(
-    job: EvaluateJob, parts: list[Location], manifest: DatasetManifest
-) -> tuple[EvaluationFigures, tuple[RankFile, ...]]:
-    """Write ranks and sums of all parts; the figures, and the files of ranks."""
-    import ray.data  # takes .4 s, which the tasks that count transitions are spared
-    from ray.data import ActorPoolStrategy
-
-    # Fail on the driver, before anything is started.
-    vocabulary_mapping(job.dataset, job.model, job.map_items)
-    work = job.report / WORK
-    count_transitions(parts, manifest, manifest.items, work / TRANSITIONS)
-    if job.window is not None:
-        collect_recent(parts, manifest, job.window, work / RECENT)
-    matched = None
-    if RECOMMENDATIONS in job.scorers:
-        matched = ray.get(_cut_lists.remote(job, manifest))
-    evaluator = ray.data.from_items([{"part": part.uri} for part in parts]).map_batches(
-        PartEvaluator,
-        batch_size=1,
-        batch_format="pyarrow",
-        compute=ActorPoolStrategy(size=_num_actors(job.config, manifest)),
-        num_gpus=1 if job.config.score.use_gpu else 0,
-        fn_constructor_args=(job,),
-    )
-    rows = {}
-    with bar("evaluate", len(parts)) as progress:
-        for row in evaluator.iter_rows():
-            rows[str(row["name"])] = int(row["rows"])
-            progress.advance()
-    names = [part.name for part in parts]
-    summed = (
-        _sum_parts.remote(work, names[first : first + PARTS_PER_SUM])
-        for first in range(0, len(names), PARTS_PER_SUM)
-    )
-    found: EvaluationFigures = ray.get(_describe.remote(merge_all(_add, summed), job, matched))
-    job.require_owner()
-    if found.matched is not None:
-        say(f"evaluate: {describe_matched(found.matched, found.users['test'])}")
-    work.delete()
-    return found, tuple(RankFile(name=name, rows=rows[name]) for name in names)
-
-
-@ray.remote
-def _sum_parts(work: Location, names: list[str]) -> Measured:
-    return add_measured(measured_from_bytes((work / f"{n}.npz").read_bytes()) for n in names)
-
-
-@ray.remote
-def _add(*measured: Measured) -> Measured:
-    return add_measured(measured)
-
-
-@ray.remote
-def _describe(
-    measured: Measured, job: EvaluateJob, matched: MatchedLists | None
-) -> EvaluationFigures:
-    job.require_owner()
-    (job.report / PAIRS).write_bytes(measured_to_bytes(kept_for_pairs(measured)))
-    ks = tuple(job.config.evaluate.ks)
-    return describe_evaluation(measured, job.scorers, SPLITS, ks, matched)
-
-
-@ray.remote
-def _cut_lists(job: EvaluateJob, manifest: DatasetManifest) -> MatchedLists:
-    return cut_lists(job.config, job.dataset, manifest, job.report / WORK)
-
-
 def read_pairs(evaluation: Location) -> Measured:
     """The sums of an evaluation by which its model is compared with another one's.
 
@@ -354,12 +260,6 @@ def read_pairs(evaluation: Location) -> Measured:
         raise InputError(
             f"{evaluation / PAIRS}: the file is gone; evaluate again with --force"
         ) from None
-
-
-def _num_actors(config: RunConfig, manifest: DatasetManifest) -> int:
-    """Number of actors: as many as allowed; none for few users, as one takes seconds to start."""
-    worthwhile = -(-manifest.users // USERS_PER_ACTOR)
-    return max(1, min(len(manifest.parts), config.score.num_workers, worthwhile))
 
 
 def protocol_text(config: RunConfig) -> str:

@@ -224,6 +224,7 @@ TASKS = [
     "pipelines.train.board",
     "pipelines.evaluate.stage",
     "pipelines.evaluate.counts",
+    "pipelines.evaluate.ranks",
     "pipelines.score.shared_model",
     "pipelines.score.report",
 ]

@@ -26,7 +26,7 @@ def metrics_of_weights(job, parts, manifest):
 def root(tmp_path, monkeypatch):
     monkeypatch.setattr(stage, "ensure_ray", lambda: None)
     monkeypatch.setattr(stage, "preflight", lambda name, config: config)
-    monkeypatch.setattr(stage, "_evaluate", metrics_of_weights)
+    monkeypatch.setattr(stage, "evaluate_parts", metrics_of_weights)
     monkeypatch.setattr(stage, "draw_evaluation", lambda found, heading: b"")
     return make_root(tmp_path)
 
@@ -65,7 +65,7 @@ def test_an_evaluation_that_is_made_anew_is_unfinished_meanwhile(root, monkeypat
         assert not is_finished(made.location)
         raise InputError("interrupted")
 
-    monkeypatch.setattr(stage, "_evaluate", fail)
+    monkeypatch.setattr(stage, "evaluate_parts", fail)
     with pytest.raises(InputError, match="interrupted"):
         run_evaluate(configure(root), "d", "m", force=True)
     assert not is_finished(made.location)
