@@ -11,8 +11,9 @@ interrupted backtest goes on where it was.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 
+from lightsans.columns.times import to_datetime
 from lightsans.config import RunConfig, to_dict
 from lightsans.errors import GateError
 from lightsans.ranking.bootstrap import Estimate
@@ -184,7 +185,7 @@ def _name(config: RunConfig, date: str) -> str:
 def _moment(config: RunConfig, date: str) -> datetime:
     micros = resolve_as_of(replace(config.data, as_of=date))
     assert micros is not None
-    return datetime.fromtimestamp(micros / 1e6, UTC)
+    return to_datetime(micros)
 
 
 def _with_next_days(
