@@ -143,11 +143,12 @@ def list_jobs(cluster: AddressOption = None, as_json: JsonOption = False) -> Non
             job.status.value,
             str(entry["started_at"]).removesuffix("+00:00"),
             entry["duration_s"],
+            "" if entry["exit_status"] is None else str(int(entry["exit_status"])),
             _shortened(redact(job.entrypoint)),
         ]
         for entry, job in zip(found, submitted, strict=True)
     ]
-    header = ["job", "status", "started (UTC)", "seconds", "command"]
+    header = ["job", "status", "started (UTC)", "seconds", "exit", "command"]
     print_table(f"{len(rows)} jobs of {redact(address)}", header, rows)
 
 
@@ -213,7 +214,9 @@ def cluster_address(given: str | None) -> str:
 
 
 def _shortened(command: str, most: int = 60) -> str:
+    """The command of a job without its interpreter and its settings, of which there are many."""
     line = " ".join(command.split())
+    line = line[max(0, line.find("submit.py ")) :].partition(" --set ")[0]
     return line if len(line) <= most else f"{line[: most - 1]}…"
 
 

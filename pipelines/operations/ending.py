@@ -25,7 +25,7 @@ from pipelines.operations.clean import clean_after_night
 from pipelines.operations.figures import complete_figures
 from pipelines.operations.gauges import night_samples, show_on_cluster, write_metrics_file
 from pipelines.operations.notify import notify, require_secrets
-from pipelines.operations.page import write_pages
+from pipelines.operations.page import check_text, write_pages
 from pipelines.session.ray_session import is_cluster
 from pipelines.session.stage_times import recorded_stages
 
@@ -71,6 +71,7 @@ def tellers_of(config: RunConfig, root: Location) -> list[Teller]:
     except ConfigError as error:  # in time: a night takes hours, and must not fail by this
         say(f"WARNING: nightly: nobody will be told how this night ends: {error}")
     return [
+        _say_decisions,
         lambda attempt: _write_pages(config, root, attempt),
         lambda attempt: notify(config.nightly, root, attempt),
         lambda attempt: _clean(config, attempt),
@@ -90,13 +91,21 @@ def _measure(config: RunConfig, root: Location, attempt: Attempt) -> None:
         show_on_cluster(samples)
 
 
+def _say_decisions(attempt: Attempt) -> None:
+    """Say what the gate measured; of a refused night its error says it."""
+    checks = (attempt.report or {}).get("checks", [])
+    if attempt.outcome in ("published", "kept") and checks:
+        lines = "".join(f"\n  {check_text(check)}" for check in checks)
+        say(f"nightly: every check passed:{lines}", checks=checks)
+
+
 def _write_pages(config: RunConfig, root: Location, attempt: Attempt) -> None:
     """Write the night's page and the index; after a signal there is no time for it."""
     if attempt.outcome in ("interrupted", "busy"):
         return
     has_page = (root / "reports" / f"nightly-{attempt.date}.html").exists()
     if attempt.outcome != "unchanged" or not has_page:
-        write_pages(config, root, attempt.date)
+        say(f"nightly: page {write_pages(config, root, attempt.date)}")
 
 
 def _clean(config: RunConfig, attempt: Attempt) -> None:

@@ -33,18 +33,18 @@ INDEXED_NIGHTS = 400
 """Nights in the index."""
 
 
-def write_pages(config: RunConfig, root: Location, date: str) -> None:
-    """Write the page of a night, from the attempt that stands for it, and the index.
+def write_pages(config: RunConfig, root: Location, date: str) -> Location:
+    """Write the page of a night, from the attempt that stands for it, and the index; the page.
 
     Args:
         config: The night's configuration.
         root: Where all results lie.
         date: Name of the night.
     """
-    attempts = read_attempts(root, date)
+    attempts, file = read_attempts(root, date), root / "reports" / f"nightly-{date}.html"
     if attempts:
         page = collect_page(config, root, attempts)
-        (root / "reports" / f"nightly-{date}.html").write_bytes(render_night(page, _shown).encode())
+        file.write_bytes(render_night(page, _shown).encode())
     nights = read_nights(root, INDEXED_NIGHTS)
     published = latest_run_id(root)
     text = f"Published is run {published}." if published else "Nothing is published."
@@ -52,6 +52,7 @@ def write_pages(config: RunConfig, root: Location, date: str) -> None:
     entries = [_index_entry(night, config.nightly.metric, pages) for night in nights]
     html = render_index(entries, text, config.nightly.metric, _shown)
     (root / "reports" / "index.html").write_bytes(html.encode())
+    return file
 
 
 def collect_page(config: RunConfig, root: Location, attempts: list[Attempt]) -> NightPage:

@@ -49,3 +49,22 @@ def test_the_list_of_jobs_shows_no_secret_of_a_command_line(as_json, monkeypatch
     if as_json:
         [found] = json.loads(shown)["jobs"]
         assert (found["exit_status"], found["duration_s"]) == (1, 2)
+
+
+def test_the_list_of_jobs_shows_the_date_of_a_night_and_how_it_ended(monkeypatch):
+    long_path = "/opt/environments/of/somebody/bin/python"
+    job = SimpleNamespace(
+        submission_id="lightsans-nightly-0a1b2c3d",
+        status=JobStatus.FAILED,
+        driver_exit_code=3,
+        start_time=1_000,
+        end_time=3_000,
+        entrypoint=f"{long_path} submit.py nightly --as-of 2026-11-05 --set root=s3://b/a/long/one",
+    )
+    monkeypatch.setattr(client, "connect", lambda address: SimpleNamespace(list_jobs=lambda: [job]))
+    shown = CliRunner().invoke(app, ["jobs", "--cluster", "http://head:8265"]).output
+    [line] = [line for line in shown.splitlines() if "lightsans-nightly" in line]
+    assert "submit.py nightly --as-of 2026-11-05" in line
+    assert line.split()[:2] == ["lightsans-nightly-0a1b2c3d", "FAILED"]
+    assert " 3 " in line
+    assert "--set" not in line

@@ -5,10 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from lightsans.config.file import load_config
 from lightsans.errors import ConfigError, GateError, LeaseError, StorageError
 from pipelines.operations import ending
 from pipelines.operations.attempts import Attempt, attempts_of, read_attempts
-from pipelines.operations.ending import LONGEST_REASON, record_night
+from pipelines.operations.ending import LONGEST_REASON, record_night, tellers_of
 from tests.factories import local
 
 DATE, MOMENT = "2026-11-05", datetime(2026, 11, 5, tzinfo=UTC)
@@ -131,3 +132,50 @@ def test_a_root_that_cannot_be_written_to_changes_no_error(root, monkeypatch):
     with pytest.raises(GateError):
         run(root, raising(GateError("below a floor")))
     assert attempts_of(root, DATE).children() == []
+
+
+def test_a_good_night_says_what_its_gate_measured_and_where_its_page_is(root, capsys):
+    config = load_config(None, [f"root={root}"]).config
+    check = {"name": "users", "value": 9, "bound": 5, "setting": "nightly.min_users"}
+
+    def night():
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        report = {"created_at": now, "checks": [{**check, "rule": "at least", "passed": True}]}
+        (root / "reports" / f"nightly-{DATE}.json").write_json(report)
+        return result()
+
+    run(root, night, *tellers_of(config, root))
+    said = capsys.readouterr().err
+    assert (
+        "nightly: every check passed:\n  users is 9, must be at least 5 (nightly.min_users)" in said
+    )
+    assert f"nightly: page {root}/reports/nightly-{DATE}.html" in said
+    assert (root / "reports" / f"nightly-{DATE}.html").exists()
+    assert (root / "reports" / "index.html").exists()
+
+
+def test_a_night_whose_secret_is_not_set_says_so_when_it_begins(root, capsys):
+    url = "nightly.notify_url=https://host/${NOT_SET_AT_ALL}"
+    tellers_of(load_config(None, [f"root={root}", url]).config, root)
+    assert "WARNING: nightly: nobody will be told how this night ends: " in capsys.readouterr().err
+
+
+def test_every_end_is_measured_in_the_file_for_prometheus(root, tmp_path):
+    target = tmp_path / "lightsans.prom"
+    config = load_config(None, [f"root={root}", f"nightly.metrics_file={target}"]).config
+    run(root, result, *tellers_of(config, root))
+    assert 'outcome="published"} 1.0' in target.read_text()
+    with pytest.raises(StorageError):
+        run(root, raising(StorageError("s3 does not answer")), *tellers_of(config, root))
+    assert 'outcome="failed"} 1.0' in target.read_text()
+    measured = target.read_text()
+    with pytest.raises(LeaseError):
+        run(root, raising(LeaseError("held by another")), *tellers_of(config, root))
+    assert target.read_text() == measured  # the other one tells
+
+
+def test_nightly_clean_cleans_after_the_night(root):
+    settings = [f"root={root}", "nightly.clean=true", "clean.unfinished_days=0"]
+    (root / "datasets" / "dead" / "part").write_bytes(b"x")
+    run(root, result, *tellers_of(load_config(None, settings).config, root))
+    assert (root / "datasets").children() == []
