@@ -392,4 +392,6 @@ def _describe(annotation: Any) -> str:
         return f"names with {_PLURALS[arguments[1]]}, such as {{name: value}}"
     if kind in (Union, types.UnionType):
         return " or ".join("null" if a is type(None) else _describe(a) for a in arguments)
+    if dataclasses.is_dataclass(annotation):
+        return f"a rule with {' and '.join(field.name for field in dataclasses.fields(annotation))}"
     return _WORDS[annotation]

@@ -1,7 +1,7 @@
 """Settings of evaluation and batch scoring: both rank all items."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 from lightsans.config.checks import at_least, require
 from lightsans.config.kinds import LAYOUTS, Layout
@@ -45,12 +45,35 @@ class EvaluateConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SeenRule:
+    """A part of what users have seen: recent items, items of some events, or both."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    days: float | None = None
+    """Days before the newest interaction of the dataset; what was seen earlier may come again."""
+    events: tuple[str, ...] = ()
+    """Names of events that data.events calls seen; empty: all of them."""
+
+    def __post_init__(self) -> None:
+        require(
+            self.days is not None or bool(self.events),
+            "score.remove_seen is a rule without days and events; give one, or true or false",
+        )
+        require(
+            self.days is None or 0 < self.days < 10**5,
+            f"score.remove_seen.days={self.days} is no number of days above 0",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ScoreConfig:
     """Recommendations that the batch-scoring stage writes for each user."""
 
     k: int = setting(100, Mark.CONTENT, Mark.DECIDES_LISTS)
-    remove_seen: bool = setting(True, Mark.CONTENT, Mark.DECIDES_LISTS)
-    """Never recommend what the user has already met, filtered interactions included."""
+    remove_seen: bool | SeenRule = setting(True, Mark.CONTENT, Mark.DECIDES_LISTS)
+    """Never recommend what the user has already met, filtered interactions included. {days: 90}:
+    met within so many days; {events: [purchase]}: by such an event (data.events); or both."""
     popular_days: int | None = setting(None, Mark.CONTENT, Mark.LATER)
     """Users of whom the model knows nothing get the popular items of so many days before the newest
     interaction, source ``popular_recent``; null: of all time, source ``popular``."""

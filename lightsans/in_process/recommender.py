@@ -37,6 +37,7 @@ from lightsans.recommendations.similar_items import SimilarItems
 from lightsans.recommendations.tables import recommend_rows, to_long
 from lightsans.reports.evaluation_figures import EvaluationFigures
 from lightsans.stages.list_maker import load_list_maker
+from lightsans.stages.seen_rows import SeenRows
 from lightsans.stages.window import count_here
 from lightsans.storage import model_files as files
 from lightsans.storage.listing import list_files
@@ -275,8 +276,11 @@ class Recommender:
         dataset, model = root / "datasets" / dataset_id, root / "models" / model_id
         manifest = require_manifest(DatasetManifest, dataset, "fit and save it again")
         require_manifest(ModelManifest, model, "fit and save it again")
-        columns = ["user_id", "item_ids", "also_seen"]
-        parts = [part.read_table(columns) for part in sequence_parts(dataset, manifest)]
+        seen = SeenRows.of(config.score.remove_seen, manifest)
+        parts = [
+            seen.of_rows(part.read_table(seen.columns))
+            for part in sequence_parts(dataset, manifest)
+        ]
         users = pa.concat_tables(parts).combine_chunks()
         user_ids = users["user_id"].cast(id_type(manifest.user_id_type))
         users = users.set_column(0, "user_id", user_ids)

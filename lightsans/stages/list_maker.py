@@ -10,6 +10,7 @@ from lightsans.recommendations.item_choice import ItemChoice
 from lightsans.recommendations.list_maker import ListMaker, ListRules
 from lightsans.recommendations.rule_tables import RuleTables
 from lightsans.recommendations.segment import segment_of
+from lightsans.stages.seen_rows import SeenRows
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest
 from lightsans.storage.manifests import require_manifest
@@ -37,13 +38,13 @@ def load_list_maker(
         dataset_items,
         vocabulary_mapping(dataset, model, map_items),
         k=config.score.k,
-        remove_seen=config.score.remove_seen,
+        remove_seen=config.score.remove_seen is not False,
         eligible_ids=None if eligible is None else eligible.item_ids(model_items),
         eligible_popular_ids=None if eligible is None else eligible.item_ids(dataset_items),
         min_score=config.score.min_score,
         rules=rules,
         recent_counts=recent_counts,
-        histories_are_seen=not manifest.data.get("events"),
+        histories_are_seen=SeenRows.of(config.score.remove_seen, manifest).histories_are_seen,
     )
 
 

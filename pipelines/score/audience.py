@@ -20,7 +20,7 @@ import torch
 from lightsans.arrays import Int64
 from lightsans.config import RunConfig
 from lightsans.config.marks import Mark, values_with
-from lightsans.dataset.bucket_cursor import bucket_span, read_batches
+from lightsans.dataset.bucket_cursor import bucket_span
 from lightsans.dataset.loading import list_column
 from lightsans.dataset.vocabulary import load_vocabulary, vocabulary_mapping
 from lightsans.errors import InputError
@@ -28,6 +28,7 @@ from lightsans.lists.id_lists import IdList, read_id_list
 from lightsans.recommendations.audience import audience_table, best_users, keep_best
 from lightsans.recommendations.item_choice import ItemChoice, read_item_choice
 from lightsans.recommendations.segment import segment_identity
+from lightsans.stages.seen_rows import SeenRows
 from lightsans.storage import model_files as files
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest, RunQuestion
@@ -85,6 +86,7 @@ class _Job:
     weights: str
     user_type: str
     wanted: Int64
+    seen: SeenRows
     owner: Owner
 
     def part(self, name: str) -> Location:
@@ -125,6 +127,7 @@ def run_audience(
     wanted = _wanted(listed, model)
     raw = load_vocabulary(model).decode(wanted.astype(np.int32))
     choice = read_item_choice(config)
+    seen = SeenRows.of(config.score.remove_seen, source)
     question = _question(config, choice, source, model_id, map_items, raw.to_pylist())
     target = root / "audience" / content_id("audience", FORMAT_VERSION, to_json(question))
 
@@ -136,7 +139,7 @@ def run_audience(
             owner.require()
             remove_result(target)
         kind = source.user_id_type
-        job = _Job(config, dataset, target, weights, kind, wanted, owner)
+        job = _Job(config, dataset, target, weights, kind, wanted, seen, owner)
         with original_errors():
             shared = [load_shared.remote(config, dataset, model, question, choice, None)]
             _make_parts(job, [part.name for part in source.parts], shared)
@@ -182,7 +185,7 @@ def _question(
     """All that decides who is in the audiences."""
     settings = {
         "items": items,
-        "remove_seen": config.score.remove_seen,
+        "remove_seen": values_with(config.score, Mark.CONTENT)["remove_seen"],
         **values_with(config.audience, Mark.CONTENT),
         **choice.fingerprints,
         "segment": segment_identity(config, dataset.data),
@@ -220,9 +223,8 @@ def _make_part(job: _Job, shared: "list[ray.ObjectRef[Packed]]", name: str) -> N
     list_maker, k = loaded.list_maker, job.config.audience.k
     none = torch.zeros(0, len(job.wanted))
     best = best_users(pa.array([], id_type(job.user_type)), none, k)
-    columns = ["user_id", "item_ids", "also_seen"]
     source = job.dataset / "sequences" / name
-    for rows in read_batches(source, columns, job.config.audience.batch_size):
+    for rows in job.seen.read(source, job.config.audience.batch_size):
         users = rows["user_id"]
         if loaded.segment is not None:
             rows = rows.filter(loaded.segment.contains(users, *bucket_span(users)))

@@ -20,6 +20,7 @@ from lightsans.recommendations.reader import wide_schema
 from lightsans.recommendations.tables import recommend_rows
 from lightsans.rules.item_rules import STEPS
 from lightsans.stages.list_maker import load_list_maker
+from lightsans.stages.seen_rows import SeenRows
 from lightsans.stages.window import count_here
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest
@@ -84,6 +85,7 @@ def recommend_for_user(
     list_maker = load_list_maker(
         config, dataset, model, map_items, read_item_choice(config), recent
     )
+    row = SeenRows.of(config.score.remove_seen, manifest).of_rows(row)
     made = recommend_rows(list_maker, row, wide_schema(manifest))
     vocabulary = load_vocabulary(dataset)
     history = vocabulary.decode(row["item_ids"].combine_chunks().flatten().to_numpy())

@@ -11,13 +11,14 @@ import ray
 import torch
 
 from lightsans.config import RunConfig
-from lightsans.dataset.bucket_cursor import bucket_span, read_batches
+from lightsans.dataset.bucket_cursor import bucket_span
 from lightsans.dataset.loading import list_column
 from lightsans.recommendations.list_maker import MODEL
 from lightsans.recommendations.reader import wide_schema
 from lightsans.recommendations.reasons import BECAUSE, because_field
 from lightsans.recommendations.tables import recommend_rows
 from lightsans.recommendations.writer import FileLayout, PartFiles
+from lightsans.stages.seen_rows import SeenRows
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest, RunPart, RunQuestion
 from lightsans.storage.manifests import read_manifest
@@ -100,7 +101,9 @@ class PartScorer:
         unchanged = None
         if job.earlier is not None:
             num_parts = job.dataset_manifest.num_parts
-            unchanged = UnchangedRows(job.earlier, job.model, name, num_parts)
+            unchanged = UnchangedRows(
+                job.earlier, job.model, name, num_parts, job.config.score.remove_seen
+            )
         # A task that Ray repeats, or one whose driver was given up on meanwhile, must not replace
         # what the present owner has committed.
         job.owner.require()
@@ -130,9 +133,9 @@ class PartScorer:
         return PartFiles(run, name, schema, self._layout, self._metadata, require, of_items)
 
     def _read(self, name: str) -> Iterator[pa.Table]:
-        columns = ["user_id", "item_ids", "also_seen"]
-        source = self._job.dataset / "sequences" / name
-        return read_batches(source, columns, self._job.config.score.batch_size)
+        score = self._job.config.score
+        seen = SeenRows.of(score.remove_seen, self._job.dataset_manifest)
+        return seen.read(self._job.dataset / "sequences" / name, score.batch_size)
 
     def _score(self, rows: pa.Table, unchanged: UnchangedRows | None, counts: _Counts) -> pa.Table:
         """Wide rows of those users of the segment, scored or carried over, in their order."""

@@ -15,11 +15,13 @@ import pyarrow.compute as pc
 from lightsans.arrays import Bool, Int32, Int64, UInt64
 from lightsans.config import ScoreConfig
 from lightsans.config.marks import Mark, fields_with
-from lightsans.dataset.bucket_cursor import BucketCursor, overlapping_parts, read_batches
+from lightsans.config.score import SeenRule
+from lightsans.dataset.bucket_cursor import BucketCursor, overlapping_parts
 from lightsans.dataset.loading import list_column
 from lightsans.dataset.vocabulary import load_vocabulary, vocabulary_mapping
 from lightsans.recommendations.list_maker import MODEL, KnownHistories
 from lightsans.recommendations.reader import RunRows
+from lightsans.stages.seen_rows import SeenRows
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest, RunManifest, RunQuestion
 from lightsans.storage.manifests import read_manifest, require_manifest
@@ -117,14 +119,23 @@ class UnchangedRows:
         model: Model in whose ids histories are compared.
         part: Name of the part.
         num_parts: Parts that the dataset of today is cut into.
+        remove_seen: ``score.remove_seen``, the same in both runs.
     """
 
-    def __init__(self, earlier: Earlier, model: Location, part: str, num_parts: int) -> None:
+    def __init__(
+        self,
+        earlier: Earlier,
+        model: Location,
+        part: str,
+        num_parts: int,
+        remove_seen: bool | SeenRule = True,
+    ) -> None:
         manifest, dataset_manifest = earlier.manifest, earlier.dataset_manifest
         names = [entry.name for entry in dataset_manifest.parts]
         names = overlapping_parts(part, num_parts, names, dataset_manifest.num_parts)
         mapping = vocabulary_mapping(earlier.dataset, model, manifest.map_items)
-        self._histories = BucketCursor(_fingerprints(earlier.dataset, names, mapping))
+        seen = SeenRows.of(remove_seen, dataset_manifest)
+        self._histories = BucketCursor(_fingerprints(earlier.dataset, names, mapping, seen))
         self._lists = RunRows(earlier.run, manifest, names, _AT_ONCE)
 
     def find(
@@ -154,11 +165,12 @@ class UnchangedRows:
         return has_list, lists.take(pa.array(place[has_list]))
 
 
-def _fingerprints(dataset: Location, names: list[str], mapping: Int32 | None) -> Iterator[pa.Table]:
+def _fingerprints(
+    dataset: Location, names: list[str], mapping: Int32 | None, seen: SeenRows
+) -> Iterator[pa.Table]:
     """Users of some parts of a dataset with fingerprints of what the model knows of them."""
     for name in names:
-        columns = ["user_id", "item_ids", "also_seen"]
-        for rows in read_batches(dataset / "sequences" / name, columns, _AT_ONCE):
+        for rows in seen.read(dataset / "sequences" / name, _AT_ONCE):
             known = KnownHistories(
                 list_column(rows, "item_ids").translate(mapping),
                 list_column(rows, "also_seen").translate(mapping),

@@ -27,6 +27,7 @@ from lightsans.recommendations.item_choice import ItemChoice, read_item_choice
 from lightsans.recommendations.segment import segment_identity
 from lightsans.recommendations.writer import remove_leftovers
 from lightsans.reports.run_figures import require_known_figures
+from lightsans.stages.seen_rows import SeenRows
 from lightsans.storage import model_files as files
 from lightsans.storage.listing import list_files
 from lightsans.storage.location import Location, locate
@@ -100,6 +101,7 @@ def run_score(
         DatasetManifest, dataset, "run `submit.py preprocess` first"
     )
     require_manifest(ModelManifest, model, "run `submit.py train` first")
+    SeenRows.of(config.score.remove_seen, dataset_manifest)  # fail before anything is started
     choice = read_item_choice(config)
     question = _question(config, choice, dataset_manifest, model_id, map_items)
     run = (

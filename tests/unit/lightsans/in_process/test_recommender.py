@@ -230,5 +230,13 @@ def test_purchases_are_recommended_from_views_and_purchases():
         bought = {item for name, item, _, what in rows if name == user and what == "buy"}
         found = {row["item_id"] for row in lists if row["user_id"] == user}
         assert found == set(range(10)) - bought
+    some: Any = {"remove_seen": {"days": 2.5, "events": ["buy"]}}  # bought on the last three days
+    later = Recommender(**SETTINGS, event="what", events=events, score=some).fit(frame)
+    lists = later.recommend(k=20)
+    for user in ("u0", "u1", "u2"):
+        own = [row for row in rows if row[0] == user and row[3] == "buy"]
+        last = {item for _, item, at, _ in own if at > 5.001 * 86_400 - 2.5 * 86_400}
+        found = {row["item_id"] for row in lists.to_pylist() if row["user_id"] == user}
+        assert found == set(range(10)) - last
     viewed = fitted.evaluate().segments["target viewed"]
     assert {label: found.users for label, found in viewed.items()} == {"within the hour before": 40}

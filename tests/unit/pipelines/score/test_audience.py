@@ -11,6 +11,7 @@ import torch
 from lightsans.config.file import load_config
 from lightsans.errors import LeaseError
 from lightsans.recommendations.item_choice import read_item_choice
+from lightsans.stages.seen_rows import SeenRows
 from lightsans.storage.location import locate
 from lightsans.storage.manifest_kinds import RunQuestion
 from lightsans.synthetic.directories import write_synthetic_dataset, write_synthetic_model
@@ -31,7 +32,7 @@ def job(tmp_path, monkeypatch):
     monkeypatch.setattr(ray, "get", lambda packed: packed)
     return audience._Job(
         config, root / "datasets" / "d", root / "audience" / "a", "w" * 64, "string",
-        np.array([3, 7, 9]), Owner(root / "locks" / "a.json", None),
+        np.array([3, 7, 9]), SeenRows(False), Owner(root / "locks" / "a.json", None),
     )  # fmt: skip
 
 

@@ -65,6 +65,22 @@ def test_lists_of_the_same_weights_are_carried_over(root):
     assert other.manifest.carried_users == by_model > 0
 
 
+def test_lists_are_carried_over_where_a_rule_takes_the_same_items_away(root):
+    """In dataset e the days end long after every interaction: there nothing is seen any more."""
+    rule = "score.remove_seen={days: 40000}"
+    first = score_with(root, rule)
+    assert lists_of(first) == lists_of(score(root))
+    again = score_with(root, rule, "score.users_per_row_group=7", since=first.run_id)
+    assert again.manifest.carried_users == USERS - again.manifest.popular_users > 0
+    shutil.copytree((root / "datasets" / "d").path, (root / "datasets" / "e").path)
+    manifest = require_manifest(DatasetManifest, root / "datasets" / "d", "")
+    late = (manifest.time_range[0], "2189-01-01T00:00:00+00:00")
+    write_manifest(root / "datasets" / "e", replace(manifest, id="e", time_range=late))
+    after = run_score(configure(root, rule), "e", "m", since=first.run_id)
+    assert after.manifest.carried_users == 0
+    assert lists_of(after) == lists_of(score_with(root, "score.remove_seen=false"))
+
+
 def test_another_length_of_the_lists_is_named_and_nothing_is_carried_over(root, capfd):
     first = score(root)
     assert score_with(root, "score.k=6", since=first.run_id).manifest.carried_users == 0

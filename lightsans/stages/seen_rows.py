@@ -1,0 +1,116 @@
+"""Items that users are not to be recommended again: all that they have seen, or a rule's part."""
+
+import difflib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from lightsans.arrays import Bool, Int32, Int64
+from lightsans.config.score import SeenRule
+from lightsans.dataset.bucket_cursor import read_batches
+from lightsans.dataset.loading import list_column
+from lightsans.errors import ConfigError
+from lightsans.ranking.recent import DAY
+from lightsans.stages.window import window_end
+from lightsans.storage.location import Location
+from lightsans.storage.manifest_kinds import DatasetManifest
+
+_PLAIN = ["user_id", "item_ids", "also_seen"]
+
+
+@dataclass(frozen=True, slots=True)
+class SeenRows:
+    """Reads users of a dataset with the items that ``score.remove_seen`` takes from their lists."""
+
+    has_events: bool
+    since: int | None = None
+    """Microseconds from which on an item counts as seen; None for any time."""
+    codes: tuple[int, ...] | None = None
+    """Codes of the events that count; None for all that are seen."""
+
+    @classmethod
+    def of(cls, rule: bool | SeenRule, manifest: DatasetManifest) -> "SeenRows":
+        """Look a rule up in a dataset.
+
+        Raises:
+            ConfigError: It names an event that the dataset does not have as seen.
+        """
+        events = manifest.data.get("events") or {}
+        if isinstance(rule, bool):
+            return cls(bool(events))
+        since = None if rule.days is None else window_end(manifest) - round(rule.days * DAY)
+        names = sorted(events)
+        seen = [name for name in names if events[name]["seen"]]
+        for name in rule.events:
+            if name not in seen:
+                near = difflib.get_close_matches(name, seen, n=1)
+                hint = f"did you mean {near[0]}?" if near else "give it seen: true in data.events"
+                raise ConfigError(
+                    f"score.remove_seen names the event {name!r}; seen in dataset "
+                    f"{manifest.id} are {', '.join(seen) or 'no events'}; {hint}"
+                )
+        codes = tuple(names.index(name) + 1 for name in rule.events) or None
+        return cls(bool(events), since, codes)
+
+    @property
+    def histories_are_seen(self) -> bool:
+        """Whether all of a history is seen, beside ``also_seen``."""
+        return not self.has_events and self.since is None
+
+    def read(self, file: Location, num_rows: int) -> Iterator[pa.Table]:
+        """Read a file of ``sequences/``, so many users at a time, as `of_rows` gives them."""
+        for rows in read_batches(file, self.columns, num_rows):
+            yield self.of_rows(rows)
+
+    @property
+    def columns(self) -> list[str]:
+        """Columns that `of_rows` needs."""
+        if self.since is None and self.codes is None:
+            return _PLAIN
+        return [*_PLAIN, *(("seen_times", "seen_events") if self.has_events else ("timestamps",))]
+
+    def of_rows(self, rows: pa.Table) -> pa.Table:
+        """``user_id``, ``item_ids`` and, as ``also_seen``, the items that the rule takes away.
+
+        In a dataset without events, items of rows that a filter removed have no times: they count
+        as seen at any time.
+        """
+        if self.since is None and self.codes is None:
+            return rows.select(_PLAIN)
+        seen = list_column(rows, "also_seen")
+        if not self.has_events:
+            histories = list_column(rows, "item_ids")
+            is_recent = _flat(rows, "timestamps") >= (self.since or 0)
+            pieces = (seen.item_ids, seen.lengths), (histories.item_ids, histories.lengths)
+            kept = np.concatenate([np.ones(len(seen.item_ids), bool), is_recent])
+            return _with_seen(rows, *_joined(*pieces), kept)
+        kept = np.ones(len(seen.item_ids), bool)
+        if self.since is not None:
+            kept &= _flat(rows, "seen_times") >= self.since
+        if self.codes is not None:
+            kept &= np.isin(_flat(rows, "seen_events"), self.codes)
+        users = np.repeat(np.arange(rows.num_rows), seen.lengths)
+        return _with_seen(rows, seen.item_ids, users, kept)
+
+
+def _joined(first: tuple[Int32, Int64], second: tuple[Int32, Int64]) -> tuple[Int32, Int64]:
+    """Items of two lists for each user, and whose they are."""
+    users = [np.repeat(np.arange(len(lengths)), lengths) for _, lengths in (first, second)]
+    return np.concatenate([first[0], second[0]]), np.concatenate(users)
+
+
+def _with_seen(rows: pa.Table, items: Int32, users: Int64, kept: Bool) -> pa.Table:
+    items, users = items[kept], users[kept]
+    order = np.argsort(users, kind="stable")
+    ends = np.cumsum(np.bincount(users, minlength=rows.num_rows))
+    offsets = pa.array(np.concatenate([[0], ends]).astype(np.int32))
+    lists = pa.ListArray.from_arrays(offsets, pa.array(items[order].astype(np.int32)))
+    return rows.select(["user_id", "item_ids"]).append_column("also_seen", lists)
+
+
+def _flat(rows: pa.Table, name: str) -> Int64:
+    chunks = [chunk.flatten() for chunk in rows[name].chunks]
+    values: Int64 = pa.chunked_array(chunks, rows[name].type.value_type).to_numpy()
+    return values
