@@ -97,6 +97,7 @@ def derive_sequences(
         hash_ids(rows.user_ids),
         least,
     )
+    # Who is trainable follows from the sequence, unless something but the filters shortened it.
     lengths = np.diff(ends, prepend=0)
     is_trainable = lengths >= least
     periods: list[Int64] = []
@@ -115,6 +116,7 @@ def derive_sequences(
             fingerprints = mix(fingerprints ^ mix(column.astype(np.uint64)))
     if not is_plain:
         fingerprints = mix(np.bitwise_xor(fingerprints, is_trainable.astype(np.uint64)))
+    # Under events, items of rows that are no input are seen or not, as their event says.
     also_seen, event_columns = lists_of_users(others, other_ends), list[pa.Array]()
     if rows.events is not None:
         also_seen, event_columns = derive_events(rows, item_ids, in_sequence, cutoffs)

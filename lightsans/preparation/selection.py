@@ -101,15 +101,12 @@ def select_rows(
         thing = item + np.int32(num_items) * events.code.astype(np.int32)
         num_things = num_items * (len(data.events) + 1)
         assert num_things * NUM_PERIODS < 2**31, "raise data.num_parts"
-    # Of a user's rows with the same item one is kept, under a temporal split one of each period.
-    if data.dedupe == "first":
-        is_kept = kernels.first_of_each_item(offsets, thing, num_things, False)
-    elif data.dedupe == "last" and cutoffs is None:
-        is_kept = kernels.first_of_each_item(offsets, thing, num_things, True)
-    elif data.dedupe == "last":
-        assert cutoffs is not None
-        in_period = thing + num_things * cutoffs.period_of(timestamps)
-        is_kept = kernels.first_of_each_item(offsets, in_period, NUM_PERIODS * num_things, True)
+    if data.dedupe == "last" and cutoffs is not None:  # the last one of each period
+        thing = thing + num_things * cutoffs.period_of(timestamps)
+        num_things *= NUM_PERIODS
+    if data.dedupe != "none":
+        is_last = data.dedupe == "last"
+        is_kept = kernels.first_of_each_item(offsets, thing, num_things, is_last)
     row_counts["after_dedupe"] = int(is_kept.sum())
     # Rows rated lower stay in the part, as seen, but are not learnt from.
     if data.min_rating is not None:

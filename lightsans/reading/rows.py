@@ -97,6 +97,7 @@ def check_rows(
         item_id_type: ``string`` or ``int64``.
         excluded_users: Users to leave out, of the type of users.
     """
+    # Every column is cleaned whole: a value that cannot be used gives its row a reason.
     columns, problems = rows.columns, Problems(len(rows.positions))
     table = pa.table(
         {
@@ -110,6 +111,7 @@ def check_rows(
     if data.events:
         names = clean_events(columns["event"], data.missing_values, problems)
         table = table.append_column("event", names)
+    # Rows with a reason, and lines that gave no row at all, are refused.
     is_valid = problems.is_valid
     broken = np.array([position for position, _ in rows.broken], np.int64)
     reject_positions = np.concatenate([rows.positions[~is_valid], broken])
@@ -119,6 +121,7 @@ def check_rows(
         values = [*_raw_values(columns, ~is_valid, excluded_users), *([None] * len(broken))]
     if not is_valid.all():
         table = table.filter(pa.array(is_valid))
+    # Of the others, rows of users to be left out go first, then those whose event counts nothing.
     num_valid = table.num_rows
     excluded_found: frozenset[int] = frozenset()
     if excluded_users is not None:

@@ -145,6 +145,7 @@ def walk(
                         used_C[codes_VG[item, g]] += 1
                 t += 1
 
+        # Places are filled from the top.
         relevance_T = _relevance(scores_T, state_T) if weight > 0 else np.empty(0)
         unit_TD = _vectors(ids_T[: T if weight > 0 else 0], unit_VD)
         nearest_T = np.zeros(T if weight > 0 else 0)
@@ -160,6 +161,7 @@ def walk(
                 continue
             if has_ended:
                 continue
+            # Where as many are due as there are free places left for them, one of them is taken.
             forced = 0
             if reserved > 0:
                 for q in range(Q):
@@ -171,6 +173,8 @@ def walk(
                             due += 1
                     if due > 0 and due == free_at[last_Q[q]] - free_at[place - 1]:
                         forced = last_Q[q]
+            # The best candidate: the first that may stand here or, with diversity, the one of the
+            # greatest marginal relevance.
             while start < T and not is_left_T[start]:
                 start += 1
             best, best_value = -1, -np.inf
@@ -198,6 +202,7 @@ def walk(
                 continue
             if weight == 0 and state_T[best] != 2 and forced == 0:
                 is_short_B[b] |= has_more_B[b]  # a better one may be missing
+            # What was reserved has been counted in the caps already.
             is_left_T[best] = False
             item = ids_T[best]
             if due_T[best] > 0:
