@@ -11,7 +11,7 @@ from lightsans.config import DataConfig
 from lightsans.config import kinds as config_kinds
 from lightsans.config.run import SECTIONS, setting_names
 from lightsans.dataset.sequences import UserSequences
-from lightsans.preparation.derive import Retention
+from lightsans.preparation.derive import SequenceLimits
 from tests.factories import users_of_lengths
 
 Row = tuple[str, str, int, float | None]
@@ -80,7 +80,7 @@ FILTERS = st.builds(
 )
 """Settings that leave rows out of sequences."""
 
-RETENTIONS = st.sampled_from([None, Retention(1, None), Retention(2, 1)])
+SEQUENCE_LIMITS = st.sampled_from([None, SequenceLimits(1, None), SequenceLimits(2, 1)])
 
 MOMENTS = st.integers(0, 3 * 10**15)
 """Microseconds, to the year 2065."""

@@ -144,7 +144,7 @@ def _with_cutoffs(filters: Filters, log: _Log) -> Filters:
         return count_later(times, filters.as_of, edges)
 
     cutoffs = cutoffs_of_shares(count_from, filters.data, filters.as_of, log.time_range)
-    return Filters(filters.data, filters.as_of, filters.retention, cutoffs)
+    return Filters(filters.data, filters.as_of, filters.limits, cutoffs)
 
 
 def _derive(log: _Log, filters: Filters) -> _Derived:

@@ -24,7 +24,7 @@ from lightsans.storage.schemas import sequences_schema
 
 
 @dataclass(frozen=True, slots=True)
-class Retention:
+class SequenceLimits:
     """Limits on the histories that sequences keep; counts and k-core see all interactions.
 
     Rows that sequences drop still count as seen.
@@ -63,7 +63,7 @@ def derive_sequences(
     rows: PartRows,
     vocabulary: Vocabulary,
     min_user_interactions: int,
-    retention: Retention | None = None,
+    limits: SequenceLimits | None = None,
     cutoffs: Cutoffs | None = None,
     events: str | None = None,
 ) -> pa.Table:
@@ -73,20 +73,20 @@ def derive_sequences(
         rows: A part.
         vocabulary: The items that k-core has left; those with count 0 have left it since.
         min_user_interactions: Users with fewer interactions are not trainable.
-        retention: Limits on what sequences keep of the rows that pass the filters; None for all.
+        limits: Limits on what sequences keep of the rows that pass the filters; None for all.
         cutoffs: Cut-offs of a temporal split, which adds columns.
         events: JSON of the uses of events; None where there are none.
     """
     least = max(min_user_interactions, 1)
     item_ids = vocabulary.encode_living(rows.raw_item_ids)
-    # Retention shortens sequences alone: targets and who is trainable are decided before it.
+    # Limits shorten sequences alone: targets and who is trainable are decided before it.
     in_sequence = rows.is_kept & (item_ids[rows.item] > 0)
     is_target = rows.is_kept
     if rows.events is not None:
         in_sequence &= rows.events.is_input
         is_target = rows.is_kept & rows.events.is_target
-    if retention is not None:
-        in_sequence = retention.keeps(rows.offsets, rows.timestamps, in_sequence, cutoffs)
+    if limits is not None:
+        in_sequence = limits.keeps(rows.offsets, rows.timestamps, in_sequence, cutoffs)
     ends, items, times, other_ends, others, fingerprints = kernels.derive(
         rows.offsets,
         rows.item,
@@ -101,7 +101,7 @@ def derive_sequences(
     lengths = np.diff(ends, prepend=0)
     is_trainable = lengths >= least
     periods: list[Int64] = []
-    is_plain = retention is None and cutoffs is None and rows.events is None
+    is_plain = limits is None and cutoffs is None and rows.events is None
     if not is_plain:
         is_counted = rows.is_counted & (item_ids[rows.item] > 0)
         is_trainable = (_sums(is_counted, rows.offsets) >= least) & (lengths > 0)

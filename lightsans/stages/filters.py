@@ -19,7 +19,7 @@ from lightsans.dataset.events import events_to_json
 from lightsans.dataset.loading import list_column
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import ConfigError
-from lightsans.preparation.derive import Retention, derive_sequences
+from lightsans.preparation.derive import SequenceLimits, derive_sequences
 from lightsans.preparation.k_core import CoreRows, core_rows, count_items, item_counts
 from lightsans.preparation.selection import PartRows, select_rows
 from lightsans.preparation.sorting import count_exact_duplicates, users_of
@@ -41,7 +41,7 @@ class Filters:
     data: DataConfig
     as_of: int | None
     """``data.as_of`` in microseconds."""
-    retention: Retention | None = None
+    limits: SequenceLimits | None = None
     """Limits on the sequences; None to keep everything."""
     cutoffs: Cutoffs | None = None
     """Cut-offs of a temporal split; None for other splits."""
@@ -54,7 +54,7 @@ class Filters:
         """`derive_sequences` of the rows that were selected."""
         least = self.data.min_user_interactions
         events = events_to_json(self.data) if self.data.events else None
-        return derive_sequences(rows, vocabulary, least, self.retention, self.cutoffs, events)
+        return derive_sequences(rows, vocabulary, least, self.limits, self.cutoffs, events)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +74,10 @@ def resolve_filters(data: DataConfig) -> Filters:
     """
     as_of = resolve_as_of(data)
     keep_since = moment_of(data, "keep_since", data.keep_since)
-    retention = None
+    limits = None
     if data.keep_last is not None or keep_since is not None:
-        retention = Retention(data.keep_last, keep_since)
-    return Filters(data, as_of, retention, configured_cutoffs(data, as_of))
+        limits = SequenceLimits(data.keep_last, keep_since)
+    return Filters(data, as_of, limits, configured_cutoffs(data, as_of))
 
 
 def resolve_as_of(data: DataConfig) -> int | None:

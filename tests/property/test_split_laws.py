@@ -1,4 +1,4 @@
-"""Laws of temporal splits and retention: slow Python agrees, and the future changes nothing."""
+"""Laws of temporal splits and limits: slow Python agrees, and the future changes nothing."""
 
 from collections import Counter
 
@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from lightsans.config import DataConfig
-from lightsans.preparation.derive import Retention, derive_sequences
+from lightsans.preparation.derive import SequenceLimits, derive_sequences
 from lightsans.preparation.selection import select_rows
 from lightsans.preparation.temporal import Cutoffs
 from tests import strategies
@@ -18,7 +18,7 @@ CUTOFFS = Cutoffs(valid_from=3, test_from=5)
 LOGS = strategies.logs()
 
 
-def derive(log, data, cutoffs=None, retention=None):
+def derive(log, data, cutoffs=None, limits=None):
     """Vocabulary and rows of ``sequences/`` by user; None when k-core leaves nothing."""
     rows = select_rows(sorted_part(log), data, None, cutoffs)
     least = data.min_user_interactions
@@ -26,17 +26,17 @@ def derive(log, data, cutoffs=None, retention=None):
     if not counts:
         return None
     vocabulary = vocabulary_of_counts(counts)
-    derived = derive_sequences(rows, vocabulary, least, retention, cutoffs).to_pylist()
+    derived = derive_sequences(rows, vocabulary, least, limits, cutoffs).to_pylist()
     return vocabulary, {row["user_id"]: row for row in derived}
 
 
-@given(LOGS, LOGS, strategies.FILTERS, strategies.RETENTIONS)
-def test_what_comes_after_the_cutoff_changes_nothing_of_training(log, other, data, retention):
+@given(LOGS, LOGS, strategies.FILTERS, strategies.SEQUENCE_LIMITS)
+def test_what_comes_after_the_cutoff_changes_nothing_of_training(log, other, data, limits):
     """Replace the future by another one: vocabulary, counts, training items and users stay."""
     past = [row for row in log if row[2] < CUTOFFS.valid_from]
     assume(past)
     future = [row for row in other if row[2] >= CUTOFFS.valid_from]
-    made = [derive(rows, data, CUTOFFS, retention) for rows in (past, log, past + future)]
+    made = [derive(rows, data, CUTOFFS, limits) for rows in (past, log, past + future)]
     assume(made[0] is not None)
     for vocabulary, users in made[1:]:
         assert vocabulary.table() == made[0][0].table()
@@ -49,7 +49,7 @@ def test_what_comes_after_the_cutoff_changes_nothing_of_training(log, other, dat
 
 @given(LOGS, st.sampled_from([None, 1, 2]))
 def test_targets_are_the_first_of_their_period(log, keep_last):
-    made = derive(log, DataConfig(), CUTOFFS, Retention(keep_last, None))
+    made = derive(log, DataConfig(), CUTOFFS, SequenceLimits(keep_last, None))
     assume(made is not None)
     vocabulary, users = made
     ids = {raw: number for number, raw in enumerate(vocabulary.raw_item_ids.to_pylist(), 1)}
@@ -71,10 +71,10 @@ def test_targets_are_the_first_of_their_period(log, keep_last):
 
 
 @given(LOGS, strategies.FILTERS, st.integers(1, 4), st.integers(0, 6))
-def test_retention_shortens_sequences_and_nothing_else(log, data, keep_last, keep_since):
+def test_limits_shorten_sequences_and_nothing_else(log, data, keep_last, keep_since):
     whole = derive(log, data)
     assume(whole is not None)
-    kept = derive(log, data, retention=Retention(keep_last, keep_since))
+    kept = derive(log, data, limits=SequenceLimits(keep_last, keep_since))
     assert kept[0].table() == whole[0].table()
     for user, row in kept[1].items():
         full = whole[1][user]

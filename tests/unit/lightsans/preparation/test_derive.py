@@ -5,7 +5,7 @@ import pytest
 from lightsans.config import DataConfig
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.preparation.derive import (
-    Retention,
+    SequenceLimits,
     derive_sequences,
     fingerprint_dataset,
     fingerprint_part,
@@ -123,10 +123,10 @@ def temporal_row(keep_last, rows=None):
     """Six rows of a user before the cut-offs and four after, split and shortened."""
     items = "abcdef" + "defa"
     rows = rows or [("u", item, time, 5.0) for time, item in enumerate(items)]
-    cutoffs, retention = Cutoffs(6, 6), Retention(keep_last, None)
+    cutoffs, limits = Cutoffs(6, 6), SequenceLimits(keep_last, None)
     selected = select_rows(sorted_part(rows), DataConfig(), None, cutoffs)
     vocabulary = Vocabulary(pa.array(list("abcdef")), np.ones(6, np.int64))
-    [row] = derive_sequences(selected, vocabulary, 3, retention, cutoffs).to_pylist()
+    [row] = derive_sequences(selected, vocabulary, 3, limits, cutoffs).to_pylist()
     return row
 
 
