@@ -4,6 +4,8 @@ import functools
 import logging
 import operator
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 import pyarrow as pa
@@ -58,7 +60,11 @@ class Engine(Protocol):
 
 
 class LocalEngine:
-    """Does everything in this process, one step after the other."""
+    """Does everything in this process, one step after the other.
+
+    PyTorch computes with one thread, as in a worker of the pipeline: sums of floats depend on how
+    many there are, and steps are so small that threads mostly wait for each other.
+    """
 
     def make_dataset(self, config: RunConfig) -> str:
         """See `Engine`."""
@@ -79,7 +85,8 @@ class LocalEngine:
         directory = root / "models" / content_id("frame-model", FORMAT_VERSION, question)
         if read_manifest(ModelManifest, directory) is None:
             directory.delete()
-            write_manifest(directory, _train(config, dataset, directory))
+            with _one_thread():
+                write_manifest(directory, _train(config, dataset, directory))
         return directory.name
 
     def evaluate(self, config: RunConfig, dataset_id: str, model_id: str) -> EvaluationFigures:
@@ -101,7 +108,19 @@ class LocalEngine:
                 groups=groups_identity(config, manifest.data),
                 made_with=manifest.data,
             )
-            return _evaluate(job, manifest)
+            with _one_thread():
+                return _evaluate(job, manifest)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Within the block, PyTorch computes with one thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _train(config: RunConfig, dataset: Location, directory: Location) -> ModelManifest:

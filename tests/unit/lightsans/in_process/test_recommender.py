@@ -7,6 +7,7 @@ import pandas
 import polars
 import pyarrow as pa
 import pytest
+import torch
 
 import lightsans
 from lightsans import ConfigError, InputError, NotFoundError, Recommender
@@ -98,6 +99,18 @@ def test_an_evaluation_has_the_model_and_baselines_with_intervals(fitted):
         assert low <= found.metrics[scorer]["test"]["ndcg@10"] <= high
     best = max(fitted.history, key=lambda row: row["valid"]["ndcg@10"])
     assert found.metrics["model"]["valid"] == pytest.approx(best["valid"])
+
+
+def test_threads_of_the_caller_change_no_number_and_are_left_alone(log, fitted):
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        other = Recommender(**SETTINGS).fit(log)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    losses = [[row["loss"] for row in each.history] for each in (other, fitted)]
+    assert losses[0] == losses[1]
 
 
 def test_a_saved_one_recommends_and_evaluates_the_same(fitted, tmp_path):
