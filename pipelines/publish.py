@@ -27,7 +27,7 @@ from lightsans.storage.records import from_json, parse_object, to_json
 
 LATEST, HISTORY = "LATEST", "history.json"
 
-Action = Literal["nightly", "publish", "rollback"]
+Action = Literal["nightly", "publish", "rollback", "resume"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,12 @@ class Published:
         """Publication of the current run; None for a LATEST that was written by other means."""
         return self._newest(lambda entry: entry.run_id == self.run_id)
 
+    @property
+    def waiting(self) -> Publication | None:
+        """The rollback after which nights wait, until `resume` or another publication."""
+        current = self.current
+        return current if current is not None and current.action == "rollback" else None
+
     def withdrawn(self, run_id: str) -> Publication | None:
         """The rollback that took a run out of use, if no later publication brought it back."""
         newest = self._newest(lambda entry: run_id in (entry.run_id, entry.instead_of))
@@ -95,6 +101,15 @@ class Published:
                 found.append(entry)
             entry = self._number(entry.previous)
         return found
+
+    def before(self, moment: datetime) -> Publication | None:
+        """The newest publication of a date before a moment, among those that LATEST has reached."""
+        entry = self.current
+        while entry is not None:
+            if entry.as_of is not None and datetime.fromisoformat(entry.as_of) < moment:
+                return entry
+            entry = self._number(entry.previous)
+        return None
 
     def _number(self, number: int | None) -> Publication | None:
         return self._newest(lambda entry: entry.number == number)
@@ -164,6 +179,20 @@ def roll_back(before: Published) -> Publication:
     return _move(before, target.run_id, "rollback", target.as_of, target.previous)
 
 
+def resume(before: Published) -> Publication | None:
+    """Let nights publish again after a rollback; None where they do already.
+
+    The run that was rolled back stays withdrawn.
+
+    Raises:
+        PublishError: Somebody else published meanwhile.
+    """
+    waiting = before.waiting
+    if waiting is None:
+        return None
+    return _move(before, waiting.run_id, "resume", waiting.as_of, waiting.previous)
+
+
 def require_complete(run: Location) -> RunManifest:
     """The manifest of a run all of whose files are there.
 
@@ -207,6 +236,9 @@ def require_unpublished(root: Location, directory: Location) -> None:
         trained = read_manifest(ModelManifest, model)
         if trained is not None:
             needed.add(root / "datasets" / trained.dataset_id)
+        if manifest.judged is not None:
+            needed.add(root / "models" / manifest.judged.model_id)
+            needed.add(root / "datasets" / manifest.judged.dataset_id)
     if directory not in needed:
         return
     if directory == run:
@@ -245,7 +277,7 @@ def list_runs(root: Location) -> list[FinishedRun]:
     published, dates = latest_run_id(root), _dates_of_publications(root)
     found = []
     for name, manifest in finished_directories(RunManifest, root / "recommendations")[::-1]:
-        metrics, intervals = _test_metrics(root / "models" / manifest.model_id)
+        metrics, intervals = _test_metrics(root / "models" / _judged_model_id(manifest))
         made = FinishedRun(
             id=name,
             created_at=manifest.created_at,
@@ -260,6 +292,11 @@ def list_runs(root: Location) -> list[FinishedRun]:
         )
         found.append(made)
     return found
+
+
+def _judged_model_id(run: RunManifest) -> str:
+    """The model whose metrics speak for a run: a refit has none of its own."""
+    return run.model_id if run.judged is None else run.judged.model_id
 
 
 def _test_metrics(

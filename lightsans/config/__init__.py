@@ -10,7 +10,7 @@ from lightsans.config.data import ColumnsConfig, DataConfig, EventConfig, IdType
 from lightsans.config.kinds import Attention
 from lightsans.config.marks import to_dict
 from lightsans.config.model import Activation, ModelConfig
-from lightsans.config.nightly import NightlyConfig
+from lightsans.config.nightly import NightlyConfig, NightlyTrainConfig
 from lightsans.config.resources import CleanConfig, ResourcesConfig, StorageConfig
 from lightsans.config.rules import ItemGroup, RulesConfig
 from lightsans.config.run import RunConfig
@@ -35,6 +35,7 @@ __all__ = [
     "ItemGroup",
     "ModelConfig",
     "NightlyConfig",
+    "NightlyTrainConfig",
     "ResourcesConfig",
     "RulesConfig",
     "RunConfig",

@@ -157,7 +157,8 @@ class DataConfig:
     """Interactions to keep of a user's several with the same item."""
     split: SplitMethod = setting("leave_one_out", Mark.CONTENT)
     """leave_one_out: each user's last interaction is test, the one before valid, the rest train.
-    temporal: by time; later rows do not influence vocabulary, counts or k-core."""
+    temporal: by time; later rows do not influence vocabulary, counts or k-core. none: nothing is
+    held out, and train.refit_epochs says for how long to train: what a refit is made of."""
     temporal: TemporalConfig = made_setting(TemporalConfig, Mark.CONTENT)
     keep_last: int | None = setting(None, Mark.CONTENT, Mark.MAKES_SEQUENCES)
     """Sequences keep only a user's newest so many items. Counts and k-core see all interactions,

@@ -28,7 +28,9 @@ def json_schema() -> dict[str, Any]:
     for alias, setting in ALIASES.items():
         section, _, written = alias.rpartition(".")
         properties = schema["$defs"][TYPES[section].__name__]["properties"]
-        properties[written] = {"type": "integer", "description": f"The same as {setting}."}
+        meant = properties[setting.rpartition(".")[2]]
+        same = {key: value for key, value in meant.items() if key != "default"}
+        properties[written] = {**same, "description": f"The same as {setting}."}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 

@@ -158,7 +158,7 @@ FORMATS: Final[Mapping[Format, FormatKind]] = {
 }
 
 
-SplitMethod = Literal["leave_one_out", "temporal"]
+SplitMethod = Literal["leave_one_out", "temporal", "none"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -169,6 +169,8 @@ class SplitMethodKind:
     cuts_by_time: bool
     """Two moments, the same for all users, divide train, valid and test; otherwise each user's last
     two interactions are held out."""
+    holds_out: bool = True
+    """Something is held out, so that epochs can be chosen and models be tested."""
 
 
 SPLIT_METHODS: Final[Mapping[SplitMethod, SplitMethodKind]] = {
@@ -176,6 +178,7 @@ SPLIT_METHODS: Final[Mapping[SplitMethod, SplitMethodKind]] = {
     for kind in (
         SplitMethodKind(name="leave_one_out", cuts_by_time=False),
         SplitMethodKind(name="temporal", cuts_by_time=True),
+        SplitMethodKind(name="none", cuts_by_time=False, holds_out=False),
     )
 }
 

@@ -1,12 +1,35 @@
 """Settings of the nightly run."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from lightsans.config.checks import at_least, at_most, fraction, require
 from lightsans.config.kinds import BASELINES
 from lightsans.config.marks import Mark, made_setting, setting
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NightlyTrainConfig:
+    """Policy of training: which nights train, and which keep the published model."""
+
+    every_nights: int = setting(1, Mark.NO_EFFECT)
+    """Days between the log that the published model was trained on and the night's date from which
+    on a night trains; 1 trains every night. On other nights the published model scores today's
+    histories, and users of whom nothing changed keep their lists."""
+    start: Literal["scratch", "warm"] = setting("scratch", Mark.NO_EFFECT)
+    """Also written ``from``. warm: training begins with the weights of the judged model of the
+    night before, which has not learnt anything that it will be tested on."""
+    if_metric_drops: float | None = setting(0.03, Mark.NO_EFFECT)
+    """Train when nightly.metric of the published model on tonight's test items is lower than on
+    those of its training by more than this share; null does not look."""
+    if_vocabulary_grows: float | None = setting(0.05, Mark.NO_EFFECT)
+    """Train when more items are new to the published model than this share of those that it knows;
+    null does not look."""
+
+    def __post_init__(self) -> None:
+        at_least("nightly.train", self, 1, "every_nights")
+        fraction("nightly.train", self, "if_metric_drops", "if_vocabulary_grows")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,6 +53,12 @@ class NightlyConfig:
     max_user_drop: float | None = setting(0.5, Mark.NO_EFFECT)
     """Largest drop of the number of users below the published run, as a share; null does not
     compare."""
+    max_age: float | None = setting(None, Mark.NO_EFFECT)
+    """Most days between the newest row of the log and the night's date; null does not look. An
+    older one means that the log has stopped arriving."""
+    catch_up: int = setting(7, Mark.NO_EFFECT)
+    """Missed nights, the newest ones, that ``nightly --catch-up`` runs; older ones are passed over.
+    """
     incremental: bool = setting(False, Mark.NO_EFFECT)
     """Make the night's dataset from the published run's: only files that this one does not list are
     read, and items keep their ids. Needs logs that are added to, file by file, never changed."""
@@ -50,13 +79,28 @@ class NightlyConfig:
     clean: bool = setting(False, Mark.NO_EFFECT)
     """Remove after each night what section ``clean`` does not keep, so that the root stays bounded.
     """
+    train: NightlyTrainConfig = field(default_factory=NightlyTrainConfig)
+    refit: Literal["full", "continue", "none"] = setting("full", Mark.NO_EFFECT)
+    """Once the gate has passed the model that was tested, train what is published on everything,
+    held-out interactions and the newest items included. full: from the start, for the number of
+    epochs that valid chose. continue: go on from the tested model for continue_epochs. none:
+    publish the tested model, which has not seen what it was tested on."""
+    continue_epochs: int = setting(2, Mark.NO_EFFECT)
+    """Epochs on everything of refit: continue."""
+    min_refit_overlap: float | None = setting(0.1, Mark.NO_EFFECT)
+    """Least mean share of a user's list that the refit and the tested model have in common, over a
+    sample of 10,000 users; null does not compare."""
+    max_coverage_drop: float | None = setting(0.5, Mark.NO_EFFECT)
+    """Largest drop of the number of different items in the lists of these users, from the tested
+    model to the refit, as a share; null does not compare."""
     lease_s: float = setting(180.0, Mark.NO_EFFECT)
     """Seconds after which a run that died no longer keeps others out."""
 
     def __post_init__(self) -> None:
         fraction("nightly", self, "max_relative_drop", "max_user_drop")
-        at_least("nightly", self, 1, "min_users", "lease_s")
-        at_least("nightly", self, 0, "page_users")
+        fraction("nightly", self, "min_refit_overlap", "max_coverage_drop")
+        at_least("nightly", self, 1, "min_users", "lease_s", "continue_epochs")
+        at_least("nightly", self, 0, "max_age", "catch_up", "page_users")
         url, token = self.notify_url, self.notify_token
         require(
             url is None or url.startswith(("http://", "https://")),

@@ -80,7 +80,10 @@ class RunConfig:
         )
 
 
-ALIASES = {"model.num_layers": "model.n_layers"}  # RecBole uses both
+ALIASES = {
+    "model.num_layers": "model.n_layers",  # RecBole uses both
+    "nightly.train.from": "nightly.train.start",  # no name of a field in Python
+}
 
 
 def _walk_types(config_class: type, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -177,7 +177,8 @@ def find_name(written: str, origin: str) -> str:
     settings = setting_names()
     names = [name for name, marks in walk_marks(RunConfig) if Mark.SEARCHABLE in marks]
     known = {name.partition(".")[2]: name for name in names} | RECBOLE_NAMES
-    known |= {name: name for name in names} | ALIASES
+    known |= {name: name for name in names}
+    known |= {alias: name for alias, name in ALIASES.items() if name in names}
     if written in known:
         return known[written]
     if {written, f"train.{written}"} & set(settings):

@@ -6,10 +6,10 @@ absence means. Manifests that only their own stage reads are in that stage.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from lightsans.columns.hashing import NUM_BUCKETS
-from lightsans.config.kinds import LAYOUTS
+from lightsans.config.kinds import LAYOUTS, SPLIT_METHODS, SplitMethodKind
 from lightsans.storage.manifests import Manifest
 from lightsans.storage.records import fields_beside
 from lightsans.storage.table_formats import TableVersion
@@ -140,6 +140,11 @@ class DatasetManifest(Manifest):
         """Types of ids by role, ``user`` and ``item``."""
         return {"user": self.user_id_type, "item": self.item_id_type}
 
+    @property
+    def split(self) -> SplitMethodKind:
+        """Rule by which it holds items out, if it does."""
+        return SPLIT_METHODS[self.data.get("split", "leave_one_out")]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImportedFrom:
@@ -147,6 +152,18 @@ class ImportedFrom:
 
     program: str
     file: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JudgedModel:
+    """The model with held-out items that a refit was made after: metrics are of this one."""
+
+    model_id: str
+    weights_sha256: str
+    dataset_id: str
+    """The dataset whose held-out items judged it."""
+    method: Literal["full", "continue"]
+    """full: trained from the start, for its number of epochs. continue: from its weights on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -172,6 +189,8 @@ class ModelManifest(Manifest):
     """Version of PyTorch."""
     refit: bool = False
     """Whether it has learnt the held-out items, too."""
+    judged: JudgedModel | None = None
+    """The model that a refit stands for; early versions did not record it."""
     imported_from: ImportedFrom | None = None
 
 
@@ -259,6 +278,8 @@ class RunManifest(Manifest):
     """Settings of section ``score`` that decide the content, by name; lists as fingerprints."""
     weights_sha256: str | None = None
     """Weights of the model; early versions did not record them."""
+    judged: JudgedModel | None = None
+    """The model that was judged, where the run is of its refit."""
     since: str | None
     """The earlier run that rows were carried over from."""
     dataset_fingerprint: str

@@ -17,6 +17,7 @@ from pipelines.commands.options import (
     JsonOption,
     MapItemsOption,
     ModelOption,
+    OfRefitOption,
     SetOption,
     examples,
     read_config,
@@ -47,6 +48,7 @@ def recommend(
             "--title-column", metavar="NAME", help="Default: the first that is named so or alike."
         ),
     ] = None,
+    refit: OfRefitOption = False,
     k: Annotated[int, typer.Option("-k", min=1, help="How many to show.")] = 10,
     map_items: MapItemsOption = False,
     explain: Annotated[
@@ -61,7 +63,7 @@ def recommend(
     """
     from pipelines.score.one_user import load_titles, recommend_for_user
 
-    selected = select(config, overrides, dataset, model)
+    selected = select(config, overrides, dataset, model, refit)
     run = selected.loaded.config
     # A list under rules is one whole: its first items are shown, not a shorter list.
     score = replace(run.score, k=max(k, run.score.k))

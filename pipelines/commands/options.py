@@ -107,6 +107,20 @@ RefitOption = Annotated[
         "configuration's finished model was best at.",
     ),
 ]
+PipelineRefitOption = Annotated[
+    bool,
+    typer.Option(
+        "--refit",
+        help="Once the model is tested, train one on everything, held-out interactions and the "
+        "newest items included, and recommend with that (nightly.refit says how).",
+    ),
+]
+OfRefitOption = Annotated[
+    bool,
+    typer.Option(
+        "--refit", help="The model that has learnt everything, as `pipeline --refit` makes it."
+    ),
+]
 DryRunOption = Annotated[
     bool,
     typer.Option(
@@ -202,11 +216,21 @@ def select(
     overrides: list[str] | None,
     dataset: str | None,
     model: str | None = None,
+    refit: bool = False,
 ) -> Selection:
-    """Load the configuration and find which dataset and model it, or the options, stand for."""
+    """Load the configuration and find which dataset and model it, or the options, stand for.
+
+    With ``refit`` these are the ones that have learnt everything, as `pipeline --refit` makes them.
+    """
+    if refit and model is not None:
+        raise ConfigError("--refit and --model both name a model; give one of them")
     loaded = read_config(config, overrides)  # before the imports: its mistakes are told at once
     from pipelines.preprocess.stage import dataset_id
     from pipelines.train.stage import model_id
 
     chosen = dataset or dataset_id(loaded.config)
+    if refit:
+        from pipelines.refit.stage import refit_ids
+
+        return Selection(loaded, *refit_ids(loaded.config, chosen))
     return Selection(loaded, chosen, model or model_id(loaded.config, chosen))

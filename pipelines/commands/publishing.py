@@ -1,4 +1,4 @@
-"""The commands `nightly`, `publish`, `rollback` and `recommendations`."""
+"""The commands `nightly`, `publish`, `rollback`, `resume` and `recommendations`."""
 
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -35,7 +35,19 @@ AsOfOption = Annotated[
 InsistOption = Annotated[
     bool,
     typer.Option(
-        "--force", help="Publish even if a newer date is, or if this run was rolled back."
+        "--force",
+        help="Publish after a rollback, also the run that was rolled back; make a date that is "
+        "older than the published one, without publishing it, or still to come.",
+    ),
+]
+
+
+CatchUpOption = Annotated[
+    bool,
+    typer.Option(
+        "--catch-up",
+        help="First run the nights that were missed since the newest published one, at most "
+        "nightly.catch_up; older ones are reported as passed over.",
     ),
 ]
 
@@ -44,19 +56,23 @@ def nightly(
     config: ConfigOption = None,
     overrides: SetOption = None,
     as_of: AsOfOption = None,
+    catch_up: CatchUpOption = False,
     force: InsistOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Make, check and publish the recommendations of a date; the same date again does nothing.
 
     Exit status 3: the run is not good enough (`nightly` in the configuration), what was published
-    stays published, and root/reports/nightly-DATE.json holds the numbers.
+    stays published, and root/reports/nightly-DATE.json holds the numbers. After `rollback`, and for
+    a date before the published one, the run is made and kept, but not published.
     """
+    from pipelines.nightly.catch_up import run_missed_nights
     from pipelines.nightly.stage import run_nightly
 
     loaded = read_config(config, overrides).config
     try:
         with only_results_on_stdout():
+            missed = run_missed_nights(loaded, as_of, force=force) if catch_up else []
             result = run_nightly(loaded, as_of, force=force)
     except GateError as error:
         if as_json:
@@ -65,9 +81,13 @@ def nightly(
     if as_json:
         content = asdict(result) | {"path": result.location.uri, "report": result.report.uri}
         del content["location"]
+        if catch_up:
+            names = ("as_of", "outcome", "run_id")
+            content["caught_up"] = [{n: getattr(each, n) for n in names} for each in missed]
         print_json(content)
     else:
-        print(f"{result.outcome}: {result.run_id} ({result.location})")
+        why = f": {result.reason}" if result.reason else ""
+        print(f"{result.outcome}: {result.run_id} ({result.location}){why}")
 
 
 def publish(
@@ -86,10 +106,29 @@ def publish(
 def rollback(
     config: ConfigOption = None, overrides: SetOption = None, as_json: JsonOption = False
 ) -> None:
-    """Publish again what was published before; twice goes back one further."""
+    """Publish again what was published before; twice goes back one further.
+
+    Nights are then made and kept, but not published, until `publish` or `resume`.
+    """
     from pipelines.publish import read_published, roll_back
 
     _print_publication(roll_back(read_published(_root(config, overrides))), as_json)
+
+
+def resume(
+    config: ConfigOption = None, overrides: SetOption = None, as_json: JsonOption = False
+) -> None:
+    """Let nights publish again after a rollback; the run that was rolled back stays withdrawn."""
+    from pipelines.publish import read_published, resume
+
+    before = read_published(_root(config, overrides))
+    made = resume(before)
+    if as_json:
+        print_json({"resumed": made is not None, "run_id": before.run_id})
+    elif made is None:
+        print(f"nights publish already; published: {before.run_id or 'nothing'}")
+    else:
+        print(f"nights publish again; until the next one: {made.run_id}")
 
 
 def recommendations(
@@ -121,15 +160,17 @@ def recommendations(
 
 
 def add_publish_commands(app: typer.Typer) -> None:
-    """Give the command line `nightly`, `publish`, `rollback` and `recommendations`."""
+    """Give the command line `nightly`, `publish`, `rollback`, `resume` and `recommendations`."""
     app.command(
         epilog=examples(
             "nightly --config my.yaml --as-of 2026-11-05",
             "nightly -c my.yaml --as-of $(date -u +%F) -s nightly.max_relative_drop=0.1",
+            "nightly -c my.yaml --as-of $(date -u +%F) --catch-up",
         )
     )(runs_on_cluster(nightly))
     app.command(epilog=examples("publish 0a1b2c3d4e5f --config my.yaml"))(publish)
     app.command(epilog=examples("rollback --config my.yaml"))(rollback)
+    app.command(epilog=examples("resume --config my.yaml"))(resume)
     app.command(epilog=examples("recommendations --config my.yaml"))(recommendations)
 
 

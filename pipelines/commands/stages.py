@@ -14,6 +14,8 @@ from pipelines.commands.options import (
     JsonOption,
     MapItemsOption,
     ModelOption,
+    OfRefitOption,
+    PipelineRefitOption,
     RecommendationsOption,
     RefitOption,
     ResumeOption,
@@ -88,11 +90,12 @@ def train(
     if warm_start is not None:
         overrides = [*(overrides or ()), f"train.warm_start={warm_start}"]
     selected = select(config, overrides, dataset)
-    from pipelines.train.stage import refit_config, run_train
+    from pipelines.train.stage import judged_model, refit_of, run_train
 
-    run = selected.loaded.config
+    run, judged = selected.loaded.config, None
     if refit:
-        run = refit_config(run, selected.dataset_id)
+        judged = judged_model(run, selected.model_id, "full")
+        run = refit_of(run, selected.model_id)
     if dry_run:
         from pipelines.train.dry_run import dry_run as estimate
 
@@ -105,7 +108,7 @@ def train(
             print_table("Dry run", ["figure", "value"], rows)
         return
     with only_results_on_stdout():
-        result = run_train(run, selected.dataset_id, force=force, must_resume=resume)
+        result = run_train(run, selected.dataset_id, force=force, must_resume=resume, judged=judged)
     if as_json:
         print_json(model_json(result))
     else:
@@ -154,6 +157,7 @@ def score(
     overrides: SetOption = None,
     dataset: DatasetOption = None,
     model: ModelOption = None,
+    refit: OfRefitOption = False,
     map_items: MapItemsOption = False,
     since: SinceOption = None,
     force: ForceOption = False,
@@ -165,7 +169,7 @@ def score(
     are report.json and report.png (coverage, popularity, scores, overlap with the run before);
     manifest.json comes last. docs/recommendations.md has the layouts and example queries.
     """
-    selected = select(config, overrides, dataset, model)
+    selected = select(config, overrides, dataset, model, refit)
     from pipelines.score.stage import run_score
 
     with only_results_on_stdout():
@@ -186,20 +190,22 @@ def score(
 def pipeline(
     config: ConfigOption = None,
     overrides: SetOption = None,
+    refit: PipelineRefitOption = False,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Preprocess, train, evaluate and score; finished stages are skipped.
 
     After an interruption the same command goes on where it was. With a changed setting only the
-    stages that depend on it run anew.
+    stages that depend on it run anew. With --refit the recommendations are of a model that has
+    learnt everything, as a night's are; the metrics are of the model that was tested.
     """
     loaded = read_config(config, overrides)
     from pipelines.evaluate.stage import protocol_text
     from pipelines.run_pipeline import run_pipeline
 
     with only_results_on_stdout():
-        result = run_pipeline(loaded.config, force=force)
+        result = run_pipeline(loaded.config, force=force, refit=refit)
     if as_json:
         stages = {
             "dataset": dataset_json(result.dataset),
@@ -207,11 +213,16 @@ def pipeline(
             "evaluation": evaluation_json(result.evaluation, loaded),
             "recommendations": run_json(result.recommendations),
         }
+        if result.refit is not None:
+            stages["full_dataset"] = dataset_json(result.refit.dataset)
+            stages["refit"] = model_json(result.refit.model)
         print_json(stages)
         return
     print_metrics(result.evaluation.figures, protocol_text(loaded.config))
     for name in ("dataset", "model", "recommendations"):
         print(f"{name:16} {getattr(result, name).location}")
+    if result.refit is not None:
+        print(f"{'refit':16} {result.refit.model.location}")
 
 
 def tune(
@@ -274,6 +285,7 @@ def add_stage_commands(app: typer.Typer) -> None:
     app.command(
         epilog=examples(
             "pipeline --config pipelines/configs/quickstart.yaml",
+            "pipeline -c my.yaml --refit",
             "pipeline -c my.yaml -s root=s3://bucket/prefix --json",
         )
     )(runs_on_cluster(pipeline))

@@ -118,11 +118,7 @@ def run_evaluate(
         DatasetManifest, dataset, "run `submit.py preprocess` first"
     )
     model_manifest = require_manifest(ModelManifest, model, "run `submit.py train` first")
-    if model_manifest.refit and model_manifest.dataset_id == dataset_id:
-        raise ConfigError(
-            f"model {model_id} was refitted on all of dataset {dataset_id}: it has learnt what it "
-            "would be asked; evaluate the model that it was refitted from"
-        )
+    _require_unlearnt(dataset_manifest, model_manifest)
     parts = sequence_parts(dataset, dataset_manifest)
     question = _question(config, dataset_manifest, model_id, map_items)
     report = root / "reports" / f"evaluate-{content_id('evaluation', FORMAT_VERSION, question)}"
@@ -197,6 +193,23 @@ def run_evaluate(
     if model_manifest.dataset_id == dataset_id:
         _complete_model_metrics(model, manifest)
     return EvaluateResult(model_id, dataset_id, report, skipped, manifest.figures)
+
+
+def _require_unlearnt(dataset: DatasetManifest, model: ModelManifest) -> None:
+    """Refuse a dataset without held-out items, and a model that has learnt them."""
+    if not dataset.split.holds_out:
+        raise ConfigError(
+            f"dataset {dataset.id} holds nothing out (data.split=none): there is nothing to rank; "
+            "evaluate on the dataset with held-out items"
+        )
+    judged = model.judged
+    learnt = {model.dataset_id, *([judged.dataset_id] if judged else [])}
+    if model.refit and dataset.id in learnt:
+        other = judged.model_id if judged else "the model that it was refitted from"
+        raise ConfigError(
+            f"model {model.id} was refitted on all of dataset {dataset.id}: it has learnt what it "
+            f"would be asked; evaluate {other}"
+        )
 
 
 def _question(

@@ -9,7 +9,7 @@ from lightsans.reports.evaluation_figures import MODEL, estimate_drop
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest, RunManifest
 from lightsans.storage.manifests import read_manifest
-from lightsans.storage.model_files import is_made_of
+from lightsans.storage.model_files import is_made_of, weights_hash
 from pipelines.evaluate.stage import EvaluateResult, read_pairs
 from pipelines.nightly.gate import Quality
 
@@ -36,6 +36,11 @@ def changed_id_types(published: RunManifest, dataset: DatasetManifest) -> dict[s
     return found
 
 
+def judged_model_id(run: RunManifest) -> str:
+    """The model that a run is judged by: the one with held-out items where it is of a refit."""
+    return run.model_id if run.judged is None else run.judged.model_id
+
+
 def why_models_differ(
     published: RunManifest, model: Location, dataset: DatasetManifest
 ) -> str | None:
@@ -43,7 +48,7 @@ def why_models_differ(
 
     Args:
         published: Manifest of the published run.
-        model: Its model, which is there.
+        model: The model that it is judged by, which is there: see `judged_model_id`.
         dataset: Manifest of tonight's dataset.
     """
     types = changed_id_types(published, dataset)
@@ -55,7 +60,11 @@ def why_models_differ(
             f"model {model.name} is a refit: it has learnt the newest interaction of every user, "
             "and would be tested on it where there is no newer one"
         )
-    if not is_made_of(published, model):
+    if published.judged is not None:
+        is_same = published.judged.weights_sha256 == weights_hash(model)
+    else:
+        is_same = is_made_of(published, model)
+    if not is_same:
         return f"model {model.name} was trained again since: its lists are of other weights"
     return None
 

@@ -10,14 +10,17 @@ Chance moves a metric by some per cent from night to night: a bound on the value
 good nights, and let models pass that are better by luck.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Literal
 
 from lightsans.config import NightlyConfig
 from lightsans.ranking.bootstrap import Estimate
+from pipelines.refit.checks import RefitFigures
 
-Rule = Literal["at least", "low above", "low at most", "high at most"]
+Rule = Literal["at least", "at most", "low above", "low at most", "high at most"]
 """Figure that is held against the bound: the value, or an end of its interval."""
 
 
@@ -39,6 +42,8 @@ class Check:
         """False also for a value that is not a number."""
         if self.rule == "at least":
             return self.value >= self.bound
+        if self.rule == "at most":
+            return self.value <= self.bound
         assert self.low is not None
         assert self.high is not None
         if self.rule == "low above":
@@ -51,6 +56,7 @@ class Check:
             found += f" (95 % interval {self.low:.6g} to {self.high:.6g})"
         needed = {
             "at least": "must be at least",
+            "at most": "must be at most",
             "low above": "the lower end must be above",
             "low at most": "the lower end must be at most",
             "high at most": "the upper end must be at most",
@@ -87,6 +93,21 @@ def check_data(config: NightlyConfig, users: int, published_users: int | None) -
         name = f"users, against {published_users} in the published run's dataset,"
         checks.append(Check(name, users, least, "nightly.max_user_drop"))
     return checks
+
+
+def check_age(config: NightlyConfig, newest: datetime | None, night: datetime) -> list[Check]:
+    """Check that the log still arrives.
+
+    Args:
+        config: The bounds.
+        newest: Time of the newest row before the night; None where there is none.
+        night: Date of the night.
+    """
+    if config.max_age is None:
+        return []
+    age = math.inf if newest is None else (night - newest) / timedelta(days=1)
+    name = f"age in days of the newest row, of {newest.isoformat() if newest else 'never'},"
+    return [Check(name, age, config.max_age, "nightly.max_age", "at most")]
 
 
 def check_scored(config: NightlyConfig, users: int, published_users: int | None) -> list[Check]:
@@ -129,6 +150,32 @@ def check_quality(config: NightlyConfig, quality: Quality) -> list[Check]:
         setting = "nightly.max_relative_drop"
         drop = _interval_check(name, quality.drop, config.max_relative_drop, setting, rule)
         checks.append(drop)
+    return checks
+
+
+def check_refit(config: NightlyConfig, figures: RefitFigures) -> list[Check]:
+    """Check that the refit is a model like the one that was judged in its place.
+
+    Args:
+        config: The bounds.
+        figures: Findings on the refit.
+    """
+    checks = [
+        Check("weights of the refit that are not finite", figures.infinite_weights, 0,
+              "nightly.refit", "at most")
+    ]  # fmt: skip
+    lists = figures.lists
+    if lists is None or not lists.users:  # nothing that both models know
+        return checks
+    if config.min_refit_overlap is not None:
+        name = f"overlap of the lists of the refit and the judged model, of {lists.users} users,"
+        checks.append(
+            Check(name, lists.overlap, config.min_refit_overlap, "nightly.min_refit_overlap")
+        )
+    if config.max_coverage_drop is not None:
+        name = f"items in the lists of the refit, against {lists.items_before} of the judged model,"
+        least = (1 - config.max_coverage_drop) * lists.items_before
+        checks.append(Check(name, lists.items, least, "nightly.max_coverage_drop"))
     return checks
 
 

@@ -26,7 +26,7 @@ from pipelines.session.stage import LEASE_S, own
 
 LOOK_EVERY_S = 1.0
 """Time between two looks at who is at work, while results are removed."""
-_ROOMS = {kind: room for room, kind in ROOMS.items()}
+_ROOMS = {kind: room for room, kind in ROOMS.items()} | {"agreement": "reports"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,6 +64,7 @@ def read_results(root: Location, listing: RootListing) -> list[Result]:
         for name in _names(listing, room)
         if kind != "evaluation" or name.startswith("evaluate-")
     ]
+    found += [("agreement", "reports", n) for n in _names(listing, "reports") if n[:6] == "refit-"]
     with ThreadPoolExecutor(_READERS) as pool:
         return list(pool.map(lambda entry: _read(root, listing, *entry), found))
 

@@ -17,6 +17,8 @@ from pipelines.session.lease import Holder
 
 COUNTED = ("run", "similar", "audience", "search", "model", "dataset")
 """Kinds of which the newest stay."""
+OF_MODELS = ("evaluation", "agreement")
+"""Kinds of findings on a model, which stay with it."""
 ASIDE_AFTER = timedelta(hours=1)
 """Age of a file that is written aside after which its writer is surely dead."""
 
@@ -123,7 +125,7 @@ def _kept_results(found: Situation, policy: CleanConfig) -> dict[str, str]:
                 keep([result.path], "unfinished: the same command goes on with it")
         elif result.is_imported:
             keep([result.path], "it was imported, and cannot be made again")
-        elif found.now - result.created_at < least_age and result.kind != "evaluation":
+        elif found.now - result.created_at < least_age and result.kind not in OF_MODELS:
             keep([result.path], f"it is younger than {policy.min_age_hours:g} hours")
     _keep_what_they_need(found, kept)
     _keep_evaluations(found, policy, kept)
@@ -142,7 +144,7 @@ def _used(results: Iterable[Result], holder: Holder) -> list[str]:
 
 def _keep_what_they_need(found: Situation, kept: dict[str, str]) -> None:
     by_path = {result.path: result for result in found.results}
-    pending = [path for path in kept if path in by_path and by_path[path].kind != "evaluation"]
+    pending = [path for path in kept if path in by_path and by_path[path].kind not in OF_MODELS]
     while pending:
         for path in by_path[pending.pop()].needs:
             if path not in kept and path in by_path:
@@ -159,7 +161,7 @@ def _keep_what_they_need(found: Situation, kept: dict[str, str]) -> None:
 
 def _keep_evaluations(found: Situation, policy: CleanConfig, kept: dict[str, str]) -> None:
     for result in found.results:
-        if result.kind == "evaluation" and result.is_finished and result.needs <= kept.keys():
+        if result.kind in OF_MODELS and result.is_finished and result.needs <= kept.keys():
             kept.setdefault(result.path, "its model and its dataset stay")
 
 
@@ -167,7 +169,7 @@ def _why_not(result: Result, policy: CleanConfig) -> str:
     if not result.is_finished:
         since = "" if result.changed_at is None else f" since {result.changed_at:%Y-%m-%d %H:%M}"
         return f"unfinished, unchanged{since}, and nobody holds its lease"
-    if result.kind == "evaluation":
+    if result.kind in OF_MODELS:
         return "its model or its dataset does not stay"
     return f"it is older than the newest {policy.keep}, and nothing that stays needs it"
 

@@ -236,6 +236,11 @@ def _advice(
         advice += _advice_on(nights[0], published)
     elif not at_work:
         advice.append("no night has run: `submit.py nightly --as-of DATE` makes the first")
+    if published is not None and published.waiting is not None:
+        advice.append(
+            f"nights are made and kept since run {published.waiting.instead_of} was rolled back: "
+            "`submit.py resume` lets them publish again"
+        )
     if published is not None and published.run_id is None:
         advice.append("nothing is published: readers find no recommendations/LATEST")
     total = listing.total_bytes()

@@ -100,7 +100,7 @@ def run_score(
     dataset_manifest = require_manifest(
         DatasetManifest, dataset, "run `submit.py preprocess` first"
     )
-    require_manifest(ModelManifest, model, "run `submit.py train` first")
+    judged = require_manifest(ModelManifest, model, "run `submit.py train` first").judged
     SeenRows.of(config.score.remove_seen, dataset_manifest)  # fail before anything is started
     choice = read_item_choice(config)
     question = _question(config, choice, dataset_manifest, model_id, map_items)
@@ -135,7 +135,7 @@ def run_score(
         _require_all_users(job, parts)
         _require_ruled_users(job, choice, parts)
         files.require_weights(model, weights)
-        manifest = _describe(job, parts)
+        manifest = replace(_describe(job, parts), judged=judged)
         manifest = replace(manifest, warnings=tuple(_report(job, choice, manifest)))
         files.require_weights(model, weights)  # reports of large runs take a while
         owner.require()

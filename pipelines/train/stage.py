@@ -12,13 +12,14 @@ the same command, a changed one starts anew.
 """
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import ray.train
 
 from lightsans.config import RunConfig
 from lightsans.config.kinds import trains_rows
 from lightsans.config.marks import Mark, values_with
-from lightsans.errors import NotFoundError, TrainingError
+from lightsans.errors import ConfigError, NotFoundError, TrainingError
 from lightsans.losses.objective import choose_loss
 from lightsans.stages.first_weights import warm_source, warm_weights_hash
 from lightsans.stages.model_directory import FORMAT_VERSION
@@ -31,8 +32,14 @@ from lightsans.storage.checkpoint_store import (
     find_checkpoint,
 )
 from lightsans.storage.location import Location, locate
-from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest, ModelMetrics
+from lightsans.storage.manifest_kinds import (
+    DatasetManifest,
+    JudgedModel,
+    ModelManifest,
+    ModelMetrics,
+)
 from lightsans.storage.manifests import content_id, remove_result, require_manifest
+from lightsans.storage.model_files import weights_hash
 from lightsans.storage.parts import read_metrics
 from lightsans.training.progress import EpochRow, Progress
 from pipelines.console.logs import add_log_context, log_context
@@ -90,18 +97,61 @@ def refit_config(config: RunConfig, dataset_id: str) -> RunConfig:
     Raises:
         NotFoundError: The model whose epochs were chosen is not finished.
     """
-    root = locate(config.root, config.storage)
-    manifest = require_manifest(
+    return refit_of(config, model_id(config, dataset_id))
+
+
+def refit_of(config: RunConfig, judged_id: str) -> RunConfig:
+    """The configuration that trains on all data for as many epochs as valid chose for a model.
+
+    Raises:
+        NotFoundError: The model is not finished.
+    """
+    manifest = _judged_manifest(config, judged_id)
+    return replace(config, train=replace(config.train, refit_epochs=manifest.best_epoch))
+
+
+def continue_config(config: RunConfig, judged_id: str, epochs: int) -> RunConfig:
+    """The configuration that goes on from a model's weights, on all data, for a few epochs."""
+    # Its learning rate falls over these epochs, if it falls, and does not rise first.
+    train = replace(
+        config.train, warm_start=judged_id, epochs=epochs, refit_epochs=epochs, warmup_epochs=0.0
+    )
+    return replace(config, train=train)
+
+
+def judged_model(
+    config: RunConfig, judged_id: str, method: Literal["full", "continue"]
+) -> JudgedModel:
+    """The record of the model that a refit stands for.
+
+    Raises:
+        NotFoundError: It is not finished.
+    """
+    manifest = _judged_manifest(config, judged_id)
+    return JudgedModel(
+        model_id=judged_id,
+        weights_sha256=weights_hash(locate(config.root, config.storage) / "models" / judged_id),
+        dataset_id=manifest.dataset_id,
+        method=method,
+    )
+
+
+def _judged_manifest(config: RunConfig, judged_id: str) -> ModelManifest:
+    return require_manifest(
         ModelManifest,
-        root / "models" / model_id(config, dataset_id),
+        locate(config.root, config.storage) / "models" / judged_id,
         "a refit takes its number of epochs from this model; train it first, without --refit",
     )
-    return replace(config, train=replace(config.train, refit_epochs=manifest.best_epoch))
 
 
 @log_context(stage="train")
 def run_train(
-    config: RunConfig, dataset_id: str, *, force: bool = False, must_resume: bool = False
+    config: RunConfig,
+    dataset_id: str,
+    *,
+    force: bool = False,
+    must_resume: bool = False,
+    judged: JudgedModel | None = None,
 ) -> TrainResult:
     """Train a model on a finished dataset, or find it trained; continue it if interrupted.
 
@@ -112,10 +162,12 @@ def run_train(
         dataset_id: Dataset to train on.
         force: Train again, even if the model exists.
         must_resume: Never start anew.
+        judged: The model that a refit stands for, for its manifest.
 
     Raises:
-        ConfigError: ``train.mlflow_uri`` is set and MLflow is not installed, or ``force`` would
-            remove the model of the published run.
+        ConfigError: ``train.mlflow_uri`` is set and MLflow is not installed, ``force`` would
+            remove the model of the published run, or the dataset holds nothing out and
+            ``train.refit_epochs`` is null.
         NotFoundError: The dataset is not finished; there is nothing to resume; or the model to
             begin with does not exist.
         LeaseError: Another run trains this model and was not waited for any longer, or took over.
@@ -127,6 +179,8 @@ def run_train(
     dataset_manifest = require_manifest(
         DatasetManifest, dataset, "run `submit.py preprocess` first"
     )
+    if config.train.refit_epochs is None:
+        require_held_out(dataset_manifest, "train.refit_epochs says for how many epochs to train")
     name = model_id(config, dataset_id)
     add_log_context(dataset_id=dataset_id, model_id=name)
     directory = root / "models" / name
@@ -150,7 +204,8 @@ def run_train(
             remove_result(directory)
         best, history = _fit(fitting, dataset, directory, owner)
         owner.require()
-        return write_model_files(config, dataset, dataset_manifest, directory, best, history)
+        made = write_model_files(config, dataset, dataset_manifest, directory, best, history)
+        return replace(made, judged=judged)
 
     if force:
         require_unpublished(root, directory)
@@ -166,6 +221,19 @@ def run_train(
     )
     write_pending_reports(config, directory, manifest)
     return TrainResult(name, directory, found, manifest, read_metrics(directory))
+
+
+def require_held_out(dataset: DatasetManifest, way_out: str) -> None:
+    """Refuse a dataset without held-out items where something is to be measured by them.
+
+    Raises:
+        ConfigError: It was made with ``data.split: none``.
+    """
+    if not dataset.split.holds_out:
+        raise ConfigError(
+            f"dataset {dataset.id} holds nothing out (data.split=none), so no epoch can be chosen "
+            f"and nothing be tested: {way_out}"
+        )
 
 
 def _fit(

@@ -48,7 +48,7 @@ from pipelines.session.preflight import preflight, train_places
 from pipelines.session.ray_session import ensure_ray
 from pipelines.session.stage import find_or_make
 from pipelines.train.model_directory import finish_model
-from pipelines.train.stage import model_id, run_train
+from pipelines.train.stage import model_id, require_held_out, run_train
 from pipelines.tune.ray_adapters import BudgetStopper, RecordedSearcher, Recorder, make_scheduler
 from pipelines.tune.records import BestTrial, SearchManifest, TrialStore
 from pipelines.tune.report import TrialBoard, describe, leaderboard, save_leaderboard, save_plots
@@ -82,7 +82,10 @@ def run_tune(config: RunConfig, dataset_id: str, *, force: bool = False) -> Tune
     """
     root = locate(config.root, config.storage)
     dataset = root / "datasets" / dataset_id
-    require_manifest(DatasetManifest, dataset, "run `submit.py preprocess` first")
+    require_held_out(
+        require_manifest(DatasetManifest, dataset, "run `submit.py preprocess` first"),
+        "tune on a dataset with held-out items",
+    )
     space = build_space(config.tune.space, trial_base(config), "tune.space")
     name = search_id(space, dataset_id)
     add_log_context(dataset_id=dataset_id, search_id=name)

@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 
 from lightsans.config import RunConfig
 from lightsans.config.file import load_config
 from lightsans.synthetic.logs import generate_blocks, write_inter
+from pipelines.nightly.stage import NightlyResult, run_nightly
+from tests.nights import FIRST, SECOND, latest, write_log
 
 TINY = (
     "data.num_parts=3",
@@ -41,3 +44,28 @@ def tiny_config(small_log: Path) -> Callable[..., RunConfig]:
         return load_config(None, settings).config
 
     return make
+
+
+class TwoNights(NamedTuple):
+    """Nights that were made once for all tests of nights."""
+
+    config: RunConfig
+    first: NightlyResult
+    second: NightlyResult
+    report: dict[str, Any]
+    """Report of the second."""
+
+
+@pytest.fixture(scope="session")
+def two_nights(ray_cluster: object, tmp_path_factory: pytest.TempPathFactory) -> TwoNights:
+    """Two nights in a row, the second one published; tests unpublish and publish them."""
+    directory = tmp_path_factory.mktemp("nightly")
+    write_log(directory / "log.csv")
+    settings = [f"root={directory}/root", f"data.input={directory}/log.csv", *TINY]
+    settings += ["data.columns.rating=null", "data.num_parts=1", "score.num_workers=1"]
+    settings += ["train.num_workers=1", "train.epochs=3", "model.hidden_size=32"]
+    config = load_config(None, [*settings, "nightly.max_relative_drop=0.3"]).config
+    first = run_nightly(config, FIRST)
+    assert latest(Path(config.root)) == first.run_id
+    second = run_nightly(config, SECOND)
+    return TwoNights(config, first, second, second.report.read_json())

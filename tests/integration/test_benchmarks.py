@@ -117,3 +117,11 @@ def test_what_a_gpu_is_asked_runs_without_one():
     assert [name for name, part in report["parts"].items() if "failed" in part] == []
     assert report["parts"]["quality"]["distinct_targets_per_s"] > 0
     assert report["parts"]["scoring"]["encoder_and_lists_users_per_s"] > 0
+
+
+@pytest.mark.parametrize("split", ["leave_one_out", "temporal"])
+def test_refits_are_set_against_the_model_that_was_judged(split):
+    cases = report_of("refit", "--split", split)["cases"]
+    assert len(cases) == 2 * 5
+    assert all(0 <= case["ours"] <= 1 and case["users"] > 0 for case in cases)
+    assert [case["lead_over_judged"][0] for case in cases[:2]] == [0, 0]

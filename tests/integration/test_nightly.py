@@ -6,13 +6,11 @@ recommendations ready, and is a matter of milliseconds; or of a process start.
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
 import threading
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,123 +18,68 @@ import pytest
 from typer.testing import CliRunner
 
 from lightsans.config import RunConfig
-from lightsans.config.file import dump_yaml, load_config
-from lightsans.errors import ConfigError, GateError, LeaseError, NotFoundError, PublishError
+from lightsans.config.file import dump_yaml
+from lightsans.errors import GateError, LeaseError, NotFoundError, PublishError
 from lightsans.storage.location import locate
+from lightsans.storage.manifest_kinds import ModelManifest, RunManifest
+from lightsans.storage.manifests import require_manifest
 from pipelines.commands.app import app
 from pipelines.evaluate.stage import run_evaluate
 from pipelines.nightly.stage import NightlyResult, run_nightly
 from pipelines.operations.attempts import read_attempts
 from pipelines.operations.page import collect_page
-from pipelines.publish import Published, publish_run, read_published, roll_back
+from pipelines.publish import publish_run
 from tests.commands import ROOT
-from tests.integration.conftest import TINY
+from tests.integration.conftest import TwoNights
+from tests.nights import (
+    FIRST,
+    SECOND,
+    WITHOUT_RAY,
+    latest,
+    published_of,
+    run_submit,
+    state_of,
+    unpublished,
+    with_nightly,
+)
 
-FIRST, SECOND = "2026-11-05", "2026-11-06"
-WITHOUT_RAY = {**os.environ, "RAY_ADDRESS": "127.0.0.1:1"}
-"""For processes that find everything done: with work to do, they could not connect."""
-
-
-def write_log(path: Path) -> None:
-    """Users go round two circles of items by turns, an item each twelve hours.
-
-    What comes next is the successor of the last item but one, which nobody sees who looks at the
-    last item alone.
-    """
-    rng = random.Random(0)
-    begin = datetime(2026, 11, 1, tzinfo=UTC)
-    rows = []
-    for user in range(500):
-        starts = rng.randrange(20), rng.randrange(20)
-        for step in range(rng.randrange(8), 14):
-            time = begin + timedelta(hours=12 * step, seconds=user)
-            circle = step % 2
-            rows.append((time, user, 100 * circle + (starts[circle] + step // 2) % 20))
-    lines = [f"{user},{item},{time.isoformat()}\n" for time, user, item in sorted(rows)]
-    path.write_text("user_id,item_id,timestamp\n" + "".join(lines))
+REFIT_CHECKS = {"nightly.refit", "nightly.min_refit_overlap", "nightly.max_coverage_drop"}
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory) -> RunConfig:
-    directory = tmp_path_factory.mktemp("nightly")
-    write_log(directory / "log.csv")
-    settings = [f"root={directory}/root", f"data.input={directory}/log.csv", *TINY]
-    settings += ["data.columns.rating=null", "data.num_parts=1", "score.num_workers=1"]
-    settings += ["train.num_workers=1", "train.epochs=3", "model.hidden_size=32"]
-    return load_config(None, [*settings, "nightly.max_relative_drop=0.3"]).config
+def config(two_nights: TwoNights) -> RunConfig:
+    return two_nights.config
 
 
 @pytest.fixture(scope="module")
-def first(ray_cluster, config) -> NightlyResult:
-    return run_nightly(config, FIRST)
+def first(two_nights: TwoNights) -> NightlyResult:
+    return two_nights.first
 
 
 @pytest.fixture(scope="module")
-def second(first, config) -> tuple[NightlyResult, dict[str, Any]]:
+def second(two_nights: TwoNights) -> tuple[NightlyResult, dict[str, Any]]:
     """The night after, and its report."""
-    result = run_nightly(config, SECOND)
-    return result, result.report.read_json()
+    return two_nights.second, two_nights.report
 
 
 @pytest.fixture
-def root(first, second, config) -> Path:
+def root(config) -> Path:
     """The root with both nights made and neither published."""
-    path = Path(config.root)
-    for name in ("LATEST", "history.json"):
-        (path / "recommendations" / name).unlink(missing_ok=True)
-    for report in (path / "reports").glob("nightly-*.json"):
-        report.unlink()
-    return path
-
-
-def latest(root: Path) -> str | None:
-    pointer = root / "recommendations" / "LATEST"
-    return pointer.read_text() if pointer.exists() else None
-
-
-def state_of(root: Path) -> dict[str, int]:
-    """When each file was last changed; locks, pointers and pages apart."""
-    return {
-        str(path.relative_to(root)): path.stat().st_mtime_ns
-        for path in root.rglob("*")
-        if path.is_file()
-        and not (path.suffix == ".html" or path.parent.name in ("locks", "recommendations"))
-    }
-
-
-def published_of(config: RunConfig, root: Path) -> Published:
-    return read_published(locate(str(root), config.storage))
-
-
-def with_nightly(config: RunConfig, **settings: Any) -> RunConfig:
-    return replace(config, nightly=replace(config.nightly, **settings))
-
-
-def run_submit(
-    config: RunConfig, tmp_path: Path, *arguments: str
-) -> subprocess.CompletedProcess[str]:
-    """``submit.py`` in a process of its own, which finds no Ray."""
-    path = tmp_path / "config.yaml"
-    path.write_text(dump_yaml(config))
-    command = [sys.executable, "submit.py", *arguments, "--config", str(path)]
-    return subprocess.run(
-        command, cwd=ROOT, env=WITHOUT_RAY, capture_output=True, text=True, timeout=120
-    )
+    return unpublished(config)
 
 
 # ---- what is published
 
 
-def test_the_first_night_is_published(first, config):
+def test_the_first_night_is_published(first):
     assert (first.outcome, first.instead_of) == ("published", None)
-    assert latest(Path(config.root)) == first.run_id
 
 
 def test_a_night_records_its_stages_with_times_and_its_figures(first, second, config):
     root = locate(config.root, config.storage)
     attempt = read_attempts(root, SECOND)[0]
     made = [(stage.stage, stage.is_found) for stage in attempt.stages]
-    names = ["preprocess", "train", "evaluate", "evaluate", "score"]
+    names = ["preprocess", "train", "evaluate", "evaluate", "train", "refit", "score"]
     assert made == [(name, False) for name in names]
     assert all(stage.seconds > 0 and stage.peak_bytes > 1 << 20 for stage in attempt.stages)
     figures = attempt.figures
@@ -156,7 +99,7 @@ def test_the_page_of_a_night_shows_every_section_of_a_real_one(first, second, co
     page = collect_page(config, root, read_attempts(root, SECOND))
     assert all(page.tables[name] for name in ("metrics", "data", "learning", "popularity"))
     pictures = {name: len(found) for name, found in page.pictures.items()}
-    assert pictures == {"metrics": 1, "data": 3, "learning": 1, "popularity": 1}
+    assert pictures == {"metrics": 1, "data": 3, "learning": 2, "popularity": 1}
     assert [len(lists.before) for lists in page.lists] == [config.score.k] * 5
     html = (root / "reports" / f"nightly-{SECOND}.html").read_bytes().decode()
     assert "This night did not come so far." not in html
@@ -175,6 +118,7 @@ def test_the_next_night_is_published_after_a_comparison_with_the_one_before(firs
         "nightly.max_user_drop",
         "nightly.beat_baselines",
         "nightly.max_relative_drop",
+        *REFIT_CHECKS,
     }
     # The model before, on the users of tonight: found, as the night has evaluated it.
     compared = run_evaluate(config, result.dataset_id, first.model_id, map_items=True)
@@ -187,6 +131,37 @@ def test_the_next_night_is_published_after_a_comparison_with_the_one_before(firs
     assert drop["value"] == pytest.approx((before - now) / before)
     assert drop["low"] < drop["value"] < drop["high"]
     assert (drop["bound"], drop["rule"]) == (0.3, "low at most")
+
+
+def test_what_is_published_has_learnt_everything_and_says_what_was_judged_in_its_place(
+    config, second
+):
+    result, report = second
+    root = locate(config.root, config.storage)
+    judged = require_manifest(ModelManifest, root / "models" / result.model_id, "")
+    made = require_manifest(ModelManifest, root / "models" / str(result.refit_model_id), "")
+    run = require_manifest(RunManifest, result.location, "")
+    assert (judged.refit, made.refit) == (False, True)
+    assert made.epochs == judged.best_epoch
+    assert (run.model_id, run.dataset_id) == (result.refit_model_id, result.full_dataset_id)
+    assert run.judged == made.judged
+    assert run.judged is not None
+    assert (run.judged.model_id, run.judged.dataset_id) == (result.model_id, result.dataset_id)
+    # Leave-one-out knows every item already: one dataset for both.
+    assert result.full_dataset_id == result.dataset_id
+    assert (report["run_id"], report["model_id"]) == (result.run_id, result.model_id)
+    assert report["refit"]["users"] == 500
+    assert report["refit"]["overlap"] > 0.3
+
+
+def test_a_refit_unlike_the_judged_model_is_not_published(config, root, first):
+    run_nightly(config, FIRST)
+    wary = with_nightly(config, min_refit_overlap=0.999)
+    with pytest.raises(GateError, match=r"overlap .* is .*nightly\.min_refit_overlap"):
+        run_nightly(wary, SECOND)
+    assert latest(root) == first.run_id
+    report = json.loads((root / f"reports/nightly-{SECOND}.json").read_bytes())
+    assert (report["outcome"], "run_id" in report) == ("refused", False)
 
 
 def test_the_same_night_again_changes_nothing(config, root, first):
@@ -210,38 +185,6 @@ def test_a_newer_night_replaces_the_published_one(config, root, first, second):
     assert latest(root) == second[0].run_id
 
 
-def test_an_older_night_is_refused_unless_forced(config, root, first, second):
-    run_nightly(config, SECOND)
-    with pytest.raises(ConfigError, match=rf"--as-of {FIRST} is before {SECOND}T.*--force"):
-        run_nightly(config, FIRST)
-    assert latest(root) == second[0].run_id
-    forced = run_nightly(config, FIRST, force=True)
-    assert (forced.outcome, latest(root)) == ("published", first.run_id)
-    # The newer model has learnt from what it would be tested on, so it is no yardstick.
-    settings = {check["setting"] for check in forced.report.read_json()["checks"]}
-    assert settings == {"nightly.min_users", "nightly.max_user_drop", "nightly.beat_baselines"}
-
-
-def test_a_run_that_was_rolled_back_stays_so_when_its_night_is_started_again(
-    config, root, first, second
-):
-    for date in (FIRST, SECOND):
-        run_nightly(config, date)
-    roll_back(published_of(config, root))
-    with pytest.raises(ConfigError, match=rf"run {second[0].run_id} was rolled back at .*--force"):
-        run_nightly(config, SECOND)
-    assert latest(root) == first.run_id
-    run_nightly(config, SECOND, force=True)
-    assert latest(root) == second[0].run_id
-
-
-def test_a_night_needs_a_date(config):
-    with pytest.raises(ConfigError, match="which night"):
-        run_nightly(config)
-    with pytest.raises(ConfigError, match="yesterday"):
-        run_nightly(config, "yesterday")
-
-
 # ---- the gate
 
 
@@ -257,7 +200,7 @@ def test_a_night_below_a_floor_ends_with_status_3_and_what_was_published_stays(
     assert "must be at least 1.5 (nightly.floors)" in done.stderr
     assert latest(root) == first.run_id
     printed = json.loads(done.stdout.splitlines()[-1])
-    assert printed.pop("outcome") == "refused"
+    assert printed["outcome"] == "refused"
     assert printed == json.loads((root / f"reports/nightly-{SECOND}.json").read_bytes())
     assert [check["name"] for check in printed["checks"] if not check["passed"]] == ["test hit@10"]
     assert run_nightly(config, SECOND).outcome == "published"

@@ -24,7 +24,7 @@ from lightsans.storage.manifest_kinds import ModelMetrics
 from lightsans.training.progress import EpochRow
 from pipelines.preprocess.stage import run_preprocess
 from pipelines.train.dry_run import dry_run
-from pipelines.train.stage import TrainResult, refit_config, run_train
+from pipelines.train.stage import TrainResult, judged_model, refit_config, run_train
 from pipelines.train.tracking import log_to_mlflow
 from tests.commands import ROOT, wait_until
 from tests.integration.conftest import TINY
@@ -193,7 +193,10 @@ def test_a_model_is_refitted_on_all_data_and_begins_with_another(two_workers, tm
     dataset = first.manifest.dataset_id
     refit = refit_config(config, dataset)
     refit = replace(refit, train=replace(refit.train, warm_start=first.model_id))
-    result = run_train(refit, dataset)
+    judged = judged_model(config, first.model_id, "full")
+    result = run_train(refit, dataset, judged=judged)
+    assert result.manifest.judged == judged
+    assert judged.weights_sha256 == first.manifest.weights_sha256
     rows = history_of(result.location)
     assert len(rows) == result.manifest.best_epoch == first.manifest.best_epoch
     assert result.manifest.refit

@@ -37,7 +37,7 @@ PIPELINES = [
     ["session"],
     ["publish"],
     ["preprocess", "train", "evaluate", "score", "export", "tune"],
-    ["operations"],
+    ["operations", "refit"],
     ["nightly", "run_pipeline", "engine"],
     ["backtest"],
     ["fetch", "jobs"],

@@ -1,8 +1,11 @@
 """Publications, rollbacks, and results that --force may not take away."""
 
+from dataclasses import replace
+
 import pytest
 
 from lightsans.errors import ConfigError, NotFoundError, PublishError
+from lightsans.storage.manifest_kinds import JudgedModel
 from lightsans.storage.manifests import write_manifest
 from pipelines.console.exit_status import ExitStatus, status_of
 from pipelines.publish import (
@@ -10,6 +13,7 @@ from pipelines.publish import (
     publish_run,
     read_published,
     require_unpublished,
+    resume,
     roll_back,
 )
 from tests.factories import local
@@ -18,10 +22,15 @@ from tests.manifests import model_manifest, run_manifest
 
 @pytest.fixture
 def root(tmp_path):
-    """Runs a to d, without parts; run a was made from a model of another dataset."""
+    """Runs a to d, without parts; run a was made from a model of another dataset, a refit."""
     root = local(tmp_path)
     for name in "abcd":
         manifest = run_manifest(name, dataset_id=f"data-{name}", model_id=f"model-{name}")
+        if name == "a":
+            judged = JudgedModel(
+                model_id="judged-a", weights_sha256="ab", dataset_id="cut-a", method="full"
+            )
+            manifest = replace(manifest, judged=judged)
         run = root / "recommendations" / name
         write_manifest(run, manifest)
         (run / "part-00000.parquet").write_bytes(b"rows")
@@ -84,6 +93,8 @@ def test_a_run_that_was_published_again_after_its_rollback_counts_again(root):
         ("datasets/data-a", "published run a was made from dataset data-a"),
         ("models/model-a", "published run a was made from model model-a"),
         ("datasets/data-old", "published run a was made from dataset data-old"),
+        ("models/judged-a", "published run a was made from model judged-a"),
+        ("datasets/cut-a", "published run a was made from dataset cut-a"),
     ],
 )
 def test_what_the_published_run_needs_is_not_forced_away(root, directory, reason):
@@ -112,3 +123,21 @@ def test_without_anything_published_a_rollback_is_a_mistake(root):
     with pytest.raises(NotFoundError, match="nothing was published before anything") as raised:
         roll_back(read_published(root))
     assert status_of(raised.value) == ExitStatus.USAGE
+
+
+def test_nights_wait_after_a_rollback_until_they_are_resumed_or_something_is_published(root):
+    publish(root, "abc")
+    assert read_published(root).waiting is None
+    rolled_back = roll_back(read_published(root))
+    assert read_published(root).waiting == rolled_back
+    made = resume(read_published(root))
+    assert made is not None
+    assert (made.action, made.run_id, latest_run_id(root)) == ("resume", "b", "b")
+    assert read_published(root).waiting is None
+    assert resume(read_published(root)) is None
+    # What was withdrawn stays so, and rollbacks go on from where they were.
+    assert read_published(root).withdrawn("c") == rolled_back
+    assert roll_back(read_published(root)).run_id == "a"
+    assert read_published(root).waiting is not None
+    publish(root, "d")
+    assert read_published(root).waiting is None

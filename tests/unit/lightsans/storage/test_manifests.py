@@ -9,7 +9,12 @@ import pytest
 
 from lightsans.errors import InputError
 from lightsans.storage import manifests
-from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest, RunManifest
+from lightsans.storage.manifest_kinds import (
+    DatasetManifest,
+    JudgedModel,
+    ModelManifest,
+    RunManifest,
+)
 from lightsans.storage.manifests import (
     finished_directories,
     is_finished,
@@ -20,6 +25,8 @@ from lightsans.storage.manifests import (
 from tests.factories import local
 from tests.manifests import dataset_manifest, model_manifest, run_manifest, run_part
 from tests.recorded import DATASET, MODEL, RECORDED, RUN
+
+JUDGED = JudgedModel(model_id="j", weights_sha256="ab", dataset_id="d", method="continue")
 
 
 @pytest.fixture
@@ -70,7 +77,8 @@ def test_a_recorded_manifest_is_read_whole(kind, place):
     "manifest",
     [
         dataset_manifest(cutoffs={"valid": "2020"}),
-        model_manifest(refit=True),
+        model_manifest(refit=True, judged=JUDGED),
+        run_manifest(judged=JUDGED),
         run_manifest(parts=(run_part("part-00000.parquet", users=3),), settings={"k": 3}),
     ],
 )

@@ -5,11 +5,13 @@ from dataclasses import replace
 import pytest
 
 from lightsans.config import NightlyConfig
+from lightsans.storage.manifest_kinds import JudgedModel
 from lightsans.storage.manifests import write_manifest
 from pipelines.nightly.comparison import (
     changed_id_types,
     comparable_scored_users,
     dataset_users,
+    judged_model_id,
     why_models_differ,
 )
 from pipelines.nightly.gate import check_data, check_scored
@@ -84,3 +86,12 @@ def test_a_refit_other_items_and_other_weights_are_not_compared(model):
     )
     write_manifest(model, model_manifest(weights_sha256="ab", refit=True))
     assert "model m is a refit" in str(why_models_differ(PUBLISHED, model, DATASET))
+
+
+def test_a_refit_is_compared_by_the_model_that_was_judged_in_its_place(model):
+    judged = JudgedModel(model_id="m", weights_sha256="ab", dataset_id="cut", method="full")
+    published = replace(PUBLISHED, model_id="refit", weights_sha256="ef", judged=judged)
+    assert judged_model_id(published) == judged_model_id(PUBLISHED) == "m"
+    assert why_models_differ(published, model, DATASET) is None
+    again = replace(published, judged=replace(judged, weights_sha256="cd"))
+    assert "trained again" in str(why_models_differ(again, model, DATASET))

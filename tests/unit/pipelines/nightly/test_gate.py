@@ -1,11 +1,23 @@
 import math
+from datetime import UTC, datetime
+from typing import get_args
 
 import pytest
 
 from lightsans.config import EvaluateConfig, NightlyConfig, RunConfig
 from lightsans.errors import ConfigError
 from lightsans.ranking.bootstrap import Estimate
-from pipelines.nightly.gate import Check, Quality, check_data, check_quality
+from lightsans.reports.agreement import Agreement
+from pipelines.nightly.gate import (
+    Check,
+    Quality,
+    Rule,
+    check_age,
+    check_data,
+    check_quality,
+    check_refit,
+)
+from pipelines.refit.checks import RefitFigures
 
 AHEAD = Estimate(0.03, 0.02, 0.04)
 
@@ -92,7 +104,7 @@ def test_floors_hold_for_the_value_of_any_metric_whatever_is_published():
     ]
 
 
-@pytest.mark.parametrize("rule", ["at least", "low above", "low at most", "high at most"])
+@pytest.mark.parametrize("rule", get_args(Rule))
 def test_what_is_not_a_number_never_passes(rule):
     assert not Check("x", math.nan, 0.0, "s", rule, math.nan, math.nan).passed
     assert not Check("x", 1.0, math.nan, "s", rule, 1.0, 1.0).passed
@@ -135,3 +147,43 @@ def test_a_model_that_nobody_could_be_evaluated_with_fails_whatever_is_asked_for
         assert failures(check_quality(NightlyConfig(**settings), nobody)) == [
             "users who could be evaluated on test is 0, must be at least 1 (data.split)"
         ]
+
+
+def figures_of(lists):
+    return RefitFigures(infinite_weights=0, lists=lists)
+
+
+def test_a_refit_must_be_finite_and_recommend_like_the_judged_model():
+    config = NightlyConfig(min_refit_overlap=0.4, max_coverage_drop=0.25)
+    like = figures_of(Agreement(users=9, overlap=0.4, items=75, items_before=100))
+    assert failures(check_refit(config, like)) == []
+    assert len(check_refit(config, like)) == 3
+    unlike = figures_of(Agreement(users=9, overlap=0.39, items=74, items_before=100))
+    assert failures(check_refit(config, unlike)) == [
+        "overlap of the lists of the refit and the judged model, of 9 users, is 0.39, must be at "
+        "least 0.4 (nightly.min_refit_overlap)",
+        "items in the lists of the refit, against 100 of the judged model, is 74, must be at least "
+        "75 (nightly.max_coverage_drop)",
+    ]
+    anything = NightlyConfig(min_refit_overlap=None, max_coverage_drop=None)
+    assert failures(check_refit(anything, unlike)) == []
+    assert failures(check_refit(anything, RefitFigures(infinite_weights=3))) == [
+        "weights of the refit that are not finite is 3, must be at most 0 (nightly.refit)"
+    ]
+
+
+def test_where_nobody_is_known_to_both_models_lists_are_not_compared():
+    nobody = figures_of(Agreement(users=0, overlap=0.0, items=0, items_before=0))
+    assert failures(check_refit(NightlyConfig(), nobody)) == []
+
+
+def test_the_newest_row_may_not_be_older_than_asked_for():
+    night = datetime(2025, 11, 5, tzinfo=UTC)
+    newest = datetime(2025, 11, 3, 12, tzinfo=UTC)
+    assert check_age(NightlyConfig(), None, night) == []
+    assert failures(check_age(NightlyConfig(max_age=1.5), newest, night)) == []
+    assert failures(check_age(NightlyConfig(max_age=1), newest, night)) == [
+        "age in days of the newest row, of 2025-11-03T12:00:00+00:00, is 1.5, must be at most 1 "
+        "(nightly.max_age)"
+    ]
+    assert len(failures(check_age(NightlyConfig(max_age=9), None, night))) == 1

@@ -19,6 +19,7 @@ from pipelines.operations import clean as cleaning
 from pipelines.operations.attempts import begin_attempt, ended, write_attempt
 from pipelines.operations.clean import clean, plan_clean
 from pipelines.publish import publish_run, read_published, roll_back
+from pipelines.refit.checks import AgreementManifest, RefitFigures
 from pipelines.session.lease import hold
 from tests.factories import local
 from tests.manifests import dataset_manifest, model_manifest, run_manifest
@@ -50,6 +51,17 @@ def evaluation(dataset, model):
     )
 
 
+def agreement(dataset, model):
+    return AgreementManifest(
+        dataset_id=dataset,
+        model_id=model,
+        judged_id=model,
+        format_version=1,
+        weights_sha256="ab",
+        figures=RefitFigures(infinite_weights=0),
+    )
+
+
 def make_night(root, number, *, publish=True, base=None):
     """All that a night leaves, named after its number; published long ago."""
     made, date = BEGIN + timedelta(days=number), f"{BEGIN + timedelta(days=number):%Y-%m-%d}"
@@ -59,6 +71,7 @@ def make_night(root, number, *, publish=True, base=None):
     write(root, f"models/{m}", model_manifest(m, dataset_id=d), made)
     write(root, f"models/{m}/checkpoints/epoch-00001")
     write(root, f"reports/evaluate-{number}", evaluation(d, m), made)
+    write(root, f"reports/refit-{number}", agreement(d, m), made)
     (root / "reports" / f"nightly-{date}.json").write_json({"passed": publish})
     write_attempt(root, ended(begin_attempt(date, made), "published", "", 0))
     if publish:
@@ -95,6 +108,7 @@ def test_the_newest_of_each_kind_stay_though_nothing_was_published(root):
     assert left(root) == {"datasets/d3", "datasets/d4", "models/m3", "models/m4"}
     names = (root / "reports").children()
     assert {name for name in names if name.startswith("evaluate")} == {"evaluate-3", "evaluate-4"}
+    assert {name for name in names if name.startswith("refit")} == {"refit-3", "refit-4"}
 
 
 def test_a_model_of_long_ago_that_the_published_run_is_of_stays_with_its_dataset(root):

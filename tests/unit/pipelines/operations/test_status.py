@@ -14,7 +14,7 @@ from lightsans.training.progress import Progress
 from pipelines.commands.app import app
 from pipelines.operations.attempts import Figures, begin_attempt, ended, write_attempt
 from pipelines.operations.status import read_status, stage_minutes
-from pipelines.publish import publish_run, read_published, roll_back
+from pipelines.publish import publish_run, read_published, resume, roll_back
 from pipelines.session.lease import hold
 from pipelines.session.stage_times import StageTime
 from tests.factories import local
@@ -117,8 +117,11 @@ def test_a_good_night_needs_nothing_and_a_rolled_back_one_says_how_it_comes_back
     night(root, "2026-11-05", "published", run_id="r")
     assert read_status(root).next == ("nothing: the last night is published",)
     roll_back(read_published(root))
-    [advice] = read_status(root).next
-    assert "run r of night 2026-11-05 was rolled back: `submit.py publish r`" in advice
+    back, on = read_status(root).next
+    assert "run r of night 2026-11-05 was rolled back: `submit.py publish r`" in back
+    assert "kept since run r was rolled back: `submit.py resume`" in on
+    resume(read_published(root))
+    assert len(read_status(root).next) == 1
 
 
 def test_the_command_shows_it_all_and_prints_it_as_json(root):

@@ -1,7 +1,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from pipelines.nightly.stage import base_of_night
+from pipelines.nightly.yardstick import base_of_night
 from pipelines.preprocess.parts import FORMAT_VERSION
 from tests.manifests import dataset_manifest
 
@@ -28,3 +28,14 @@ def test_a_dataset_of_an_earlier_release_is_made_anew():
     old = replace(MANIFEST, format_version=FORMAT_VERSION - 1)
     assert base_of_night(old, FIFTH.isoformat(), SIXTH) is None
     assert base_of_night(old, FIFTH.isoformat(), FIFTH) is None
+
+
+def test_after_a_refit_the_next_night_adds_to_what_was_refitted_on():
+    """And the same night again asks for the base of the dataset with held-out items."""
+    full = dataset_manifest(
+        "full", base="judged", data={"as_of": None, "split": "none"}, format_version=FORMAT_VERSION
+    )
+    judged = replace(MANIFEST, id="judged")
+    assert base_of_night(full, FIFTH.isoformat(), SIXTH, judged) == "full"
+    assert base_of_night(full, FIFTH.isoformat(), FIFTH, judged) == "before"
+    assert base_of_night(full, FIFTH.isoformat(), FIFTH, None) is None  # it was removed
