@@ -1,4 +1,4 @@
-"""``tune --space FILE``: a file becomes a setting, here and in a job."""
+"""``tune --space FILE``, ``evaluate --recommendations FILE``: a file becomes a setting."""
 
 import json
 
@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from lightsans.config.file import load_config
 from lightsans.errors import ConfigError
 from pipelines.commands.app import app
-from pipelines.commands.options import with_space
+from pipelines.commands.options import with_recommendations, with_space
 from pipelines.jobs import client as jobs
 
 
@@ -25,6 +25,13 @@ def test_a_file_becomes_the_setting_and_wins_over_that_of_the_configuration(spac
     assert set(config.tune.space) == {"model.n_layers", "train.learning_rate"}
     assert config.tune.space["model.n_layers"] == {"choice": [1, 2]}
     assert config.train.epochs == 3
+
+
+def test_lists_become_the_setting_whatever_their_path():
+    path = 'in cumbent/it\'s, "x".csv'
+    config = load_config(None, with_recommendations(["score.k=7"], path)).config
+    assert (config.evaluate.recommendations, config.score.k) == (path, 7)
+    assert with_recommendations(["score.k=7"], None) == ["score.k=7"]
 
 
 def test_without_a_file_nothing_is_added():
