@@ -108,13 +108,17 @@ def read_status(root: Location, nights: int = 7) -> Status:
 
 def read_nights(root: Location, most: int) -> list[Night]:
     """The last nights, newest first; one of before attempts were recorded is told by its report."""
-    holder, found = night_holder(root), []
+    holder = night_holder(root)
+    found: list[Night] = []
     old = {
         name.removeprefix("nightly-").split(".")[0]  # later attempts have a number behind the date
         for name in (root / "reports").children()
         if name.startswith("nightly-") and name.endswith(".json") and ".inputs" not in name
     }
-    for date in sorted({*old, *night_dates(root)}, reverse=True)[:most]:
+    for date in sorted({*old, *night_dates(root)}, reverse=True):
+        if len(found) == most:
+            break
+        # Some stores list the directory of a night whose records were removed.
         attempts = read_attempts(root, date)
         if attempts:
             told = telling_attempt(attempts)

@@ -51,6 +51,12 @@ def test_nights_come_newest_first_and_no_more_than_asked_for(root):
     assert states(root, 2) == [("2026-11-04", "published"), ("2026-11-03", "published")]
 
 
+def test_a_directory_without_records_takes_the_place_of_no_night(root):
+    night(root, "2026-11-01", "published")
+    (root / "reports" / "nights" / "2026-11-02").require_directory()
+    assert states(root, 1) == [("2026-11-01", "published")]
+
+
 def test_a_night_that_was_killed_has_died_and_one_at_work_is_running(root):
     night(root, "2026-11-05", "running")
     assert states(root) == [("2026-11-05", "died")]
