@@ -325,3 +325,13 @@ class RunManifest(Manifest):
             map_items=self.map_items,
             settings=self.settings,
         )
+
+
+def changed_id_types(run: RunManifest, dataset: DatasetManifest) -> dict[str, str]:
+    """Describe types of ids that a run and a dataset do not share, by kind: ``user``, ``item``."""
+    found = {}
+    for kind in ("user", "item"):
+        before, now = run.id_types[kind], dataset.id_types[kind]
+        if before != now:
+            found[kind] = f"{kind} ids were of type {before} and are of type {now} now"
+    return found

@@ -14,11 +14,16 @@ from lightsans.dataset.vocabulary import load_vocabulary
 from lightsans.errors import LightSANsError
 from lightsans.reading.times import parse_moment
 from lightsans.storage.location import Location
-from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest, RunManifest
+from lightsans.storage.manifest_kinds import (
+    DatasetManifest,
+    ModelManifest,
+    RunManifest,
+    changed_id_types,
+)
 from lightsans.storage.manifests import read_manifest
 from lightsans.storage.model_files import CONFIG, is_made_of
 from lightsans.storage.parts import read_metrics
-from pipelines.nightly.comparison import changed_id_types, judged_model_id
+from pipelines.nightly.comparison import judged_model_id
 from pipelines.nightly.policy import (
     why_by_calendar,
     why_by_metric,

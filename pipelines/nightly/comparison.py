@@ -7,7 +7,12 @@ from lightsans.config import RunConfig
 from lightsans.ranking.bootstrap import Estimate
 from lightsans.reports.evaluation_figures import MODEL, estimate_drop
 from lightsans.storage.location import Location
-from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest, RunManifest
+from lightsans.storage.manifest_kinds import (
+    DatasetManifest,
+    ModelManifest,
+    RunManifest,
+    changed_id_types,
+)
 from lightsans.storage.manifests import read_manifest
 from lightsans.storage.model_files import is_made_of, weights_hash
 from pipelines.evaluate.stage import EvaluateResult, read_pairs
@@ -24,16 +29,6 @@ def comparable_scored_users(run: RunManifest, published: RunManifest) -> int | N
     """Scored users of the published run; None if only one of the two scored a segment."""
     one, other = run.settings.get("segment"), published.settings.get("segment")
     return published.users if (one is None) == (other is None) else None
-
-
-def changed_id_types(published: RunManifest, dataset: DatasetManifest) -> dict[str, str]:
-    """Describe changed types of ids, by kind, ``user`` or ``item``, against the published run's."""
-    found = {}
-    for kind in ("user", "item"):
-        before, now = published.id_types[kind], dataset.id_types[kind]
-        if before != now:
-            found[kind] = f"{kind} ids were of type {before} and are of type {now} now"
-    return found
 
 
 def judged_model_id(run: RunManifest) -> str:

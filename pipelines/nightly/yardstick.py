@@ -6,10 +6,9 @@ from datetime import datetime
 from lightsans.config import RunConfig
 from lightsans.errors import ConfigError, NotFoundError
 from lightsans.storage.location import Location
-from lightsans.storage.manifest_kinds import DatasetManifest, RunManifest
+from lightsans.storage.manifest_kinds import DatasetManifest, RunManifest, changed_id_types
 from lightsans.storage.manifests import is_finished, read_manifest
 from pipelines.nightly.comparison import (
-    changed_id_types,
     judged_model_id,
     why_models_differ,
 )

@@ -28,7 +28,7 @@ from lightsans.reports.run_figures import (
     no_totals,
 )
 from lightsans.storage.location import Location
-from lightsans.storage.manifest_kinds import DatasetManifest, RunManifest
+from lightsans.storage.manifest_kinds import RunManifest, changed_id_types
 from lightsans.storage.manifests import read_manifest
 from lightsans.storage.parts import part_index
 from lightsans.storage.records import from_json, to_json
@@ -65,19 +65,10 @@ def previous_run(job: ScoreJob) -> Run | None:
     # Rows of other versions of this program may lie elsewhere.
     if manifest is None or not (runs / name / REPORT).exists():
         return None
-    if (difference := other_id_types(manifest, job.dataset_manifest)) is not None:
+    for difference in changed_id_types(manifest, job.dataset_manifest).values():
         say(f"WARNING: score: not compared with the published run {name}: {difference}")
         return None
     return Run(runs / name, manifest)
-
-
-def other_id_types(published: RunManifest, dataset: DatasetManifest) -> str | None:
-    """Describe how the types of ids differ between a run and a dataset; None if they do not."""
-    for kind in ("user", "item"):
-        before, now = published.id_types[kind], dataset.id_types[kind]
-        if before != now:
-            return f"{kind} ids were of type {before} and are of type {now} now"
-    return None
 
 
 def write_report(

@@ -8,7 +8,6 @@ from lightsans.config import NightlyConfig
 from lightsans.storage.manifest_kinds import JudgedModel
 from lightsans.storage.manifests import write_manifest
 from pipelines.nightly.comparison import (
-    changed_id_types,
     comparable_scored_users,
     dataset_users,
     judged_model_id,
@@ -50,19 +49,6 @@ def test_scored_users_are_compared_with_scored_users():
     assert not failed(check_scored(NightlyConfig(), 500, 1_000))
     assert check_scored(NightlyConfig(), 1, None) == []
     assert check_scored(NightlyConfig(max_user_drop=None), 1, 1_000) == []
-
-
-def test_types_of_ids_that_changed_are_named():
-    assert changed_id_types(PUBLISHED, DATASET) == {}
-    assert changed_id_types(PUBLISHED, replace(DATASET, user_id_type="string")) == {
-        "user": "user ids were of type int64 and are of type string now"
-    }
-    assert set(
-        changed_id_types(PUBLISHED, dataset_manifest(user_id_type="string", item_id_type="int64"))
-    ) == {
-        "user",
-        "item",
-    }
 
 
 @pytest.fixture
