@@ -105,6 +105,12 @@ def test_preprocessing_writes_what_polars_and_duckdb_write(tmp_path):
     assert 0 < report["packed_bytes_per_row"] < report["plain_bytes_per_row"]
 
 
+def test_purchases_are_predicted_from_views_too_and_alone():
+    [case] = report_of("events")["cases"]
+    assert case["both"]["users"] > 20
+    assert case["alone"]["segments"].keys() == {"not within the hour before"}
+
+
 def test_a_ladder_trains_its_rungs_and_prints_them():
     assert report_of("ladder")["benchmark"] == "ladder"
 
