@@ -150,17 +150,8 @@ def run_evaluate(
                 dataset_manifest,
             )
         files.require_weights(model, weights)
-        # What was read is what the id names.
-        if lists_identity(config, dataset_manifest.data) != question.get("recommendations"):
-            raise InputError(
-                f"evaluate.recommendations: {config.evaluate.recommendations} changed meanwhile; "
-                "run the same command again"
-            )
-        is_temporal = dataset_manifest.cutoffs is not None
-        for split in SPLITS:
-            if not found.users[split]:
-                reason = describe_nobody(split, dataset_manifest.trainable_users, is_temporal)
-                say(f"WARNING: evaluate: {reason}")
+        _require_same_lists(config, dataset_manifest, question.get("recommendations"))
+        _say_nobody(found, dataset_manifest)
         owner.require()
         (report / PICTURE).delete()  # of other weights, perhaps
         return EvaluationManifest(
@@ -193,6 +184,26 @@ def run_evaluate(
     if model_manifest.dataset_id == dataset_id:
         _complete_model_metrics(model, manifest)
     return EvaluateResult(model_id, dataset_id, report, skipped, manifest.figures)
+
+
+def _require_same_lists(
+    config: RunConfig, dataset: DatasetManifest, asked: Mapping[str, Any] | None
+) -> None:
+    """Refuse lists of recommendations that were replaced meanwhile: the id names what was read."""
+    if lists_identity(config, dataset.data) != asked:
+        raise InputError(
+            f"evaluate.recommendations: {config.evaluate.recommendations} changed meanwhile; run "
+            "the same command again"
+        )
+
+
+def _say_nobody(found: EvaluationFigures, dataset: DatasetManifest) -> None:
+    """Warn of splits that no user could be evaluated on, and say why."""
+    for split in SPLITS:
+        if not found.users[split]:
+            is_temporal = dataset.cutoffs is not None
+            reason = describe_nobody(split, dataset.trainable_users, is_temporal)
+            say(f"WARNING: evaluate: {reason}")
 
 
 def _require_unlearnt(dataset: DatasetManifest, model: ModelManifest) -> None:
