@@ -19,6 +19,7 @@ COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 STAGES = ["preprocess", "train", "evaluate", "score", "pipeline", "tune"]
 READERS = ["models", "recommendations", "rollback", "publish", "recommend", "export"]
 REQUIRED = {
+    "backtest": ["--from", "2030-01-01", "--to", "2030-01-02"],
     "publish": ["0a1b2c3d4e5f"],
     "inspect": ["log.csv"],
     "recommend": ["--user", "u"],
