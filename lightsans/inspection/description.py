@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lightsans.columns.findings import describe_findings
 from lightsans.columns.times import to_iso
 from lightsans.config import ColumnsConfig, DataConfig
 from lightsans.config.marks import to_dict
 from lightsans.inspection.roles import Column, find_roles, find_unnamed_roles, look_at
 from lightsans.inspection.sample import Sample, take_sample
-from lightsans.reading.findings import describe_findings
 from lightsans.reading.ids import natural_type
 from lightsans.reading.rows import CheckedRows, RawRows, check_rows
 from lightsans.storage.location import FileInfo

@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lightsans.arrays import Bool, Int32, Int64
+from lightsans.columns.findings import NULL, Findings
 from lightsans.columns.nulls import bools, ints, is_null
 from lightsans.config import DataConfig
-from lightsans.reading.findings import NULL, Findings
 from lightsans.reading.values import (
     WHOLE_NUMBER,
     Problems,

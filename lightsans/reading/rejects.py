@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lightsans.columns.findings import Findings, describe_missing
 from lightsans.config import DataConfig
 from lightsans.errors import InputError, RejectLimitError
-from lightsans.reading.findings import Findings, describe_missing
 from lightsans.reading.rows import CheckedRows
 from lightsans.reading.values import shortened
 from lightsans.storage.location import Location

@@ -17,9 +17,9 @@ import pyarrow.compute as pc
 
 from lightsans.arrays import Bool, Int64
 from lightsans.columns.arrow import codes_of, compact
+from lightsans.columns.findings import EARLY_US, Findings
 from lightsans.columns.nulls import is_null
 from lightsans.config import DataConfig
-from lightsans.reading.findings import EARLY_US, Findings
 from lightsans.reading.ids import clean_ids
 from lightsans.reading.times import clean_timestamps
 from lightsans.reading.values import (

@@ -5,10 +5,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lightsans.arrays import Bool, Int64
+from lightsans.columns.findings import EARLY_US, NULL
 from lightsans.columns.nulls import bools, ints, is_null
 from lightsans.columns.times import from_local_time, to_microseconds
 from lightsans.config import DataConfig
-from lightsans.reading.findings import EARLY_US, NULL
 from lightsans.reading.values import (
     NUMBER,
     WHOLE_NUMBER,

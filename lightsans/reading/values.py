@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lightsans.arrays import Bool, Int32
+from lightsans.columns.findings import EMPTY, NULL, Findings
 from lightsans.columns.nulls import bools, ints, is_null
 from lightsans.config import DataConfig
-from lightsans.reading.findings import EMPTY, NULL, Findings
 
 OTHERS = "(others)"
 """Counts rows of further events together, where a column has very many."""

@@ -13,7 +13,7 @@ from lightsans.config import RunConfig
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import InputError
 from lightsans.lists.id_lists import IdList, id_list_of, read_id_list, require_some
-from lightsans.recommendations.item_table import SETTING, ItemTable
+from lightsans.lists.item_table import SETTING, ItemTable
 
 _YES, _NO = ("true", "1", "yes"), ("false", "0", "no")
 

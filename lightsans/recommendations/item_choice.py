@@ -6,8 +6,8 @@ Tasks are handed what was read, so nothing that changes meanwhile gets into a re
 from dataclasses import dataclass
 
 from lightsans.config import RunConfig
+from lightsans.lists.item_table import read_item_table
 from lightsans.recommendations.eligible_items import EligibleItems, read_eligible_items
-from lightsans.recommendations.item_table import read_item_table
 from lightsans.recommendations.rule_tables import RuleTables, read_rules
 
 

@@ -17,7 +17,7 @@ from lightsans.config import ItemGroup, RulesConfig, RunConfig, to_dict
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import InputError
 from lightsans.lists.id_lists import IdList, read_id_list, require_some
-from lightsans.recommendations.item_table import ItemTable
+from lightsans.lists.item_table import ItemTable
 from lightsans.rules.item_rules import NO_LIMIT, ItemRules, PinRule, QuotaRule
 
 _FALLBACK = ("segments", "quotas", "caps", "pins")

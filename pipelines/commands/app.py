@@ -13,7 +13,6 @@ import typer
 from typer.core import TyperGroup
 
 from lightsans.errors import LightSANsError
-from pipelines.commands.backtest import add_backtest_command
 from pipelines.commands.config import add_config_commands
 from pipelines.commands.export import add_export_commands
 from pipelines.commands.inspect import add_inspect_command
@@ -106,7 +105,6 @@ add_model_commands(app)
 add_item_commands(app)
 add_publish_commands(app)
 add_operations_commands(app)
-add_backtest_command(app)
 add_job_commands(app)
 add_recbole_commands(app)
 add_export_commands(app)

@@ -20,6 +20,7 @@ import time
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 
+from lightsans.columns.findings import describe_findings
 from lightsans.columns.hashing import NUM_BUCKETS, bucket_range
 from lightsans.columns.times import to_iso
 from lightsans.config import DataConfig, RunConfig, to_dict
@@ -28,7 +29,6 @@ from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.lists.excluded_users import ExcludedIds
 from lightsans.lists.id_lists import IdList
 from lightsans.preparation.derive import fingerprint_dataset
-from lightsans.reading.findings import describe_findings
 from lightsans.reading.rejects import (
     check_reject_limit,
     describe_rejects,

@@ -12,20 +12,20 @@ import pytest
 from lightsans import compiling
 from tests.commands import ROOT
 
-SEARCH = """
-import torch
-from lightsans.ranking import kernels
-from lightsans.ranking.top_k import ItemIndex
+GROUP = """
+import numpy as np
+from lightsans.columns import kernels
 
-ItemIndex(torch.randn(50, 4), products="float32").top_k(torch.randn(3, 4), 5)
-print(sum(kernels.scan.stats.cache_hits.values()), sum(kernels.scan.stats.cache_misses.values()))
+kernels.group_rows(np.array([1, 0, 1]), 2)
+stats = kernels.group_rows.stats
+print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
 """
 
 
 def hits_and_misses(checkout: Path, home: Path) -> list[int]:
     """Count what a process in this copy of the package found compiled and compiled itself."""
     done = subprocess.run(
-        [sys.executable, "-c", SEARCH],
+        [sys.executable, "-c", GROUP],
         cwd=checkout, env={**os.environ, "HOME": str(home), "PYTHONPATH": str(checkout)},
         check=True, capture_output=True, text=True,
     )  # fmt: skip
@@ -39,7 +39,7 @@ def test_directories_that_ray_unpacks_share_what_is_compiled(tmp_path):
         shutil.copytree(ROOT / "lightsans", job / "lightsans")
     assert hits_and_misses(jobs[0], tmp_path) == [0, 1]
     assert hits_and_misses(jobs[1], tmp_path) == [1, 0]
-    with (jobs[1] / "lightsans/columns/kernels.py").open("a") as file:
+    with (jobs[1] / "lightsans/rules/kernels.py").open("a") as file:
         file.write("# another callee\n")
     assert hits_and_misses(jobs[1], tmp_path) == [0, 1]
 

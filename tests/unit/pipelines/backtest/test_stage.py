@@ -15,7 +15,7 @@ from pipelines.backtest import stage
 from pipelines.backtest.next_days import NAMES, NextDays
 from pipelines.backtest.report import night_rows, summary_rows, write_report
 from pipelines.backtest.stage import Policy, backtest_config, run_backtest
-from pipelines.commands.backtest import parse_policies
+from pipelines.commands.operations import parse_policies
 from pipelines.operations.attempts import Figures, begin_attempt, ended, write_attempt
 from pipelines.session.stage_times import StageTime
 from tests.factories import local
