@@ -36,7 +36,7 @@ from lightsans.model.warm_start import warm_weights
 from lightsans.ranking.evaluation import from_histories, model_scorer, rank_targets
 from lightsans.synthetic.logs import generate_log
 from lightsans.training.trainer import Trainer
-from pipelines.train.stage import continue_config
+from pipelines.train.identity import continue_config
 
 CONTINUED = (1, 2, 4)
 HELD_OUT = (0.9, 0.95)

@@ -206,7 +206,7 @@ class Selection:
 
 def configured_dataset(loaded: LoadedConfig) -> str | None:
     """The dataset that the configuration stands for; None where it names no input."""
-    from pipelines.preprocess.stage import dataset_id
+    from pipelines.preprocess.identity import dataset_id
 
     return dataset_id(loaded.config) if loaded.config.data.input else None
 
@@ -225,8 +225,8 @@ def select(
     if refit and model is not None:
         raise ConfigError("--refit and --model both name a model; give one of them")
     loaded = read_config(config, overrides)  # before the imports: its mistakes are told at once
-    from pipelines.preprocess.stage import dataset_id
-    from pipelines.train.stage import model_id
+    from pipelines.preprocess.identity import dataset_id
+    from pipelines.train.identity import model_id
 
     chosen = dataset or dataset_id(loaded.config)
     if refit:

@@ -90,7 +90,8 @@ def train(
     if warm_start is not None:
         overrides = [*(overrides or ()), f"train.warm_start={warm_start}"]
     selected = select(config, overrides, dataset)
-    from pipelines.train.stage import judged_model, refit_of, run_train
+    from pipelines.train.identity import judged_model, refit_of
+    from pipelines.train.stage import run_train
 
     run, judged = selected.loaded.config, None
     if refit:

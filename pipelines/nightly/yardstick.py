@@ -14,7 +14,7 @@ from pipelines.nightly.comparison import (
 )
 from pipelines.preprocess.parts import FORMAT_VERSION
 from pipelines.publish import read_published
-from pipelines.train.stage import model_id
+from pipelines.train.identity import model_id
 
 
 class Yardstick:

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -19,25 +19,22 @@ import pyarrow as pa
 import ray
 
 from lightsans.arrays import Bool
-from lightsans.columns.hashing import NUM_BUCKETS
 from lightsans.config import DataConfig, RunConfig
-from lightsans.config.kinds import FORMATS
 from lightsans.errors import LightSANsError
 from lightsans.lists.id_lists import ids_of_type
 from lightsans.preparation.packing import PACKED_SCHEMA, PART, pack_rows, unpack_rows
 from lightsans.preparation.sorting import sort_interactions
-from lightsans.reading.formats import format_by_name
 from lightsans.reading.rejects import RowCounts, rejects_file
 from lightsans.reading.units import ReadPlan, ReadUnit, order_keys, plan_reading, read_unit
 from lightsans.storage.listing import check_unchanged
-from lightsans.storage.location import FileInfo, Location
+from lightsans.storage.location import Location
 from lightsans.storage.schemas import id_type
-from lightsans.storage.table_formats import TableVersion
-from lightsans.text.coding import compression_by_name
 from pipelines.console.progress import Bar, bar, say
-from pipelines.preprocess.base import Base, take_over_part, take_over_parts, take_over_rejects
+from pipelines.preprocess.base import Base
+from pipelines.preprocess.identity import Source, num_pieces
 from pipelines.preprocess.parts import PART_NOTE, READERS, USUAL_ROWS, Draft
 from pipelines.preprocess.records import PART_NOTES, Interactions, PartNote
+from pipelines.preprocess.take_over import take_over_part, take_over_parts, take_over_rejects
 from pipelines.session.preflight import preflight
 from pipelines.session.ray_session import ensure_ray, iterate_tables, original_errors, usable_cpus
 from pipelines.session.tasks import remote, task_memory
@@ -45,33 +42,9 @@ from pipelines.session.tasks import remote, task_memory
 _Read = Callable[[pa.Table], Iterator[pa.Table]]
 _Write = Callable[[pa.Table], pa.Table]
 
-_PART_BYTES = 64 * 2**20
 _LITTLE_UNITS, _LITTLE_PIECES = 8, 4
 """Inputs up to this size skip the shuffle: the rows of all units are held in memory at once."""
 _WATCH_EVERY_S = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Input of the reading: files in order, settings, and users to leave out."""
-
-    data: DataConfig
-    files: list[FileInfo]
-    """New ones only, where there is a base."""
-    excluded_users: list[str]
-    base: Base | None = None
-    """Dataset that the rows are added to."""
-    as_of: int | None = None
-    """``data.as_of`` in microseconds: files that prove to be later are not read."""
-    tables: tuple[TableVersion, ...] | None = None
-    """Tables of a warehouse that files belong to, and those of the base."""
-
-
-def choose_num_parts(files: list[FileInfo], data: DataConfig) -> int:
-    """Number of parts a dataset is cut into: about 64 MB of text each, or as configured."""
-    if data.num_parts is not None:
-        return min(data.num_parts, NUM_BUCKETS)
-    return min(_num_pieces(files, data), NUM_BUCKETS)
 
 
 def collect_interactions(
@@ -152,9 +125,9 @@ def _exchange(
     write = partial(write_parts, draft=draft, base=source.base, excluded_users=excluded_users)
     # Fewer partitions than parts when the input is small: each costs a task. Parts of a base may
     # have to be written anew, which weighs more than that.
-    num_partitions = min(num_parts, _num_pieces(source.files, source.data))
+    num_partitions = min(num_parts, num_pieces(source.files, source.data))
     # A part of a base is written anew with its old rows, one part after the other in a task.
-    size = _num_pieces(source.files, source.data) / num_parts
+    size = num_pieces(source.files, source.data) / num_parts
     if source.base is not None:
         num_partitions = num_parts
         size += max((part.rows for part in source.base.interactions.parts), default=0) / USUAL_ROWS
@@ -173,7 +146,7 @@ def _exchange(
 
 def is_little(plan: ReadPlan, source: Source) -> bool:
     """Whether every writer may hold all rows; one unit may be much, a compressed file for one."""
-    is_small = _num_pieces(source.files, source.data) <= _LITTLE_PIECES
+    is_small = num_pieces(source.files, source.data) <= _LITTLE_PIECES
     return is_small and len(plan.units) <= _LITTLE_UNITS
 
 
@@ -309,17 +282,6 @@ def _excluded_ids(source: Source, user_id_type: str) -> pa.Array | None:
     if not source.excluded_users:
         return None
     return ids_of_type(pa.array(source.excluded_users, pa.string()), id_type(user_id_type))
-
-
-def _num_pieces(files: list[FileInfo], data: DataConfig) -> int:
-    """The input in units of `_PART_BYTES`, with a guess at what compression hides."""
-    size = 0
-    for file in files:
-        kind = format_by_name(file.location, data)
-        is_text = kind is None or FORMATS[kind].is_text
-        is_compressed = not is_text or compression_by_name(file.location.name) is not None
-        size += file.size * (4 if is_compressed else 1)
-    return -(-size // (4 * _PART_BYTES)) * 4 or 4
 
 
 @contextmanager

@@ -15,7 +15,6 @@ One process at a time makes a dataset, under a lease (`pipelines.session.stage`)
 which makes the dataset exist, is written last.
 """
 
-import hashlib
 import time
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -24,10 +23,8 @@ from lightsans.columns.findings import describe_findings
 from lightsans.columns.hashing import NUM_BUCKETS, bucket_range
 from lightsans.columns.times import to_iso
 from lightsans.config import DataConfig, RunConfig, to_dict
-from lightsans.config.marks import Mark, values_with
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.lists.excluded_users import ExcludedIds
-from lightsans.lists.id_lists import IdList
 from lightsans.preparation.derive import fingerprint_dataset
 from lightsans.reading.rejects import (
     check_reject_limit,
@@ -35,35 +32,28 @@ from lightsans.reading.rejects import (
     hints,
     require_events,
 )
-from lightsans.stages.filters import Filters, resolve_filters
 from lightsans.storage.listing import check_unchanged
-from lightsans.storage.location import FileInfo, Location, locate
+from lightsans.storage.location import Location, locate
 from lightsans.storage.manifest_kinds import DatasetManifest, RowSummary
-from lightsans.storage.manifests import MANIFEST, content_id
+from lightsans.storage.manifests import MANIFEST
 from lightsans.storage.records import to_json
 from lightsans.storage.schemas import TIMESTAMP_UNIT
 from pipelines.console.logs import add_log_context, log_context
 from pipelines.console.progress import say
-from pipelines.preprocess.base import find_unchanged, load_base
+from pipelines.preprocess.base import find_unchanged
 from pipelines.preprocess.cutoffs import counted_cutoffs
 from pipelines.preprocess.derive import count_targets, write_sequences
-from pipelines.preprocess.excluded import find_excluded, read_excluded_users
-from pipelines.preprocess.inputs import list_log
+from pipelines.preprocess.excluded import find_excluded
+from pipelines.preprocess.identity import Job, format_version, prepare
 from pipelines.preprocess.k_core import KCore, find_k_core
-from pipelines.preprocess.new_files import input_entries, input_tables, new_rows
+from pipelines.preprocess.new_files import input_entries
 from pipelines.preprocess.parts import (
-    EVENTS_VERSION,
-    FORMAT_VERSION,
     MARKER,
     WORK,
     Draft,
     Part,
 )
-from pipelines.preprocess.read import (
-    Source,
-    choose_num_parts,
-    collect_interactions,
-)
+from pipelines.preprocess.read import collect_interactions
 from pipelines.preprocess.records import Interactions, SequencesNote
 from pipelines.preprocess.report import draw_report, write_report
 from pipelines.publish import require_unpublished
@@ -72,9 +62,6 @@ from pipelines.session.memory import MemoryWatch, spilled_bytes
 from pipelines.session.preflight import preflight
 from pipelines.session.ray_session import ensure_ray, is_cluster
 from pipelines.session.stage import find_or_make
-
-SPLIT_RULE = 2
-"""Raised when a temporal split cuts the same rows in another way: ids of other datasets stay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +73,6 @@ class PreprocessResult:
     skipped: bool
     """Whether it had been made before."""
     manifest: DatasetManifest
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """A dataset to be made, with everything that the configuration leaves to be looked up."""
-
-    dataset: Location
-    source: Source
-    filters: Filters
-    num_parts: int
-    excluded: IdList | None
 
 
 @log_context(stage="preprocess")
@@ -115,7 +91,7 @@ def run_preprocess(config: RunConfig, *, force: bool = False) -> PreprocessResul
         AccessError: The root cannot be written to.
     """
     started = time.monotonic()
-    job = _prepare(config)
+    job = prepare(config)
     name = job.dataset.name
     add_log_context(dataset_id=name)
     if force:
@@ -137,17 +113,7 @@ def run_preprocess(config: RunConfig, *, force: bool = False) -> PreprocessResul
     return PreprocessResult(name, job.dataset, is_found, manifest)
 
 
-def dataset_id(config: RunConfig) -> str:
-    """The name of the dataset that a configuration stands for, made or not.
-
-    Raises:
-        ConfigError: A setting cannot be understood.
-        InputError: A file is missing.
-    """
-    return _prepare(config).dataset.name
-
-
-def _make(config: RunConfig, job: _Job, owner: Owner, anew: bool) -> DatasetManifest:
+def _make(config: RunConfig, job: Job, owner: Owner, anew: bool) -> DatasetManifest:
     """Make the dataset, or go on with it; the content of its manifest."""
     job.dataset.parent.require_directory()  # rather than after all has been read
     if anew:
@@ -184,7 +150,7 @@ def _make(config: RunConfig, job: _Job, owner: Owner, anew: bool) -> DatasetMani
     return manifest
 
 
-def _derive(job: _Job, draft: Draft, made: Interactions) -> tuple[KCore, list[SequencesNote]]:
+def _derive(job: Job, draft: Draft, made: Interactions) -> tuple[KCore, list[SequencesNote]]:
     """Run the second and the third step; what the object store holds between them is free again."""
     base, parts = job.source.base, [Part.of(part) for part in made.parts]
     before = Vocabulary.load(base.location / "items.parquet") if base is not None else None
@@ -202,47 +168,8 @@ def _derive(job: _Job, draft: Draft, made: Interactions) -> tuple[KCore, list[Se
     return k_core, notes
 
 
-def _prepare(config: RunConfig) -> _Job:
-    data = config.data
-    filters = resolve_filters(data)
-    files = list_log(config, filters.as_of)
-    base = load_base(config)
-    found = files if base is None else new_rows(base, files)
-    if found is None:
-        base, data = None, replace(data, base=None)
-        filters = replace(filters, data=data)
-    tables = input_tables(base, files)
-    files = files if found is None else found
-    excluded = read_excluded_users(config)
-    excluded_users = [] if excluded is None else excluded.ids.to_pylist()
-    source = Source(data, files, excluded_users, base, filters.as_of, tables)
-    num_parts = choose_num_parts(files, data) if base is None else base.manifest.num_parts
-    question = {
-        **values_with(data, Mark.CONTENT),
-        "num_parts": num_parts,
-        "as_of": filters.as_of,
-        "files": [_identity(file) for file in files],
-        "excluded_users": hashlib.sha256("\n".join(source.excluded_users).encode()).hexdigest(),
-    }
-    if data.cuts_by_time:
-        question["split_rule"] = SPLIT_RULE
-    name = content_id("dataset", _format_version(data), question)
-    dataset = locate(config.root, config.storage) / "datasets" / name
-    return _Job(dataset, source, filters, num_parts, excluded)
-
-
-def _format_version(data: DataConfig) -> int:
-    return EVENTS_VERSION if data.events else FORMAT_VERSION
-
-
-def _identity(file: FileInfo) -> list[object]:
-    """Parts of an id that say which file it is, whether it changed, and which rows it has lost."""
-    known: list[object] = [file.location.uri, file.size, file.etag]
-    return known if file.rows is None or not file.rows.deleted else [*known, file.rows.fingerprint]
-
-
 def _describe(
-    job: _Job, made: Interactions, k_core: KCore, parts: list[SequencesNote]
+    job: Job, made: Interactions, k_core: KCore, parts: list[SequencesNote]
 ) -> DatasetManifest:
     """The manifest, as far as it does not depend on the users left out."""
     counts, vocabulary = made.counts, k_core.vocabulary
@@ -254,7 +181,7 @@ def _describe(
     oldest, newest = made.time_range
     return DatasetManifest(
         id=job.dataset.name,
-        format_version=_format_version(job.source.data),
+        format_version=format_version(job.source.data),
         users=sum(part.users for part in parts),
         trainable_users=sum(part.trainable for part in parts),
         items=vocabulary.num_items,

@@ -14,15 +14,10 @@ from lightsans.config.kinds import SPLIT_METHODS
 from lightsans.errors import ConfigError
 from lightsans.storage.manifest_kinds import JudgedModel
 from pipelines.console.progress import say
-from pipelines.preprocess.stage import PreprocessResult, dataset_id, run_preprocess
-from pipelines.train.stage import (
-    TrainResult,
-    continue_config,
-    judged_model,
-    model_id,
-    refit_of,
-    run_train,
-)
+from pipelines.preprocess.identity import dataset_id
+from pipelines.preprocess.stage import PreprocessResult, run_preprocess
+from pipelines.train.identity import continue_config, judged_model, model_id, refit_of
+from pipelines.train.stage import TrainResult, run_train
 
 Method = Literal["full", "continue"]
 

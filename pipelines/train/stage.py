@@ -4,6 +4,7 @@ The id of a model is a hash of everything its weights depend on: an interrupted 
 the same command, a changed one starts anew.
 
     stage              finds the model or has it trained
+    identity           the id of a model, and what a refit takes from the judged one: without Ray
     worker             what the workers run
     checkpoints        a trainer's state as files
     model_directory    the files of a finished model
@@ -12,17 +13,14 @@ the same command, a changed one starts anew.
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import ray.train
 
 from lightsans.config import RunConfig
 from lightsans.config.kinds import trains_rows
-from lightsans.config.marks import Mark, values_with
 from lightsans.errors import ConfigError, NotFoundError, TrainingError
 from lightsans.losses.objective import choose_loss
 from lightsans.stages.first_weights import warm_source, warm_weights_hash
-from lightsans.stages.model_directory import FORMAT_VERSION
 from lightsans.storage.checkpoint_store import (
     PROGRESS,
     Checkpoint,
@@ -38,8 +36,7 @@ from lightsans.storage.manifest_kinds import (
     ModelManifest,
     ModelMetrics,
 )
-from lightsans.storage.manifests import content_id, remove_result, require_manifest
-from lightsans.storage.model_files import weights_hash
+from lightsans.storage.manifests import remove_result, require_manifest
 from lightsans.storage.parts import read_metrics
 from lightsans.training.progress import EpochRow, Progress
 from pipelines.console.logs import add_log_context, log_context
@@ -51,6 +48,7 @@ from pipelines.session.ray_session import ensure_ray, original_errors
 from pipelines.session.stage import find_or_make
 from pipelines.train.board import print_progress, raise_noted_error, start_board
 from pipelines.train.errors import explain
+from pipelines.train.identity import model_id
 from pipelines.train.model_directory import write_model_files
 from pipelines.train.tracking import require_mlflow, write_pending_reports
 from pipelines.train.worker import WorkerJob, make_torch_trainer
@@ -68,80 +66,6 @@ class TrainResult:
     skipped: bool
     manifest: ModelManifest
     metrics: ModelMetrics
-
-
-def model_id(config: RunConfig, dataset_id: str) -> str:
-    """The id of the model that this configuration makes of a dataset.
-
-    Raises:
-        NotFoundError: The model that ``train.warm_start`` names does not exist.
-    """
-    protocol = values_with(config.evaluate, Mark.VALIDATES)
-    if config.model.loss_is_chosen:
-        protocol["use_gpu"] = config.train.use_gpu  # by which the loss is chosen
-    train = values_with(config.train, Mark.CONTENT)
-    # By content: what lies at a path may be replaced, and --force gives an id other weights.
-    train["warm_start"] = warm_weights_hash(config)
-    question = {
-        "dataset": dataset_id,
-        "model": values_with(config.model, Mark.CONTENT),
-        "train": train,
-        **protocol,
-    }
-    return content_id("model", FORMAT_VERSION, question)
-
-
-def refit_config(config: RunConfig, dataset_id: str) -> RunConfig:
-    """The configuration that trains on all data for as many epochs as valid chose.
-
-    Raises:
-        NotFoundError: The model whose epochs were chosen is not finished.
-    """
-    return refit_of(config, model_id(config, dataset_id))
-
-
-def refit_of(config: RunConfig, judged_id: str) -> RunConfig:
-    """The configuration that trains on all data for as many epochs as valid chose for a model.
-
-    Raises:
-        NotFoundError: The model is not finished.
-    """
-    manifest = _judged_manifest(config, judged_id)
-    return replace(config, train=replace(config.train, refit_epochs=manifest.best_epoch))
-
-
-def continue_config(config: RunConfig, judged_id: str, epochs: int) -> RunConfig:
-    """The configuration that goes on from a model's weights, on all data, for a few epochs."""
-    # Its learning rate falls over these epochs, if it falls, and does not rise first.
-    train = replace(
-        config.train, warm_start=judged_id, epochs=epochs, refit_epochs=epochs, warmup_epochs=0.0
-    )
-    return replace(config, train=train)
-
-
-def judged_model(
-    config: RunConfig, judged_id: str, method: Literal["full", "continue"]
-) -> JudgedModel:
-    """The record of the model that a refit stands for.
-
-    Raises:
-        NotFoundError: It is not finished.
-    """
-    manifest = _judged_manifest(config, judged_id)
-    return JudgedModel(
-        model_id=judged_id,
-        weights_sha256=weights_hash(locate(config.root, config.storage) / "models" / judged_id),
-        dataset_id=manifest.dataset_id,
-        method=method,
-    )
-
-
-def _judged_manifest(config: RunConfig, judged_id: str) -> ModelManifest:
-    return require_manifest(
-        ModelManifest,
-        locate(config.root, config.storage) / "models" / judged_id,
-        "a refit takes its number of epochs from this model; train it first, without --refit",
-    )
 
 
 @log_context(stage="train")

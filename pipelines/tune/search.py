@@ -13,7 +13,7 @@ from lightsans.config import RunConfig, TuneConfig
 from lightsans.search.proposals import Proposer
 from lightsans.search.space import SearchSpace
 from lightsans.training.progress import EpochRow
-from pipelines.train.stage import model_id
+from pipelines.train.identity import model_id
 from pipelines.tune.records import TrialRecord, TrialStore
 
 

@@ -47,8 +47,9 @@ from pipelines.session.lease import Owner
 from pipelines.session.preflight import preflight, train_places
 from pipelines.session.ray_session import ensure_ray
 from pipelines.session.stage import find_or_make
+from pipelines.train.identity import model_id
 from pipelines.train.model_directory import finish_model
-from pipelines.train.stage import model_id, require_held_out, run_train
+from pipelines.train.stage import require_held_out, run_train
 from pipelines.tune.ray_adapters import BudgetStopper, RecordedSearcher, Recorder, make_scheduler
 from pipelines.tune.records import BestTrial, SearchManifest, TrialStore
 from pipelines.tune.report import TrialBoard, describe, leaderboard, save_leaderboard, save_plots

@@ -21,7 +21,8 @@ from lightsans.storage.manifests import is_finished
 from lightsans.storage.parts import sequence_parts
 from lightsans.storage.records import to_json
 from pipelines.preprocess import stage as preprocess
-from pipelines.preprocess.stage import dataset_id, run_preprocess
+from pipelines.preprocess.identity import dataset_id
+from pipelines.preprocess.stage import run_preprocess
 from tests.factories import local
 from tests.logs_on_disk import write_bytes, write_csv, write_jsonl, write_parquet
 

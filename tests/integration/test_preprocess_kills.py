@@ -18,7 +18,8 @@ import ray
 from ray.cluster_utils import Cluster
 
 from lightsans.config import DataConfig, RunConfig
-from pipelines.preprocess.stage import dataset_id, run_preprocess
+from pipelines.preprocess.identity import dataset_id
+from pipelines.preprocess.stage import run_preprocess
 from tests.commands import ROOT
 
 PARTS, FAULTS, KINDS = 16, 9, ("worker", "node", "driver")

@@ -24,7 +24,8 @@ from lightsans.storage.manifest_kinds import ModelMetrics
 from lightsans.training.progress import EpochRow
 from pipelines.preprocess.stage import run_preprocess
 from pipelines.train.dry_run import dry_run
-from pipelines.train.stage import TrainResult, judged_model, refit_config, run_train
+from pipelines.train.identity import judged_model, refit_config
+from pipelines.train.stage import TrainResult, run_train
 from pipelines.train.tracking import log_to_mlflow
 from tests.commands import ROOT, wait_until
 from tests.integration.conftest import TINY
@@ -122,7 +123,7 @@ def test_a_trained_model_is_found_again_and_nothing_is_written(two_workers):
 
 
 def test_settings_that_change_the_weights_change_the_id_and_others_do_not(two_workers, tiny_config):
-    from pipelines.train.stage import model_id
+    from pipelines.train.identity import model_id
 
     config, result = two_workers
     dataset = result.manifest.dataset_id

@@ -16,10 +16,10 @@ from lightsans.search.space import build_space
 from lightsans.storage.manifests import content_id, write_manifest
 from lightsans.storage.records import to_json
 from pipelines.evaluate import stage as evaluate
-from pipelines.preprocess.stage import dataset_id
+from pipelines.preprocess.identity import dataset_id
 from pipelines.score import audience, similar
 from pipelines.score import stage as score
-from pipelines.train.stage import model_id
+from pipelines.train.identity import model_id
 from pipelines.tune.stage import search_id, trial_base
 from tests.factories import local
 from tests.manifests import dataset_manifest, model_manifest

@@ -6,10 +6,11 @@ from lightsans.config.file import load_config
 from lightsans.errors import ConfigError
 from lightsans.storage.location import locate
 from lightsans.storage.manifests import is_finished, write_manifest
-from pipelines.preprocess.stage import dataset_id
+from pipelines.preprocess.identity import dataset_id
 from pipelines.publish import publish_run, read_published
 from pipelines.run_pipeline import run_pipeline
-from pipelines.train.stage import model_id, run_train
+from pipelines.train.identity import model_id
+from pipelines.train.stage import run_train
 from tests.manifests import dataset_manifest, model_manifest, run_manifest
 
 

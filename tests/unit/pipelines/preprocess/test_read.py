@@ -9,7 +9,8 @@ from lightsans.storage.location import FileInfo, locate
 from lightsans.storage.parts import part_index, part_name
 from pipelines.console.progress import Bar
 from pipelines.preprocess import read as preprocess_read
-from pipelines.preprocess.read import Source, choose_num_parts, is_little
+from pipelines.preprocess.identity import Source, choose_num_parts
+from pipelines.preprocess.read import is_little
 from tests.factories import local
 
 

@@ -9,10 +9,10 @@ from lightsans.config.file import load_config
 from lightsans.errors import ConfigError
 from lightsans.storage.location import locate
 from lightsans.storage.manifests import write_manifest
-from pipelines.preprocess.stage import dataset_id
+from pipelines.preprocess.identity import dataset_id
 from pipelines.refit.stage import refit_ids, require_test
 from pipelines.run_pipeline import run_pipeline
-from pipelines.train.stage import model_id
+from pipelines.train.identity import model_id
 from tests.manifests import model_manifest
 
 

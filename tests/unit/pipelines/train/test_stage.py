@@ -29,7 +29,8 @@ from pipelines.session import lease as leases
 from pipelines.session.lease import Owner
 from pipelines.session.stage import set_wait
 from pipelines.train import stage
-from pipelines.train.stage import TrainResult, model_id, run_train
+from pipelines.train.identity import model_id
+from pipelines.train.stage import TrainResult, run_train
 from tests.manifests import dataset_manifest
 from tests.models import small_model
 
