@@ -230,7 +230,7 @@ TASKS = [
 
 
 LOOKS = ["pipelines.preprocess.identity", "pipelines.train.identity", "pipelines.score.one_user"]
-"""What `recommend` for one user imports."""
+"""Modules that `recommend` for one user imports."""
 
 
 @pytest.mark.parametrize(
