@@ -279,7 +279,7 @@ def test_old_runs_go_save_the_published_one(root):
     assert remove_old_runs(root, ScoreConfig(keep_runs=1), newest="three") == ["two"]
     # A server may go on listing a directory without files.
     assert (root / "recommendations" / "two").children() == []
-    assert [run.id for run in list_runs(root)] == ["one", "three"]
+    assert [run.id for run in list_runs(root)] == ["three", "one"]
 
 
 # ---- conditional writes and the lease
