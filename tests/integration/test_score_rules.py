@@ -78,7 +78,7 @@ def test_a_run_keeps_its_rules_counts_what_they_lack_and_is_carried_over(finishe
 
     again = run_score(ruled, *ids, force=True, since=result.recommendations.run_id)
     assert again.manifest.carried_users == 0  # made under other rules
-    (tmp_path / "kids.txt").write_text("nobody")
+    (tmp_path / "kids.txt").write_text(kids[0])
     other = run_score(ruled, *ids, since=run.run_id)
     assert other.run_id != run.run_id
     assert other.manifest.carried_users == 0
