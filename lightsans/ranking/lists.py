@@ -1,4 +1,4 @@
-"""Properties of recommended lists beyond accuracy: novelty, intra-list diversity, concentration.
+"""Properties of recommended lists beyond accuracy: novelty, intra-list diversity.
 
 With p_i the share of item i in the training interactions, L a list of n items, and cos the cosine
 of two item vectors:
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightsans.arrays import Array, Float64, Int64
+from lightsans.arrays import Float64, Int64
 
 LIST_LENGTH = 10
 
@@ -55,13 +55,3 @@ def diversity(items_BK: Tensor, units_VD: Tensor) -> Float64:
     mean_B = (sums_BD.square().sum(dim=1) - n_B) / pairs_B.clamp(min=1)
     found: Float64 = (1 - mean_B).where(pairs_B > 0, 0.0).cpu().numpy()
     return found
-
-
-def gini(counts: Array) -> float:
-    """0 when all items have equal counts, towards 1 when one item has everything; 0 of nothing."""
-    ascending = np.sort(counts)
-    n, total = len(ascending), float(ascending.sum())
-    if not total:
-        return 0.0
-    ranks = np.arange(1, n + 1)
-    return float(2 * (ranks * ascending).sum() / (n * total) - (n + 1) / n)

@@ -15,7 +15,7 @@ import numpy as np
 
 from lightsans.arrays import Int64
 from lightsans.columns.times import to_iso
-from lightsans.ranking.lists import gini
+from lightsans.ranking.concentration import gini
 
 BIN_STARTS: Int64 = np.unique(
     np.concatenate([np.arange(11), np.round(10 ** np.arange(1, 11, 0.1))]).astype(np.int64)

@@ -34,7 +34,7 @@ from lightsans.ranking.bootstrap import (
     resample,
     sum_groups,
 )
-from lightsans.ranking.lists import gini
+from lightsans.ranking.concentration import gini
 from lightsans.ranking.metrics import RankingTotals, base_metrics, user_metrics
 from lightsans.ranking.segments import LENGTHS, NEWCOMERS, TARGETS, Segmentation, sum_segments
 from lightsans.storage.records import fields_beside

@@ -235,11 +235,15 @@ LOOKS = ["pipelines.preprocess.identity", "pipelines.train.identity", "pipelines
 
 @pytest.mark.parametrize(
     ("modules", "unwanted"),
-    [(TASKS, "ray.data matplotlib"), (LOOKS, "ray pandas matplotlib")],
-    ids=["tasks", "looking at one user"],
+    [
+        (TASKS, "ray.data matplotlib"),
+        ([name for name in TASKS if "preprocess" in name], "torch pandas"),
+        (LOOKS, "ray pandas matplotlib"),
+    ],
+    ids=["tasks", "tasks of preprocessing", "looking at one user"],
 )
 def test_nobody_waits_for_imports_that_are_not_needed(modules, unwanted):
-    """Ray Data takes as long to import as all the rest of a task of the preprocessing."""
+    """Ray Data, and torch too, take as long as all the rest of a task of the preprocessing."""
     script = """
 import importlib, sys
 for name in sys.argv[2:]:

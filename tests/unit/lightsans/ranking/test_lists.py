@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightsans.ranking.lists import diversity, gini, information, novelty, unit_vectors
+from lightsans.ranking.lists import diversity, information, novelty, unit_vectors
 
 
 def test_novelty_is_the_mean_surprise_of_the_items_in_bits():
@@ -22,9 +22,3 @@ def test_diversity_is_one_minus_the_mean_cosine_of_the_pairs():
     lists = torch.tensor([[1, 2, 0], [1, 3, 0], [1, 2, 3], [1, 4, 0], [1, 0, 0]])
     # Pairs alike: 0. At right angles: 1. One alike, two at right angles: 2/3. Opposite: 2. None: 0.
     assert diversity(lists, units) == pytest.approx([0, 1, 2 / 3, 2, 0])
-
-
-def test_gini_of_equal_and_of_extreme_counts():
-    assert gini(np.array([2, 2, 2, 2])) == pytest.approx(0)
-    assert gini(np.array([0, 8, 0, 0])) == pytest.approx(3 / 4)
-    assert gini(np.zeros(3, int)) == 0
