@@ -110,6 +110,12 @@ _READING = ("encoding", "header", "quote_char", "escape", "newlines_in_values", 
 """Settings of section ``data`` by which a list may be read in another way."""
 
 
+def identify_files(files: Sequence[FileInfo]) -> dict[str, object]:
+    """Identity of the files of a list: of the only one, or of all below ``files``."""
+    found = [file.identity for file in files]
+    return found[0] if len(found) == 1 else {"files": found}
+
+
 def read_otherwise(data: DataConfig, made_with: Mapping[str, Any], role: str) -> dict[str, Any]:
     """Settings by which ids of a list are read otherwise than a dataset's own; usually none.
 

@@ -98,7 +98,7 @@ def beside_identity(config: RunConfig, made_with: Mapping[str, Any]) -> dict[str
     found: dict[str, Any] = {}
     for role, (table, wanted) in _open(config).items():
         table.check(wanted)
-        files = [{"uri": f.location.uri, "size": f.size, "etag": f.etag} for f in table.files]
+        files = [file.identity for file in table.files]
         found[role] = {"files": files, "columns": [str(w.column) for w in wanted.values()][1:]}
         otherwise = read_otherwise(config.data, made_with, role)
         if otherwise:

@@ -11,7 +11,13 @@ import pyarrow.compute as pc
 from lightsans.arrays import Int64
 from lightsans.columns.hashing import NUM_BUCKETS, user_buckets
 from lightsans.config import RunConfig
-from lightsans.lists.id_lists import IdList, check_id_list, read_id_list, read_otherwise
+from lightsans.lists.id_lists import (
+    IdList,
+    check_id_list,
+    identify_files,
+    read_id_list,
+    read_otherwise,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +47,7 @@ def segment_identity(config: RunConfig, made_with: Mapping[str, Any]) -> dict[st
     if config.score.users is None:
         return None
     files = check_id_list("score.users", config.score.users, config, "user")
-    found = [{"uri": file.location.uri, "size": file.size, "etag": file.etag} for file in files]
-    identity: dict[str, object] = {**found[0]} if len(found) == 1 else {"files": found}
+    identity = identify_files(files)
     otherwise = read_otherwise(config.data, made_with, "user")
     return {**identity, "read": otherwise} if otherwise else identity
 

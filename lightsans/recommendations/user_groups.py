@@ -12,7 +12,7 @@ from lightsans.arrays import Int32, Int64
 from lightsans.columns.hashing import NUM_BUCKETS, user_buckets
 from lightsans.config import RunConfig
 from lightsans.errors import InputError
-from lightsans.lists.id_lists import as_integers, read_otherwise
+from lightsans.lists.id_lists import as_integers, identify_files, read_otherwise
 from lightsans.lists.tables import Table, open_table
 from lightsans.reading.columns import Wanted
 
@@ -60,11 +60,7 @@ def groups_identity(config: RunConfig, made_with: Mapping[str, Any]) -> dict[str
         return None
     table, wanted = _open(config)
     table.check(wanted)
-    found = [
-        {"uri": file.location.uri, "size": file.size, "etag": file.etag} for file in table.files
-    ]
-    identity: dict[str, object] = {**found[0]} if len(found) == 1 else {"files": found}
-    identity["column"] = str(config.evaluate.user_column)
+    identity = identify_files(table.files) | {"column": str(config.evaluate.user_column)}
     otherwise = read_otherwise(config.data, made_with, "user")
     return {**identity, "read": otherwise} if otherwise else identity
 

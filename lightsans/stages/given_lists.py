@@ -41,11 +41,7 @@ def lists_identity(config: RunConfig, made_with: Mapping[str, Any]) -> dict[str,
     if config.evaluate.recommendations is None:
         return None
     files = open_lists(SETTING, config.evaluate.recommendations, config).table.files
-    identity: dict[str, object] = {
-        "files": [
-            {"uri": file.location.uri, "size": file.size, "etag": file.etag} for file in files
-        ]
-    }
+    identity: dict[str, object] = {"files": [file.identity for file in files]}
     for role in ("user", "item"):
         otherwise = read_otherwise(config.data, made_with, role)
         if otherwise:

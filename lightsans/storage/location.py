@@ -48,6 +48,11 @@ class FileInfo:
     rows: TableRows | None = None
     """Rows that its table says it has; None for a file of no table."""
 
+    @property
+    def identity(self) -> dict[str, object]:
+        """Address, size and etag, which differ when its content does."""
+        return {"uri": self.location.uri, "size": self.size, "etag": self.etag}
+
 
 @dataclass(frozen=True, slots=True)
 class Location:
