@@ -121,7 +121,7 @@ def _read(config: RunConfig, dataset: Location, filters: Filters, listed: IdList
             types = plan.user_id_type, plan.item_id_type
             for piece, rows in read_unit(unit, data, *types, excluded):
                 write_rejects(piece.file.location, rows)
-                counts.add_rows(piece.file.location, rows)
+                counts.add_rows(piece.file.location, rows, data.event_names)
                 keys = order_keys(piece, rows.table["position"].to_numpy())
                 table = rows.table.drop_columns("position")
                 tables.append(table.append_column("order_key", pa.array(keys)))

@@ -2,7 +2,7 @@
 
 import difflib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -49,13 +49,15 @@ class RowCounts:
     """Least timestamp of a valid row."""
     newest: int | None = None
 
-    def add_rows(self, file: Location, rows: CheckedRows) -> None:
-        """Count some rows of a file."""
+    def add_rows(
+        self, file: Location, rows: CheckedRows, named_events: Collection[str] = ()
+    ) -> None:
+        """Count some rows of a file; ``named_events``, those of ``data.events``, one by one."""
         self.read += rows.num_rows
         self.valid += rows.table.num_rows
         self.excluded += rows.num_excluded
         self.filtered += rows.num_filtered
-        self.events = shortened(self.events + rows.events)
+        self.events = shortened(self.events + rows.events, named_events)
         self.unused += rows.num_unused
         self.excluded_found |= rows.excluded_found
         self.findings.add(rows.findings)
@@ -71,13 +73,13 @@ class RowCounts:
             times = rows.table["timestamp"].to_numpy()
             self._add_time_range(int(times.min()), int(times.max()))
 
-    def add(self, other: "RowCounts") -> None:
-        """Add the counts of other rows."""
+    def add(self, other: "RowCounts", named_events: Collection[str] = ()) -> None:
+        """Add the counts of other rows; ``named_events`` as in `add_rows`."""
         self.read += other.read
         self.valid += other.valid
         self.excluded += other.excluded
         self.filtered += other.filtered
-        self.events = shortened(self.events + other.events)
+        self.events = shortened(self.events + other.events, named_events)
         self.unused += other.unused
         self.excluded_found |= other.excluded_found
         self.rejected += other.rejected

@@ -27,11 +27,11 @@ from lightsans.reading.values import (
     Problems,
     as_utf8,
     clean_events,
-    count_events,
     count_words,
     find_missing,
     is_text,
     parse_numbers,
+    shortened,
     strip_blanks,
     with_codes,
 )
@@ -131,7 +131,7 @@ def check_rows(
     num_excluded = num_valid - table.num_rows
     events: Counter[str] = Counter()
     if data.events:
-        events = count_events(table["event"])
+        events = shortened(Counter(count_words(table["event"])), data.event_names)
         table = with_codes(table, data)
     num_unused = num_valid - num_excluded - table.num_rows
     if table.num_rows < len(is_valid):

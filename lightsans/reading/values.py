@@ -5,7 +5,7 @@ values are looked at only where a whole column could not be converted.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from uuid import UUID
 
 import numpy as np
@@ -169,23 +169,16 @@ def clean_events(column: pa.Array, missing_values: Sequence[str], problems: Prob
         names = strip_blanks(as_utf8(as_text(column), problems))
     else:
         names = column.cast(pa.string())
-    is_missing = find_missing(names, missing_values) | (ints(pc.binary_length(names)) == 0)
-    problems.add("event_missing", is_missing | is_null(names))
+    problems.add("event_missing", find_missing(names, ["", *missing_values]))
     return names
 
 
-def count_events(names: pa.ChunkedArray) -> Counter[str]:
-    """Rows by event."""
-    counts = pc.value_counts(names)
-    pairs = zip(counts.field(0).to_pylist(), counts.field(1).to_pylist(), strict=True)
-    return shortened(Counter(dict(pairs)))
-
-
-def shortened(counts: Counter[str]) -> Counter[str]:
-    """The most frequent events, and the sum of the others where there are very many."""
+def shortened(counts: Counter[str], named: Collection[str]) -> Counter[str]:
+    """Counts of ``named`` events and the most frequent ones; of very many, the others as a sum."""
     if len(counts) <= _MOST_COUNTED:
         return counts
     kept = Counter(dict(counts.most_common(_MOST_COUNTED)))
+    kept += Counter({name: counts[name] for name in named if name not in kept})
     kept[OTHERS] += counts.total() - kept.total()
     return kept
 

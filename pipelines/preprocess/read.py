@@ -93,7 +93,7 @@ def collect_interactions(
         # Users found by an earlier list are numbered by that one.
         base_counts = replace(base.counts, excluded_found=set())
     check_unchanged(source.files)  # else a mixture of versions would be gone on with
-    made = _sum_up(draft.work, plan, parts, base_counts)
+    made = _sum_up(draft.work, plan, parts, base_counts, source.data.event_names)
     if refused and excluded is not None:  # of whom the base may have had refused rows alone
         places = [at for at, user in enumerate(map(str, excluded.to_pylist())) if user in refused]
         made = replace(made, erased_users=tuple(sorted({*made.erased_users, *places})))
@@ -214,7 +214,7 @@ def read_units(
         ) as write_rejects:
             for piece, rows in read_unit(unit, data, *id_types, excluded):
                 write_rejects(piece.file.location, rows)
-                counts.add_rows(piece.file.location, rows)
+                counts.add_rows(piece.file.location, rows, data.event_names)
                 keys = order_keys(piece, rows.table["position"].to_numpy())
                 table = rows.table.drop_columns("position")
                 table = table.append_column("order_key", pa.array(keys))
@@ -245,7 +245,11 @@ def write_parts(
 
 
 def _sum_up(
-    work: Location, plan: ReadPlan, parts: list[PartNote], counts: RowCounts
+    work: Location,
+    plan: ReadPlan,
+    parts: list[PartNote],
+    counts: RowCounts,
+    named_events: Sequence[str],
 ) -> Interactions:
     """Add up all that was read, with the counts of a base.
 
@@ -255,7 +259,7 @@ def _sum_up(
     names = [f"unit-{unit.index:05d}.json" for unit in plan.units]
     with ThreadPoolExecutor(READERS) as pool:
         for content in pool.map(lambda name: (work / name).read_json(), names):
-            counts.add(RowCounts.from_dict(content))
+            counts.add(RowCounts.from_dict(content), named_events)
     written = sum(part.rows for part in parts)
     erased = sum(part.erased for part in parts)
     counts.valid, counts.excluded = counts.valid - erased, counts.excluded + erased

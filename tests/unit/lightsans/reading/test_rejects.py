@@ -1,11 +1,18 @@
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from lightsans.config import ColumnsConfig, DataConfig, EventConfig
 from lightsans.errors import InputError, RejectLimitError
-from lightsans.reading.rejects import RowCounts, check_reject_limit, rejects_file
+from lightsans.reading.rejects import (
+    RowCounts,
+    check_reject_limit,
+    rejects_file,
+    require_events,
+)
 from lightsans.reading.rows import CheckedRows
 from lightsans.storage.schemas import REJECTS
 from tests.factories import local
@@ -40,6 +47,19 @@ def test_counts_of_pieces_add_up(file):
     assert whole.rejected == Counter(user_missing=6, item_missing=1)
     assert whole.examples["user_missing"] == [f"{file}:1", f"{file}:10", f"{file}:11"]
     assert (whole.oldest, whole.newest) == (3, 9)
+
+
+def test_a_rare_event_that_is_predicted_is_found_among_very_many_others(file):
+    events = {"view": EventConfig(input=True), "buy": EventConfig(target=True)}
+    data = DataConfig(columns=ColumnsConfig(event="what"), events=events)
+    others = Counter({f"e{i}": 2 for i in range(1500)})
+    whole = RowCounts()
+    for found in (Counter(view=3, buy=1), others):
+        piece = RowCounts()
+        piece.add_rows(file, replace(checked([1], []), events=found), data.event_names)
+        whole.add(RowCounts.from_dict(piece.to_dict()), data.event_names)
+    assert (whole.events["buy"], whole.events.total()) == (1, 3004)
+    assert require_events(whole, data) is None
 
 
 def test_refused_rows_are_listed_in_a_file_that_appears_when_all_are(file):
