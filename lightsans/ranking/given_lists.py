@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lightsans.arrays import Int64, Intp
+from lightsans.arrays import Bool, Int64, Intp
 from lightsans.dataset.held_out import HeldOut
 from lightsans.ranking.evaluation import Ranked
 
@@ -41,7 +41,8 @@ def rank_in_lists(
         of_user: (E,) number of each user's list; -1 for users without one.
         held_out: Histories and targets.
         num_items: Size of the catalogue.
-        remove_seen: Items before the target take no place in a list, unless they are the target.
+        remove_seen: Seen items before the target take no place in a list, unless they are the
+            target.
         num_top: T of ``top``.
     """
     num_users = len(of_user)
@@ -63,12 +64,16 @@ def rank_in_lists(
     return Ranked(ranks, np.full(num_users, num_items, np.int64), top)
 
 
-def _is_seen(owner: Intp, items: Int64, held_out: HeldOut) -> Intp:
-    """(I,) whether an item is in its user's history, and not the target."""
+def _is_seen(owner: Intp, items: Int64, held_out: HeldOut) -> Bool:
+    """(I,) whether its user has seen an item before the target, which it is not."""
     seen_owner = np.repeat(np.arange(len(held_out.lengths)), held_out.lengths)
-    seen = held_out.item_ids[_ranges(held_out.starts, held_out.lengths)].astype(np.int64)
+    at = _ranges(held_out.starts, held_out.lengths)
+    if held_out.is_seen is not None:
+        counts = held_out.is_seen[at]
+        seen_owner, at = seen_owner[counts], at[counts]
+    seen = held_out.item_ids[at].astype(np.int64)
     is_seen = np.isin((owner << 32) + items, (seen_owner << 32) + seen)
-    found: Intp = is_seen & (items != held_out.target_ids[owner]) & (items != UNKNOWN)
+    found: Bool = is_seen & (items != held_out.target_ids[owner]) & (items != UNKNOWN)
     return found
 
 

@@ -9,11 +9,11 @@ from lightsans.ranking.given_lists import ItemLists, rank_in_lists
 from tests.factories import sequences_of
 
 
-def ranked(lists, of_user, histories, targets, remove_seen, num_top=3):
+def ranked(lists, of_user, histories, targets, remove_seen, num_top=3, is_seen=None):
     users = sequences_of(*histories)
     held_out = HeldOut(
         users.item_ids, users.offsets[:-1], users.lengths, np.array(targets, np.int64),
-        np.arange(len(targets)),
+        np.arange(len(targets)), is_seen=is_seen,
     )  # fmt: skip
     made = sequences_of(*lists)
     item_lists = ItemLists(made.item_ids.astype(np.int64), made.offsets)
@@ -34,6 +34,13 @@ def test_seen_items_take_no_place_unless_they_are_the_target():
         found = ranked([[4, 1, 2, 7, 8]], [0], [[1, 2]], [7], remove_seen)
         assert (found.ranks.tolist(), found.top.tolist()) == ([rank], [top])
     assert ranked([[1, 2]], [0], [[1, 2]], [2], True).ranks.tolist() == [1]
+
+
+def test_items_that_do_not_count_as_seen_keep_their_places():
+    """Item 1 was viewed alone, item 2 bought and then viewed."""
+    is_seen = np.array([False, True, False])
+    found = ranked([[4, 1, 2, 7]], [0], [[1, 2, 2]], [7], True, is_seen=is_seen)
+    assert (found.ranks.tolist(), found.top.tolist()) == ([3], [[4, 1, 7]])
 
 
 def test_unknown_items_take_their_places_and_are_nobody_s_target():
