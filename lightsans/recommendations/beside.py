@@ -161,16 +161,14 @@ def _read(table: Table, wanted: dict[str, Wanted], role: str) -> _Columns:
             texts[name].append(column if is_nested else as_text(file, column, name, data))
     ids = pa.concat_arrays(pieces[role]) if pieces[role] else pa.array([], pa.string())
     ids = pc.utf8_trim_whitespace(ids)
-    is_id = pc.fill_null(pc.not_equal(ids, ""), False)
-    first = np.unique(ids.to_numpy(zero_copy_only=False).astype(str), return_index=True)[1]
-    chosen = np.zeros(len(ids), bool)
-    chosen[first] = True
-    kept = pa.array(chosen & is_id.to_numpy(zero_copy_only=False))
+    rows = pc.indices_nonzero(pc.fill_null(pc.not_equal(ids, ""), False))
+    listed = ids.take(rows).dictionary_encode()  # numbered in order of their first row
+    kept = rows.take(pa.array(np.unique(listed.indices, return_index=True)[1]))
     values = {}
     for name in names:
         kinds = {piece.type for piece in pieces[name]}
         is_typed = len(kinds) == 1 and not any(is_text_like(kind) for kind in kinds)
         arrays = pieces[name] if is_typed else texts[name]
         column = pa.concat_arrays(arrays) if arrays else pa.array([], pa.string())
-        values[name.removeprefix(_VALUE)] = column.filter(kept)
-    return _Columns(ids.filter(kept), values)
+        values[name.removeprefix(_VALUE)] = column.take(kept)
+    return _Columns(listed.dictionary, values)

@@ -42,6 +42,16 @@ def test_wide_rows_have_lists_of_items_columns_and_values_of_users(tmp_path):
     assert made.schema.field("age").type == pa.int8()  # as in parquet
 
 
+def test_a_row_without_an_id_takes_nobody_s_place(tmp_path):
+    config = config_of(tmp_path, "data.missing_values=['']")  # None is an id like others
+    rows = {"user_id": pa.array([None, "", "None", "None"]), "age": [1, 2, 3, 4]}
+    pq.write_table(pa.table(rows), tmp_path / "people.parquet")
+    beside = read_beside(config)
+    assert beside is not None
+    made = beside.extend(WIDE.set_column(0, "user_id", pa.array(["None", "b"])))
+    assert made["age"].to_pylist() == [3, None]
+
+
 def test_long_rows_have_one_value_each(tmp_path):
     beside = read_beside(config_of(tmp_path))
     assert beside is not None
