@@ -110,9 +110,8 @@ class NextItemObjective(nn.Module):
             return function(targets)
         weights_T = weights.flatten().index_select(0, rows_T)
         total: Tensor = vectors.new_zeros(())
-        for weight in torch.unique(
-            weights_T
-        ):  # one for each event; every loss is a sum over targets
+        # A weight for each event; every loss is a sum over targets.
+        for weight in torch.unique(weights_T):
             rows = (weights_T == weight).nonzero().squeeze(1)
             total = total + weight * function(targets.take(rows, loss.shares_negatives))
         return total

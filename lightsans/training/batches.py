@@ -118,7 +118,7 @@ class RankEpoch:
         self._num_steps = 0
         events = [s.targets for s in users.values() if s.targets is not None]
         self.is_weighted = any(targets.is_weighted for targets in events)
-        """Whether some targets of this rank weigh more than others."""
+        """Whether some targets of this rank weigh other than 1."""
         self._most_at_once = max(map(most_at_once, events), default=1)
 
     @property
@@ -143,7 +143,7 @@ class RankEpoch:
 
     def targets_per_step(self) -> Int64:
         """Number of this rank's targets in each step; their sum over ranks divides the loss."""
-        return self._sum_per_step(lambda shard, plan: plan.targets, np.zeros(0, np.int64))
+        return self._sum_per_step(lambda shard, plan: plan.targets, np.int64)
 
     def weights_per_step(self) -> Float64:
         """Sum of the weights of this rank's targets in each step."""
@@ -157,12 +157,12 @@ class RankEpoch:
             found -= before[samples.first_targets]
             return found
 
-        sums: Float64 = self._sum_per_step(weights, np.zeros(0, np.float64))
+        sums: Float64 = self._sum_per_step(weights, np.float64)
         return sums
 
-    def _sum_per_step(self, of: Callable[[int, ShardEpoch], Array], kind: Array) -> Array:
+    def _sum_per_step(self, of: Callable[[int, ShardEpoch], Array], kind: type[np.number]) -> Array:
         """Sums over the samples of each step of what a function gives for those of a shard."""
-        totals = np.zeros(self._num_steps, kind.dtype)
+        totals = np.zeros(self._num_steps, kind)
         for shard, plan in self._shards.items():
             per_sample = of(shard, plan)
             starts = np.arange(plan.num_batches) * plan.batch_size
