@@ -67,11 +67,12 @@ def load_shared(
     """Load what all scoring processes need.
 
     Raises:
-        InputError: The list of users changed since ``question`` was asked, or is unreadable.
+        InputError: The list of users, or a table, changed since ``question`` was asked, or is
+            unreadable.
     """
+    manifest = require_manifest(DatasetManifest, dataset, "make it again")
     segment = None
     if config.score.users is not None:
-        manifest = require_manifest(DatasetManifest, dataset, "make it again")
         segment = read_segment(config, id_type(manifest.user_id_type))
         # What was read is what the question names: files that were replaced are others.
         if segment_identity(config, manifest.data) != question.segment:
@@ -80,8 +81,7 @@ def load_shared(
             )
     beside = read_beside(config)
     if beside is not None:
-        made_with = require_manifest(DatasetManifest, dataset, "make it again").data
-        if beside_identity(config, made_with) != question.settings.get("beside"):
+        if beside_identity(config, manifest.data) != question.settings.get("beside"):
             raise InputError(
                 "score.item_table or score.user_table changed meanwhile; run the same command again"
             )
