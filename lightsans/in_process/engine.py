@@ -34,6 +34,7 @@ from lightsans.stages.part_evaluator import (
     EvaluateJob,
     PartEvaluator,
 )
+from lightsans.stages.untested import require_held_out, require_unlearnt
 from lightsans.stages.window import find_window, recent_rows
 from lightsans.storage import model_files as files
 from lightsans.storage.location import Location, locate
@@ -74,6 +75,9 @@ class LocalEngine:
         """See `Engine`."""
         root = locate(config.root, config.storage)
         dataset = root / "datasets" / dataset_id
+        manifest = require_manifest(DatasetManifest, dataset, "fit again")
+        if config.train.refit_epochs is None:
+            require_held_out(manifest, "refit_epochs says for how many epochs to train")
         question = {
             "dataset": dataset_id,
             "model": values_with(config.model, Mark.CONTENT),
@@ -86,21 +90,22 @@ class LocalEngine:
         if read_manifest(ModelManifest, directory) is None:
             directory.delete()
             with _one_thread():
-                write_manifest(directory, _train(config, dataset, directory))
+                write_manifest(directory, _train(config, dataset, manifest, directory))
         return directory.name
 
     def evaluate(self, config: RunConfig, dataset_id: str, model_id: str) -> EvaluationFigures:
         """See `Engine`; nothing is left on storage."""
         root = locate(config.root, config.storage)
-        dataset = root / "datasets" / dataset_id
+        dataset, model = root / "datasets" / dataset_id, root / "models" / model_id
         manifest = require_manifest(DatasetManifest, dataset, "fit again")
+        require_unlearnt(manifest, require_manifest(ModelManifest, model, "fit again"))
         with tempfile.TemporaryDirectory(prefix="lightsans-") as scratch:
             job = EvaluateJob(
                 config=config,
                 dataset=dataset,
                 num_parts=manifest.num_parts,
                 user_id_type=manifest.user_id_type,
-                model=root / "models" / model_id,
+                model=model,
                 map_items=False,
                 window=find_window(config.evaluate.popular_days, manifest),
                 report=locate(scratch, config.storage),
@@ -123,9 +128,10 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _train(config: RunConfig, dataset: Location, directory: Location) -> ModelManifest:
+def _train(
+    config: RunConfig, dataset: Location, manifest: DatasetManifest, directory: Location
+) -> ModelManifest:
     """Write all of a model but its manifest, which is given back."""
-    manifest = require_manifest(DatasetManifest, dataset, "fit again")
     shards = config.train.virtual_shards
     trainer = Trainer(
         config,

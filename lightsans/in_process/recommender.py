@@ -6,6 +6,7 @@ import json
 import shutil
 import tempfile
 import weakref
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -45,6 +46,7 @@ from lightsans.storage.location import Location, locate
 from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest
 from lightsans.storage.manifests import require_manifest
 from lightsans.storage.parts import sequence_parts
+from lightsans.storage.records import from_json, to_json
 from lightsans.storage.schemas import id_type
 
 RECORD = "recommender.json"
@@ -63,6 +65,17 @@ class _Fitted:
     manifest: DatasetManifest
     users: pa.Table
     """``user_id``, ``item_ids`` and ``also_seen`` of every user, by rising bucket."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Record:
+    """Content of ``recommender.json``."""
+
+    format_version: int
+    dataset_id: str
+    model_id: str
+    library: Library
+    config: Mapping[str, Any]
 
 
 class Recommender:
@@ -102,6 +115,7 @@ class Recommender:
             frame: A frame of pandas, Polars or Arrow, or whatever has ``__arrow_c_stream__``.
 
         Raises:
+            ConfigError: ``split`` is none, and ``refit_epochs`` is not given.
             InputError: A column is missing, or too much of it unreadable.
             TrainingError: The loss is not finite.
         """
@@ -128,12 +142,12 @@ class Recommender:
                 get popular items: ``source`` says so.
 
         Raises:
+            ConfigError: ``k`` is below 1.
             NotFoundError: A user is not in the log.
             InputError: The ids are of another type than those of the log.
         """
         fitted = self._require()
-        if k < 1:
-            raise ConfigError(f"recommend(k={k}): a list has at least one item")
+        _require_length(k, "recommend")
         if users is None:
             places = np.arange(fitted.users.num_rows)
         else:
@@ -144,7 +158,7 @@ class Recommender:
         maker, schema = self._maker(k), wide_schema(fitted.manifest)
         pieces = _pieces(distinct, _USERS_AT_ONCE)
         made = [self._lists(maker, fitted.users.take(pa.array(piece)), schema) for piece in pieces]
-        wide = pa.concat_tables(made) if made else schema.empty_table()
+        wide = pa.concat_tables(made)
         beside, of_items = read_beside(self.config), {BECAUSE, *self.config.score.item_columns}
         if beside is not None:
             wide = beside.extend(wide)
@@ -159,10 +173,12 @@ class Recommender:
             k: Length of the lists.
 
         Raises:
+            ConfigError: ``k`` is below 1.
             NotFoundError: The model does not know an item.
             InputError: The ids are of another type than those of the log.
         """
         fitted, config = self._require(), self.config
+        _require_length(k, "similar")
         known = load_vocabulary(fitted.model)
         ids = np.arange(1, known.num_items + 1)
         if items is not None:
@@ -188,6 +204,9 @@ class Recommender:
 
         ``metrics["model"]["test"]["ndcg@10"]`` is a value, ``intervals`` has its ends, and
         ``differences`` the model's lead over each baseline (docs/evaluation.md).
+
+        Raises:
+            ConfigError: Nothing is held out, or ``refit_epochs`` has let the model learn it.
         """
         fitted = self._require()
         return self._engine.evaluate(fitted.config, fitted.dataset.name, fitted.model.name)
@@ -216,15 +235,14 @@ class Recommender:
                 name = file.location.uri.removeprefix(source.uri).lstrip("/")
                 if not name.startswith("rejects/"):
                     (below / name).write_bytes(file.location.read_bytes())
-        (target / RECORD).write_json(
-            {
-                "format_version": FORMAT_VERSION,
-                "dataset_id": fitted.dataset.name,
-                "model_id": fitted.model.name,
-                "library": self.library,
-                "config": to_dict(replace(self.config, root=RunConfig().root)),
-            }
+        record = _Record(
+            format_version=FORMAT_VERSION,
+            dataset_id=fitted.dataset.name,
+            model_id=fitted.model.name,
+            library=self.library,
+            config=to_dict(replace(self.config, root=RunConfig().root)),
         )
+        (target / RECORD).write_json(to_json(record))
 
     @classmethod
     def load(
@@ -239,19 +257,21 @@ class Recommender:
 
         Raises:
             NotFoundError: There is nothing of the kind.
+            InputError: A file is damaged.
         """
         place = locate(str(directory), storage or StorageConfig())
         try:
-            record = (place / RECORD).read_json()
+            content = (place / RECORD).read_json()
         except (FileNotFoundError, NotADirectoryError):
             raise NotFoundError(
                 f"{place / RECORD}: not found; expected a directory that Recommender.save wrote"
             ) from None
+        record = from_json(_Record, content, str(place / RECORD))
         loaded = cls(engine=engine)
-        saved = replace(from_dict(record["config"]), storage=storage or StorageConfig())
-        loaded.config, loaded.library = replace(saved, root=loaded.config.root), record["library"]
+        saved = replace(from_dict(record.config), storage=storage or StorageConfig())
+        loaded.config, loaded.library = replace(saved, root=loaded.config.root), record.library
         config = replace(saved, root=place.uri)
-        loaded._load(config, record["dataset_id"], record["model_id"])
+        loaded._load(config, record.dataset_id, record.model_id)
         return loaded
 
     def __repr__(self) -> str:
@@ -334,8 +354,14 @@ def _places(ids: pa.Array, known: pa.Array | pa.ChunkedArray, noun: str) -> Int6
     return places
 
 
+def _require_length(k: int, method: str) -> None:
+    if k < 1:
+        raise ConfigError(f"{method}(k={k}): a list has at least one item")
+
+
 def _pieces(values: Int64, size: int) -> list[Int64]:
-    return [values[first : first + size] for first in range(0, len(values), size)]
+    """Stretches of some values; an empty one where there are none, so that columns are known."""
+    return [values[first : first + size] for first in range(0, max(len(values), 1), size)]
 
 
 def _long_similar(wide: pa.Table) -> pa.Table:

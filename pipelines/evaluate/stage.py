@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from lightsans.config import RunConfig, TemporalConfig
 from lightsans.config.marks import Mark, values_with
 from lightsans.dataset.held_out import describe_nobody
-from lightsans.errors import ConfigError, InputError
+from lightsans.errors import InputError
 from lightsans.recommendations.user_groups import groups_identity
 from lightsans.reports.evaluation_figures import (
     MODEL,
@@ -25,10 +25,8 @@ from lightsans.reports.evaluation_figures import (
 )
 from lightsans.reports.evaluation_plots import draw_evaluation
 from lightsans.stages.given_lists import lists_identity
-from lightsans.stages.part_evaluator import (
-    SPLITS,
-    EvaluateJob,
-)
+from lightsans.stages.part_evaluator import SPLITS, EvaluateJob
+from lightsans.stages.untested import require_unlearnt
 from lightsans.stages.window import find_window
 from lightsans.storage import model_files as files
 from lightsans.storage.location import Location, locate
@@ -118,7 +116,7 @@ def run_evaluate(
         DatasetManifest, dataset, "run `submit.py preprocess` first"
     )
     model_manifest = require_manifest(ModelManifest, model, "run `submit.py train` first")
-    _require_unlearnt(dataset_manifest, model_manifest)
+    require_unlearnt(dataset_manifest, model_manifest)
     parts = sequence_parts(dataset, dataset_manifest)
     question = _question(config, dataset_manifest, model_id, map_items)
     report = root / "reports" / f"evaluate-{content_id('evaluation', FORMAT_VERSION, question)}"
@@ -204,23 +202,6 @@ def _say_nobody(found: EvaluationFigures, dataset: DatasetManifest) -> None:
             is_temporal = dataset.cutoffs is not None
             reason = describe_nobody(split, dataset.trainable_users, is_temporal)
             say(f"WARNING: evaluate: {reason}")
-
-
-def _require_unlearnt(dataset: DatasetManifest, model: ModelManifest) -> None:
-    """Refuse a dataset without held-out items, and a model that has learnt them."""
-    if not dataset.split.holds_out:
-        raise ConfigError(
-            f"dataset {dataset.id} holds nothing out (data.split=none): there is nothing to rank; "
-            "evaluate on the dataset with held-out items"
-        )
-    judged = model.judged
-    learnt = {model.dataset_id, *([judged.dataset_id] if judged else [])}
-    if model.refit and dataset.id in learnt:
-        other = judged.model_id if judged else "the model that it was refitted from"
-        raise ConfigError(
-            f"model {model.id} was refitted on all of dataset {dataset.id}: it has learnt what it "
-            f"would be asked; evaluate {other}"
-        )
 
 
 def _question(

@@ -18,9 +18,10 @@ import ray.train
 
 from lightsans.config import RunConfig
 from lightsans.config.kinds import trains_rows
-from lightsans.errors import ConfigError, NotFoundError, TrainingError
+from lightsans.errors import NotFoundError, TrainingError
 from lightsans.losses.objective import choose_loss
 from lightsans.stages.first_weights import warm_source, warm_weights_hash
+from lightsans.stages.untested import require_held_out
 from lightsans.storage.checkpoint_store import (
     PROGRESS,
     Checkpoint,
@@ -145,19 +146,6 @@ def run_train(
     )
     write_pending_reports(config, directory, manifest)
     return TrainResult(name, directory, found, manifest, read_metrics(directory))
-
-
-def require_held_out(dataset: DatasetManifest, way_out: str) -> None:
-    """Refuse a dataset without held-out items where something is to be measured by them.
-
-    Raises:
-        ConfigError: It was made with ``data.split: none``.
-    """
-    if not dataset.split.holds_out:
-        raise ConfigError(
-            f"dataset {dataset.id} holds nothing out (data.split=none), so no epoch can be chosen "
-            f"and nothing be tested: {way_out}"
-        )
 
 
 def _fit(

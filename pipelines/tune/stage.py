@@ -29,6 +29,7 @@ from lightsans.config.marks import Mark, values_with
 from lightsans.errors import ConfigError, TrainingError
 from lightsans.search.space import SearchSpace, build_space
 from lightsans.stages.first_weights import warm_weights_hash
+from lightsans.stages.untested import require_held_out
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifest_kinds import DatasetManifest
 from lightsans.storage.manifests import (
@@ -49,7 +50,7 @@ from pipelines.session.ray_session import ensure_ray
 from pipelines.session.stage import find_or_make
 from pipelines.train.identity import model_id
 from pipelines.train.model_directory import finish_model
-from pipelines.train.stage import require_held_out, run_train
+from pipelines.train.stage import run_train
 from pipelines.tune.ray_adapters import BudgetStopper, RecordedSearcher, Recorder, make_scheduler
 from pipelines.tune.records import BestTrial, SearchManifest, TrialStore
 from pipelines.tune.report import TrialBoard, describe, leaderboard, save_leaderboard, save_plots

@@ -129,6 +129,14 @@ def test_a_directory_that_was_not_saved_is_not_loaded(tmp_path):
         Recommender.load(tmp_path)
 
 
+def test_a_damaged_directory_is_named(fitted, tmp_path):
+    fitted.save(tmp_path)
+    record = tmp_path / "recommender.json"
+    record.write_text(record.read_text().replace("model_id", "model"))
+    with pytest.raises(InputError, match=r"recommender\.json: model_id is missing"):
+        Recommender.load(tmp_path)
+
+
 def test_unknown_ids_and_ids_of_another_type_are_named(fitted):
     with pytest.raises(NotFoundError, match="user 'x': not among the 60 users that fit"):
         fitted.recommend(["u1", "x"])
@@ -220,9 +228,29 @@ def test_columns_of_tables_and_reasons_stand_beside_recommendations(log, tmp_pat
         assert set(row["because"]) <= set(met[row["user_id"]])
 
 
-def test_a_list_has_at_least_one_item(fitted):
-    with pytest.raises(ConfigError, match="at least one item"):
-        fitted.recommend(k=0)
+@pytest.mark.parametrize("method", ["recommend", "similar"])
+def test_a_list_has_at_least_one_item(fitted, method):
+    with pytest.raises(ConfigError, match=rf"{method}\(k=0\): a list has at least one item"):
+        getattr(fitted, method)(k=0)
+
+
+def test_whoever_asks_for_nobody_gets_columns_without_rows(log, fitted):
+    explaining = Recommender(**SETTINGS, score={"because": 2}).fit(log)
+    for some, none in (
+        (explaining.recommend("u1"), explaining.recommend([])),
+        (fitted.similar(5), fitted.similar([])),
+    ):
+        assert (none.schema, none.num_rows) == (some.schema, 0)
+
+
+def test_no_epoch_is_chosen_by_what_was_learnt_and_none_of_it_is_asked(log):
+    with pytest.raises(ConfigError, match=r"data\.split=none.*refit_epochs says for how many"):
+        Recommender(**SETTINGS, split="none").fit(log)
+    for split, message in (("none", "holds nothing out"), ("leave_one_out", "has learnt what it")):
+        refitted = Recommender(**SETTINGS, split=split, refit_epochs=1).fit(log)
+        assert len(refitted.recommend("u1")) == 10
+        with pytest.raises(ConfigError, match=message):
+            refitted.evaluate()
 
 
 def test_purchases_are_recommended_from_views_and_purchases():
