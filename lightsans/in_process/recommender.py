@@ -184,15 +184,9 @@ class Recommender:
         if items is not None:
             raw = known.raw_item_ids
             ids = _places(to_ids(items, raw.type, "similar(items=...)"), raw, "item") + 1
+        table_VD = LightSANs.from_pretrained(fitted.model).item_table()
         choice = read_item_choice(config)
-        eligible, rules = choice.eligible, choice.rules
-        nearest = SimilarItems(
-            LightSANs.from_pretrained(fitted.model).item_table(),
-            known,
-            config.similar.measure,
-            eligible_ids=None if eligible is None else torch.from_numpy(eligible.item_ids(known)),
-            rules=None if rules is None else rules.item_rules(known),
-        )
+        nearest = SimilarItems.chosen(table_VD, known, config.similar.measure, choice)
         made = [
             _long_similar(nearest.lists_of(torch.from_numpy(piece), k))
             for piece in _pieces(ids, _ITEMS_AT_ONCE)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.ranking.top_k import ItemIndex
+from lightsans.recommendations.item_choice import ItemChoice
 from lightsans.rules.item_rules import ItemRules
 from lightsans.rules.lists import RuledIndex
 
@@ -54,6 +55,20 @@ class SimilarItems:
             ItemIndex(table_VD, eligible_ids)
             if rules is None
             else RuledIndex(table_VD, rules, eligible_ids)
+        )
+
+    @classmethod
+    def chosen(
+        cls, table_VD: Tensor, items: Vocabulary, measure: Measure, choice: ItemChoice
+    ) -> "SimilarItems":
+        """Those that the lists and rules of ``score`` leave."""
+        eligible, rules = choice.eligible, choice.rules
+        return cls(
+            table_VD,
+            items,
+            measure,
+            eligible_ids=None if eligible is None else torch.from_numpy(eligible.item_ids(items)),
+            rules=None if rules is None else rules.item_rules(items),
         )
 
     def lists(self, first: int, last: int, k: int) -> pa.Table:

@@ -194,15 +194,9 @@ def _make_part(
 ) -> SimilarPart:
     """Write one part and commit it."""
     items = load_vocabulary(job.model)
-    eligible, rules = choice.eligible, choice.rules
     similar = job.config.similar
-    nearest = SimilarItems(
-        torch.from_numpy(np.array(table)),
-        items,
-        similar.measure,
-        eligible_ids=None if eligible is None else torch.from_numpy(eligible.item_ids(items)),
-        rules=None if rules is None else rules.item_rules(items),
-    )
+    table_VD = torch.from_numpy(np.array(table))
+    nearest = SimilarItems.chosen(table_VD, items, similar.measure, choice)
     tables = [
         nearest.lists(begin, min(last, begin + _AT_ONCE - 1), similar.k)
         for begin in range(first, last + 1, _AT_ONCE)
