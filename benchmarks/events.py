@@ -1,5 +1,7 @@
 """Targets predicted from all events against from themselves alone, with intervals.
 
+    python -m benchmarks.events [--smoke] [--json] [--epochs 8] [--clicks FILE]
+
 On a synthetic log of views and purchases, and, with ``--clicks FILE``, on a log of watches and
 clicks (USER_ID, ITEM_ID, TIMESTAMP and EVENT_TYPE). One process, no Ray. Seen items stay in the
 ranking.
@@ -10,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv
 
-from benchmarks.harness import Case, case, machine, make_parser, report
+from benchmarks.harness import Case, case, machine, make_parser, parse, report
 from lightsans import Recommender
 from lightsans.synthetic.shops import PURCHASE, VIEW, generate_shop
 
@@ -57,7 +59,7 @@ def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument("--clicks", help="a csv file of watches and clicks")
     parser.add_argument("--epochs", type=int, default=8)
-    options = parser.parse_args()
+    options = parse(parser)
     epochs = 1 if options.smoke else options.epochs
     users, items, visits = (40, 30, 600) if options.smoke else (600, 150, 12_000)
     shop = generate_shop(users, items, visits, seed=1)

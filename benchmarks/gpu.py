@@ -35,13 +35,12 @@ from benchmarks.memory import now
 from benchmarks.movielens import SMOKE, Log, smoke_log
 from benchmarks.score import make_inputs
 from benchmarks.train_to_quality import CONFIGS, load
+from benchmarks.training import test_metrics
 from lightsans.config import ModelConfig, RunConfig, StorageConfig
 from lightsans.config.file import load_config
-from lightsans.dataset.held_out import hold_out
 from lightsans.dataset.loading import list_column
 from lightsans.dataset.samples import gather
 from lightsans.model.network import LightSANs
-from lightsans.ranking.evaluation import model_scorer, rank_held_out
 from lightsans.ranking.top_k import ItemIndex
 from lightsans.storage.location import locate
 from lightsans.training.checkpoint_clock import CheckpointClock
@@ -86,7 +85,7 @@ def quality(options: argparse.Namespace) -> Figures:
         spent += now(device) - started
         used.append(utilisation())
         if trainer.progress.best_epoch == row.epoch:
-            test = test_metrics(trainer, log, config, device)
+            test = test_metrics(trainer.model, log, config, device)
         if reached is None and test["ndcg@10"] >= AUTHORS_NDCG:
             reached = round(spent, 1)
         curve.append({"s": round(spent, 2), "valid": round(row.valid["ndcg@10"], 4)})
@@ -100,22 +99,6 @@ def quality(options: argparse.Namespace) -> Figures:
         "gpu_utilisation": used,
         "curve": curve,
     }
-
-
-def test_metrics(
-    trainer: Trainer, log: Log, config: RunConfig, device: torch.device
-) -> dict[str, float]:
-    """Metrics on the held-out newest items, outside what is timed."""
-    trainer.model.eval()
-    totals = rank_held_out(
-        model_scorer(trainer.model, device),
-        hold_out(log.users, "test"),
-        ks=config.evaluate.ks,
-        num_items=log.num_items,
-        max_seq_len=config.model.max_seq_len,
-        remove_seen=config.evaluate.remove_seen,
-    )
-    return totals.metrics()
 
 
 def utilisation() -> int | None:

@@ -10,6 +10,7 @@ import torch
 from benchmarks.movielens import Log
 from lightsans.config import RunConfig
 from lightsans.dataset.held_out import hold_out
+from lightsans.model.network import LightSANs
 from lightsans.ranking.evaluation import model_scorer, rank_held_out
 from lightsans.training.progress import EpochRow
 from lightsans.training.trainer import Trainer
@@ -58,14 +59,21 @@ def train(log: Log, config: RunConfig, minutes: float, clock: str) -> Trained:
         shown = {"epoch": row.epoch, "loss": round(row.loss, 4), "seconds": seconds[-1], **valid}
         print(json.dumps(shown), flush=True)
     trainer.model.load_state_dict(best)
-    trainer.model.eval()
+    test = test_metrics(trainer.model, log, config, torch.device("cpu"))
+    progress = trainer.progress
+    return Trained(trainer.model, progress.history, seconds, progress.best_epoch, test)
+
+
+def test_metrics(
+    model: LightSANs, log: Log, config: RunConfig, device: torch.device
+) -> dict[str, float]:
+    """Metrics of a model on the held-out newest items."""
     totals = rank_held_out(
-        model_scorer(trainer.model, torch.device("cpu")),
+        model_scorer(model.eval(), device),
         hold_out(log.users, "test"),
         ks=config.evaluate.ks,
         num_items=log.num_items,
         max_seq_len=config.model.max_seq_len,
         remove_seen=config.evaluate.remove_seen,
     )
-    progress = trainer.progress
-    return Trained(trainer.model, progress.history, seconds, progress.best_epoch, totals.metrics())
+    return totals.metrics()
