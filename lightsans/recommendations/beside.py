@@ -35,8 +35,12 @@ class _Columns:
 
     def of(self, ids: pa.Array) -> dict[str, pa.Array]:
         """The columns of some ids, in their order; null for those without a row."""
-        known = as_integers(self.ids).cast(ids.type) if pa.types.is_integer(ids.type) else self.ids
+        known = as_integers(self.ids)
+        if not pa.types.is_integer(ids.type):  # an id stands for the same without blanks, too
+            known = pa.concat_arrays([self.ids, pc.utf8_trim_whitespace(self.ids)])
         places = pc.index_in(ids, value_set=known.cast(ids.type))
+        size = len(self.ids)
+        places = pc.if_else(pc.less(places, size), places, pc.subtract(places, size))
         return {name: column.take(places) for name, column in self.values.items()}
 
 
@@ -160,8 +164,8 @@ def _read(table: Table, wanted: dict[str, Wanted], role: str) -> _Columns:
             is_nested = pa.types.is_nested(column.type)
             texts[name].append(column if is_nested else as_text(file, column, name, data))
     ids = pa.concat_arrays(pieces[role]) if pieces[role] else pa.array([], pa.string())
-    ids = pc.utf8_trim_whitespace(ids)
-    rows = pc.indices_nonzero(pc.fill_null(pc.not_equal(ids, ""), False))
+    is_id = pc.not_equal(pc.utf8_trim_whitespace(ids), "")
+    rows = pc.indices_nonzero(pc.fill_null(is_id, False))
     listed = ids.take(rows).dictionary_encode()  # numbered in order of their first row
     kept = rows.take(pa.array(np.unique(listed.indices, return_index=True)[1]))
     values = {}

@@ -52,6 +52,17 @@ def test_a_row_without_an_id_takes_nobody_s_place(tmp_path):
     assert made["age"].to_pylist() == [3, None]
 
 
+def test_an_id_stands_for_itself_and_for_the_same_without_blanks(tmp_path):
+    config = config_of(tmp_path)
+    rows = {"user_id": ["b ", " a", "a"], "age": [1, 2, 3]}
+    pq.write_table(pa.table(rows), tmp_path / "people.parquet")
+    beside = read_beside(config)
+    assert beside is not None
+    for users, ages in (([" a", "b"], [2, 1]), (["a", "b "], [3, 1])):
+        made = beside.extend(WIDE.set_column(0, "user_id", pa.array(users)))
+        assert made["age"].to_pylist() == ages
+
+
 def test_long_rows_have_one_value_each(tmp_path):
     beside = read_beside(config_of(tmp_path))
     assert beside is not None
