@@ -61,7 +61,7 @@ class SimilarItems:
     def chosen(
         cls, table_VD: Tensor, items: Vocabulary, measure: Measure, choice: ItemChoice
     ) -> "SimilarItems":
-        """Those that the lists and rules of ``score`` leave."""
+        """Find those that the lists and rules of ``score`` leave."""
         eligible, rules = choice.eligible, choice.rules
         return cls(
             table_VD,
