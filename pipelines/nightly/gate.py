@@ -12,12 +12,13 @@ good nights, and let models pass that are better by luck.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
 from lightsans.config import NightlyConfig
 from lightsans.ranking.bootstrap import Estimate
+from pipelines.operations.checks import check_text
 from pipelines.refit.checks import RefitFigures
 
 Rule = Literal["at least", "at most", "low above", "low at most", "high at most"]
@@ -51,17 +52,7 @@ class Check:
         return (self.low if self.rule == "low at most" else self.high) <= self.bound
 
     def __str__(self) -> str:
-        found = f"{self.name} is {self.value:.6g}"
-        if self.low is not None:
-            found += f" (95 % interval {self.low:.6g} to {self.high:.6g})"
-        needed = {
-            "at least": "must be at least",
-            "at most": "must be at most",
-            "low above": "the lower end must be above",
-            "low at most": "the lower end must be at most",
-            "high at most": "the upper end must be at most",
-        }[self.rule]
-        return f"{found}, {needed} {self.bound:.6g} ({self.setting})"
+        return check_text(asdict(self))
 
 
 @dataclass(frozen=True, slots=True)

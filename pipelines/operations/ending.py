@@ -21,11 +21,12 @@ from pipelines.operations.attempts import (
     ended,
     write_attempt,
 )
+from pipelines.operations.checks import check_text
 from pipelines.operations.clean import clean_after_night
 from pipelines.operations.figures import complete_figures
 from pipelines.operations.gauges import night_samples, show_on_cluster, write_metrics_file
 from pipelines.operations.notify import notify, require_secrets
-from pipelines.operations.page import check_text, write_pages
+from pipelines.operations.page import write_pages
 from pipelines.session.ray_session import is_cluster
 from pipelines.session.stage_times import recorded_stages
 

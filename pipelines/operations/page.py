@@ -23,6 +23,7 @@ from lightsans.reports.night_page import (
 from lightsans.storage.location import Location
 from pipelines.console.logs import printable
 from pipelines.operations.attempts import Attempt, read_attempts, telling_attempt
+from pipelines.operations.checks import check_text
 from pipelines.operations.figures import evaluations_of, run_report
 from pipelines.operations.lists import compare_lists, titles_of
 from pipelines.operations.status import Night, read_nights
@@ -329,20 +330,3 @@ def _estimate(found: Estimate | None) -> str:
 
 def _lead(found: Estimate | None) -> str:
     return "" if found is None else f"{found.value:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"
-
-
-def check_text(check: Mapping[str, Any]) -> str:
-    """A check of the gate as its message says it, from the record in a night's report."""
-    text = f"{check.get('name')} is {_number(check.get('value'))}"
-    if check.get("low") is not None:
-        text += f" (95 % interval {_number(check['low'])} to {_number(check.get('high'))})"
-    needed = {
-        "low above": "the lower end must be above",
-        "low at most": "the lower end must be at most",
-        "high at most": "the upper end must be at most",
-    }.get(str(check.get("rule")), "must be at least")
-    return f"{text}, {needed} {_number(check.get('bound'))} ({check.get('setting')})"
-
-
-def _number(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, int | float) else str(value)

@@ -11,8 +11,9 @@ from lightsans.reports.evaluation_figures import EvaluationFigures
 from lightsans.storage.manifests import write_manifest
 from pipelines.evaluate.stage import EvaluationManifest
 from pipelines.operations.attempts import begin_attempt, ended, read_attempts, write_attempt
+from pipelines.operations.checks import check_text
 from pipelines.operations.figures import complete_figures
-from pipelines.operations.page import check_text, collect_page, write_pages
+from pipelines.operations.page import collect_page, write_pages
 from pipelines.session.stage_times import StageTime
 from tests.factories import local
 from tests.manifests import dataset_manifest, model_manifest, run_manifest
@@ -157,10 +158,3 @@ def test_a_night_that_failed_at_once_has_a_page(root, config):
     write_attempt(root, ended(begin_attempt(DATE, MOMENT), "failed", "no space left", 1))
     write_pages(config, root, DATE)
     assert b"no space left" in (root / f"reports/nightly-{DATE}.html").read_bytes()
-
-
-def test_a_check_is_told_as_its_gate_tells_it():
-    assert check_text(CHECK) == (
-        "test ndcg@10 is 0.123457 (95 % interval 0.1 to 0.2), must be at least 0.1 (nightly.floors)"
-    )
-    assert "the lower end must be above 0" in check_text({**CHECK, "rule": "low above", "bound": 0})
