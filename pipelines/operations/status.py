@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 from lightsans.errors import LightSANsError
 from lightsans.storage.checkpoint_store import complete_checkpoints, find_checkpoint
@@ -11,6 +11,7 @@ from lightsans.storage.records import to_json
 from lightsans.training.progress import Progress
 from pipelines.operations.attempts import (
     Attempt,
+    Outcome,
     is_at_work,
     night_dates,
     night_holder,
@@ -29,7 +30,7 @@ class Night:
     attempt: Attempt
     """The attempt that stands for it."""
     state: str
-    """Its outcome; ``died`` where it was killed."""
+    """Its outcome; ``died`` where it was killed, ``skipped`` where it was passed over."""
     attempts: int
 
 
@@ -107,7 +108,7 @@ def read_status(root: Location, nights: int = 7) -> Status:
 
 
 def read_nights(root: Location, most: int) -> list[Night]:
-    """The last nights, newest first; one of before attempts were recorded is told by its report."""
+    """The last nights, newest first; one without attempts is told by its report."""
     holder = night_holder(root)
     found: list[Night] = []
     old = {
@@ -138,23 +139,25 @@ def stage_minutes(attempt: Attempt) -> dict[str, float]:
 
 
 def _night_of_before(root: Location, date: str) -> Night:
-    """A night without attempts: all that is known is what its gate decided."""
+    """A night without attempts, told by its report: passed over, or of an early version."""
     try:
         report = (root / "reports" / f"nightly-{date}.json").read_json()
     except (OSError, LightSANsError):
         report = {}
-    passed = bool(report.get("passed"))
+    state = str(report.get("outcome") or ("passed" if report.get("passed") else "refused"))
+    outcome = {"passed": "published", "skipped": "kept"}.get(state, state)
     attempt = Attempt(
         id="",
         date=date,
         as_of=str(report.get("as_of", "")),
         started_at=str(report.get("created_at", "")),
-        outcome="published" if passed else "refused",
+        outcome=cast(Outcome, outcome),
+        reason=str(report.get("reason") or ""),
         run_id=report.get("run_id"),
         dataset_id=report.get("dataset_id"),
         model_id=report.get("model_id"),
     )
-    return Night(attempt, "passed" if passed else "refused", 1)
+    return Night(attempt, state, 1)
 
 
 def _published(root: Location) -> Published | None:

@@ -76,6 +76,15 @@ def test_nights_of_before_attempts_were_recorded_are_told_by_their_reports(root)
     assert states(root) == [("2026-11-02", "refused"), ("2026-11-01", "passed")]
 
 
+def test_a_night_that_was_passed_over_is_neither_passed_nor_published(root):
+    report = {"passed": True, "outcome": "skipped", "reason": "missed"}
+    (root / "reports" / "nightly-2026-11-01.json").write_json(report)
+    [night] = read_status(root).nights
+    assert (night.state, night.attempt.outcome, night.attempt.reason) == (
+        "skipped", "kept", "missed"
+    )  # fmt: skip
+
+
 def test_minutes_are_told_by_stage_and_found_results_take_none():
     stages = (
         StageTime("preprocess", "dataset", "d", is_found=True),
