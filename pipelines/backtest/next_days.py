@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from lightsans.arrays import Int32
 from lightsans.columns.hashing import NUM_BUCKETS, bucket_range, user_buckets
 from lightsans.dataset.bucket_cursor import overlapping_parts
-from lightsans.dataset.vocabulary import load_vocabulary
+from lightsans.dataset.vocabulary import Vocabulary, load_vocabulary
 from lightsans.ranking.bootstrap import Estimate, estimate_means, resample, sum_groups
 from lightsans.recommendations.reader import RunRows
 from lightsans.storage.location import Location
@@ -42,7 +43,8 @@ def measure_next_days(root: Location, run_id: str, dataset_id: str, since_us: in
     Args:
         root: Where both lie.
         run_id: The run that was published.
-        dataset_id: The dataset of the next night.
+        dataset_id: The dataset of the next night. What happened to items that it does not know is
+            not there: under a temporal split, those that only the one of its refit knows.
         since_us: The moment, in microseconds since 1970: that of the published night.
     """
     run, dataset = root / "recommendations" / run_id, root / "datasets" / dataset_id
@@ -76,7 +78,7 @@ def measure_next_days(root: Location, run_id: str, dataset_id: str, since_us: in
     return NextDays(users=len(buckets), others=others, metrics=metrics)
 
 
-def _targets(rows: pa.Table, since_us: int) -> dict[str | int, np.ndarray]:
+def _targets(rows: pa.Table, since_us: int) -> dict[str | int, Int32]:
     """Item ids from the moment on, oldest first, of each user who has some."""
     found = {}
     for user, items, times in zip(
@@ -102,9 +104,8 @@ def _lists(
     return {row["user_id"]: row["item_ids"][:AT] for row in rows.to_pylist() if row["item_ids"]}
 
 
-def _raw(vocabulary: object, items: np.ndarray) -> list[str]:
-    decoded = vocabulary.decode(items)  # type: ignore[attr-defined]
-    return [str(item) for item in decoded.to_pylist()]
+def _raw(vocabulary: Vocabulary, items: Int32) -> list[str]:
+    return [str(item) for item in vocabulary.decode(items).to_pylist()]
 
 
 def _score(listed: list[str], met: list[str]) -> tuple[float, float, float]:

@@ -11,18 +11,17 @@ interrupted backtest goes on where it was.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 
-from lightsans.columns.times import to_datetime
+from lightsans.columns.times import from_iso
 from lightsans.config import RunConfig, to_dict
 from lightsans.errors import GateError
 from lightsans.ranking.bootstrap import Estimate
-from lightsans.stages.filters import resolve_as_of
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifests import content_id
 from lightsans.storage.records import from_json, to_json
 from pipelines.backtest.next_days import measure_next_days
 from pipelines.console.progress import say
+from pipelines.nightly.dates import moment_of_night
 from pipelines.nightly.inputs import report_name
 from pipelines.nightly.stage import run_nightly
 from pipelines.operations.attempts import Attempt, read_attempts
@@ -56,6 +55,10 @@ class BacktestNight:
     published: str | None
     """The run that readers found from then on."""
     dataset_id: str | None
+    """The dataset with held-out items."""
+    full_dataset_id: str | None = None
+    """The dataset with nothing held out, which knows the newest items; None where nothing
+    was refitted."""
     metrics: Mapping[str, Estimate]
     """Test metrics of the night's model."""
     minutes: float
@@ -120,7 +123,7 @@ def run_backtest(
         night: Runs one night; `run_nightly` by default.
     """
     location = backtest_location(policies, dates[0], every)
-    run = night or (lambda config, date: run_nightly(config, date))
+    run = night or run_nightly
     nights: list[BacktestNight] = []
     for policy in policies:
         found: list[BacktestNight] = []
@@ -151,6 +154,7 @@ def _run_night(policy: str, config: RunConfig, date: str, run: Night) -> Backtes
         reason="" if attempt is None else attempt.reason,
         published=latest_run_id(root),
         dataset_id=None if attempt is None else attempt.dataset_id,
+        full_dataset_id=None if attempt is None else (attempt.report or {}).get("full_dataset_id"),
         metrics={} if attempt is None else attempt.figures.metrics or {},
         minutes=0.0 if attempt is None else round((attempt.seconds or 0.0) / 60, 3),
         stage_minutes={} if attempt is None else stage_minutes(attempt),
@@ -179,13 +183,7 @@ def _file(root: Location, config: RunConfig, date: str) -> Location:
 
 
 def _name(config: RunConfig, date: str) -> str:
-    return report_name(date, _moment(config, date))
-
-
-def _moment(config: RunConfig, date: str) -> datetime:
-    micros = resolve_as_of(replace(config.data, as_of=date))
-    assert micros is not None
-    return to_datetime(micros)
+    return report_name(date, moment_of_night(replace(config.data, as_of=date)))
 
 
 def _with_next_days(
@@ -200,9 +198,9 @@ def _with_next_days(
             and following.dataset_id is not None
             and night.published is not None
         ):
-            since_us = resolve_as_of(replace(config.data, as_of=night.date))
-            assert since_us is not None
-            told = measure_next_days(root, night.published, following.dataset_id, since_us)
+            since = moment_of_night(replace(config.data, as_of=night.date))
+            dataset_id = following.full_dataset_id or following.dataset_id
+            told = measure_next_days(root, night.published, dataset_id, from_iso(since.isoformat()))
             night = replace(
                 night,
                 next_users=told.users,

@@ -27,8 +27,9 @@ SHARE = Estimate(0.25, 0.2, 0.3)
 class Nights:
     """Runs nights by writing what a real one leaves; refuses some dates, breaks at others."""
 
-    def __init__(self, refused=(), broken=()):
+    def __init__(self, refused=(), broken=(), report=None):
         self.refused, self.broken, self.calls = refused, list(broken), []
+        self.report = report
 
     def __call__(self, config, date):
         root = local(config.root)
@@ -39,7 +40,9 @@ class Nights:
         stages = (StageTime("train", "model", "m", seconds=30),)
         figures = Figures(metrics={"ndcg@10": SHARE})
         begun = begin_attempt(date, datetime.fromisoformat(date).replace(tzinfo=UTC))
-        made = replace(begun, dataset_id=f"d-{date}", stages=stages, figures=figures)
+        made = replace(
+            begun, dataset_id=f"d-{date}", stages=stages, figures=figures, report=self.report
+        )
         if date in self.refused:
             write_attempt(root, ended(made, "refused", "1 of 3 checks failed\n  x", 3))
             raise GateError("1 of 3 checks failed")
@@ -88,6 +91,14 @@ def test_lists_are_measured_with_the_data_of_the_next_night(policies, measured):
     assert measured[0] == ("one", "run-2026-11-05", "d-2026-11-06", midnight)
     assert len(measured) == 2
     assert [night.next_users for night in result.nights] == [4, 4, None]
+
+
+def test_after_a_refit_lists_are_measured_with_the_dataset_that_knows_the_newest_items(
+    policies, measured
+):
+    nights = Nights(report={"full_dataset_id": "everything"})
+    run_backtest(policies[:1], DATES, "1d", nights)
+    assert [call[2] for call in measured] == ["everything"] * 2
 
 
 def test_an_interrupted_backtest_goes_on_where_it_was(policies, measured):
