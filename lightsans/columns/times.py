@@ -1,6 +1,8 @@
 """Times are int64 microseconds since 1970, UTC: conversions from other units and to ISO text."""
 
-from datetime import UTC, datetime, timedelta
+import contextlib
+from datetime import UTC, datetime, timedelta, tzinfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +31,13 @@ def to_iso(micros: int) -> str:
 def from_iso(text: str) -> int:
     """Microseconds since 1970 of a text by `to_iso`."""
     return (datetime.fromisoformat(text) - _EPOCH) // timedelta(microseconds=1)
+
+
+def zone_of(name: str) -> tzinfo:
+    """A time zone as Python has it; UTC for a name that Arrow alone knows."""
+    with contextlib.suppress(ZoneInfoNotFoundError, ValueError):
+        return ZoneInfo(name)
+    return UTC
 
 
 def to_microseconds(column: pa.Array, unit: str) -> tuple[Int64, Bool]:

@@ -1,10 +1,8 @@
 """Dates of nights: what moment is meant, and whether its day has come."""
 
-import contextlib
-from datetime import UTC, datetime, tzinfo
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from datetime import datetime
 
-from lightsans.columns.times import to_datetime
+from lightsans.columns.times import to_datetime, zone_of
 from lightsans.config import DataConfig
 from lightsans.errors import ConfigError
 from lightsans.stages.filters import resolve_as_of
@@ -35,9 +33,7 @@ def require_past(data: DataConfig, night: datetime, now: datetime) -> None:
     Raises:
         ConfigError: The day of the night has not begun.
     """
-    zone: tzinfo = UTC
-    with contextlib.suppress(ZoneInfoNotFoundError, ValueError):  # Arrow may know more names
-        zone = ZoneInfo(data.timezone)
+    zone = zone_of(data.timezone)
     date, today = night.astimezone(zone).date(), now.astimezone(zone).date()
     if date > today:
         raise ConfigError(

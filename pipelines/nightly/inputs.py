@@ -14,6 +14,7 @@ from lightsans.storage.location import Location
 from lightsans.storage.records import from_json, to_json
 from lightsans.warehouse.tables import list_log_inputs, pinned_inputs, tables_of
 from pipelines.console.progress import say
+from pipelines.operations.attempts import name_of_night
 
 
 def report_name(as_of: str, moment: datetime) -> str:
@@ -30,8 +31,7 @@ def report_name(as_of: str, moment: datetime) -> str:
         pass
     else:
         given = parsed if parsed.tzinfo is None else moment
-    is_midnight = given.time() == datetime.min.time()
-    return given.strftime("%Y-%m-%d" if is_midnight else "%Y-%m-%dT%H%M%S")
+    return name_of_night(given)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

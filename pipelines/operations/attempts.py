@@ -103,6 +103,12 @@ class Attempt:
         return next((s.id for s in reversed(self.stages) if s.kind == kind), None)
 
 
+def name_of_night(given: datetime) -> str:
+    """Name of a night in file names, from its date as it was given."""
+    is_midnight = given.time() == datetime.min.time()
+    return given.strftime("%Y-%m-%d" if is_midnight else "%Y-%m-%dT%H%M%S")
+
+
 def begin_attempt(date: str, moment: datetime) -> Attempt:
     """A new attempt of this process.
 

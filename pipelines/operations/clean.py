@@ -7,19 +7,21 @@ first: half of it is never taken for a whole one. Interrupted, the same command 
 import math
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
+from lightsans.columns.times import zone_of
 from lightsans.config import CleanConfig, RunConfig
 from lightsans.errors import LeaseError
 from lightsans.storage.conditional_writes import forget
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifests import MANIFEST
 from pipelines.console.progress import say
+from pipelines.operations.attempts import name_of_night
 from pipelines.operations.listing import list_root
 from pipelines.operations.results import ROOMS, read_results
 from pipelines.operations.retention import Decision, Plan, Situation, plan_removal
 from pipelines.operations.status import active_holders
-from pipelines.publish import read_published
+from pipelines.publish import Published, read_published
 from pipelines.score.old_runs import needed_runs, remove_run
 from pipelines.session.lease import Holder, hold
 from pipelines.session.stage import LEASE_S, own
@@ -114,9 +116,6 @@ def _look(config: RunConfig, root: Location) -> Situation:
     now, published, listing = datetime.now(UTC), read_published(root), list_root(root)
     holders = _others(root)
     needed = needed_runs(published, config.score.keep_published, now)
-    newest = [published.current, *published.going_back[: config.score.keep_published - 1]]
-    dates = [datetime.fromisoformat(e.as_of) for e in newest if e is not None and e.as_of]
-    names = {f"{date:%Y-%m-%d}" for date in dates} | {f"{d:%Y-%m-%dT%H%M%S}" for d in dates}
     dead = {
         file.path.removeprefix("locks/").removesuffix(".json"): file.bytes
         for file in listing.files
@@ -128,7 +127,7 @@ def _look(config: RunConfig, root: Location) -> Situation:
         results=read_results(root, listing),
         listing=listing,
         needed_runs=needed,
-        needed_dates=frozenset(names),
+        needed_dates=_names_of_nights(config, published),
         holders=holders,
         dead_leases={n: size for n, size in dead.items() if n not in holders and n != "clean"},
         configured=_configured(config),
@@ -136,10 +135,17 @@ def _look(config: RunConfig, root: Location) -> Situation:
     )
 
 
+def _names_of_nights(config: RunConfig, published: Published) -> frozenset[str]:
+    """Names that the nights of the published run and of those before it may have in file names."""
+    newest = [published.current, *published.going_back[: config.score.keep_published - 1]]
+    moments = [datetime.fromisoformat(e.as_of) for e in newest if e is not None and e.as_of]
+    # A night has the name of its date as it was given: in data.timezone, or with an offset.
+    zones = (UTC, zone_of(config.data.timezone))
+    return frozenset(name_of_night(m.astimezone(zone)) for m in moments for zone in zones)
+
+
 def _is_older(changed_at: datetime | None, now: datetime, policy: CleanConfig) -> bool:
-    return changed_at is not None and (now - changed_at).total_seconds() >= (
-        policy.min_age_hours * 3600
-    )
+    return changed_at is not None and now - changed_at >= timedelta(hours=policy.min_age_hours)
 
 
 def _configured(config: RunConfig) -> frozenset[str]:

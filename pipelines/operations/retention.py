@@ -128,7 +128,7 @@ def _kept_results(found: Situation, policy: CleanConfig) -> dict[str, str]:
         elif found.now - result.created_at < least_age and result.kind not in OF_MODELS:
             keep([result.path], f"it is younger than {policy.min_age_hours:g} hours")
     _keep_what_they_need(found, kept)
-    _keep_evaluations(found, policy, kept)
+    _keep_evaluations(found, kept)
     return kept
 
 
@@ -159,7 +159,7 @@ def _keep_what_they_need(found: Situation, kept: dict[str, str]) -> None:
                 kept.setdefault(base, "a published dataset was made from it")
 
 
-def _keep_evaluations(found: Situation, policy: CleanConfig, kept: dict[str, str]) -> None:
+def _keep_evaluations(found: Situation, kept: dict[str, str]) -> None:
     for result in found.results:
         if result.kind in OF_MODELS and result.is_finished and result.needs <= kept.keys():
             kept.setdefault(result.path, "its model and its dataset stay")

@@ -62,11 +62,11 @@ def agreement(dataset, model):
     )
 
 
-def make_night(root, number, *, publish=True, base=None):
+def make_night(root, number, *, publish=True, base=None, timezone="UTC"):
     """All that a night leaves, named after its number; published long ago."""
     made, date = BEGIN + timedelta(days=number), f"{BEGIN + timedelta(days=number):%Y-%m-%d}"
     d, m, r = f"d{number}", f"m{number}", f"r{number}"
-    data = {**dataset_manifest().data, "as_of": date}
+    data = {**dataset_manifest().data, "as_of": date, "timezone": timezone}
     write(root, f"datasets/{d}", dataset_manifest(d, data=data, base=base), made)
     write(root, f"models/{m}", model_manifest(m, dataset_id=d), made)
     write(root, f"models/{m}/checkpoints/epoch-00001")
@@ -274,6 +274,15 @@ def test_reports_of_the_newest_nights_stay_with_their_attempts_and_of_published_
     assert set((root / "reports/nights").children()) == dates
     names = {name for name in (root / "reports").children() if name.startswith("nightly")}
     assert names == {f"nightly-{date}.json" for date in dates}
+
+
+def test_reports_of_published_nights_stay_also_where_midnight_is_not_that_of_utc(root):
+    for number in range(8):
+        make_night(root, number, publish=number in (0, 2, 4), timezone="Europe/Berlin")
+    config = config_of(root)
+    clean(replace(config, data=replace(config.data, timezone="Europe/Berlin")))
+    dates = [f"2026-01-0{day}" for day in (1, 3, 5, 6, 7, 8)]
+    assert (root / "reports/nights").children() == dates
 
 
 def test_leases_of_results_that_are_gone_go_with_what_stands_beside_them(root):
