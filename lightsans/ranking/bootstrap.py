@@ -55,6 +55,10 @@ class Estimate:
         """The estimate of the value divided by a positive number."""
         return Estimate(self.value / divisor, self.low / divisor, self.high / divisor)
 
+    def __format__(self, spec: str) -> str:
+        """The value with its interval in brackets, each number as ``spec`` says."""
+        return f"{self.value:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
+
 
 def sum_groups(groups: Int64, values: Float64, num_groups: int) -> Float64:
     """(G, C) sums by group: a column that counts the users, then one for each column of values.

@@ -84,9 +84,7 @@ def summary_rows(content: Mapping[str, Any]) -> list[list[str]]:
 
 def text_of(estimate: Estimate | None) -> str:
     """A metric with its interval; empty where there is none."""
-    if estimate is None:
-        return ""
-    return f"{estimate.value:.4f} [{estimate.low:.4f}, {estimate.high:.4f}]"
+    return "" if estimate is None else f"{estimate:.4f}"
 
 
 def _summary(nights: Sequence[BacktestNight]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import typer
 from lightsans.errors import ConfigError
 from lightsans.storage.location import locate
 from pipelines.commands.options import ConfigOption, JsonOption, SetOption, examples, read_config
-from pipelines.console.output import only_results_on_stdout, print_json, print_table, with_interval
+from pipelines.console.output import only_results_on_stdout, print_json, print_table
 
 # What does the work is imported by the commands: `--help` must not wait for it.
 
@@ -129,9 +129,7 @@ def clean(
 
 def _metric(attempt: Any, name: str) -> str:
     estimate = (attempt.figures.metrics or {}).get(name)
-    if estimate is None:
-        return ""
-    return with_interval({name: estimate.value}, {name: (estimate.low, estimate.high)}, name)
+    return "" if estimate is None else f"{estimate:.4f}"
 
 
 def backtest(

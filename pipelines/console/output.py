@@ -73,7 +73,7 @@ def print_metrics(found: "EvaluationFigures", protocol: str) -> None:
             word = "does not beat" if lead.value <= 0 else "is not surely better than"
             print(
                 f"WARNING: the model {word} the baseline {scorer!r} on test ndcg@10: it leads by "
-                f"{lead.value:.4f} [{lead.low:.4f}, {lead.high:.4f}]"
+                f"{lead:.4f}"
             )
 
 

@@ -72,9 +72,7 @@ def message_of(config: NightlyConfig, root: Location, attempt: Attempt) -> dict[
     if attempt.run_id is not None:
         words.append(f"run {attempt.run_id}")
     if metric is not None:
-        words.append(
-            f"test {config.metric} {metric.value:.4f} [{metric.low:.4f}, {metric.high:.4f}]"
-        )
+        words.append(f"test {config.metric} {metric:.4f}")
     if attempt.seconds is not None:
         words.append(f"{attempt.seconds / 60:.1f} minutes")
     reason = f"\n{attempt.reason}" if attempt.reason else ""

@@ -325,8 +325,8 @@ def _minutes(seconds: float | None) -> str:
 
 
 def _estimate(found: Estimate | None) -> str:
-    return "" if found is None else f"{found.value:.4f} [{found.low:.4f}, {found.high:.4f}]"
+    return "" if found is None else f"{found:.4f}"
 
 
 def _lead(found: Estimate | None) -> str:
-    return "" if found is None else f"{found.value:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"
+    return "" if found is None else f"{found:+.4f}"

@@ -101,3 +101,7 @@ def test_other_users_make_no_pairs():
         estimate_differences(
             (sums, resample(sums, replicates=5)), (other, resample(other, replicates=5))
         )
+
+
+def test_an_estimate_is_written_with_its_interval():
+    assert f"{Estimate(0.05, -0.01, 0.1):+.2f}" == "+0.05 [-0.01, +0.10]"
