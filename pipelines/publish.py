@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from lightsans.columns.times import to_iso
+from lightsans.columns.times import to_datetime
 from lightsans.errors import ConfigError, InputError, NotFoundError, PublishError
 from lightsans.reading.times import parse_moment
 from lightsans.storage.conditional_writes import Versioned, read_versioned, write_if_unchanged
@@ -277,7 +277,7 @@ def list_runs(root: Location) -> list[FinishedRun]:
     published, dates = latest_run_id(root), _dates_of_publications(root)
     found = []
     for name, manifest in finished_directories(RunManifest, root / "recommendations")[::-1]:
-        metrics, intervals = _test_metrics(root / "models" / _judged_model_id(manifest))
+        metrics, intervals = _test_metrics(root / "models" / judged_model_id(manifest))
         made = FinishedRun(
             id=name,
             created_at=manifest.created_at,
@@ -294,8 +294,8 @@ def list_runs(root: Location) -> list[FinishedRun]:
     return found
 
 
-def _judged_model_id(run: RunManifest) -> str:
-    """The model whose metrics speak for a run: a refit has none of its own."""
+def judged_model_id(run: RunManifest) -> str:
+    """The model that a run is judged by: the one with held-out items where it is of a refit."""
     return run.model_id if run.judged is None else run.judged.model_id
 
 
@@ -318,14 +318,19 @@ def _dates_of_publications(root: Location) -> dict[str, str | None]:
         return {}
 
 
+def moment_of_dataset(dataset: DatasetManifest) -> datetime | None:
+    """The moment up to which a dataset has read the log; None where it was read to its end."""
+    if dataset.data["as_of"] is None:
+        return None
+    micros = parse_moment(dataset.data["as_of"], dataset.data["timezone"])
+    return None if micros is None else to_datetime(micros)
+
+
 def _read_as_of(dataset: Location) -> str | None:
     """Moment up to which a dataset reads the log; None also when the dataset was removed."""
     manifest = read_manifest(DatasetManifest, dataset)
-    if manifest is None or manifest.data["as_of"] is None:
-        return None
-    micros = parse_moment(manifest.data["as_of"], manifest.data["timezone"])
-    assert micros is not None  # it was read when the dataset was made
-    return to_iso(micros)
+    moment = None if manifest is None else moment_of_dataset(manifest)
+    return None if moment is None else moment.isoformat()
 
 
 def _move(

@@ -7,12 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from lightsans.columns.times import to_datetime
 from lightsans.config import RunConfig
 from lightsans.config.yaml_text import read_yaml
 from lightsans.dataset.vocabulary import load_vocabulary
 from lightsans.errors import LightSANsError
-from lightsans.reading.times import parse_moment
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import (
     DatasetManifest,
@@ -23,7 +21,6 @@ from lightsans.storage.manifest_kinds import (
 from lightsans.storage.manifests import read_manifest
 from lightsans.storage.model_files import CONFIG, is_made_of
 from lightsans.storage.parts import read_metrics
-from pipelines.nightly.comparison import judged_model_id
 from pipelines.nightly.policy import (
     why_by_calendar,
     why_by_metric,
@@ -31,7 +28,7 @@ from pipelines.nightly.policy import (
     why_by_vocabulary,
     why_scratch,
 )
-from pipelines.publish import Published
+from pipelines.publish import Published, judged_model_id, moment_of_dataset
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,14 +120,6 @@ def find_candidate(
     assert isinstance(sections, dict)
     refit = "none" if run.judged is None else run.judged.method
     return Candidate(run.id, model, judged, refit, trained, sections, data.data), ""
-
-
-def moment_of_dataset(dataset: DatasetManifest) -> datetime | None:
-    """The moment up to which a dataset has read the log; None where it was read to its end."""
-    if dataset.data["as_of"] is None:
-        return None
-    micros = parse_moment(dataset.data["as_of"], dataset.data["timezone"])
-    return None if micros is None else to_datetime(micros)
 
 
 def count_items(dataset: Location, model: Location) -> tuple[int, int]:

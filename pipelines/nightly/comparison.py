@@ -31,11 +31,6 @@ def comparable_scored_users(run: RunManifest, published: RunManifest) -> int | N
     return published.users if (one is None) == (other is None) else None
 
 
-def judged_model_id(run: RunManifest) -> str:
-    """The model that a run is judged by: the one with held-out items where it is of a refit."""
-    return run.model_id if run.judged is None else run.judged.model_id
-
-
 def why_models_differ(
     published: RunManifest, model: Location, dataset: DatasetManifest
 ) -> str | None:
@@ -43,7 +38,7 @@ def why_models_differ(
 
     Args:
         published: Manifest of the published run.
-        model: The model that it is judged by, which is there: see `judged_model_id`.
+        model: The model that it is judged by, which is there: see `pipelines.publish`.
         dataset: Manifest of tonight's dataset.
     """
     types = changed_id_types(published, dataset)

@@ -27,7 +27,6 @@ from pipelines.nightly.candidate import Candidate, find_candidate
 from pipelines.nightly.comparison import (
     comparable_scored_users,
     dataset_users,
-    judged_model_id,
     measure_quality,
 )
 from pipelines.nightly.dates import moment_of_night, require_past
@@ -45,7 +44,7 @@ from pipelines.nightly.report import Outcome, refit_record, report_file, reports
 from pipelines.nightly.yardstick import Yardstick
 from pipelines.operations.ending import outcome_of, reason_of, record_night, tellers_of
 from pipelines.preprocess.stage import PreprocessResult, run_preprocess
-from pipelines.publish import publish_run
+from pipelines.publish import judged_model_id, publish_run
 from pipelines.refit.checks import measure_refit
 from pipelines.refit.stage import full_dataset, require_test, run_refit
 from pipelines.score.stage import ScoreResult, run_score

@@ -8,12 +8,9 @@ from lightsans.errors import ConfigError, NotFoundError
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest, RunManifest, changed_id_types
 from lightsans.storage.manifests import is_finished, read_manifest
-from pipelines.nightly.comparison import (
-    judged_model_id,
-    why_models_differ,
-)
+from pipelines.nightly.comparison import why_models_differ
 from pipelines.preprocess.parts import FORMAT_VERSION
-from pipelines.publish import read_published
+from pipelines.publish import judged_model_id, read_published
 from pipelines.train.identity import model_id
 
 

@@ -10,10 +10,10 @@ from lightsans.storage.manifests import write_manifest
 from pipelines.nightly.comparison import (
     comparable_scored_users,
     dataset_users,
-    judged_model_id,
     why_models_differ,
 )
 from pipelines.nightly.gate import check_data, check_scored
+from pipelines.publish import judged_model_id
 from tests.factories import local
 from tests.manifests import dataset_manifest, model_manifest, run_manifest
 
