@@ -109,6 +109,13 @@ def name_of_night(given: datetime) -> str:
     return given.strftime("%Y-%m-%d" if is_midnight else "%Y-%m-%dT%H%M%S")
 
 
+def night_of_report(name: str) -> str | None:
+    """The night whose report a file of ``reports/`` is; None for any other file."""
+    if not name.startswith("nightly-") or not name.endswith(".json") or ".inputs" in name:
+        return None
+    return name.removeprefix("nightly-").split(".")[0]  # later attempts have a number behind it
+
+
 def begin_attempt(date: str, moment: datetime) -> Attempt:
     """A new attempt of this process.
 

@@ -40,8 +40,12 @@ class NightEnd(Protocol):
     """Result of a night that ended well."""
 
     @property
-    def outcome(self) -> str:
+    def outcome(self) -> Outcome:
         """``published`` or ``unchanged``, for example."""
+
+    @property
+    def reason(self) -> str:
+        """Why it was kept; empty otherwise."""
 
     @property
     def run_id(self) -> str:
@@ -145,8 +149,7 @@ def record_night(
         dataset_id=result.dataset_id,
         model_id=result.model_id,
     )
-    good: Outcome = result.outcome  # type: ignore[assignment]
-    _end(root, ended(done, good, getattr(result, "reason", None) or "", ExitStatus.DONE), tellers)
+    _end(root, ended(done, result.outcome, result.reason, ExitStatus.DONE), tellers)
     return result
 
 

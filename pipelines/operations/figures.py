@@ -8,15 +8,14 @@ from typing import Any
 
 from lightsans.errors import LightSANsError
 from lightsans.ranking.bootstrap import Estimate
+from lightsans.reports.evaluation_figures import MODEL
 from lightsans.reports.run_figures import ReportedFigures
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest, RunManifest
 from lightsans.storage.manifests import read_manifest
 from lightsans.storage.records import from_json
 from pipelines.evaluate.stage import EvaluationManifest
-from pipelines.operations.attempts import Attempt, Figures
-
-MODEL = "model"
+from pipelines.operations.attempts import Attempt, Figures, night_of_report
 
 
 def own_report(root: Location, attempt: Attempt) -> Mapping[str, Any] | None:
@@ -24,8 +23,7 @@ def own_report(root: Location, attempt: Attempt) -> Mapping[str, Any] | None:
     reports = root / "reports"
     found = []
     for name in reports.children():
-        is_ours = name.startswith(f"nightly-{attempt.date}.") and name.endswith(".json")
-        if is_ours and ".inputs" not in name:
+        if night_of_report(name) == attempt.date:
             with suppress(OSError, LightSANsError):
                 found.append((reports / name).read_json())
     # Times of reports are whole seconds.

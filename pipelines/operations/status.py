@@ -15,6 +15,7 @@ from pipelines.operations.attempts import (
     is_at_work,
     night_dates,
     night_holder,
+    night_of_report,
     read_attempts,
     telling_attempt,
 )
@@ -111,11 +112,8 @@ def read_nights(root: Location, most: int) -> list[Night]:
     """The last nights, newest first; one without attempts is told by its report."""
     holder = night_holder(root)
     found: list[Night] = []
-    old = {
-        name.removeprefix("nightly-").split(".")[0]  # later attempts have a number behind the date
-        for name in (root / "reports").children()
-        if name.startswith("nightly-") and name.endswith(".json") and ".inputs" not in name
-    }
+    names = (root / "reports").children()
+    old = {night for night in map(night_of_report, names) if night is not None}
     for date in sorted({*old, *night_dates(root)}, reverse=True):
         if len(found) == most:
             break

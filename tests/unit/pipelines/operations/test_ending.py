@@ -22,7 +22,7 @@ def root(tmp_path):
 
 def result(outcome="published"):
     return SimpleNamespace(
-        outcome=outcome, run_id="r", instead_of="q", dataset_id="d", model_id="m"
+        outcome=outcome, reason="", run_id="r", instead_of="q", dataset_id="d", model_id="m"
     )
 
 
