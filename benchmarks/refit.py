@@ -33,6 +33,12 @@ from lightsans.dataset.held_out import HeldOut
 from lightsans.dataset.sequences import NO_TARGET, Periods, UserSequences
 from lightsans.model.network import LightSANs
 from lightsans.model.warm_start import warm_weights
+from lightsans.ranking.bootstrap import (
+    Estimate,
+    estimate_differences,
+    estimate_means,
+    resample,
+)
 from lightsans.ranking.evaluation import from_histories, model_scorer, rank_targets
 from lightsans.synthetic.logs import generate_log
 from lightsans.training.trainer import Trainer
@@ -197,12 +203,15 @@ def run_night(config: RunConfig, night: Night) -> dict[str, tuple[Made, Float64]
     return {name: (each, gains(config, each, night.next)) for name, each in made.items()}
 
 
-def interval(values: Float64, rng: np.random.Generator) -> list[float]:
-    """Mean of some values, and the 95 % interval of their bootstrap."""
-    weights = rng.poisson(1, (2000, len(values)))
-    means = weights @ values / np.maximum(weights.sum(1), 1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return [round(float(v), 4) for v in (values.mean(), low, high)]
+def replicate(values: Float64) -> tuple[Float64, Float64]:
+    """Sums of metrics (2, E), each user a group, and their replicates."""
+    sums = np.column_stack([np.ones(values.shape[1]), values.T])
+    return sums, resample(sums)
+
+
+def rounded(found: Estimate) -> list[float]:
+    """A value and the ends of its interval."""
+    return [round(each, 4) for each in (found.value, *found.interval)]
 
 
 def parse() -> argparse.Namespace:
@@ -233,23 +242,23 @@ def main() -> None:
             note = {"cut": share, "model": name, "users": values.shape[1], "epochs": made.epochs}
             means = dict(zip(("hit@10", "ndcg@10"), values.mean(1).round(4).tolist(), strict=True))
             print(json.dumps({**note, "cpu_s": made.cpu_s, **means}), flush=True)
-    pooled = {name: np.concatenate(values, axis=1) for name, values in found.items()}
-    rng, cases = np.random.default_rng(0), []
-    for name, values in pooled.items():
+    pooled = {n: replicate(np.concatenate(values, axis=1)) for n, values in found.items()}
+    judged, cases = estimate_means(*pooled["judged"]), []
+    for name, sums in pooled.items():
+        leads = estimate_differences(sums, pooled["judged"])
         for number, metric in enumerate(("hit@10", "ndcg@10")):
-            lead = interval(values[number] - pooled["judged"][number], rng)
-            shown = interval(values[number], rng)
+            shown = rounded(estimate_means(*sums)[number])
             cases.append(
                 harness.case(
                     f"{options.split}: {name}, {metric}",
                     ours=shown[0],
-                    peer=round(float(pooled["judged"][number].mean()), 4),
+                    peer=rounded(judged[number])[0],
                     unit=metric,
                     ratio=None,
                     goal=None,
                     interval=shown[1:],
-                    lead_over_judged=lead,
-                    users=values.shape[1],
+                    lead_over_judged=rounded(leads[number]),
+                    users=len(sums[0]),
                     cpu_s=seconds[name],
                 )
             )
