@@ -1,7 +1,6 @@
 """Lists that ``evaluate.recommendations`` names, cut into the parts of a dataset.
 
 lists/part-*.parquet    user_id and item_ids of the users of a part who have a list
-lists/matched.json      how much of the lists was found
 """
 
 from collections.abc import Mapping
