@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Packs what a GPU machine without a network lacks, beyond Python 3.12, torch, numpy, pyarrow, pandas, numba, rich and
-# typer: Ray and a few small packages, by the pins of the lock, as one archive of some 43 MB; and MovieLens-1M.
+# Packs what a GPU machine without a network lacks, beyond Python 3.12, torch, numpy, pyarrow, pandas and numba:
+# Ray and small packages, by the pins of the lock, as one archive of some 43 MB; and MovieLens-1M.
 #
 #   tools/pack_gpu.sh                     # writes .gpu/, which git does not see
 #
