@@ -71,12 +71,13 @@ def test_an_interruption_ends_with_its_status_and_a_line_that_says_how_to_go_on(
     code = (
         "import os, signal, pipelines.fetch as fetch\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
         f"def run(*given): os.kill(os.getpid(), {int(number)})\n"
         "fetch.run_fetch = run\n"
         "from pipelines.commands.app import main\n"
         "main(['fetch', 'ml-100k'])\n"
     )
-    # Started in the background, the process would ignore SIGINT.
+    # Started in the background, the process would ignore SIGINT; under nohup, SIGHUP.
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT,

@@ -38,6 +38,7 @@ def start(work: str, within_s: float, directory: Path) -> "subprocess.Popen[str]
         "from pipelines.commands.app import plain_errors\n"
         "from pipelines.console import interruption\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"  # tests may run under nohup
         f"interruption.END_WITHIN_S = {within_s}\n"
         "interruption.install()\n"
         f"ended = pathlib.Path({str(directory)!r})\n"
@@ -53,8 +54,12 @@ def start(work: str, within_s: float, directory: Path) -> "subprocess.Popen[str]
 
 
 def last_words(process: "subprocess.Popen[str]") -> str:
-    assert process.stderr is not None
-    _, shown = process.communicate(timeout=60)
+    try:
+        _, shown = process.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        raise
     [line] = shown.splitlines()
     return str(line)
 
