@@ -6,7 +6,6 @@ falling ``score`` where there is no rank, of the rows where there is neither.
 """
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,14 +17,13 @@ from lightsans.arrays import Float64, Int64
 from lightsans.config import DataConfig, RunConfig
 from lightsans.errors import InputError
 from lightsans.lists.tables import Table, as_text, open_table
-from lightsans.reading.columns import Wanted
+from lightsans.reading.columns import Wanted, without_type
 from lightsans.storage.location import Location
+from lightsans.storage.partitions import partitions_of
 
 WIDE = ("item_ids", "items", "recommendations")
 """Names of a column of lists."""
 _SEPARATORS = ("|", ";", ",")
-_TYPE = re.compile(r":(token|float)(_seq)?$")
-"""Endings of the names in RecBole's headers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +97,10 @@ def open_lists(setting: str, uri: str, config: RunConfig) -> ListsTable:
 
 
 def _find(table: Table, names: Sequence[str | int]) -> str | int | None:
-    known = {_TYPE.sub("", name) for name in table.names} | set(table.names)
-    partitions = {
-        piece.partition("=")[0] for piece in str(table.files[0].location).split("/") if "=" in piece
-    }
+    known = {*table.names, *map(without_type, table.names), *partitions_of(table.files[0])}
     for name in names:
         is_place = isinstance(name, int) and name < len(table.names)
-        if is_place or name in known or name in partitions:
+        if is_place or name in known:
             return name
     return None
 

@@ -96,7 +96,7 @@ def find_columns(
 
 def _position(file: Location, wanted: Wanted, names: Sequence[str]) -> int | None:
     column = str(wanted.column)
-    for plain in (str, _without_type):
+    for plain in (str, without_type):
         same = [at for at, name in enumerate(names) if plain(name) == plain(column)]
         if len(same) > 1:
             raise InputError(
@@ -108,7 +108,8 @@ def _position(file: Location, wanted: Wanted, names: Sequence[str]) -> int | Non
     return int(column) if column.isdecimal() and int(column) < len(names) else None
 
 
-def _without_type(name: str) -> str:
+def without_type(name: str) -> str:
+    """The name of a column without the type that RecBole's headers give after a colon."""
     return _RECBOLE_TYPE.sub("", name)
 
 
@@ -132,7 +133,7 @@ def _likely_name(column: str, names: Sequence[str]) -> str | None:
 
 
 def _stem(name: str) -> str:
-    lower = _without_type(name).lower()
+    lower = without_type(name).lower()
     return re.sub(r"[_\W]|_?id$", "", lower) or lower
 
 

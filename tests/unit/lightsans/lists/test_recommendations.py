@@ -66,6 +66,14 @@ def test_a_directory_of_our_own_runs_is_read(tmp_path):
     assert read(tmp_path) == read(tmp_path / "part-*.parquet") == EXPECTED
 
 
+def test_columns_may_be_partitions_but_no_names_of_files(tmp_path):
+    for rank, lines in ((1, "a,7\nb,5\n"), (2, "a,3\n")):
+        file = tmp_path / f"rank={rank}" / "items=all.csv"
+        file.parent.mkdir()
+        file.write_text(f"user_id,item_id\n{lines}")
+    assert read(tmp_path) == EXPECTED
+
+
 def test_columns_have_the_names_of_the_log(tmp_path):
     file = tmp_path / "lists.csv"
     file.write_text("who,film\na,7\na,3\nb,5\n")
