@@ -28,7 +28,8 @@ def list_column(table: pa.Table, name: str) -> UserSequences:
     return UserSequences(tape, offsets - offsets[0] if len(offsets) else np.zeros(1, np.int64))
 
 
-def _flat(table: pa.Table, name: str) -> Array:
+def flat_column(table: pa.Table, name: str) -> Array:
+    """The values of a column of lists, end to end."""
     values: Array = _one_list_array(table, name).flatten().to_numpy(zero_copy_only=False)
     return values
 
@@ -44,11 +45,10 @@ def event_targets(table: pa.Table, is_temporal: bool) -> EventTargets:
     """The targets of sequences, read with the columns of `EVENT_COLUMNS` and timestamps."""
     metadata = table.schema.metadata or {}
     events = json.loads(metadata[EVENTS_KEY])
-    target_ids = _one_list_array(table, "target_ids")
-    offsets = target_ids.offsets.to_numpy().astype(np.int64)
-    offsets = offsets - offsets[0] if len(offsets) else np.zeros(1, np.int64)
-    codes = _flat(table, "events")
-    positions = _flat(table, "target_positions").astype(np.int64)
+    targets = list_column(table, "target_ids")
+    offsets = targets.offsets
+    codes = flat_column(table, "events")
+    positions = flat_column(table, "target_positions").astype(np.int64)
 
     def look_up(codes: Int8, values: list[bool]) -> Bool:
         return np.array([False, *values])[codes]
@@ -62,14 +62,14 @@ def event_targets(table: pa.Table, is_temporal: bool) -> EventTargets:
         test_counts = np.diff(offsets) - is_evaluated
     weights = np.array([0.0, *(event["weight"] for event in events)], np.float32)
     return EventTargets(
-        item_ids=_flat(table, "target_ids"),
+        item_ids=targets.item_ids,
         offsets=offsets,
         positions=positions,
-        times=_flat(table, "target_times"),
-        weights=weights[_flat(table, "target_events")],
+        times=flat_column(table, "target_times"),
+        weights=weights[flat_column(table, "target_events")],
         train_counts=train_counts,
         test_counts=test_counts,
-        input_times=_flat(table, "timestamps"),
+        input_times=flat_column(table, "timestamps"),
         input_is_seen=look_up(codes, [event["seen"] for event in events]),
         input_is_view=look_up(codes, [not event["target"] for event in events]),
     )
@@ -163,7 +163,7 @@ def load_timed(
         valid_targets = np.where(is_trained, valid_targets, NO_TARGET)
         periods = Periods(train, test, valid_targets, test_targets)
         sequences = replace(sequences, periods=periods)
-    times = _flat(table, "timestamps")
+    times = flat_column(table, "timestamps")
     buckets = table["bucket"].to_numpy().astype(np.int64)
     return TimedUsers(sequences, times, table["user_id"], buckets, is_trained)
 

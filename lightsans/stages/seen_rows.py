@@ -10,8 +10,10 @@ import pyarrow as pa
 from lightsans.arrays import Bool, Int32, Int64
 from lightsans.config.score import SeenRule
 from lightsans.dataset.bucket_cursor import read_batches
-from lightsans.dataset.loading import list_column
+from lightsans.dataset.loading import flat_column, list_column
+from lightsans.dataset.sequences import UserSequences
 from lightsans.errors import ConfigError
+from lightsans.preparation.event_lists import lists_of_users
 from lightsans.ranking.recent import DAY
 from lightsans.stages.window import window_end
 from lightsans.storage.location import Location
@@ -82,35 +84,27 @@ class SeenRows:
         seen = list_column(rows, "also_seen")
         if not self.has_events:
             histories = list_column(rows, "item_ids")
-            is_recent = _flat(rows, "timestamps") >= (self.since or 0)
-            pieces = (seen.item_ids, seen.lengths), (histories.item_ids, histories.lengths)
+            is_recent = flat_column(rows, "timestamps") >= (self.since or 0)
             kept = np.concatenate([np.ones(len(seen.item_ids), bool), is_recent])
-            return _with_seen(rows, *_joined(*pieces), kept)
+            items = np.concatenate([seen.item_ids, histories.item_ids])
+            users = np.concatenate([_users(seen), _users(histories)])
+            return _with_seen(rows, items, users, kept)
         kept = np.ones(len(seen.item_ids), bool)
         if self.since is not None:
-            kept &= _flat(rows, "seen_times") >= self.since
+            kept &= flat_column(rows, "seen_times") >= self.since
         if self.codes is not None:
-            kept &= np.isin(_flat(rows, "seen_events"), self.codes)
-        users = np.repeat(np.arange(rows.num_rows), seen.lengths)
-        return _with_seen(rows, seen.item_ids, users, kept)
+            kept &= np.isin(flat_column(rows, "seen_events"), self.codes)
+        return _with_seen(rows, seen.item_ids, _users(seen), kept)
 
 
-def _joined(first: tuple[Int32, Int64], second: tuple[Int32, Int64]) -> tuple[Int32, Int64]:
-    """Items of two lists for each user, and whose they are."""
-    users = [np.repeat(np.arange(len(lengths)), lengths) for _, lengths in (first, second)]
-    return np.concatenate([first[0], second[0]]), np.concatenate(users)
+def _users(lists: UserSequences) -> Int64:
+    """Whose each item of some lists is."""
+    return np.repeat(np.arange(len(lists.lengths)), lists.lengths)
 
 
 def _with_seen(rows: pa.Table, items: Int32, users: Int64, kept: Bool) -> pa.Table:
     items, users = items[kept], users[kept]
     order = np.argsort(users, kind="stable")
     ends = np.cumsum(np.bincount(users, minlength=rows.num_rows))
-    offsets = pa.array(np.concatenate([[0], ends]).astype(np.int32))
-    lists = pa.ListArray.from_arrays(offsets, pa.array(items[order].astype(np.int32)))
+    lists = lists_of_users(items[order], ends)
     return rows.select(["user_id", "item_ids"]).append_column("also_seen", lists)
-
-
-def _flat(rows: pa.Table, name: str) -> Int64:
-    chunks = [chunk.flatten() for chunk in rows[name].chunks]
-    values: Int64 = pa.chunked_array(chunks, rows[name].type.value_type).to_numpy()
-    return values
