@@ -11,7 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lightsans.arrays import Int64
+from lightsans.columns.arrow import lists_of, one_chunk
 from lightsans.config import RunConfig
+from lightsans.dataset.loading import list_column
 from lightsans.dataset.vocabulary import Vocabulary, load_vocabulary
 from lightsans.errors import InputError
 from lightsans.lists.id_lists import as_integers, read_otherwise
@@ -58,7 +60,7 @@ def cut_lists(
     """
     given = open_lists(SETTING, str(config.evaluate.recommendations), config).read()
     items = load_vocabulary(dataset)
-    item_ids = _encode(given.items, items)
+    item_ids = lists_of(_encode(given.items, items).astype(np.int32), given.offsets)
     # An id stands for itself, and for the same without blanks around it.
     keys, lists = _keys(given.user_ids, id_type(manifest.user_id_type))
     is_found = np.zeros(len(given.user_ids), bool)
@@ -71,7 +73,7 @@ def cut_lists(
             pa.table(
                 {
                     "user_id": users.filter(at.is_valid()).combine_chunks(),
-                    "item_ids": _take(given, item_ids, chosen),
+                    "item_ids": item_ids.take(pa.array(chosen)),
                 }
             )
         )
@@ -89,11 +91,9 @@ def cut_lists(
 
 def load_lists(work: Location, part: str) -> tuple[pa.Array, ItemLists]:
     """Users of a part who have a list, and their lists."""
-    table = (work / LISTS / part).read_table().combine_chunks()
-    lists = table["item_ids"].combine_chunks()
-    ids = lists.flatten().to_numpy().astype(np.int64)
-    offsets = np.concatenate([[0], np.cumsum(pc.list_value_length(lists).to_numpy())])
-    return table["user_id"].combine_chunks(), ItemLists(ids, offsets.astype(np.int64))
+    table = (work / LISTS / part).read_table()
+    lists = list_column(table, "item_ids")
+    return one_chunk(table["user_id"]), ItemLists(lists.item_ids.astype(np.int64), lists.offsets)
 
 
 def describe_matched(matched: MatchedLists, users: int) -> str:
@@ -146,12 +146,3 @@ def _keys(user_ids: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Int64]:
     first = pc.index_in(unique, value_set=keys).to_numpy(zero_copy_only=False)
     lists: Int64 = numbers[first].astype(np.int64)
     return unique, lists
-
-
-def _take(given: GivenLists, item_ids: Int64, chosen: Int64) -> pa.ListArray:
-    lengths = np.diff(given.offsets)
-    begin, counts = given.offsets[chosen], lengths[chosen]
-    ends = np.cumsum(counts)
-    places = np.arange(counts.sum()) + np.repeat(begin - (ends - counts), counts)
-    offsets = np.concatenate([[0], ends]).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(item_ids[places].astype(np.int32)))
