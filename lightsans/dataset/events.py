@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 
 from lightsans.arrays import Bool, Float32, Int32, Int64, Intp
+from lightsans.columns.segments import count_true, expand
 from lightsans.config import DataConfig
 
 HOUR = 3_600_000_000
@@ -64,8 +65,8 @@ class EventTargets:
     @property
     def is_trained(self) -> Bool:
         """(T,) targets for training, those that popularity counts."""
-        rank = np.arange(len(self.item_ids)) - np.repeat(self.offsets[:-1], self.lengths)
-        return rank < np.repeat(self.train_counts, self.lengths)
+        user, rank = expand(self.lengths)
+        return rank < self.train_counts[user]
 
     @property
     def is_learnt(self) -> Bool:
@@ -104,6 +105,4 @@ class EventTargets:
 
 def usable_counts(positions: Int64, offsets: Int64) -> Int64:
     """(U,) targets with an input before them: the last ones of a user, if any."""
-    before = np.concatenate([[0], np.cumsum(positions > 0)])
-    found: Int64 = before[offsets[1:]] - before[offsets[:-1]]
-    return found
+    return count_true(positions > 0, offsets)

@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 
 from lightsans.arrays import Bool, Int32, Int64, Intp
+from lightsans.columns.segments import expand
 from lightsans.dataset.events import HOUR, EventTargets
 from lightsans.dataset.sequences import NO_TARGET, UserSequences, evaluated_users
 
@@ -102,9 +103,8 @@ def _with_events(held_out: HeldOut, users: UserSequences, split: Split) -> HeldO
     # All inputs before each target, those too that lie behind a cut-off.
     lengths = np.zeros(len(is_known), np.int64)
     lengths[is_known] = targets.positions[rows]
-    whose = np.repeat(np.arange(len(lengths)), lengths)
-    at = np.arange(len(whose)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    at += held_out.starts[whose]
+    whose, rank = expand(lengths)
+    at = rank + held_out.starts[whose]
     is_view = targets.input_is_view[at] & (held_out.item_ids[at] == held_out.target_ids[whose])
     is_view &= targets.input_times[at] >= times[whose] - HOUR
     is_viewed = np.zeros(len(lengths), bool)
@@ -141,9 +141,8 @@ def translate(held_out: HeldOut, mapping: Int32 | None) -> HeldOut:
     """
     if mapping is None:
         return held_out
-    users = np.repeat(np.arange(len(held_out.lengths)), held_out.lengths)
-    first = np.cumsum(held_out.lengths) - held_out.lengths
-    position = np.arange(len(users)) - first[users] + held_out.starts[users]
+    users, rank = expand(held_out.lengths)
+    position = rank + held_out.starts[users]
     histories = UserSequences(
         held_out.item_ids[position], np.concatenate([[0], np.cumsum(held_out.lengths)])
     ).translate(mapping)

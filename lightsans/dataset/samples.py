@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lightsans.arrays import Int32, Int64
+from lightsans.columns.segments import expand
 from lightsans.dataset.events import EventTargets
 from lightsans.dataset.sequences import UserSequences
 
@@ -58,7 +59,7 @@ def cut_windows(users: UserSequences, max_seq_len: int, stride: int, offset: Int
     last_start = np.maximum(lengths - width, 0)
     inner = np.where(last_start > offset, -(-(last_start - offset) // stride), 0)
     count = np.where(lengths >= 2, 1 + inner + (last_start > 0), 0)
-    user, rank = _expand(count)
+    user, rank = expand(count)
     start = np.where(rank == 0, 0, offset[user] + (rank - 1) * stride)
     start = np.minimum(start, last_start[user])  # the last window ends with the sequence
     samples = Samples(users.offsets[user] + start, np.minimum(lengths[user], width))
@@ -87,7 +88,7 @@ def cut_prefixes(users: UserSequences, max_seq_len: int) -> Samples:
         inputs = np.minimum(targets.positions[learnt], max_seq_len)
         ends = users.offsets[targets.user[learnt]] + targets.positions[learnt]
         return Samples(ends - inputs, inputs + 1, learnt, np.ones(len(learnt), np.int64))
-    user, rank = _expand(np.maximum(users.train_lengths - 1, 0))
+    user, rank = expand(np.maximum(users.train_lengths - 1, 0))
     target = rank + 1  # its position in the sequence
     length = np.minimum(target, max_seq_len) + 1
     return Samples(users.offsets[user] + target + 1 - length, length)
@@ -109,10 +110,3 @@ def gather(item_ids: Int32, starts: Int64, lengths: Int64, width: int | None = N
     if len(item_ids) == 0:
         return np.zeros(position.shape, np.int32)
     return np.where(is_item, item_ids[position], np.int32(0))
-
-
-def _expand(count: Int64) -> tuple[Int64, Int64]:
-    """Repeat each i ``count[i]`` times; the i of each copy, and its rank among them."""
-    source = np.repeat(np.arange(len(count)), count)
-    rank = np.arange(len(source)) - np.repeat(np.cumsum(count) - count, count)
-    return source, rank

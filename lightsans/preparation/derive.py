@@ -15,6 +15,7 @@ from lightsans.columns.arrow import (
     narrow,
 )
 from lightsans.columns.hashing import hash_ids, hash_segments, mix, user_buckets
+from lightsans.columns.segments import count_true
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.preparation import kernels
 from lightsans.preparation.event_lists import derive_events, event_fingerprints, lists_of_users
@@ -104,7 +105,7 @@ def derive_sequences(
     is_plain = limits is None and cutoffs is None and rows.events is None
     if not is_plain:
         is_counted = rows.is_counted & (item_ids[rows.item] > 0)
-        is_trainable = (_sums(is_counted, rows.offsets) >= least) & (lengths > 0)
+        is_trainable = (count_true(is_counted, rows.offsets) >= least) & (lengths > 0)
     if cutoffs is not None:
         found = cut_periods(
             rows.offsets, item_ids[rows.item], rows.timestamps, is_target, in_sequence, cutoffs
@@ -145,9 +146,3 @@ def fingerprint_dataset(parts: Sequence[int], vocabulary_fingerprint: str) -> st
     """16 digits that differ when any sequence, or the id of any item, does."""
     total = np.array([sum(parts) % 2**64, int(vocabulary_fingerprint, 16)], np.uint64)
     return f"{hash_segments(total, np.array([0, 2]))[0]:016x}"
-
-
-def _sums(is_counted: Bool, offsets: Int64) -> Int64:
-    before = np.concatenate([[0], np.cumsum(is_counted)])
-    sums: Int64 = before[offsets[1:]] - before[offsets[:-1]]
-    return sums

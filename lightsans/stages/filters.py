@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from lightsans.arrays import Int64
 from lightsans.columns.arrow import narrow, one_chunk
 from lightsans.columns.hashing import Key
+from lightsans.columns.segments import expand
 from lightsans.config import DataConfig
 from lightsans.dataset.events import events_to_json
 from lightsans.dataset.loading import list_column
@@ -207,8 +208,8 @@ def surviving_items(items: pa.Table, survivors: pa.Table) -> tuple[pa.Array, Int
 def targets_by_item(sequences: pa.Table, num_items: int) -> Int64:
     """(num_items,) targets for training in the sequences of a log with events."""
     targets = list_column(sequences, "target_ids")
-    rank = np.arange(len(targets.item_ids)) - np.repeat(targets.offsets[:-1], targets.lengths)
-    kept = rank < np.repeat(sequences["train_targets"].to_numpy(), targets.lengths)
+    user, rank = expand(targets.lengths)
+    kept = rank < sequences["train_targets"].to_numpy()[user]
     return np.bincount(targets.item_ids[kept], minlength=num_items + 1)[1:].astype(np.int64)
 
 

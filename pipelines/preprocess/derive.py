@@ -108,4 +108,5 @@ def count_targets(
 
 def count_part_targets(dataset: Location, name: str, num_items: int) -> Int64:
     """`targets_by_item` of a part."""
-    return targets_by_item((dataset / "sequences" / name).read_table(), num_items)
+    sequences = (dataset / "sequences" / name).read_table(["target_ids", "train_targets"])
+    return targets_by_item(sequences, num_items)
