@@ -18,7 +18,7 @@ from lightsans.arrays import Bool
 from lightsans.columns.arrow import one_chunk
 from lightsans.columns.nulls import bools
 from lightsans.config import DataConfig, RunConfig, to_dict
-from lightsans.config.marks import default_value
+from lightsans.config.marks import recorded_value
 from lightsans.errors import EmptyFileError, InputError
 from lightsans.lists.tables import Table, about, dialect_of, is_table, list_table, table_of
 from lightsans.reading.columns import Wanted
@@ -128,7 +128,7 @@ def read_otherwise(data: DataConfig, made_with: Mapping[str, Any], role: str) ->
     found = {
         name: now[name]
         for name in _READING
-        if now[name] != made_with.get(name, default_value(DataConfig, name))
+        if now[name] != recorded_value(DataConfig, made_with, name)
     }
     column = getattr(data.columns, role)
     if column != made_with.get("columns", {}).get(role, column):

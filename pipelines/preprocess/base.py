@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lightsans.config import DataConfig, RunConfig, to_dict
-from lightsans.config.kinds import SPLIT_METHODS
 from lightsans.config.marks import Mark, fields_with, recorded_value
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import ConfigError, InputError
@@ -23,11 +22,7 @@ from lightsans.storage.location import Location, locate
 from lightsans.storage.manifest_kinds import DatasetManifest
 from lightsans.storage.manifests import require_manifest
 from lightsans.storage.parts import part_index, part_name
-from pipelines.preprocess.parts import (
-    EVENTS_VERSION,
-    FORMAT_VERSION,
-    read_marker,
-)
+from pipelines.preprocess.parts import format_version, read_marker
 from pipelines.preprocess.records import Interactions, PartNote
 
 
@@ -130,7 +125,7 @@ def find_unchanged(
     settings, theirs = to_dict(data), base.manifest.data
     names = fields_with(data, Mark.MAKES_SEQUENCES)
     is_same = all(settings[name] == recorded_value(DataConfig, theirs, name) for name in names)
-    if not is_same or data.cuts_by_time or SPLIT_METHODS[theirs["split"]].cuts_by_time:
+    if not is_same or data.cuts_by_time or base.manifest.split.cuts_by_time:
         return None
     rows = {part_index(part.name): part.rows for part in base.manifest.parts}
     was_living = np.zeros(after.num_items, bool)
@@ -156,7 +151,7 @@ def load_base(config: RunConfig) -> Base | None:
         location,
         f"data.base={config.data.base} names no finished dataset of root={config.root}",
     )
-    theirs = EVENTS_VERSION if manifest.data.get("events") else FORMAT_VERSION
+    theirs = format_version(manifest.data.get("events"))
     if manifest.format_version != theirs:
         raise ConfigError(
             f"data.base={config.data.base} has format {manifest.format_version}, and this "

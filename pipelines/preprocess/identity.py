@@ -21,7 +21,7 @@ from pipelines.preprocess.base import Base, load_base
 from pipelines.preprocess.excluded import read_excluded_users
 from pipelines.preprocess.inputs import list_log
 from pipelines.preprocess.new_files import input_tables, new_rows
-from pipelines.preprocess.parts import EVENTS_VERSION, FORMAT_VERSION
+from pipelines.preprocess.parts import format_version
 
 SPLIT_RULE = 2
 """Raised when a temporal split cuts the same rows in another way: ids of other datasets stay."""
@@ -95,14 +95,9 @@ def prepare(config: RunConfig) -> Job:
     }
     if data.cuts_by_time:
         question["split_rule"] = SPLIT_RULE
-    name = content_id("dataset", format_version(data), question)
+    name = content_id("dataset", format_version(data.events), question)
     dataset = locate(config.root, config.storage) / "datasets" / name
     return Job(dataset, source, filters, num_parts, excluded)
-
-
-def format_version(data: DataConfig) -> int:
-    """The version of the format that a dataset is written in."""
-    return EVENTS_VERSION if data.events else FORMAT_VERSION
 
 
 def _identity(file: FileInfo) -> list[object]:
@@ -114,7 +109,7 @@ def _identity(file: FileInfo) -> list[object]:
 def choose_num_parts(files: list[FileInfo], data: DataConfig) -> int:
     """Number of parts a dataset is cut into: about 64 MB of text each, or as configured."""
     if data.num_parts is not None:
-        return min(data.num_parts, NUM_BUCKETS)
+        return data.num_parts
     return min(num_pieces(files, data), NUM_BUCKETS)
 
 

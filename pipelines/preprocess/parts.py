@@ -5,7 +5,7 @@ has finished. A worker whose driver was killed or lost the lease writes no more 
 counts only while its files have the sizes that it names.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -27,6 +27,12 @@ FORMAT_VERSION = 3
 
 EVENTS_VERSION = 4
 """The same of datasets with events (`data.events`), whose rows and sequences hold more."""
+
+
+def format_version(events: Mapping[str, object] | None) -> int:
+    """The version of the format that a dataset with these events, or none, is written in."""
+    return EVENTS_VERSION if events else FORMAT_VERSION
+
 
 MARKER = "interactions.json"
 """Written when ``interactions/`` is complete: a later attempt goes on from there."""

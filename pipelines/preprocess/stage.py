@@ -44,15 +44,10 @@ from pipelines.preprocess.base import find_unchanged
 from pipelines.preprocess.cutoffs import counted_cutoffs
 from pipelines.preprocess.derive import count_targets, write_sequences
 from pipelines.preprocess.excluded import find_excluded
-from pipelines.preprocess.identity import Job, format_version, prepare
+from pipelines.preprocess.identity import Job, prepare
 from pipelines.preprocess.k_core import KCore, find_k_core
 from pipelines.preprocess.new_files import input_entries
-from pipelines.preprocess.parts import (
-    MARKER,
-    WORK,
-    Draft,
-    Part,
-)
+from pipelines.preprocess.parts import MARKER, WORK, Draft, Part, format_version
 from pipelines.preprocess.read import collect_interactions
 from pipelines.preprocess.records import Interactions, SequencesNote
 from pipelines.preprocess.report import draw_report, write_report
@@ -181,7 +176,7 @@ def _describe(
     oldest, newest = made.time_range
     return DatasetManifest(
         id=job.dataset.name,
-        format_version=format_version(job.source.data),
+        format_version=format_version(job.source.data.events),
         users=sum(part.users for part in parts),
         trainable_users=sum(part.trainable for part in parts),
         items=vocabulary.num_items,
@@ -217,7 +212,11 @@ def _describe(
 
 
 def _say_findings(made: Interactions, data: DataConfig) -> None:
-    """Log what is odd about the input, and refused rows by reason."""
+    """Log what is odd about the input, and refused rows by reason.
+
+    Raises:
+        InputError: No row is a target of ``data.events``.
+    """
     counts = made.counts
     if counts.rejected:
         say(f"preprocess: rows refused: {describe_rejects(counts)}.{hints(counts)}")
