@@ -9,8 +9,6 @@ from lightsans.storage.location import Location
 
 _ROW_GROUP = 2**22  # a part of the usual size is one: a reader joins no dictionaries
 _ROW_GROUP_USERS = 2**16
-CODES = ("events", "target_events", "seen_events")
-"""Lists of small codes, which need no encoding of differences."""
 _DICTIONARY_BYTES = 2**26  # of a row group; beyond, ids are written row by row
 
 
@@ -50,9 +48,13 @@ def save_sequences(location: Location, table: pa.Table) -> None:
     """Write a part of the sequences.
 
     Times of a user rise, and no user comes twice: dictionaries, Arrow's default, would take twice
-    the time and more room.
+    the time and more room. Codes of events are small: they need no encoding of differences.
     """
-    lists = [f.name for f in table.schema if pa.types.is_list(f.type) and f.name not in CODES]
+    lists = [
+        field.name
+        for field in table.schema
+        if pa.types.is_list(field.type) and field.type.value_type != pa.int8()
+    ]
     with location.open_atomic() as aside:
         pq.write_table(
             table,
