@@ -121,9 +121,8 @@ _TOKEN = re.compile(
     )""",
     re.VERBOSE,
 )
-_COMPARISONS = {"=": "==", "==": "==", "!=": "!=", "<>": "!=", "<": "<", "<=": "<=", ">": ">"}
-_COMPARISONS[">="] = ">="
-_TURNED: dict[str, str] = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
+_TURNED = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
+_COMPARISONS = {**{sign: sign for sign in _TURNED}, "=": "==", "<>": "!="}
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,9 +239,7 @@ class _Parser:
             if self._take("null", "none") is None:
                 raise self._error("null")
             return _turned(IsNull(left.name), is_turned)
-        is_turned = self._next.kind == "not"
-        if is_turned:
-            self._place += 1
+        is_turned = self._take("not") is not None
         if self._take("in"):
             return _turned(self._comparison_of(left, "in", *self._list()), is_turned)
         if self._take("between"):

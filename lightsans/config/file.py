@@ -348,7 +348,7 @@ def _rule_problem(error: Any, depth: int, key: str, origin: str) -> str | None:
     """The problem within a rule, an entry of dataclasses; None where it is elsewhere."""
     kind = tuple(part for part in get_args(TYPES[key]) if dataclasses.is_dataclass(part))
     places = error["loc"][depth:]
-    if not kind or not dataclasses.is_dataclass(kind[0]) or len(places) < 2:
+    if not kind or len(places) < 2:
         return None
     place, *names = places
     where = f"{key}.{place}" if isinstance(place, str) else f"{key}[{place}]"

@@ -59,7 +59,7 @@ def window_end(manifest: DatasetManifest) -> int:
 
 
 def count_here(dataset: Location, manifest: DatasetManifest, days: int) -> Int64:
-    """The same counts, made in this process."""
+    """Interactions of each item in the newest days of a dataset, counted in this process."""
     parts = sequence_parts(dataset, manifest)
     return count_parts(parts, window_end(manifest), days, manifest.items)
 
