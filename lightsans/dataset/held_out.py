@@ -112,22 +112,26 @@ def _with_events(held_out: HeldOut, users: UserSequences, split: Split) -> HeldO
     return replace(held_out, times=times, is_seen=targets.input_is_seen, is_viewed=is_viewed)
 
 
-def describe_nobody(split: Split, trainable_users: int, is_temporal: bool) -> str:
+def describe_nobody(split: Split, trainable_users: int, is_temporal: bool, has_events: bool) -> str:
     """Why no user of a dataset has a target of a split, and the way out.
 
     Args:
         split: The split.
         trainable_users: Users of the dataset that pass its filters.
         is_temporal: Whether the split is one by time.
+        has_events: Whether the log has events, so that only targets are held out.
     """
     if is_temporal:
         why = f"nobody has an interaction in the period of {split} and a known item before it"
         way_out = "move the cut-offs of data.temporal"
     else:
-        why = (
-            f"all {trainable_users:,} users who pass the filters have fewer than 3 interactions; "
-            "leave-one-out needs one each for training, valid and test"
+        needs = (
+            "2 targets of data.events with an input before them; leave-one-out needs one each for "
+            "valid and test"
+            if has_events
+            else "3 interactions; leave-one-out needs one each for training, valid and test"
         )
+        why = f"all {trainable_users:,} users who pass the filters have fewer than {needs}"
         way_out = "use more data, or relax the filters of the data section"
     return f"0 users could be evaluated on {split}: {why}; {way_out}"
 

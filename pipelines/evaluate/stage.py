@@ -199,8 +199,12 @@ def _say_nobody(found: EvaluationFigures, dataset: DatasetManifest) -> None:
     """Warn of splits that no user could be evaluated on, and say why."""
     for split in SPLITS:
         if not found.users[split]:
-            is_temporal = dataset.cutoffs is not None
-            reason = describe_nobody(split, dataset.trainable_users, is_temporal)
+            reason = describe_nobody(
+                split,
+                dataset.trainable_users,
+                is_temporal=dataset.cutoffs is not None,
+                has_events=bool(dataset.data.get("events")),
+            )
             say(f"WARNING: evaluate: {reason}")
 
 

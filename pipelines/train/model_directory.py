@@ -97,7 +97,11 @@ def write_model_files(
         + (", ".join(f"{k} {v:.4f}" for k, v in valid.items() if k.endswith("@10")) or "none")
     )
     if not valid and config.train.refit_epochs is None:
-        is_temporal = dataset_manifest.cutoffs is not None
-        reason = describe_nobody("valid", dataset_manifest.trainable_users, is_temporal)
+        reason = describe_nobody(
+            "valid",
+            dataset_manifest.trainable_users,
+            is_temporal=dataset_manifest.cutoffs is not None,
+            has_events=bool(dataset_manifest.data.get("events")),
+        )
         say(f"WARNING: train: {reason}. The model is that of the last epoch")
     return manifest

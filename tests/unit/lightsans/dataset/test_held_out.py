@@ -34,7 +34,10 @@ def test_translated_histories_lose_unknown_items_and_keep_their_user():
 
 
 def test_why_nobody_could_be_evaluated_is_said_with_the_way_out():
-    said = describe_nobody("test", 1200, is_temporal=False)
+    said = describe_nobody("test", 1200, is_temporal=False, has_events=False)
     assert "0 users could be evaluated on test: all 1,200 users who pass the filters have" in said
     assert "relax the filters" in said
-    assert "cut-offs of data.temporal" in describe_nobody("valid", 3, is_temporal=True)
+    said = describe_nobody("test", 3, is_temporal=False, has_events=True)
+    assert "all 3 users who pass the filters have fewer than 2 targets of data.events" in said
+    said = describe_nobody("valid", 3, is_temporal=True, has_events=True)
+    assert "cut-offs of data.temporal" in said
