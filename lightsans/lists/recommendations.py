@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from lightsans.arrays import Float64, Int64
 from lightsans.config import DataConfig, RunConfig
 from lightsans.errors import InputError
-from lightsans.lists.tables import Table, as_text, open_table
+from lightsans.lists.tables import Table, about, as_text, open_table
 from lightsans.reading.columns import Wanted, without_type
 from lightsans.storage.location import Location
 from lightsans.storage.partitions import partitions_of
@@ -109,8 +109,9 @@ def _read_wide(lists: ListsTable) -> tuple[pa.Array, pa.Array, Float64]:
     """User and item of every place, and the place."""
     users, items, lengths = [], [], []
     for file, data, columns in lists.table.pieces(lists.wanted):
-        ids, counts = _cut(columns["items"], file, data)
-        users.append(as_text(file, columns["user"], "user", data))
+        with about(lists.table.setting):
+            ids, counts = _cut(columns["items"], file, data)
+            users.append(as_text(file, columns["user"], "user", data))
         items.append(ids)
         lengths.append(counts)
     counts = np.concatenate(lengths) if lengths else np.zeros(0, np.int64)

@@ -105,5 +105,7 @@ def test_what_holds_no_lists_is_refused(tmp_path, lines, message):
 def test_a_column_of_something_else_is_refused(tmp_path):
     file = tmp_path / "lists.parquet"
     pq.write_table(pa.table({"user_id": ["a"], "item_ids": [{"x": 1}]}), file)
-    with pytest.raises(InputError, match="a column of lists holds struct"):
+    with pytest.raises(
+        InputError, match=r"^evaluate\.recommendations: .*: a column of lists holds struct"
+    ):
         read(file)
