@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 
 from lightsans.arrays import Bool, Int32, Int64
+from lightsans.columns.segments import expand
 from lightsans.config.score import SeenRule
 from lightsans.dataset.bucket_cursor import read_batches
 from lightsans.dataset.loading import flat_column, list_column
-from lightsans.dataset.sequences import UserSequences
 from lightsans.errors import ConfigError
 from lightsans.preparation.event_lists import lists_of_users
 from lightsans.ranking.recent import DAY
@@ -82,24 +82,20 @@ class SeenRows:
         if self.since is None and self.codes is None:
             return rows.select(_PLAIN)
         seen = list_column(rows, "also_seen")
+        users, _ = expand(seen.lengths)
         if not self.has_events:
             histories = list_column(rows, "item_ids")
             is_recent = flat_column(rows, "timestamps") >= (self.since or 0)
             kept = np.concatenate([np.ones(len(seen.item_ids), bool), is_recent])
             items = np.concatenate([seen.item_ids, histories.item_ids])
-            users = np.concatenate([_users(seen), _users(histories)])
+            users = np.concatenate([users, expand(histories.lengths)[0]])
             return _with_seen(rows, items, users, kept)
         kept = np.ones(len(seen.item_ids), bool)
         if self.since is not None:
             kept &= flat_column(rows, "seen_times") >= self.since
         if self.codes is not None:
             kept &= np.isin(flat_column(rows, "seen_events"), self.codes)
-        return _with_seen(rows, seen.item_ids, _users(seen), kept)
-
-
-def _users(lists: UserSequences) -> Int64:
-    """Whose each item of some lists is."""
-    return np.repeat(np.arange(len(lists.lengths)), lists.lengths)
+        return _with_seen(rows, seen.item_ids, users, kept)
 
 
 def _with_seen(rows: pa.Table, items: Int32, users: Int64, kept: Bool) -> pa.Table:
