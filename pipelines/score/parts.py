@@ -97,7 +97,9 @@ class PartScorer:
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Score and commit one part; a `RunPart` as JSON."""
         name = batch["name"][0].as_py()
-        job, counts = self._job, _Counts()
+        job, rules = self._job, self._list_maker.rules
+        # Zeros for a part without users: None means that an earlier version scored it.
+        counts = _Counts(segment_users=None if rules is None else (0,) * len(rules.segments))
         unchanged = None
         if job.earlier is not None:
             num_parts = job.dataset_manifest.num_parts
@@ -141,10 +143,9 @@ class PartScorer:
         """Wide rows of those users of the segment, scored or carried over, in their order."""
         first, last = bucket_span(rows["user_id"])
         rules = self._list_maker.rules
-        if rules is not None:
-            found = rules.count(rows["user_id"])
-            before = counts.segment_users or (0,) * len(found)
-            counts.segment_users = tuple(map(sum, zip(before, found, strict=True)))
+        if rules is not None and counts.segment_users is not None:
+            found = zip(counts.segment_users, rules.count(rows["user_id"]), strict=True)
+            counts.segment_users = tuple(map(sum, found))
         if self._segment is not None:
             num_users = rows.num_rows
             rows = rows.filter(self._segment.contains(rows["user_id"], first, last))

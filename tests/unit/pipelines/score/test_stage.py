@@ -1,13 +1,19 @@
 """Scoring runs are made of the weights that the model has: without Ray, part by part in here."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from lightsans.errors import ConfigError, InputError
 from lightsans.storage import model_files as files
-from lightsans.storage.manifest_kinds import RunManifest
-from lightsans.storage.manifests import is_finished, read_manifest
+from lightsans.storage.manifest_kinds import DatasetManifest, RunManifest
+from lightsans.storage.manifests import (
+    is_finished,
+    read_manifest,
+    require_manifest,
+    write_manifest,
+)
 from pipelines.publish import publish_run, read_published
 from pipelines.score import stage
 from tests.scored_here import (
@@ -135,6 +141,18 @@ def test_the_users_that_a_rule_lists_are_counted_and_must_be_there(root, tmp_pat
     allowed = with_rule_about(root, tmp_path, "nobody\n", "score.allow_unmatched=true")
     assert not allowed.skipped
     assert "WARNING: score.rules: " in capfd.readouterr().err
+
+
+def test_a_part_without_users_hides_no_list_of_which_nobody_is_there(root, tmp_path):
+    dataset = root / "datasets" / "d"
+    manifest = require_manifest(DatasetManifest, dataset, "")
+    first, *others = manifest.parts
+    sequences = dataset / "sequences" / first.name
+    sequences.write_table(sequences.read_table().slice(0, 0))
+    parts, users = (replace(first, users=0), *others), manifest.users - first.users
+    write_manifest(dataset, replace(manifest, users=users, parts=parts))
+    with pytest.raises(InputError, match=r"score\.rules: .*kids\.txt: none of its 1 ids was found"):
+        with_rule_about(root, tmp_path, "nobody\n")
 
 
 def test_users_that_are_scored_at_once_change_no_list(root):
