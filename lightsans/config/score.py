@@ -21,6 +21,10 @@ class EvaluateConfig:
     popular_days: int | None = setting(7, Mark.CONTENT)
     """Days before a target in which the baseline ``popular_recent`` counts interactions; null
     leaves it out."""
+    counted_interactions: int = setting(50_000_000, Mark.CONTENT, Mark.LATER)
+    """Interactions that the baselines are counted on at most, in whole parts (popular_recent on 20
+    million at most). Every process of an evaluation holds their pairs of successive items: up to 33
+    bytes an interaction, for which it asks Ray."""
     user_table: str | None = setting(None, Mark.RESOLVED, Mark.PATH)
     """A table of users (parquet, csv, .user) with ``data.columns.user`` and user_column."""
     user_column: str | None = setting(None, Mark.RESOLVED)
@@ -36,7 +40,7 @@ class EvaluateConfig:
         require(bool(self.ks), "evaluate.ks is empty; give at least one cut-off, such as 10")
         require(min(self.ks) >= 1, f"evaluate.ks={list(self.ks)} has a cut-off below 1")
         require(10 in self.ks, f"evaluate.ks={list(self.ks)} needs 10, by which models compare")
-        at_least("evaluate", self, 1, "batch_size", "popular_days")
+        at_least("evaluate", self, 1, "batch_size", "popular_days", "counted_interactions")
         require(
             (self.user_table is None) == (self.user_column is None),
             f"evaluate.user_table={self.user_table} and evaluate.user_column={self.user_column} "

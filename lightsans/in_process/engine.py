@@ -23,6 +23,7 @@ from lightsans.reports.evaluation_figures import (
     describe_evaluation,
     measured_from_bytes,
 )
+from lightsans.stages.counted_parts import counted_parts, most_counted
 from lightsans.stages.first_weights import first_weights, popularity, warm_weights_hash
 from lightsans.stages.given_lists import cut_lists, describe_matched
 from lightsans.stages.model_directory import FORMAT_VERSION, write_model
@@ -166,11 +167,14 @@ def _describe(row: EpochRow, config: RunConfig) -> str:
 
 def _evaluate(job: EvaluateJob, manifest: DatasetManifest) -> EvaluationFigures:
     parts, work = sequence_parts(job.dataset, manifest), job.report / WORK
-    counts = (TransitionCounts.count(load_trainable(part), manifest.items) for part in parts)
+    protocol = job.config.evaluate
+    counted = counted_parts(parts, manifest, most_counted(protocol, recent=False))
+    counts = (TransitionCounts.count(load_trainable(part), manifest.items) for part in counted)
     (work / TRANSITIONS).write_bytes(functools.reduce(operator.add, counts).to_bytes())
     if job.window is not None:
         window = job.window
-        rows = (recent_rows(part, window) for part in parts)
+        counted = counted_parts(parts, manifest, most_counted(protocol, recent=True))
+        rows = (recent_rows(part, window) for part in counted)
         (work / RECENT).write_bytes(functools.reduce(operator.add, rows).to_bytes())
     matched = None
     if job.config.evaluate.recommendations is not None:

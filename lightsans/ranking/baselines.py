@@ -69,12 +69,15 @@ class TransitionCounts:
 
     def __add__(self, other: "TransitionCounts") -> "TransitionCounts":
         codes = np.concatenate([self.pairs, other.pairs])
-        pairs, inverse = np.unique(codes, return_inverse=True)
-        counts = np.bincount(
-            inverse, np.concatenate([self.pair_counts, other.pair_counts]), len(pairs)
-        )
+        codes.sort(kind="stable")  # two sorted runs: merged in linear time, in place
+        is_new = np.append(True, codes[1:] != codes[:-1])[: len(codes)]
+        pairs = codes[is_new]
+        del codes
+        pair_counts = np.zeros(len(pairs), np.int64)
+        for counts in (self, other):  # each has a pair once: nothing is added twice in a place
+            pair_counts[np.searchsorted(pairs, counts.pairs)] += counts.pair_counts
         return TransitionCounts(
-            self.num_items, self.popularity + other.popularity, pairs, counts.astype(np.int64)
+            self.num_items, self.popularity + other.popularity, pairs, pair_counts
         )
 
 

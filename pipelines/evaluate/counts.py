@@ -1,62 +1,79 @@
-"""Counts of training interactions for the baselines, made by tasks and merged in a tree."""
+"""Counts of training interactions for the baselines, made by tasks and merged in a tree.
+
+Each task asks for the memory that its counts take (`lightsans.stages.counted_parts`).
+"""
 
 import functools
 import operator
 from typing import Any
 
-import numpy as np
 import ray
 
+from lightsans.config import EvaluateConfig
 from lightsans.dataset.loading import load_trainable
 from lightsans.ranking.baselines import TransitionCounts
 from lightsans.ranking.recent import RecentRows
+from lightsans.stages.counted_parts import COUNT_BYTES, MERGE_BYTES, counted_parts, most_counted
 from lightsans.stages.window import Window, recent_rows
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest
 from pipelines.console.progress import say
 from pipelines.session.merge_tree import merge_all
+from pipelines.session.tasks import TASK_BYTES, memory_for
 
 PARTS_PER_COUNT = 8
-MAX_COUNTED_INTERACTIONS = 50_000_000
-"""The baselines are counted on whole parts (a random sample of the users) up to this many
-interactions: pairs of successive items would otherwise grow with the log."""
-MAX_RECENT_INTERACTIONS = 20_000_000
-"""The same for popularity with a window, which keeps every row with its time: 12 bytes each."""
 
 
 def count_transitions(
-    parts: list[Location], manifest: DatasetManifest, num_items: int, result: Location
+    parts: list[Location], manifest: DatasetManifest, config: EvaluateConfig, result: Location
 ) -> None:
     """Write the counts of items and of successive pairs, which the driver never holds."""
-    chosen = _sample(parts, manifest, MAX_COUNTED_INTERACTIONS, "baselines are")
-    _merge(chosen, _count_parts, (num_items,), result)
+    most = most_counted(config, recent=False)
+    chosen = _choose(parts, manifest, most, "baselines are")
+    _merge(chosen, manifest, _count_parts, (manifest.items,), result)
 
 
 def collect_recent(
-    parts: list[Location], manifest: DatasetManifest, window: Window, result: Location
+    parts: list[Location],
+    manifest: DatasetManifest,
+    config: EvaluateConfig,
+    window: Window,
+    result: Location,
 ) -> None:
     """Write the rows that a window may count, which the driver never holds."""
-    chosen = _sample(parts, manifest, MAX_RECENT_INTERACTIONS, "recent popularity is")
-    _merge(chosen, _recent_parts, (window,), result)
+    most = most_counted(config, recent=True)
+    chosen = _choose(parts, manifest, most, "recent popularity is")
+    _merge(chosen, manifest, _recent_parts, (window,), result)
 
 
-def _sample(
+def _choose(
     parts: list[Location], manifest: DatasetManifest, most: int, what: str
 ) -> list[Location]:
-    """The first parts that together stay within so many interactions; at least one."""
-    interactions = np.cumsum([part.interactions for part in manifest.parts])
-    kept = max(1, int(np.searchsorted(interactions, most, "right")))
-    if kept < len(parts):
-        say(f"evaluate: {what} counted on {kept} of {len(parts)} parts")
-    return parts[:kept]
+    chosen = counted_parts(parts, manifest, most)
+    if len(chosen) < len(parts):
+        say(
+            f"evaluate: {what} counted on {len(chosen)} of {len(parts)} parts "
+            "(evaluate.counted_interactions)"
+        )
+    return chosen
 
 
-def _merge(parts: list[Location], count: Any, arguments: tuple[Any, ...], result: Location) -> None:
-    counted = (
-        count.remote(parts[first : first + PARTS_PER_COUNT], *arguments)
-        for first in range(0, len(parts), PARTS_PER_COUNT)
-    )
-    ray.get(_save.remote(merge_all(_add, counted), result))
+def _merge(
+    parts: list[Location],
+    manifest: DatasetManifest,
+    count: Any,
+    arguments: tuple[Any, ...],
+    result: Location,
+) -> None:
+    sizes = [part.interactions for part in manifest.parts[: len(parts)]]
+    merging = {"memory": memory_for(TASK_BYTES + MERGE_BYTES * sum(sizes))}
+    counted = []
+    for first in range(0, len(parts), PARTS_PER_COUNT):
+        group = slice(first, first + PARTS_PER_COUNT)
+        counting = {"memory": memory_for(TASK_BYTES + COUNT_BYTES * sum(sizes[group]))}
+        counted.append(count.options(**counting).remote(parts[group], *arguments))
+    merged = merge_all(_add.options(**merging), counted)
+    ray.get(_save.options(**merging).remote(merged, result))
 
 
 @ray.remote

@@ -36,6 +36,7 @@ from lightsans.storage.manifest_kinds import DatasetManifest
 from pipelines.console.progress import bar, say
 from pipelines.evaluate.counts import collect_recent, count_transitions
 from pipelines.session.merge_tree import merge_all
+from pipelines.session.tasks import memory_for
 
 PAIRS = "pairs.npz"
 """Sums by which models are compared later."""
@@ -53,7 +54,7 @@ class RankFile:
 
 
 def evaluate_parts(
-    job: EvaluateJob, parts: list[Location], manifest: DatasetManifest
+    job: EvaluateJob, parts: list[Location], manifest: DatasetManifest, memory: int
 ) -> tuple[EvaluationFigures, tuple[RankFile, ...]]:
     """Write ranks and sums of all parts; the figures, and the files of ranks.
 
@@ -61,6 +62,7 @@ def evaluate_parts(
         job: The evaluation.
         parts: Parts of the dataset's sequences.
         manifest: Manifest of the dataset.
+        memory: Bytes that a process needs to rank parts.
     """
     import ray.data  # takes .4 s, which the tasks that count transitions are spared
     from ray.data import ActorPoolStrategy
@@ -68,9 +70,10 @@ def evaluate_parts(
     # Fail on the driver, before anything is started.
     vocabulary_mapping(job.dataset, job.model, job.map_items)
     work = job.report / WORK
-    count_transitions(parts, manifest, manifest.items, work / TRANSITIONS)
+    protocol = job.config.evaluate
+    count_transitions(parts, manifest, protocol, work / TRANSITIONS)
     if job.window is not None:
-        collect_recent(parts, manifest, job.window, work / RECENT)
+        collect_recent(parts, manifest, protocol, job.window, work / RECENT)
     matched = None
     if RECOMMENDATIONS in job.scorers:
         matched = ray.get(_cut_lists.remote(job, manifest))
@@ -80,6 +83,7 @@ def evaluate_parts(
         batch_format="pyarrow",
         compute=ActorPoolStrategy(size=_num_actors(job.config, manifest)),
         num_gpus=1 if job.config.score.use_gpu else 0,
+        memory=memory_for(memory),
         fn_constructor_args=(job,),
     )
     rows = {}

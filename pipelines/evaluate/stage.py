@@ -24,6 +24,7 @@ from lightsans.reports.evaluation_figures import (
     measured_from_bytes,
 )
 from lightsans.reports.evaluation_plots import draw_evaluation
+from lightsans.stages.counted_parts import evaluator_bytes
 from lightsans.stages.given_lists import lists_identity
 from lightsans.stages.part_evaluator import SPLITS, EvaluateJob
 from lightsans.stages.untested import require_unlearnt
@@ -42,6 +43,7 @@ from pipelines.session.pictures import draw_missing
 from pipelines.session.preflight import preflight
 from pipelines.session.ray_session import ensure_ray, original_errors
 from pipelines.session.stage import find_or_make
+from pipelines.session.tasks import TASK_BYTES
 
 FORMAT_VERSION = 2
 PICTURE = "report.png"
@@ -125,7 +127,9 @@ def run_evaluate(
         say(f"evaluate: model {model_id} on dataset {dataset_id}")
         weights = files.weights_hash(model)
         ensure_ray()
-        fitting = preflight("evaluate", config)
+        held = evaluator_bytes(config.evaluate, dataset_manifest, model_manifest.parameters)
+        memory = TASK_BYTES + held
+        fitting = preflight("evaluate", config, memory)
         if anew:
             owner.require()
             (report / MANIFEST).delete()  # its figures are not those of the ranks to come
@@ -146,6 +150,7 @@ def run_evaluate(
                 ),
                 parts,
                 dataset_manifest,
+                memory,
             )
         files.require_weights(model, weights)
         _require_same_lists(config, dataset_manifest, question.get("recommendations"))

@@ -39,13 +39,18 @@ class Plan:
     notes: tuple[str, ...] = ()
 
 
-def preflight(stage: Stage, config: RunConfig) -> RunConfig:
+def preflight(stage: Stage, config: RunConfig, memory: int = 0) -> RunConfig:
     """The configuration that fits the connected cluster; says what it changed.
+
+    Args:
+        stage: Stage that is about to run.
+        config: The run.
+        memory: See `plan`.
 
     Raises:
         ResourceError: The stage could never run here.
     """
-    planned = plan(stage, config, _nodes())
+    planned = plan(stage, config, _nodes(), memory)
     for note in planned.notes:
         say(note)
     return planned.config
@@ -67,18 +72,20 @@ def _train_places(config: RunConfig, nodes: Sequence[Node]) -> int:
     return _count_places(*per_worker, nodes, config.resources)
 
 
-def plan(stage: Stage, config: RunConfig, nodes: Sequence[Node]) -> Plan:
+def plan(stage: Stage, config: RunConfig, nodes: Sequence[Node], memory: int = 0) -> Plan:
     """Fit a stage to a cluster.
 
     A train worker takes one CPU or one GPU, and nothing else in training takes any: workers read
     their own files. A trial of tune takes what its workers take. An actor of score or evaluate
     takes one CPU and, with ``score.use_gpu``, one GPU of the same machine. The tasks of preprocess
-    take one CPU each, one after the other if need be, and memory.
+    take one CPU each, one after the other if need be, and memory, as actors of evaluate do.
 
     Args:
         stage: Stage that is about to run.
         config: Its ``resources`` say how far the cluster may grow.
         nodes: The machines there are now.
+        memory: Bytes that an actor of evaluate needs; none asks for more than the largest machine
+            has.
 
     Raises:
         ResourceError: Not even one worker fits.
@@ -98,7 +105,13 @@ def plan(stage: Stage, config: RunConfig, nodes: Sequence[Node]) -> Plan:
         smaller = replace(config, train=replace(train, num_workers=places))
         return Plan(smaller, (_note(stage, stage, train.least_workers, places) + _effect(config),))
     score = config.score
-    places = _count_places(1, int(score.use_gpu), nodes, config.resources)
+    places = _count_places(1, int(score.use_gpu), nodes, config.resources, memory)
+    if not places and _count_places(1, int(score.use_gpu), nodes, config.resources):
+        raise ResourceError(
+            f"{stage} needs {memory >> 20} MiB of Ray's logical memory on a machine with 1 CPU"
+            f"{' and 1 GPU' if score.use_gpu else ''}; start Ray there with a larger --memory, or "
+            "lower evaluate.counted_interactions"
+        )
     _require_place(stage, places, config, score.use_gpu)
     if places >= score.num_workers:
         return Plan(config)
@@ -109,9 +122,20 @@ def plan(stage: Stage, config: RunConfig, nodes: Sequence[Node]) -> Plan:
     )
 
 
-def _count_places(cpus: int, gpus: int, nodes: Sequence[Node], growth: ResourcesConfig) -> int:
-    """Number of workers of one shape that fit today's machines, or once the cluster has grown."""
-    today = sum(_fit(cpus, gpus, node.cpus, node.gpus) for node in nodes)
+def _count_places(
+    cpus: int, gpus: int, nodes: Sequence[Node], growth: ResourcesConfig, memory: int = 0
+) -> int:
+    """Number of workers of one shape that fit today's machines, or once the cluster has grown.
+
+    The memory of machines to come is not known.
+    """
+    # As `pipelines.session.tasks.memory_for` asks.
+    most = max((node.memory for node in nodes if node.cpus >= 1), default=0)
+    asked = min(memory, most)
+    today = 0
+    for node in nodes:
+        fitting = _fit(cpus, gpus, node.cpus, node.gpus)
+        today += min(fitting, int(node.memory // asked)) if asked else fitting
     all_cpus = sum(node.cpus for node in nodes)
     all_gpus = sum(node.gpus for node in nodes)
     grown_cpus = all_cpus if growth.max_cpus is None else growth.max_cpus

@@ -47,9 +47,14 @@ def task_memory(size: float = 1.0) -> int:
         size: Size of the part that the task works on; 1 is the usual one. Smaller ones ask for as
             much: the process takes most of it.
     """
-    wanted = TASK_BYTES * max(1.0, size)
+    return memory_for(TASK_BYTES * max(1.0, size))
+
+
+def memory_for(wanted: float) -> int:
+    """Logical memory to ask for: what is wanted, at most that of the largest machine with a CPU."""
     listed = ray.nodes()  # type: ignore[no-untyped-call]
-    found = [node["Resources"].get("memory", 0) for node in listed if node["Alive"]]
+    machines = [node["Resources"] for node in listed if node["Alive"]]
+    found = [machine.get("memory", 0) for machine in machines if machine.get("CPU", 0) >= 1]
     return int(min(wanted, max(found, default=wanted) or wanted))
 
 

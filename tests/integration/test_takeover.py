@@ -17,7 +17,11 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from lightsans.config import StorageConfig
+from lightsans.errors import LeaseError
+from lightsans.storage.location import locate
 from lightsans.synthetic.logs import generate_blocks, write_inter
+from pipelines.session.lease import Lease, Owner
+from pipelines.tune.records import TrialRecord, TrialStore
 from tests.stage_processes import Command, running, wait_until
 from tests.stage_runs import BY_NAME, Root, Stage, make_root
 
@@ -123,6 +127,27 @@ def check_takeover(
     else:
         assert (status, "the lease was lost to" in first.said) == (4, True), first.said
     assert "Traceback" not in first.said + second.said, first.said + second.said
+
+
+def test_on_s3_a_worker_whose_owner_lost_the_lease_writes_and_deletes_nothing(s3_server):
+    """Without drivers: the check that the workers of the tests below make."""
+    root = locate(s3_server.uri("late-worker"), StorageConfig(endpoint_url=s3_server.endpoint_url))
+    lock = root / "locks" / "search-x.json"
+    first, second = Lease(lock, "first", 0.01), Lease(lock, "second", 60)
+    first.take()
+    late = TrialStore(root / "tune" / "x", Owner(lock, first.token).require)
+    late.save(TrialRecord(number=1, values={}, model_id="m"))
+    (late.trial_directory(1) / "checkpoints" / "x").write_bytes(b"of second")
+    second.take(wait_s=10)
+    before = Root(root, ()).files()
+    for change in (
+        lambda: late.save(TrialRecord(number=1, values={}, model_id="m", status="failed")),
+        lambda: late.save_spent(1),
+        lambda: late.delete_checkpoints(1),
+    ):
+        with pytest.raises(LeaseError, match="lost to second"):
+            change()
+    assert Root(root, ()).files() == before
 
 
 @pytest.mark.chaos

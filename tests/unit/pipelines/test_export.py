@@ -9,13 +9,13 @@ import torch
 
 from lightsans import LightSANs
 from lightsans.config.file import load_config
-from lightsans.dataset.vocabulary import Vocabulary
+from lightsans.dataset.vocabulary import Vocabulary, load_vocabulary
 from lightsans.errors import NotFoundError
 from lightsans.recommendations import serving_export
 from lightsans.storage import model_files as files
 from lightsans.storage.location import Location
-from lightsans.storage.manifests import write_manifest
-from pipelines.export import run_export
+from lightsans.storage.manifests import read_manifest, write_manifest
+from pipelines.export import ServingManifest, run_export
 from tests.factories import local
 from tests.manifests import model_manifest
 from tests.models import small_model
@@ -122,6 +122,52 @@ def test_files_of_the_first_format_do_not_stay_beside_the_manifest_of_another_mo
     run(root, "a")
     assert read(root) == "a"
     assert not set(NAMES) & set((root / "serving").children())
+
+
+def write_format_2(root):
+    """An export of model a as version 2 wrote it: items do not say which are recommendable."""
+    model, version = root / "models" / "a", "0123456789ab"
+    trained, directory = LightSANs.from_pretrained(model), root / "serving" / version
+    items = serving_export.item_table(trained, load_vocabulary(model))
+    (directory / "items.parquet").write_table(items.drop_columns(["recommendable"]))
+    (directory / "user_encoder.pt2").write_bytes(program_of(trained))
+    vectors = io.BytesIO()
+    np.save(vectors, serving_export.item_vectors(trained))
+    (directory / "item_vectors.npy").write_bytes(vectors.getvalue())
+    facts = {"model_id": "a", "items": 6, "max_seq_len": 4, "hidden_size": 8, "torch": "2.13.0"}
+    hashes = {"weights_sha256": files.weights_hash(model), "vocabulary_fingerprint": "a"}
+    manifest = {"kind": "serving", "format_version": 2, "version": version, **facts, **hashes}
+    (directory / "manifest.json").write_json(manifest)
+    paths = {name: f"{version}/{name}" for name in NAMES}
+    (root / "serving" / "manifest.json").write_json({**manifest, "files": paths})
+    return directory
+
+
+def test_an_export_of_format_2_serves_on_until_the_same_command_makes_one_that_says_more(root):
+    old = write_format_2(root)
+    assert read(root) == "a"
+    before = {name: (old / name).read_bytes() for name in old.children()}
+    result = run(root, "a")
+    assert not result.skipped
+    assert result.location != old
+    assert read(root) == "a"
+    manifest = (root / "serving" / "manifest.json").read_json()
+    assert manifest["format_version"] == 3
+    now = (root / "serving" / manifest["files"]["items.parquet"]).read_table()
+    then = (old / "items.parquet").read_table()
+    assert now.drop_columns(["recommendable"]) == then
+    assert now["recommendable"].to_pylist() == [True] * 6
+    assert {name: (old / name).read_bytes() for name in old.children()} == before
+
+
+def test_the_manifest_of_format_2_is_read_and_says_which_format_it_has(root):
+    old = write_format_2(root)
+    found = read_manifest(ServingManifest, old)
+    assert found is not None
+    assert (found.format_version, found.version, found.files) == (2, old.name, None)
+    pointer = read_manifest(ServingManifest, root / "serving")
+    assert pointer is not None
+    assert set(pointer.files or {}) == set(NAMES)
 
 
 def test_a_model_that_is_not_finished_is_named(root):

@@ -12,7 +12,7 @@ from pipelines.evaluate.stage import run_evaluate
 from tests.scored_here import configure, make_root, train_again
 
 
-def metrics_of_weights(job, parts, manifest):
+def metrics_of_weights(job, parts, manifest, memory):
     number = float(LightSANs.from_pretrained(job.model).item_embedding.weight.detach().sum())
     values = {"valid": {}, "test": {"ndcg@10": number}}
     return EvaluationFigures(
@@ -25,7 +25,7 @@ def metrics_of_weights(job, parts, manifest):
 @pytest.fixture
 def root(tmp_path, monkeypatch):
     monkeypatch.setattr(stage, "ensure_ray", lambda: None)
-    monkeypatch.setattr(stage, "preflight", lambda name, config: config)
+    monkeypatch.setattr(stage, "preflight", lambda name, config, memory: config)
     monkeypatch.setattr(stage, "evaluate_parts", metrics_of_weights)
     monkeypatch.setattr(stage, "draw_evaluation", lambda found, heading: b"")
     return make_root(tmp_path)
@@ -61,7 +61,7 @@ def test_a_picture_that_cannot_be_drawn_costs_no_evaluation(root, monkeypatch, c
 def test_an_evaluation_that_is_made_anew_is_unfinished_meanwhile(root, monkeypatch):
     made = run_evaluate(configure(root), "d", "m")
 
-    def fail(job, parts, manifest):
+    def fail(job, parts, manifest, memory):
         assert not is_finished(made.location)
         raise InputError("interrupted")
 

@@ -134,3 +134,21 @@ def test_preprocessing_needs_room_for_a_task_of_the_exchange():
 
 def test_it_is_an_error_of_configuration():
     assert issubclass(ResourceError, ConfigError)  # submit.py ends those with exit status 2
+
+
+def test_actors_of_an_evaluation_are_as_many_as_there_is_memory_for():
+    asked = config("score.num_workers=8")
+    machines = nodes((8, 0), (8, 0), memory=5 * GIB)
+    planned = plan("evaluate", asked, machines, memory=2 * GIB)
+    assert workers(planned)[1] == 4  # two on each
+    assert planned.notes[0].startswith("evaluate: 4 workers instead of score.num_workers=8")
+    assert workers(plan("evaluate", asked, machines, memory=64 * GIB))[1] == 2  # all of a machine
+    head = Node(0, 0, 64 * GIB)
+    assert workers(plan("evaluate", asked, [head, *machines], memory=64 * GIB))[1] == 2
+
+
+def test_a_gpu_beside_too_little_memory_is_told_from_no_gpu():
+    gpu = config("score.use_gpu=true")
+    machines = [Node(8, 0, 64 * GIB), Node(8, 1, 4 * GIB)]
+    with pytest.raises(ResourceError, match=r"needs 8192 MiB .*lower evaluate\.counted_inter"):
+        plan("evaluate", gpu, machines, memory=8 * GIB)

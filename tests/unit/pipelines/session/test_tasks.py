@@ -1,9 +1,16 @@
 import pytest
 import ray
 
-from pipelines.session.tasks import TASK_BYTES, task_memory
+from pipelines.session.tasks import TASK_BYTES, memory_for, task_memory
 
 GB = 10**9
+
+
+def set_machines(monkeypatch, memories, head=0):
+    """Machines with a CPU, a head without one, and a machine that has died."""
+    nodes = [{"Alive": True, "Resources": {"CPU": 4, "memory": memory}} for memory in memories]
+    nodes.append({"Alive": True, "Resources": {"memory": head}})
+    monkeypatch.setattr(ray, "nodes", lambda: [*nodes, {"Alive": False, "Resources": {}}])
 
 
 @pytest.mark.parametrize(
@@ -18,6 +25,10 @@ GB = 10**9
     ],
 )
 def test_a_task_asks_for_memory_in_proportion_to_its_part(monkeypatch, size, machines, expected):
-    nodes = [{"Alive": True, "Resources": {"memory": memory}} for memory in machines]
-    monkeypatch.setattr(ray, "nodes", lambda: [*nodes, {"Alive": False, "Resources": {}}])
+    set_machines(monkeypatch, machines)
     assert task_memory(size) == expected
+
+
+def test_the_memory_of_a_head_without_cpus_is_no_room_for_a_task(monkeypatch):
+    set_machines(monkeypatch, [2 * GB, 1 * GB], head=64 * GB)
+    assert memory_for(8 * GB) == 2 * GB
