@@ -1,5 +1,6 @@
 """A log -> a dataset of one part, in one process: the steps of `pipelines.preprocess` in a row."""
 
+import logging
 import secrets
 from dataclasses import asdict, dataclass
 
@@ -21,6 +22,7 @@ from lightsans.preparation.sorting import sort_interactions
 from lightsans.reading.rejects import (
     RowCounts,
     check_reject_limit,
+    describe_rejects,
     rejects_file,
     require_events,
 )
@@ -42,6 +44,8 @@ from lightsans.storage.manifest_kinds import DatasetManifest, DatasetPart, RowSu
 from lightsans.storage.manifests import content_id, read_manifest, write_manifest
 from lightsans.storage.parts import ITEMS, part_name
 from lightsans.storage.schemas import TIMESTAMP_UNIT, id_type
+
+_log = logging.getLogger("lightsans")
 
 FORMAT_VERSION = 1
 """Version of datasets made in one process, whose ids are none of the pipeline's."""
@@ -103,7 +107,7 @@ def _make(
 ) -> DatasetManifest:
     """Write all of a dataset but its manifest, which is given back."""
     log = _read(config, dataset, filters, listed)
-    if filters.data.split == "temporal" and filters.cutoffs is None:
+    if filters.data.cuts_by_time and filters.cutoffs is None:
         filters = _with_cutoffs(filters, log)
     derived = _derive(log, filters)
     derived.vocabulary.save(dataset / ITEMS)
@@ -128,7 +132,11 @@ def _read(config: RunConfig, dataset: Location, filters: Filters, listed: IdList
     if not tables:
         raise InputError("the log has no rows; give interactions to learn from")
     check_reject_limit(counts, data.max_reject_fraction, rejects)
-    require_events(counts, data)
+    if counts.rejected:
+        _log.warning("rows refused: %s", describe_rejects(counts))
+    lacking = require_events(counts, data)
+    if lacking is not None:
+        _log.warning("%s", lacking)
     if listed is not None and excluded is not None:
         found = excluded.take(pa.array(sorted(counts.excluded_found), pa.int64()))
         require_some(

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightsans.arrays import Int32, Int64, Intp
+from lightsans.arrays import Int32, Int64
+from lightsans.columns.segments import expand
 from lightsans.dataset.sequences import UserSequences
 
 
@@ -96,15 +97,7 @@ def successor_scores(counts: TransitionCounts, item_ids: Int32, lengths: Int64) 
     last = item_ids[np.arange(len(lengths)), np.maximum(lengths - 1, 0)].astype(np.int64)
     first = np.searchsorted(counts.pairs, last * size)
     end = np.searchsorted(counts.pairs, (last + 1) * size)
-    rows = np.repeat(np.arange(len(lengths)), end - first)
-    entries = _ranges(first, end)
+    rows, rank = expand(end - first)
+    entries = first[rows] + rank
     scores[rows, counts.pairs[entries] % size] += counts.pair_counts[entries]
     return torch.from_numpy(scores)
-
-
-def _ranges(first: Intp, end: Intp) -> Intp:
-    """The numbers of all half-open ranges, end to end."""
-    count = end - first
-    rank = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
-    numbers: Intp = np.repeat(first, count) + rank
-    return numbers

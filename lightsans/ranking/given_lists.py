@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lightsans.arrays import Bool, Int64, Intp
+from lightsans.arrays import Bool, Int64
+from lightsans.columns.segments import expand
 from lightsans.dataset.held_out import HeldOut
 from lightsans.ranking.evaluation import Ranked
 
@@ -48,8 +49,8 @@ def rank_in_lists(
     num_users = len(of_user)
     begin = np.where(of_user >= 0, lists.offsets[of_user], 0)
     lengths = np.where(of_user >= 0, lists.offsets[of_user + 1] - begin, 0)
-    owner = np.repeat(np.arange(num_users), lengths)
-    items = lists.item_ids[_ranges(begin, lengths)]
+    owner, rank = expand(lengths)
+    items = lists.item_ids[begin[owner] + rank]
     if remove_seen:
         kept = ~_is_seen(owner, items, held_out)
         owner, items = owner[kept], items[kept]
@@ -64,21 +65,14 @@ def rank_in_lists(
     return Ranked(ranks, np.full(num_users, num_items, np.int64), top)
 
 
-def _is_seen(owner: Intp, items: Int64, held_out: HeldOut) -> Bool:
+def _is_seen(owner: Int64, items: Int64, held_out: HeldOut) -> Bool:
     """(I,) whether its user has seen an item before the target, which it is not."""
-    seen_owner = np.repeat(np.arange(len(held_out.lengths)), held_out.lengths)
-    at = _ranges(held_out.starts, held_out.lengths)
+    seen_owner, rank = expand(held_out.lengths)
+    at = held_out.starts[seen_owner] + rank
     if held_out.is_seen is not None:
         counts = held_out.is_seen[at]
         seen_owner, at = seen_owner[counts], at[counts]
     seen = held_out.item_ids[at].astype(np.int64)
     is_seen = np.isin((owner << 32) + items, (seen_owner << 32) + seen)
     found: Bool = is_seen & (items != held_out.target_ids[owner]) & (items != UNKNOWN)
-    return found
-
-
-def _ranges(begin: Int64, lengths: Int64) -> Int64:
-    """Positions ``begin`` to ``begin + length`` of every stretch, one after the other."""
-    ends = np.cumsum(lengths)
-    found: Int64 = np.arange(lengths.sum()) + np.repeat(begin - (ends - lengths), lengths)
     return found

@@ -13,6 +13,7 @@ import torch
 
 from lightsans.arrays import Bool, Int64
 from lightsans.columns.hashing import hash_ids, mix
+from lightsans.columns.segments import expand
 from lightsans.config import ItemGroup, RulesConfig, RunConfig, to_dict
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import InputError
@@ -209,7 +210,7 @@ class RuleTables:
         pairs = np.concatenate([np.zeros((0, 2), np.int64), *found])
         pairs = pairs[np.argsort(pairs[:, 0], kind="stable")]
         counts = np.bincount(pairs[:, 0], minlength=items.num_items + 1)
-        column = np.arange(len(pairs)) - np.repeat(np.cumsum(counts) - counts, counts)
+        _, column = expand(counts)
         codes_VG = np.full((items.num_items + 1, counts.max(initial=0)), len(at_most), np.int32)
         codes_VG[pairs[:, 0], column] = pairs[:, 1]
         return (

@@ -12,6 +12,7 @@ Shapes: B users   D hidden size   V = num_items + 1   S seen items of all users 
     F items found for a user   T candidates   R users whose lists are not final   P pins   Q quotas
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -24,6 +25,10 @@ from lightsans.rules.walk import FREE, GONE, IS_COMPILED, RESERVABLE, Candidates
 
 _OWN_SEARCH = 8
 """A group of less than this part of the items is searched by itself."""
+_DEVIATIONS = 4
+"""Candidates beyond the mean, in standard deviations, that are to make up for what is denied."""
+_ALIKE = 1.25
+"""Users are searched for together where the most candidates are up to so many times the least."""
 _WALK_BUDGET = 2**24
 """Numbers of candidates' vectors at once, where torch alone walks."""
 
@@ -119,7 +124,16 @@ class RuledIndex:
             self, vectors_BD, k, seen_rows_S.long(), seen_item_ids_S.long(), segments_B,
             min_score, block_items, compiled,
         )  # fmt: skip
-        return search.run(self._first_found or k + max(8, k // 8))
+        return search.run(self._first_found or k + self._spare(k))
+
+    def _spare(self, k: int) -> int:
+        """Candidates beyond the list's length that rules are likely to ask for at once.
+
+        What a cap keeps from the first places stands further down, and what a pin takes leaves its
+        place to the pin; only caps about most of the list leave items out of it.
+        """
+        reaches_far = 2 * int(self.rules.first.amax()) > k
+        return max(8, k // 8) if reaches_far else 0
 
     def search_index(self, segments: int) -> ItemIndex:
         """The index for users of these segments: of their items alone where those are few."""
@@ -169,18 +183,30 @@ class _Search:
             torch.zeros(B, self._k, dtype=torch.int64, device=device),
             torch.full((B, self._k), NOTHING, device=device),
         )
-        rounds = []
-        kinds, which_B = torch.unique(self._segments_B, return_inverse=True)
-        for kind in range(len(kinds)):
-            rows = (which_B == kind).nonzero().squeeze(1)
-            chosen = self._rules.candidates if self._rules.weight > 0 else 0
-            # As many more as the segment's rules are likely to take away.
-            share = self._index.denied_share(int(kinds[kind]))
-            wanted = int(max(found, chosen) / (1 - share)) + (found // 16 if share else 0)
-            rounds.append(_Round(rows, wanted, chosen))
+        rounds = self._first_rounds(found)
         while rounds:
             rounds += self._make(rounds.pop(), lists)
         return lists
+
+    def _first_rounds(self, found: int) -> list[_Round]:
+        """A round for each index; users who need many more candidates have one of their own."""
+        chosen = self._rules.candidates if self._rules.weight > 0 else 0
+        found = max(found, chosen)
+        kinds, which_B = torch.unique(self._segments_B, return_inverse=True)
+        alike: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        for number, kind in enumerate(kinds.tolist()):
+            # As many as are likely to leave enough: what is denied falls among them by chance.
+            share = self._index.denied_share(kind)
+            wanted = math.ceil((found + _DEVIATIONS * math.sqrt(found * share)) / (1 - share))
+            step = math.floor(math.log(wanted / found, _ALIKE))
+            key = (id(self._index.search_index(kind)), step)
+            alike.setdefault(key, []).append((number, wanted))
+        rounds = []
+        for members in alike.values():
+            rows = torch.isin(which_B, torch.tensor([n for n, _ in members], device=which_B.device))
+            most = max(wanted for _, wanted in members)
+            rounds.append(_Round(rows.nonzero().squeeze(1), most, chosen))
+        return rounds
 
     def _make(self, this: _Round, lists: TopK) -> list[_Round]:
         """Write the lists of a round; the rounds that are left to make."""
@@ -215,7 +241,8 @@ class _Search:
         """Candidates of a round; and who lacks some that diversity is to choose from."""
         rows_R, rules = this.rows, self._rules
         index = self._index.search_index(int(self._segments_B[rows_R[0]]))
-        main = self._find(index, rows_R, this.found)
+        seen = self._seen_of(rows_R)
+        main = self._find(index, rows_R, seen, this.found)
         has_more_R = main.has_more
         may_RF = self._may(rows_R, main.ids)
         state_RF = torch.where(may_RF, FREE, GONE).to(torch.uint8)
@@ -230,7 +257,7 @@ class _Search:
         last_id_R, last_score_R = main.ids[:, -1:], main.scores[:, -1:]
         for number, group in self._index._groups.items():
             wanted = (rules.quotas[number].at_least + 4) * max(1, this.found // self._k)
-            extra = self._find(group, rows_R, wanted)
+            extra = self._find(group, rows_R, seen, wanted)
             is_beyond = (extra.scores < last_score_R) | (
                 (extra.scores == last_score_R) & (extra.ids > last_id_R)
             )
@@ -258,16 +285,24 @@ class _Search:
             self._pin_scores_BP[rows_R],
         ), lacks_R
 
-    def _find(self, index: ItemIndex, rows_R: Tensor, number: int) -> "_Found":
-        N = len(index.items_ND)
-        number = max(1, min(number, N))
+    def _seen_of(self, rows_R: Tensor) -> tuple[Tensor, Tensor]:
+        """Seen items of some users, who are numbered from 0: their rows, and the items."""
+        if len(rows_R) == len(self._vectors_BD):
+            return self._seen_rows_S, self._seen_ids_S
         rank_B = torch.full((len(self._vectors_BD),), -1, device=rows_R.device)
         rank_B[rows_R] = torch.arange(len(rows_R), device=rows_R.device)
         seen_rows_S = rank_B[self._seen_rows_S]
         kept_S = seen_rows_S >= 0
+        return seen_rows_S[kept_S], self._seen_ids_S[kept_S]
+
+    def _find(
+        self, index: ItemIndex, rows_R: Tensor, seen: tuple[Tensor, Tensor], number: int
+    ) -> "_Found":
+        N = len(index.items_ND)
+        number = max(1, min(number, N))
         best = index.top_k(
-            self._vectors_BD[rows_R], number, seen_rows_S[kept_S], self._seen_ids_S[kept_S],
-            min_score=self._min_score, block_items=self._block_items, compiled=self._compiled,
+            self._vectors_BD[rows_R], number, *seen, min_score=self._min_score,
+            block_items=self._block_items, compiled=self._compiled,
         )  # fmt: skip
         has_more_R = (best.item_ids[:, -1] > 0) & (number < N)
         return _Found(best.item_ids, best.scores, has_more_R)
@@ -275,8 +310,11 @@ class _Search:
     def _may(self, rows_R: Tensor, ids_RF: Tensor) -> Tensor:
         """Whether an item may be taken: it is one, not denied, and not pinned."""
         may_RF = ids_RF > 0
-        if self._segments_B.any():
-            may_RF &= (self._rules.denied[ids_RF] & self._segments_B[rows_R, None]) == 0
+        segments_R = self._segments_B[rows_R]
+        in_segment = segments_R.nonzero().squeeze(1)
+        if len(in_segment):
+            denied = self._rules.denied[ids_RF[in_segment]] & segments_R[in_segment, None]
+            may_RF[in_segment] &= denied == 0
         for number, pin in enumerate(self._rules.pins):
             may_RF &= ~((ids_RF == pin.item_id) & self._pinned_BP[rows_R, number, None])
         return may_RF

@@ -16,6 +16,7 @@ import numpy as np
 
 from lightsans.arrays import Array, Float32, Float64, Int32, Int64, UInt64
 from lightsans.columns.hashing import mix
+from lightsans.columns.segments import expand
 from lightsans.config import RunConfig
 from lightsans.config.kinds import ATTENTION, LOSSES, LossSetting
 from lightsans.dataset.events import EventTargets
@@ -211,8 +212,8 @@ class RankEpoch:
         first, counts = samples.first_targets[chosen], samples.num_targets[chosen]
         if not self._trains_prefixes:
             return targets.item_ids[first], targets.weights[first] if self.is_weighted else None
-        row = np.repeat(np.arange(len(counts)), counts)
-        target = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts) + first[row]
+        row, rank = expand(counts)
+        target = first[row] + rank
         user = np.searchsorted(targets.offsets, target, side="right") - 1
         end = users.offsets[user] + targets.positions[target]
         place = end - samples.starts[chosen][row] - 1

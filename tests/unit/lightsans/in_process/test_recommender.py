@@ -178,10 +178,11 @@ def test_a_log_without_anything_to_learn_is_refused():
         Recommender(epochs=1).fit(frame)
 
 
-def test_rows_without_a_user_are_refused_up_to_a_share(log):
+def test_rows_without_a_user_are_refused_up_to_a_share(log, caplog):
     frame = log.slice(0, 300).to_pandas()
     frame.loc[:9, "user_id"] = None
     fitted = Recommender(**SETTINGS).fit(frame)
+    assert "rows refused: user_missing 10 (such as" in caplog.text
     assert fitted._require().manifest.rows.rejected == {"user_missing": 10}
     frame.loc[:99, "user_id"] = None
     with pytest.raises(lightsans.RejectLimitError, match="user_missing 100"):
@@ -253,7 +254,7 @@ def test_no_epoch_is_chosen_by_what_was_learnt_and_none_of_it_is_asked(log):
             refitted.evaluate()
 
 
-def test_purchases_are_recommended_from_views_and_purchases():
+def test_purchases_are_recommended_from_views_and_purchases(caplog):
     """Users view two items and buy the first of them; nobody ever buys the items from 20 on."""
     rng = np.random.default_rng(0)
     rows = [
@@ -265,7 +266,8 @@ def test_purchases_are_recommended_from_views_and_purchases():
     names = ("user_id", "item_id", "timestamp", "what")
     frame = pa.table(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)))
     events = {"buy": {"input": True, "target": True, "seen": True}, "view": {"input": True}}
-    fitted = Recommender(**SETTINGS, event="what", events=events).fit(frame)
+    fitted = Recommender(**SETTINGS, event="what", events=events | {"bought": {}}).fit(frame)
+    assert "no row has the events bought of data.events" in caplog.text
     lists = fitted.recommend(k=20).to_pylist()
     for user in ("u0", "u1", "u2"):
         bought = {item for name, item, _, what in rows if name == user and what == "buy"}

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from lightsans.ranking.top_k import ItemIndex
 from lightsans.rules.item_rules import NO_LIMIT, PinRule, QuotaRule, no_rules
 from lightsans.rules.lists import RuledIndex
 
@@ -92,3 +93,23 @@ def test_kinds_of_rules_can_be_taken_one_by_one(make_list):
     assert make_list(rules.only(["quotas"])) == [2, 1, 3]
     assert make_list(rules.only(["pins"])) == [6, 1, 2]
     assert make_list(rules.only([])) == [1, 2, 3]
+
+
+def test_users_of_several_segments_are_searched_for_at_once_if_alike(monkeypatch):
+    """1 in 20 denied, or nothing, asks for as many items or few more; 4 in 10 for many more."""
+    searched: list[tuple[int, int]] = []
+    search = ItemIndex.top_k
+
+    def counted(self, vectors_BD, k, *arguments, **named):
+        searched.append((len(vectors_BD), k))
+        return search(self, vectors_BD, k, *arguments, **named)
+
+    monkeypatch.setattr(ItemIndex, "top_k", counted)
+    ids = torch.arange(201)
+    rules = replace(
+        no_rules(200), denied=((ids % 20 == 1).long() + 2 * (ids % 10 < 4).long()) * (ids > 0)
+    )
+    users = torch.rand(6, 4, generator=torch.Generator().manual_seed(3))
+    index = RuledIndex(torch.rand(201, 4, generator=torch.Generator().manual_seed(4)), rules)
+    index.top_k(users, 50, NONE, NONE, torch.tensor([0, 1, 2, 0, 1, 2]))
+    assert sorted(searched)[:2] == [(2, 114), (4, 60)]
