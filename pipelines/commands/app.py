@@ -7,10 +7,12 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
+from typer.main import get_command
 
 from lightsans.errors import LightSANsError
 from pipelines.commands.config import add_config_commands
@@ -165,9 +167,15 @@ def _in_words_of_program(message: str) -> str:
     return message
 
 
+@cache
+def _all_commands() -> Any:
+    """The parser of all commands, made of their functions once a process."""
+    return get_command(app)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command line, by default that of the process, and exit with its status."""
     install()
     with plain_errors(sys.exit):
         configure_logs()
-        app(args=arguments)
+        _all_commands()(args=arguments)
