@@ -20,6 +20,7 @@ class Mark(Enum):
     RESOLVED = "decides the content by what it refers to, which is part of the id in its place"
     BUDGET = "says how far a search goes: with another value the finished search goes on"
     NO_EFFECT = "decides how a result is made, checked, kept or published, not its content"
+    AT_ONCE = "says how many work at once: another number gives another result of equal standing"
 
     LATER = "joined when results existed, which had its default: left out of ids at its default"
     READS_ROWS = "decides how a row of a file is read: a base must share it"
@@ -31,7 +32,7 @@ class Mark(Enum):
     PATH_OR_NAME = "names a file or directory if it holds a slash"
 
 
-EFFECTS: Final = frozenset({Mark.CONTENT, Mark.RESOLVED, Mark.BUDGET, Mark.NO_EFFECT})
+EFFECTS: Final = frozenset({Mark.CONTENT, Mark.RESOLVED, Mark.BUDGET, Mark.NO_EFFECT, Mark.AT_ONCE})
 
 _KEY: Final = "marks"
 

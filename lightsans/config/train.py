@@ -14,7 +14,7 @@ Space = dict[str, dict[str, list[int | float | str | bool | None]]]
 class TrainConfig:
     """Optimization, validation and checkpoints."""
 
-    num_workers: int | tuple[int, int] = setting(2, Mark.NO_EFFECT)
+    num_workers: int | tuple[int, int] = setting(2, Mark.AT_ONCE)
     """Processes that train together (DDP). [least, most]: as many as the cluster has room for, and
     on with fewer while a machine is missing. Every worker draws dropout masks of its own: without
     dropout, results differ by float error alone, with it as for another seed."""
@@ -165,10 +165,12 @@ class TuneConfig:
     """Time of the whole search, interruptions not counted; null: no limit."""
     target: float | None = setting(None, Mark.BUDGET)
     """The search ends once a trial reaches this valid metric."""
-    num_workers: int = setting(1, Mark.NO_EFFECT)
+    num_workers: int = setting(1, Mark.AT_ONCE)
     """Processes that train a trial together; takes the place of train.num_workers."""
-    max_concurrent: int | None = setting(None, Mark.NO_EFFECT)
-    """Trials at a time; null: as many as the cluster has room for."""
+    max_concurrent: int | None = setting(None, Mark.AT_ONCE)
+    """Trials at a time; null: as many as the cluster has room for. grid and random without a
+    scheduler try the same whatever it is; optuna, asha and median go by what has ended so far, so
+    only a search of one trial at a time can be repeated."""
     seed: int = setting(2020, Mark.CONTENT)
     """Seed of the draws; train.seed is that of the trials."""
 

@@ -60,7 +60,8 @@ def _resolve(name: str, value: Any) -> Iterator[tuple[str, object]]:
     keys = list(dict.fromkeys(ALIASES.get(key, key) for key in full))
     known = [key for key in keys if key in LEAVES]
     if len(known) > 1:  # who says batch_size means that of training, which decides the result
-        known = [key for key in known if Mark.NO_EFFECT not in _MARKS[key]] or known
+        without = {Mark.NO_EFFECT, Mark.AT_ONCE}
+        known = [key for key in known if not without & _MARKS[key]] or known
     if len(known) > 1:
         section, _, leaf = known[0].rpartition(".")
         raise ConfigError(

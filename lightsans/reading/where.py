@@ -95,8 +95,7 @@ def _problem(test: Comparison | IsNull, kind: pa.DataType, data: DataConfig) -> 
             else None
         )
     if test.kind is float and (is_text_like(kind) or is_number(kind)):
-        limit = 2**63 if pa.types.is_integer(kind) else _EXACT
-        large = [v for v in test.values if abs(v) >= limit]  # type: ignore[arg-type]
+        large = [v for v in test.values if abs(v) >= _limit(kind, v)]  # type: ignore[arg-type]
         return (
             f"is compared with {large[0]}, which is too large to be exact in a column of {kind}; "
             + ("write it in quotes" if is_text_like(kind) else "take a smaller number")
@@ -121,6 +120,13 @@ def _problem(test: Comparison | IsNull, kind: pa.DataType, data: DataConfig) -> 
         else "a number, without quotes"
     )
     return f"holds {kind}, and is compared with {value!r}; expected {expected}"
+
+
+def _limit(kind: pa.DataType, value: object) -> int:
+    """Size from which a number is not told apart from its neighbours in a column of this type."""
+    if kind == pa.uint64() and isinstance(value, int):
+        return 2**64
+    return 2**63 if pa.types.is_integer(kind) else _EXACT
 
 
 def keep_rows(rows: RawRows, data: DataConfig) -> tuple[RawRows, int, Counter[str]]:

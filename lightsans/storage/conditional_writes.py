@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from botocore.exceptions import ClientError
-from fsspec.asyn import sync
 
 from lightsans.errors import ConfigError
 from lightsans.storage.location import Location
@@ -143,19 +142,9 @@ def _is_there(path: Path, descriptor: int) -> bool:
 
 
 def _read_s3(location: Location) -> Versioned:
-    from s3fs.core import _error_wrapper  # local disk needs no S3 client
-
+    # fsspec's own calls give content or etag; only one request gives the two together.
     filesystem, name = _s3(location)
-
-    async def get() -> Versioned:
-        # fsspec's sync calls give content or etag; only one request gives the two together.
-        response = await filesystem._call_s3("get_object", **name)
-        async with response["Body"] as body:
-            return Versioned(await body.read(), response["ETag"])
-
-    # The retries of `_call_s3` end with the header; a body can be cut off just as well.
-    result: Versioned = sync(filesystem.loop, _error_wrapper, get, retries=filesystem.retries)
-    return result
+    return Versioned(*filesystem.read_with_etag(name["Bucket"], name["Key"]))
 
 
 def _write_s3(location: Location, content: bytes, version: str | None) -> str | None:

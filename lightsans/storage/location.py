@@ -10,6 +10,7 @@ in one piece.
 import json
 import os
 import shutil
+import stat
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -190,10 +191,17 @@ class Location:
         """A local path to write to; its content appears here when the block ends without error.
 
         Objects are spooled to local disk first, because an upload stream that is closed while an
-        error unwinds would publish half a file.
+        error unwinds would publish half a file. A device or a pipe is written to and not replaced:
+        ``/dev/null`` stays what it is.
         """
+        target = Path(self.path)
+        if self.is_local and _is_special(target):
+            with tempfile.TemporaryDirectory(prefix="lightsans-") as directory:
+                yield (aside := Path(directory) / "content")
+                with self._access(), target.open("wb", buffering=0) as device:
+                    device.write(aside.read_bytes())
+            return
         if self.is_local:
-            target = Path(self.path)
             self.parent.require_directory()
             aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
             try:
@@ -312,6 +320,15 @@ def locate(uri: str, storage: StorageConfig) -> Location:
         return Location(str(Path(path).expanduser().absolute()), storage)
     check_bucket(uri, protocol, path)
     return Location(f"{protocol}://{path.rstrip('/')}", storage)
+
+
+def _is_special(path: Path) -> bool:
+    """Whether there is something else than a file or a directory: a device, a pipe, a socket."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def file_info(location: Location, info: dict[str, Any]) -> FileInfo:

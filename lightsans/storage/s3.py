@@ -6,6 +6,7 @@ repeated. s3fs repeats reading a body that breaks off. Left alone, s3fs would al
 every request that botocore has given up on, so that attempts multiply into hours.
 """
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -22,12 +23,14 @@ from botocore.exceptions import (
 )
 from fsspec.asyn import sync_wrapper
 from s3fs import S3FileSystem
+from s3fs.core import S3_RETRYABLE_ERRORS
 from s3fs.errors import translate_boto_error
 from s3fs.utils import FileExpired
 
 from lightsans.errors import AccessError, ConfigError, StorageError
 
 _FIRST_SERVER_ERROR = 500
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 20.0
 _WITHOUT_CREDENTIALS = (
     NoCredentialsError,
     PartialCredentialsError,
@@ -79,6 +82,26 @@ class PatientS3FileSystem(S3FileSystem):  # type: ignore[misc]  # s3fs has no ty
             raise _given_up(error, arguments, self.retries) from error
 
     call_s3 = sync_wrapper(_call_s3)
+
+    async def _read_with_etag(self, bucket: str, key: str) -> tuple[bytes, str]:
+        """The content of a small object and its etag, both from one answer.
+
+        Raises:
+            StorageError: The body broke off in every attempt.
+            OSError: As `_call_s3`.
+        """
+        name = {"Bucket": bucket, "Key": key}
+        for attempt in range(self.retries):
+            response = await self._call_s3("get_object", **name)
+            try:
+                async with response["Body"] as body:
+                    return await body.read(), response["ETag"]
+            except S3_RETRYABLE_ERRORS as error:  # the attempts of a request end with the header
+                broken: Exception = error
+                await asyncio.sleep(min(_FIRST_PAUSE_S * 2**attempt, _LONGEST_PAUSE_S))
+        raise _given_up(broken, name, self.retries) from broken
+
+    read_with_etag = sync_wrapper(_read_with_etag)
 
     def _open(self, path: str, mode: str = "rb", *settings: Any, **arguments: Any) -> Any:
         """An open file, as s3fs opens it: every range that it reads is of one version."""

@@ -158,7 +158,7 @@ def ids(config):
     }
 
 
-NO_EFFECT = [name for name, marks in MARKS.items() if Mark.NO_EFFECT in marks]
+NO_EFFECT = [name for name, marks in MARKS.items() if {Mark.NO_EFFECT, Mark.AT_ONCE} & set(marks)]
 BUDGET = [name for name, marks in MARKS.items() if Mark.BUDGET in marks]
 CONTENT = [name for name, marks in MARKS.items() if Mark.CONTENT in marks]
 

@@ -240,6 +240,12 @@ def test_numbers_are_exact(tmp_path):
     assert users(path, "not rate = 3.3") == "b"
     assert users(path, "huge > 1") == "a"
     assert users(path, "huge <= 0.5") == "c"
+    assert users(path, f"huge = {2**64 - 1}") == "a"
+    assert users(path, f"huge < {2**64 - 1} and huge > {-(2**63)}") == "bc"
+    assert users(path, f"huge in [{2**64 - 1}, 0]") == "ac"
+    assert users(path, f"huge >= {2**63}") == "a"
+    reading_fails(["too large to be exact"], path, where=f"huge < {2**64}")
+    reading_fails(["too large to be exact"], path, where=f"item_id < {2**63}")
     reading_fails(["too large to be exact"], path, where=f"rate > {large}")
 
 

@@ -1,12 +1,14 @@
 """Engines: every combination once, the same draws after an interruption, better than chance."""
 
 import math
+import random
+from dataclasses import replace
 
 import pytest
 
 from lightsans.config import RunConfig
 from lightsans.errors import ConfigError
-from lightsans.search.proposals import Observation, Proposer
+from lightsans.search.proposals import STARTUP_TRIALS, Observation, Proposer
 from lightsans.search.space import build_space
 
 FINITE = {"k_interests": [5, 10, 15], "n_heads": [1, 2, 3], "learning_rate": [0.01, 0.001]}
@@ -36,6 +38,43 @@ def search(proposer, trials):
             break
         observed.append(Observation(values, "finished", {1: quality(values)}))
     return observed
+
+
+def search_at_once(proposer, trials, at_once, seed=0):
+    """Values of a search in which some trials run at a time and end in any order."""
+    generator, running = random.Random(seed), set[int]()
+    observed: list[Observation] = []
+    while len(observed) < trials or running:
+        while len(running) < at_once and len(observed) < trials:
+            values = proposer.next(observed)
+            if values is None:
+                trials = len(observed)
+                break
+            running.add(len(observed))
+            observed.append(Observation(values, "running", {1: quality(values)}))
+        if running:
+            ended = generator.choice(sorted(running))
+            running.remove(ended)
+            observed[ended] = replace(observed[ended], status="finished")
+    return [observation.values for observation in observed]
+
+
+@pytest.mark.parametrize(
+    ("engine", "raw"), [("grid", FINITE), ("random", FINITE), ("random", ENDLESS)]
+)
+def test_how_many_run_at_once_changes_no_draw_of_grid_and_random(engine, raw):
+    proposer = Proposer(space_of(raw), engine, seed=3)
+    alone = search_at_once(proposer, 15, at_once=1)
+    for at_once in (2, 5, 15):
+        assert search_at_once(proposer, 15, at_once, seed=at_once) == alone
+
+
+def test_optuna_draws_ten_whatever_runs_at_once_and_then_by_what_has_ended():
+    proposer = Proposer(space_of(ENDLESS), "optuna", seed=3)
+    alone, together = (search_at_once(proposer, 12, at_once) for at_once in (1, 8))
+    assert alone == search_at_once(proposer, 12, at_once=1, seed=7)
+    assert together[:STARTUP_TRIALS] == alone[:STARTUP_TRIALS]
+    assert together != alone  # so the setting is not marked as one without effect
 
 
 @pytest.mark.parametrize("engine", ["grid", "random", "optuna"])

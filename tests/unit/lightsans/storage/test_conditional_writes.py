@@ -1,16 +1,11 @@
 """Files that are replaced only by who knows their version."""
 
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
-from aiohttp import ClientPayloadError
-from fsspec.asyn import get_loop
 
 from lightsans.config import StorageConfig
 from lightsans.errors import ConfigError
-from lightsans.storage import conditional_writes
 from lightsans.storage.conditional_writes import Versioned, read_versioned, write_if_unchanged
 from lightsans.storage.location import locate
 from tests.factories import local
@@ -60,42 +55,3 @@ def test_storage_without_conditional_writes_is_refused_by_name():
     place = locate("memory://bucket/x", StorageConfig())
     with pytest.raises(ConfigError, match=r"memory://bucket/x.*set root to a local path or s3://"):
         read_versioned(place)
-
-
-class CutOff:
-    """The body of an answer: the connection breaks while it is read, so many times."""
-
-    def __init__(self, breaks: list[None]) -> None:
-        self.breaks = breaks
-
-    async def __aenter__(self) -> "CutOff":
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        pass
-
-    async def read(self) -> bytes:
-        if self.breaks:
-            self.breaks.pop()
-            raise ClientPayloadError("Response payload is not completed")
-        return b"content"
-
-
-def read_through(breaks: int) -> Versioned:
-    bodies = [None] * breaks
-
-    async def call(method: str, **name: str) -> dict[str, object]:
-        return {"Body": CutOff(bodies), "ETag": '"1"'}
-
-    filesystem = SimpleNamespace(loop=get_loop(), retries=3, _call_s3=call)
-    location: Any = SimpleNamespace(path="bucket/key", filesystem=filesystem)
-    return conditional_writes._read_s3(location)
-
-
-def test_an_answer_that_breaks_off_is_asked_for_again():
-    assert read_through(breaks=2) == Versioned(b"content", '"1"')
-
-
-def test_an_answer_that_always_breaks_off_is_an_error():
-    with pytest.raises(ClientPayloadError):
-        read_through(breaks=3)

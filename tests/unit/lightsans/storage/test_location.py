@@ -1,3 +1,6 @@
+import os
+import threading
+
 import pyarrow as pa
 import pytest
 
@@ -149,3 +152,16 @@ def test_a_bucket_that_the_client_refuses_is_no_outage():
     storage = StorageConfig(anonymous=True, endpoint_url="http://x.test")
     with pytest.raises(ConfigError, match=r"s3://no bucket/x: S3 refuses this address: .*bucket"):
         Location("s3://no bucket/x", storage).read_bytes()
+
+
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path):
+    """As a device is: a process with rights to ``/dev`` must leave ``/dev/null`` there."""
+    os.mkfifo(tmp_path / "pipe")
+    found = []
+    reader = threading.Thread(target=lambda: found.append((tmp_path / "pipe").read_bytes()))
+    reader.start()
+    local(tmp_path / "pipe").write_bytes(b"content")
+    reader.join(10)
+    assert found == [b"content"]
+    assert (tmp_path / "pipe").is_fifo()
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]

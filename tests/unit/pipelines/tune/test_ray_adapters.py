@@ -142,3 +142,43 @@ def test_an_interrupted_trial_is_not_judged_again_for_rungs_that_it_has_passed(t
     assert resumed is not None
     assert resumed.number == 1
     assert run_trial(again, resumed, [0.1] * 9, make_scheduler(again)) == "stopped at 3"
+
+
+def run_in_turns(search: Any, scheduler: Any, curves: list[list[float]]) -> list[str]:
+    """Run all trials at once, an epoch of each in turn, the last one first; how each ended."""
+    records = [search.next() for _ in curves]
+    trials = {record.number: Trial(record.number) for record in records}
+    for trial in trials.values():
+        scheduler.on_trial_add(NOBODY, trial)
+    ended: dict[int, str] = {}
+    for epoch in range(1, len(curves[0]) + 1):
+        for record, curve in reversed(list(zip(records, curves, strict=True))):
+            if record.number in ended:
+                continue
+            search.report(record.number, row(epoch, curve[epoch - 1]))
+            result = {"epoch": epoch, "score": curve[epoch - 1]}
+            decision = scheduler.on_trial_result(NOBODY, trials[record.number], result)
+            if decision == TrialScheduler.STOP or epoch == len(curve):
+                scheduler.on_trial_complete(NOBODY, trials[record.number], result)
+                is_whole = epoch == len(curve)
+                search.end(record.number, finished=is_whole)
+                ended[record.number] = "finished" if is_whole else f"stopped at {epoch}"
+    return [ended[record.number] for record in records]
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "is_equal"), [("none", True), ("asha", False), ("median", False)]
+)
+def test_only_without_a_scheduler_trials_end_alike_whatever_runs_at_once(
+    tmp_path, scheduler, is_equal
+):
+    settings = (f"tune.scheduler={scheduler}", "tune.grace_epochs=1")
+    one, many = (make_search(tmp_path / name, *settings) for name in ("one", "many"))
+    alone = run(one, CURVES, make_scheduler(one))
+    together = run_in_turns(many, make_scheduler(many), CURVES)
+    assert (alone == together) == is_equal
+    values = [[record.values for record in each.trials.values()] for each in (one, many)]
+    assert values[0] == values[1]
+    if is_equal:
+        assert many.best is not None
+        assert many.best.values == one.best.values  # type: ignore[union-attr]
