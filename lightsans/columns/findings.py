@@ -59,6 +59,20 @@ class Findings:
         self.cut += other.cut
         self.unread_where.update(other.unread_where)
 
+    def since(self, before: "Findings") -> "Findings":
+        """Counts of the rows that were added to those of ``before``."""
+        missing = {r: words - before.missing.get(r, Counter()) for r, words in self.missing.items()}
+        return Findings(
+            missing={role: words for role, words in missing.items() if words},
+            padded=self.padded - before.padded,
+            padded_example=self.padded_example,
+            unread_ratings=self.unread_ratings - before.unread_ratings,
+            early=self.early - before.early,
+            step=self.step if self.step > before.step else 0.0,
+            cut=self.cut - before.cut,
+            unread_where=self.unread_where - before.unread_where,
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Content for JSON."""
         return {
@@ -107,7 +121,7 @@ def describe_findings(
         num_rows: Rows that were read.
         num_valid: Rows that were not refused.
         unit: The setting ``data.timestamp_unit``.
-        oldest: Least time, in microseconds.
+        oldest: Least time, in microseconds; None where it is not known.
     """
     missing = describe_missing(findings, num_rows)
     if missing:
@@ -128,11 +142,12 @@ def describe_findings(
         )
     if ratings:
         yield f"{_share(ratings, num_rows)} have no rating"
-    if findings.early and oldest is not None:
+    if findings.early:
+        first = "" if oldest is None else f", the first of {to_iso(oldest)}"
         yield (
-            f"WARNING: {_share(findings.early, num_valid)} are from before 1990, the first of "
-            f"{to_iso(oldest)}; is data.timestamp_unit={unit} right, for all of them? Where a file "
-            "mixes units, mend it"
+            f"WARNING: {_share(findings.early, num_valid)} are from before 1990{first}; is "
+            f"data.timestamp_unit={unit} right, for all of them? Where a file mixes units, mend it "
+            "(days as Excel counts them, such as 44000, are to be written as dates)"
         )
     if findings.step:
         yield (

@@ -25,10 +25,11 @@ from lightsans.reading.columns import Wanted
 from lightsans.reading.formats import recognise, wrong_encoding
 from lightsans.reading.input_files import readable
 from lightsans.storage.location import FileInfo, Location
-from lightsans.text.coding import Coding, open_stream
+from lightsans.text.coding import Coding, is_utf8, open_stream
 from lightsans.text.pieces import BOM, read_beginning
 
 _SEPARATORS = (",", ";", "\t", "|")
+_BLOCK = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,14 +248,20 @@ def _read_lines(info: FileInfo, wanted: Wanted, data: DataConfig) -> pa.Array:
     if not info.size:
         return pa.array([], pa.string())
     with readable(info.location), open_stream(info.location, _coding_of(info, data)) as stream:
-        content = stream.read()
+        content = b"".join(iter(lambda: stream.read(_BLOCK), b""))
     try:
-        lines = content.removeprefix(BOM).decode().split("\n")
+        text = content.removeprefix(BOM).decode()
     except UnicodeDecodeError:
         raise InputError(wrong_encoding(info.location, content, data)) from None
+    if not is_utf8(content):
+        raise InputError(wrong_encoding(info.location, content, data))
+    lines = text.split("\n" if "\n" in text else "\r")  # an old Mac's have no line feed
     lines = [line.removesuffix("\r") for line in lines]
     if _has_name([_unquoted(lines[0])], wanted):
         lines = lines[1:]
+    filled = [line for line in lines if line.strip()]
+    if data.quote_char == '"' and all(_unquoted(line) != line.strip() for line in filled):
+        lines = [_unquoted(line).replace('""', '"') for line in filled]
     return pa.array(lines, pa.string())
 
 

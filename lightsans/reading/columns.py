@@ -17,6 +17,8 @@ from lightsans.storage.location import Location
 from lightsans.storage.partitions import partition_values
 
 _RECBOLE_TYPE = re.compile(r":(token|float)(_seq)?$")
+_MOST_NAMES = 30
+"""Names of columns in a message."""
 _ALIKE = 0.8
 """Similarity of names from which on one is suggested for the other."""
 
@@ -68,8 +70,16 @@ def find_columns(
     names: Sequence[str],
     wanted: Mapping[str, Wanted],
     partitions: Mapping[str, str | None] | None = None,
+    types: Sequence[pa.DataType] = (),
 ) -> Found:
     """Find the wanted columns; what the file has itself comes before partitions of its path.
+
+    Args:
+        file: For messages, and for the partitions of its path.
+        names: Columns of the file.
+        wanted: The columns by role.
+        partitions: Values by name; None takes those of the path.
+        types: Types of the columns, for messages.
 
     Raises:
         InputError: Some are missing, all of which are named, or the name of one occurs twice.
@@ -85,7 +95,9 @@ def find_columns(
         elif not column.is_optional:
             missing.append(column)
     if missing:
-        raise InputError(_missing_columns(file, missing, [*names, *partitions]))
+        nested = [name for name, kind in zip(names, types, strict=False) if is_nested(kind)]
+        is_text = all(pa.types.is_binary(kind) for kind in types)
+        raise InputError(_missing_columns(file, missing, [*names, *partitions], nested, is_text))
     if not found.positions:
         raise InputError(
             f"{file}: all columns that are needed are in the names of its directories, so that its "
@@ -113,14 +125,29 @@ def without_type(name: str) -> str:
     return _RECBOLE_TYPE.sub("", name)
 
 
-def _missing_columns(file: Location, missing: Sequence[Wanted], names: Sequence[str]) -> str:
+def _missing_columns(
+    file: Location,
+    missing: Sequence[Wanted],
+    names: Sequence[str],
+    nested: Sequence[str],
+    is_text: bool,
+) -> str:
     there = " and ".join(f"no column {column.column!r}" for column in missing)
-    message = f"{file}: there is {there}; found {', '.join(map(repr, names))}"
-    likely = [_likely_name(str(column.column), names) for column in missing]
+    shown = [*map(repr, names[:_MOST_NAMES])]
+    shown += [f"and {len(names) - _MOST_NAMES:,} more"] if len(names) > _MOST_NAMES else []
+    message = f"{file}: there is {there}; found {', '.join(shown)}"
+    flat = [name for name in names if name not in nested]
+    likely = [_likely_name(str(column.column), flat) for column in missing]
     hints = " and ".join(repr(name) for name in likely if name)
     message += f"; did you mean {hints}?" if hints else "."
     message += f" Set {' and '.join(column.setting for column in missing)}"
-    return message + (", or data.separator" if len(names) == 1 else "")
+    if nested:
+        held = "objects or lists" if len(nested) > 1 else "objects or a list"
+        message += (
+            f". Within {' and '.join(map(repr, nested[:_MOST_NAMES]))} are {held}: flatten them "
+            "into columns first"
+        )
+    return message + (", or data.separator" if is_text and len(names) == 1 else "")
 
 
 def _likely_name(column: str, names: Sequence[str]) -> str | None:
@@ -150,29 +177,25 @@ def check_log_types(
     """
     names = {role: head.names[at] for role, at in found.positions.items()}
     types = {role: head.types[at] for role, at in found.positions.items()}
-    if "timestamp" in types and not _is_time(types["timestamp"]):
-        raise InputError(wrong_type(file, "timestamp", names["timestamp"], types["timestamp"]))
+    checks = {"user": is_id, "item": is_id, "timestamp": _is_time, "event": is_event}
+    if data.min_rating is not None:
+        checks["rating"] = _is_rating
+    wrong = [role for role, fits in checks.items() if role in types and not fits(types[role])]
+    if wrong:
+        said = [wrong_type(file, role, names[role], types[role]) for role in wrong]
+        raise InputError("\n".join(said))
     if "rating" in types and not _is_rating(types["rating"]):
-        if data.min_rating is not None:
-            raise InputError(wrong_type(file, "rating", names["rating"], types["rating"]))
         del found.positions["rating"]
-    if "event" in types and not is_event(types["event"]):
-        raise InputError(wrong_type(file, "event", names["event"], types["event"]))
-    id_types = {}
-    for role in ("user", "item"):
-        kind = types.get(role, pa.string())
-        id_types[role] = id_type_of(file, role, names.get(role, role), kind, data)
-    return id_types
+    configured = {"user": data.user_id_type, "item": data.item_id_type}
+    return {
+        role: natural_type(types.get(role, pa.string())) if kind == "auto" else kind
+        for role, kind in configured.items()
+    }
 
 
-def id_type_of(
-    file: Location, role: str, name: str, found: pa.DataType, data: DataConfig
-) -> str | None:
-    """``string``, ``int64``, or None for a column without values."""
-    configured = data.user_id_type if role == "user" else data.item_id_type
-    if not is_id(found):
-        raise InputError(wrong_type(file, role, name, found))
-    return configured if configured != "auto" else natural_type(found)
+def is_nested(kind: pa.DataType) -> bool:
+    """Whether values of this type are lists or objects."""
+    return bool(pa.types.is_nested(kind))
 
 
 def wrong_type(file: Location, role: str, name: str, found: pa.DataType | str) -> str:

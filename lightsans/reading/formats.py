@@ -1,6 +1,7 @@
 """The input formats: which file reads which, and which format a file has."""
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -24,6 +25,7 @@ from lightsans.text.coding import (
     PLAIN,
     Coding,
     compression_by_name,
+    compression_of,
     find_coding,
     is_utf8,
     likely_encodings,
@@ -41,6 +43,7 @@ READ_HEAD: Final[Mapping[Format, Callable[[FileInfo, DataConfig, Coding], Head]]
 
 _PARQUET_MAGIC = b"PAR1"
 _BEGINNING = 512
+_CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 _FEW = 2
 """Rows in another encoding that may be accidents."""
 
@@ -55,7 +58,8 @@ def inspect_file(info: FileInfo, data: DataConfig) -> InputFile:
     file = info.location
     head = read_head(info, data)
     try:
-        found = find_columns(file, head.names, log_columns(data), partitions_of(info))
+        wanted = log_columns(data)
+        found = find_columns(file, head.names, wanted, partitions_of(info), types=head.types)
     except InputError:
         if not is_utf8(head.beginning):
             raise InputError(wrong_encoding(file, head.beginning, data)) from None
@@ -108,7 +112,7 @@ def recognise(info: FileInfo, data: DataConfig) -> tuple[Format, Coding]:
                 "data.format: auto, which goes by the file"
             )
         return "parquet", PLAIN
-    if named == "parquet":
+    if named == "parquet" and (data.format == named or not _is_text(file, beginning)):
         return named, PLAIN  # the reader says what is wrong with it
     coding = find_coding(file, beginning, data.encoding)
     promised = compression_by_name(file.name)
@@ -119,7 +123,17 @@ def recognise(info: FileInfo, data: DataConfig) -> tuple[Format, Coding]:
             beginning = stream.read(_BEGINNING)
     if coding.encoding == "utf-8" and (foreign := foreign_kind(beginning)):
         raise InputError(f"{file}: the file is {foreign}")
+    named = None if named == "parquet" else named
     return (named if data.format != "auto" else _by_content(beginning, named)) or "csv", coding
+
+
+def _is_text(file: Location, beginning: bytes) -> bool:
+    """Whether a file that is named as parquet is text, compressed perhaps, or known as another."""
+    if compression_of(beginning) is not None:
+        with open_stream(file) as stream:
+            beginning = stream.read(_BEGINNING)
+    is_plain = is_utf8(beginning) and not _CONTROL.search(beginning)
+    return is_plain or bool(foreign_kind(beginning))
 
 
 def format_by_name(file: Location, data: DataConfig) -> Format | None:
@@ -167,6 +181,8 @@ def _require_encoding(file: Location, head: Head, layout: object, data: DataConf
     """
     if is_utf8(head.beginning) or not isinstance(layout, TextLayout) or layout.spans_lines():
         return
+    if likely_encodings(head.beginning)[0].startswith("utf-16"):  # NULs are UTF-8, too
+        raise InputError(wrong_encoding(file, head.beginning, data))
     lines = head.beginning[head.data_start : head.beginning.rfind(b"\n") + 1]
     num_rows = num_bad = 0
     for rows in layout.parse(lines, file.uri):

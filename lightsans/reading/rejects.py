@@ -217,8 +217,12 @@ _HINTS = {
     "timestamp_out_of_range": "data.timestamp_unit may be wrong: seconds have ten digits today, "
     "milliseconds thirteen; times from 1970 to 2199 can be used",
     "timestamp_is_date": "numbers such as 20260913 are dates: set data.timestamp_unit: yyyymmdd",
+    "timestamp_invalid": "times are read as numbers (data.timestamp_unit) or as ISO text, such as "
+    "2026-09-13 or 2026-09-13T17:45:00+02:00: convert others, such as 13.09.2026, 9/13/2026 5 PM "
+    "or numbers with commas",
     "wrong_number_of_fields": "data.separator, data.quote_char, data.escape or data.header may be "
-    "wrong",
+    "wrong, or rows have more fields than the header names",
+    "invalid_json": "expected a JSON object a line, with double quotes",
     "escaped_quote": "a backslash before a quote, as Spark writes it: set data.escape: '\\' (or "
     "data.quote_char: null when quotes are plain text)",
     "not_utf8": "text is in another encoding: set data.encoding, such as latin-1, cp1252, gb18030 "
@@ -234,6 +238,7 @@ _HINTS = {
                 "there: write them as text or integers, or set data.columns."
                 f"{role} to another column",
             ),
+            ("wrong_type", f"JSON objects, arrays and booleans are no {role} ids: flatten them"),
             ("too_long", "data.max_id_bytes allows longer ids"),
         )
     },

@@ -21,6 +21,8 @@ from lightsans.text.pieces import read_lines, read_pieces, skip
 POSITION_BITS = 40
 """An order key is ``file << POSITION_BITS | position``: a terabyte, or 10^12 rows, a file."""
 
+_MOST_TOLD = 5
+"""Files whose problems are told."""
 _INSPECTORS = 16
 """Files that are looked at side by side: it is waiting for storage, not work."""
 
@@ -80,12 +82,14 @@ def plan_reading(
     """
     with ThreadPoolExecutor(_INSPECTORS) as pool:
         found = list(pool.map(lambda info: _inspect(info, data), files))
+    unusable = [e for e in found if isinstance(e, InputError) and not isinstance(e, EmptyFileError)]
+    if unusable:
+        raise _all_in_one(unusable)
     inspected = [file for file in found if isinstance(file, InputFile)]
     if found and not inspected:
         raise next(file for file in found if isinstance(file, EmptyFileError))
     late = {file.location.uri for file in inspected if _is_late(file, as_of)}
-    user_id_type = _common_type(inspected, "user", data)
-    item_id_type = _common_type(inspected, "item", data)
+    user_id_type, item_id_type = _common_types(inspected, data)
     # Numbers are those that the files have in the manifest, which lists what is read.
     listed = [file for file in found if not _is_late(file, as_of)]
     slices = [
@@ -99,16 +103,26 @@ def plan_reading(
     return ReadPlan(units, user_id_type, item_id_type, num_empty, tuple(sorted(late)))
 
 
-def _inspect(info: FileInfo, data: DataConfig) -> InputFile | EmptyFileError:
+def _inspect(info: FileInfo, data: DataConfig) -> InputFile | InputError:
     try:
         return inspect_file(info, data)
-    except EmptyFileError as error:
+    except InputError as error:
         return error
 
 
-def _is_late(file: InputFile | EmptyFileError, as_of: int | None) -> bool:
+def _all_in_one(errors: Sequence[InputError]) -> InputError:
+    """One error about all files that are unusable, the first few in words."""
+    if len(errors) == 1:
+        return errors[0]
+    said = [f"{number}. {error}" for number, error in enumerate(errors[:_MOST_TOLD], start=1)]
+    more = len(errors) - _MOST_TOLD
+    said += [f"and {more:,} more files"] if more > 0 else []
+    return InputError("\n".join([f"{len(errors):,} files cannot be used:", *said]))
+
+
+def _is_late(file: InputFile | InputError, as_of: int | None) -> bool:
     """Whether the file itself proves that none of its rows lies before ``as_of``."""
-    if as_of is None or isinstance(file, EmptyFileError):
+    if as_of is None or isinstance(file, InputError):
         return False
     if file.listed.rows is not None:  # a later night asks for what came to the table since
         return False
@@ -143,20 +157,29 @@ def order_keys(piece: Slice, positions: Int64) -> Int64:
     return (piece.file_index << POSITION_BITS) | positions
 
 
-def _common_type(files: Sequence[InputFile], role: str, data: DataConfig) -> str:
-    first: InputFile | None = None
-    for file in files:
-        if file.id_types[role] is None:
-            continue
-        if first is None:
-            first = file
-        elif file.id_types[role] != first.id_types[role]:
-            raise InputError(
-                f"{role} ids are {first.id_types[role]} in {first.location} but "
-                f"{file.id_types[role]} in {file.location}; set data.{role}_id_type to string "
-                "or int64 to read all files alike"
+def _common_types(files: Sequence[InputFile], data: DataConfig) -> tuple[str, str]:
+    """Types of users and items.
+
+    Raises:
+        InputError: Files disagree on one, or on both.
+    """
+    types, problems = [], []
+    for role in ("user", "item"):
+        first: dict[str, InputFile] = {}
+        for file in files:
+            kind = file.id_types[role]
+            if kind is not None:
+                first.setdefault(kind, file)
+        if len(first) > 1:
+            there = " but ".join(f"{kind} in {file.location}" for kind, file in first.items())
+            problems.append(
+                f"{role} ids are {there}; set data.{role}_id_type to string or int64 to read all "
+                "files alike"
             )
-    return "string" if first is None else str(first.id_types[role])
+        types.append(next(iter(first), "string"))
+    if problems:
+        raise InputError("\n".join(problems))
+    return types[0], types[1]
 
 
 def _cut(file: InputFile, index: int, data: DataConfig) -> Iterator[Slice]:

@@ -15,7 +15,14 @@ from lightsans.storage.table_formats import refuse_tables
 _MAGIC = re.compile(r"[*?\[]")
 _HIVE_PARTITION = re.compile(r"_[^=/]+=")
 _FOLDER_MARKER = "_$folder$"
-_NO_DATA = re.compile(r"readme(\.(md|txt|rst))?|.*\.crc", re.IGNORECASE)
+_NO_DATA = re.compile(
+    r"(readme|licen[sc]e)(\.(md|txt|rst))?"
+    r"|.*\.(crc|md5|sha1|sha256|sha512|asc|sig)|(md5|sha[0-9]*)sums(\.txt)?"
+    r"|.*(~|\.(tmp|bak|swp|crdownload|inprogress)|\._copying_)|#.*#"
+    r"|thumbs\.db|desktop\.ini",
+    re.IGNORECASE,
+)
+"""Notes, checksums, copies of editors and unfinished copies, and what Windows leaves."""
 _SIDE_BY_SIDE = 16
 """Requests at a time: it is waiting for storage, not work."""
 
@@ -78,7 +85,7 @@ def list_files(pattern: str, storage: StorageConfig) -> list[FileInfo]:
     directory or glob is sorted by the bytes of the path. A name that exists is literal, even if it
     holds ``[``, ``*`` or ``?``. Left out is what other tools leave beside data: files and
     directories whose name begins with ``.`` or ``_`` (but for partitions such as ``_day=1``, and
-    where a pattern says so), folder markers, checksums and readmes.
+    where a pattern says so), folder markers, checksums, readmes, and copies of editors.
 
     Raises:
         InputError: Nothing matches, or the directory is a table of a warehouse.
@@ -97,7 +104,7 @@ def list_files(pattern: str, storage: StorageConfig) -> list[FileInfo]:
     start = len(filesystem._strip_protocol(fixed))
     below = {file.location.path[start:]: file for file in found}
     refuse_tables(pattern, below)
-    files = [file for name, file in below.items() if _is_data(name, file.size, rest)]
+    files = [file for name, file in below.items() if is_data(name, file.size, rest)]
     if not files:
         raise InputError(f"{pattern}: no file matches; check the path and the bucket")
     return sorted(files, key=lambda file: file.location.uri.encode())
@@ -243,20 +250,20 @@ def _cut_at_glob(location: Location) -> tuple[str, str]:
     return "/".join(parts[:-1]), parts[-1]
 
 
-def _is_data(below: str, size: int, rest: str) -> bool:
+def is_data(below: str, size: int, pattern: str = "") -> bool:
     """Whether a file is data.
 
     Args:
         below: The part of its path below what the pattern fixes.
         size: Its bytes.
-        rest: The pattern below what it fixes: a component that begins with a dot or an underscore
-            there is meant.
+        pattern: The pattern below what it fixes: a component that begins with a dot or an
+            underscore there is meant.
     """
     *_, name = parts = below.strip("/").split("/")
-    patterns = rest.split("/") + [""] * len(parts)
-    for part, pattern in zip(parts, patterns, strict=False):
+    patterns = pattern.split("/") + [""] * len(parts)
+    for part, meant in zip(parts, patterns, strict=False):
         is_hidden = part.startswith((".", "_")) and not _HIVE_PARTITION.match(part)
-        if is_hidden and not pattern.startswith(part[0]):
+        if is_hidden and not meant.startswith(part[0]):
             return False
     is_marker = size == 0 and (below.endswith("/") or name.endswith(_FOLDER_MARKER))
     return not is_marker and not _NO_DATA.fullmatch(name)

@@ -7,8 +7,10 @@ written appears whole or not at all: local files are written aside and renamed, 
 in one piece.
 """
 
+import errno
 import json
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -287,9 +289,26 @@ class Location:
         """
         try:
             with self._access():
-                return file_info(self, self.filesystem.info(self.path))
+                found = self.filesystem.info(self.path)
+                if found["type"] == "other":
+                    raise InputError(
+                        f"{self.uri}: a pipe or device, expected a file; write its content to one"
+                    )
+                return file_info(self, found)
         except (FileNotFoundError, NotADirectoryError):
-            raise InputError(f"{self.uri}: no such file") from None
+            raise InputError(f"{self.uri}: no such file{self._windows_hint()}") from None
+        except OSError as error:
+            if error.errno not in (errno.ELOOP, errno.ENAMETOOLONG):
+                raise
+            raise InputError(f"{self.uri}: no such file: {error.strerror}") from None
+
+    def _windows_hint(self) -> str:
+        is_windows = self.is_local and re.search(r"(^|/)[A-Za-z]:([\\/]|$)", self.uri)
+        return (
+            "; a drive of Windows is known by another name here, such as /mnt/c/logs in WSL"
+            if is_windows
+            else ""
+        )
 
     @contextmanager
     def _access(self) -> Iterator[None]:

@@ -12,6 +12,7 @@ from typing import IO, Final, Protocol
 import pyarrow as pa
 
 from lightsans.errors import InputError
+from lightsans.storage.listing import is_data
 from lightsans.storage.location import Location
 from lightsans.text.json_records import JsonRecords
 
@@ -34,6 +35,7 @@ _MAGIC = {
     b"\x04\x22\x4d\x18": "lz4",
     b"\xfd7zXZ\x00": "xz",
     b"PK\x03\x04": "zip",
+    b"PK\x05\x06": "zip",  # without a file
 }
 _MARKS = {
     codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16, with whose mark it begins
@@ -139,11 +141,9 @@ def _only_member(raw: IO[bytes], name: str) -> IO[bytes]:
     archive = zipfile.ZipFile(raw)
     if "[Content_Types].xml" in archive.namelist():
         raise InputError(f"{name}: the file is an Excel workbook; save it as csv")
-    members = [
-        member
-        for member in archive.infolist()
-        if not member.is_dir() and not member.filename.startswith("__MACOSX/")
-    ]
+    members = [member for member in archive.infolist() if not member.is_dir()]
+    if len(members) > 1:  # what programs leave beside data, such as .DS_Store and __MACOSX/
+        members = [member for member in members if is_data(member.filename, member.file_size)]
     if len(members) != 1:
         names = ", ".join(repr(member.filename) for member in members[:5]) or "nothing"
         raise InputError(f"{name}: expected one file in the archive, found {names}; unpack it")
@@ -183,7 +183,12 @@ class _Transcoded:
 
 
 def is_utf8(content: bytes) -> bool:
-    """Whether the beginning of a text is UTF-8; its last character may be cut."""
+    """Whether the beginning of a text is UTF-8; its last character may be cut.
+
+    Text in UTF-16 without a byte order mark would be, with a NUL beside every letter.
+    """
+    if _has_many_nuls(content):
+        return False
     try:
         codecs.getincrementaldecoder("utf-8")().decode(content)
     except UnicodeDecodeError:
@@ -193,7 +198,7 @@ def is_utf8(content: bytes) -> bool:
 
 def likely_encodings(content: bytes) -> list[str]:
     """Names of encodings that text which is not UTF-8 may be in, the likeliest first."""
-    if content.count(b"\0") > len(content) // 4:
+    if _has_many_nuls(content):
         first_is_zero = content[::2].count(b"\0") > content[1::2].count(b"\0")
         return ["utf-16-be" if first_is_zero else "utf-16-le"]
     high = [byte >= 0x80 for byte in content]
@@ -208,6 +213,10 @@ def likely_encodings(content: bytes) -> list[str]:
         "cp1251",
         "latin-1",
     ]
+
+
+def _has_many_nuls(content: bytes) -> bool:
+    return content.count(b"\0") > len(content) // 4
 
 
 def _fits(content: bytes, encoding: str) -> bool:

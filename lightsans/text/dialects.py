@@ -1,9 +1,10 @@
 """Dialect of a csv file: separator, header, comments and row names, found in its first lines."""
 
 import csv
+import itertools
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from lightsans.errors import InputError
@@ -12,9 +13,13 @@ from lightsans.text.pieces import BOM
 BLANKS: Final = r"\s+"
 """A separator: any run of blanks and tabs."""
 
-_SEPARATORS: Final = (",", "\t", ";", "|", "::", " ", BLANKS)
+_SEPARATORS: Final = (",", "\t", ";", "|", "::", " ", BLANKS, "\x01")
+_WITH_BLANK: Final = {",": ", ", ";": "; "}
+"""Separators that people write a blank after, before a value in quotes."""
 _STAND_INS = [bytes([code]) for code in (0x1F, 0x1E, 0x1D, 0x1C, 0x01, 0x02, 0x03, 0x04)]
 _SAMPLE_LINES = 200
+_MOST_TITLES = 20
+"""Lines in which the names of columns are looked for, to tell that they stand too far below."""
 _SEP_LINE = re.compile(rb'"?sep=(.|\\t)"?\s*', re.IGNORECASE)
 
 
@@ -52,7 +57,8 @@ def read_head(
 
     Lines before the header that begin with ``#`` are comments, and a line ``sep=;`` says the
     separator, as Excel writes it. Where rows have a field more than the header, they begin with
-    R's row names, or end with a separator.
+    R's row names (integers that rise), or end with a separator; otherwise they are rows of a wrong
+    number of fields.
 
     Args:
         content: The beginning of the file, in UTF-8.
@@ -89,8 +95,12 @@ def read_head(
         num_comments = 0
     lines = lines[num_comments:]
     dialect = max(dialects, key=lambda each: _fit(lines, each, wanted, has_header, name))
+    if separator is None and dialect.separator in _WITH_BLANK:
+        dialect = _with_blank(lines, dialect, name)
     fields = _split(lines[0][1], dialect, name)
     if has_header:
+        if _num_found(fields, wanted) < len(wanted):
+            _require_header_first(lines, dialects, wanted, name)
         return _head(lines, fields, dialect, content, name)
     return FirstLines(dialect, [str(n) for n in range(len(fields))], lines[0][0])
 
@@ -165,11 +175,62 @@ def _head(
     """The head of a file whose first line holds these names."""
     rows = [_split(line, dialect, name) for _, line in lines[1:] if not line.startswith(b"#")]
     if rows and all(len(row) == len(fields) + 1 for row in rows):
-        is_trailing = all(row[-1] == "" for row in rows)
-        fields = [*fields, ""] if is_trailing else ["", *fields]
+        if all(row[-1] == "" for row in rows):
+            fields = [*fields, ""]
+        elif _are_row_names([row[0] for row in rows]):
+            fields = ["", *fields]
     start, line = lines[0]
     end = start + len(line)
     return FirstLines(dialect, fields, min(end + 1, len(content)))
+
+
+def _require_header_first(
+    lines: Sequence[tuple[int, bytes]],
+    dialects: Sequence[Dialect],
+    wanted: Sequence[str | int],
+    name: str,
+) -> None:
+    """Refuse a file whose names of columns stand below a title, for example."""
+    for number, (_, line) in enumerate(lines[1:_MOST_TITLES], start=1):
+        if any(
+            _num_found(_split(line, each, name), wanted) == len(wanted)
+            and not all(str(column).isdecimal() for column in wanted)
+            for each in dialects
+        ):
+            raise InputError(
+                f"{name}: the names of the columns stand in line {number + 1}, blank lines aside, "
+                f"below {lines[0][1][:60].decode(errors='replace')!r}; take away what is above "
+                "them, or begin it with #"
+            )
+
+
+def _are_row_names(values: Sequence[str]) -> bool:
+    """Whether values are row names as R counts them: 1 and on, with gaps where rows were left out.
+
+    A first column of anything else is one that the header names, and a later one has no name.
+    """
+    if not all(value.isdecimal() and value.isascii() for value in values):
+        return False
+    numbers = [int(value) for value in values]
+    is_rising = all(a < b for a, b in itertools.pairwise(numbers))
+    return is_rising and (len(numbers) > 1 or numbers == [1])
+
+
+def _with_blank(lines: Sequence[tuple[int, bytes]], dialect: Dialect, name: str) -> Dialect:
+    """The dialect with a blank after the separator, where quotes begin behind such a blank.
+
+    Quotes only count at the beginning of a value: ``a, "b,c"`` would be three.
+    """
+    if dialect.quote_char is None:
+        return dialect
+    wider = replace(dialect, separator=_WITH_BLANK[dialect.separator])
+    begins = wider.separator + dialect.quote_char
+    is_so = any(
+        field.startswith(dialect.quote_char) and begins.encode() in line
+        for _, line in lines
+        for field in _split(line, dialect, name)[1:]
+    )
+    return wider if is_so else dialect
 
 
 def _same_fields(

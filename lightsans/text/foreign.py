@@ -1,5 +1,7 @@
 """Kinds of files that are no text, recognised by their first bytes."""
 
+import re
+
 _KINDS = {
     b"ORC": "in the ORC format; convert it to parquet",
     b"Obj\x01": "in the Avro format; convert it to parquet",
@@ -13,15 +15,25 @@ _KINDS = {
     b"<!doctype html": "a web page; was the download an error page?",
     b"<html": "a web page; was the download an error page?",
     b"<?xml": "XML; convert it to csv or JSON lines",
+    b"\x93NUMPY": "a NumPy array; convert it to parquet",
+    b"\x89HDF": "in the HDF5 format; convert it to parquet",
+    b"X\n\0\0": "saved by R (.rds); write it with write.csv",
+    b"RDX": "saved by R (.RData); write the table with write.csv",
+    b"7z\xbc\xaf": "a 7z archive; unpack it",
+    b"Rar!": "a RAR archive; unpack it",
+    b"\xff\x06\x00\x00sNaPpY": "compressed by snappy; compress it with gzip or zstd",
     b"{\\rtf": "a document of a word processor; save it as plain text",
 }
 _TAR_AT, _TAR = 257, b"ustar"
+_PICKLE = re.compile(rb"\x80[\x02-\x05][\x95}\](cX(]")
 
 
 def foreign_kind(beginning: bytes) -> str:
     """The kind of a file that is no text with the way out; empty for text."""
     if beginning[_TAR_AT:].startswith(_TAR):
         return "a tar archive; unpack it"
+    if _PICKLE.match(beginning):
+        return "a pickle of Python; write the table as parquet"
     start = beginning.lstrip(b"\xef\xbb\xbf \r\n\t").lower()
     for magic, kind in _KINDS.items():
         if beginning.startswith(magic) or (magic.startswith(b"<") and start.startswith(magic)):

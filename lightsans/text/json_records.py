@@ -80,7 +80,10 @@ def _skip(text: str, at: int) -> int:
 
 
 def spans_lines(beginning: bytes) -> bool:
-    """Whether text that begins so holds an array of objects, or objects over several lines."""
+    """Whether text that begins so is JSON, but not an object a line.
+
+    Its objects are in an array, span lines, share one, or have commas between them.
+    """
     text = beginning.decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
     if text.startswith("["):
         return text[1:].lstrip().startswith(("{", "]"))
@@ -91,4 +94,5 @@ def spans_lines(beginning: bytes) -> bool:
     except (ValueError, RecursionError):
         first = text.partition("\n")[0].rstrip()
         return first == "{" or first.endswith(("{", ",", "["))
-    return "\n" in text[:end]
+    rest = text[end:].lstrip(" \t")
+    return "\n" in text[:end] or rest.startswith(("{", ","))

@@ -62,7 +62,7 @@ class Base:
         return replace(plan, user_id_type=user, item_id_type=item)
 
     def own_counts(self, counts: RowCounts) -> RowCounts:
-        """Counts of a dataset made from this one, without the rejects counted here already."""
+        """Counts of a dataset made from this one, without what was read for this one already."""
         before = self.counts
         return RowCounts(
             read=counts.read - before.read,
@@ -71,6 +71,7 @@ class Base:
             filtered=counts.filtered - before.filtered,
             unused=counts.unused - before.unused,
             examples=counts.examples,
+            findings=counts.findings.since(before.findings),
         )
 
     @property

@@ -91,7 +91,8 @@ def collect_interactions(
         parts += take_over_parts(base, draft, written, excluded)
         refused = take_over_rejects(base, dataset, source.excluded_users)
         # Users found by an earlier list are numbered by that one.
-        base_counts = replace(base.counts, excluded_found=set())
+        copied = RowCounts.from_dict(base.counts.to_dict())
+        base_counts = replace(copied, excluded_found=set())
     check_unchanged(source.files)  # else a mixture of versions would be gone on with
     made = _sum_up(draft.work, plan, parts, base_counts, source.data.event_names)
     if refused and excluded is not None:  # of whom the base may have had refused rows alone

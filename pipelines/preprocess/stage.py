@@ -27,6 +27,7 @@ from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.lists.excluded_users import ExcludedIds
 from lightsans.preparation.derive import fingerprint_dataset
 from lightsans.reading.rejects import (
+    RowCounts,
     check_reject_limit,
     describe_rejects,
     hints,
@@ -123,7 +124,7 @@ def _make(config: RunConfig, job: Job, owner: Owner, anew: bool) -> DatasetManif
     base = job.source.base
     own = made.counts if base is None else base.own_counts(made.counts)
     check_reject_limit(own, data.max_reject_fraction, job.dataset / "rejects")
-    _say_findings(made, data)
+    _say_findings(made, own, data)
     excluded = find_excluded(job.excluded, made, base, data)
     ensure_ray(config.resources.memory_bytes)
     preflight("preprocess", config)
@@ -211,28 +212,33 @@ def _describe(
     )
 
 
-def _say_findings(made: Interactions, data: DataConfig) -> None:
+def _say_findings(made: Interactions, own: RowCounts, data: DataConfig) -> None:
     """Log what is odd about the input, and refused rows by reason.
+
+    Args:
+        made: All rows, a base's included.
+        own: Counts of the files that were read for this dataset.
+        data: Settings, for advice.
 
     Raises:
         InputError: No row is a target of ``data.events``.
     """
     counts = made.counts
-    if counts.rejected:
-        say(f"preprocess: rows refused: {describe_rejects(counts)}.{hints(counts)}")
+    if own.rejected:
+        say(f"preprocess: rows refused: {describe_rejects(own)}.{hints(own)}")
     if data.where is not None:
-        share = counts.filtered / max(counts.read, 1)
-        say(f"preprocess: data.where leaves out {counts.filtered:,} rows ({share:.2%})")
+        share = own.filtered / max(own.read, 1)
+        say(f"preprocess: data.where leaves out {own.filtered:,} rows ({share:.2%})")
     if data.events:
         warning = require_events(counts, data)
         if warning is not None:
             say(f"WARNING: preprocess: {warning}")
         found = ", ".join(f"{name} {count:,}" for name, count in counts.events.most_common(10))
         say(f"preprocess: events: {found}; {counts.unused:,} rows count for nothing")
+    usable = own.read - own.rejected.total() - own.filtered
+    oldest = counts.oldest if own is counts else None
     unit = data.timestamp_unit
-    for sentence in describe_findings(
-        counts.findings, counts.read, counts.valid, unit, counts.oldest
-    ):
+    for sentence in describe_findings(own.findings, own.read, usable, unit, oldest):
         say(f"preprocess: {sentence}")
 
 

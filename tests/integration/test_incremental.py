@@ -230,7 +230,7 @@ def test_a_standing_list_matches_users_whom_an_earlier_night_left_out(tmp_path, 
     assert allowed.manifest.excluded_users.found == 0
 
 
-def test_refused_rows_of_erased_users_lose_their_values(days, tmp_path):
+def test_refused_rows_of_erased_users_lose_their_values(tmp_path, capfd):
     log = write_bytes(
         tmp_path / "a.csv", b"user_id,item_id,timestamp\nann,x,1\nann,y,never\nbob,x,never\n"
     )
@@ -246,8 +246,14 @@ def test_refused_rows_of_erased_users_lose_their_values(days, tmp_path):
         '{"user": "ann", "item": "y", "timestamp": "never"}',
         '{"user": "bob", "item": "x", "timestamp": "never"}',
     ]
+    told = capfd.readouterr().err
+    assert "rows refused: timestamp_invalid 2" in told
+    assert "1 rows (100.00%) are from before 1990, the first of 1970-01-01" in told
     erased = write_bytes(tmp_path / "erased.txt", b"bob\n")
     second = make(tmp_path / "root", [], data, first.dataset_id, exclude_users=str(erased))
+    told = capfd.readouterr().err  # what the base has is told there alone
+    assert "rows refused: " not in told
+    assert "before 1990" not in told
     assert [row["values"] is None for row in values(second)] == [False, True]
     assert [row["position"] for row in values(second)] == [row["position"] for row in values(first)]
 

@@ -100,7 +100,8 @@ BAD = {
     "ragged.csv": (b"user_id,x\n1,2\n3\n", "not readable: wrong_number_of_fields"),
     "latin.csv": ("user_id,x\nJürgen,2\n".encode("latin-1"), "not a text file in UTF-8"),
     "latin.txt": ("Jürgen\n".encode("latin-1"), "the text is not utf-8: .*set data.encoding"),
-    "no.parquet": (b"user_id\n1\n", "not readable"),
+    "no.parquet": (b"PAR2\x15\x04", "not readable as parquet"),
+    "utf16.txt": ("ann\n".encode("utf-16-le"), "the text is not utf-8: .*utf-16-le"),
     "cut.txt.gz": (gzip.compress(b"ann\n" * 1000)[:30], "the file is damaged or cut off"),
     "other.csv": (b"id,x\n1,2\n", r"there is no column 'user_id'; found 'id', 'x'.*\.txt, for"),
     "twice.csv": (b"user_id,user_id\n1,2\n", "column 'user_id' occurs twice"),
@@ -204,3 +205,26 @@ def test_without_a_header_the_log_and_the_list_have_positions(tmp_path):
         "data.exclude_users", f"{tmp_path}/list.csv", RunConfig(data=data), "user"
     )
     assert listed.ids.to_pylist() == ["007", "42"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "007\nann\n".encode("utf-16"),
+        b"007\rann\r",
+        b'"007"\n"ann"\n',
+        b'"user_id"\r\n"007"\r\n"ann"\r\n',
+        b'\xef\xbb\xbf"007"\n\n"ann"',
+    ],
+)
+def test_lines_are_ids_in_utf_16_with_quotes_and_of_old_macs_too(tmp_path, content):
+    (tmp_path / "list.txt").write_bytes(content)
+    assert read(tmp_path / "list.txt").raw.to_pylist() == ["007", "ann"]
+
+
+def test_quotes_around_some_lines_only_are_part_of_the_ids(tmp_path):
+    (tmp_path / "list.txt").write_text('"007"\nann\n')
+    assert read(tmp_path / "list.txt").raw.to_pylist() == ['"007"', "ann"]
+    (tmp_path / "list.txt").write_text('"00""7"\n')
+    assert read(tmp_path / "list.txt").raw.to_pylist() == ['00"7']
+    assert read(tmp_path / "list.txt", quote_char=None).raw.to_pylist() == ['"00""7"']

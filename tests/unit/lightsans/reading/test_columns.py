@@ -120,3 +120,56 @@ def test_a_csv_file_of_one_column_may_quote_its_values(tmp_path, settings):
     (directory / "a.csv").write_text('user_id\n"ann"\n"bob\n')
     with pytest.raises(InputError, match="quote"):
         read_log(tmp_path, **settings)
+
+
+def test_nested_columns_are_no_suggestion_and_are_told(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"user": {"id": 1}, "items": [1, 2], "timestamp": 5}\n')
+    with pytest.raises(InputError) as caught:
+        read_log(path)
+    message = str(caught.value)
+    assert "did you mean" not in message
+    assert "data.separator" not in message
+    assert "Within 'user' and 'items' are objects or lists: flatten them" in message
+
+
+def test_of_very_many_columns_the_first_are_named(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text(",".join(f"c{n}" for n in range(2_000)) + "\n")
+    with pytest.raises(InputError, match=r"'c0', 'c1', .*'c29', and 1,970 more\. Set data"):
+        read_log(path)
+
+
+def test_all_columns_of_a_wrong_type_are_told_in_one_message(tmp_path):
+    table = pa.table(
+        {"user_id": [True], "item_id": [["a"]], "timestamp": pa.array([1], "time32[s]")}
+    )
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(InputError) as caught:
+        read_log(tmp_path / "a.parquet")
+    for said in ("'user_id' (user) holds bool", "'item_id' (item) holds list", "holds time32"):
+        assert said in str(caught.value)
+
+
+def test_the_problems_of_all_files_are_told_in_one_message(tmp_path):
+    header = "user_id,item_id,timestamp\n"
+    for number in range(8):
+        (tmp_path / f"{number}.csv").write_text(header.replace("item", f"thing{number}"))
+    (tmp_path / "8.csv").write_text(f"{header}u,i,5\n")
+    with pytest.raises(InputError) as caught:
+        read_log(tmp_path)
+    first, *files, last = str(caught.value).splitlines()
+    assert (first, last) == ("8 files cannot be used:", "and 3 more files")
+    assert [
+        f"{n}. {tmp_path}/{n - 1}.csv: there is no column 'item_id'; found" in line
+        for n, line in enumerate(files, start=1)
+    ] == [True] * 5
+
+
+def test_types_of_users_and_items_that_differ_are_told_together(tmp_path):
+    write_parquet(tmp_path / "a.parquet", [(1, "a", 10)])
+    write_parquet(tmp_path / "b.parquet", [("u", 2, 10)])
+    with pytest.raises(InputError) as caught:
+        read_log(tmp_path)
+    assert "user ids are int64 in" in str(caught.value)
+    assert "item ids are string in" in str(caught.value)

@@ -71,6 +71,17 @@ def test_what_other_tools_leave_beside_data_is_not_read(base, pattern):
         "a/_SUCCESS",
         "README.md",
         "a/readme.txt",
+        "a/LICENSE",
+        "a/day1.csv.sha256",
+        "SHA256SUMS",
+        "a/day1.csv~",
+        "a/#day1.csv#",
+        "a/day1.csv.tmp",
+        "a/day1.csv.bak",
+        "a/day1.csv._COPYING_",
+        "a/day2.csv.crdownload",
+        "Thumbs.db",
+        "desktop.ini",
     )
     make_files(base, "a_$folder$", content="")
     assert listed(f"{base}/{pattern}") == ["a/day1.csv"]
@@ -210,3 +221,24 @@ def test_a_file_that_is_not_what_was_listed_is_an_error_that_names_it(base, chan
         (base / "b.csv").unlink()
     with pytest.raises(InputError, match=r"b\.csv: the file (changed|vanished) while it was"):
         check_unchanged(files)
+
+
+def test_links_in_a_circle_and_names_too_long_are_told(base):
+    (base / "a.csv").symlink_to("a.csv")
+    for name in (str(base / "a.csv"), f"{base}/{'x' * 300}"):
+        with pytest.raises(InputError, match=r"no such file: (Too many levels|File name too long)"):
+            list_files(name, STORAGE)
+
+
+def test_a_pipe_is_no_empty_file(base):
+    os.mkfifo(base / "pipe")
+    with pytest.raises(InputError, match=r"pipe: a pipe or device, expected a file; write its"):
+        list_files(f"{base}/pipe", STORAGE)
+    make_files(base, "a.csv")
+    assert [file.location.name for file in list_inputs([str(base)], STORAGE).files] == ["a.csv"]
+
+
+@pytest.mark.parametrize("path", ["C:\\logs\\a.csv", "file:///C:/logs/a.csv", "d:/a.csv"])
+def test_a_path_of_windows_is_told_as_that(path):
+    with pytest.raises(InputError, match=r"no such file; a drive of Windows .*/mnt/c"):
+        list_files(path, STORAGE)

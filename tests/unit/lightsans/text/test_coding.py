@@ -4,12 +4,14 @@ import gzip
 import io
 import json
 import lzma
+import pickle
 import zipfile
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lightsans.config import ColumnsConfig
 from lightsans.text.coding import likely_encodings
 from tests.logs_on_disk import read_log, reading_fails, write_bytes
 
@@ -120,3 +122,59 @@ def test_the_format_goes_by_content_where_the_name_says_something_else(tmp_path)
     assert read_log(write_bytes(tmp_path / "a.csv", line)).rows == [("u", "i", 1)]
     table = b"user_id,item_id,timestamp\nu,i,1\n"
     assert read_log(write_bytes(tmp_path / "a.json", table)).rows == [("u", "i", 1)]
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_text_that_is_named_as_parquet_is_read_as_text(tmp_path, pack):
+    (tmp_path / "a.parquet").write_bytes(pack(TEXT.encode()))
+    assert read_log(tmp_path / "a.parquet").rows == ROWS
+    reading_fails(["not readable as parquet"], tmp_path / "a.parquet", format="parquet")
+
+
+def test_what_systems_leave_in_an_archive_is_no_second_file(tmp_path):
+    members = [(".DS_Store", "x"), ("a.csv", TEXT), ("README.txt", "x"), ("_SUCCESS", "")]
+    (tmp_path / "a.zip").write_bytes(zipped(*members))
+    assert read_log(tmp_path / "a.zip").rows == ROWS
+    (tmp_path / "b.zip").write_bytes(zipped((".a.csv", TEXT)))
+    assert read_log(tmp_path / "b.zip").rows == ROWS
+    (tmp_path / "c.zip").write_bytes(zipped())
+    reading_fails(["expected one file in the archive, found nothing"], tmp_path / "c.zip")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf_16_without_a_mark_is_told_as_that(tmp_path, encoding):
+    (tmp_path / "a.csv").write_bytes(TEXT.encode(encoding))
+    reading_fails(["the text is not utf-8", "data.encoding", encoding], tmp_path / "a.csv")
+    columns = ColumnsConfig(user=0, item=1, timestamp=2)
+    rows = TEXT.partition("\n")[2].encode(encoding)
+    (tmp_path / "b.csv").write_bytes(rows)
+    reading_fails([encoding], tmp_path / "b.csv", header=False, columns=columns)
+
+
+PARQUET = io.BytesIO()
+pq.write_table(pa.table({"user_id": ["u"], "item_id": ["i"], "timestamp": [5]}), PARQUET)
+FOREIGN = {
+    "a.pkl": (pickle.dumps({"user_id": [1]}), "a pickle of Python"),
+    "a.npy": (b"\x93NUMPY\x01\0v\0{'descr'", "a NumPy array"),
+    "a.h5": (b"\x89HDF\r\n\x1a\n\0\0", "in the HDF5 format"),
+    "a.rds": (gzip.compress(b"X\n\0\0\0\x02\0"), "saved by R"),
+    "a.7z": (b"7z\xbc\xaf\x27\x1c\0\0", "a 7z archive"),
+    "a.rar": (b"Rar!\x1a\x07\0", "a RAR archive"),
+    "a.csv.snappy": (b"\xff\x06\0\0sNaPpY\0", "compressed by snappy"),
+    "a.parquet.gz": (gzip.compress(PARQUET.getvalue()), "parquet that was compressed as a whole"),
+    "a.parquet": (b"Obj\x01\x04\x14avro.codec", "in the Avro format"),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_files_that_are_no_text_are_told_by_their_kind(tmp_path, name):
+    content, kind = FOREIGN[name]
+    (tmp_path / name).write_bytes(content)
+    reading_fails([name, f"the file is {kind}"], tmp_path / name)
+
+
+@pytest.mark.parametrize("between", ["", " ", ",", ",\n", " , "])
+def test_objects_on_one_line_and_with_commas_between_are_rows(tmp_path, between):
+    text = between.join(json.dumps(record) for record in RECORDS[:4])
+    rows = [(f"u{n}", f"[{n}]{{", n) for n in range(4)]
+    assert read_log(write_bytes(tmp_path / "a.json", text.encode())).rows == rows

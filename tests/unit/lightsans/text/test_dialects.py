@@ -89,3 +89,51 @@ def test_quotes_after_a_backslash_are_refused_where_no_escape_is_set(tmp_path):
     assert log.rows == [("v", "C:\\", 2), ("w", 'a\\"b', 3)]
     assert log.rejects == [(26, "escaped_quote")]
     reading_fails(["data.escape"], path, newlines_in_values=True)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ["u1,i1,10,5.0", "u2,i2,20,4.0"],  # a column was appended, and its name was not
+        ["'u,1','i1',10", "'u,2','i2',20"],
+        ["7,i1,10,1", "7,i2,20,1"],
+        ["1,i1,10,1", "2,i2,20,1", "2,i3,30,1"],
+        ["5,i1,10,1"],
+    ],
+)
+def test_a_field_more_than_the_header_shifts_no_column_but_behind_row_names(tmp_path, rows):
+    """Taken for row names, users would be items and items would be times."""
+    log = read_log(write_bytes(tmp_path / "a.csv", lines("user_id,item_id,timestamp", *rows)))
+    assert log.rows == []
+    assert {reason for _, reason in log.rejects} == {"wrong_number_of_fields"}
+    assert len(log.rejects) == len(rows)
+
+
+@pytest.mark.parametrize("names", [["1", "2"], ["3", "17"]])
+def test_row_names_of_a_filtered_table_have_gaps(tmp_path, names):
+    rows = [f'"{name}",u{at},i{at},{at}0' for at, name in enumerate(names, start=1)]
+    text = lines('"","user_id","item_id","timestamp"', *rows)
+    assert read_log(write_bytes(tmp_path / "a.csv", text)).rows == ROWS
+    text = lines('"user_id","item_id","timestamp"', *rows)
+    assert read_log(write_bytes(tmp_path / "b.csv", text)).rows == ROWS
+
+
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_quotes_behind_a_blank_are_quotes(tmp_path, separator):
+    rows = ["user_id, item_id, timestamp", '"u1", "i,1; x", 10', '"u2", "i2", 20']
+    rows = [row.replace(", ", f"{separator} ") for row in rows]
+    log = read_log(write_bytes(tmp_path / "a.csv", lines(*rows)))
+    assert [(user, time) for user, _, time in log.rows] == [("u1", 10), ("u2", 20)]
+    assert log.rows[0][1].startswith("i,1")
+
+
+def test_the_separator_of_hive_is_found(tmp_path):
+    text = lines("u1\x01i1\x0110", "u2\x01i2\x0120")
+    path = write_bytes(tmp_path / "000000_0", text)
+    assert read_log(path, header=False, columns=POSITIONS).rows == ROWS
+
+
+def test_a_title_above_the_header_is_told_with_the_line_of_the_names(tmp_path):
+    text = lines("Sales of May, all shops", "", "user_id,item_id,timestamp", "u1,i1,10")
+    path = write_bytes(tmp_path / "a.csv", text)
+    reading_fails(["the names of the columns stand in line 2", "'Sales of May", "#"], path)
