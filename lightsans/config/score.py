@@ -84,7 +84,7 @@ class ScoreConfig:
     batch_size: int = setting(1024, Mark.NO_EFFECT)
     """Users scored at once by a worker."""
     num_workers: int = setting(2, Mark.NO_EFFECT)
-    """Most scoring processes at a time. No effect on results."""
+    """Most scoring processes at a time; few users have one. No effect on results."""
     min_workers: int = setting(1, Mark.NO_EFFECT)
     """Scoring processes to begin with; more come, up to num_workers, while parts wait. No effect on
     results."""

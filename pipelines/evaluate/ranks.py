@@ -5,7 +5,9 @@ are written by the processes that make them; sums over parts are added in a tree
 last one takes the statistics, so nothing that grows with users or items reaches the driver.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import ray
 
@@ -36,7 +38,7 @@ from lightsans.storage.manifest_kinds import DatasetManifest
 from pipelines.console.progress import bar, say
 from pipelines.evaluate.counts import collect_recent, count_transitions
 from pipelines.session.merge_tree import merge_all
-from pipelines.session.tasks import memory_for
+from pipelines.session.tasks import memory_for, run_in_one_task
 
 PAIRS = "pairs.npz"
 """Sums by which models are compared later."""
@@ -64,9 +66,6 @@ def evaluate_parts(
         manifest: Manifest of the dataset.
         memory: Bytes that a process needs to rank parts.
     """
-    import ray.data  # takes .4 s, which the tasks that count transitions are spared
-    from ray.data import ActorPoolStrategy
-
     # Fail on the driver, before anything is started.
     vocabulary_mapping(job.dataset, job.model, job.map_items)
     work = job.report / WORK
@@ -77,18 +76,9 @@ def evaluate_parts(
     matched = None
     if RECOMMENDATIONS in job.scorers:
         matched = ray.get(_cut_lists.remote(job, manifest))
-    evaluator = ray.data.from_items([{"part": part.uri} for part in parts]).map_batches(
-        PartEvaluator,
-        batch_size=1,
-        batch_format="pyarrow",
-        compute=ActorPoolStrategy(size=_num_actors(job.config, manifest)),
-        num_gpus=1 if job.config.score.use_gpu else 0,
-        memory=memory_for(memory),
-        fn_constructor_args=(job,),
-    )
     rows = {}
     with bar("evaluate", len(parts)) as progress:
-        for row in evaluator.iter_rows():
+        for row in _rank(job, parts, manifest, memory_for(memory)):
             rows[str(row["name"])] = int(row["rows"])
             progress.advance()
     names = [part.name for part in parts]
@@ -102,6 +92,30 @@ def evaluate_parts(
         say(f"evaluate: {describe_matched(found.matched, found.users['test'])}")
     work.delete()
     return found, tuple(RankFile(name=name, rows=rows[name]) for name in names)
+
+
+def _rank(
+    job: EvaluateJob, parts: list[Location], manifest: DatasetManifest, memory: int
+) -> Iterator[dict[str, Any]]:
+    """The name of each part's file of ranks and how many rows it has, as they are written."""
+    inputs = [{"part": part.uri} for part in parts]
+    size, use_gpu = _num_actors(job.config, manifest), job.config.score.use_gpu
+    if size == 1 and not use_gpu:
+        yield from run_in_one_task(PartEvaluator, [job], inputs, memory)
+        return
+    import ray.data  # takes .4 s, which the tasks that count transitions are spared
+    from ray.data import ActorPoolStrategy
+
+    ranked = ray.data.from_items(inputs).map_batches(
+        PartEvaluator,
+        batch_size=1,
+        batch_format="pyarrow",
+        compute=ActorPoolStrategy(size=size),
+        num_gpus=1 if use_gpu else 0,
+        memory=memory,
+        fn_constructor_args=(job,),
+    )
+    yield from ranked.iter_rows()
 
 
 @ray.remote
@@ -130,6 +144,6 @@ def _cut_lists(job: EvaluateJob, manifest: DatasetManifest) -> MatchedLists:
 
 
 def _num_actors(config: RunConfig, manifest: DatasetManifest) -> int:
-    """Number of actors: as many as allowed; none for few users, as one takes seconds to start."""
+    """Number of actors: as many as allowed, one for few users, as each takes seconds to start."""
     worthwhile = -(-manifest.users // USERS_PER_ACTOR)
     return max(1, min(len(manifest.parts), config.score.num_workers, worthwhile))

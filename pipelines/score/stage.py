@@ -9,8 +9,10 @@ written once the rows add up to the dataset's users.
 
 import json
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Any
 
 import ray.data
 from ray.data import ActorPoolStrategy
@@ -47,16 +49,19 @@ from pipelines.score.old_runs import remove_old_runs
 from pipelines.score.parts import COMMITS, PartScorer, ScoreJob, is_of_weights
 from pipelines.score.recent import count_recent
 from pipelines.score.report import previous_run, write_report
-from pipelines.score.shared_model import load_shared
+from pipelines.score.shared_model import Packed, load_shared
 from pipelines.score.since import find_earlier
 from pipelines.session.lease import Owner
 from pipelines.session.preflight import preflight
 from pipelines.session.ray_session import ensure_ray, original_errors
 from pipelines.session.stage import find_or_make
+from pipelines.session.tasks import run_in_one_task
 
 FORMAT_VERSION = 2
 _READERS = 16
 """Small files read at once."""
+USERS_WORTH_A_POOL = 20_000
+"""Users from which scoring takes longer than starting the processes of a pool."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,29 +228,38 @@ def _score_parts(job: ScoreJob, choice: ItemChoice) -> list[RunPart]:
                 job.config, job.dataset, job.model, job.question, choice, recent
             )
         ]  # fmt: skip
-        most = min(len(missing), score.num_workers)
-        pool = ActorPoolStrategy(min_size=min(most, score.min_workers), max_size=most)
-        # A part to a block: a task that is repeated repeats one part.
-        named = ray.data.from_items(
-            [{"name": name} for name in missing], override_num_blocks=len(missing)
-        )
-        scored = named.map_batches(
-            PartScorer,
-            batch_size=1,
-            batch_format="pyarrow",
-            compute=pool,
-            num_gpus=1 if score.use_gpu else 0,
-            fn_constructor_args=(job, shared),
-        )
         started, users = time.monotonic(), 0
         with bar("score", sum(sizes[name] for name in missing)) as progress:
-            for row in scored.iter_rows():
+            for row in _commits(job, shared, missing):
                 part = from_json(RunPart, json.loads(row["commit"]), "a part's record")
                 done[part.name] = part
                 users += sizes[part.name]
                 speed = users / (time.monotonic() - started)
                 progress.advance(sizes[part.name], note=f"({speed:,.0f} users/s)")
     return [done[name] for name in sizes]
+
+
+def _commits(
+    job: ScoreJob, shared: "list[ray.ObjectRef[Packed]]", names: list[str]
+) -> Iterator[dict[str, Any]]:
+    """The commit of each part, as they are scored."""
+    score, inputs = job.config.score, [{"name": name} for name in names]
+    is_little = job.dataset_manifest.users <= USERS_WORTH_A_POOL and not score.because
+    if is_little and score.min_workers == 1 and not score.use_gpu:
+        ray.wait(shared, fetch_local=False)  # its process is then free, with all imported
+        yield from run_in_one_task(PartScorer, [job, shared], inputs)
+        return
+    most = min(len(names), score.num_workers)
+    # A part to a block: a task that is repeated repeats one part.
+    scored = ray.data.from_items(inputs, override_num_blocks=len(inputs)).map_batches(
+        PartScorer,
+        batch_size=1,
+        batch_format="pyarrow",
+        compute=ActorPoolStrategy(min_size=min(most, score.min_workers), max_size=most),
+        num_gpus=1 if score.use_gpu else 0,
+        fn_constructor_args=(job, shared),
+    )
+    yield from scored.iter_rows()
 
 
 def _finished_parts(job: ScoreJob) -> dict[str, RunPart]:

@@ -72,6 +72,8 @@ def _start_embedded(memory_bytes: int | None) -> None:
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     # Ray's 15 lets workers starve beside any other process of a small machine.
     os.environ.setdefault("RAY_worker_niceness", "0")
+    # No machine is taken away from a Ray of one machine: an actor less to start for a training.
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     atexit.register(end_embedded)  # before Ray's own, which it registers later
     directories = make_ray_directories()
     with _temporary_files_in(f"{directories.scratch}/tmp"):

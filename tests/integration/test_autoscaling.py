@@ -42,8 +42,10 @@ DRIVER = """
 import json, logging, sys, threading, time
 import ray
 from lightsans.config.file import load_config
+from pipelines.score import stage
 from pipelines.score.stage import run_score
 
+stage.USERS_WORTH_A_POOL = 0
 dataset_id, model_id, *overrides = sys.argv[1:]
 ray.init(address="auto", log_to_driver=False, logging_level=logging.WARNING)
 def workers():
