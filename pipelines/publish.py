@@ -14,14 +14,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from lightsans.columns.times import to_datetime
+from lightsans.columns.times import require_moment, to_datetime
 from lightsans.errors import ConfigError, InputError, NotFoundError, PublishError
 from lightsans.reading.times import parse_moment
 from lightsans.storage.conditional_writes import Versioned, read_versioned, write_if_unchanged
 from lightsans.storage.listing import list_files
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest, RunManifest
-from lightsans.storage.manifests import finished_directories, read_manifest, require_manifest
+from lightsans.storage.manifests import (
+    finished_directories,
+    is_finished,
+    read_manifest,
+    require_manifest,
+)
 from lightsans.storage.parts import read_metrics
 from lightsans.storage.records import from_json, parse_object, to_json
 
@@ -45,6 +50,11 @@ class Publication:
     """The run that was published before."""
     previous: int | None
     """Number of the publication that rollbacks go back to from here."""
+
+    def __post_init__(self) -> None:
+        require_moment("published_at", self.published_at)
+        if self.as_of is not None:
+            require_moment("as_of", self.as_of)
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,7 +363,32 @@ def _move(
             f"{found.content.decode() if found else 'not there'} now. Run {run_id} was not "
             "published; the same command tries again"
         )
+    _require_still_there(before, made)
     return made
+
+
+def _require_still_there(before: Published, made: Publication) -> None:
+    """Undo a publication whose run was removed since it was looked at.
+
+    Who removes a run deletes its manifest first, and then looks whether LATEST names it; so either
+    that one gives it back, or this one finds it gone.
+
+    Raises:
+        NotFoundError: It was removed.
+    """
+    run = before.runs / made.run_id
+    if is_finished(run):
+        return
+    latest = read_versioned(before.runs / LATEST)
+    if latest is not None and _to_run_id(latest.content) == made.run_id:
+        if before.latest is None:
+            (before.runs / LATEST).delete()
+        else:
+            write_if_unchanged(before.runs / LATEST, before.latest.content, latest.version)
+    raise NotFoundError(
+        f"{run}: it was removed while it was published; {before.run_id or 'nothing'} is published "
+        "as before. Write the run anew with `submit.py score`"
+    )
 
 
 def _to_run_id(content: bytes) -> str:

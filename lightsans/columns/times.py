@@ -33,6 +33,20 @@ def from_iso(text: str) -> int:
     return (datetime.fromisoformat(text) - _EPOCH) // timedelta(microseconds=1)
 
 
+def require_moment(name: str, text: str) -> None:
+    """Refuse what is no ISO time with its zone: it could not be compared.
+
+    Raises:
+        ValueError: The message names the field.
+    """
+    try:
+        has_zone = datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        has_zone = False
+    if not has_zone:
+        raise ValueError(f"{name} is {text!r:.60}; expected an ISO time with its zone")
+
+
 def zone_of(name: str) -> tzinfo:
     """A time zone as Python has it; UTC for a name that Arrow alone knows."""
     with contextlib.suppress(ZoneInfoNotFoundError, ValueError):

@@ -104,6 +104,14 @@ class ErrorBound:
         absolute_B = (2 * (1 + rounded) * error_B).masked_fill(overflows_B, float("inf"))
         return Slack(absolute_B, rounded * (2 + rounded))
 
+    def sum_error(self, vectors_BD: Tensor) -> Tensor:
+        """Bound on the error of scores that are added up in float64, in any order, (B,) float64.
+
+        Products of float32 numbers are exact in float64, and a sum of D numbers is off by at most
+        ``D 2^-53`` of the sum of their sizes to the first order; this is twice that.
+        """
+        return vectors_BD.shape[1] * 2.0**-52 * _norms(vectors_BD) * self._max_norm
+
 
 def factor_error(device_type: str) -> float:
     """The largest relative change that this device's products of float32 make to a factor."""

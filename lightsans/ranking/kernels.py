@@ -231,6 +231,50 @@ def _dot(x_D: Array, y_D: Array) -> float:
 
 
 @compiled()
+def _exact_dot(x_D: Array, y_D: Array) -> float:
+    """The product as a float64 that does not depend on the order of adding up: `math.fsum`.
+
+    Products of two float32 numbers are exact in float64; their sum is kept as numbers that do not
+    overlap. Source: J. R. Shewchuk, Adaptive precision floating-point arithmetic, 1997.
+    """
+    partials = np.empty(x_D.shape[0] + 1, np.float64)
+    count = 0
+    for d in range(x_D.shape[0]):
+        x = np.float64(x_D[d]) * np.float64(y_D[d])
+        kept = 0
+        for i in range(count):
+            y = partials[i]
+            if abs(x) < abs(y):
+                x, y = y, x
+            high = x + y
+            low = y - (high - x)
+            if low != 0:
+                partials[kept] = low
+                kept += 1
+            x = high
+        partials[kept] = x
+        count = kept + 1
+    total, low = np.float64(0.0), np.float64(0.0)
+    while count > 0 and low == 0:  # from the largest; the rest is less than half a unit
+        count -= 1
+        x, y = total, partials[count]
+        total = x + y
+        low = y - (total - x)
+    if count > 0 and (low < 0) == (partials[count - 1] < 0) and partials[count - 1] != 0:
+        y = 2 * low  # just beyond halfway between two numbers, where rounding took it for halfway
+        if y == (total + y) - total:
+            total += y
+    return total
+
+
+@compiled()
+def exact_dots(vectors_PD: Array, items_PD: Array, scores_P: Array) -> None:
+    """Write the product of each pair, rounded to float64 and then to float32."""
+    for p in range(scores_P.shape[0]):
+        scores_P[p] = _exact_dot(vectors_PD[p], items_PD[p])
+
+
+@compiled()
 def _falling(score: Any) -> Any:
     """A whole number that is less where the score is greater, and equal where it is equal."""
     # Adding zero turns minus zero into zero.
@@ -244,13 +288,18 @@ def finish(
     items_ND: Array,
     absolute_B: Array,
     relative: float,
+    sum_error_B: Array,
     count_B: Array,
     ids_BM: Array,
     scores_BM: Array,
     best_ids_BK: Array,
     best_scores_BK: Array,
 ) -> None:
-    """Score the candidates exactly and write each user's best, in order."""
+    """Score the candidates exactly and write each user's best, in order.
+
+    ``sum_error_B`` bounds the error of a sum in float64: see
+    `lightsans.ranking.error_bounds.ErrorBound.sum_error`.
+    """
     B, K = best_ids_BK.shape
     for b in range(B):
         count = count_B[b]
@@ -263,7 +312,10 @@ def finish(
         keys, kept = np.empty(count, np.int64), 0
         for i in range(count):
             if scores_BM[b, i] >= least:
-                exact[i] = _dot(vectors_BD[b], items_ND[ids_BM[b, i]])
+                score, error = _dot(vectors_BD[b], items_ND[ids_BM[b, i]]), sum_error_B[b]
+                exact[i] = score
+                if np.float32(score - error) != np.float32(score + error):
+                    exact[i] = _exact_dot(vectors_BD[b], items_ND[ids_BM[b, i]])
                 keys[kept] = (_falling(exact[i]) << 32) + i
                 kept += 1
         keys = keys[:kept]

@@ -2,8 +2,9 @@
 
 Products are fast and approximate, with a proven bound on their error. They decide which items may
 be among the best; those few are scored again in float64, rounded to float32, and ordered by that
-score, then by id. So the lists are the same whatever the size of blocks and batches, the number
-of threads, and the precision of the products.
+score, then by id. Where the order of adding up could decide how a score is rounded, as it does
+where large products cancel out, its sum is taken exactly. So the lists are the same whatever the
+size of blocks and batches, the number of threads, and the precision of the products.
 
 Shapes: B users   D hidden size   V = num_items + 1: items and padding   K items of a list
     N items that may be recommended   S seen items of all users   C items of a block
@@ -21,13 +22,17 @@ from torch import Tensor
 
 from lightsans.arrays import Bool, Int64
 from lightsans.ranking.error_bounds import ErrorBound, Slack
-from lightsans.ranking.products import as_factors, prefers_bfloat16
+from lightsans.ranking.products import (
+    as_factors,
+    exact_dots,
+    find_kernels,
+    prefers_bfloat16,
+    round_scores,
+    score_pairs,
+)
 from lightsans.ranking.seen_items import NOTHING, SeenItems
 
-try:
-    from lightsans.ranking import kernels
-except (ImportError, RuntimeError):  # no Numba, or no place for what it compiles: slower only
-    kernels = None  # type: ignore[assignment]
+kernels = find_kernels()
 IS_COMPILED = kernels is not None
 """Whether a CPU reads blocks of scores with Numba; the lists are the same without."""
 
@@ -137,8 +142,10 @@ class ItemIndex:
             found, in_doubt_B = search(self, vectors_BD, k, seen, min_score, block_items)
             rows_R = in_doubt_B.nonzero().squeeze(1)
             if rows_R.numel():
+                vectors_RD = vectors_BD[rows_R]
+                error_R = self.error_bound.sum_error(vectors_RD)
                 exact = _sort(
-                    vectors_BD[rows_R].double(), self.items_ND, k, seen.of(rows_R), block_items
+                    vectors_RD.double(), self.items_ND, k, seen.of(rows_R), block_items, error_R
                 )
                 found.item_ids[rows_R], found.scores[rows_R] = exact
         is_item_BK = (found.scores > NOTHING) & (found.scores >= min_score)
@@ -256,7 +263,8 @@ def _scan_users(
         first, end = end, end + (block_items or _BLOCK_ITEMS)
     kernels.finish(
         vectors_BD.contiguous().numpy(), index.items_ND.numpy(), absolute_B, slack.relative,
-        count_B, ids_BM, scores_BM, found.item_ids.numpy(), found.scores.numpy(),
+        index.error_bound.sum_error(vectors_BD).numpy(), count_B, ids_BM, scores_BM,
+        found.item_ids.numpy(), found.scores.numpy(),
     )  # fmt: skip
     in_doubt_B: Bool = threshold_B == np.inf
     return in_doubt_B
@@ -281,8 +289,11 @@ def _sort_blocks(
         # In order of item, so that the stable sort leaves equal scores in it.
         positions_BM, order_BM = rough.item_ids[rows].sort(dim=1)
         is_item_BM = rough.scores[rows].gather(1, order_BM) > NOTHING
-        items_BMD = index.items_ND[positions_BM].double()
-        exact_BM = (items_BMD * vectors_BD[rows].double().unsqueeze(1)).sum(dim=2).float()
+        exact_BM = score_pairs(
+            vectors_BD[rows],
+            index.items_ND[positions_BM],
+            index.error_bound.sum_error(vectors_BD[rows]),
+        )
         exact_BM.masked_fill_(~is_item_BM, NOTHING)
         scores_BM, order_BM = exact_BM.sort(dim=1, descending=True, stable=True)
         found.scores[rows] = scores_BM[:, :k]
@@ -294,19 +305,29 @@ def _sort_blocks(
 
 
 def _sort(
-    vectors_BD: Tensor, items_ND: Tensor, k: int, seen: SeenItems, block_items: int | None
+    vectors_BD: Tensor,
+    items_ND: Tensor,
+    k: int,
+    seen: SeenItems,
+    block_items: int | None,
+    error_B: Tensor | None = None,
 ) -> TopK:
     """The K best positions by score, computed in the precision of the vectors, then float32.
 
-    Of equal scores the earlier position comes first.
+    Of equal scores the earlier position comes first. With ``error_B``, of float64 vectors, scores
+    are those of `score_pairs`.
     """
     best = _empty_lists(vectors_BD, k)
     best_ids_BK, best_scores_BK = best
     step = block_items or _block_items(vectors_BD)
     for first in range(0, len(items_ND), step):
         block_CD = items_ND[first : first + step].to(vectors_BD.dtype)
-        scores_BC = (vectors_BD @ block_CD.t()).float()
+        scores_BC = vectors_BD @ block_CD.t()
         seen.remove(scores_BC, first)
+        if error_B is not None:
+            settle = functools.partial(_settle, vectors_BD, block_CD)
+            scores_BC = round_scores(scores_BC, error_B, best_scores_BK[:, -1:], settle)
+        scores_BC = scores_BC.float()
         # Later items have higher ids: they must be strictly better than the last of the list.
         rows_R = (scores_BC.amax(dim=1) > best_scores_BK[:, -1]).nonzero().squeeze(1)
         if rows_R.numel():
@@ -319,6 +340,10 @@ def _sort(
             best_scores_BK[rows_R] = scores[:, :k]
             best_ids_BK[rows_R] = all_ids.gather(1, order[:, :k])
     return best
+
+
+def _settle(vectors_BD: Tensor, block_CD: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    return exact_dots(vectors_BD[rows], block_CD[columns])
 
 
 def _best_columns(scores_RC: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -18,6 +18,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lightsans.ranking.error_bounds import ErrorBound
+from lightsans.ranking.products import score_pairs
 from lightsans.ranking.seen_items import NOTHING
 from lightsans.ranking.top_k import ItemIndex, TopK
 from lightsans.rules.item_rules import ItemRules
@@ -331,8 +333,10 @@ class _Search:
             pinned_BP[self._seen_rows_S[self._seen_ids_S == pin.item_id], number] = False
             place = pin.position if pin.position > 0 else self._k + 1 + pin.position
             pinned_BP[:, number] &= 1 <= place <= self._k
-        products_BPD = self._vectors_BD.double()[:, None] * index._table_VD[ids_P].double()
-        return pinned_BP, products_BPD.sum(2).float()
+        items_PD = index._table_VD[ids_P].float()
+        items_BPD = items_PD.expand(len(self._vectors_BD), *items_PD.shape)
+        error_B = ErrorBound(items_PD, items_PD).sum_error(self._vectors_BD)
+        return pinned_BP, score_pairs(self._vectors_BD, items_BPD, error_B)
 
 
 class _Found(NamedTuple):

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from lightsans.columns.times import require_moment
 from lightsans.errors import InputError, LightSANsError
 from lightsans.ranking.bootstrap import Estimate
 from lightsans.storage.location import Location
@@ -74,6 +75,11 @@ class Attempt:
     """The report that this attempt's gate wrote; a later attempt writes another in its place."""
     host: str = ""
     pid: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("started_at", "ended_at"):
+            if getattr(self, name):  # nights of before have none
+                require_moment(name, getattr(self, name))
 
     @property
     def seconds(self) -> float | None:

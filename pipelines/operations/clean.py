@@ -20,11 +20,10 @@ from pipelines.operations.attempts import name_of_night
 from pipelines.operations.listing import list_root
 from pipelines.operations.results import ROOMS, read_results
 from pipelines.operations.retention import Decision, Plan, Situation, plan_removal
-from pipelines.operations.status import active_holders
 from pipelines.publish import Published, read_published
 from pipelines.score.old_runs import needed_runs, remove_run
 from pipelines.session.lease import Holder, hold
-from pipelines.session.stage import LEASE_S, own
+from pipelines.session.stage import LEASE_S, active_holders, own
 
 LOOK_EVERY_S = 1.0
 """Time between two looks at who is at work, while results are removed."""

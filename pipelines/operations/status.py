@@ -21,7 +21,7 @@ from pipelines.operations.attempts import (
 )
 from pipelines.operations.listing import RootListing, list_root
 from pipelines.publish import Published, read_published
-from pipelines.session.lease import Holder, read_holder
+from pipelines.session.stage import active_holders
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,19 +189,6 @@ def _at_work(root: Location, listing: RootListing) -> list[AtWork]:
                 progress=_progress(root, listing, kind, result),
             )
         )
-    return found
-
-
-def active_holders(root: Location) -> dict[str, Holder]:
-    """Living holders of leases below a root, by the lease's name."""
-    locks, found = root / "locks", {}
-    for file in locks.children():
-        try:
-            holder = read_holder(locks / file)
-        except LightSANsError:
-            continue
-        if holder is not None and holder.is_active:
-            found[file.removesuffix(".json")] = holder
     return found
 
 

@@ -1,8 +1,8 @@
 """Old runs to keep, and to remove, by ``score.keep_runs`` and ``score.keep_published``.
 
 Kept are the newest runs; the published one, and the runs that were published last, which rollbacks
-go back to; and for a day what was published before, because readers look ``LATEST`` up once and
-then read for a while.
+go back to; for a day what was published before, because readers look ``LATEST`` up once and then
+read for a while; and what a process at work says that it reads.
 Runs without a manifest may be somebody's work at this moment: they are left alone.
 """
 
@@ -14,6 +14,7 @@ from lightsans.storage.manifest_kinds import RunManifest
 from lightsans.storage.manifests import MANIFEST, finished_directories
 from pipelines.console.progress import say
 from pipelines.publish import Published, latest_run_id, read_published
+from pipelines.session.stage import active_holders
 
 READERS_HAVE = timedelta(days=1)
 
@@ -34,7 +35,14 @@ def remove_old_runs(root: Location, score: ScoreConfig, newest: str) -> list[str
     if not candidates:
         return []
     needed = needed_runs(read_published(root), score.keep_published, datetime.now(UTC))
-    removed = [name for name in candidates if name not in needed and remove_run(root, name)]
+    read = {path for holder in active_holders(root).values() for path in holder.uses or ()}
+    removed = [
+        name
+        for name in candidates
+        if name not in needed
+        and f"recommendations/{name}" not in read  # by a run that carries lists over from it
+        and remove_run(root, name)
+    ]
     if removed:
         say(
             f"score: removed old runs (score.keep_runs={keep}): {', '.join(removed)}",

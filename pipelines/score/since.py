@@ -50,6 +50,11 @@ class Earlier:
     dataset_manifest: DatasetManifest
 
 
+def named_run(root: Location, name: str) -> str | None:
+    """The id of a run that ``--since`` names; None where nothing is published yet."""
+    return latest_run_id(root) if name == "LATEST" else name
+
+
 def find_earlier(
     root: Location, name: str, run: Location, question: RunQuestion, versions: tuple[int, str]
 ) -> tuple[Earlier | None, str]:
@@ -65,7 +70,7 @@ def find_earlier(
     Raises:
         NotFoundError: There is no such finished run.
     """
-    chosen = latest_run_id(root) if name == "LATEST" else name
+    chosen = named_run(root, name)
     if chosen is None:
         return None, "nothing is published yet"
     earlier = root / "recommendations" / chosen

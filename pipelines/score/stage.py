@@ -50,7 +50,7 @@ from pipelines.score.parts import COMMITS, PartScorer, ScoreJob, is_of_weights
 from pipelines.score.recent import count_recent
 from pipelines.score.report import previous_run, write_report
 from pipelines.score.shared_model import Packed, load_shared
-from pipelines.score.since import find_earlier
+from pipelines.score.since import find_earlier, named_run
 from pipelines.session.lease import Owner
 from pipelines.session.preflight import preflight
 from pipelines.session.ray_session import ensure_ray, original_errors
@@ -114,6 +114,7 @@ def run_score(
     )
     add_log_context(run_id=run.name)
     started = time.monotonic()
+    carried = None if since is None else named_run(root, since)
 
     def make(owner: Owner, anew: bool) -> RunManifest:
         vocabulary_mapping(dataset, model, map_items)  # fail before anything is started or deleted
@@ -122,7 +123,7 @@ def run_score(
         earlier = None
         if since is not None:
             versions = (FORMAT_VERSION, dataset_manifest.user_id_type)
-            earlier, reason = find_earlier(root, since, run, question, versions)
+            earlier, reason = find_earlier(root, carried or since, run, question, versions)
             if earlier is None:
                 say(f"score: all users are scored, nothing is carried over: {reason}")
         _say_eligible(config, choice, model)
@@ -156,7 +157,7 @@ def run_score(
         make=make,
         force=force,
         is_current=lambda found: files.is_made_of(found, model),
-        uses=(dataset, model, *([run.parent / since] if since else [])),
+        uses=(dataset, model, *([run.parent / carried] if carried else [])),
     )
     if not skipped:
         _say_summary(run, manifest, time.monotonic() - started)

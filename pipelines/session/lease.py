@@ -12,12 +12,15 @@ successful conditional write by somebody else ends its ownership.
 Clocks: the end is a time of day, written by the holder's clock and read by another's. A clock that
 is ahead by more than five sixths of the duration takes a living lease away. The loser is
 interrupted when it next renews, and renews before it writes a manifest or publishes; and
-`pipelines.publish` moves LATEST only from what the run compared itself with.
+`pipelines.publish` moves LATEST only from what the run compared itself with. A dead holder whose
+clock was ahead keeps nobody out for longer than the duration either: who waits sees that the lease
+is not renewed.
 """
 
 import getpass
 import json
 import os
+import re
 import signal
 import socket
 import threading
@@ -30,9 +33,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType
 
-from lightsans.errors import LeaseError
+from lightsans.columns.times import require_moment
+from lightsans.errors import InputError, LeaseError
 from lightsans.storage.conditional_writes import Versioned, read_versioned, write_if_unchanged
 from lightsans.storage.location import Location
+from lightsans.storage.records import from_json, parse_object
 from pipelines.console.progress import say
 
 RENEWALS = 6
@@ -66,6 +71,15 @@ class Holder:
     uses: list[str] | None = None
     """Paths below the root of what its holder reads, such as ``datasets/ID``; None in leases of
     before, whose holders may read anything."""
+    duration_s: float | None = None
+    """Seconds by which a renewal moves the end away; None in leases of before."""
+
+    def __post_init__(self) -> None:
+        require_moment("expires_at", self.expires_at)
+        if not 0 < self.pid < 2**31:
+            raise ValueError(f"pid is {self.pid}; expected the number of a process")
+        if self.since:
+            require_moment("since", self.since)
 
     def __str__(self) -> str:
         user = f", user {self.user}" if self.user else ""
@@ -94,10 +108,12 @@ class Lease:
             pid=os.getpid(),
             pid_space=_pid_space(),
             token=uuid.uuid4().hex,
-            expires_at="",
+            expires_at=datetime.now(UTC).isoformat(),
             user=_user(),
             uses=list(uses),
+            duration_s=duration_s,
         )
+        self._watched: tuple[str, float] | None = None
         self._version: str | None = None
         self._writing = threading.Lock()
         # Renewals may not hang as long as other requests may: the lease would end meanwhile.
@@ -159,12 +175,22 @@ class Lease:
     def _try_to_take(self) -> str | None:
         found = read_versioned(self._location)
         holder = _parse(self._location, found)
-        if holder is not None and holder.is_active:
+        if found and holder and holder.is_active and not self._stood_still(found, holder):
             return str(holder)
         self._version = found.version if found else None
         now = datetime.now(UTC).isoformat(timespec="seconds")
         self._holder = replace(self._holder, since=now)
         return self._write(self._location, self._duration_s)
+
+    def _stood_still(self, found: Versioned, holder: Holder) -> bool:
+        """Whether a lease was not renewed for all of its duration, whatever its end says.
+
+        Then its holder is dead, and its clock was ahead of this one.
+        """
+        if self._watched is None or self._watched[0] != found.version:
+            self._watched = found.version, time.monotonic()
+        watched_s = time.monotonic() - self._watched[1]
+        return holder.duration_s is not None and watched_s > holder.duration_s
 
     def _write(self, location: Location, seconds: float) -> str | None:
         """Write the lease with a new end; who has it instead, if somebody has."""
@@ -310,10 +336,12 @@ def _parse(location: Location, found: Versioned | None) -> Holder | None:
     if found is None:
         return None
     try:
-        return Holder(**json.loads(found.content))
-    except (ValueError, TypeError) as error:
+        return from_json(Holder, parse_object(found.content, str(location)), str(location))
+    except InputError as error:
+        reason = str(error).removeprefix(f"{location}: ")
+        reason = re.split(r"(?i)[.;] the file is damaged", reason)[0]
         raise LeaseError(
-            f"{location} is not a lease ({error}); remove it if nothing is at work there"
+            f"{location} is not a lease ({reason}); remove it if nothing is at work there"
         ) from None
 
 

@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
-from lightsans.errors import ConfigError
+from lightsans.errors import ConfigError, LightSANsError
 from lightsans.storage.conditional_writes import read_versioned
 from lightsans.storage.location import Location
 from lightsans.storage.manifests import Manifest, read_manifest, write_manifest
 from pipelines.console.progress import say
-from pipelines.session.lease import Lease, Owner, hold
+from pipelines.session.lease import Holder, Lease, Owner, hold, read_holder
 from pipelines.session.stage_times import StageTime, note_stage, timed_stage
 
 LEASE_S = 180.0
@@ -144,3 +144,16 @@ def own(
     paths = [each.uri.removeprefix(f"{root.uri.rstrip('/')}/") for each in uses]
     with hold(location, f"{stage} of {kind} {directory.name}", LEASE_S, waits, paths) as lease:
         yield Owner(location, lease.token), lease
+
+
+def active_holders(root: Location) -> dict[str, Holder]:
+    """Living holders of leases below a root, by the lease's name."""
+    locks, found = root / "locks", {}
+    for file in locks.children():
+        try:
+            holder = read_holder(locks / file)
+        except LightSANsError:
+            continue
+        if holder is not None and holder.is_active:
+            found[file.removesuffix(".json")] = holder
+    return found

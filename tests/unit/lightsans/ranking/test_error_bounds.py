@@ -1,8 +1,13 @@
 """Vectors that rounding hurts as much as it can: random ones come nowhere near the bound."""
 
+import math
+from fractions import Fraction
+
+import numpy as np
 import pytest
 import torch
 
+from lightsans.ranking import products as precision
 from lightsans.ranking import top_k as ranking
 from lightsans.ranking.error_bounds import ErrorBound, factor_error
 
@@ -139,3 +144,54 @@ def test_float32_products_allow_for_what_the_hardware_may_round(matmul_precision
     per_factor = {"highest": 0.0, "high": 2**-10, "medium": 2**-8}[matmul_precision]
     assert 4 * per_factor * 4 <= float(slack.absolute) <= 4 * per_factor * 4 * 1.01 + 1e-4
     assert slack.relative == 0
+
+
+def make_cancelling(num_items: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """A user of ones, and items whose two largest numbers cancel out.
+
+    What is left is up to 2^-70 of them: less than a sum in float64 keeps, but for its order.
+    """
+    generator = torch.Generator().manual_seed(1)
+    table = torch.zeros(num_items + 1, width)
+    for row in table[1:]:
+        large, small, *rest = torch.randperm(width, generator=generator).tolist()
+        row[large] = 2.0 ** int(torch.randint(30, 60, (), generator=generator))
+        row[small] = -row[large]
+        row[rest] = torch.randn(width - 2, generator=generator) * 1e-3
+    return torch.ones(1, width), table
+
+
+def exact_order(table: torch.Tensor) -> tuple[list[int], list[float]]:
+    """Items from the best on, and scores, by rational numbers."""
+    sums = [float(sum(Fraction(number) for number in row)) for row in table[1:].tolist()]
+    scores = np.array(sums).astype(np.float32)
+    order = np.argsort(-scores, kind="stable")
+    return (order + 1).tolist(), scores[order].tolist()
+
+
+@pytest.mark.parametrize("products", ["float32", "bfloat16"])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_scores_whose_terms_cancel_out_are_exact_whatever_computes_them(products, compiled):
+    user, table = make_cancelling(300, 16)
+    ids, scores = exact_order(table)
+    in_float64 = (user.double() @ table.double().T)[0, 1:].float().sort(descending=True).values
+    assert in_float64[:9].tolist() != scores[:9], "no adversary: float64 is enough"
+    index = ranking.ItemIndex(table, products=products)
+    for block_items in (None, 7, 64):
+        found = index.top_k(user, 9, compiled=compiled, block_items=block_items)
+        assert found.item_ids.tolist() == [ids[:9]]
+        assert found.scores.tolist() == [scores[:9]]
+
+
+@pytest.mark.parametrize("is_compiled", [False, True])
+def test_exact_products_are_those_of_fsum(is_compiled, monkeypatch):
+    generator = torch.Generator().manual_seed(2)
+    exponents = torch.randint(-60, 60, (2, 2000, 9), generator=generator)
+    x, y = torch.randn(2, 2000, 9, generator=generator) * 2.0**exponents
+    x[:500, 1], y[:500, 1] = -x[:500, 0], y[:500, 0]
+    x[500:600], y[600:700] = 0.0, 2.0**-140  # nothing, and numbers without all their bits
+    expected = [math.fsum(row) for row in (x.double() * y.double()).tolist()]
+    if not is_compiled:
+        monkeypatch.setattr(precision, "find_kernels", lambda: None)
+    found = precision.exact_dots(x, y)
+    assert found.tolist() == torch.tensor(expected, dtype=torch.float64).float().tolist()

@@ -5,11 +5,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from lightsans.config import ScoreConfig
+from lightsans.errors import NotFoundError
 from lightsans.storage.manifest_kinds import RunFile
 from lightsans.storage.manifests import manifest_json
+from pipelines import publish as publishing
 from pipelines.publish import Publication, latest_run_id, publish_run, read_published, roll_back
 from pipelines.score import old_runs
-from pipelines.score.old_runs import remove_old_runs
+from pipelines.score.old_runs import remove_old_runs, remove_run
+from pipelines.session.lease import hold
 from tests.factories import local
 from tests.manifests import run_manifest, run_part
 
@@ -138,3 +141,29 @@ def test_a_run_stays_for_its_readers_after_another_was_published(root):
 def test_the_run_that_was_just_made_stays_whatever_its_date(root):
     assert remove(root, 1, "a") == ["b", "c", "d", "e", "f"]
     assert left(root / "recommendations") == "ag"
+
+
+def test_a_run_that_another_one_carries_lists_over_from_stays_meanwhile(root):
+    lock = root / "locks" / "run-new.json"
+    with hold(lock, "score of run new", 60, uses=["datasets/d", "recommendations/b"]):
+        assert remove(root, 3, "g") == ["a", "c", "d"]
+    assert remove(root, 3, "g") == ["b"]
+
+
+@pytest.mark.parametrize("before", [[], ["g"]])
+def test_a_run_that_is_removed_while_it_is_published_is_not_published(root, before, monkeypatch):
+    """Either who removes it sees that it is published, or who publishes it that it is gone."""
+    if before:
+        publish_long_ago(root, before)
+    state = read_published(root)
+    whole = publishing.require_complete
+
+    def remove_then(run):
+        manifest = whole(run)
+        assert remove_run(root, "a")
+        return manifest
+
+    monkeypatch.setattr(publishing, "require_complete", remove_then)
+    with pytest.raises(NotFoundError, match="a: it was removed while it was published"):
+        publish_run(state, "a")
+    assert latest_run_id(root) == (before[0] if before else None)

@@ -1,4 +1,5 @@
 import getpass
+import itertools
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 
 from lightsans.errors import LeaseError
 from lightsans.storage.conditional_writes import write_if_unchanged
-from pipelines.session.lease import Lease, Owner, hold
+from pipelines.session.lease import Lease, Owner, hold, read_holder
 from tests.factories import local
 
 
@@ -251,7 +252,64 @@ def test_a_lease_file_that_was_removed_is_a_lost_lease(location):
     assert not location.exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b'{"owner": 1, "colour": 2}'])
+DEEP = b"[" * 100_000
+WRONG: list[dict[str, object]] = [
+    {"expires_at": "2099-01-01T00:00:00"},  # of which zone?
+    {"expires_at": "soon"},
+    {"expires_at": 5},
+    {"expires_at": None},
+    {"since": "yesterday"},
+    {"pid": "1"},
+    {"pid": 10**30},
+    {"pid": -1},
+    {"uses": "datasets/d"},
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=str)
+def test_a_lease_with_a_field_that_makes_no_sense_is_no_lease(location, wrong):
+    Lease(location, "first", 60).take()
+    change(location, **wrong)
+    for look in (lambda: Lease(location, "second", 60).take(), lambda: read_holder(location)):
+        with pytest.raises(
+            LeaseError, match=rf"is not a lease \({next(iter(wrong))} is .*remove it"
+        ):
+            look()
+
+
+def test_a_lease_of_a_later_version_is_read(location):
+    Lease(location, "first", 60).take()
+    change(location, colour="blue")
+    with pytest.raises(LeaseError, match="held by first"):
+        Lease(location, "second", 60).take()
+
+
+def test_a_lease_of_the_future_that_is_not_renewed_ends_after_its_duration(location, monkeypatch):
+    monkeypatch.setattr("pipelines.session.lease.POLL_S", 0.02)
+    Lease(location, "of another clock", 0.3).take()
+    change(location, expires_at=in_seconds(3e9), host="elsewhere", pid_space="")
+    with pytest.raises(LeaseError, match="held by of another clock"):
+        Lease(location, "impatient", 60).take()
+    Lease(location, "patient", 60).take(wait_s=30)
+    assert location.read_json()["owner"] == "patient"
+
+
+def test_a_lease_of_the_future_that_is_renewed_is_left_to_its_holder(location, monkeypatch):
+    monkeypatch.setattr("pipelines.session.lease.POLL_S", 0.02)
+    Lease(location, "of another clock", 0.5).take()
+    change(location, expires_at=in_seconds(3e9), host="elsewhere", pid_space="")
+    renewals, sleep = itertools.count(), time.sleep
+
+    def renew(seconds):
+        change(location, expires_at=in_seconds(3e9 + next(renewals)))
+        sleep(min(seconds, 0.02))
+
+    monkeypatch.setattr("pipelines.session.lease.time.sleep", renew)
+    with pytest.raises(LeaseError, match=r"held by of another clock .* after 1 s"):
+        Lease(location, "other", 60).take(wait_s=1)
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b'{"owner": 1, "colour": 2}', DEEP])
 def test_a_file_that_is_no_lease_is_an_error_that_says_what_to_do(location, content):
     location.write_bytes(content)
     with pytest.raises(LeaseError, match=r"is not a lease \(.*remove it"), hold(location, "x", 60):
