@@ -1,50 +1,88 @@
-"""Published lists against what users did until the next night.
+"""Lists of a night against what users did until the next one.
 
-A user counts who has a list and met an item in between. Two questions are asked: where the first
-item of that time stands in the list, and whether any item of it does.
+Users are asked about who met an item in between. Those with a history count whether they have a
+list or not: without one, everything is a miss, so that policies are measured on the same users.
+Those without are newcomers; readers give them the fallback. Two questions are asked: where the
+first item of that time stands in a list, and how many of all of them stand there.
 """
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from lightsans.arrays import Int32
-from lightsans.columns.hashing import NUM_BUCKETS, bucket_range, user_buckets
+from lightsans.arrays import Float64, Int32
+from lightsans.columns.hashing import bucket_range, user_buckets
+from lightsans.config import RunConfig
 from lightsans.dataset.bucket_cursor import overlapping_parts
 from lightsans.dataset.vocabulary import Vocabulary, load_vocabulary
-from lightsans.ranking.bootstrap import Estimate, estimate_means, resample, sum_groups
-from lightsans.recommendations.reader import RunRows
+from lightsans.recommendations.item_choice import read_item_choice
+from lightsans.recommendations.list_maker import ListMaker
+from lightsans.recommendations.reader import RunRows, wide_schema
+from lightsans.recommendations.tables import recommend_rows
+from lightsans.stages.list_maker import load_list_maker
+from lightsans.stages.seen_rows import SeenRows
+from lightsans.stages.window import count_here
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest, RunManifest
 from lightsans.storage.manifests import require_manifest
 from lightsans.storage.parts import part_index, sequence_parts
+from pipelines.backtest.pooled import AT, NAMES, Gains, joined
 
-AT = 10
-NAMES = (f"first hit@{AT}", f"first ndcg@{AT}", f"any hit@{AT}")
 _ROWS = 4096
+RawId = str | int
+Lists = Mapping[RawId, Sequence[RawId]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NextDays:
-    """How good the published lists were."""
+    """How good the lists of a night were."""
 
-    users: int
-    """Users with a list who met an item."""
-    others: int
-    """Users without a list who did: newcomers."""
-    metrics: dict[str, Estimate]
-    """Means over the users, with 95 % intervals; empty where there are none."""
+    published: Gains
+    """Published lists, for users with a history."""
+    newcomers: Gains
+    """The fallback, for users without."""
+    judged: Gains | None = None
+    """Lists of the judged model for the same histories; None where it is the published one."""
 
 
-def measure_next_days(root: Location, run_id: str, dataset_id: str, since_us: int) -> NextDays:
+@dataclass(frozen=True, slots=True)
+class _Met:
+    """Users of a part who met items after the night."""
+
+    part: str
+    users: pa.Array
+    items: list[list[str]]
+    """Items of each user, oldest first."""
+
+    def of(self, is_chosen: Sequence[bool]) -> "_Met":
+        """Some of the users."""
+        items = [each for each, is_one in zip(self.items, is_chosen, strict=True) if is_one]
+        return _Met(self.part, self.users.filter(pa.array(is_chosen, pa.bool_())), items)
+
+    def gains(self, lists: Lists) -> Gains:
+        """Metrics of these users; those without a list have met nothing of it."""
+        found = [
+            score([str(item) for item in lists.get(user, ())[:AT]], met)
+            for user, met in zip(self.users.to_pylist(), self.items, strict=True)
+        ]
+        buckets = user_buckets(self.users).astype(np.int64)
+        return Gains(buckets, np.array(found, np.float64).reshape(-1, len(NAMES)))
+
+
+def measure_next_days(
+    config: RunConfig, root: Location, run_id: str, dataset_id: str, since_us: int
+) -> NextDays:
     """Measure a run by what the sequences of a later dataset hold from a moment on.
 
     Args:
-        root: Where both lie.
+        config: Settings of the night; section ``score`` says what its fallback is.
+        root: Where all lies.
         run_id: The run that was published.
-        dataset_id: The dataset of the next night. What happened to items that it does not know is
-            not there: under a temporal split, those that only the one of its refit knows.
+        dataset_id: A dataset of the next night that knows all items; under a temporal split, that
+            is one with nothing held out.
         since_us: The moment, in microseconds since 1970: that of the published night.
     """
     run, dataset = root / "recommendations" / run_id, root / "datasets" / dataset_id
@@ -52,63 +90,117 @@ def measure_next_days(root: Location, run_id: str, dataset_id: str, since_us: in
     manifest = require_manifest(
         DatasetManifest, dataset, "this dataset of the backtest was removed"
     )
+    makers = _Makers(config, root, run_manifest)
+    published, newcomers, judged = list[Gains](), list[Gains](), list[Gains]()
+    for met, has_history in _read_met(dataset, manifest, since_us):
+        lists = _lists(run, run_manifest, met.part, manifest.num_parts)
+        if run_manifest.settings.get("segment") is not None:  # of others it says nothing
+            counts = [user in lists for user in met.users.to_pylist()]
+        else:
+            counts = has_history
+        known, new = met.of(counts), met.of([not each for each in has_history])
+        published.append(known.gains(lists))
+        if new.items:
+            newcomers.append(new.gains(makers.fallback(new.users)))
+        if run_manifest.judged is not None and known.items:
+            judged.append(known.gains(makers.judged(known.users)))
+    is_refit = run_manifest.judged is not None
+    return NextDays(
+        published=joined(published),
+        newcomers=joined(newcomers),
+        judged=joined(judged) if is_refit else None,
+    )
+
+
+class _Makers:
+    """Makes lists that no run has: of newcomers, and of the model that was judged."""
+
+    def __init__(self, config: RunConfig, root: Location, run: RunManifest) -> None:
+        self._config, self._run, self._models = config, run, root / "models"
+        self._dataset = root / "datasets" / run.dataset_id
+        self._manifest = require_manifest(
+            DatasetManifest, self._dataset, "this dataset of the backtest was removed"
+        )
+        self._made: dict[str, ListMaker] = {}
+
+    def fallback(self, users: pa.Array) -> Lists:
+        """Lists of users of whom nothing is known."""
+        empty = pa.array([[]] * len(users), pa.list_(pa.int32()))
+        rows = pa.table({"user_id": users, "item_ids": empty, "also_seen": empty})
+        return self._recommend(self._run.model_id, rows)
+
+    def judged(self, users: pa.Array) -> Lists:
+        """Lists of the judged model for some users, from the histories of the run."""
+        assert self._run.judged is not None
+        seen = SeenRows.of(self._config.score.remove_seen, self._manifest)
+        found: dict[RawId, Sequence[RawId]] = {}
+        for file in sequence_parts(self._dataset, self._manifest):
+            rows = file.read_table(columns=seen.columns, filters=pc.field("user_id").isin(users))
+            if rows.num_rows:
+                found |= self._recommend(self._run.judged.model_id, seen.of_rows(rows))
+        return found
+
+    def _recommend(self, model: str, rows: pa.Table) -> dict[RawId, Sequence[RawId]]:
+        if model not in self._made:
+            config, days, recent = self._config, self._config.score.popular_days, None
+            if days is not None:
+                recent = count_here(self._dataset, self._manifest, days)
+            self._made[model] = load_list_maker(
+                config, self._dataset, self._models / model, True, read_item_choice(config), recent
+            )
+        made = recommend_rows(self._made[model], rows, wide_schema(self._manifest))
+        return dict(zip(made["user_id"].to_pylist(), made["item_ids"].to_pylist(), strict=True))
+
+
+def _read_met(
+    dataset: Location, manifest: DatasetManifest, since_us: int
+) -> Iterator[tuple[_Met, list[bool]]]:
+    """Users who met an item from the moment on, and whether they had met one before, by part."""
     vocabulary = load_vocabulary(dataset)
-    users, values, others = [np.zeros(0, np.int32)], [np.zeros((0, len(NAMES)))], 0
     for location in sequence_parts(dataset, manifest):
         rows = location.read_table(columns=["user_id", "item_ids", "timestamps"])
-        targets = _targets(rows, since_us)
-        if not targets:
-            continue
-        lists = _lists(run, run_manifest, location.name, manifest.num_parts)
-        known = {user: items for user, items in targets.items() if user in lists}
-        others += len(targets) - len(known)
-        found = [
-            _score([str(item) for item in lists[user]], _raw(vocabulary, items))
-            for user, items in known.items()
-        ]
-        ids = pa.array(list(known), rows.schema.field("user_id").type)
-        users.append(user_buckets(ids))
-        values.append(np.array(found, np.float64).reshape(-1, len(NAMES)))
-    buckets, scores = np.concatenate(users), np.concatenate(values)
-    if not len(buckets):
-        return NextDays(users=0, others=others, metrics={})
-    sums = sum_groups(buckets.astype(np.int64), scores, NUM_BUCKETS)
-    estimates = estimate_means(sums, resample(sums))
-    metrics = dict(zip(NAMES, estimates, strict=True))
-    return NextDays(users=len(buckets), others=others, metrics=metrics)
+        chosen, items, has_history = list[int](), list[list[str]](), list[bool]()
+        for number, (met, times) in enumerate(
+            zip(rows["item_ids"].to_pylist(), rows["timestamps"].to_pylist(), strict=True)
+        ):
+            first = int(np.searchsorted(np.asarray(times, np.int64), since_us))
+            if first < len(met):
+                chosen.append(number)
+                items.append(_raw(vocabulary, np.asarray(met[first:], np.int32)))
+                has_history.append(first > 0)
+        if chosen:
+            users = rows["user_id"].combine_chunks().take(pa.array(chosen))
+            yield _Met(location.name, users, items), has_history
 
 
-def _targets(rows: pa.Table, since_us: int) -> dict[str | int, Int32]:
-    """Item ids from the moment on, oldest first, of each user who has some."""
-    found = {}
-    for user, items, times in zip(
-        rows["user_id"].to_pylist(),
-        rows["item_ids"].to_pylist(),
-        rows["timestamps"].to_pylist(),
-        strict=True,
-    ):
-        first = int(np.searchsorted(np.asarray(times, np.int64), since_us))
-        if first < len(items):
-            found[user] = np.asarray(items[first:], np.int32)
-    return found
-
-
-def _lists(
-    run: Location, manifest: RunManifest, part: str, num_parts: int
-) -> dict[str | int, list[str | int]]:
+def _lists(run: Location, manifest: RunManifest, part: str, num_parts: int) -> Lists:
     """Lists of the users of a dataset's part in the run."""
     names = [each.name for each in manifest.parts]
     beside = overlapping_parts(part, num_parts, names, manifest.num_parts)
     begin, end = bucket_range(part_index(part), num_parts)
     rows = RunRows(run, manifest, beside, _ROWS).between(begin, end - 1)
-    return {row["user_id"]: row["item_ids"][:AT] for row in rows.to_pylist() if row["item_ids"]}
+    return {row["user_id"]: row["item_ids"] for row in rows.to_pylist()}
 
 
 def _raw(vocabulary: Vocabulary, items: Int32) -> list[str]:
     return [str(item) for item in vocabulary.decode(items).to_pylist()]
 
 
-def _score(listed: list[str], met: list[str]) -> tuple[float, float, float]:
-    rank = listed.index(met[0]) + 1 if met[0] in listed else 0
-    gain = 1 / np.log2(rank + 1) if rank else 0.0
-    return float(rank > 0), float(gain), float(any(item in listed for item in met))
+def score(listed: Sequence[str], met: Sequence[str]) -> tuple[float, float, float, float]:
+    """Metrics of a list, in the order of ``NAMES``.
+
+    Args:
+        listed: The list, best first.
+        met: Items that the user met, oldest first.
+    """
+    gains: Float64 = 1 / np.log2(np.arange(2, AT + 2))
+    relevant = set(met)
+    hits = [rank for rank, item in enumerate(listed) if item in relevant]
+    first = listed.index(met[0]) if met[0] in listed else None
+    ideal = float(gains[: len(relevant)].sum())
+    return (
+        float(first is not None),
+        0.0 if first is None else float(gains[first]),
+        float(bool(hits)),
+        float(gains[hits].sum()) / ideal,
+    )

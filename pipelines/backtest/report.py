@@ -3,13 +3,15 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 from lightsans.ranking.bootstrap import Estimate
 from lightsans.reports.backtest_plots import PolicyCurve, draw_backtest
 from lightsans.storage.records import to_json
-from pipelines.backtest.next_days import NAMES
-from pipelines.backtest.stage import BacktestNight, BacktestResult, Policy
+from pipelines.backtest.pooled import NAMES, Estimates, Gains, joined, read_gains
+from pipelines.backtest.stage import BacktestNight, BacktestResult, Policy, gains_file
+from pipelines.session.process_tree import ProcessFigures
 
 REPORT, NIGHTS, PICTURE = "report.json", "nights.csv", "report.png"
 FIRST_HIT = NAMES[0]
@@ -23,12 +25,14 @@ def write_report(result: BacktestResult, policies: Sequence[Policy], metric: str
         policies: The policies, in order.
         metric: Test metric that nights are compared by.
     """
+    pooled = {policy.name: _read_pooled(result, policy) for policy in policies}
     content = {
         "metric": metric,
         "policies": {
             policy.name: {
                 "settings": list(policy.settings),
-                **_summary([n for n in result.nights if n.policy == policy.name]),
+                **_costs([n for n in result.nights if n.policy == policy.name]),
+                **pooled[policy.name].figures(pooled[policies[0].name]),
             }
             for policy in policies
         },
@@ -54,6 +58,7 @@ def night_rows(nights: Sequence[BacktestNight], metric: str) -> list[list[str]]:
             text_of(night.metrics.get(metric)),
             text_of((night.next_metrics or {}).get(FIRST_HIT)),
             f"{night.minutes:.2f}",
+            _minutes(night.processor_minutes),
             f"{night.root_bytes / 2**20:,.1f}",
             night.reason.splitlines()[0] if night.reason else "",
         ]
@@ -61,24 +66,43 @@ def night_rows(nights: Sequence[BacktestNight], metric: str) -> list[list[str]]:
     ]
 
 
-HEADER = ("night", "policy", "outcome", "test", "next days", "minutes", "MiB", "reason")
-
-
-SUMMARY = ("published", "minutes", "MiB", "users of next days", *NAMES)
+HEADER = (
+    "night", "policy", "outcome", "test", "next days", "minutes", "processor", "MiB", "reason"
+)  # fmt: skip
+SUMMARY = ("published", "minutes", "processor", "MiB", "files")
+MEASURED = ("lists", "users", *NAMES)
 
 
 def summary_rows(content: Mapping[str, Any]) -> list[list[str]]:
-    """A row of texts for each policy of a report."""
+    """Costs of each policy of a report, a row of texts."""
     return [
         [
             name,
             f"{told['published']} of {told['nights']}",
             f"{told['minutes']:.2f}",
+            _minutes(told["processor_minutes"]),
             f"{told['root_bytes'] / 2**20:,.1f}",
-            f"{told['next_users']:,}",
-            *(f"{told['next_means'][each]:.4f}" if told["next_means"] else "" for each in NAMES),
+            f"{told['root_files']:,}",
         ]
         for name, told in content["policies"].items()
+    ]
+
+
+def measured_rows(content: Mapping[str, Any]) -> list[list[str]]:
+    """Metrics of lists until the next night, pooled over all nights; rows of texts."""
+    first = next(iter(content["policies"]))
+    kinds = (
+        ("next_metrics", "published", "next_users"),
+        ("lead_over_first", f"published, lead over {first}", "next_users"),
+        ("newcomer_metrics", "fallback, of users without history", "next_others"),
+        ("judged_metrics", "judged model", "judged_users"),
+        ("lead_over_judged", "published, lead over judged model", "judged_users"),
+    )
+    return [
+        [name, shown, f"{told[users]:,}", *(_of_json(told[kind][each]) for each in NAMES)]
+        for name, told in content["policies"].items()
+        for kind, shown, users in kinds
+        if told[kind]
     ]
 
 
@@ -87,30 +111,79 @@ def text_of(estimate: Estimate | None) -> str:
     return "" if estimate is None else f"{estimate:.4f}"
 
 
-def _summary(nights: Sequence[BacktestNight]) -> dict[str, Any]:
-    """Sums over the nights of a policy; means are over the users of all nights together."""
-    measured = [night for night in nights if night.next_users]
-    users = sum(night.next_users or 0 for night in measured)
-    means = {
-        name: sum(
-            (night.next_metrics or {})[name].value * (night.next_users or 0) for night in measured
-        )
-        / users
-        for name in NAMES
-    } if users else {}  # fmt: skip
+def _of_json(estimate: Mapping[str, float]) -> str:
+    return text_of(Estimate(**estimate))
+
+
+def _minutes(found: float | None) -> str:
+    return "" if found is None else f"{found:.2f}"
+
+
+def _costs(nights: Sequence[BacktestNight]) -> dict[str, Any]:
+    """Sums over the nights of a policy."""
+    processor = [night.processor_minutes for night in nights]
+    known = [each for each in processor if each is not None]
     return {
         "nights": len(nights),
         "published": sum(night.outcome == "published" for night in nights),
         "minutes": round(sum(night.minutes for night in nights), 2),
+        "processor_minutes": round(sum(known), 2) if known and len(known) == len(nights) else None,
         "stage_minutes": {
             stage: round(sum(night.stage_minutes.get(stage, 0.0) for night in nights), 2)
             for stage in sorted({name for night in nights for name in night.stage_minutes})
         },
         "root_bytes": nights[-1].root_bytes if nights else 0,
-        "next_users": users,
-        "next_others": sum(night.next_others or 0 for night in nights),
-        "next_means": means,
+        "root_files": nights[-1].root_files if nights else 0,
     }
+
+
+@dataclass(frozen=True, slots=True)
+class _Pooled:
+    """Metrics of the users of all nights of a policy."""
+
+    published: Gains
+    newcomers: Gains
+    judged: Gains
+    refits: Gains
+    """The published lists of the nights that have lists of a judged model beside them."""
+
+    def figures(self, first: "_Pooled") -> dict[str, Any]:
+        """Entries of the report.
+
+        Args:
+            first: Those of the first policy.
+        """
+        leads = {} if first is self else self.published.leads(first.published)
+        return {
+            "next_users": len(self.published),
+            "next_others": len(self.newcomers),
+            "judged_users": len(self.judged),
+            "next_metrics": _to_json(self.published.means()),
+            "newcomer_metrics": _to_json(self.newcomers.means()),
+            "judged_metrics": _to_json(self.judged.means()),
+            "lead_over_first": _to_json(leads),
+            "lead_over_judged": _to_json(self.refits.leads(self.judged)),
+        }
+
+
+def _read_pooled(result: BacktestResult, policy: Policy) -> _Pooled:
+    root = result.location / policy.name
+    dates = [n.date for n in result.nights if n.policy == policy.name and n.next_users is not None]
+    nights = [read_gains(gains_file(root, policy.config, date)) for date in dates]
+
+    def pool(name: str, beside: str = "published") -> Gains:
+        return joined([each[name] for each in nights if name in each and beside in each])
+
+    return _Pooled(
+        published=pool("published"),
+        newcomers=pool("newcomers", "newcomers"),
+        judged=pool("judged"),
+        refits=pool("published", "judged"),
+    )
+
+
+def _to_json(estimates: Estimates) -> dict[str, Any]:
+    return {name: to_json(estimate) for name, estimate in estimates.items()}
 
 
 def _csv(nights: Sequence[BacktestNight], metric: str) -> str:
@@ -118,7 +191,9 @@ def _csv(nights: Sequence[BacktestNight], metric: str) -> str:
     writer = csv.writer(text, lineterminator="\n")
     ends = ("value", "low", "high")
     shown = [metric, *NAMES]
-    names = ("date", "policy", "outcome", "published", "minutes", "root_bytes", "next_users")
+    costs = ("minutes", "processor_minutes", "root_bytes", "root_files")
+    machine = [field.name for field in fields(ProcessFigures)]
+    names = ("date", "policy", "outcome", "published", *costs, *machine, "next_users")
     writer.writerow([*names, *(f"{name} {end}" for name in shown for end in ends)])
     for night in nights:
         found = {metric: night.metrics.get(metric), **(night.next_metrics or {})}
@@ -127,9 +202,10 @@ def _csv(nights: Sequence[BacktestNight], metric: str) -> str:
             for name in shown
             for end in ends
         ]
-        users = "" if night.next_users is None else night.next_users
-        known = (night.date, night.policy, night.outcome, night.published or "", night.minutes)
-        writer.writerow([*known, night.root_bytes, users, *figures])
+        plain = (night.date, night.policy, night.outcome, night.published)
+        paid = [getattr(night, name) for name in costs]
+        seen = [None if night.machine is None else getattr(night.machine, n) for n in machine]
+        writer.writerow([*plain, *paid, *seen, night.next_users, *figures])
     return text.getvalue()
 
 

@@ -2,11 +2,13 @@
 
     backtests/<id>/<policy>/                 a root of its own: datasets, models, runs, reports
     backtests/<id>/<policy>/backtest/*.json  what each night came to
+    backtests/<id>/<policy>/backtest/*.next.parquet  metrics of users until the next night, no ids
     backtests/<id>/report.json, nights.csv, report.png
 
 A policy is a name with settings. Each of its nights is the real one, `pipelines.nightly`, in order,
 so what was refused stays unpublished for the next. Nights that have ended are not run again: an
-interrupted backtest goes on where it was.
+interrupted backtest goes on where it was. A night's lists are measured as soon as the next night
+has read what users did, before a later one may remove what that takes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,9 +19,11 @@ from lightsans.config import RunConfig, to_dict
 from lightsans.errors import GateError
 from lightsans.ranking.bootstrap import Estimate
 from lightsans.storage.location import Location, locate
-from lightsans.storage.manifests import content_id
+from lightsans.storage.manifest_kinds import DatasetManifest
+from lightsans.storage.manifests import MANIFEST, content_id, require_manifest
 from lightsans.storage.records import from_json, to_json
-from pipelines.backtest.next_days import measure_next_days
+from pipelines.backtest.next_days import NextDays, measure_next_days
+from pipelines.backtest.pooled import write_gains
 from pipelines.console.progress import say
 from pipelines.nightly.dates import moment_of_night
 from pipelines.nightly.inputs import report_name
@@ -27,9 +31,13 @@ from pipelines.nightly.stage import run_nightly
 from pipelines.operations.attempts import Attempt, read_attempts
 from pipelines.operations.listing import list_root
 from pipelines.operations.status import stage_minutes
+from pipelines.preprocess.stage import PreprocessResult
 from pipelines.publish import latest_run_id
+from pipelines.refit.stage import full_dataset
+from pipelines.session.process_tree import ProcessFigures, ProcessorClock, read_figures
+from pipelines.session.ray_session import is_cluster
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 Night = Callable[[RunConfig, str], object]
 
 
@@ -63,13 +71,24 @@ class BacktestNight:
     """Test metrics of the night's model."""
     minutes: float
     stage_minutes: Mapping[str, float]
+    processor_minutes: float | None = None
+    """Processor time of this process, its Ray and the workers; None on a cluster, or where the
+    system does not say."""
     root_bytes: int
     """Bytes of the policy's root after the night."""
+    root_files: int = 0
+    machine: ProcessFigures | None = None
+    """Processes after the night: how many, their open files and memory."""
     next_users: int | None = None
-    """Users whose lists were measured by what they did next; None for the last night."""
+    """Users with a history who did something until the next night; None for the last night."""
     next_others: int | None = None
-    """Users without a list who did something."""
+    """Users without one who did."""
     next_metrics: Mapping[str, Estimate] | None = None
+    """Metrics of the published lists by what the users did."""
+    newcomer_metrics: Mapping[str, Estimate] | None = None
+    """Those of the fallback, by what the others did."""
+    judged_metrics: Mapping[str, Estimate] | None = None
+    """Those of the judged model's lists, where a refit was published."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,19 +153,23 @@ def run_backtest(
             if done is None:
                 say(f"backtest: {policy.name}, night {number} of {len(dates)}: {date}")
                 done = _run_night(policy.name, config, date, run)
+            if found:
+                found[-1] = _with_next_days(root, config, found[-1], done)
             found.append(done)
-        nights += _with_next_days(location / policy.name, policy.config, found)
+        nights += found
     return BacktestResult(location, tuple(nights))
 
 
 def _run_night(policy: str, config: RunConfig, date: str, run: Night) -> BacktestNight:
     """Run a night and keep what it came to; an error but the gate's ends the backtest."""
     root = locate(config.root, config.storage)
-    try:
-        run(config, date)
-    except GateError as error:
-        say(f"backtest: {policy}, {date}: refused: {str(error).splitlines()[0]}")
-    attempt = _attempt(root, config, date)
+    with ProcessorClock().watching() as clock:
+        try:
+            run(config, date)
+        except GateError as error:
+            say(f"backtest: {policy}, {date}: refused: {str(error).splitlines()[0]}")
+    seconds = None if is_cluster() else clock.seconds
+    attempt, listing = _attempt(root, config, date), list_root(root)
     made = BacktestNight(
         policy=policy,
         date=date,
@@ -158,7 +181,10 @@ def _run_night(policy: str, config: RunConfig, date: str, run: Night) -> Backtes
         metrics={} if attempt is None else attempt.figures.metrics or {},
         minutes=0.0 if attempt is None else round((attempt.seconds or 0.0) / 60, 3),
         stage_minutes={} if attempt is None else stage_minutes(attempt),
-        root_bytes=list_root(root).total_bytes(),
+        processor_minutes=None if seconds is None else round(seconds / 60, 3),
+        root_bytes=listing.total_bytes(),
+        root_files=len(listing.files),
+        machine=None if is_cluster() else read_figures(),
     )
     _file(root, config, date).write_json(to_json(made))
     return made
@@ -186,27 +212,61 @@ def _name(config: RunConfig, date: str) -> str:
     return report_name(date, moment_of_night(replace(config.data, as_of=date)))
 
 
+def gains_file(root: Location, config: RunConfig, date: str) -> Location:
+    """File with the metrics of users until the night after this one."""
+    return root / "backtest" / f"{_name(config, date)}.next.parquet"
+
+
 def _with_next_days(
-    root: Location, config: RunConfig, nights: list[BacktestNight]
-) -> list[BacktestNight]:
-    """The nights with the figures that only the data of the next night tells."""
-    found = []
-    for night, following in zip(nights, [*nights[1:], None], strict=True):
-        if (
-            night.next_users is None
-            and following is not None
-            and following.dataset_id is not None
-            and night.published is not None
-        ):
-            since = moment_of_night(replace(config.data, as_of=night.date))
-            dataset_id = following.full_dataset_id or following.dataset_id
-            told = measure_next_days(root, night.published, dataset_id, from_iso(since.isoformat()))
-            night = replace(
-                night,
-                next_users=told.users,
-                next_others=told.others,
-                next_metrics=told.metrics,
-            )
-            _file(root, config, night.date).write_json(to_json(night))
-        found.append(night)
-    return found
+    root: Location, config: RunConfig, night: BacktestNight, following: BacktestNight
+) -> BacktestNight:
+    """The night with the figures that only the data of the next one tells."""
+    if night.next_users is not None or night.published is None or following.dataset_id is None:
+        return night
+    told = _measure(root, config, night, following)
+    gains = {"published": told.published, "newcomers": told.newcomers}
+    if told.judged is not None:
+        gains["judged"] = told.judged
+    write_gains(gains_file(root, config, night.date), gains)
+    night = replace(
+        night,
+        next_users=len(told.published),
+        next_others=len(told.newcomers),
+        next_metrics=told.published.means(),
+        newcomer_metrics=told.newcomers.means(),
+        judged_metrics=None if told.judged is None else told.judged.means(),
+    )
+    _file(root, config, night.date).write_json(to_json(night))
+    return night
+
+
+def _measure(
+    root: Location, config: RunConfig, night: BacktestNight, following: BacktestNight
+) -> NextDays:
+    """Measure a night's lists with the dataset of the next night that knows all items.
+
+    A night that was refused, or publishes no refit, has made none under a temporal split; then one
+    is made and removed again, so that every policy is measured by the same items.
+    """
+    since = moment_of_night(replace(config.data, as_of=night.date))
+    assert night.published is not None
+    assert following.dataset_id is not None
+    dataset_id, made = following.full_dataset_id, None
+    if dataset_id is None:
+        judged = root / "datasets" / following.dataset_id
+        manifest = require_manifest(
+            DatasetManifest, judged, "this dataset of the backtest was removed"
+        )
+        found = PreprocessResult(following.dataset_id, judged, True, manifest)
+        data = replace(config.data, as_of=following.date)
+        full = full_dataset(replace(config, data=data), found)
+        dataset_id = full.dataset_id
+        made = None if full.skipped or full.location == judged else full.location
+    try:
+        return measure_next_days(
+            config, root, night.published, dataset_id, from_iso(since.isoformat())
+        )
+    finally:
+        if made is not None:
+            (made / MANIFEST).delete()  # first: half a dataset has none
+            made.delete()

@@ -150,7 +150,15 @@ def backtest(
     """
     read_config(config, overrides)  # mistakes are told before anything is imported
     from pipelines.backtest.dates import nights_between, parse_step
-    from pipelines.backtest.report import HEADER, SUMMARY, night_rows, summary_rows, write_report
+    from pipelines.backtest.report import (
+        HEADER,
+        MEASURED,
+        SUMMARY,
+        measured_rows,
+        night_rows,
+        summary_rows,
+        write_report,
+    )
     from pipelines.backtest.stage import Policy, backtest_config, run_backtest
 
     found = []
@@ -170,6 +178,7 @@ def backtest(
         return
     print_table(f"Backtest of {len(dates)} nights", list(HEADER), night_rows(result.nights, metric))
     print_table("Policies", ["policy", *SUMMARY], summary_rows(content))
+    print_table("What users did next", ["policy", *MEASURED], measured_rows(content))
     print(result.location)
 
 

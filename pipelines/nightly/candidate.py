@@ -49,20 +49,28 @@ class Candidate:
     data: Mapping[str, Any]
     """Section ``data`` of its dataset."""
 
-    def why_train(self, config: RunConfig, night: datetime, dataset: Location) -> str | None:
-        """Reason to train that needs no evaluation; None where there is none.
+    def why_train(self, config: RunConfig, night: datetime) -> str | None:
+        """Reason to train that needs no data; None where there is none.
 
         Args:
             config: The run.
             night: Date of the night.
+        """
+        return why_by_calendar(config.nightly.train, night, self.trained) or why_by_settings(
+            config, self.sections, self.data, self.refit
+        )
+
+    def why_new_items(self, config: RunConfig, dataset: Location) -> str | None:
+        """Reason to train because of items that are new; None where there is none.
+
+        Args:
+            config: The run.
             dataset: The dataset that is recommended from tonight.
         """
         policy = config.nightly.train
-        return (
-            why_by_calendar(policy, night, self.trained)
-            or why_by_settings(config, self.sections, self.data, self.refit)
-            or why_by_vocabulary(policy, *count_items(dataset, self.model))
-        )
+        if policy.if_vocabulary_grows is None:
+            return None
+        return why_by_vocabulary(policy, *count_items(dataset, self.model))
 
     def why_worse(self, config: RunConfig, now: Mapping[str, float]) -> str | None:
         """Reason to train because of tonight's test metrics; None where there is none."""

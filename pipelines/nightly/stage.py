@@ -243,11 +243,12 @@ class _Night:
         self._candidate = found
         full = dataset
         if found is not None:
-            if policy.every_nights > 1 and found.refit != "none":
+            reason = found.why_train(self._config, self._moment) or ""
+        if found is not None and not reason:  # what costs more is asked last
+            if found.refit != "none":
                 full = full_dataset(self._config, dataset)
-            reason = found.why_train(self._config, self._moment, full.location) or ""
-        if found is not None and not reason:
-            reason = self._why_worse(found, dataset)
+            new_items = found.why_new_items(self._config, full.location)
+            reason = new_items or self._why_worse(found, dataset)
         if found is None or reason:
             self.draft.decide("train", "a new model", reason)
             return None

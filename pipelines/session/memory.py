@@ -3,14 +3,16 @@
 import contextlib
 import os
 import threading
-from collections import defaultdict
+import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import ray
 from ray._private import internal_api
 
-_SAMPLE_EVERY_S = 0.5
+from pipelines.session.process_tree import SAMPLE_EVERY_S, proportional_bytes, read_tree
+
+REST = 20
+"""Least time between two looks, in times of what one takes: the kernel counts page by page."""
 
 
 class MemoryWatch:
@@ -26,11 +28,12 @@ class MemoryWatch:
 
     def look(self) -> None:
         """Take one sample."""
-        self.peak_bytes = max(self.peak_bytes, sum(map(_proportional_bytes, _tree(self._pid))))
+        sizes = [proportional_bytes(process.pid) for process in read_tree(self._pid)]
+        self.peak_bytes = max(self.peak_bytes, sum(sizes))
 
     @contextlib.contextmanager
     def watching(self) -> Iterator["MemoryWatch"]:
-        """Look twice a second for the time of the block."""
+        """Look twice a second for the time of the block, less often where looking takes long."""
         thread = threading.Thread(target=self._look_on, daemon=True)
         thread.start()
         try:
@@ -41,8 +44,11 @@ class MemoryWatch:
             self.look()
 
     def _look_on(self) -> None:
-        while not self._done.wait(_SAMPLE_EVERY_S):
+        wait_s = SAMPLE_EVERY_S
+        while not self._done.wait(wait_s):
+            begun = time.thread_time()
             self.look()
+            wait_s = max(SAMPLE_EVERY_S, REST * (time.thread_time() - begun))
 
 
 def spilled_bytes() -> int | None:
@@ -55,25 +61,3 @@ def spilled_bytes() -> int | None:
         return int(reply.store_stats.spilled_bytes_total)
     except Exception:
         return None
-
-
-def _tree(root: int) -> list[int]:
-    """A process and its descendants."""
-    children = defaultdict(list)
-    with contextlib.suppress(OSError):
-        for name in filter(str.isdigit, os.listdir("/proc")):
-            with contextlib.suppress(OSError):
-                fields = Path(f"/proc/{name}/stat").read_text().rsplit(")", 1)[1].split()
-                children[int(fields[1])].append(int(name))
-    found = [root]
-    for pid in found:
-        found += children[pid]
-    return found
-
-
-def _proportional_bytes(pid: int) -> int:
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
-    return 0

@@ -22,6 +22,7 @@ DASHBOARD = json.loads((ROOT / "cluster/dashboard.json").read_text(encoding="utf
 RUNBOOK = (ROOT / "docs/runbook.md").read_text(encoding="utf-8")
 RULES = [rule for group in ALERTS["groups"] for rule in group["rules"]]
 RECORDED = {rule["record"]: rule["expr"] for rule in RULES if "record" in rule}
+NEWEST = "lightsans:newest_night_end_timestamp_seconds"
 PANELS = DASHBOARD["panels"]
 EXPRESSIONS = [rule["expr"] for rule in RULES] + [
     target["expr"] for panel in PANELS for target in panel["targets"]
@@ -68,6 +69,15 @@ def test_what_is_recorded_holds_the_last_value_of_the_file_and_of_ray(name):
     from_file = re.findall(r"last_over_time\((lightsans_\w+)\[", RECORDED[name])
     from_ray = re.findall(r"last_over_time\(ray_(lightsans_\w+)\[", RECORDED[name])
     assert from_file == from_ray != []
+
+
+@pytest.mark.parametrize("name", set(RECORDED) - {NEWEST})
+def test_of_several_nights_that_are_held_the_newest_counts(name):
+    if name.endswith("_timestamp_seconds"):  # the newest is the largest
+        assert NEWEST not in RECORDED[name]
+    else:
+        held = len(re.findall(r"last_over_time\(lightsans_", RECORDED[name]))
+        assert len(re.findall(NEWEST, RECORDED[name])) == held
 
 
 def test_every_alert_is_urgent_or_not_and_says_what_is_wrong_and_where():
@@ -118,19 +128,42 @@ FIRING = [
     ("LightSANsRowsRejected", "1h", True),
     ("LightSANsUsersFell", "1h", False),
     ("LightSANsUsersFell", "30h", True),
+    ("LightSANsNightFailed", "4h", True),
+    ("LightSANsNightFailed", "30h", False),
+    ("LightSANsNightRefused", "30h", False),
+    ("LightSANsNightRefused", "49h", True),
+    ("LightSANsNightInterrupted", "49h", False),
 ]
 """Alert, time, and whether it fires then on these series, a value a minute."""
+
+
+def night_of(worker, minute, ended, outcome):
+    """Series of a night on a cluster: an hour of its own exporter."""
+    who = f'root="s", WorkerId="{worker}"'
+    found = {f"ray_lightsans_night_end_timestamp_seconds{{{who}}}": ended}
+    for each in ("failed", "published", "refused"):
+        found[f'ray_lightsans_night_outcome{{{who}, outcome="{each}"}}'] = int(each == outcome)
+    return {series: f"_x{minute} {value}x60" for series, value in found.items()}
+
+
 SERIES = {
     'ray_lightsans_night_success_timestamp_seconds{root="r"}': "0x60 _x3000",
+    'lightsans_night_end_timestamp_seconds{root="r"}': "1x3000",
     'lightsans_night_rows_rejected{root="r"}': "10x3000",
     'lightsans_night_rows_read{root="r"}': "100x3000",
     'lightsans_night_users{root="r"}': "1000x1440 700x1560",
+    # On a cluster: a night that failed, a good one a day later, one that was refused after two.
+    **night_of("a", 60, 10, "failed"),
+    **night_of("b", 1500, 20, "published"),
+    **night_of("c", 2900, 30, "refused"),
 }
 
 
 def expected(name, at, is_firing):
     [rule] = [rule for rule in RULES if rule.get("alert") == name]
     labels = {**rule["labels"], "root": "r"}
+    if found := re.search(r'night_outcome{outcome="(\w+)"}', rule["expr"]):
+        labels |= {"root": "s", "outcome": found[1]}
     fired = [{"exp_labels": labels, "exp_annotations": {"summary": name}}] if is_firing else []
     return {"eval_time": at, "alertname": name, "exp_alerts": fired}
 

