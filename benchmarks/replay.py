@@ -94,7 +94,7 @@ class Log(NamedTuple):
 
 
 class Day(NamedTuple):
-    """What users did on the day after a night."""
+    """Interactions of users on the day after a night."""
 
     users: Int64
     items: list[list[str]]
@@ -141,7 +141,7 @@ def until(log: Log, moment: float) -> tuple[Rows, int, int]:
 
 
 def next_day(log: Log, moment: float) -> Day:
-    """What users did within a day, of the items that the next night knows."""
+    """Interactions within a day, of the items that the next night knows."""
     begin = int(np.searchsorted(log.times, moment))
     _, known, end = until(log, moment + DAY)
     users, items = log.rows.users[begin:end], log.rows.items[begin:end]

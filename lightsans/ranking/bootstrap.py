@@ -26,10 +26,11 @@ Shapes:
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
-from lightsans.arrays import Bool, Float64, Int64
+from lightsans.arrays import Bool, Float64, Int64, UInt8
 
 REPLICATES, SEED = 2000, 2020
 TAILS = (0.025, 0.975)
@@ -84,13 +85,23 @@ def means(sums: Float64) -> Float64:
 
 def resample(sums_GC: Float64, replicates: int = REPLICATES, seed: int = SEED) -> Float64:
     """(R, C) sums of weighted groups: one row a replicate; equal seeds give equal weights."""
-    generator = np.random.default_rng(seed)
-    num_groups = len(sums_GC)
+    weights = _weights(len(sums_GC), replicates, seed)
     found = [
-        generator.poisson(1.0, (min(_AT_ONCE, replicates - first), num_groups)) @ sums_GC
+        weights[first : first + _AT_ONCE].astype(np.float64) @ sums_GC
         for first in range(0, replicates, _AT_ONCE)
     ]
     return np.concatenate(found)
+
+
+@lru_cache(maxsize=1)  # drawing takes most of the time, and the same are drawn again and again
+def _weights(num_groups: int, replicates: int, seed: int) -> UInt8:
+    """(R, G) weights of groups; a larger one than 255 never comes up."""
+    generator = np.random.default_rng(seed)
+    found = np.empty((replicates, num_groups), np.uint8)
+    for first in range(0, replicates, _AT_ONCE):
+        rows = found[first : first + _AT_ONCE]
+        rows[:] = generator.poisson(1.0, rows.shape)
+    return found
 
 
 def has_users(replicates_RC: Float64) -> Bool:

@@ -151,7 +151,7 @@ class _Pooled:
         """Entries of the report.
 
         Args:
-            first: Those of the first policy.
+            first: Metrics of the first policy.
         """
         leads = {} if first is self else self.published.leads(first.published)
         return {

@@ -86,9 +86,9 @@ class BacktestNight:
     next_metrics: Mapping[str, Estimate] | None = None
     """Metrics of the published lists by what the users did."""
     newcomer_metrics: Mapping[str, Estimate] | None = None
-    """Those of the fallback, by what the others did."""
+    """Metrics of the fallback, by what the others did."""
     judged_metrics: Mapping[str, Estimate] | None = None
-    """Those of the judged model's lists, where a refit was published."""
+    """Metrics of the judged model's lists, where a refit was published."""
 
 
 @dataclass(frozen=True, slots=True)
