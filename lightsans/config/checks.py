@@ -40,6 +40,11 @@ def fraction(section: str, config: object, *names: str) -> None:
 
 _CREDENTIALS = re.compile(r"\w://(?:[^/\s]*@|[^/@\s]*:(?!\d+/)[^@\s]*@)")
 """``user:password@`` or ``token@`` before a host; a password may have slashes in it."""
+_SECRET_PARAMETER = re.compile(
+    r"(?i)\bhttps?://\S*[?&;](?:[\w.-]*(?:pass(?:word|wd)|secret|token|signature|credential|api[-_]?key"
+    r"|access[-_]?key)[\w.-]*|sig|key|auth)=(?!\$\{)[^&;\s]"
+)
+"""``?token=...`` in an address, unless it refers to a variable as ``${NAME}``."""
 TABLE_VERSION = re.compile(
     r"\b((?:delta|iceberg)://(?:\w+://)?[^\s:'\"@]*)@(v\d+)(?=/?(?:$|[\s'\",:;)\]}]))"
 )
@@ -52,12 +57,14 @@ def without_credentials(name: str, value: object) -> None:
     Settings are saved with results, sent to jobs and logged; the message repeats no part of it.
     """
     if isinstance(value, str):
-        if _CREDENTIALS.search(TABLE_VERSION.sub(r"\1", value)):
+        address = TABLE_VERSION.sub(r"\1", value)
+        if _CREDENTIALS.search(address) or _SECRET_PARAMETER.search(address):
             raise ConfigError(
                 f"{name} has credentials in its address, which would be saved with every result; "
                 "take them out, and give them in the environment: AWS_ACCESS_KEY_ID and "
                 "AWS_SECRET_ACCESS_KEY (or storage.profile), GOOGLE_APPLICATION_CREDENTIALS, "
-                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (or MLFLOW_TRACKING_TOKEN)"
+                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (or MLFLOW_TRACKING_TOKEN); "
+                "nightly.notify_url takes ${NAME} for them"
             )
     elif isinstance(value, dict):
         for key, entry in value.items():

@@ -34,9 +34,24 @@ for _class in (Loader, Dumper):
     _class.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
 
 
+_REORDERING = {code: f"\\u{code:04x}" for code in (0x61C, *range(0x2028, 0x202F))}
+_REORDERING |= {code: f"\\u{code:04x}" for code in (0x200E, 0x200F, *range(0x2066, 0x206A))}
+"""Characters by which a terminal shows a line in another order, as YAML writes them in quotes."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    has_them = any(ord(character) in _REORDERING for character in text)
+    style = '"' if has_them else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+Dumper.add_representer(str, _represent_text)
+
+
 def dump(values: Mapping[str, object]) -> str:
-    """YAML that `Loader` reads back as the same values."""
-    return yaml.dump(dict(values), Dumper=Dumper, sort_keys=False, allow_unicode=True)
+    """YAML that `Loader` reads back as the same values, and that a terminal can show."""
+    text = yaml.dump(dict(values), Dumper=Dumper, sort_keys=False, allow_unicode=True)
+    return text.translate(_REORDERING)
 
 
 def compose(text: str) -> tuple[Loader, yaml.Node | None]:

@@ -29,7 +29,7 @@ from pipelines.commands.stages import add_stage_commands
 from pipelines.console.exit_status import DESCRIPTION, ExitStatus, status_of
 from pipelines.console.faults import explain_fault
 from pipelines.console.interruption import install, received, tell
-from pipelines.console.logs import configure_logs, log_error
+from pipelines.console.logs import configure_logs, log_error, printable
 from pipelines.session.directories import keep_logs
 
 # Stages are imported by the commands that run them: `--help` must not wait for Ray and torch.
@@ -37,6 +37,11 @@ from pipelines.session.directories import keep_logs
 
 class _Commands(TyperGroup):
     """The group of all commands: refuses an option as another's value, and words interruptions."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        """Parse the options before the command."""
+        with _printable_messages():
+            return super().make_context(*arguments, **options)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Find the command that the arguments name, and check the arguments that are left."""
@@ -48,11 +53,24 @@ class _Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the command; Typer would exit without a word on Ctrl-C."""
         try:
-            return super().invoke(ctx)
+            with _printable_messages():
+                return super().invoke(ctx)
         except KeyboardInterrupt as error:
             number = received() or signal.SIGINT
             tell(number, error)
             raise typer.Exit(128 + number) from None
+
+
+@contextmanager
+def _printable_messages() -> Iterator[None]:
+    """Let what the parser says of a command line obey no control character in it."""
+    try:
+        yield
+    except Exception as error:
+        message = getattr(error, "message", None)  # of the parser's own errors
+        if isinstance(message, str):
+            error.message = printable(message, keep="\n")  # type: ignore[attr-defined]
+        raise
 
 
 def _require_values(command: Any, arguments: Sequence[str]) -> None:

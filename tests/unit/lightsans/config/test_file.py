@@ -311,6 +311,9 @@ def test_a_file_in_another_encoding_is_named(tmp_path):
         ("data.input", "[delta://s3://key:hunter22@bucket/log@v3]"),
         ("data.input", "[iceberg://s3://key:hunter22@v3]"),
         ("storage.endpoint_url", "http://key:hunter22@host"),
+        ("train.mlflow_uri", "https://host/?password=hunter22"),
+        ("nightly.notify_url", "https://host/hook?a=1&X-Amz-Signature=hunter22"),
+        ("nightly.notify_url", "https://host/hook?api_key=hunter22"),
     ],
 )
 def test_an_address_with_credentials_is_refused_without_a_word_of_them(name, value):
@@ -324,6 +327,22 @@ def test_an_address_with_credentials_is_refused_without_a_word_of_them(name, val
 )
 def test_an_at_sign_in_a_path_is_no_credential(root):
     assert load_config(None, [f"root={root}"]).config.root == root
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://host/x?token=${TOKEN}", "https://host/token=1?channel=key", "https://host/?turkey=1"],
+)
+def test_a_parameter_that_holds_no_secret_or_refers_to_one_is_taken(url):
+    assert load_config(None, [f"nightly.notify_url={url}"]).config.nightly.notify_url == url
+
+
+def test_what_reorders_a_line_of_a_terminal_is_written_as_an_escape_and_reads_back():
+    config = load_config(None, ["root=/a\u202eb\u2066c", "data.input=[ä.csv]"]).config
+    text = dump_yaml(config)
+    assert 'root: "/a\\u202eb\\u2066c"' in text
+    assert "ä.csv" in text
+    assert parse(text) == config
 
 
 @pytest.mark.parametrize(

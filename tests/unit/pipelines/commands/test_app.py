@@ -149,3 +149,11 @@ def test_an_installed_program_is_named_in_examples_and_errors():
     assert "Usage: lightsans train" in done.stdout
     assert "lightsans train --config my.yaml" in done.stdout
     assert "submit.py" not in done.stdout
+
+
+@pytest.mark.parametrize("words", [["models", "a\u202eb"], ["a\u202eb"], ["--a\u202eb", "models"]])
+def test_what_the_parser_says_of_a_command_line_obeys_nothing_in_it(words):
+    shown = CliRunner().invoke(app, words)
+    assert shown.exit_code == 2
+    assert "\u202e" not in shown.output
+    assert "\\u202e" in shown.output
