@@ -34,6 +34,10 @@ class Log(NamedTuple):
     num_items: int
     source: str
     """The file, or a note that the log is synthetic."""
+    raw_item_ids: Int64 = np.zeros(0, np.int64)
+    """(N,) id of each item in the file, if it was kept."""
+    times: Int64 = np.zeros(0, np.int64)
+    """Time of each interaction of the tape, if it was kept."""
 
 
 def load_log(path: Path, min_rating: float | None = None) -> Log:
@@ -61,7 +65,9 @@ def arrange(users: Int64, items: Int64, times: Int64, source: str) -> Log:
     order = np.lexsort((np.arange(len(users)), times, users))
     lengths = np.unique(users, return_counts=True)[1]
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return Log(UserSequences(rank[item[order]], offsets), len(raw_ids), source)
+    raw_item_ids = raw_ids[np.argsort(rank)]
+    sequences = UserSequences(rank[item[order]], offsets)
+    return Log(sequences, len(raw_ids), source, raw_item_ids, times[order])
 
 
 def smoke_log() -> Log:

@@ -6,7 +6,14 @@ The names under each class are those of the YAML file (``model.k_interests`` is
 ``--set`` into them.
 """
 
-from lightsans.config.data import ColumnsConfig, DataConfig, EventConfig, IdType, TemporalConfig
+from lightsans.config.data import (
+    ColumnsConfig,
+    DataConfig,
+    EventConfig,
+    IdType,
+    ItemFeaturesConfig,
+    TemporalConfig,
+)
 from lightsans.config.kinds import Attention
 from lightsans.config.marks import to_dict
 from lightsans.config.model import Activation, ModelConfig
@@ -32,6 +39,7 @@ __all__ = [
     "EvaluateConfig",
     "EventConfig",
     "IdType",
+    "ItemFeaturesConfig",
     "ItemGroup",
     "ModelConfig",
     "NightlyConfig",

@@ -1,6 +1,7 @@
 """Settings of preprocessing: what is read, and which interactions are trained on."""
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from math import inf
 from typing import Any, ClassVar, Literal
 
@@ -52,6 +53,39 @@ class EventConfig:
 
 
 MOST_EVENTS = 100
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ItemFeaturesConfig:
+    """Columns of ``data.item_table`` by what they hold; without any, items have no features."""
+
+    categorical: tuple[str, ...] = ()
+    """Columns of words, such as brand or genre; a cell may have several."""
+    numeric: tuple[str, ...] = ()
+    """Columns of numbers, such as price; a cell may be empty."""
+    vector: tuple[str, ...] = ()
+    """Columns of lists of numbers, all of one length, such as embeddings of titles."""
+    separators: dict[str, str] = field(default_factory=dict)
+    """Text between the values of a cell, by categorical column, such as {genre: "|"}; lists in
+    parquet and jsonl need none."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns that are named."""
+        return tuple(dict.fromkeys((*self.categorical, *self.numeric, *self.vector)))
+
+    def __post_init__(self) -> None:
+        for kind in ("categorical", "numeric", "vector"):
+            named = Counter(getattr(self, kind))
+            twice = [name for name, often in named.items() if often > 1]
+            require(not twice, f"data.item_features.{kind} names {twice} twice")
+        for name, separator in self.separators.items():
+            require(
+                name in self.categorical,
+                f"data.item_features.separators has {name!r}, which is no categorical column: "
+                f"{', '.join(self.categorical) or 'there is none'}",
+            )
+            require(separator != "", f"data.item_features.separators.{name} is empty")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,6 +170,12 @@ class DataConfig:
     """Uses of rows by event (data.columns.event), such as {purchase: {input: true, target: true,
     seen: true, weight: 1}, view: {input: true}}. Rows of other events count nowhere but in the
     report. Empty: every row is an input, a target, and seen."""
+    item_table: str | None = setting(None, Mark.RESOLVED, Mark.PATH)
+    """A table of items in any format of a log, with columns.item and the columns of item_features.
+    Its items may be recommended without an interaction."""
+    item_features: ItemFeaturesConfig = made_setting(ItemFeaturesConfig, Mark.CONTENT, Mark.LATER)
+    """Columns of item_table that item vectors are made of, such as {categorical: [genre], numeric:
+    [price], vector: [title_embedding]}: an item that nobody met has a vector by them alone."""
     as_of: str | None = setting(None, Mark.CONTENT, Mark.MAKES_SEQUENCES)
     """Ignore interactions from this moment on (ISO date or time): backfills, idempotent nights."""
     partition_time: str | None = setting(None, Mark.RESOLVED)
@@ -203,6 +243,7 @@ class DataConfig:
         self._check_text()
         self._check_where()
         self._check_events()
+        self._check_item_features()
         columns = self.columns
         used = [columns.user, columns.item, columns.timestamp, columns.rating, columns.event]
         named = [c for c in used if c is not None]
@@ -262,6 +303,19 @@ class DataConfig:
             self.min_rating is None,
             "data.min_rating and data.events exclude each other, as views have no rating; say it "
             f"by data.where, such as {column} != 'rating' or rating >= {self.min_rating}",
+        )
+
+    def _check_item_features(self) -> None:
+        columns = self.item_features.columns
+        require(
+            (self.item_table is None) == (not columns),
+            f"data.item_table={self.item_table} and data.item_features={list(columns)} need each "
+            "other; set both or neither",
+        )
+        require(
+            self.columns.item not in columns,
+            f"data.item_features names {self.columns.item!r}, the id of items (data.columns.item), "
+            "which is no feature",
         )
 
     def _check_where(self) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from lightsans.config.checks import at_least, require
+from lightsans.config.checks import at_least, fraction, require
 from lightsans.config.kinds import Engine, Optimizer, Schedule, Scheduler
 from lightsans.config.marks import Mark, made_setting, setting
 
@@ -58,6 +58,9 @@ class TrainConfig:
     way."""
     virtual_shards: int = setting(8, Mark.CONTENT)
     """Pieces that the order of training is defined over; at least the number of workers."""
+    id_dropout_prob: float = setting(0.2, Mark.CONTENT, Mark.SEARCHABLE, Mark.LATER)
+    """Share of the items that a step of training knows by their features alone, so that vectors of
+    new items mean something. Only with data.item_features."""
     valid_metric: Literal["ndcg@10", "hit@10", "mrr@10"] = setting("ndcg@10", Mark.CONTENT)
     """Metric of early stopping and of the choice of the best epoch."""
     warm_start: str | None = setting(None, Mark.RESOLVED, Mark.PATH_OR_NAME)
@@ -106,6 +109,7 @@ class TrainConfig:
             1 <= self.least_workers <= self.most_workers,
             f"train.num_workers={self.num_workers} must be a number from 1, or [least, most]",
         )
+        fraction("train", self, "id_dropout_prob")
         for name in ("checkpoint_minutes", "clip_norm"):
             value = getattr(self, name)
             require(

@@ -9,7 +9,7 @@ from lightsans.columns.hashing import hash_ids, hash_segments
 from lightsans.errors import InputError, VocabularyMismatchError
 from lightsans.storage.location import Location
 from lightsans.storage.parts import ITEMS
-from lightsans.storage.schemas import TARGET_COUNT, items_schema
+from lightsans.storage.schemas import LISTED, TARGET_COUNT, items_schema
 
 
 class Vocabulary:
@@ -19,15 +19,21 @@ class Vocabulary:
         raw_item_ids: String or int64 array; position i holds item id i + 1.
         counts: Interactions of each item in the data that made the vocabulary.
         target_counts: Targets among them, where a log has events; None: all are.
+        is_listed: Whether the table of item features has an item; None without such a table.
     """
 
     def __init__(
-        self, raw_item_ids: pa.Array, counts: Int64, target_counts: Int64 | None = None
+        self,
+        raw_item_ids: pa.Array,
+        counts: Int64,
+        target_counts: Int64 | None = None,
+        is_listed: Bool | None = None,
     ) -> None:
         assert len(raw_item_ids) == len(counts)
         self.raw_item_ids = raw_item_ids
         self.counts = counts
         self.target_counts = target_counts
+        self.is_listed = is_listed
         self._index: _HashIndex | None = None
 
     def keep_index(self) -> None:
@@ -66,7 +72,9 @@ class Vocabulary:
         targets = None
         if TARGET_COUNT in table.column_names:
             targets = table[TARGET_COUNT].to_numpy()
-        return cls(table["raw_item_id"].combine_chunks(), table["count"].to_numpy(), targets)
+        listed = table[LISTED].to_numpy() if LISTED in table.column_names else None
+        raw_item_ids = table["raw_item_id"].combine_chunks()
+        return cls(raw_item_ids, table["count"].to_numpy(), targets, listed)
 
     def save(self, location: Location) -> None:
         """Write ``items.parquet``."""
@@ -78,7 +86,10 @@ class Vocabulary:
         columns = [pa.array(ids), self.raw_item_ids, pa.array(self.counts)]
         has_targets = self.target_counts is not None
         columns += [pa.array(self.target_counts)] if has_targets else []
-        return pa.table(columns, schema=items_schema(self.raw_item_ids.type, has_targets))
+        has_listed = self.is_listed is not None
+        columns += [pa.array(self.is_listed)] if has_listed else []
+        schema = items_schema(self.raw_item_ids.type, has_targets, has_listed)
+        return pa.table(columns, schema=schema)
 
     @property
     def popularity(self) -> Int64:
@@ -97,8 +108,13 @@ class Vocabulary:
         Such items count 0, as do those that never were a target where there are events. Where all
         do nothing was counted, as for an imported model of an unknown log.
         """
+        return self.is_offered if self.is_offered.any() else np.ones(self.num_items, bool)
+
+    @property
+    def is_offered(self) -> Bool:
+        """(N,) whether an item was counted, or is in the table of item features."""
         is_counted: Bool = self.popularity > 0
-        return is_counted if is_counted.any() else np.ones(self.num_items, bool)
+        return is_counted if self.is_listed is None else is_counted | self.is_listed
 
     @property
     def fingerprint(self) -> str:
@@ -125,6 +141,14 @@ class Vocabulary:
         is_living = np.concatenate([[False], self.counts > 0])
         return np.where(is_living[found], found, np.int32(0))
 
+    def encode_seen(self, raw_item_ids: pa.Array) -> Int32:
+        """`encode_living` with the items of the table of features, which may be recommended."""
+        if self.is_listed is None:
+            return self.encode_living(raw_item_ids)
+        found = self.encode(raw_item_ids)
+        is_kept = np.concatenate([[False], (self.counts > 0) | self.is_listed])
+        return np.where(is_kept[found], found, np.int32(0))
+
     def extended(self, raw_item_ids: pa.Array, counts: Int64) -> "Vocabulary":
         """This one with other counts: items keep their ids, new ones follow, missing ones count 0.
 
@@ -140,6 +164,27 @@ class Vocabulary:
         kind = self.raw_item_ids.type
         ids = pa.concat_arrays([self.raw_item_ids, new.raw_item_ids.cast(kind)])
         return Vocabulary(ids, np.concatenate([known, new.counts]))
+
+    def with_counts(self, target_counts: Int64) -> "Vocabulary":
+        """The same items with how often each is a target."""
+        return Vocabulary(self.raw_item_ids, self.counts, target_counts, self.is_listed)
+
+    def with_listed(self, raw_item_ids: pa.Array) -> "Vocabulary":
+        """This one with the items of a table of features: those that it lacks follow, count 0."""
+        new = raw_item_ids.filter(pa.array(self.encode(raw_item_ids) == 0))
+        new = new.take(pc.sort_indices(new))
+        ids = pa.concat_arrays([self.raw_item_ids, new])
+        counts = np.concatenate([self.counts, np.zeros(len(new), np.int64)])
+        is_listed = pc.is_in(ids, raw_item_ids).to_numpy(zero_copy_only=False)
+        return Vocabulary(ids, counts, is_listed=is_listed)
+
+    def appended(self, raw_item_ids: pa.Array) -> "Vocabulary":
+        """This one with new items of a table of features, in this order."""
+        assert self.is_listed is not None
+        ids = pa.concat_arrays([self.raw_item_ids, raw_item_ids])
+        counts = np.concatenate([self.counts, np.zeros(len(raw_item_ids), np.int64)])
+        is_listed = np.concatenate([self.is_listed, np.ones(len(raw_item_ids), bool)])
+        return Vocabulary(ids, counts, is_listed=is_listed)
 
     def decode(self, item_ids: Int32) -> pa.Array:
         """Raw ids of item ids; 0 (padding) is an error."""
@@ -157,6 +202,31 @@ class Vocabulary:
 def load_vocabulary(directory: Location) -> Vocabulary:
     """The vocabulary of a model or dataset directory."""
     return Vocabulary.load(directory / ITEMS)
+
+
+def dead_items(dataset: Vocabulary, model: Vocabulary, mapping: Int32 | None) -> Int64:
+    """Ids of the model's items that are in no list of a dataset's users; 0 for unknown ones.
+
+    The dataset counts them 0 times. An item of its table of features is an exception if the model
+    has learned of items by theirs, or has met it.
+
+    Args:
+        dataset: Items of the dataset.
+        model: Items of the model.
+        mapping: Dataset item ids -> model item ids; None when they are the same.
+    """
+    dead = np.flatnonzero(dataset.popularity == 0) + 1
+    found: Int64 = dead if mapping is None else mapping[dead].astype(np.int64)
+    if model.is_listed is None:
+        return found
+    if dataset.is_listed is not None:
+        has_vector = np.concatenate([[False], model.is_offered])
+        is_dead: Bool = ~(dataset.is_listed[dead - 1] & has_vector[found])
+        found = found[is_dead]
+    # Nobody has met those either, and the dataset's table has them no more.
+    known = np.arange(dataset.num_items + 1) if mapping is None else mapping
+    gone = np.setdiff1d(np.flatnonzero(model.popularity == 0) + 1, known)
+    return np.concatenate([found, gone])
 
 
 def vocabulary_mapping(dataset: Location, model: Location, map_items: bool) -> Int32 | None:

@@ -2,7 +2,7 @@
 
 import logging
 import secrets
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,6 +14,7 @@ from lightsans.config import DataConfig, RunConfig, to_dict
 from lightsans.config.marks import Mark, values_with
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import InputError
+from lightsans.lists.feature_table import FeatureTable
 from lightsans.lists.id_lists import IdList, read_id_list, require_some
 from lightsans.preparation.derive import fingerprint_dataset, fingerprint_part
 from lightsans.preparation.k_core import count_items, item_counts, k_core, merge_counts
@@ -27,6 +28,7 @@ from lightsans.reading.rejects import (
     require_events,
 )
 from lightsans.reading.units import ReadPlan, order_keys, plan_reading, read_unit
+from lightsans.stages.feature_files import describe_features, join_features, read_item_table
 from lightsans.stages.filters import (
     Filters,
     LoadedPart,
@@ -94,25 +96,33 @@ def make_dataset(config: RunConfig) -> str:
         "log": locate(log, config.storage).name,  # named after its content
         "excluded_users": None if listed is None else listed.ids.to_pylist(),
     }
+    features = read_item_table(config)
+    if features is not None:
+        question["items"] = features.location.name  # named after its content, too
     name = content_id("frame", FORMAT_VERSION, question)
     dataset = locate(config.root, config.storage) / "datasets" / name
     if read_manifest(DatasetManifest, dataset) is None:
         dataset.delete()
-        write_manifest(dataset, _make(config, dataset, filters, listed))
+        write_manifest(dataset, _make(config, dataset, filters, listed, features))
     return name
 
 
 def _make(
-    config: RunConfig, dataset: Location, filters: Filters, listed: IdList | None
+    config: RunConfig,
+    dataset: Location,
+    filters: Filters,
+    listed: IdList | None,
+    features: FeatureTable | None,
 ) -> DatasetManifest:
     """Write all of a dataset but its manifest, which is given back."""
     log = _read(config, dataset, filters, listed)
     if filters.data.cuts_by_time and filters.cutoffs is None:
         filters = _with_cutoffs(filters, log)
-    derived = _derive(log, filters)
+    derived = _derive(log, filters, dataset, features)
     derived.vocabulary.save(dataset / ITEMS)
     save_sequences(dataset / "sequences" / part_name(0), derived.sequences)
-    return _describe(config.data, dataset.name, filters, log, derived)
+    described = _describe(config.data, dataset.name, filters, log, derived)
+    return replace(described, item_features=describe_features(dataset, derived.vocabulary, ()))
 
 
 def _read(config: RunConfig, dataset: Location, filters: Filters, listed: IdList | None) -> _Log:
@@ -155,7 +165,9 @@ def _with_cutoffs(filters: Filters, log: _Log) -> Filters:
     return Filters(filters.data, filters.as_of, filters.limits, cutoffs)
 
 
-def _derive(log: _Log, filters: Filters) -> _Derived:
+def _derive(
+    log: _Log, filters: Filters, dataset: Location, features: FeatureTable | None
+) -> _Derived:
     key, data = (secrets.randbits(64), secrets.randbits(64)), filters.data
     left, core, counted, part = number_part(log.rows, filters, log.time_range, key)
     items = merge_counts([counted])
@@ -170,10 +182,16 @@ def _derive(log: _Log, filters: Filters) -> _Derived:
     if not survivors.num_rows:
         raise InputError(nothing_left(data, left))
     vocabulary = Vocabulary.from_counts(*surviving_items(items, survivors))
+    if features is not None:
+        joined = join_features(features, vocabulary, data.allow_unmatched)
+        if joined.warning:
+            _log.warning("%s", joined.warning)
+        joined.save(dataset)
+        vocabulary = joined.vocabulary
     sequences = filters.derive(part.rows, vocabulary)
     if data.events:
         counts = targets_by_item(sequences, vocabulary.num_items)
-        vocabulary = Vocabulary(vocabulary.raw_item_ids, vocabulary.counts, counts)
+        vocabulary = vocabulary.with_counts(counts)
     return _Derived(vocabulary, sequences, part, left, rounds)
 
 

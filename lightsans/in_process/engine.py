@@ -24,8 +24,14 @@ from lightsans.reports.evaluation_figures import (
     measured_from_bytes,
 )
 from lightsans.stages.counted_parts import counted_parts, most_counted
-from lightsans.stages.first_weights import first_weights, popularity, warm_weights_hash
+from lightsans.stages.first_weights import (
+    first_weights,
+    popularity,
+    warm_source,
+    warm_weights_hash,
+)
 from lightsans.stages.given_lists import cut_lists, describe_matched
+from lightsans.stages.item_features import begin_features
 from lightsans.stages.model_directory import FORMAT_VERSION, write_model
 from lightsans.stages.part_evaluator import (
     RECENT,
@@ -134,13 +140,15 @@ def _train(
 ) -> ModelManifest:
     """Write all of a model but its manifest, which is given back."""
     shards = config.train.virtual_shards
+    features = begin_features(dataset, manifest, warm_source(config))
     trainer = Trainer(
         config,
         manifest.items,
         load_shards(dataset, manifest, list(range(shards)), shards),
         torch.device("cuda" if config.train.use_gpu else "cpu"),
         item_counts=popularity(config, dataset),
-        weights=first_weights(config, dataset),
+        weights=first_weights(config, dataset, features=features),
+        features=features,
     )
     history = trainer.progress.history
     best, weights = -1, b""

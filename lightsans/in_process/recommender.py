@@ -18,7 +18,7 @@ import torch
 
 from lightsans.arrays import Int64
 from lightsans.config import RunConfig, StorageConfig, to_dict
-from lightsans.config.data import ColumnsConfig
+from lightsans.config.data import ColumnsConfig, DataConfig
 from lightsans.config.file import from_dict
 from lightsans.dataset.loading import list_column
 from lightsans.dataset.vocabulary import load_vocabulary
@@ -26,6 +26,7 @@ from lightsans.errors import ConfigError, NotFoundError
 from lightsans.in_process.engine import Engine, LocalEngine
 from lightsans.in_process.frames import Frame, Library, library_of, to_frame, to_ids, to_table
 from lightsans.in_process.settings import config_of
+from lightsans.lists.feature_table import item_columns
 from lightsans.model.network import LightSANs
 from lightsans.reading.columns import log_columns
 from lightsans.reading.input_files import WHERE
@@ -105,7 +106,7 @@ class Recommender:
         self._fitted: _Fitted | None = None
         self._makers: dict[int, ListMaker] = {}
 
-    def fit(self, frame: Frame) -> Self:
+    def fit(self, frame: Frame, items: Frame | None = None) -> Self:
         """Learn from interactions: a row each, with user, item and time.
 
         Rows of one user and time count in the order of the frame. Valid and test items are held
@@ -113,9 +114,11 @@ class Recommender:
 
         Args:
             frame: A frame of pandas, Polars or Arrow, or whatever has ``__arrow_c_stream__``.
+            items: A frame with a row for each item, with the columns that ``item_features`` names.
 
         Raises:
-            ConfigError: ``split`` is none, and ``refit_epochs`` is not given.
+            ConfigError: ``split`` is none, and ``refit_epochs`` is not given; or one of ``items``
+                and ``item_features`` is missing.
             InputError: A column is missing, or too much of it unreadable.
             TrainingError: The loss is not finite.
         """
@@ -124,6 +127,7 @@ class Recommender:
         roles = [name for name in names if not name.startswith(WHERE)]
         columns = ColumnsConfig(**{role: names[role] for role in roles})
         data = replace(self.config.data, input=(log.uri,), format="parquet", columns=columns)
+        data = replace(data, item_table=self._write_items(items, data))
         config = replace(self.config, data=data)
         dataset_id = self._engine.make_dataset(config)
         model_id = self._engine.train(config, dataset_id)
@@ -273,6 +277,19 @@ class Recommender:
             return "Recommender(not fitted)"
         manifest = self._fitted.manifest
         return f"Recommender({manifest.users:,} users, {manifest.items:,} items)"
+
+    def _write_items(self, items: Frame | None, data: DataConfig) -> str | None:
+        """The frame of items as a file; None where no features are asked for."""
+        columns = data.item_features.columns
+        if (items is None) != (not columns):
+            raise ConfigError(
+                f"fit(items=...) and the setting item_features={list(columns)} need each other; "
+                "give both or neither"
+            )
+        if items is None:
+            return None
+        table, _ = to_table(items, item_columns(data))
+        return self._write_log(table).uri
 
     def _write_log(self, table: pa.Table) -> Location:
         """The log as a file that is named after its content."""

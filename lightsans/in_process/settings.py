@@ -12,8 +12,10 @@ from lightsans.config.run import ALIASES, LEAVES, SECTIONS, names_under
 from lightsans.errors import ConfigError
 
 ORIGIN = "Recommender(...)"
-_FRAME = ("data.input", "data.base", "data.format", "data.partition_time")
+_FRAME = ("data.input", "data.base", "data.format", "data.partition_time", "data.item_table")
 """Settings about files: a frame is none."""
+ITEMS = "(the frame of items)"
+"""Stands for ``data.item_table`` until `Recommender.fit` is given that frame."""
 _USED = ("data", "data.columns", "data.temporal", "model", "train", "evaluate", "score", "similar")
 """Sections whose settings can be given by their last name."""
 _MARKS = dict(walk_marks(RunConfig))
@@ -35,16 +37,24 @@ def config_of(settings: Mapping[str, Any]) -> RunConfig:
                 raise ConfigError(f"{ORIGIN} gives {key} twice; give it once")
             found[key] = plain
     about_files = [key for key in _FRAME if key in found]
+    if about_files == ["data.item_table"]:
+        raise ConfigError(
+            f"{ORIGIN} takes no data.item_table: fit(frame, items=...) is given a frame"
+        )
     if about_files:
         raise ConfigError(
             f"{ORIGIN} takes no {about_files[0]}: fit() is given the interactions as a frame; "
             "files are read by `submit.py pipeline`"
         )
+    if any(key.startswith("data.item_features") for key in found):
+        found["data.item_table"] = ITEMS
     return from_settings(found, ORIGIN)
 
 
 def _resolve(name: str, value: Any) -> Iterator[tuple[str, object]]:
     """Dotted names and values of what one argument sets."""
+    if f"data.{name}" in SECTIONS and isinstance(value, Mapping):
+        name = f"data.{name}"
     if name in SECTIONS and isinstance(value, Mapping):
         for inner, given in value.items():
             yield from _resolve(f"{name}.{inner}", given)
@@ -58,7 +68,8 @@ def _resolve(name: str, value: Any) -> Iterator[tuple[str, object]]:
         )
     full = [f"{section}.{name}" for section in _USED]
     keys = list(dict.fromkeys(ALIASES.get(key, key) for key in full))
-    known = [key for key in keys if key in LEAVES]
+    # A last name means score.item_table: the other one is a frame here.
+    known = [key for key in keys if key in LEAVES and key != "data.item_table"]
     if len(known) > 1:  # who says batch_size means that of training, which decides the result
         without = {Mark.NO_EFFECT, Mark.AT_ONCE}
         known = [key for key in known if not without & _MARKS[key]] or known

@@ -21,6 +21,10 @@ then scored twice, so not before memory requires it."""
 
 def cross_entropy(targets: Targets) -> Tensor:
     """The loss ``CE``: all items are candidates, and padding where it takes part in attention."""
+    if targets.candidates is not None:
+        table = targets.table.index_select(0, targets.candidates)
+        places = torch.searchsorted(targets.candidates, targets.ids)
+        return cross_entropy_sum(targets.vectors, table, places)
     first = 0 if targets.ranks_padding else 1
     return cross_entropy_sum(targets.vectors, targets.table[first:], targets.ids - first)
 

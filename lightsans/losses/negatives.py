@@ -37,21 +37,35 @@ class NegativeSampler:
         num_items: Size of the catalogue.
         counts: (num_items,) interactions of each item; for ``log_uniform``, which goes by the rank
             of the counts, and ``in_batch``, whose probabilities are proportional to them.
+        candidates: Items, ascending, that are drawn; None for all.
 
     Source: log-uniform by rank: TensorFlow, ``tf.random.log_uniform_candidate_sampler``.
     In-batch with popularity for q: Yi et al., "Sampling-Bias-Corrected Neural Modeling for Large
     Corpus Item Recommendations", RecSys 2019.
     """
 
-    def __init__(self, config: RunConfig, num_items: int, counts: Int64 | None) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        num_items: int,
+        counts: Int64 | None,
+        candidates: Int64 | None = None,
+    ) -> None:
         name = config.model.negative_sampling
         self._kind = SAMPLINGS[name]
         if self._kind.needs_counts and counts is None:
             raise ValueError(f"negative_sampling={name!r} needs the items' counts")
         assert counts is None or len(counts) == num_items
         self._seed, self._count = config.train.seed, config.model.num_negatives
-        self._code = CODE[name](np.ones(num_items, np.int64) if counts is None else counts)
-        self.probability_V = np.concatenate([[0.0], self._code.probabilities])
+        counts = np.ones(num_items, np.int64) if counts is None else counts
+        self._candidates = candidates
+        if candidates is None:
+            self._code = CODE[name](counts)
+            self.probability_V = np.concatenate([[0.0], self._code.probabilities])
+        else:
+            self._code = CODE[name](counts[candidates - 1])
+            self.probability_V = np.zeros(num_items + 1)
+            self.probability_V[candidates] = self._code.probabilities
 
     @property
     def needs_targets(self) -> bool:
@@ -69,7 +83,12 @@ class NegativeSampler:
         """
         # The leading number keeps these draws apart from those of the order of steps.
         random = np.random.default_rng([7, self._seed, epoch, step])
-        item_ids = self._code.draw(random, self._count, target_ids)
+        if self._candidates is None:
+            item_ids = self._code.draw(random, self._count, target_ids)
+        else:  # numbered among themselves
+            if target_ids is not None:
+                target_ids = np.searchsorted(self._candidates, target_ids) + 1
+            item_ids = self._candidates[self._code.draw(random, self._count, target_ids) - 1]
         expected = max(len(item_ids), 1) * self.probability_V[item_ids]
         return SharedNegatives(item_ids, np.log(expected).astype(np.float32))
 

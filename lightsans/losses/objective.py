@@ -42,14 +42,22 @@ class NextItemObjective(nn.Module):
 
     Some kinds of attention learn from every position of a window, the others from one target per
     sequence.
+
+    Args:
+        model: The model.
+        candidates: Items, ascending, that are compared with targets; None for all.
     """
 
-    def __init__(self, model: LightSANs) -> None:
+    def __init__(self, model: LightSANs, candidates: Tensor | None = None) -> None:
         super().__init__()
         self.model = model
+        self._num_candidates = model.num_items if candidates is None else len(candidates)
         device_type = model.item_embedding.weight.device.type
         self.loss_type = choose_loss(model.config, model.num_items, device_type)
         self._attention = ATTENTION[model.config.attention]
+        if candidates is not None and not self._attention.masks_padding:
+            candidates = torch.cat([candidates.new_zeros(1), candidates])  # padding is ranked, too
+        self._candidates = candidates
 
     def forward(
         self,
@@ -60,6 +68,8 @@ class NextItemObjective(nn.Module):
         log_expected: Tensor | None = None,
         item_vectors: Tensor | None = None,
         weights: Tensor | None = None,
+        item_rows: Tensor | None = None,
+        keeps_id: Tensor | None = None,
     ) -> Tensor:
         """Sum of the losses of all targets, a scalar.
 
@@ -76,6 +86,8 @@ class NextItemObjective(nn.Module):
             item_vectors: (R, D), padding's first, whose rows all ids above number; None for the
                 model's own table. Only for losses that train rows.
             weights: Weights of the targets, in their shape; None where all weigh 1.
+            item_rows: (R,) items whose own vectors ``item_vectors`` are; None for all.
+            keeps_id: Where items have features: (R,) 0 where an item's own vector is left out.
         """
         model, loss = self.model, LOSSES[self.loss_type]
         if loss.needs_negatives and negative_ids is None:
@@ -86,6 +98,9 @@ class NextItemObjective(nn.Module):
                 f"loss_type={loss.name!r} needs log_expected, got none; "
                 "lightsans.losses.negatives draws negatives with it"
             )
+        if model.item_features is not None:
+            own = model.item_embedding.weight if item_vectors is None else item_vectors
+            item_vectors = model.item_features.compose(own, item_rows, keeps_id)
         table_VD = model.item_embedding.weight if item_vectors is None else item_vectors
         vectors = model(item_ids, lengths, self._attention.trains_prefixes, item_vectors)
         vectors = vectors.flatten(0, -2)
@@ -97,13 +112,14 @@ class NextItemObjective(nn.Module):
                 negative_ids = negative_ids.index_select(0, rows_T)
         targets = Targets(
             model.config,
-            model.num_items,
+            self._num_candidates,
             vectors.index_select(0, rows_T if per_vector == 1 else rows_T // per_vector),
             target_ids.flatten().index_select(0, rows_T).long(),
             table_VD,
             ranks_padding=not self._attention.masks_padding,
             negative_ids=None if negative_ids is None else negative_ids.long(),
             log_expected=log_expected,
+            candidates=self._candidates,
         )
         function = FUNCTIONS[self.loss_type]
         if weights is None or not len(rows_T):

@@ -29,6 +29,8 @@ class Targets:
     """One item for each target, (T,), or items that all targets share, (K,)."""
     log_expected: Tensor | None = None
     """(K,), see `lightsans.losses.negatives`."""
+    candidates: Tensor | None = None
+    """Rows of the table, ascending, that all targets are compared with; None for all of them."""
 
     def take(self, rows: Tensor, shares_negatives: bool) -> "Targets":
         """Some of the targets, with what they are compared with."""

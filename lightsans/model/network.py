@@ -5,6 +5,7 @@ Shapes: B sequences   L positions   Q query positions (L, or 1 where only the ne
     V = num_items + 1: items and padding
 """
 
+import copy
 from typing import TYPE_CHECKING, Final
 
 import torch
@@ -15,6 +16,7 @@ from lightsans.config import ModelConfig
 from lightsans.config.kinds import ATTENTION
 from lightsans.errors import ConfigError
 from lightsans.model.dropout import Dropout
+from lightsans.model.item_features import ItemFeatures
 from lightsans.model.kinds import Padding
 from lightsans.model.layers import EncoderLayer, LightAttention
 from lightsans.ranking.top_k import TopK, top_k
@@ -50,6 +52,9 @@ class LightSANs(nn.Module):
         self.item_norm = nn.LayerNorm(D, eps=config.layer_norm_eps)
         self.dropout = Dropout(config.hidden_dropout_prob)
         self.layers = nn.ModuleList([EncoderLayer(config) for _ in range(config.n_layers)])
+        self.item_features: ItemFeatures | None = None
+        """Part of the item vectors that their features say, in training on such items; the rest is
+        ``item_embedding``. Finished models hold the sums, and None."""
         self.reset_parameters()
 
     @classmethod
@@ -114,7 +119,7 @@ class LightSANs(nn.Module):
         positions_L = torch.arange(item_ids_BL.shape[1], device=item_ids_BL.device)
         padding = Padding(positions_L <= newest_B.unsqueeze(1), newest_B)
 
-        table = self.item_embedding.weight if item_vectors is None else item_vectors
+        table = self.item_vectors() if item_vectors is None else item_vectors
         items_BLD = functional.embedding(item_ids_BL, table, padding_idx=0)
         x_BLD = self.item_norm(items_BLD.to(self.item_norm.weight.dtype))
         if self._masks_padding:
@@ -129,13 +134,35 @@ class LightSANs(nn.Module):
         x_BQD: Tensor = last_layer(x_BLD, positions_MD, padding, newest_only=newest_only)
         return x_BQD if every_position else x_BQD.squeeze(1)
 
+    def item_vectors(self) -> Tensor:
+        """The item vectors, (V, D), through which gradients flow; row 0 is padding."""
+        own_VD = self.item_embedding.weight
+        return own_VD if self.item_features is None else self.item_features.compose(own_VD)
+
+    @torch.no_grad()
+    def composed(self) -> "LightSANs":
+        """This model, its item vectors added up once where features have a part in them."""
+        if self.item_features is None:
+            return self
+        model = copy.copy(self)
+        model._modules = {**self._modules, "item_features": None}
+        model.item_embedding = nn.Embedding(
+            self.num_items + 1, self.config.hidden_size, padding_idx=0, _weight=self.item_vectors()
+        )
+        return model
+
+    @property
+    def feature_coding(self) -> str | None:
+        """How item features became numbers, as JSON; None without any."""
+        return None if self.item_features is None else self.item_features.coding
+
     def item_table(self) -> Tensor:
         """The item vectors, (V, D); row 0 is padding. Shares memory with the parameter.
 
         While a model is trained with ``train.table_precision: bf16`` they are bfloat16; a model
         that was loaded has float32.
         """
-        return self.item_embedding.weight.detach()
+        return self.item_vectors().detach()
 
     @torch.no_grad()
     def encode(self, item_ids: Tensor, lengths: Tensor) -> Tensor:

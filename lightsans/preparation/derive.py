@@ -80,6 +80,7 @@ def derive_sequences(
     """
     least = max(min_user_interactions, 1)
     item_ids = vocabulary.encode_living(rows.raw_item_ids)
+    seen_ids = vocabulary.encode_seen(rows.raw_item_ids)
     # Limits shorten sequences alone: targets and who is trainable are decided before it.
     in_sequence = rows.is_kept & (item_ids[rows.item] > 0)
     is_target = rows.is_kept
@@ -93,7 +94,7 @@ def derive_sequences(
         rows.item,
         rows.timestamps,
         in_sequence,
-        item_ids,
+        seen_ids,
         hash_ids(rows.raw_item_ids),
         hash_ids(rows.user_ids),
         least,
@@ -120,8 +121,8 @@ def derive_sequences(
     # Under events, items of rows that are no input are seen or not, as their event says.
     also_seen, event_columns = lists_of_users(others, other_ends), list[pa.Array]()
     if rows.events is not None:
-        also_seen, event_columns = derive_events(rows, item_ids, in_sequence, cutoffs)
-        fingerprints = mix(fingerprints ^ event_fingerprints(rows, item_ids))
+        also_seen, event_columns = derive_events(rows, item_ids, seen_ids, in_sequence, cutoffs)
+        fingerprints = mix(fingerprints ^ event_fingerprints(rows, seen_ids))
     user_ids = narrow(rows.user_ids)
     columns = [
         user_ids,

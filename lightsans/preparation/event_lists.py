@@ -15,13 +15,18 @@ from lightsans.preparation.temporal import Cutoffs
 
 
 def derive_events(
-    rows: PartRows, item_ids: Int32, in_sequence: Bool, cutoffs: Cutoffs | None
+    rows: PartRows,
+    item_ids: Int32,
+    seen_ids: Int32,
+    in_sequence: Bool,
+    cutoffs: Cutoffs | None,
 ) -> tuple[pa.Array, list[pa.Array]]:
     """The items that are seen, and the columns of `lightsans.storage.schemas.EVENT_COLUMNS`.
 
     Args:
         rows: A part.
         item_ids: Item ids of its distinct items; 0 outside the vocabulary.
+        seen_ids: The same, with items that may be recommended though they were not counted.
         in_sequence: (R,) the inputs that sequences hold.
         cutoffs: Cut-offs of a temporal split.
     """
@@ -39,7 +44,8 @@ def derive_events(
     if cutoffs is not None:
         times = rows.timestamps[targets]
         before = [targets[times < at] for at in (cutoffs.valid_from, cutoffs.test_from)]
-    seen = _last_of_each(rows, ids, events.is_seen & (ids > 0))
+    known = seen_ids[rows.item]
+    seen = _last_of_each(rows, known, events.is_seen & (known > 0))
     input_ends, target_ends, seen_ends = (
         _ends(chosen, rows.offsets) for chosen in (inputs, targets, seen)
     )
@@ -53,7 +59,7 @@ def derive_events(
         lists_of_users(events.code[seen], seen_ends),
         *(_counts(chosen, rows.offsets) for chosen in before),
     ]
-    return lists_of_users(ids[seen], seen_ends), columns
+    return lists_of_users(known[seen], seen_ends), columns
 
 
 def event_fingerprints(rows: PartRows, item_ids: Int32) -> UInt64:

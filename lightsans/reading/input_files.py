@@ -15,6 +15,8 @@ from lightsans.text.coding import DAMAGED, PLAIN, Coding
 
 WHERE = "where:"
 """Begins the roles of columns that only ``data.where`` looks at; the name of the column follows."""
+FEATURES = ("categorical.", "vector.")
+"""Begin the roles of columns of an item table that may hold lists; JSON lines give their text."""
 
 
 class TextLayout(ABC):

@@ -13,7 +13,7 @@ import pyarrow.json
 from lightsans.arrays import Int64
 from lightsans.config import DataConfig
 from lightsans.errors import InputError
-from lightsans.reading.input_files import WHERE, Head, TextLayout, is_number
+from lightsans.reading.input_files import FEATURES, WHERE, Head, TextLayout, is_number
 from lightsans.reading.rows import RawRows
 from lightsans.storage.location import FileInfo
 from lightsans.text.coding import Coding
@@ -161,6 +161,9 @@ def _read_record(line: bytes, layout: JsonlLayout) -> dict[str, str | None] | st
         value = record.get(key)
         if role.startswith(WHERE) and isinstance(value, bool | list | dict):
             values[role] = str(value).lower() if isinstance(value, bool) else None
+            continue
+        if role.startswith(FEATURES) and isinstance(value, list):
+            values[role] = json.dumps(value, ensure_ascii=False)
             continue
         if isinstance(value, bool) and pa.types.is_boolean(layout.types[role]):
             value = str(value).lower()

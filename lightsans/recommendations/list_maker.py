@@ -17,7 +17,7 @@ from lightsans.columns.hashing import hash_segments, mix
 from lightsans.dataset.bucket_cursor import bucket_span
 from lightsans.dataset.samples import gather
 from lightsans.dataset.sequences import UserSequences
-from lightsans.dataset.vocabulary import Vocabulary
+from lightsans.dataset.vocabulary import Vocabulary, dead_items
 from lightsans.model.network import LightSANs
 from lightsans.ranking.recent import popularity_ties
 from lightsans.ranking.seen_items import NOTHING
@@ -102,7 +102,8 @@ class ListMaker:
         model_items: Its vocabulary.
         dataset_items: The vocabulary of the histories; the fallback recommends its popular items.
             Items that it counts 0 times are not recommended: they left the k-core, only erased
-            users had met them, or they were never a target.
+            users had met them, or they were never a target. The model recommends them all the
+            same where their features are known.
         mapping: Dataset item ids -> model item ids; None when they are the same.
         k: Length of the lists.
         remove_seen: Leave out what a user has met already.
@@ -137,7 +138,7 @@ class ListMaker:
         self._mapping, self._k, self._remove_seen = mapping, k, remove_seen
         self._histories_are_seen = histories_are_seen
         dead_ids = np.flatnonzero(dataset_items.popularity == 0) + 1
-        dead_model_ids = dead_ids if mapping is None else mapping[dead_ids].astype(np.int64)
+        dead_model_ids = dead_items(dataset_items, model_items, mapping)
         self._eligible_ids = _tensor(_without(eligible_ids, dead_model_ids, model_items))
         self._min_score = NOTHING if min_score is None else min_score
         self.rules = rules

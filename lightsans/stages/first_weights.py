@@ -1,13 +1,16 @@
 """Weights that a training run begins with, and counts by which its negatives are drawn."""
 
+import torch
 from torch import Tensor
 
 from lightsans.arrays import Int64
 from lightsans.config import RunConfig
 from lightsans.config.kinds import SAMPLINGS
+from lightsans.dataset.feature_arrays import FeatureArrays
 from lightsans.dataset.vocabulary import item_id_mapping, load_vocabulary
 from lightsans.model.network import LightSANs
 from lightsans.model.warm_start import warm_weights
+from lightsans.stages.item_features import learned_features, own_vectors, warm_map
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifest_kinds import ModelManifest
 from lightsans.storage.manifests import require_manifest
@@ -28,7 +31,10 @@ def warm_weights_hash(config: RunConfig) -> str | None:
 
 
 def first_weights(
-    config: RunConfig, dataset: Location, sha256: str | None = None
+    config: RunConfig,
+    dataset: Location,
+    sha256: str | None = None,
+    features: FeatureArrays | None = None,
 ) -> dict[str, Tensor] | None:
     """The weights of ``train.warm_start``, with which the run begins; None for new ones.
 
@@ -36,6 +42,7 @@ def first_weights(
         config: The run.
         dataset: The dataset to train on.
         sha256: Hash that they must have; None to take what is there.
+        features: Features of the dataset's items, which the run learns from; None without any.
 
     Raises:
         InputError: They were replaced since the id of the run was made.
@@ -48,7 +55,15 @@ def first_weights(
     model = LightSANs.from_pretrained(source)
     if sha256 is not None:
         require_weights(source, sha256)
-    return warm_weights(model, config.model, own.num_items, mapping, config.train.seed, str(source))
+    seed, name = config.train.seed, str(source)
+    if features is None:
+        return warm_weights(model, config.model, own.num_items, mapping, seed, name)
+    learned = learned_features(source)
+    if learned is not None:
+        with torch.no_grad():
+            model.item_embedding.weight.copy_(own_vectors(learned))
+    weights = warm_weights(model, config.model, own.num_items, mapping, seed, name)
+    return weights | warm_map(learned, features, config.model, seed)
 
 
 def warm_source(config: RunConfig) -> Location | None:

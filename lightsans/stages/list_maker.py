@@ -4,12 +4,13 @@ import pyarrow as pa
 
 from lightsans.arrays import Int64
 from lightsans.config import RunConfig
-from lightsans.dataset.vocabulary import Vocabulary, load_vocabulary, vocabulary_mapping
+from lightsans.dataset.vocabulary import Vocabulary, item_id_mapping, load_vocabulary
 from lightsans.model.network import LightSANs
 from lightsans.recommendations.item_choice import ItemChoice
 from lightsans.recommendations.list_maker import ListMaker, ListRules
 from lightsans.recommendations.rule_tables import RuleTables
 from lightsans.recommendations.segment import segment_of
+from lightsans.stages.item_features import with_new_items
 from lightsans.stages.seen_rows import SeenRows
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest
@@ -26,17 +27,24 @@ def load_list_maker(
     recent_counts: Int64 | None = None,
 ) -> ListMaker:
     """The maker of lists of a model for the users of a dataset, on the CPU."""
-    model_items, dataset_items = load_vocabulary(model), load_vocabulary(dataset)
+    dataset_items, known_items = load_vocabulary(dataset), load_vocabulary(model)
+    names = f"dataset {dataset.name} and model {model.name}"
+    mapping = item_id_mapping(dataset_items, known_items, map_items, names)
+    network, model_items = LightSANs.from_pretrained(model), known_items
+    if mapping is not None:  # there are items that the model does not know
+        network, model_items = with_new_items(network, known_items, model, dataset)
+    if model_items is not known_items:
+        mapping = item_id_mapping(dataset_items, model_items, True, names)
     eligible, tables = choice.eligible, choice.rules
     rules = None
     manifest = require_manifest(DatasetManifest, dataset, "run `submit.py preprocess` first")
     if tables is not None:
         rules = _list_rules(tables, model_items, dataset_items, id_type(manifest.user_id_type))
     return ListMaker(
-        LightSANs.from_pretrained(model),
+        network,
         model_items,
         dataset_items,
-        vocabulary_mapping(dataset, model, map_items),
+        mapping,
         k=config.score.k,
         remove_seen=config.score.remove_seen is not False,
         eligible_ids=None if eligible is None else eligible.item_ids(model_items),

@@ -5,6 +5,7 @@ import torch
 from lightsans.config import RunConfig
 from lightsans.config.file import dump_yaml
 from lightsans.model.network import LightSANs
+from lightsans.stages.item_features import add_up
 from lightsans.storage import model_files as files
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest, ModelMetrics
@@ -37,7 +38,15 @@ def write_model(
         history: The learning curve, a row for each epoch.
         name: Where the weights come from, for messages.
     """
-    model = LightSANs.from_saved(files.saved_model(weights, name))
+    saved, parts_hash = files.saved_model(weights, name), None
+    if saved.feature_coding is None:
+        model = LightSANs.from_saved(saved)
+    else:
+        # Whoever reads the model is given item vectors that are added up; the parts lie beside.
+        parts_hash = files.sha256(weights)
+        (directory / files.ITEM_FEATURES).write_bytes(weights)
+        model = add_up(saved, dataset, dataset_manifest)
+        weights = files.weights_to_bytes(model)
     (directory / files.WEIGHTS).write_bytes(weights)
     (directory / ITEMS).write_bytes((dataset / ITEMS).read_bytes())
     (directory / files.CONFIG).write_bytes(dump_yaml(config).encode())
@@ -50,6 +59,7 @@ def write_model(
         dataset_fingerprint=dataset_manifest.fingerprint,
         vocabulary_fingerprint=dataset_manifest.vocabulary_fingerprint,
         weights_sha256=files.sha256(weights),
+        item_features_sha256=parts_hash,
         items=model.num_items,
         parameters=count_parameters(model),
         epochs=len(history),

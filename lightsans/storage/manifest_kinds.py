@@ -92,6 +92,20 @@ class ExcludedUsers:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ItemFeaturesSummary:
+    """Features of a dataset's items."""
+
+    sha256: str
+    """SHA-256 of ``item_features.parquet``."""
+    listed: int
+    """Items of the dataset that the item table has."""
+    new: int
+    """Listed items without an interaction, which may be recommended all the same."""
+    files: tuple[InputFile, ...]
+    """Files of the item table."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DatasetManifest(Manifest):
     """Manifest of ``datasets/<id>``."""
 
@@ -131,6 +145,8 @@ class DatasetManifest(Manifest):
     """Files that were not read: all their rows are of ``data.as_of`` or later."""
     excluded_users: ExcludedUsers | None = None
     """None where no list was given."""
+    item_features: ItemFeaturesSummary | None = None
+    """None without `data.item_features`."""
 
     def __post_init__(self) -> None:
         _check_parts(self.id_types, self.num_parts)
@@ -180,6 +196,9 @@ class ModelManifest(Manifest):
     vocabulary_fingerprint: str
     weights_sha256: str | None = None
     """SHA-256 of ``model.safetensors``; early versions did not record it."""
+    item_features_sha256: str | None = None
+    """SHA-256 of ``item_features.safetensors``, from which the item vectors were added up; None
+    where items have no features."""
     items: int
     parameters: int
     epochs: int

@@ -18,6 +18,8 @@ from lightsans.storage.manifests import read_manifest, require_manifest
 from lightsans.storage.parts import METRICS as METRICS
 
 WEIGHTS = "model.safetensors"
+ITEM_FEATURES = "item_features.safetensors"
+"""Parts of the item vectors of a model whose items have features."""
 CONFIG = "config.yaml"
 HISTORY = "history.json"
 
@@ -27,6 +29,10 @@ class Model(Protocol):
 
     config: ModelConfig
     num_items: int
+
+    @property
+    def feature_coding(self) -> str | None:
+        """Coding of item features, as JSON; None without any."""
 
     def state_dict(self) -> Mapping[str, Tensor]:
         """Its weights by name."""
@@ -53,6 +59,8 @@ class SavedModel:
     config: ModelConfig
     num_items: int
     weights: dict[str, Tensor]
+    feature_coding: str | None = None
+    """Coding of item features that a checkpoint's weights belong to, as JSON; None without any."""
 
     def unusable(self, reason: Exception) -> InputError:
         """The error for a file whose settings and weights make no model."""
@@ -69,6 +77,8 @@ def weights_to_bytes(model: Model, weights: Mapping[str, Tensor] | None = None) 
         weights: An earlier copy of its weights; None for those it has now.
     """
     header = {"model": json.dumps(asdict(model.config)), "num_items": str(model.num_items)}
+    if model.feature_coding is not None:
+        header["item_features"] = model.feature_coding
     weights = model.state_dict() if weights is None else weights
     tensors = {name: tensor.detach().cpu() for name, tensor in weights.items()}
     return _with_sorted_header(safetensors.torch.save(tensors, header))
@@ -97,7 +107,8 @@ def saved_model(content: bytes, name: str) -> SavedModel:
     try:
         header = _read_header(content)
         config = ModelConfig(**json.loads(header["model"]))
-        return SavedModel(name, config, int(header["num_items"]), safetensors.torch.load(content))
+        num_items, coding = int(header["num_items"]), header.get("item_features")
+        return SavedModel(name, config, num_items, safetensors.torch.load(content), coding)
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise _unusable(name, error) from error
 

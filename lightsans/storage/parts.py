@@ -7,6 +7,8 @@ from lightsans.storage.records import from_json
 
 ITEMS = "items.parquet"
 """The vocabulary of a dataset or model."""
+ITEM_FEATURES = "item_features.parquet"
+"""Features of a dataset's items, a row for each in the order of their ids."""
 METRICS = "metrics.json"
 """Metrics of a model by split."""
 

@@ -77,14 +77,20 @@ EVENTS_KEY = b"lightsans.events"
 """Key of the metadata of such a file that says what each event counts for."""
 
 
-def items_schema(item_type: pa.DataType, with_targets: bool = False) -> pa.Schema:
+def items_schema(
+    item_type: pa.DataType, with_targets: bool = False, with_listed: bool = False
+) -> pa.Schema:
     """The vocabulary, by item_id from 1; 0 is padding."""
     schema = pa.schema([("item_id", pa.int32()), ("raw_item_id", item_type), ("count", pa.int64())])
-    return schema.append(pa.field(TARGET_COUNT, pa.int64())) if with_targets else schema
+    if with_targets:
+        schema = schema.append(pa.field(TARGET_COUNT, pa.int64()))
+    return schema.append(pa.field(LISTED, pa.bool_())) if with_listed else schema
 
 
 TARGET_COUNT = "target_count"
 """Column of the vocabulary of a log with events: rows of each item that are targets."""
+LISTED = "in_item_table"
+"""Column of the vocabulary of a dataset with item features: whether their table has the item."""
 
 
 REJECTS = pa.schema(

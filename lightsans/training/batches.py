@@ -102,12 +102,19 @@ class RankEpoch:
         epoch: Number of the epoch, from 0.
         config: The run; only data order, model kind and loss matter here.
         num_items: Negatives are drawn from 1 to this.
+        candidates: Items, ascending, that are drawn as negatives; None for all.
     """
 
     def __init__(
-        self, users: dict[int, UserSequences], epoch: int, config: RunConfig, num_items: int
+        self,
+        users: dict[int, UserSequences],
+        epoch: int,
+        config: RunConfig,
+        num_items: int,
+        candidates: Int64 | None = None,
     ) -> None:
         self._users, self._config, self._num_items = users, config, num_items
+        self._candidates = candidates
         self._trains_prefixes = ATTENTION[config.model.attention].trains_prefixes
         self._draws_negatives = _draws_negatives(config.model.loss_type)
         self._epoch = epoch
@@ -197,8 +204,16 @@ class RankEpoch:
             targets = tape[starts + lengths]
         negatives = None
         if self._draws_negatives:
-            negatives = draw_negatives(plan.keys[chosen], targets, self._num_items)
+            negatives = self._draw_negatives(plan.keys[chosen], targets)
         return Batch(inputs, lengths, targets, negatives, weights)
+
+    def _draw_negatives(self, keys: UInt64, targets: Int32) -> Int32:
+        if self._candidates is None:
+            return draw_negatives(keys, targets, self._num_items)
+        places = np.searchsorted(self._candidates, targets).astype(np.int32) + np.int32(1)
+        places *= targets > 0
+        drawn = draw_negatives(keys, places, len(self._candidates))
+        return np.concatenate([[0], self._candidates])[drawn].astype(np.int32)
 
     def _event_targets(
         self, shard: int, plan: ShardEpoch, chosen: slice, width: int

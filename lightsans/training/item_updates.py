@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightsans.arrays import Array, Ids
+from lightsans.arrays import Array, Ids, Int64
 from lightsans.config import TrainConfig
 from lightsans.losses.negatives import SharedNegatives
 from lightsans.model.network import LightSANs
@@ -31,6 +31,9 @@ class StepInputs(NamedTuple):
 
 class ItemUpdates(Protocol):
     """The item table's part of a training step."""
+
+    rows: Int64 | None
+    """(R,) items of the step that was begun last, whose vectors are inputs; None for all."""
 
     def begin(self, batch: Batch, shared: SharedNegatives | None) -> StepInputs:
         """Make the inputs of a step from a batch and the negatives that its targets share."""
@@ -53,6 +56,7 @@ class DenseItems:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
+        self.rows: Int64 | None = None
 
     def begin(self, batch: Batch, shared: SharedNegatives | None) -> StepInputs:
         """Inputs with the ids of the table."""
@@ -94,6 +98,7 @@ class RowItems:
         table.requires_grad_(False)
         self._adam = RowAdam(table.weight, train.learning_rate, train.seed)
         self._device = device
+        self.rows: Int64 | None = None
         self._rows_R = self._vectors_RD = self._grad_RD = torch.empty(0)
 
     def begin(self, batch: Batch, shared: SharedNegatives | None) -> StepInputs:
@@ -104,6 +109,7 @@ class RowItems:
             arrays.append(negative_ids)
         numbered = renumber(*arrays)
         item_ids, target_ids, *negatives = (p.astype(np.int32) for p in numbered.positions)
+        self.rows = numbered.rows
         self._rows_R = to_device(numbered.rows, self._device)
         self._vectors_RD = self._adam.take(self._rows_R).requires_grad_()
         common = {"item_vectors": self._vectors_RD}

@@ -23,7 +23,13 @@ from lightsans.model.compiled import compile_layers
 from lightsans.model.network import LightSANs
 from lightsans.training import collectives
 from lightsans.training.batches import Batch
-from lightsans.training.item_updates import DenseItems, ItemUpdates, RowItems, to_device
+from lightsans.training.id_dropout import kept_ids
+from lightsans.training.item_updates import (
+    DenseItems,
+    ItemUpdates,
+    RowItems,
+    to_device,
+)
 from lightsans.training.optimizer import (
     clip_gradients,
     learning_rate,
@@ -81,7 +87,10 @@ class TrainingStep:
         self._average = _begin_average(config, model, by_rows)
         if config.train.compile:
             _compile(model)
-        self._objective = wrap(NextItemObjective(model))
+        candidates = None
+        if model.item_features is not None and model.item_features.met_ids is not None:
+            candidates = torch.from_numpy(model.item_features.met_ids).to(self._device)
+        self._objective = wrap(NextItemObjective(model, candidates))
         self._communication = CommunicationTimer(self._objective)
         self._is_settled = not isinstance(self._objective, DistributedDataParallel)
         self._optimizer = make_optimizer(model, config.train)
@@ -121,7 +130,7 @@ class TrainingStep:
         if not self._is_settled:
             # After its first backward pass DDP packs gradients anew, and with three workers or
             # more the packing decides in which order they are added: no step may be the first.
-            self._backward(batch, shared, 0.0)
+            self._backward(batch, shared, position, 0.0)
             self._is_settled = True
         _seed(self._train.seed, position, self._device)
         rate = learning_rate(self._train, position.epochs_done)
@@ -130,7 +139,7 @@ class TrainingStep:
         # the average, and divide by the targets of all.
         scale = collectives.world_size() / max(global_targets, 1.0)
         self._optimizer.zero_grad(set_to_none=True)
-        loss_sum = self._backward(batch, shared, scale)
+        loss_sum = self._backward(batch, shared, position, scale)
         tally.add_seconds("communication_s", self._communication.take())
 
         # Gradients that DDP does not reduce. From here on all workers compute the same.
@@ -177,15 +186,38 @@ class TrainingStep:
         dense = {int(index): values for index, values in by_prefix.items()}
         self._optimizer.load_state_dict({"state": dense, "param_groups": groups})
 
-    def _backward(self, batch: Batch, shared: SharedNegatives | None, scale: float) -> Tensor:
+    def _backward(
+        self, batch: Batch, shared: SharedNegatives | None, position: Position, scale: float
+    ) -> Tensor:
         """Add the gradients of a batch times a scale; this worker's sum of losses."""
         batch, common = self._items.begin(batch, shared)
+        common |= self._feature_inputs(position)
         loss_sum = torch.zeros((), device=self._device)
         *first, last = split_batch(batch, self._train.micro_batches)
         for piece in first:
             with self._without_reduction():
                 loss_sum += self._backward_piece(piece, common, scale)
         return loss_sum + self._backward_piece(last, common, scale)
+
+    def _feature_inputs(self, position: Position) -> dict[str, Tensor]:
+        """Inputs of the objective about the step's items, where these have features."""
+        features = self.model.item_features
+        if features is None:
+            return {}
+        rows, described = self._items.rows, features.arrays.is_described
+        item_ids = np.arange(len(described)) if rows is None else rows
+        keeps_id = kept_ids(
+            self._train.seed,
+            position.epoch,
+            position.step,
+            item_ids,
+            described,
+            self._train.id_dropout_prob,
+        )
+        found = {"keeps_id": to_device(keeps_id, self._device)}
+        if rows is not None:
+            found["item_rows"] = to_device(rows, self._device)
+        return found
 
     def _backward_piece(self, batch: Batch, common: dict[str, Tensor], scale: float) -> Tensor:
         inputs = dict(common)

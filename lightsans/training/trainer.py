@@ -19,12 +19,14 @@ from torch import Tensor, nn
 from lightsans.arrays import Float64, Int64
 from lightsans.config import RunConfig
 from lightsans.config.kinds import LOSSES, Loss, trains_rows
+from lightsans.dataset.feature_arrays import FeatureArrays
 from lightsans.dataset.held_out import hold_out
 from lightsans.dataset.samples import distinct_targets
 from lightsans.dataset.sequences import UserSequences, for_refit
 from lightsans.errors import InputError, TrainingError
 from lightsans.losses.negatives import NegativeSampler, SharedNegatives
 from lightsans.losses.objective import choose_loss
+from lightsans.model.item_features import ItemFeatures
 from lightsans.model.network import LightSANs
 from lightsans.ranking.evaluation import model_scorer, rank_held_out
 from lightsans.ranking.metrics import RankingTotals
@@ -57,6 +59,7 @@ class Trainer:
         on_step: Called with the progress of an epoch about once a second, on every worker.
         item_counts: (num_items,) interactions of each item, for negatives drawn by popularity.
         weights: Weights that the model begins with; None for new ones.
+        features: Features of the items, which their vectors are made of, too; None without any.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class Trainer:
         on_step: Callable[[StepProgress], None] = lambda progress: None,
         item_counts: Int64 | None = None,
         weights: dict[str, Tensor] | None = None,
+        features: FeatureArrays | None = None,
     ) -> None:
         loss_type = choose_loss(config.model, num_items, device.type)
         config = _settle_loss(config, loss_type)
@@ -78,13 +82,22 @@ class Trainer:
         self._device, self._on_step = device, on_step
         torch.manual_seed(config.train.seed)  # every worker starts from the same weights
         model = LightSANs(config.model, num_items).to(device)
+        self._candidates: Int64 | None = None
+        if features is not None:
+            _require_met(users, features)
+            self._candidates = features.met_ids
+            size, std = config.model.hidden_size, config.model.initializer_range
+            model.item_features = ItemFeatures(features, size, std, device)
         if weights is not None:
             model.load_state_dict(weights)
+        if features is not None:  # nothing trains the own vectors of items that nobody met
+            with torch.no_grad():
+                model.item_embedding.weight[torch.from_numpy(features.new_ids)] = 0.0
         by_rows = trains_rows(loss_type, config.model.attention)
         self._step = TrainingStep(config, model, by_rows, wrap)
         self._sampler: NegativeSampler | None = None
         if LOSSES[loss_type].shares_negatives:
-            self._sampler = NegativeSampler(config, num_items, item_counts)
+            self._sampler = NegativeSampler(config, num_items, item_counts, self._candidates)
         self.progress = Progress()
         own_distinct = sum(distinct_targets(sequences) for sequences in users.values())
         self._distinct = int(collectives.sum_over_workers(np.array([own_distinct]), device)[0])
@@ -118,7 +131,7 @@ class Trainer:
 
     def validate(self) -> dict[str, float]:
         """Full-ranking metrics on the valid targets of all workers' users; {} without targets."""
-        model = self._step.kept.eval()
+        model = self._step.kept.eval().composed()
         ks = self._config.evaluate.ks
         totals = RankingTotals.zero(ks)
         with torch.inference_mode():
@@ -157,7 +170,7 @@ class Trainer:
         """Train an epoch, or what is left of it; its row of the learning curve."""
         # The plan of the epoch: equally many steps on all workers, and how many targets each has.
         self._step.begin_epoch()
-        batches = RankEpoch(self._users, epoch, self._config, self._num_items)
+        batches = RankEpoch(self._users, epoch, self._config, self._num_items, self._candidates)
         num_steps = collectives.max_over_workers(batches.longest_shard, self._device)
         batches.set_num_steps(num_steps)
         own_targets = batches.targets_per_step()
@@ -247,6 +260,12 @@ class Trainer:
         best = max(progress.history, key=lambda r: (r.valid[train.valid_metric], -r.epoch))
         progress.best_epoch = best.epoch
         progress.stopped = 0 < train.patience <= row.epoch - best.epoch
+
+
+def _require_met(users: dict[int, UserSequences], features: FeatureArrays) -> None:
+    """Check that items of the sequences count as met: others are compared with nothing."""
+    for sequences in users.values():
+        assert features.is_met[sequences.item_ids].all() or not features.is_met.any()
 
 
 def _settle_loss(config: RunConfig, loss_type: Loss) -> RunConfig:

@@ -131,7 +131,9 @@ def find_unchanged(
     rows = {part_index(part.name): part.rows for part in base.manifest.parts}
     was_living = np.zeros(after.num_items, bool)
     was_living[: before.num_items] = before.counts > 0
-    changed = after.raw_item_ids.filter(pa.array(was_living != (after.counts > 0)))
+    is_changed = was_living != (after.counts > 0)
+    is_changed[before.num_items :] = True  # whoever met a new one before has it in also_seen now
+    changed = after.raw_item_ids.filter(pa.array(is_changed))
     linked = {part.number: rows[part.number] for part in parts if part.is_linked}
     return UnchangedSequences(base.location / "sequences", linked, changed)
 

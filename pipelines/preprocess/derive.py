@@ -103,7 +103,7 @@ def count_targets(
     counted = (count.remote(draft.dataset, note.name, vocabulary.num_items) for note in notes)
     with original_errors():
         counts: Any = ray.get(merge_all(add, counted))
-    return Vocabulary(vocabulary.raw_item_ids, vocabulary.counts, counts)
+    return vocabulary.with_counts(counts)
 
 
 def count_part_targets(dataset: Location, name: str, num_items: int) -> Int64:

@@ -10,7 +10,9 @@ from lightsans.columns.hashing import NUM_BUCKETS
 from lightsans.config import DataConfig, RunConfig
 from lightsans.config.kinds import FORMATS
 from lightsans.config.marks import Mark, values_with
+from lightsans.lists.feature_table import open_feature_table
 from lightsans.lists.id_lists import IdList
+from lightsans.lists.tables import Table
 from lightsans.reading.formats import format_by_name
 from lightsans.stages.filters import Filters, resolve_filters
 from lightsans.storage.location import FileInfo, Location, locate
@@ -53,6 +55,8 @@ class Job:
     filters: Filters
     num_parts: int
     excluded: IdList | None
+    item_table: Table | None = None
+    """Table of item features; None without any."""
 
 
 def dataset_id(config: RunConfig) -> str:
@@ -93,11 +97,14 @@ def prepare(config: RunConfig) -> Job:
         "files": [_identity(file) for file in files],
         "excluded_users": hashlib.sha256("\n".join(source.excluded_users).encode()).hexdigest(),
     }
+    item_table = open_feature_table(config)
+    if item_table is not None:
+        question["item_table"] = [_identity(file) for file in item_table.files]
     if data.cuts_by_time:
         question["split_rule"] = SPLIT_RULE
     name = content_id("dataset", format_version(data.events), question)
     dataset = locate(config.root, config.storage) / "datasets" / name
-    return Job(dataset, source, filters, num_parts, excluded)
+    return Job(dataset, source, filters, num_parts, excluded, item_table)
 
 
 def _identity(file: FileInfo) -> list[object]:

@@ -25,6 +25,7 @@ from lightsans.columns.times import to_iso
 from lightsans.config import DataConfig, RunConfig, to_dict
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.lists.excluded_users import ExcludedIds
+from lightsans.lists.feature_table import FeatureTable, read_feature_table, table_files
 from lightsans.preparation.derive import fingerprint_dataset
 from lightsans.reading.rejects import (
     RowCounts,
@@ -33,6 +34,7 @@ from lightsans.reading.rejects import (
     hints,
     require_events,
 )
+from lightsans.stages.feature_files import describe_features, join_features
 from lightsans.storage.listing import check_unchanged
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifest_kinds import DatasetManifest, RowSummary
@@ -112,6 +114,7 @@ def run_preprocess(config: RunConfig, *, force: bool = False) -> PreprocessResul
 def _make(config: RunConfig, job: Job, owner: Owner, anew: bool) -> DatasetManifest:
     """Make the dataset, or go on with it; the content of its manifest."""
     job.dataset.parent.require_directory()  # rather than after all has been read
+    features = None if job.item_table is None else read_feature_table(config, job.item_table)
     if anew:
         ensure_ray(config.resources.memory_bytes)
         preflight("preprocess", config)  # a refused run must not cost the old result
@@ -133,7 +136,7 @@ def _make(config: RunConfig, job: Job, owner: Owner, anew: bool) -> DatasetManif
         parts = [Part.of(part) for part in made.parts]
         cutoffs = counted_cutoffs(job.dataset, parts, data, filters.as_of, made.time_range)
         job = replace(job, filters=replace(filters, cutoffs=cutoffs))
-    k_core, derived = _derive(job, draft, made)
+    k_core, derived = _derive(job, draft, made, features)
     counts = None if excluded is None else excluded.counts
     manifest = replace(_describe(job, made, k_core, derived), excluded_users=counts)
     known = ExcludedIds.of(base.location) if base is not None else ExcludedIds.none()
@@ -142,15 +145,20 @@ def _make(config: RunConfig, job: Job, owner: Owner, anew: bool) -> DatasetManif
     owner.require()
     write_report(job.dataset, made.counts, manifest.rows, derived, k_core.vocabulary, cuts)
     draft.work.delete()
-    check_unchanged(job.source.files)  # what the id names is what was read, to the end
+    # What the id names is what was read, to the end.
+    check_unchanged([*job.source.files, *table_files(job.item_table)])
     return manifest
 
 
-def _derive(job: Job, draft: Draft, made: Interactions) -> tuple[KCore, list[SequencesNote]]:
+def _derive(
+    job: Job, draft: Draft, made: Interactions, features: FeatureTable | None
+) -> tuple[KCore, list[SequencesNote]]:
     """Run the second and the third step; what the object store holds between them is free again."""
     base, parts = job.source.base, [Part.of(part) for part in made.parts]
     before = Vocabulary.load(base.location / "items.parquet") if base is not None else None
     k_core, loaded = find_k_core(job.dataset, parts, job.filters, made.time_range, before)
+    if features is not None:
+        k_core = replace(k_core, vocabulary=_join(job, features, k_core.vocabulary))
     k_core.vocabulary.save(job.dataset / "items.parquet")
     unchanged = None
     if base is not None and before is not None:
@@ -162,6 +170,21 @@ def _derive(job: Job, draft: Draft, made: Interactions) -> tuple[KCore, list[Seq
         vocabulary.save(job.dataset / "items.parquet")
         k_core = replace(k_core, vocabulary=vocabulary)
     return k_core, notes
+
+
+def _join(job: Job, features: FeatureTable, known: Vocabulary) -> Vocabulary:
+    """Write the features of all items, those included that only the item table has."""
+    joined = join_features(features, known, job.source.data.allow_unmatched)
+    if joined.warning:
+        say(f"WARNING: preprocess: {joined.warning}")
+    joined.save(job.dataset)
+    listed, new = joined.vocabulary.is_listed, joined.vocabulary.popularity == 0
+    assert listed is not None
+    say(
+        f"preprocess: features of {listed.sum():,} of {len(listed):,} items; "
+        f"{(listed & new).sum():,} of them have no interaction"
+    )
+    return joined.vocabulary
 
 
 def _describe(
@@ -209,6 +232,9 @@ def _describe(
         input=input_entries(job.source.base, read),
         tables=job.source.tables,
         after_as_of=tuple(sorted(late)) if late else None,
+        item_features=describe_features(
+            job.dataset, vocabulary, input_entries(None, table_files(job.item_table))
+        ),
     )
 
 

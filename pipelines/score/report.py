@@ -83,7 +83,7 @@ def write_report(
         previous: Run to compare it with.
     """
     items = load_vocabulary(job.dataset)
-    is_eligible = items.popularity > 0
+    is_eligible = items.is_offered.copy()
     if eligible is not None:
         is_listed = np.zeros(items.num_items, bool)
         is_listed[eligible.item_ids(items) - 1] = True

@@ -18,12 +18,17 @@ from lightsans.config.marks import Mark, fields_with
 from lightsans.config.score import SeenRule
 from lightsans.dataset.bucket_cursor import BucketCursor, overlapping_parts
 from lightsans.dataset.loading import list_column
-from lightsans.dataset.vocabulary import load_vocabulary, vocabulary_mapping
+from lightsans.dataset.vocabulary import dead_items, load_vocabulary, vocabulary_mapping
 from lightsans.recommendations.list_maker import MODEL, KnownHistories
 from lightsans.recommendations.reader import RunRows
 from lightsans.stages.seen_rows import SeenRows
 from lightsans.storage.location import Location
-from lightsans.storage.manifest_kinds import DatasetManifest, RunManifest, RunQuestion
+from lightsans.storage.manifest_kinds import (
+    DatasetManifest,
+    ModelManifest,
+    RunManifest,
+    RunQuestion,
+)
 from lightsans.storage.manifests import read_manifest, require_manifest
 from lightsans.storage.model_files import is_made_of
 from lightsans.storage.records import to_json
@@ -102,17 +107,26 @@ def find_earlier(
     now = read_manifest(DatasetManifest, today)
     if now is not None and dataset_manifest.data.get("events", {}) != now.data.get("events", {}):
         return None, f"datasets {dataset.name} and {today.name} have other data.events"
+    if now is not None and _features(now, model) != _features(dataset_manifest, model):
+        return None, f"datasets {dataset.name} and {today.name} have other item features"
     before = _dead_items(dataset, model, manifest.map_items)
     if not np.array_equal(before, _dead_items(today, model, question.map_items)):
         return None, f"datasets {dataset.name} and {today.name} count other items 0 times"
     return Earlier(earlier, manifest, dataset, dataset_manifest), ""
 
 
+def _features(dataset: DatasetManifest, model: Location) -> str | None:
+    """Hash of the features by which the model knows new items; None where it knows none."""
+    features = dataset.item_features
+    if features is None or require_manifest(ModelManifest, model, "").item_features_sha256 is None:
+        return None
+    return features.sha256
+
+
 def _dead_items(dataset: Location, model: Location, map_items: bool) -> Int64:
     """Ids of the model's items that a dataset counts 0 times: they are in no list."""
-    dead_ids = np.flatnonzero(load_vocabulary(dataset).popularity == 0) + 1
     mapping = vocabulary_mapping(dataset, model, map_items)
-    dead: Int64 = np.unique(dead_ids if mapping is None else mapping[dead_ids]).astype(np.int64)
+    dead = np.unique(dead_items(load_vocabulary(dataset), load_vocabulary(model), mapping))
     return dead[dead > 0]
 
 

@@ -5,11 +5,17 @@ from functools import partial
 
 from torch import Tensor
 
+from lightsans.config import RunConfig
+from lightsans.dataset.feature_arrays import FeatureArrays
+from lightsans.dataset.feature_coding import FeatureCoding
 from lightsans.errors import NotFoundError
 from lightsans.model.network import LightSANs
+from lightsans.stages.first_weights import warm_source
+from lightsans.stages.item_features import begin_features, training_features
 from lightsans.storage import model_files as files
 from lightsans.storage.checkpoint_store import PROGRESS, CheckpointStore, Files, find_checkpoint
 from lightsans.storage.location import Location
+from lightsans.storage.manifest_kinds import DatasetManifest
 from lightsans.training.progress import Progress
 from lightsans.training.trainer import Trainer
 
@@ -30,6 +36,33 @@ def restore_trainer(trainer: Trainer, location: Location) -> None:
         files.tensors_from_bytes(checkpoint.read(OPTIMIZER)),
         Progress.from_json(checkpoint.progress, str(location / PROGRESS)),
     )
+
+
+def features_of_run(
+    config: RunConfig, dataset: Location, manifest: DatasetManifest, checkpoint: Location | None
+) -> FeatureArrays | None:
+    """Item features that a run learns from; None where the dataset has none.
+
+    Args:
+        config: The run.
+        dataset: Its dataset.
+        manifest: The dataset's manifest.
+        checkpoint: The checkpoint that the run goes on from, whose coding holds; None to begin.
+
+    Raises:
+        NotFoundError: The checkpoint was removed meanwhile.
+    """
+    if manifest.item_features is None:
+        return None
+    if checkpoint is None:
+        return begin_features(dataset, manifest, warm_source(config))
+    found = find_checkpoint(checkpoint)
+    if found is None:
+        raise NotFoundError(f"{checkpoint}: this checkpoint was removed; run the command again")
+    saved = files.saved_model(found.read(files.WEIGHTS), str(checkpoint))
+    assert saved.feature_coding is not None
+    coding = FeatureCoding.from_json(saved.feature_coding)
+    return training_features(dataset, manifest, coding)
 
 
 def write_checkpoint(trainer: Trainer, store: CheckpointStore) -> None:

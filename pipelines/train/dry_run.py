@@ -13,6 +13,7 @@ from lightsans.dataset.samples import distinct_targets
 from lightsans.dataset.sequences import for_refit
 from lightsans.losses.objective import choose_loss
 from lightsans.stages.first_weights import popularity
+from lightsans.stages.item_features import training_features
 from lightsans.stages.model_directory import count_parameters
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifest_kinds import DatasetManifest
@@ -134,7 +135,14 @@ def _measure(config: RunConfig, dataset: Location, workers: int) -> Measurement:
     shards = list(range(0, config.train.virtual_shards, workers))
     users = load_shards(dataset, manifest, shards, config.train.virtual_shards)
     device = torch.device("cuda" if config.train.use_gpu else "cpu")
-    trainer = Trainer(config, num_items, users, device, item_counts=popularity(config, dataset))
+    trainer = Trainer(
+        config,
+        num_items,
+        users,
+        device,
+        item_counts=popularity(config, dataset),
+        features=training_features(dataset, manifest),
+    )
     stopwatch = _Stopwatch()
     with contextlib.suppress(_EnoughError):
         trainer.run_epoch(MidEpoch(stopwatch, lambda: None))

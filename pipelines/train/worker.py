@@ -28,7 +28,7 @@ from lightsans.training.progress import StepProgress
 from lightsans.training.trainer import MidEpoch, Trainer
 from pipelines.session.lease import Owner
 from pipelines.train.board import has_failed
-from pipelines.train.checkpoints import restore_trainer, write_checkpoint
+from pipelines.train.checkpoints import features_of_run, restore_trainer, write_checkpoint
 from pipelines.train.errors import explain, is_out_of_memory
 
 RESIZE_S = 30.0
@@ -127,6 +127,11 @@ def _train(job: WorkerJob) -> None:
     store = open_store(job.checkpoints, config.train.keep_checkpoints, job.owner)
     names: list[str | None] = [None, *store.names()]
     newest = collectives.from_first_worker(names[-1], device)
+    resumed = None if newest is None else job.checkpoints / newest
+    features = features_of_run(config, dataset, manifest, resumed)
+    weights = None
+    if newest is None:
+        weights = first_weights(config, dataset, job.begins_with, features)
     trainer = Trainer(
         config,
         manifest.items,
@@ -135,10 +140,11 @@ def _train(job: WorkerJob) -> None:
         wrap=lambda module: ray.train.torch.prepare_model(module, move_to_device=False),
         on_step=on_step,
         item_counts=popularity(config, dataset),
-        weights=first_weights(config, dataset, job.begins_with) if newest is None else None,
+        weights=weights,
+        features=features,
     )
-    if newest is not None:
-        restore_trainer(trainer, job.checkpoints / newest)
+    if resumed is not None:
+        restore_trainer(trainer, resumed)
         if is_first:
             partial = trainer.progress.partial
             step = partial.step if partial else 0

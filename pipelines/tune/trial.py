@@ -30,7 +30,7 @@ from lightsans.training.trainer import MidEpoch, Trainer
 from pipelines.session.lease import Owner
 from pipelines.session.ray_session import find_own_error, on_this_machine
 from pipelines.train.board import start_board
-from pipelines.train.checkpoints import restore_trainer, write_checkpoint
+from pipelines.train.checkpoints import features_of_run, restore_trainer, write_checkpoint
 from pipelines.train.errors import explain, is_out_of_memory
 from pipelines.train.worker import WorkerJob, make_torch_trainer, open_store
 from pipelines.tune.messages import EpochReport, TrialConfig, TrialFailure
@@ -171,9 +171,10 @@ class LocalRun:
         )
         device = torch.device("cuda" if config.train.use_gpu else "cpu")
         newest = newest_checkpoint(directory)
+        features = features_of_run(config, task.dataset, manifest, newest)
         weights = None
         if newest is None:
-            weights = first_weights(config, task.dataset, task.begins_with)
+            weights = first_weights(config, task.dataset, task.begins_with, features)
         self._trainer = Trainer(
             config,
             manifest.items,
@@ -181,6 +182,7 @@ class LocalRun:
             device,
             item_counts=popularity(config, task.dataset),
             weights=weights,
+            features=features,
         )
         if newest is not None:
             restore_trainer(self._trainer, newest)

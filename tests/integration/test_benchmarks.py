@@ -44,6 +44,12 @@ def test_similar_items_are_compared_with_torch():
     assert case["peer"] > 0
 
 
+def test_new_items_are_ranked_by_their_features_and_by_baselines():
+    cases = report_of("cold")["cases"]
+    assert [case["unit"] for case in cases] == ["hit@10"] * 9 + ["ndcg@10"]
+    assert all(0 <= case["peer"] <= 1 for case in cases)
+
+
 def test_training_speed_is_compared_with_a_causal_sasrec_where_recbole_is_missing():
     cases = report_of("train_step", "--threads", "1")["cases"]
     assert any("causal against causal SASRec" in case["case"] for case in cases)

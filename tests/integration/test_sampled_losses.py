@@ -16,8 +16,11 @@ from lightsans.config import ModelConfig, RunConfig, TrainConfig
 from lightsans.dataset.sequences import UserSequences
 from lightsans.training import collectives as distributed
 from lightsans.training.trainer import Trainer
+from tests.item_features import coloured
 
 NUM_ITEMS, NUM_SHARDS = 30, 3
+ID_DROPOUT = 0.3
+"""Marks the runs whose items have features."""
 CONFIG = RunConfig(
     model=ModelConfig(
         max_seq_len=6,
@@ -55,7 +58,12 @@ def train(config: RunConfig, rank: int, world_size: int) -> tuple[list[float], n
         counts += np.bincount(users.item_ids, minlength=NUM_ITEMS + 1)
     own = {shard: everyone[shard] for shard in range(rank, NUM_SHARDS, world_size)}
     device = torch.device("cpu")
-    trainer = Trainer(config, NUM_ITEMS, own, device, wrap, item_counts=counts[1:])
+    features = None
+    if config.train.id_dropout_prob == ID_DROPOUT:  # items with features
+        features = coloured(NUM_ITEMS, np.flatnonzero(counts))
+    trainer = Trainer(
+        config, NUM_ITEMS, own, device, wrap, item_counts=counts[1:], features=features
+    )
     losses = [trainer.run_epoch().loss for _ in range(4)]
     return losses, trainer.model.item_table().float().numpy()
 
@@ -73,6 +81,10 @@ def work(rank: int, configs: list[RunConfig], directory: str) -> None:
     os._exit(0)
 
 
+def with_features(config: RunConfig) -> RunConfig:
+    return replace(config, train=replace(config.train, id_dropout_prob=ID_DROPOUT))
+
+
 def test_one_worker_and_two_learn_the_same_curve(tmp_path):
     kinds: list[tuple[Any, Any]] = [
         ("sampled_softmax", "uniform"),
@@ -85,6 +97,8 @@ def test_one_worker_and_two_learn_the_same_curve(tmp_path):
         replace(CONFIG, model=replace(CONFIG.model, loss_type=loss, negative_sampling=sampling))
         for loss, sampling in kinds
     ]
+    dense = replace(CONFIG, model=replace(CONFIG.model, loss_type="CE"))
+    configs += [with_features(configs[0]), with_features(dense)]
     rounded = replace(configs[0], train=replace(CONFIG.train, table_precision="bf16"))
     spawn: Any = torch.multiprocessing.spawn  # type: ignore[attr-defined]
     spawn(work, ([*configs, rounded], str(tmp_path)), nprocs=2)

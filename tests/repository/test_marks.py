@@ -125,6 +125,11 @@ def candidates(kind, value):
 
 
 def with_another_value(config, name):
+    if name.startswith("data.item_features."):  # the log has columns, too
+        features = {"data.item_table": config.data.input[0], name: ("rating",)}
+        if name.endswith("separators"):
+            features |= {"data.item_features.categorical": ("rating",), name: {"rating": "|"}}
+        return changed(config, features)
     for group, values in TOGETHER.items():
         if name == group or name.startswith(f"{group}."):
             return changed(config, values)
@@ -190,6 +195,7 @@ def test_a_setting_that_chooses_the_epoch_changes_the_model(config, name):
     ("name", "result"),
     [
         ("data.exclude_users", "dataset"),
+        ("data.item_table", "dataset"),
         ("score.users", "run"),
         ("score.allow_items", "run"),
         ("score.deny_items", "run"),
@@ -204,6 +210,7 @@ def test_a_file_decides_by_its_content_not_by_its_path(config, tmp_path, name, r
     found = []
     for place, content in (("here", "a"), ("there", "a"), ("there", "b")):
         columns = {
+            "data.item_table": "data.item_features.numeric",
             "score.item_table": "score.eligible_column",
             "evaluate.user_table": "evaluate.user_column",
             "score.user_table": "score.user_columns",
@@ -216,12 +223,13 @@ def test_a_file_decides_by_its_content_not_by_its_path(config, tmp_path, name, r
         values: dict[str, object] = {name: str(path)}
         if name in columns:
             column = columns[name]
-            values[column] = ("keep",) if column == "score.user_columns" else "keep"
+            takes_several = column in ("score.user_columns", "data.item_features.numeric")
+            values[column] = ("keep",) if takes_several else "keep"
         found.append(ids(changed(config, values))[result])
     assert len({ids(config)[result], found[0], found[2]}) == 3
     # These are told apart by address and version instead of being read.
     by_version = ("score.users", "evaluate.user_table", "evaluate.recommendations")
-    if name not in (*by_version, "score.user_table"):
+    if name not in (*by_version, "score.user_table", "data.item_table"):
         assert found[0] == found[1]
 
 
@@ -295,6 +303,7 @@ def test_the_settings_that_are_resolved_are_the_ones_tried_here():
     assert resolved == {
         "data.exclude_users",
         "data.input",
+        "data.item_table",
         "data.partition_time",
         "evaluate.recommendations",
         "evaluate.user_column",

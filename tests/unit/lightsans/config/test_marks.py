@@ -96,6 +96,7 @@ def test_paths_are_texts_and_texts_that_name_files_are_paths():
         "data.encoding",
         "data.separator",
         "data.escape",
+        *(f"data.item_features.{kind}" for kind in ("categorical", "numeric", "vector")),
         "data.missing_values",
         "data.partition_time",
         "data.quote_char",

@@ -3,7 +3,7 @@ import pyarrow as pa
 import pytest
 
 from lightsans.columns.hashing import hash_ids
-from lightsans.dataset.vocabulary import Vocabulary, item_id_mapping
+from lightsans.dataset.vocabulary import Vocabulary, dead_items, item_id_mapping
 from lightsans.errors import VocabularyMismatchError
 from tests.factories import local
 
@@ -100,3 +100,43 @@ def test_an_empty_vocabulary_keeps_no_index():
     items = vocabulary()
     items.keep_index()
     assert items.encode(pa.array(["a"])).tolist() == [0]
+
+
+def listed(counts: dict[str, int], table: list[str]) -> Vocabulary:
+    """Items with these counts, and those of a table of features."""
+    raw = pa.array(list(counts), pa.string())
+    return Vocabulary(raw, np.array(list(counts.values()))).with_listed(pa.array(table))
+
+
+def test_items_of_a_table_of_features_follow_in_order_with_count_0(tmp_path):
+    made = listed({"b": 2, "left": 0}, ["z", "b", "c"])
+    made.save(local(tmp_path / "items.parquet"))
+    loaded = Vocabulary.load(local(tmp_path / "items.parquet"))
+    for items in (made, loaded, made.with_counts(made.counts)):
+        assert items.raw_item_ids.to_pylist() == ["b", "left", "c", "z"]
+        assert items.counts.tolist() == [2, 0, 0, 0]
+        assert items.is_listed is not None
+        assert items.is_listed.tolist() == [True, False, True, True]
+        assert items.is_offered.tolist() == items.is_living.tolist() == [True, False, True, True]
+
+
+def test_without_a_table_of_features_the_file_is_as_before():
+    assert vocabulary("a").table().column_names == ["item_id", "raw_item_id", "count"]
+
+
+def test_an_item_that_was_not_counted_is_dead_unless_tonights_table_and_the_model_know_it():
+    model = listed({"met": 3, "left": 0}, ["new", "withdrawn"])
+    plain = Vocabulary(model.raw_item_ids, model.counts)
+    tonight = listed({"met": 3, "left": 0, "withdrawn": 0}, ["new", "newer"])
+    mapping = item_id_mapping(tonight, model, True, "")
+    names = ["", *model.raw_item_ids.to_pylist()]
+
+    def dead(dataset, of, mapping):
+        return sorted({names[item] for item in dead_items(dataset, of, mapping) if item})
+
+    assert dead(tonight, model, mapping) == ["left", "withdrawn"]
+    assert dead(tonight, plain, mapping) == ["left", "new", "withdrawn"], "it has no features"
+    fewer = listed({"met": 3}, ["newer"])
+    mapping = item_id_mapping(fewer, model, True, "")
+    assert dead(fewer, model, mapping) == ["left", "new", "withdrawn"]
+    assert dead(plain, plain, None) == ["left", "new", "withdrawn"]

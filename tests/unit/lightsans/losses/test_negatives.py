@@ -78,3 +78,18 @@ def test_draws_repeat_exactly_and_differ_between_steps_epochs_and_seeds():
 def test_popularity_needs_counts():
     with pytest.raises(ValueError, match="'log_uniform' needs the items' counts"):
         sampler("log_uniform", counts=None)
+
+
+@pytest.mark.parametrize("kind", SAMPLINGS)
+def test_of_some_candidates_no_other_item_is_drawn(kind):
+    """Items 2 and 4 of four, as if they were items 1 and 2 of two."""
+    model = ModelConfig(negative_sampling=kind, num_negatives=500)
+    config = RunConfig(model=model, train=TrainConfig(seed=1))
+    some = NegativeSampler(config, 4, np.array([0, 6, 0, 3]), np.array([2, 4]))
+    alone = NegativeSampler(config, 2, np.array([6, 3]))
+    targets = np.array([2, 4, 4])
+    drawn, expected = some.draw(0, 0, targets), alone.draw(0, 0, targets // 2)
+    assert drawn.item_ids.tolist() == (expected.item_ids * 2).tolist()
+    np.testing.assert_array_equal(drawn.log_expected, expected.log_expected)
+    np.testing.assert_allclose(some.probability_V[[0, 1, 3]], 0)
+    np.testing.assert_allclose(some.probability_V.sum(), 1)

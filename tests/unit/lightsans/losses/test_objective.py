@@ -202,3 +202,22 @@ def test_several_targets_may_follow_the_same_input(loss_type):
     loss = objective(items, lengths, both, negatives)
     apart = [objective(items, lengths, both[..., i], negatives[..., i]) for i in range(2)]
     torch.testing.assert_close(loss, apart[0] + apart[1])
+
+
+@pytest.mark.parametrize("attention", ATTENTION)
+def test_only_candidates_are_compared_with_targets(attention):
+    """As if the table had no other rows: items 3 and 6 get no gradient, and change nothing."""
+    objective = make_objective(attention)
+    candidates = torch.tensor([1, 2, 4, 5])
+    fewer = NextItemObjective(objective.model, candidates)
+    target = torch.tensor([[4, 5, 0], [1, 0, 0]] if attention == "causal" else [4, 5])
+    inputs = torch.tensor([[1, 2, 0], [2, 0, 0]]), torch.tensor([2, 1]), target
+    loss = fewer(*inputs)
+    loss.backward()
+    gradient = gradients(objective)["model.item_embedding.weight"]
+    assert (gradient[[3, 6]] == 0).all()
+    assert (gradient[[1, 2, 4, 5]] != 0).any(dim=1).all()
+    assert loss < objective(*inputs)
+    with torch.no_grad():
+        objective.model.item_embedding.weight[[3, 6]] = 9.0
+    torch.testing.assert_close(fewer(*inputs), loss)

@@ -144,3 +144,16 @@ def test_what_a_user_does_later_removes_nothing_of_the_history_before(keep_last)
 def test_targets_are_found_before_sequences_are_shortened():
     """The first test item is the target, though the sequence keeps the newest three only."""
     assert temporal_row(3)["test_target"] == "abcdef".index("d") + 1
+
+
+@pytest.mark.parametrize("is_listed", [True, False])
+def test_an_item_of_the_item_table_that_was_not_counted_is_seen_and_not_in_the_sequence(is_listed):
+    """It may be recommended by its features, though not to whom has met it."""
+    rows = select_rows(sorted_part(rated_5(("a", "x"), ("a", "rare"))), DataConfig(), None)
+    items = Vocabulary(pa.array(["x"]), np.array([1])).with_listed(pa.array(["rare", "new"]))
+    if not is_listed:
+        items = Vocabulary(items.raw_item_ids, items.counts)
+    [row] = derive_sequences(rows, items, 1).to_pylist()
+    assert row["item_ids"] == [1]
+    names = [items.raw_item_ids[item - 1].as_py() for item in row["also_seen"]]
+    assert names == (["rare"] if is_listed else [])

@@ -7,6 +7,7 @@ import pytest
 from lightsans.config import ModelConfig, RunConfig, TrainConfig
 from lightsans.dataset.sequences import UserSequences
 from lightsans.training.batches import Batch, RankEpoch, draw_negatives, shard_batch_size
+from tests.factories import sequences_of
 
 NUM_SHARDS = 5
 
@@ -146,3 +147,20 @@ def test_negatives_are_never_the_target_and_cover_the_catalogue():
 def test_there_is_no_negative_where_there_is_no_target():
     drawn = draw_negatives(np.array([1], np.uint64), np.array([[2, 0]], np.int32), num_items=9)
     assert drawn[0, 1] == 0
+
+
+def test_negatives_are_drawn_from_the_candidates_alone():
+    config, candidates = config_of(loss_type="BPR"), np.arange(1, 10) * 2
+    users = {0: sequences_of([2, 4, 6, 8, 10, 12], [18, 16, 14, 12, 10])}
+    epoch = RankEpoch(users, 0, config, 20, candidates)
+    epoch.set_num_steps(epoch.longest_shard)
+    drawn: list[int] = []
+    for step in range(epoch.longest_shard):
+        batch = epoch.batch(step)
+        assert batch.negative_ids is not None
+        has_target = batch.target_ids > 0
+        assert (batch.negative_ids[has_target] != batch.target_ids[has_target]).all()
+        assert (batch.negative_ids[~has_target] == 0).all()
+        drawn += batch.negative_ids[has_target].tolist()
+    assert drawn
+    assert set(drawn) <= set(candidates.tolist())

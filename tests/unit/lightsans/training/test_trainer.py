@@ -14,6 +14,7 @@ from lightsans.training.checkpoint_clock import CheckpointClock
 from lightsans.training.progress import EpochRow, Progress
 from lightsans.training.trainer import MidEpoch, Trainer
 from tests.factories import sequences_of
+from tests.item_features import coloured
 from tests.models import WITHOUT_DROPOUT, small_config, small_run
 
 NUM_ITEMS = 12
@@ -261,3 +262,81 @@ def test_without_anybody_to_validate_all_epochs_are_trained_and_the_last_is_kept
     rows = train_all(trainer)
     assert [row.valid for row in rows] == [{}, {}, {}]
     assert (trainer.progress.best_epoch, trainer.progress.stopped) == (3, False)
+
+
+MET = range(1, NUM_ITEMS + 1)
+WITH_NEW = NUM_ITEMS + 4
+"""Three items more that nobody met, and one without features."""
+
+
+def featured(config: RunConfig) -> Trainer:
+    features = coloured(WITH_NEW, MET)
+    return Trainer(config, WITH_NEW, walks(), torch.device("cpu"), features=features)
+
+
+@pytest.mark.parametrize(
+    ("attention", "loss_type", "precision"),
+    [
+        ("causal", "CE", "fp32"),
+        ("causal", "sampled_softmax", "bf16"),
+        ("causal", "gBCE", "fp32"),
+        ("causal", "BPR", "fp32"),
+        ("reference", "CE", "fp32"),
+        ("reference", "BPR", "fp32"),
+    ],
+)
+def test_new_items_have_vectors_by_their_features_alone(attention, loss_type, precision):
+    config = config_of(attention, loss_type, table_precision=precision, learning_rate=0.01)
+    trainer = featured(config)
+    before = trainer.model.item_table().clone()
+    rows = train_all(trainer)
+    assert rows[-1].loss < 0.9 * rows[0].loss
+    model, new = trainer.model, torch.tensor([NUM_ITEMS + 1, NUM_ITEMS + 2, NUM_ITEMS + 3])
+    assert model.item_features is not None
+    assert (model.item_embedding.weight[new] == 0).all()
+    torch.testing.assert_close(model.item_table()[new], model.item_features(new).detach())
+    assert (model.item_table()[new] != before[new]).all(), "the map has learned"
+    assert torch.equal(model.item_table()[-1], before[-1]), "nothing compares it"
+
+
+@pytest.mark.parametrize(
+    ("loss_type", "ema_decay"), [("CE", None), ("CE", 0.9), ("sampled_softmax", None)]
+)
+def test_items_with_features_go_on_in_the_middle_of_an_epoch_bit_for_bit(loss_type, ema_decay):
+    config = config_of(loss_type=loss_type, epochs=2, ema_decay=ema_decay)
+    whole, first = featured(config), featured(config)
+    expected = [row.loss for row in train_all(whole)]
+    saved: list[tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], str]] = []
+
+    def save() -> None:
+        weights = {name: tensor.clone() for name, tensor in first.weights().items()}
+        state = {name: tensor.clone() for name, tensor in first.state().items()}
+        saved.append((weights, state, first.progress.to_json()))
+
+    first.run_epoch(MidEpoch(CheckpointClock(2, None, torch.device("cpu")), save))
+    weights, state, progress = saved[0]
+    second = featured(config)
+    second.restore(weights, state, Progress.from_json(progress))
+    assert [row.loss for row in train_all(second)] == expected
+    for name, tensor in whole.weights().items():
+        assert torch.equal(second.weights()[name], tensor), name
+
+
+def test_leaving_ids_out_changes_training_and_not_the_model_that_is_measured():
+    without = featured(config_of(epochs=1, id_dropout_prob=0.0))
+    with_dropout = featured(config_of(epochs=1, id_dropout_prob=0.9))
+    first, second = train_all(without)[0], train_all(with_dropout)[0]
+    assert first.loss != second.loss
+    composed = with_dropout.model.composed()
+    torch.testing.assert_close(composed.item_table(), with_dropout.model.item_table())
+    assert second.valid == with_dropout.validate()
+
+
+def test_micro_batches_leave_the_same_ids_out():
+    curves = []
+    for pieces in (1, 3):
+        config = config_of(micro_batches=pieces, epochs=2, id_dropout_prob=0.5)
+        model = dataclasses.replace(config.model, hidden_dropout_prob=0, attn_dropout_prob=0)
+        trainer = featured(dataclasses.replace(config, model=model))
+        curves.append([row.loss for row in train_all(trainer)])
+    np.testing.assert_allclose(curves[0], curves[1], rtol=1e-5)

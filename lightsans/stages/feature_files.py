@@ -1,0 +1,57 @@
+"""Features of items beside the sequences of a dataset: ``item_features.parquet``."""
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from lightsans.config import RunConfig
+from lightsans.dataset.vocabulary import Vocabulary
+from lightsans.lists.feature_table import FeatureTable, open_feature_table, read_feature_table
+from lightsans.storage.location import Location
+from lightsans.storage.manifest_kinds import InputFile, ItemFeaturesSummary
+from lightsans.storage.model_files import sha256
+from lightsans.storage.parts import ITEM_FEATURES
+
+
+@dataclass(frozen=True, slots=True)
+class JoinedFeatures:
+    """Items of a dataset with those of its item table, and their features."""
+
+    vocabulary: Vocabulary
+    table: pa.Table
+    """A row for each item, in order."""
+    warning: str
+    """A sentence; empty where there is nothing to say."""
+
+    def save(self, dataset: Location) -> None:
+        """Write the features into a dataset."""
+        (dataset / ITEM_FEATURES).write_table(self.table)
+
+
+def read_item_table(config: RunConfig) -> FeatureTable | None:
+    """The item table that ``data.item_table`` names; None without one.
+
+    Raises:
+        InputError: It is missing or unreadable, or has values that are none of their kind.
+    """
+    table = open_feature_table(config)
+    return None if table is None else read_feature_table(config, table)
+
+
+def join_features(table: FeatureTable, known: Vocabulary, allow_unmatched: bool) -> JoinedFeatures:
+    """See `FeatureTable.join`."""
+    return JoinedFeatures(*table.join(known, allow_unmatched))
+
+
+def describe_features(
+    dataset: Location, vocabulary: Vocabulary, files: tuple[InputFile, ...]
+) -> ItemFeaturesSummary | None:
+    """Summary of a dataset's features for its manifest; None where it has none."""
+    if vocabulary.is_listed is None:
+        return None
+    return ItemFeaturesSummary(
+        sha256=sha256((dataset / ITEM_FEATURES).read_bytes()),
+        listed=int(vocabulary.is_listed.sum()),
+        new=int((vocabulary.is_listed & (vocabulary.popularity == 0)).sum()),
+        files=files,
+    )
