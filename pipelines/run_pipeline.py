@@ -8,6 +8,7 @@ from pipelines.evaluate.stage import EvaluateResult, run_evaluate
 from pipelines.preprocess.stage import PreprocessResult, run_preprocess
 from pipelines.refit.stage import Refit, require_test, run_refit
 from pipelines.score.stage import ScoreResult, run_score
+from pipelines.score.table import write_to_table
 from pipelines.train.stage import TrainResult, run_train
 
 
@@ -43,4 +44,5 @@ def run_pipeline(config: RunConfig, *, force: bool = False, refit: bool = False)
         else (dataset.dataset_id, model.model_id)
     )
     recommendations = run_score(config, *scored, force=force)
+    write_to_table(config, recommendations.run_id)
     return PipelineResult(dataset, model, evaluation, recommendations, made)

@@ -17,6 +17,7 @@ Format = Literal["parquet", "csv", "jsonl", "inter"]
 
 LossSetting = Literal[Loss, "auto"]
 FormatSetting = Literal["auto", Format]
+TableMode = Literal["append", "replace"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

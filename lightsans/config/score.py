@@ -1,10 +1,11 @@
 """Settings of evaluation and batch scoring: both rank all items."""
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from lightsans.config.checks import at_least, require
-from lightsans.config.kinds import LAYOUTS, Layout
+from lightsans.config.checks import TABLE_VERSION, at_least, require
+from lightsans.config.kinds import LAYOUTS, Layout, TableMode
 from lightsans.config.marks import Mark, made_setting, setting
 from lightsans.config.rules import RulesConfig
 
@@ -71,6 +72,29 @@ class SeenRule:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class TableConfig:
+    """A table of a warehouse that holds the lists, too: committed once a run is finished."""
+
+    uri: str | None = setting(None, Mark.NO_EFFECT, Mark.PATH)
+    """delta://DIR, or iceberg://CATALOG/namespace.table with a catalog of pyiceberg's configuration
+    (~/.pyiceberg.yaml); made where there is none. A night commits its run when it is published."""
+    mode: TableMode = setting("append", Mark.NO_EFFECT)
+    """append: the rows of a run are added, once; the column run_id says which are its. replace: the
+    table holds one run, the last one that was committed."""
+
+    def __post_init__(self) -> None:
+        require(
+            self.uri is None or re.fullmatch(r"(delta|iceberg)://.*(?<!/)", self.uri) is not None,
+            f"score.table.uri={self.uri}: expected delta://DIR, delta://s3://bucket/path or "
+            "iceberg://CATALOG/namespace.table",
+        )
+        require(
+            self.uri is None or TABLE_VERSION.search(self.uri) is None,
+            f"score.table.uri={self.uri} names a version; a table is written as it is now",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ScoreConfig:
     """Recommendations that the batch-scoring stage writes for each user."""
 
@@ -133,6 +157,7 @@ class ScoreConfig:
     keep_published: int = setting(3, Mark.NO_EFFECT)
     """Runs that keep_runs leaves whatever their age: those published last, the published one among
     them, which rollbacks go back to."""
+    table: TableConfig = field(default_factory=TableConfig)
     warn_below: dict[str, float] = made_setting(dict, Mark.NO_EFFECT)
     """Least values of figures of the run report, such as {coverage: 0.05, overlap: 0.3}; less is a
     warning."""

@@ -22,6 +22,27 @@ def s3_options(storage: StorageConfig) -> dict[str, str]:
     return {name: str(value) for name, value in options.items() if value}
 
 
+def delta_options(table: Location) -> dict[str, str] | None:
+    """Options for a Delta table on a store; None on a disk."""
+    if not table.uri.startswith("s3://"):
+        return None
+    options = {f"AWS_{name.upper()}": value for name, value in s3_options(table.storage).items()}
+    if options.get("AWS_ENDPOINT_URL", "").startswith("http://"):
+        options["AWS_ALLOW_HTTP"] = "true"
+    if table.storage.anonymous:
+        options["AWS_SKIP_SIGNATURE"] = "true"
+    return options
+
+
+def iceberg_properties(storage: StorageConfig) -> dict[str, str]:
+    """Properties of pyiceberg's access to S3."""
+    named = {"endpoint_url": "endpoint"}
+    return {
+        f"s3.{named.get(name, name).replace('_', '-')}": value
+        for name, value in s3_options(storage).items()
+    }
+
+
 def file_at(address: str, table: Location) -> Location:
     """The location of a file that a table's metadata names, relative to the table or not."""
     scheme, has_scheme, _ = address.partition("://")

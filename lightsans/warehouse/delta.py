@@ -9,10 +9,11 @@ from urllib.parse import unquote
 import numpy as np
 import pyarrow as pa
 
+from lightsans.config import StorageConfig
 from lightsans.errors import ConfigError, InputError
-from lightsans.storage.location import FileInfo, Location
+from lightsans.storage.location import FileInfo, Location, locate
 from lightsans.storage.table_formats import TableRows, TableVersion
-from lightsans.warehouse.access import file_at, s3_options
+from lightsans.warehouse.access import delta_options, file_at
 
 _LOG = "_delta_log"
 _COMMIT = re.compile(r"(\d{20})\.json")
@@ -25,14 +26,20 @@ def is_table(directory: Location) -> bool:
     return bool(directory.filesystem.isdir((directory / _LOG).path))
 
 
-def list_table(table: Location, version: int | None) -> list[FileInfo]:
+def list_table(address: str, storage: StorageConfig, version: int | None) -> list[FileInfo]:
     """The files of a version of a table, the newest by default; in no certain order.
+
+    Args:
+        address: Directory of the table.
+        storage: Access to stores.
+        version: Number of the version.
 
     Raises:
         ConfigError: The package that reads such tables is not installed.
         InputError: The table or the version is not there, or its columns have other names in files.
     """
-    opened = _open(table, version)
+    table = locate(address, storage)
+    opened = open_delta(table, version)
     mode = opened.metadata().configuration.get("delta.columnMapping.mode", "none")
     if mode != "none":
         raise InputError(
@@ -41,7 +48,7 @@ def list_table(table: Location, version: int | None) -> list[FileInfo]:
             "to plain parquet files"
         )
     number = int(opened.version())
-    address = TableVersion(kind="delta", uri=table.uri, version=number)
+    pinned = TableVersion(kind="delta", uri=table.uri, version=number)
     commits = {
         path: at for at, actions in _commits(table, 0, number) for path in _added_paths(actions)
     }
@@ -51,18 +58,19 @@ def list_table(table: Location, version: int | None) -> list[FileInfo]:
         location = file_at(unquote(action["path"]), table)
         commit = commits.get(action["path"], _EARLY + int(action["modification_time"]))
         partition = {name: _text(value) for name, value in (action.get("partition") or {}).items()}
-        rows = TableRows(address, commit, partition, deleted.get(location.uri, b""))
+        rows = TableRows(pinned, commit, partition, deleted.get(location.uri, b""))
         found = location.info()
         files.append(FileInfo(location, found.size, found.etag, rows))
     return files
 
 
-def added_since(table: Location, before: int, after: int) -> set[str] | None:
+def added_since(address: str, storage: StorageConfig, before: int, after: int) -> set[str] | None:
     """Addresses of files that were added after one version and up to another.
 
     Returns:
         None where rows were deleted, updated or replaced, or the log no longer says it.
     """
+    table = locate(address, storage)
     added: set[str] = set()
     seen = 0
     for _, actions in _commits(table, before + 1, after):
@@ -75,30 +83,36 @@ def added_since(table: Location, before: int, after: int) -> set[str] | None:
     return added if seen == after - before else None
 
 
-def _open(table: Location, version: int | None) -> Any:
+def open_delta(table: Location, version: int | None) -> Any:
+    """A version of a table, the newest by default.
+
+    Raises:
+        ConfigError: The package that reads such tables is not installed.
+        InputError: The table or the version is not there.
+    """
+    require_deltalake(table.uri)
+    from deltalake import DeltaTable
+    from deltalake.exceptions import DeltaError
+
     try:
-        from deltalake import DeltaTable
-        from deltalake.exceptions import DeltaError
-    except ImportError:
-        raise ConfigError(
-            f"{table}: Delta tables need a package: pip install 'lightsans[deltalake]'"
-        ) from None
-    try:
-        return DeltaTable(table.uri, version=version, storage_options=_options(table))
+        return DeltaTable(table.uri, version=version, storage_options=delta_options(table))
     except (DeltaError, FileNotFoundError, OSError, ValueError) as error:
         which = "" if version is None else f" version {version} of it, which may be vacuumed,"
         raise InputError(f"{table}:{which} cannot be read as a Delta table: {error}") from None
 
 
-def _options(table: Location) -> dict[str, str] | None:
-    if not table.uri.startswith("s3://"):
-        return None
-    options = {f"AWS_{name.upper()}": value for name, value in s3_options(table.storage).items()}
-    if options.get("AWS_ENDPOINT_URL", "").startswith("http://"):
-        options["AWS_ALLOW_HTTP"] = "true"
-    if table.storage.anonymous:
-        options["AWS_SKIP_SIGNATURE"] = "true"
-    return options
+def require_deltalake(address: str) -> None:
+    """Refuse an address without the package that reads such tables.
+
+    Raises:
+        ConfigError: The message says how to install it.
+    """
+    try:
+        import deltalake  # noqa: F401
+    except ImportError:
+        raise ConfigError(
+            f"{address}: Delta tables need a package: pip install 'lightsans[deltalake]'"
+        ) from None
 
 
 def _deleted_rows(opened: Any, table: Location) -> dict[str, bytes]:

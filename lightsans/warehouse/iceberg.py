@@ -1,74 +1,80 @@
 """Apache Iceberg: the files of a snapshot, its positional deletes, and which snapshots add rows."""
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
 
-from lightsans.errors import ConfigError, InputError
+from lightsans.config import StorageConfig
+from lightsans.errors import InputError
 from lightsans.storage.location import FileInfo, Location
 from lightsans.storage.table_formats import TableRows, TableVersion
-from lightsans.warehouse.access import file_at, s3_options
+from lightsans.warehouse.access import file_at
+from lightsans.warehouse.catalogs import open_iceberg
 
-_METADATA = re.compile(r"(?:v(\d+)|(\d+)-.*)\.metadata\.json(?:\.gz)?")
 _ADDS, _MOVES = "append", "replace"
 _INSTEAD = "write its newest version to plain parquet files, or rewrite its data files first"
 
 
-def list_table(table: Location, version: int | None) -> list[FileInfo]:
+def list_table(address: str, storage: StorageConfig, version: int | None) -> list[FileInfo]:
     """The files of a snapshot of a table, the newest by default; in no certain order.
 
     Args:
-        table: Directory of the table, or one of its ``.metadata.json`` files.
+        address: ``CATALOG/namespace.table``, the directory of a table, or one of its
+            ``.metadata.json`` files.
+        storage: Access to stores.
         version: Id of the snapshot.
 
     Raises:
         ConfigError: The package that reads such tables is not installed.
         InputError: The table or the snapshot is not there, or has what is not read here.
     """
-    opened = _open(table)
+    found = open_iceberg(address, storage)
+    table, opened = found.place, found.opened
     snapshot = opened.current_snapshot() if version is None else opened.snapshot_by_id(version)
     if snapshot is None:
         if version is None:
             return []
-        raise InputError(f"{table}: snapshot {version} is not there; it may have expired")
-    _refuse_renamed(table, opened)
+        raise InputError(f"{address}: snapshot {version} is not there; it may have expired")
+    _refuse_renamed(address, opened)
     data: list[Any] = []
     deletes: list[Any] = []
     for entry in _entries(opened, snapshot):
         content = entry.data_file.content.name
         if content == "EQUALITY_DELETES":
             raise InputError(
-                f"{table}: it has equality deletes, which are not read here; {_INSTEAD}"
+                f"{address}: it has equality deletes, which are not read here; {_INSTEAD}"
             )
-        if entry.data_file.file_format.name != "PARQUET":
-            kind = entry.data_file.file_format.name
-            raise InputError(f"{table}: it has {kind} files, and only PARQUET is read; {_INSTEAD}")
+        kind = entry.data_file.file_format.name
+        if kind != "PARQUET":
+            raise InputError(
+                f"{address}: it has {kind} files, and only PARQUET is read; {_INSTEAD}"
+            )
         (data if content == "DATA" else deletes).append(entry)
     deleted = _deleted_rows(table, deletes)
-    address = TableVersion(kind="iceberg", uri=table.uri, version=snapshot.snapshot_id)
+    pinned = TableVersion(kind="iceberg", uri=found.name, version=snapshot.snapshot_id)
     files = []
     for entry in data:
         path, commit = entry.data_file.file_path, int(entry.sequence_number or 0)
         # A delete takes rows out of files that were there when it was made.
         gone = [rows for number, rows in deleted.get(path, []) if number >= commit]
         packed = np.unique(np.concatenate(gone)).astype("<i8").tobytes() if gone else b""
-        found = file_at(path, table).info()
-        rows = TableRows(address, commit, None, packed)
-        files.append(FileInfo(found.location, found.size, found.etag, rows))
+        listed = file_at(path, table).info()
+        rows = TableRows(pinned, commit, None, packed)
+        files.append(FileInfo(listed.location, listed.size, listed.etag, rows))
     return files
 
 
-def added_since(table: Location, before: int, after: int) -> set[str] | None:
+def added_since(address: str, storage: StorageConfig, before: int, after: int) -> set[str] | None:
     """Addresses of files that were added after one snapshot and up to another.
 
     Returns:
         None where rows were deleted or replaced, or the earlier snapshot has expired or is none of
         the ancestors of the later one.
     """
-    opened = _open(table)
+    found = open_iceberg(address, storage)
+    table, opened = found.place, found.opened
     number, adding = after, set[int]()
     while number != before:
         snapshot = opened.snapshot_by_id(number)
@@ -92,42 +98,6 @@ def added_since(table: Location, before: int, after: int) -> set[str] | None:
     return {file_at(path, table).uri for path in added} if there == written else None
 
 
-def _open(table: Location) -> Any:
-    try:
-        from pyiceberg.table import StaticTable
-    except ImportError:
-        raise ConfigError(
-            f"{table}: Iceberg tables need a package: pip install 'lightsans[pyiceberg]'"
-        ) from None
-    file = table if table.uri.endswith((".json", ".json.gz")) else _newest_metadata(table)
-    address = f"file://{file.path}" if file.is_local else file.uri
-    options = s3_options(table.storage) if file.uri.startswith("s3://") else {}
-    named = {"endpoint_url": "endpoint"}
-    properties = {
-        f"s3.{named.get(name, name).replace('_', '-')}": value for name, value in options.items()
-    }
-    try:
-        return StaticTable.from_metadata(address, properties)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file}: cannot be read as an Iceberg table: {error}") from None
-
-
-def _newest_metadata(table: Location) -> Location:
-    """The metadata with the highest number, as tables without a catalog go by."""
-    directory = table / "metadata"
-    found = [(match, name) for name in directory.children() if (match := _METADATA.fullmatch(name))]
-    if not found:
-        raise InputError(f"{table}: no Iceberg table: {directory} has no *.metadata.json")
-    newest = max(int(match[1] or match[2]) for match, _ in found)
-    names = [name for match, name in found if int(match[1] or match[2]) == newest]
-    if len(names) > 1:  # two writers: the catalog alone knows which one has won
-        raise InputError(
-            f"{table}: {' and '.join(names)} are both its newest metadata, and only its catalog "
-            "knows which counts; name that file: iceberg://FILE"
-        )
-    return directory / names[0]
-
-
 def _entries(opened: Any, snapshot: Any) -> Iterator[Any]:
     for manifest in snapshot.manifests(opened.io):
         yield from manifest.fetch_manifest_entry(opened.io, discard_deleted=True)
@@ -144,7 +114,7 @@ def _deleted_rows(table: Location, deletes: list[Any]) -> dict[str, list[tuple[i
     return found
 
 
-def _refuse_renamed(table: Location, opened: Any) -> None:
+def _refuse_renamed(address: str, opened: Any) -> None:
     """Files have the names that columns had when they were written; ids say which is which."""
     names: dict[int, set[str]] = {}
     for schema in opened.metadata.schemas:
@@ -153,6 +123,6 @@ def _refuse_renamed(table: Location, opened: Any) -> None:
     renamed = [sorted(found) for found in names.values() if len(found) > 1]
     if renamed:
         raise InputError(
-            f"{table}: columns were renamed ({' and '.join(renamed[0])} are one), which is not "
+            f"{address}: columns were renamed ({' and '.join(renamed[0])} are one), which is not "
             f"read here; {_INSTEAD}"
         )

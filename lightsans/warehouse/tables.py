@@ -1,7 +1,8 @@
 """Addresses of tables, the files of one version, and what came to a table since another version.
 
 ``delta://DIR`` and ``iceberg://DIR`` name a table's directory, on a disk or a store
-(``delta://s3://bucket/log``); ``@vN`` at the end names a version. A directory that is a Delta table
+(``delta://s3://bucket/log``), ``iceberg://CATALOG/namespace.table`` a table of a catalog; ``@vN``
+at the end names a version. A directory that is a Delta table
 is read as one. The order of a table's files is that of their commits, then of their paths.
 """
 
@@ -15,6 +16,9 @@ from lightsans.storage.listing import InputListing, list_files, list_inputs
 from lightsans.storage.location import FileInfo, locate
 from lightsans.storage.table_formats import TableVersion
 from lightsans.warehouse import delta, iceberg
+from lightsans.warehouse.delta_output import DeltaOutput
+from lightsans.warehouse.iceberg_output import IcebergOutput
+from lightsans.warehouse.output import TableOutput
 
 _ADDRESS = re.compile(r"(delta|iceberg)://(.+?)(?:@v(\d+))?/?")
 _ROOM: dict[str, Any] = {"delta": delta, "iceberg": iceberg}
@@ -37,10 +41,10 @@ def list_table_or_files(pattern: str, storage: StorageConfig) -> list[FileInfo]:
         location = locate(pattern, storage)
         if not delta.is_table(location):
             return list_files(pattern, storage)
-        return _checked(pattern, delta.list_table(location, None))
+        return _checked(pattern, delta.list_table(pattern, storage, None))
     kind, directory, version = found.groups()
-    location = locate(directory, storage)
-    listed: list[FileInfo] = _ROOM[kind].list_table(location, int(version) if version else None)
+    number = int(version) if version else None
+    listed: list[FileInfo] = _ROOM[kind].list_table(directory, storage, number)
     return _checked(pattern, listed)
 
 
@@ -76,12 +80,22 @@ def added_since(
     if not own:
         return None
     names: set[str] | None = _ROOM[table.kind].added_since(
-        locate(table.uri, own[0].location.storage), before.version, table.version
+        table.uri, own[0].location.storage, before.version, table.version
     )
     if names is None or not names <= {file.location.uri for file in own}:
         return None  # rows that came and were compacted since are in files with others
     added = [file for file in own if file.location.uri in names]
     return None if any(file.rows and file.rows.deleted for file in added) else added
+
+
+def open_output(uri: str, storage: StorageConfig) -> TableOutput:
+    """The table that an address names, to write runs to; it need not be there yet.
+
+    Raises:
+        ConfigError: The package that writes it is not installed, or there is no such catalog.
+    """
+    scheme, _, rest = uri.partition("://")
+    return (DeltaOutput if scheme == "delta" else IcebergOutput)(uri, rest, storage)
 
 
 def _checked(pattern: str, files: list[FileInfo]) -> list[FileInfo]:

@@ -13,9 +13,11 @@ has read what users did, before a later one may remove what that takes.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from lightsans.columns.times import from_iso
 from lightsans.config import RunConfig, to_dict
+from lightsans.config.score import TableConfig
 from lightsans.errors import GateError
 from lightsans.ranking.bootstrap import Estimate
 from lightsans.storage.location import Location, locate
@@ -100,7 +102,9 @@ class BacktestResult:
 
 
 def backtest_config(config: RunConfig, *, incremental: bool | None = None) -> RunConfig:
-    """The configuration of a backtest's nights: nobody is told of them, and dates are its own.
+    """The configuration of a backtest's nights: nobody is told of them.
+
+    They write to no table, and dates are its own.
 
     Args:
         config: The run.
@@ -109,7 +113,8 @@ def backtest_config(config: RunConfig, *, incremental: bool | None = None) -> Ru
     nightly = replace(config.nightly, metrics_file=None, notify_url=None, notify_token=None)
     if incremental is not None:
         nightly = replace(nightly, incremental=incremental)
-    return replace(config, nightly=nightly, data=replace(config.data, as_of=None))
+    score = replace(config.score, table=TableConfig())
+    return replace(config, nightly=nightly, score=score, data=replace(config.data, as_of=None))
 
 
 def backtest_location(policies: Sequence[Policy], first: str, every: str) -> Location:
@@ -127,7 +132,9 @@ def backtest_location(policies: Sequence[Policy], first: str, every: str) -> Loc
 def _settings(config: RunConfig) -> dict[str, object]:
     """All settings but those of places and machines."""
     places = ("root", "storage", "resources", "profile")
-    return {name: value for name, value in to_dict(config).items() if name not in places}
+    values: dict[str, Any] = to_dict(config)
+    del values["score"]["table"]  # a place, too, which a backtest does not write to
+    return {name: value for name, value in values.items() if name not in places}
 
 
 def run_backtest(

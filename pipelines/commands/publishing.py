@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from lightsans.config import RunConfig
 from lightsans.errors import GateError
 from lightsans.storage.location import Location, locate
 from lightsans.storage.records import to_json
@@ -99,8 +100,10 @@ def publish(
     """Make a run the published one, whatever the gate says."""
     from pipelines.publish import publish_run, read_published
 
-    made = publish_run(read_published(_root(config, overrides)), run_id)
+    loaded = read_config(config, overrides).config
+    made = publish_run(read_published(locate(loaded.root, loaded.storage)), run_id)
     _print_publication(made, as_json)
+    _write_to_table(loaded, run_id)
 
 
 def rollback(
@@ -112,7 +115,10 @@ def rollback(
     """
     from pipelines.publish import read_published, roll_back
 
-    _print_publication(roll_back(read_published(_root(config, overrides))), as_json)
+    loaded = read_config(config, overrides).config
+    made = roll_back(read_published(locate(loaded.root, loaded.storage)))
+    _print_publication(made, as_json)
+    _write_to_table(loaded, made.run_id)
 
 
 def resume(
@@ -177,6 +183,15 @@ def add_publish_commands(app: typer.Typer) -> None:
 def _root(config: str | None, overrides: list[str] | None) -> Location:
     loaded = read_config(config, overrides).config
     return locate(loaded.root, loaded.storage)
+
+
+def _write_to_table(config: RunConfig, run_id: str) -> None:
+    """Commit the published run to ``score.table``, if there is one; the pointer has moved."""
+    if config.score.table.uri is not None:
+        from pipelines.score.table import write_to_table
+
+        with only_results_on_stdout():
+            write_to_table(config, run_id)
 
 
 def _print_publication(made: Any, as_json: bool) -> None:

@@ -172,6 +172,7 @@ def score(
     """
     selected = select(config, overrides, dataset, model, refit)
     from pipelines.score.stage import run_score
+    from pipelines.score.table import write_to_table
 
     with only_results_on_stdout():
         result = run_score(
@@ -182,6 +183,7 @@ def score(
             force=force,
             since=since,
         )
+        write_to_table(selected.loaded.config, result.run_id)
     if as_json:
         print_json(run_json(result))
     else:

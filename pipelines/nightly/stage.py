@@ -48,6 +48,7 @@ from pipelines.publish import judged_model_id, publish_run
 from pipelines.refit.checks import measure_refit
 from pipelines.refit.stage import full_dataset, require_test, run_refit
 from pipelines.score.stage import ScoreResult, run_score
+from pipelines.score.table import write_to_table
 from pipelines.session.lease import Lease, hold
 from pipelines.session.stage import wait_setting
 from pipelines.train.stage import run_train
@@ -174,6 +175,8 @@ class _Night:
                 say(f"WARNING: nightly: run {run.run_id} is kept and not published: {reason}")
             else:
                 self._publish(run.run_id)
+        if outcome != "kept":  # again, too: the night before may have ended between the two
+            write_to_table(self._config, run.run_id)
         report, is_refit = self.draft.report, run.manifest.judged is not None
         return NightlyResult(
             outcome=outcome,

@@ -38,6 +38,12 @@ def test_lists_under_rules_are_compared_with_plain_ones():
     assert all(case["ours"] > 0 and case["peer"] > 0 for case in cases)
 
 
+def test_tables_are_compared_with_the_files_that_they_are_made_of(tmp_path):
+    cases = report_of("tables", "--directory", str(tmp_path))["cases"]
+    assert [case["case"] for case in cases] == ["delta", "iceberg"]
+    assert all(case["ours"] > 0 and case["peer"] > 0 for case in cases)
+
+
 def test_similar_items_are_compared_with_torch():
     (case,) = report_of("similar")["cases"]
     assert case["ours"] > 0

@@ -6,8 +6,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from deltalake import DeltaTable
 
 from lightsans.config import NightlyTrainConfig, RunConfig
+from lightsans.config.score import TableConfig
 from lightsans.errors import ConfigError, GateError
 from lightsans.storage.manifest_kinds import RunManifest
 from lightsans.storage.manifests import require_manifest
@@ -75,6 +77,21 @@ def test_a_run_that_was_rolled_back_stays_so_when_its_night_is_started_again(
     assert latest(root) == first.run_id
     run_nightly(config, SECOND, force=True)
     assert latest(root) == second.run_id
+
+
+def test_a_table_holds_what_is_published_and_nothing_that_is_kept(config, root, first, second):
+    table = TableConfig(uri=f"delta://{root.parent}/lists", mode="replace")
+    with_table = replace(config, score=replace(config.score, table=table))
+    run_nightly(config, SECOND)
+    run_nightly(with_table, FIRST, force=True)
+    assert not (root.parent / "lists").exists()
+    run_nightly(with_table, SECOND)  # published before, and the table did not get to know
+    run_nightly(with_table, SECOND)
+    found = DeltaTable(root.parent / "lists")
+    rows = found.to_pyarrow_table()
+    assert set(rows["run_id"].to_pylist()) == {second.run_id}
+    assert set(rows["as_of"].to_pylist()) == {datetime.fromisoformat(second.as_of)}
+    assert (rows.num_rows, found.version()) == (500, 0)
 
 
 def test_a_night_needs_a_date(config):

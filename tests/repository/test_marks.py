@@ -51,6 +51,7 @@ TOGETHER = {
         "data.temporal.valid_fraction": 0.1,
         "data.temporal.test_fraction": 0.1,
     },
+    "score.table.uri": {"score.table.uri": "delta:///lists"},
     "data.as_of": {"data.as_of": "2030-01-01"},
     "data.keep_since": {"data.keep_since": "1999-01-01"},
     "data.timezone": {"data.timezone": "Europe/Berlin"},

@@ -17,7 +17,6 @@ from lightsans.errors import InputError
 from lightsans.storage.table_formats import TableVersion
 from lightsans.warehouse import delta
 from lightsans.warehouse.tables import added_since, list_table_or_files, pinned_inputs, tables_of
-from tests.factories import local
 from tests.logs_on_disk import read_log
 
 STORAGE = StorageConfig()
@@ -106,7 +105,7 @@ def test_deletes_and_a_log_that_was_cut_mean_that_everything_is_read(table):
 
 
 def new_items_of_log(table: Path, before: int) -> set[str] | None:
-    return delta.added_since(local(table), before, 2)
+    return delta.added_since(str(table), STORAGE, before, 2)
 
 
 def test_rows_of_a_deletion_vector_are_not_read(table):
