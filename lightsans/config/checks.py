@@ -50,6 +50,9 @@ TABLE_VERSION = re.compile(
 )
 """Address of a version of a table: ``delta://s3://bucket/log@v3`` has no credentials."""
 
+AZURE_ACCOUNT = re.compile(r"\b(abfss?://[\w$-]+)@(?=\w+\.(?:dfs|blob)\.)", re.IGNORECASE)
+"""``abfss://container@account.dfs.core.windows.net`` has no credentials either."""
+
 
 def without_credentials(name: str, value: object) -> None:
     """Refuse an address with a password or token in it, wherever it stands in a setting.
@@ -57,12 +60,13 @@ def without_credentials(name: str, value: object) -> None:
     Settings are saved with results, sent to jobs and logged; the message repeats no part of it.
     """
     if isinstance(value, str):
-        address = TABLE_VERSION.sub(r"\1", value)
+        address = AZURE_ACCOUNT.sub(r"\1", TABLE_VERSION.sub(r"\1", value))
         if _CREDENTIALS.search(address) or _SECRET_PARAMETER.search(address):
             raise ConfigError(
                 f"{name} has credentials in its address, which would be saved with every result; "
                 "take them out, and give them in the environment: AWS_ACCESS_KEY_ID and "
                 "AWS_SECRET_ACCESS_KEY (or storage.profile), GOOGLE_APPLICATION_CREDENTIALS, "
+                "AZURE_STORAGE_ACCOUNT_KEY, "
                 "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (or MLFLOW_TRACKING_TOKEN); "
                 "nightly.notify_url takes ${NAME} for them"
             )

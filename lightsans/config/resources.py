@@ -56,7 +56,8 @@ class CleanConfig:
 class StorageConfig:
     """Access to ``s3://``. Unset values come from the usual AWS variables and files.
 
-    For ``gs://`` only ``anonymous`` means something; credentials are Google's defaults.
+    For ``gs://`` only ``anonymous`` means something; credentials are Google's defaults. For
+    ``abfs://`` the environment has account and credentials, whatever profile and endpoint_url say.
 
     There is no field for keys: credentials belong into the environment, a profile or a role, never
     into a file that is copied beside every result.

@@ -26,8 +26,8 @@ class RunConfig:
     """Everything one run of the pipeline depends on."""
 
     root: str = setting("./lightsans-data", Mark.NO_EFFECT, Mark.PATH)
-    """Local path, s3://bucket/prefix or gs://bucket/prefix; datasets/, models/, recommendations/
-    and reports/ live under it."""
+    """Local path, s3://bucket/prefix, gs://bucket/prefix or abfs://container/prefix; datasets/,
+    models/, recommendations/ and reports/ live under it."""
     storage: StorageConfig = field(default_factory=StorageConfig)
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)

@@ -15,10 +15,10 @@ from lightsans.reading.formats import read_head, recognise
 from lightsans.reading.input_files import GroupLayout, Head, readable
 from lightsans.reading.values import NUMBER, is_text
 from lightsans.storage.location import FileInfo
-from lightsans.storage.partitions import partition_values
 from lightsans.text.coding import is_utf8, likely_encodings, open_stream
 from lightsans.text.dialects import escaped_quotes
 from lightsans.text.pieces import read_pieces, skip
+from lightsans.warehouse.partitions import partition_values
 
 SAMPLE_ROWS = 200_000
 SAMPLE_BYTES = 8 * 2**20

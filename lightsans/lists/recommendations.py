@@ -19,7 +19,7 @@ from lightsans.errors import InputError
 from lightsans.lists.tables import Table, about, as_text, open_table
 from lightsans.reading.columns import Wanted, without_type
 from lightsans.storage.location import Location
-from lightsans.storage.partitions import partitions_of
+from lightsans.warehouse.partitions import partitions_of
 
 WIDE = ("item_ids", "items", "recommendations")
 """Names of a column of lists."""

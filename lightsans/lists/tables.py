@@ -22,8 +22,8 @@ from lightsans.reading.input_files import InputFile, readable
 from lightsans.reading.units import read_file
 from lightsans.reading.values import Problems, as_utf8, is_text
 from lightsans.storage.location import FileInfo, Location
-from lightsans.storage.partitions import partitions_of
 from lightsans.text.coding import COMPRESSIONS
+from lightsans.warehouse.partitions import partitions_of
 from lightsans.warehouse.tables import list_log_inputs
 
 _RECBOLE = (".item", ".user", *FORMATS["inter"].endings)

@@ -14,7 +14,7 @@ from lightsans.reading.ids import is_id, natural_type
 from lightsans.reading.input_files import WHERE, Head, is_number
 from lightsans.reading.values import is_event, is_text
 from lightsans.storage.location import Location
-from lightsans.storage.partitions import partition_values
+from lightsans.warehouse.partitions import partition_values
 
 _RECBOLE_TYPE = re.compile(r":(token|float)(_seq)?$")
 _MOST_NAMES = 30

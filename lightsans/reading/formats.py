@@ -19,7 +19,6 @@ from lightsans.reading.times import clean_timestamps
 from lightsans.reading.values import Problems, as_utf8
 from lightsans.reading.where import check_where
 from lightsans.storage.location import FileInfo, Location
-from lightsans.storage.partitions import partitions_of
 from lightsans.text.coding import (
     COMPRESSIONS,
     PLAIN,
@@ -32,6 +31,7 @@ from lightsans.text.coding import (
     open_stream,
 )
 from lightsans.text.foreign import foreign_kind
+from lightsans.warehouse.partitions import partitions_of
 
 READ_HEAD: Final[Mapping[Format, Callable[[FileInfo, DataConfig, Coding], Head]]] = {
     "parquet": parquet_files.read_head,

@@ -1,8 +1,8 @@
 """A small file that several processes change: read with its version, written only if unchanged.
 
 S3 compares and writes in one step (``PutObject`` with ``If-Match`` or ``If-None-Match``), and so
-does Google Cloud Storage (``ifGenerationMatch``); on local disk ``flock`` on a hidden file beside
-it makes the two one step.
+do Azure and Google Cloud Storage (``ifGenerationMatch``); on local disk ``flock`` on a hidden file
+beside it makes the two one step.
 """
 
 import fcntl
@@ -47,6 +47,8 @@ def read_versioned(location: Location) -> Versioned | None:
                 return _read_s3(location)
             case "gs":
                 return _read_gcs(location)
+            case "abfs":
+                return _read_azure(location)
     except FileNotFoundError:
         return None
 
@@ -68,6 +70,8 @@ def write_if_unchanged(location: Location, content: bytes, version: str | None) 
             written = _write_s3(location, content, version)
         case "gs":
             written = _write_gcs(location, content, version)
+        case "abfs":
+            written = _write_azure(location, content, version)
     if written is None:
         found = read_versioned(location)
         if found is not None and found.content == content:
@@ -85,15 +89,15 @@ def forget(location: Location) -> None:
         _beside(location).unlink(missing_ok=True)
 
 
-def _protocol(location: Location) -> Literal["file", "s3", "gs"]:
+def _protocol(location: Location) -> Literal["file", "s3", "gs", "abfs"]:
     match location.uri.partition("://"):
         case (_, "", ""):
             return "file"
-        case ("s3" | "gs" as protocol, _, _):
+        case ("s3" | "gs" | "abfs" as protocol, _, _):
             return protocol
     raise ConfigError(
         f"{location}: publishing needs storage that writes on a condition; set root to a local "
-        "path or s3://bucket/prefix or gs://bucket/prefix"
+        "path, s3://bucket/prefix, gs://bucket/prefix or abfs://container/prefix"
     )
 
 
@@ -205,3 +209,33 @@ def _write_gcs(location: Location, content: bytes, version: str | None) -> str |
         return None
     generation: str = response["generation"]
     return generation
+
+
+def _read_azure(location: Location) -> Versioned:
+    import obstore  # an extra
+
+    from lightsans.storage.azure import told
+
+    store, key = location.filesystem.place(location.path)
+    with told(location.path):
+        found = obstore.get(store, key)
+        return Versioned(bytes(found.bytes()), str(found.meta["e_tag"]))
+
+
+def _write_azure(location: Location, content: bytes, version: str | None) -> str | None:
+    import obstore
+    from obstore.exceptions import AlreadyExistsError, PreconditionError
+
+    from lightsans.storage.azure import told
+
+    store, key = location.filesystem.place(location.path)
+    try:
+        with told(location.path):
+            mode: Any = "create" if version is None else {"e_tag": version}
+            return str(obstore.put(store, key, content, mode=mode)["e_tag"])
+    except (AlreadyExistsError, PreconditionError):
+        return None
+    except FileNotFoundError:
+        if version is None:
+            raise  # the container is missing
+        return None

@@ -1,4 +1,4 @@
-"""Filesystems by protocol: local disks, s3fs, and gcsfs and adlfs where they are installed."""
+"""Filesystems by protocol: local disks, s3fs, and gcsfs and obstore where they are installed."""
 
 import functools
 import re
@@ -15,7 +15,9 @@ from lightsans.config import StorageConfig
 from lightsans.errors import ConfigError
 
 _ALIASES = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "abfss": "abfs", "az": "abfs"}
-"""Hadoop's names, gcsfs's long one and adlfs's others, for the same things."""
+"""Hadoop's names, gcsfs's long one and other ones of Azure, for the same things."""
+_ACCOUNT = re.compile(r"(abfs://[^/@]+)@([^/.]+)\.(?:dfs|blob)\.[^/]+")
+"""``abfs://container@account.dfs.core.windows.net``: where Azure's tools have the account."""
 _SUPPORTED = ("file", "s3", "gs", "abfs", "memory")  # the last for tests
 _ONE_SLASH = re.compile(r"([A-Za-z0-9]+):/(?!/)")
 _S3_BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}|arn:[^/]+")
@@ -32,13 +34,26 @@ def find_protocol(uri: str, scheme: str) -> str:
     """
     protocol = _ALIASES.get(scheme.lower(), scheme.lower())
     if protocol not in _SUPPORTED:
+        meant = (
+            "abfs://CONTAINER@ACCOUNT.dfs.core.windows.net/PATH is the same place"
+            if protocol in ("wasb", "wasbs", "adl")
+            else "Copy files from elsewhere to one of these, or mount them"
+        )
         raise ConfigError(
             f"{uri!r}: {scheme}:// is not supported; expected a local path, file://, s3://, gs:// "
-            "or abfs://. Copy files from elsewhere to one of these, or mount them"
+            f"or abfs://. {meant}"
         )
-    if protocol == "abfs" and find_spec("adlfs") is None:
-        raise ConfigError(f"{uri!r}: {scheme}:// needs the package adlfs; run `pip install adlfs`")
+    if protocol == "abfs" and find_spec("obstore") is None:
+        raise ConfigError(
+            f"{uri!r}: {scheme}:// needs the package obstore; run `pip install 'lightsans[azure]'`"
+        )
     return protocol
+
+
+def split_account(uri: str) -> tuple[str, str | None]:
+    """A URI of a store without the account in it, and the account; None where it has none."""
+    found = _ACCOUNT.match(uri)
+    return (uri, None) if found is None else (found[1] + uri[found.end() :], found[2])
 
 
 def check_slashes(path: str) -> None:
@@ -97,8 +112,10 @@ def _delete_file(filesystem: fsspec.AbstractFileSystem, path: str) -> None:
 
 
 @functools.lru_cache(maxsize=32)
-def open_filesystem(protocol: str, storage: StorageConfig) -> fsspec.AbstractFileSystem:
-    """The fsspec filesystem of a protocol: s3fs, gcsfs or what fsspec has."""
+def open_filesystem(
+    protocol: str, storage: StorageConfig, account: str | None = None
+) -> fsspec.AbstractFileSystem:
+    """The fsspec filesystem of a protocol: s3fs, gcsfs, our own for Azure, or what fsspec has."""
     # Another worker may have written a moment ago: a cached listing would hide it.
     match protocol:
         case "s3":
@@ -115,6 +132,15 @@ def open_filesystem(protocol: str, storage: StorageConfig) -> fsspec.AbstractFil
         case "gs":
             return _gcs_class()(
                 token="anon" if storage.anonymous else None, use_listings_cache=False
+            )
+        case "abfs":
+            from lightsans.storage.azure import AzureFileSystem  # an extra
+
+            return AzureFileSystem(
+                account=account,
+                anonymous=storage.anonymous,
+                max_attempts=storage.max_attempts,
+                timeout_s=storage.timeout_s,
             )
         case _:
             return fsspec.filesystem(protocol, use_listings_cache=False)

@@ -237,8 +237,13 @@ def _files_of(location: Location, found: dict[str, dict[str, object]]) -> Iterat
 
 def _with_path(location: Location, path: str) -> Location:
     """The location of another path of the same filesystem."""
-    scheme = "" if location.is_local else location.uri.split("://", 1)[0] + "://"
-    return Location(scheme + path, location.storage)
+    if location.is_local:
+        return Location(path, location.storage)
+    scheme, _, place = location.uri.partition("://")
+    account = re.match(r"[^/@]+(@[^/]+)", place) if scheme == "abfs" else None
+    container, slash, key = path.partition("/")
+    place = container + (account[1] if account else "") + slash + key
+    return Location(f"{scheme}://{place}", location.storage)
 
 
 def _cut_at_glob(location: Location) -> tuple[str, str]:

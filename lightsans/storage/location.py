@@ -1,6 +1,6 @@
 """Locations of files: a URI becomes a `Location`, and nothing else opens files.
 
-Local paths, ``file://``, ``s3://`` (s3fs), ``gs://`` (gcsfs) and ``abfs://`` (adlfs) work alike,
+Local paths, ``file://``, ``s3://`` (s3fs), ``gs://`` (gcsfs) and ``abfs://`` (obstore) work alike,
 the latter two where their package is installed. A `Location` is two strings and the
 `StorageConfig`, so it travels to Ray workers as it is and never carries credentials. Whatever is
 written appears whole or not at all: local files are written aside and renamed, objects are uploaded
@@ -35,6 +35,7 @@ from lightsans.storage.filesystems import (
     delete_files,
     find_protocol,
     open_filesystem,
+    split_account,
 )
 from lightsans.storage.records import parse_object
 from lightsans.storage.table_formats import TableRows
@@ -93,13 +94,13 @@ class Location:
     @property
     def path(self) -> str:
         """The path inside `filesystem`."""
-        return self.uri if self.is_local else self.uri.split("://", 1)[1]
+        return self.uri if self.is_local else split_account(self.uri)[0].split("://", 1)[1]
 
     @property
     def filesystem(self) -> fsspec.AbstractFileSystem:
         """The fsspec filesystem that serves this location."""
         protocol = "file" if self.is_local else self.uri.split("://", 1)[0]
-        return open_filesystem(protocol, self.storage)
+        return open_filesystem(protocol, self.storage, split_account(self.uri)[1])
 
     @property
     def arrow_filesystem(self) -> pyarrow.fs.FileSystem:

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from lightsans.config.checks import TABLE_VERSION
+from lightsans.config.checks import AZURE_ACCOUNT, TABLE_VERSION
 from lightsans.errors import ConfigError
 
 FORMAT_VARIABLE = "LIGHTSANS_LOG"
@@ -193,6 +193,7 @@ _MASK = "***"
 _SECRET_VARIABLES = (
     *("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "RAY_AUTH_TOKEN"),
     *("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"),
+    *("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_SAS_TOKEN", "AZURE_CLIENT_SECRET"),
 )
 _SECRETS = [
     # user:password@ of a URL, up to the last @ of the word: a password may hold one as it is
@@ -236,9 +237,10 @@ def redact(text: str) -> str:
         if len(value) >= 8:  # a shorter one would redact ordinary words
             text = text.replace(value, _MASK)
     text = TABLE_VERSION.sub(r"\1\0\2", text)  # its @ does not stand behind a secret
+    text = AZURE_ACCOUNT.sub(r"\1\0", text)
     for pattern, replacement in _SECRETS:
         text = pattern.sub(replacement, text)
-    return re.sub(r"\0(?=v\d)", "@", text)
+    return re.sub(r"\0(?=v\d|\w+\.(?:dfs|blob)\.)", "@", text)
 
 
 def redacted(value: Any) -> Any:

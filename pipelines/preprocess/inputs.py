@@ -6,7 +6,7 @@ from lightsans.config import DataConfig, RunConfig
 from lightsans.errors import ConfigError, InputError
 from lightsans.reading.times import parse_moment
 from lightsans.storage.location import FileInfo
-from lightsans.storage.partitions import partitions_of
+from lightsans.warehouse.partitions import partitions_of
 from lightsans.warehouse.tables import list_log_inputs
 from pipelines.console.progress import say
 

@@ -314,6 +314,7 @@ def test_a_file_in_another_encoding_is_named(tmp_path):
         ("train.mlflow_uri", "https://host/?password=hunter22"),
         ("nightly.notify_url", "https://host/hook?a=1&X-Amz-Signature=hunter22"),
         ("nightly.notify_url", "https://host/hook?api_key=hunter22"),
+        ("root", "abfss://key:hunter22@shop.dfs.core.windows.net/x"),
     ],
 )
 def test_an_address_with_credentials_is_refused_without_a_word_of_them(name, value):
@@ -323,7 +324,14 @@ def test_an_address_with_credentials_is_refused_without_a_word_of_them(name, val
 
 
 @pytest.mark.parametrize(
-    "root", ["s3://bucket/user@example.org/x", "/data/a@b", "http://host:5000/a@b", "file:///a@b"]
+    "root",
+    [
+        "s3://bucket/user@example.org/x",
+        "/data/a@b",
+        "http://host:5000/a@b",
+        "file:///a@b",
+        "abfss://logs@shop.dfs.core.windows.net/x",
+    ],
 )
 def test_an_at_sign_in_a_path_is_no_credential(root):
     assert load_config(None, [f"root={root}"]).config.root == root

@@ -53,5 +53,5 @@ def test_conditional_writes_leave_nothing_visible_beside_the_file(location):
 
 def test_storage_without_conditional_writes_is_refused_by_name():
     place = locate("memory://bucket/x", StorageConfig())
-    with pytest.raises(ConfigError, match=r"memory://bucket/x.*set root to a local path or s3://"):
+    with pytest.raises(ConfigError, match=r"memory://bucket/x.*set root to a local path, s3://"):
         read_versioned(place)

@@ -4,6 +4,7 @@ import pytest
 
 from lightsans.config import StorageConfig
 from lightsans.errors import ConfigError
+from lightsans.storage.filesystems import split_account
 from lightsans.storage.location import locate
 
 STORAGE = StorageConfig()
@@ -19,8 +20,22 @@ def test_a_scheme_that_is_not_supported_is_an_error_that_names_those_that_are(ur
 
 def test_a_scheme_without_its_package_is_an_error_that_names_it(monkeypatch):
     monkeypatch.setattr("lightsans.storage.filesystems.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match="needs the package adlfs"):
+    with pytest.raises(ConfigError, match=r"needs the package obstore; .*lightsans\[azure\]"):
         locate("abfs://container/x", STORAGE)
+
+
+@pytest.mark.parametrize("scheme", ["wasb", "wasbs", "adl"])
+def test_older_addresses_of_azure_lead_to_the_one_that_is_read(scheme):
+    with pytest.raises(ConfigError, match=r"abfs://CONTAINER@ACCOUNT\.dfs\.core\.windows\.net"):
+        locate(f"{scheme}://logs@shop.blob.core.windows.net/x", STORAGE)
+
+
+def test_an_account_in_an_address_is_no_part_of_the_path():
+    location = locate("abfss://logs@shop.dfs.core.windows.net/a/b@c", STORAGE)
+    assert location.uri == "abfs://logs@shop.dfs.core.windows.net/a/b@c"
+    assert location.path == "logs/a/b@c"
+    assert split_account(location.uri)[1] == "shop"
+    assert split_account("abfs://logs/a@shop.dfs.core.windows.net")[1] is None
 
 
 def test_a_scheme_may_be_written_in_capitals():

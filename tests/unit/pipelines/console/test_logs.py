@@ -120,6 +120,7 @@ def test_warnings_and_other_loggers_come_as_json_too(capsys):
         ("at https://hun@ter22@host/x", "ter22"),
         ("delta://s3://ann:hunter22@bucket/log@v3", "hunter22"),
         ("delta://s3://ann:hunter22@v3", "hunter22"),
+        ("abfss://ann:hunter22@shop.dfs.core.windows.net/x", "hunter22"),
         ("delta://s3://hunter22@bucket/log@v3", "hunter22"),
         ("https://ann:hunter22@v3/x", "hunter22"),
         ("https://ann:hun'ter22@host/x", "ter22"),
@@ -157,6 +158,7 @@ def test_the_secrets_of_this_process_are_redacted_wherever_they_stand(name, monk
         "model 0a1b2c3d4e5f on dataset 5f4e3d2c1b0a",
         "['s3://a/b', 's3://c/d@e']",
         "delta://s3://bucket/log@v3: no such version",
+        "abfss://logs@shop.dfs.core.windows.net/x: no such file",
         "('delta://log@v3', 'iceberg://s3://bucket@v12/')",
     ],
 )
