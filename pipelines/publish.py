@@ -336,12 +336,6 @@ def moment_of_dataset(dataset: DatasetManifest) -> datetime | None:
     return None if micros is None else to_datetime(micros)
 
 
-def moment_of_run(root: Location, run: RunManifest) -> datetime | None:
-    """The moment up to which the log was read for a run; None also where its dataset is gone."""
-    dataset = read_manifest(DatasetManifest, root / "datasets" / run.dataset_id)
-    return None if dataset is None else moment_of_dataset(dataset)
-
-
 def _read_as_of(dataset: Location) -> str | None:
     """Moment up to which a dataset reads the log; None also when the dataset was removed."""
     manifest = read_manifest(DatasetManifest, dataset)

@@ -90,14 +90,20 @@ def find_columns(
         position = _position(file, column, names)
         if position is not None:
             found.positions[role] = position
-        elif str(column.column) in partitions:
+        elif partitions.get(str(column.column)) is not None:
             found.partition[role] = partitions[str(column.column)]
+        elif not column.is_optional and str(column.column) in partitions:
+            found.partition[role] = None
         elif not column.is_optional:
             missing.append(column)
     if missing:
         nested = [name for name, kind in zip(names, types, strict=False) if is_nested(kind)]
         is_text = all(pa.types.is_binary(kind) for kind in types)
-        raise InputError(_missing_columns(file, missing, [*names, *partitions], nested, is_text))
+        raise InputError(
+            _missing_columns(
+                file, missing, list(dict.fromkeys([*names, *partitions])), nested, is_text
+            )
+        )
     if not found.positions:
         raise InputError(
             f"{file}: all columns that are needed are in the names of its directories, so that its "

@@ -1,9 +1,17 @@
 """Credentials of stores in the words of the libraries that read tables, and addresses of files."""
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
 import botocore.session
 
 from lightsans.config import StorageConfig
-from lightsans.storage.location import Location, locate
+from lightsans.errors import InputError
+from lightsans.storage.location import FileInfo, Location, locate
+
+_SIDE_BY_SIDE = 16
+"""Requests at a time."""
 
 
 def s3_options(storage: StorageConfig) -> dict[str, str]:
@@ -41,6 +49,30 @@ def iceberg_properties(storage: StorageConfig) -> dict[str, str]:
         f"s3.{named.get(name, name).replace('_', '-')}": value
         for name, value in s3_options(storage).items()
     }
+
+
+def with_sizes(files: Sequence[FileInfo]) -> list[FileInfo]:
+    """The files of a version of a table with size and etag.
+
+    Raises:
+        InputError: A file is gone.
+    """
+
+    def look(file: FileInfo) -> FileInfo:
+        assert file.rows is not None
+        table = file.rows.table
+        try:
+            found = file.location.info()
+        except InputError:
+            raise InputError(
+                f"{file.location}: no such file, and version {table.version} of the {table.kind} "
+                f"table {table.uri} needs it: a vacuum or somebody has removed it. Name a newer "
+                f"version, {table.kind}://{table.uri} is the newest, or restore the file"
+            ) from None
+        return replace(file, size=found.size, etag=found.etag)
+
+    with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+        return list(pool.map(look, files))
 
 
 def file_at(address: str, table: Location) -> Location:

@@ -13,7 +13,7 @@ from lightsans.config import StorageConfig
 from lightsans.errors import ConfigError, InputError
 from lightsans.storage.location import FileInfo, Location, locate
 from lightsans.storage.table_formats import TableRows, TableVersion
-from lightsans.warehouse.access import delta_options, file_at
+from lightsans.warehouse.access import delta_options, file_at, with_sizes
 
 _LOG = "_delta_log"
 _COMMIT = re.compile(r"(\d{20})\.json")
@@ -53,15 +53,16 @@ def list_table(address: str, storage: StorageConfig, version: int | None) -> lis
         path: at for at, actions in _commits(table, 0, number) for path in _added_paths(actions)
     }
     deleted = _deleted_rows(opened, table)
+    nulls: dict[str, str | None] = {field.name: None for field in opened.schema().fields}
     files = []
     for action in pa.table(opened.get_add_actions()).to_pylist():
         location = file_at(unquote(action["path"]), table)
         commit = commits.get(action["path"], _EARLY + int(action["modification_time"]))
         partition = {name: _text(value) for name, value in (action.get("partition") or {}).items()}
-        rows = TableRows(pinned, commit, partition, deleted.get(location.uri, b""))
-        found = location.info()
-        files.append(FileInfo(location, found.size, found.etag, rows))
-    return files
+        # Columns that joined the table after a file was written are null in it.
+        rows = TableRows(pinned, commit, nulls | partition, deleted.get(location.uri, b""))
+        files.append(FileInfo(location, 0, "", rows))
+    return with_sizes(files)
 
 
 def added_since(address: str, storage: StorageConfig, before: int, after: int) -> set[str] | None:
@@ -96,9 +97,15 @@ def open_delta(table: Location, version: int | None) -> Any:
 
     try:
         return DeltaTable(table.uri, version=version, storage_options=delta_options(table))
-    except (DeltaError, FileNotFoundError, OSError, ValueError) as error:
+    except (DeltaError, FileNotFoundError, OSError, ValueError, OverflowError) as error:
         which = "" if version is None else f" version {version} of it, which may be vacuumed,"
-        raise InputError(f"{table}:{which} cannot be read as a Delta table: {error}") from None
+        words = str(error).partition("\n")[0].partition(": ParsedLogPath")[0]
+        hint = ""
+        if version is None and "@" in table.name:
+            hint = "; a version is named by its number: @v3"
+        raise InputError(
+            f"{table}:{which} cannot be read as a Delta table: {words}{hint}"
+        ) from None
 
 
 def require_deltalake(address: str) -> None:

@@ -10,8 +10,9 @@ from lightsans.config import StorageConfig
 from lightsans.errors import InputError
 from lightsans.storage.location import FileInfo, Location
 from lightsans.storage.table_formats import TableRows, TableVersion
-from lightsans.warehouse.access import file_at
+from lightsans.warehouse.access import file_at, with_sizes
 from lightsans.warehouse.catalogs import open_iceberg
+from lightsans.warehouse.partitions import partition_values
 
 _ADDS, _MOVES = "append", "replace"
 _INSTEAD = "write its newest version to plain parquet files, or rewrite its data files first"
@@ -54,16 +55,18 @@ def list_table(address: str, storage: StorageConfig, version: int | None) -> lis
         (data if content == "DATA" else deletes).append(entry)
     deleted = _deleted_rows(table, deletes)
     pinned = TableVersion(kind="iceberg", uri=found.name, version=snapshot.snapshot_id)
+    nulls: dict[str, str | None] = {field.name: None for field in opened.schema().fields}
     files = []
     for entry in data:
         path, commit = entry.data_file.file_path, int(entry.sequence_number or 0)
         # A delete takes rows out of files that were there when it was made.
         gone = [rows for number, rows in deleted.get(path, []) if number >= commit]
         packed = np.unique(np.concatenate(gone)).astype("<i8").tobytes() if gone else b""
-        listed = file_at(path, table).info()
-        rows = TableRows(pinned, commit, None, packed)
-        files.append(FileInfo(listed.location, listed.size, listed.etag, rows))
-    return files
+        location = file_at(path, table)
+        # Columns that joined the table after a file was written are null in it.
+        partition = nulls | partition_values(location)
+        files.append(FileInfo(location, 0, "", TableRows(pinned, commit, partition, packed)))
+    return with_sizes(files)
 
 
 def added_since(address: str, storage: StorageConfig, before: int, after: int) -> set[str] | None:
@@ -117,12 +120,20 @@ def _deleted_rows(table: Location, deletes: list[Any]) -> dict[str, list[tuple[i
 def _refuse_renamed(address: str, opened: Any) -> None:
     """Files have the names that columns had when they were written; ids say which is which."""
     names: dict[int, set[str]] = {}
+    ids: dict[str, set[int]] = {}
     for schema in opened.metadata.schemas:
         for field in schema.fields:
             names.setdefault(field.field_id, set()).add(field.name)
+            ids.setdefault(field.name, set()).add(field.field_id)
     renamed = [sorted(found) for found in names.values() if len(found) > 1]
     if renamed:
         raise InputError(
             f"{address}: columns were renamed ({' and '.join(renamed[0])} are one), which is not "
             f"read here; {_INSTEAD}"
+        )
+    again = [name for name, found in ids.items() if len(found) > 1]
+    if again:
+        raise InputError(
+            f"{address}: column {again[0]} was dropped and another one has its name now, which is "
+            f"not read here; {_INSTEAD}"
         )

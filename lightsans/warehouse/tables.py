@@ -13,7 +13,7 @@ from typing import Any
 from lightsans.config import StorageConfig
 from lightsans.errors import InputError
 from lightsans.storage.listing import InputListing, list_files, list_inputs
-from lightsans.storage.location import FileInfo, locate
+from lightsans.storage.location import FileInfo, Location, locate
 from lightsans.storage.table_formats import TableVersion
 from lightsans.warehouse import delta, iceberg
 from lightsans.warehouse.delta_output import DeltaOutput
@@ -40,6 +40,7 @@ def list_table_or_files(pattern: str, storage: StorageConfig) -> list[FileInfo]:
     if found is None:
         location = locate(pattern, storage)
         if not delta.is_table(location):
+            _refuse_partition(location)
             return list_files(pattern, storage)
         return _checked(pattern, delta.list_table(pattern, storage, None))
     kind, directory, version = found.groups()
@@ -96,6 +97,19 @@ def open_output(uri: str, storage: StorageConfig) -> TableOutput:
     """
     scheme, _, rest = uri.partition("://")
     return (DeltaOutput if scheme == "delta" else IcebergOutput)(uri, rest, storage)
+
+
+def _refuse_partition(location: Location) -> None:
+    """Refuse a directory that is a partition of a table: its log says which files count."""
+    above = location
+    while "=" in above.name:
+        above = above.parent
+        if delta.is_table(above):
+            raise InputError(
+                f"{location}: this is a partition of the Delta table {above}, whose log says which "
+                f"of its files count; name delta://{above}, and the partition in data.where "
+                f"(a glob such as {location.name}/*.parquet reads every file as it is)"
+            )
 
 
 def _checked(pattern: str, files: list[FileInfo]) -> list[FileInfo]:

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 
 from lightsans.config import RunConfig
 from lightsans.storage.location import Location, locate
-from lightsans.storage.manifest_kinds import RunFile, RunManifest
+from lightsans.storage.manifest_kinds import DatasetManifest, RunFile, RunManifest
+from lightsans.storage.manifests import read_manifest
 from lightsans.warehouse.output import (
     AS_OF,
     RUN_ID,
@@ -24,7 +25,7 @@ from lightsans.warehouse.output import (
 )
 from lightsans.warehouse.tables import open_output
 from pipelines.console.progress import say
-from pipelines.publish import moment_of_run, require_complete
+from pipelines.publish import moment_of_dataset, require_complete
 from pipelines.session.ray_session import ensure_ray
 from pipelines.session.stage import own
 from pipelines.session.tasks import remote, run_tasks
@@ -86,7 +87,10 @@ def _write_files(
 ) -> list[TableFile]:
     """Write the rows of all files of a run, as tasks; files without rows have none."""
     of_files = pa.schema([field for field in schema if field.name not in table.without])
-    constants = {RUN_ID: manifest.id, AS_OF: moment_of_run(run.parent.parent, manifest)}
+    datasets = locate(config.root, config.storage) / "datasets"
+    dataset = read_manifest(DatasetManifest, datasets / manifest.dataset_id)
+    as_of = None if dataset is None else moment_of_dataset(dataset)
+    constants = {RUN_ID: manifest.id, AS_OF: as_of}
     files = [file for part in manifest.parts for file in part.files if file.rows]
     if not files:
         return []

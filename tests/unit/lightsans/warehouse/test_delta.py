@@ -66,8 +66,29 @@ def test_the_rows_of_the_newest_version_are_read_and_those_of_any_other_by_numbe
 def test_a_partition_that_files_lack_is_a_column(table):
     write_deltalake(table, rows(0), partition_by=["day"])
     files = list_table_or_files(f"delta://{table}", STORAGE)
-    days = [file.rows.partition for file in files if file.rows]
-    assert days == [{"day": "d 0/é"}, {"day": "d 1/é"}]
+    days = [file.rows.partition["day"] for file in files if file.rows and file.rows.partition]
+    assert days == ["d 0/é", "d 1/é"]
+
+
+def test_partitions_are_what_the_log_says_whatever_their_directories_are_called(table):
+    values = ["a b", "x/y", "é%20", "a#?*[1]", "=q", None]
+    written = pa.table({"day": values, "hour": list(range(6))})
+    for name in ("user_id", "item_id", "timestamp"):
+        written = written.append_column(name, rows(0, 6)[name])
+    write_deltalake(table, written, partition_by=["day", "hour"])
+    found = [file.rows.partition for file in list_table_or_files(str(table), STORAGE) if file.rows]
+    pairs = sorted(((p["hour"], p["day"]) for p in found if p), key=str)
+    assert pairs == [(str(number), value) for number, value in enumerate(values)]
+    assert items(table) == [f"i{n}" for n in range(6)]
+
+
+def test_a_column_that_joined_later_is_null_in_the_files_of_before(table):
+    write_deltalake(table, rows(0))
+    more = rows(4).append_column("kind", pa.array(["buy", "view", "buy", "view"]))
+    write_deltalake(table, more, mode="append", schema_mode="merge")
+    assert items(table) == [f"i{n}" for n in range(8)]
+    read = read_log(str(table), where="kind = 'buy'")
+    assert sorted(item for _, item, _ in read.rows) == ["i4", "i6"]
 
 
 def test_files_stand_in_the_order_of_commits_then_paths(table):
@@ -161,6 +182,62 @@ def test_what_is_no_table_or_no_version_is_an_error_that_names_it(table, tmp_pat
     DeltaTable(table).delete()
     with pytest.raises(InputError, match="has no rows"):
         list_table_or_files(str(table), STORAGE)
+
+
+def test_times_without_a_zone_partitions_of_users_and_logs_of_checkpoints_are_read(table):
+    moments = pa.array([1_600_000_000_000_000 + n for n in range(4)], pa.timestamp("us"))
+    columns = rows(0).set_column(2, "timestamp", moments)
+    for _ in range(2):
+        write_deltalake(table, columns, mode="append", partition_by=["user_id"])
+        DeltaTable(table).create_checkpoint()
+    (table / "_delta_log" / f"{0:020}.json").unlink()
+    assert items(table) == ["i0", "i0", "i1", "i1", "i2", "i2", "i3", "i3"]
+    assert {user for user, _, _ in read_log(str(table)).rows} == {"u0", "u1"}
+    assert {time for _, _, time in read_log(str(table)).rows} == {
+        1_600_000_000 + n / 1e6 for n in range(4)
+    }
+
+
+def test_a_version_whose_files_were_vacuumed_leads_to_the_newest(table):
+    write_deltalake(table, rows(0))
+    write_deltalake(table, rows(4), mode="overwrite")
+    DeltaTable(table).vacuum(0, dry_run=False, enforce_retention_duration=False)
+    with pytest.raises(
+        InputError, match=rf"version 0 of .* needs it.*delta://{table} is the newest"
+    ):
+        list_table_or_files(f"delta://{table}@v0", STORAGE)
+    assert items(table) == ["i4", "i5", "i6", "i7"]
+
+
+def test_a_log_with_a_gap_or_half_an_entry_is_told_in_one_line(table):
+    for first in (0, 4, 8):
+        write_deltalake(table, rows(first), mode="append")
+    entry = table / "_delta_log" / f"{1:020}.json"
+    content = entry.read_text()
+    for damage in (entry.unlink, lambda: entry.write_text(content[:-30])):
+        damage()
+        with pytest.raises(InputError, match="cannot be read as a Delta table") as caught:
+            list_table_or_files(str(table), STORAGE)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("version", ["@2020-01-01", "@3", "@v-1", "@vx"])
+def test_a_version_that_is_no_number_is_told_how_one_is_named(table, version):
+    write_deltalake(table, rows(0))
+    with pytest.raises(InputError, match="named by its number: @v3"):
+        list_table_or_files(f"delta://{table}{version}", STORAGE)
+    with pytest.raises(InputError, match="cannot be read"):
+        list_table_or_files(f"delta://{table}@v{10**20}", STORAGE)
+
+
+def test_a_partition_of_a_table_is_not_read_as_plain_files(table):
+    """Its directory may hold files that a delete has taken out of the table."""
+    write_deltalake(table, rows(0), partition_by=["day"])
+    for directory in table.glob("day=*"):
+        with pytest.raises(
+            InputError, match=rf"partition of the Delta table .*name delta://{table}"
+        ):
+            list_table_or_files(str(directory), STORAGE)
 
 
 def test_a_directory_that_holds_a_table_leads_to_its_address(table):

@@ -21,6 +21,7 @@ from pyiceberg.manifest import (
 )
 from pyiceberg.table import Table
 from pyiceberg.typedef import Record
+from pyiceberg.types import StringType
 
 from lightsans.config import StorageConfig
 from lightsans.errors import InputError
@@ -190,6 +191,40 @@ def test_a_renamed_column_is_refused(table):
     with table.update_schema() as change:
         change.rename_column("item_id", "product")
     with pytest.raises(InputError, match="item_id and product are one"):
+        list_table_or_files(address(table), STORAGE)
+
+
+def test_a_column_that_joined_later_is_null_in_the_files_of_before(table):
+    table.append(rows(0))
+    with table.update_schema() as change:
+        change.add_column("kind", StringType())
+    table.append(rows(4).append_column("kind", pa.array(["buy", "view", "buy", "view"])))
+    name = address(table)
+    assert items(name) == [f"i{n}" for n in range(8)]
+    read = read_log(name, where="kind = 'buy'")
+    assert sorted(item for _, item, _ in read.rows) == ["i4", "i6"]
+
+
+def test_a_column_that_has_the_name_of_a_dropped_one_is_refused(table):
+    """Files of before would give the values of the dropped one under that name."""
+    with table.update_schema() as change:
+        change.add_column("kind", StringType())
+    table.append(rows(0).append_column("kind", pa.array(["a", "b", "c", "d"])))
+    with table.update_schema() as change:
+        change.delete_column("kind")
+    with table.update_schema() as change:
+        change.add_column("kind", StringType())
+    with pytest.raises(InputError, match="column kind was dropped and another one has its name"):
+        list_table_or_files(address(table), STORAGE)
+
+
+def test_a_data_file_that_is_gone_is_named_with_its_version(table):
+    table.append(rows(0))
+    [file] = list_table_or_files(address(table), STORAGE)
+    Path(file.location.path).unlink()
+    with pytest.raises(
+        InputError, match=rf"no such file, and version {snapshot(table)} of the iceberg"
+    ):
         list_table_or_files(address(table), STORAGE)
 
 
