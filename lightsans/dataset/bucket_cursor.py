@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 from lightsans.arrays import Int32
 from lightsans.columns.hashing import bucket_range, user_buckets
 from lightsans.storage.location import Location
-from lightsans.storage.parts import part_index
+from lightsans.storage.parts import part_index, readable_part
 
 
 def read_batches(file: Location, columns: Sequence[str], num_rows: int) -> Iterator[pa.Table]:
     """A parquet file, ``num_rows`` at a time."""
-    with file.open() as opened:
+    with readable_part(file), file.open() as opened:
         for batch in pq.ParquetFile(opened).iter_batches(num_rows, columns=list(columns)):
             yield pa.Table.from_batches([batch])
 

@@ -16,7 +16,7 @@ from lightsans.dataset.events import EventTargets, usable_counts
 from lightsans.dataset.sequences import NO_TARGET, Periods, UserSequences
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest
-from lightsans.storage.parts import part_index, sequence_parts
+from lightsans.storage.parts import part_index, readable_part, sequence_parts
 from lightsans.storage.schemas import EVENT_COLUMNS, EVENTS_KEY, PERIOD_COLUMNS
 
 
@@ -85,7 +85,7 @@ def load_trainable(part: Location, buckets: tuple[int, int] | None = None) -> Us
     rows = pc.field("trainable")
     if buckets is not None:
         rows &= (pc.field("bucket") >= buckets[0]) & (pc.field("bucket") < buckets[1])
-    with part.open() as file:
+    with readable_part(part), part.open() as file:
         names = pq.read_schema(file).names
         found = [name for name in PERIOD_COLUMNS if name in names]
         events = ["timestamps", *(name for name in EVENT_COLUMNS if name in names)]
@@ -144,7 +144,7 @@ def load_timed(
         temporal_rows: Which users of a temporal split.
     """
     columns = ["user_id", "item_ids", "timestamps", "trainable", "bucket"]
-    with part.open() as file:
+    with readable_part(part), part.open() as file:
         names = pq.read_schema(file).names
         is_temporal = PERIOD_COLUMNS[0] in names
         file.seek(0)

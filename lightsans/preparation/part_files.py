@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lightsans.storage.location import Location
+from lightsans.storage.parts import readable_part
 
 _ROW_GROUP = 2**22  # a part of the usual size is one: a reader joins no dictionaries
 _ROW_GROUP_USERS = 2**16
@@ -40,7 +41,11 @@ def load_interactions(location: Location, columns: Sequence[str] | None = None) 
     """A part of the interactions, or some columns of it; text as dictionaries."""
     names = None if columns is None else list(columns)
     ids = ["user_id", "raw_item_id"]
-    with location.open() as file, pq.ParquetFile(file, read_dictionary=ids) as opened:
+    with (
+        readable_part(location),
+        location.open() as file,
+        pq.ParquetFile(file, read_dictionary=ids) as opened,
+    ):
         return opened.read(names)
 
 

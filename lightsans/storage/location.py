@@ -158,11 +158,7 @@ class Location:
             with self.open() as file:
                 return pq.read_table(file, columns=columns, filters=filters)
         except (pa.ArrowException, OSError) as error:
-            # Arrow reports some damage as an OSError; those of the system have a number.
-            if isinstance(error, StorageError) or getattr(error, "errno", None) is not None:
-                raise
-            if isinstance(error, FileNotFoundError):  # of a store: without a number
-                raise
+            require_damage(error)
             raise InputError(
                 f"{self.uri}: not a readable parquet file ({error}); it is damaged: make this "
                 "result again"
@@ -340,6 +336,15 @@ def locate(uri: str, storage: StorageConfig) -> Location:
         return Location(str(Path(path).expanduser().absolute()), storage)
     check_bucket(uri, protocol, path)
     return Location(f"{protocol}://{path.rstrip('/')}", storage)
+
+
+def require_damage(error: BaseException) -> None:
+    """Raise an error again that is not about the content of a parquet file."""
+    # Arrow reports some damage as an OSError; those of the system have a number.
+    if isinstance(error, StorageError) or getattr(error, "errno", None) is not None:
+        raise error
+    if isinstance(error, FileNotFoundError):  # of a store: without a number
+        raise error
 
 
 def _is_special(path: Path) -> bool:

@@ -1,7 +1,12 @@
 """Files inside datasets and models: items, metrics, parts and their layers."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pyarrow as pa
+
 from lightsans.errors import InputError
-from lightsans.storage.location import Location
+from lightsans.storage.location import Location, require_damage
 from lightsans.storage.manifest_kinds import DatasetManifest, ModelMetrics
 from lightsans.storage.records import from_json
 
@@ -11,6 +16,28 @@ ITEM_FEATURES = "item_features.parquet"
 """Features of a dataset's items, a row for each in the order of their ids."""
 METRICS = "metrics.json"
 """Metrics of a model by split."""
+
+
+@contextmanager
+def readable_part(file: Location) -> Iterator[None]:
+    """Let a part that cannot be read within the block be an error that names it.
+
+    Raises:
+        InputError: The file is gone or damaged.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise InputError(
+            f"{file}: the file is gone; make the result that it belongs to again"
+        ) from None
+    except (pa.ArrowException, OSError) as error:
+        require_damage(error)
+        reason = str(error).rstrip(".")
+        raise InputError(
+            f"{file}: not a readable parquet file ({reason}); it is damaged: make the result that "
+            "it belongs to again"
+        ) from None
 
 
 def part_name(index: int) -> str:

@@ -10,7 +10,7 @@ import torch
 from lightsans import LightSANs
 from lightsans.config.file import load_config
 from lightsans.dataset.vocabulary import Vocabulary, load_vocabulary
-from lightsans.errors import NotFoundError
+from lightsans.errors import InputError, NotFoundError
 from lightsans.recommendations import serving_export
 from lightsans.storage import model_files as files
 from lightsans.storage.location import Location
@@ -43,8 +43,12 @@ def write_model(root, name, seed):
     directory, weights = root / "models" / name, files.weights_to_bytes(model)
     (directory / files.WEIGHTS).write_bytes(weights)
     items = pa.array([f"{name}{i}" for i in range(6)])
-    Vocabulary(items, np.ones(6, np.int64)).save(directory / "items.parquet")
-    described = {"weights_sha256": files.sha256(weights), "vocabulary_fingerprint": name}
+    vocabulary = Vocabulary(items, np.ones(6, np.int64))
+    vocabulary.save(directory / "items.parquet")
+    described = {
+        "weights_sha256": files.sha256(weights),
+        "vocabulary_fingerprint": vocabulary.fingerprint,
+    }
     write_manifest(directory, model_manifest(name, **described))
 
 
@@ -173,6 +177,14 @@ def test_the_manifest_of_format_2_is_read_and_says_which_format_it_has(root):
 def test_a_model_that_is_not_finished_is_named(root):
     with pytest.raises(NotFoundError, match=r"models/c/manifest.json: not found; run"):
         run(root, "c")
+
+
+def test_items_of_another_model_are_not_exported_with_the_vectors_of_this_one(root):
+    models = root / "models"
+    (models / "a" / "items.parquet").write_bytes((models / "b" / "items.parquet").read_bytes())
+    with pytest.raises(InputError, match=r"models/a/items.parquet: other items than the manifest"):
+        run(root, "a")
+    assert not (root / "serving" / "manifest.json").exists()
 
 
 def test_the_default_target_is_below_the_root(root):
