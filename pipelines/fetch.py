@@ -21,6 +21,7 @@ from pathlib import Path
 from lightsans.errors import InputError
 from lightsans.synthetic.logs import generate_blocks, write_inter
 from pipelines.console.progress import bar, say
+from pipelines.session.directories import scratch_directory
 
 NAMES = ("ml-100k", "ml-1m", "generated")
 SOURCES = ("auto", "grouplens", "recbole")
@@ -135,13 +136,15 @@ def _write_all(target: Path, name: str, files: Files) -> None:
                 part.close()
                 Path(part.name).chmod(0o644)
                 Path(part.name).replace(target / file)
-            except BaseException:
+            except BaseException as error:
                 Path(part.name).unlink(missing_ok=True)
+                if isinstance(error, OSError) and error.filename is None:
+                    error.filename = str(target / file)  # a full disk is to be named
                 raise
 
 
 def _generated() -> bytes:
-    with tempfile.TemporaryDirectory() as scratch:
+    with scratch_directory("lightsans-fetch-") as scratch:
         path = Path(scratch) / "generated.inter"
         write_inter(path, generate_blocks(*_GENERATED_SIZES))
         return path.read_bytes()
@@ -209,7 +212,7 @@ def _download(url: str) -> bytes:
 def _from_recbole() -> Files:
     """The two files of the wheel's example; the package itself is not installed."""
     names = ("ml-100k.inter", "ml-100k.item")
-    with tempfile.TemporaryDirectory() as scratch:
+    with scratch_directory("lightsans-fetch-") as scratch:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
         command += ["--only-binary=:all:", f"--dest={scratch}", _RECBOLE]
         try:

@@ -11,9 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lightsans.config import DataConfig, StorageConfig
+from lightsans.config import DataConfig, RunConfig, StorageConfig
 from lightsans.errors import InputError
+from lightsans.in_process.dataset import make_dataset
 from lightsans.reading.units import order_keys, plan_reading, read_unit
+from lightsans.storage.location import locate
+from lightsans.storage.manifest_kinds import DatasetManifest
+from lightsans.storage.manifests import read_manifest
 from lightsans.warehouse.tables import list_log_inputs
 
 Row = tuple[Any, Any, Any]
@@ -23,6 +27,21 @@ Row = tuple[Any, Any, Any]
 ROWS: list[Row] = [("u1", "i1", 10), ("u2", "i,2", 20), ("ü3", "i3", 30.25), ("007", "i1", 20)]
 PLAIN: list[Row] = [(user, item.replace(",", ";"), time) for user, item, time in ROWS]
 """Rows that need no quotes in a csv file."""
+
+
+LEFTOVERS = {
+    "_SUCCESS": b"",
+    ".part-0.csv.crc": b"crc",
+    "part-0.crc": b"crc",
+    "_temporary/0/part-9.jsonl": b"{",
+    ".ipynb_checkpoints/x-checkpoint.jsonl": b"{",
+    "day_$folder$": b"",
+    "README.md": b"About",
+    "part-7.parquet": b"",
+    "part-8.csv": b"user_id,item_id,timestamp\n",
+    "part-9.csv": b"\n",
+}
+"""What programs leave beside data, by name."""
 
 
 class ReadLog(NamedTuple):
@@ -54,6 +73,16 @@ def read_log(paths: Path | str | Sequence[Path], **settings: Any) -> ReadLog:
             positions = checked.reject_positions.tolist()
             rejects += zip(positions, checked.reject_reasons, strict=True)
     return ReadLog(rows, sorted(rejects), keys, len(plan.units))
+
+
+def fingerprint_of(path: Path, root: Path, **settings: Any) -> str:
+    """Fingerprint of the dataset of a file or directory, which is made in this process."""
+    data = DataConfig(input=(str(path),), **settings)
+    name = make_dataset(RunConfig(root=str(root / path.name), data=data))
+    dataset = locate(str(root / path.name / "datasets" / name), StorageConfig())
+    made = read_manifest(DatasetManifest, dataset)
+    assert made is not None
+    return made.fingerprint
 
 
 def reading_fails(message: Sequence[str], paths: Path | Sequence[Path], **settings: Any) -> None:

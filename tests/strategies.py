@@ -13,6 +13,7 @@ from lightsans.config.run import SECTIONS, setting_names
 from lightsans.dataset.sequences import UserSequences
 from lightsans.preparation.derive import SequenceLimits
 from tests.factories import users_of_lengths
+from tests.logs_on_disk import LEFTOVERS
 
 Row = tuple[str, str, int, float | None]
 """User, item, timestamp and rating."""
@@ -136,6 +137,13 @@ DAYS_OF_EVENTS = st.lists(
     st.tuples(ODD_IDS, ODD_IDS, st.integers(0, 2), st.integers(0, 86_399)), min_size=1, max_size=8
 )
 """User, item, day since 1970, and second of the day."""
+
+DIRECTORY_SHAPES = st.sampled_from(["flat", "nested", "dt", "user", "linked"])
+"""Ways in which a log may lie in directories, see `tests.property.test_directory_laws`."""
+
+FILE_ENDINGS = st.sampled_from(["jsonl", "jsonl.gz", "parquet"])
+
+LEFTOVERS_BESIDE = st.sets(st.sampled_from(sorted(LEFTOVERS)))
 
 # ---- settings as their users write them
 

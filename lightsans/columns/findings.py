@@ -11,6 +11,8 @@ from lightsans.columns.times import to_iso
 NULL, EMPTY = "(null)", "(empty)"
 """Words for values that have none."""
 
+MANY_REPEATS = 0.05
+"""Share of rows that repeat user, item and time of another from which on it is told."""
 EARLY_US = 631_152_000 * 10**6
 """1990: no log of interactions is older, but for made-up ones."""
 
@@ -164,6 +166,23 @@ def describe_findings(
             f"WARNING: {_share(count, num_rows)} are left out by data.where because {column} could "
             "not be compared: text that is no number, or neither true nor false"
         )
+
+
+def describe_repeats(share: float, has_events: bool) -> str | None:
+    """Sentence about rows that repeat others; None for few.
+
+    Args:
+        share: Share of the rows that repeat user, item and time of another.
+        has_events: Whether ``data.events`` says what each event counts for.
+    """
+    if share < MANY_REPEATS:
+        return None
+    events = "" if has_events else ", and data.events picks events of which one comes with another"
+    return (
+        f"{share:.1%} of the rows repeat user, item and time of another: such targets are "
+        "easily predicted, and metrics say little; data.dedupe: last keeps one interaction of a "
+        f"user with an item{events}"
+    )
 
 
 def _share(count: int, total: int) -> str:

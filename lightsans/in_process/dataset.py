@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lightsans.arrays import Int64, UInt64
+from lightsans.columns.findings import describe_repeats
 from lightsans.columns.hashing import NUM_BUCKETS
 from lightsans.columns.times import to_iso
 from lightsans.config import DataConfig, RunConfig, to_dict
@@ -119,6 +120,10 @@ def _make(
     if filters.data.cuts_by_time and filters.cutoffs is None:
         filters = _with_cutoffs(filters, log)
     derived = _derive(log, filters, dataset, features)
+    repeats = derived.part.report.exact_duplicates / max(log.rows.num_rows, 1)
+    said = describe_repeats(repeats, bool(config.data.events))
+    if said is not None and config.data.dedupe == "none":
+        _log.warning("%s", said)
     derived.vocabulary.save(dataset / ITEMS)
     save_sequences(dataset / "sequences" / part_name(0), derived.sequences)
     described = _describe(config.data, dataset.name, filters, log, derived)

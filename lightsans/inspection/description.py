@@ -10,10 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lightsans.columns.findings import describe_findings
+from lightsans.columns.findings import describe_findings, describe_repeats
 from lightsans.columns.times import to_iso
-from lightsans.config import ColumnsConfig, DataConfig
+from lightsans.config import ColumnsConfig, DataConfig, EventConfig
 from lightsans.config.marks import to_dict
+from lightsans.inspection.events import EventProposal, propose_events
 from lightsans.inspection.roles import Column, find_roles, find_unnamed_roles, look_at
 from lightsans.inspection.sample import Sample, take_sample
 from lightsans.reading.ids import natural_type
@@ -23,7 +24,6 @@ from lightsans.storage.records import to_json
 
 _NEEDED = ("user", "item", "timestamp")
 _ALL = 1.0
-_MANY_REPEATS = 0.05
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,9 +119,15 @@ def inspect_input(paths: Sequence[str], files: Sequence[FileInfo], data: DataCon
         return Inspection(sample, columns, roles, {}, None, remarks)
     fitting = _settings(sample, roles, paths)
     figures, said = _figures(sample, roles, fitting)
-    said += _about_repeats(figures, roles)
+    proposal = _events(sample, roles, limit)
+    said += _about_repeats(figures, proposal)
     if figures.padded:
         fitting = replace(fitting, strip_ids=True)
+    if proposal is not None:
+        said.append(proposal.remark())
+    if proposal is not None and proposal.events:
+        columns_with_event = replace(fitting.columns, event=_column(sample, roles, "event"))
+        fitting = replace(fitting, columns=columns_with_event, events=proposal.events)
     return Inspection(sample, columns, roles, _without_defaults(fitting), figures, remarks + said)
 
 
@@ -129,12 +135,18 @@ def settings_yaml(settings: dict[str, Any]) -> str:
     """A section ``data`` as YAML to paste."""
     lines = ["data:"]
     for name, value in settings.items():
-        if isinstance(value, dict):
-            pairs = ", ".join(f"{key}: {_scalar(each)}" for key, each in value.items())
-            lines.append(f"  {name}: {{{pairs}}}")
+        if name == "events":
+            events = [f"    {_scalar(event)}: {_flow(use)}" for event, use in value.items()]
+            lines += ["  events:", *events]
         else:
-            lines.append(f"  {name}: {_scalar(value)}")
+            lines.append(f"  {name}: {_flow(value)}")
     return "\n".join(lines)
+
+
+def _flow(value: object) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_flow(each)}" for key, each in value.items()) + "}"
+    return _scalar(value)
 
 
 def _scalar(value: object) -> str:
@@ -154,24 +166,35 @@ def _about_missing(columns: Sequence[Column], roles: dict[str, Column], limit: f
 
 def _settings(sample: Sample, roles: dict[str, Column], paths: Sequence[str]) -> DataConfig:
     """The settings that read the likely columns."""
-    names = list(sample.names)
-    numbered = not sample.data.header
-
-    def column(role: str) -> str | int | None:
-        if role not in roles:
-            return None
-        return names.index(roles[role].name) if numbered else roles[role].name
-
     found = ColumnsConfig(
-        user=column("user") or 0,
-        item=column("item") or 0,
-        timestamp=column("timestamp") or 0,
-        rating=column("rating"),
+        user=_column(sample, roles, "user") or 0,
+        item=_column(sample, roles, "item") or 0,
+        timestamp=_column(sample, roles, "timestamp") or 0,
+        rating=_column(sample, roles, "rating"),
     )
     kinds = {f"{r}_id_type": "int64" for r in ("user", "item") if roles[r].is_doubles}
     unit = roles["timestamp"].unit or "s"
     changed: dict[str, Any] = {"columns": found, "timestamp_unit": unit, **kinds}
     return replace(sample.data, input=tuple(paths), **changed)
+
+
+def _column(sample: Sample, roles: dict[str, Column], role: str) -> str | int | None:
+    """Name of a role's column, or its position where there is no header."""
+    if role not in roles:
+        return None
+    name = roles[role].name
+    return name if sample.data.header else list(sample.names).index(name)
+
+
+def _events(sample: Sample, roles: dict[str, Column], limit: float) -> EventProposal | None:
+    """Uses that the events of the sample likely have."""
+    if "event" not in roles or roles["event"].missing > limit:
+        return None
+    names = list(sample.names)
+    values = {role: sample.columns[names.index(roles[role].name)] for role in (*_NEEDED, "event")}
+    keys = pa.table({role: values[role] for role in _NEEDED})
+    name = roles["event"].name
+    return propose_events(name, values["event"], keys, sample.data.missing_values)
 
 
 def _figures(
@@ -210,16 +233,12 @@ def _figures(
     return figures, said
 
 
-def _about_repeats(figures: SampleFigures, roles: dict[str, Column]) -> list[str]:
+def _about_repeats(figures: SampleFigures, proposal: EventProposal | None) -> list[str]:
     """Remarks on events that repeat others, which make targets trivial."""
-    if figures.duplicates < _MANY_REPEATS:
-        return []
-    events = f", by {roles['event'].name!r} perhaps" if "event" in roles else ""
-    return [
-        f"{figures.duplicates:.1%} of the rows repeat user, item and time of another{events}: "
-        "such repeats are easily predicted; data.dedupe: last keeps one interaction of a user with "
-        "an item"
-    ]
+    if proposal is not None and proposal.repeats:
+        return []  # told with the events
+    said = describe_repeats(figures.duplicates, has_events=False)
+    return [] if said is None else [said]
 
 
 def _flat(checked: CheckedRows, name: str) -> pa.ChunkedArray:
@@ -242,6 +261,11 @@ def _without_defaults(data: DataConfig) -> dict[str, Any]:
     values, usual = to_dict(data), to_dict(DataConfig())
     if data.columns.event is None:
         values["columns"] = {k: v for k, v in asdict(data.columns).items() if k != "event"}
+    plain = asdict(EventConfig())
+    values["events"] = {
+        name: {use: value for use, value in asdict(event).items() if value != plain[use]}
+        for name, event in data.events.items()
+    }
     return {
         name: value for name, value in values.items() if name == "columns" or value != usual[name]
     }

@@ -208,6 +208,10 @@ class Location:
                 with aside.open("rb") as written:
                     os.fsync(written.fileno())
                 aside.replace(target)
+            except OSError as error:
+                if error.filename is None:  # a full disk is to be named
+                    error.filename = self.uri
+                raise
             finally:
                 aside.unlink(missing_ok=True)
             return

@@ -15,7 +15,6 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 import requests
@@ -28,6 +27,7 @@ from lightsans.config.marks import named_paths
 from lightsans.errors import AccessError, ConfigError, LightSANsError, NotFoundError
 from pipelines.console.logs import redact
 from pipelines.console.output import RESULT_MARK_VARIABLE
+from pipelines.session.directories import scratch_directory
 
 CODE = Path(__file__).resolve().parents[2]
 """Directory of the packages: a checkout, or the site-packages of an installed wheel."""
@@ -238,7 +238,7 @@ def upload_directory(code: Path) -> Iterator[Path]:
     if (code / "submit.py").exists() and (code / ".rayignore").exists():
         yield code
         return
-    with TemporaryDirectory(prefix="lightsans-job-") as made:
+    with scratch_directory("lightsans-job-") as made:
         directory = Path(made)
         for package in PACKAGES:
             without_caches = shutil.ignore_patterns("__pycache__")

@@ -130,7 +130,11 @@ def record_night(
         moment: Its moment.
         tellers: Called with the attempt once it has ended; their errors are warnings.
         night: Runs the night.
+
+    Raises:
+        AccessError: The root cannot be written to.
     """
+    root.require_directory()  # else there is nowhere to record anything
     attempt = begin_attempt(date, moment)
     _try("recorded", lambda: write_attempt(root, attempt))
     with recorded_stages() as stages:

@@ -19,7 +19,7 @@ import time
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 
-from lightsans.columns.findings import describe_findings
+from lightsans.columns.findings import describe_findings, describe_repeats
 from lightsans.columns.hashing import NUM_BUCKETS, bucket_range
 from lightsans.columns.times import to_iso
 from lightsans.config import DataConfig, RunConfig, to_dict
@@ -138,6 +138,7 @@ def _make(config: RunConfig, job: Job, owner: Owner, anew: bool) -> DatasetManif
         job = replace(job, filters=replace(filters, cutoffs=cutoffs))
     k_core, derived = _derive(job, draft, made, features)
     counts = None if excluded is None else excluded.counts
+    _say_repeats(derived, data)
     manifest = replace(_describe(job, made, k_core, derived), excluded_users=counts)
     known = ExcludedIds.of(base.location) if base is not None else ExcludedIds.none()
     known.with_users(None if excluded is None else excluded.ids).save(job.dataset)
@@ -266,6 +267,15 @@ def _say_findings(made: Interactions, own: RowCounts, data: DataConfig) -> None:
     unit = data.timestamp_unit
     for sentence in describe_findings(own.findings, own.read, usable, unit, oldest):
         say(f"preprocess: {sentence}")
+
+
+def _say_repeats(derived: list[SequencesNote], data: DataConfig) -> None:
+    """Warn of rows that repeat others, where they stay."""
+    repeats = sum(part.report.exact_duplicates for part in derived)
+    num_rows = sum(part.rows for part in derived)
+    said = describe_repeats(repeats / max(num_rows, 1), bool(data.events))
+    if said is not None and data.dedupe == "none":
+        say(f"WARNING: preprocess: {said}")
 
 
 def _say_summary(

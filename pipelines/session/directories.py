@@ -18,6 +18,8 @@ from pathlib import Path
 from lightsans.errors import ConfigError, StorageError
 
 PREFIX = "lightsans-ray-"
+_ALL = "lightsans-*"
+"""Names of all such directories; those with an owner's lock are removed once it is free."""
 KEPT_COMMANDS = 5
 """Failed commands whose logs are kept."""
 KEPT_FILE_BYTES = 256 << 10
@@ -29,7 +31,7 @@ _LONGEST_SOCKET = 103
 """Bytes of a socket's path: 107 on Linux, 103 on macOS."""
 _LEAST_FREE = 16 << 20
 _SESSION = "session_2026-01-01_00-00-00_000000_1234567"
-_OWNER = "owner"
+_OWNER, _CONTENT = "owner", "content"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +44,8 @@ class RayDirectories:
     """Directory of spilled objects and temporary files of workers, below that of ``TMPDIR``."""
 
 
-_made: list[Path] = []
-_locks: list[int] = []
+_made: dict[Path, int] = {}
+"""Directories of this process with their locks."""
 
 
 def make_ray_directories() -> RayDirectories:
@@ -75,22 +77,32 @@ def make_ray_directories() -> RayDirectories:
 
 @contextmanager
 def scratch_directory(prefix: str) -> Iterator[str]:
-    """A directory for the time of the block, or of the process."""
-    path = Path(tempfile.mkdtemp(prefix=prefix))
-    _made.append(path)
+    """An empty directory for the time of the block, or of the process.
+
+    Args:
+        prefix: Beginning of its name, ``lightsans-``.
+    """
+    parent = Path(tempfile.gettempdir())
+    _remove_abandoned(parent)
+    path = _make(str(parent), prefix)
+    (path / _CONTENT).mkdir()
     try:
-        yield str(path)
+        yield str(path / _CONTENT)
     finally:
-        _made.remove(path)
-        shutil.rmtree(path, ignore_errors=True)
+        _remove(path)
 
 
 def remove_directories() -> None:
     """Remove all directories of this process."""
-    while _made:
-        shutil.rmtree(_made.pop(), ignore_errors=True)
-    while _locks:
-        os.close(_locks.pop())
+    for path in list(_made):
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+    lock = _made.pop(path, None)
+    if lock is not None:
+        os.close(lock)
 
 
 def keep_logs() -> str | None:
@@ -161,19 +173,21 @@ def _bytes_below() -> int:
     return len(f"/{PREFIX}12345678/{_SESSION}/sockets/plasma_store")
 
 
-def _make(parent: str) -> Path:
-    path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
-    # The lock ends with this process, however it ends.
-    lock = os.open(path / _OWNER, os.O_CREAT | os.O_RDWR, 0o600)
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    _made.append(path)
-    _locks.append(lock)
-    return path
+def _make(parent: str, prefix: str = PREFIX) -> Path:
+    while True:
+        path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        # The lock ends with this process, however it ends.
+        lock = os.open(path / _OWNER, os.O_CREAT | os.O_RDWR, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if (path / _OWNER).exists():  # nobody took it for abandoned before it was locked
+            _made[path] = lock
+            return path
+        os.close(lock)
 
 
 def _remove_abandoned(parent: Path) -> None:
     """Remove directories of this user whose process was killed."""
-    for path in parent.glob(f"{PREFIX}*"):
+    for path in parent.glob(_ALL):
         with suppress(OSError):
             if path.lstat().st_uid != os.getuid() or path.is_symlink():
                 continue

@@ -46,6 +46,7 @@ def ensure_ray(memory_bytes: int | None = None) -> None:
             the files of an embedded Ray.
         StorageError: No cluster answers at ``RAY_ADDRESS``, or no disk for temporary files has
             room.
+        LightSANsError: An embedded Ray did not start in its time.
     """
     adopt_ray_loggers()
     if not ray.is_initialized():
@@ -76,7 +77,7 @@ def _start_embedded(memory_bytes: int | None) -> None:
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     atexit.register(end_embedded)  # before Ray's own, which it registers later
     directories = make_ray_directories()
-    with _temporary_files_in(f"{directories.scratch}/tmp"):
+    with _temporary_files_in(f"{directories.scratch}/tmp"), _told_if_late():
         _init(
             address="local",  # not one that happens to run on this machine
             num_cpus=max(EMBEDDED_CPUS, os.cpu_count() or 1),
@@ -88,6 +89,22 @@ def _start_embedded(memory_bytes: int | None) -> None:
             log_to_driver=False,
             logging_level=logging.WARNING,
         )
+
+
+@contextmanager
+def _told_if_late() -> Iterator[None]:
+    """Tell in a line that Ray did not start, which it says by exceptions of no class of its own."""
+    try:
+        yield
+    except Exception as error:
+        if type(error) not in (Exception, RuntimeError, TimeoutError, ConnectionError):
+            raise
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise LightSANsError(
+            f"a Ray on this machine did not start: {reason} Its processors or memory may be taken "
+            "by others: run the same command again when they are free, or set RAY_ADDRESS to a "
+            "cluster that runs"
+        ) from error
 
 
 def end_embedded() -> None:

@@ -10,7 +10,6 @@ the same command tries it again.
 import contextlib
 import importlib.util
 import os
-import tempfile
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from lightsans.storage.manifest_kinds import ModelManifest
 from lightsans.storage.model_files import HISTORY
 from lightsans.training.progress import EpochRow, read_history
 from pipelines.console.progress import say
+from pipelines.session.directories import scratch_directory
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -109,7 +109,7 @@ def write_scalars(history: list[EpochRow], directory: Location) -> None:
     from torch.utils.tensorboard import SummaryWriter  # seconds to import
 
     directory.delete()
-    with tempfile.TemporaryDirectory(prefix="lightsans-tensorboard-") as path:
+    with scratch_directory("lightsans-tensorboard-") as path:
         with SummaryWriter(path) as writer:
             for row in history:
                 for name, value in scalars(row).items():

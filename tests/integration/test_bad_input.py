@@ -67,17 +67,20 @@ def test_a_quoted_value_over_lines_names_file_place_and_settings(tmp_path, ray_c
     assert "data.newlines_in_values: true" in message
 
 
-def test_too_many_refused_rows_name_reasons_and_places_and_can_be_allowed(tmp_path, ray_cluster):
-    lines = b"u,i,978300760000\n" * 8 + b"u,,1\n" + b"u,i,1\n"
+def test_too_many_refused_rows_name_reasons_and_places_and_can_be_allowed(
+    tmp_path, ray_cluster, capfd
+):
+    lines = b"u,i,978300760000\n" * 8 + b"u,,1\n" + b"u,i,1\nu,i,1\n"
     path = write_bytes(tmp_path / "a.csv", HEADER + lines)
     message = fails(tmp_path, path, RejectLimitError)
-    assert "9 of 10 rows were refused" in message
+    assert "9 of 11 rows were refused" in message
     assert f"timestamp_out_of_range 8 (such as {path}:26, {path}:43, {path}:60)" in message
     assert "item_missing 1" in message
     assert "data.timestamp_unit" in message
     data = DataConfig(input=(str(path),), num_parts=2, max_reject_fraction=0.9)
     result = run_preprocess(RunConfig(root=str(tmp_path / "root"), data=data))
-    assert result.manifest.rows.valid == 1
+    assert result.manifest.rows.valid == 2
+    assert "WARNING: preprocess: 50.0% of the rows repeat user, item" in capfd.readouterr().err
     assert not result.skipped
 
 

@@ -13,22 +13,25 @@ from hypothesis import strategies as st
 
 from lightsans.config import ColumnsConfig, DataConfig, RunConfig
 from lightsans.lists.id_lists import read_id_list
-from tests.logs_on_disk import Row, read_log, write_bytes, write_csv, write_jsonl, write_parquet
-from tests.strategies import DAYS_OF_EVENTS, ODD_IDS
+from tests.logs_on_disk import (
+    LEFTOVERS,
+    Row,
+    fingerprint_of,
+    read_log,
+    write_bytes,
+    write_csv,
+    write_jsonl,
+    write_parquet,
+)
+from tests.strategies import (
+    DAYS_OF_EVENTS,
+    DIRECTORY_SHAPES,
+    FILE_ENDINGS,
+    LEFTOVERS_BESIDE,
+    ODD_IDS,
+)
 
 WRITERS = {"parquet": write_parquet, "jsonl": write_jsonl, "jsonl.gz": write_jsonl}
-LEFTOVERS = {
-    "_SUCCESS": b"",
-    ".part-0.csv.crc": b"crc",
-    "part-0.crc": b"crc",
-    "_temporary/0/part-9.jsonl": b"{",
-    ".ipynb_checkpoints/x-checkpoint.jsonl": b"{",
-    "day_$folder$": b"",
-    "README.md": b"About",
-    "part-7.parquet": b"",
-    "part-8.csv": b"user_id,item_id,timestamp\n",
-    "part-9.csv": b"\n",
-}
 
 
 def quoted(name: str) -> str:
@@ -36,34 +39,44 @@ def quoted(name: str) -> str:
     return quote(name, safe=" é-").replace(".", "%2E")
 
 
+def write_directory(
+    log: Path, rows: list[Row], shape: str, ending: str, leftovers: set[str]
+) -> ColumnsConfig:
+    """Write events into files of a directory; the columns by which they are read."""
+    for user, day in sorted({(user, time // 86_400) for user, _, time in rows}):
+        chosen: list[Row] = [row for row in rows if row[0] == user and row[2] // 86_400 == day]
+        directory = log / directory_of(shape, user, day)
+        directory.mkdir(parents=True, exist_ok=True)
+        path = directory / f"part-{len(list(directory.iterdir()))}.{ending}"
+        WRITERS[ending](path, chosen)
+        if shape == "linked":
+            (directory / f"again-{path.name}").symlink_to(path.name)
+            os.link(path, directory / f"hard-{path.name}")
+    for leftover in leftovers:
+        place = path.parent / leftover
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(LEFTOVERS[leftover])
+    return ColumnsConfig(user="who") if shape == "user" else ColumnsConfig()
+
+
 @settings(max_examples=40)
-@given(
-    DAYS_OF_EVENTS,
-    st.sampled_from(["flat", "nested", "dt", "user", "linked"]),
-    st.sampled_from(sorted(WRITERS)),
-    st.sets(st.sampled_from(sorted(LEFTOVERS))),
-)
+@given(DAYS_OF_EVENTS, DIRECTORY_SHAPES, FILE_ENDINGS, LEFTOVERS_BESIDE)
 def test_events_are_the_same_in_every_shape_of_directory(events, shape, ending, leftovers):
-    expected = sorted((user, item, 86_400 * day + time) for user, item, day, time in events)
+    rows = sorted((user, item, 86_400 * day + time) for user, item, day, time in events)
     with TemporaryDirectory() as name:
-        log = Path(name) / "log[1]"
-        for user, day in sorted({(user, day) for user, _, day, _ in events}):
-            rows: list[Row] = [
-                row for row in expected if row[0] == user and row[2] // 86_400 == day
-            ]
-            directory = log / directory_of(shape, user, day)
-            directory.mkdir(parents=True, exist_ok=True)
-            path = directory / f"part-{len(list(directory.iterdir()))}.{ending}"
-            WRITERS[ending](path, rows)
-            if shape == "linked":
-                (directory / f"again-{path.name}").symlink_to(path.name)
-                os.link(path, directory / f"hard-{path.name}")
-        for leftover in leftovers:
-            place = path.parent / leftover
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes(LEFTOVERS[leftover])
-        named = ColumnsConfig(user="who") if shape == "user" else ColumnsConfig()
-        assert sorted(read_log(log, columns=named).rows) == expected
+        columns = write_directory(Path(name) / "log[1]", rows, shape, ending, leftovers)
+        assert sorted(read_log(Path(name) / "log[1]", columns=columns).rows) == rows
+
+
+@settings(max_examples=5)
+@given(DAYS_OF_EVENTS, DIRECTORY_SHAPES, FILE_ENDINGS, LEFTOVERS_BESIDE)
+def test_every_shape_of_directory_makes_the_same_dataset(events, shape, ending, leftovers):
+    rows = sorted((user, item, 86_400 * day + time) for user, item, day, time in events)
+    with TemporaryDirectory() as name:
+        columns = write_directory(Path(name) / "log[1]", rows, shape, ending, leftovers)
+        one = write_parquet(Path(name) / "one.parquet", rows)
+        found = fingerprint_of(Path(name) / "log[1]", Path(name) / "root", columns=columns)
+        assert found == fingerprint_of(one, Path(name) / "root")
 
 
 def directory_of(shape: str, user: str, day: int) -> str:

@@ -1,11 +1,13 @@
-"""The same events mean the same, whoever wrote them in whichever format and types."""
+"""The same events make the same dataset, whoever wrote them in whichever format and types."""
 
 import csv
 import json
+import tempfile
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 
+import duckdb
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -14,7 +16,7 @@ import pyarrow.parquet as pq
 from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import booleans
 
-from tests.logs_on_disk import read_log
+from tests.logs_on_disk import fingerprint_of, read_log
 from tests.strategies import numbered_events, words_for_missing, written_events
 
 NAMES = ("user_id", "item_id", "timestamp")
@@ -50,40 +52,61 @@ def doubled(text: str) -> str:
     return '"' + text.replace('"', '""') + '"'
 
 
-@few
-@given(written_events())
-def test_text_ids_are_the_same_in_every_format(tmp_path: Path, events: Events) -> None:
+def duck(table: pa.Table, path: Path, options: str) -> None:
+    with duckdb.connect() as connection:
+        connection.register("events", table)
+        connection.execute(f"COPY (SELECT * FROM events) TO '{path}' ({options})")
+
+
+def text_writers(events: Events) -> dict[str, Callable[[Path], object]]:
+    """Who writes a file, and its name."""
     table = table_of(events)
-    frame, expected = pl.DataFrame(table), events
-    writers: dict[str, Callable[[Path], object]] = {
+    frame, rows = pl.DataFrame(table), table.to_pandas()
+    return {
         "arrow.csv": lambda path: pyarrow.csv.write_csv(table, path),
         "arrow.parquet": lambda path: pq.write_table(table, path),
         "dictionary.parquet": lambda path: pq.write_table(
             table.set_column(0, NAMES[0], table[NAMES[0]].dictionary_encode()), path
         ),
-        "pandas.csv": lambda path: table.to_pandas().to_csv(path, index=False),
-        "pandas.tsv": lambda path: table.to_pandas().to_csv(path, index=False, sep="\t"),
-        "pandas.csv.xz": lambda path: table.to_pandas().to_csv(path, index=False),
-        "pandas.csv.zip": lambda path: table.to_pandas().to_csv(path, index=False),
-        "pandas.json": lambda path: table.to_pandas().to_json(path, orient="records"),
-        "indented.json": lambda path: table.to_pandas().to_json(path, orient="records", indent=2),
-        "pandas.jsonl": lambda path: table.to_pandas().to_json(path, orient="records", lines=True),
+        "pandas.csv": lambda path: rows.to_csv(path, index=False),
+        "pandas.tsv": lambda path: rows.to_csv(path, index=False, sep="\t"),
+        "pandas.csv.xz": lambda path: rows.to_csv(path, index=False),
+        "pandas.csv.zip": lambda path: rows.to_csv(path, index=False),
+        "pandas.json": lambda path: rows.to_json(path, orient="records"),
+        "indented.json": lambda path: rows.to_json(path, orient="records", indent=2),
+        "pandas.jsonl": lambda path: rows.to_json(path, orient="records", lines=True),
         "polars.csv": lambda path: frame.write_csv(path),
         "polars.parquet": lambda path: frame.write_parquet(path),
         "polars.ndjson": lambda path: frame.write_ndjson(path),
+        "duck.csv": lambda path: duck(table, path, "FORMAT csv, HEADER"),
+        "duck.csv.gz": lambda path: duck(table, path, "FORMAT csv, HEADER, COMPRESSION gzip"),
+        "duck.parquet": lambda path: duck(table, path, "FORMAT parquet, COMPRESSION zstd"),
+        "duck.jsonl": lambda path: duck(table, path, "FORMAT json"),
+        "array.json": lambda path: duck(table, path, "FORMAT json, ARRAY true"),
         "python.txt": lambda path: python_csv(events, path, ";"),
         "r.csv": lambda path: path.write_bytes(by_hand(events, doubled)),
         "utf16.csv": lambda path: path.write_bytes(
             by_hand(events, doubled).decode().encode("utf-16")
         ),
     }
-    for name, write in writers.items():
-        write(tmp_path / name)
-        assert read_log(tmp_path / name).rows == expected, name
-    (tmp_path / "spark.csv").write_bytes(by_hand(events, spark))
-    assert read_log(tmp_path / "spark.csv", escape="\\").rows == expected
-    (tmp_path / "gb.csv").write_bytes(by_hand(events, doubled).decode().encode("gb18030"))
-    assert read_log(tmp_path / "gb.csv", encoding="gb18030").rows == expected
+
+
+@settings(max_examples=4)
+@given(written_events())
+def test_text_ids_are_the_same_in_every_format(events: Events) -> None:
+    settings_of = {"spark.csv": {"escape": "\\"}, "gb.csv": {"encoding": "gb18030"}}
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        for file, write in text_writers(events).items():
+            write(directory / file)
+        (directory / "spark.csv").write_bytes(by_hand(events, spark))
+        (directory / "gb.csv").write_bytes(by_hand(events, doubled).decode().encode("gb18030"))
+        found = {}
+        for path in sorted(directory.iterdir()):
+            given_settings = settings_of.get(path.name, {})
+            assert read_log(path, **given_settings).rows == events, path.name
+            found[path.name] = fingerprint_of(path, directory / "root", **given_settings)
+    assert len(set(found.values())) == 1, found
 
 
 @few
@@ -100,7 +123,7 @@ def test_numbers_as_ids_keep_their_value_through_every_type(tmp_path: Path, even
         "view": lambda ids: pa.array(map(str, ids), pa.string_view()),
         "dictionary": lambda ids: pa.array(ids).dictionary_encode(),
     }
-    path = tmp_path / "a.parquet"
+    path, fingerprints = tmp_path / "a.parquet", set()
     for name, make in kinds.items():
         seconds = pa.array(times)
         stamps = [seconds, seconds.cast(pa.float64()), seconds.cast(pa.decimal128(38, 0))]
@@ -113,6 +136,10 @@ def test_numbers_as_ids_keep_their_value_through_every_type(tmp_path: Path, even
             pq.write_table(pa.table(columns), path)
             read = read_log(path, user_id_type="string", item_id_type="string")
             assert read.rows == expected, (name, stamp.type)
+        with tempfile.TemporaryDirectory() as root:
+            types = {"user_id_type": "string", "item_id_type": "string"}
+            fingerprints.add(fingerprint_of(path, Path(root), **types))
+    assert len(fingerprints) == 1
 
 
 @few

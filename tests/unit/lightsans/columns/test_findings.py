@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from lightsans.columns.findings import Findings, describe_findings
+from lightsans.columns.findings import Findings, describe_findings, describe_repeats
 
 
 def findings(scale):
@@ -38,3 +38,13 @@ def test_a_share_of_early_times_names_the_first_where_it_is_known():
     assert "Excel" in said
     [said] = describe_findings(Findings(early=3), 5, 4, "s", None)
     assert "before 1990; is data.timestamp_unit=s right" in said
+
+
+def test_many_rows_that_repeat_others_are_told_with_the_settings_that_help():
+    assert describe_repeats(0.049, has_events=False) is None
+    said = describe_repeats(0.39, has_events=False)
+    assert said is not None
+    assert said.startswith("39.0% of the rows repeat user, item and time of another")
+    assert "data.dedupe: last" in said
+    assert "data.events" in said
+    assert "data.events" not in str(describe_repeats(0.39, has_events=True))

@@ -178,6 +178,16 @@ def test_a_log_without_anything_to_learn_is_refused():
         Recommender(epochs=1).fit(frame)
 
 
+def test_rows_that_repeat_others_are_told_unless_they_are_left_out(log, caplog):
+    rows = log.slice(0, 100)
+    twice = pa.concat_tables([rows, rows])
+    Recommender(**SETTINGS).fit(twice)
+    assert "50.0% of the rows repeat user, item and time of another" in caplog.text
+    caplog.clear()
+    Recommender(**SETTINGS, dedupe="last").fit(twice)
+    assert "rows repeat" not in caplog.text
+
+
 def test_rows_without_a_user_are_refused_up_to_a_share(log, caplog):
     frame = log.slice(0, 300).to_pandas()
     frame.loc[:9, "user_id"] = None

@@ -1,7 +1,8 @@
 """Descriptions by `inspect` of an unknown input, and that its settings read it."""
 
+import csv
 import json
-from pathlib import Path
+import re
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,9 +14,11 @@ from lightsans.errors import InputError
 from lightsans.inspection.description import inspect_input, settings_yaml
 from lightsans.reading.units import plan_reading, read_unit
 from lightsans.storage.listing import list_files, list_inputs
+from tests.commands import ROOT
+from tests.exports import export
 from tests.logs_on_disk import write_bytes
 
-EXPORTS = Path(__file__).parents[5] / "shared/data/exports"
+DATA_PAGE = ROOT / "docs/data.md"
 
 
 def inspect(*paths, **settings):
@@ -39,37 +42,40 @@ def roles(found):
     return {role: column.name for role, column in found.roles.items()}
 
 
-@pytest.mark.parametrize(
-    ("name", "expected", "num_rows"),
-    [
-        (
-            "yoochoose-clicks-100k.txt",
-            {"user": "SessionId", "item": "ItemId", "timestamp": "Time"},
-            70_278,
-        ),
-        (
-            "diginetica-sample.csv",
-            {"user": "session_id", "item": "item_id", "timestamp": "eventdate"},
-            12_391,
-        ),
-        (
-            "ml-small-ratings.csv",
-            {"user": "userId", "item": "movieId", "timestamp": "timestamp", "rating": "rating"},
-            100_004,
-        ),
-        (
-            "personalize-events.csv",
-            {"user": "USER_ID", "item": "ITEM_ID", "timestamp": "TIMESTAMP", "event": "EVENT_TYPE"},
-            158_371,
-        ),
-    ],
-)
-def test_real_exports_are_read_by_the_settings_that_are_printed(tmp_path, name, expected, num_rows):
-    if not (EXPORTS / name).exists():
-        pytest.skip(f"{name} is not here")
-    found = inspect(EXPORTS / name)
-    assert roles(found) == expected
-    assert read_pasted(found, tmp_path) == (num_rows, num_rows)
+EXAMPLES = {
+    "yoochoose": ("yoochoose-clicks-100k.txt", 70_278, 70_278),
+    "diginetica": ("diginetica-sample.csv", 12_391, 12_391),
+    "movielens": ("ml-small-ratings.csv", 100_004, 100_004),
+    "watches": ("personalize-events.csv", 61_716, 158_371),
+    "journey": ("transactions.parquet", 1_469_307, 1_469_307),
+}
+"""File, valid rows and all rows of the worked examples in docs/data.md."""
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_worked_examples_paste_what_inspect_prints(tmp_path, monkeypatch, name):
+    file, num_valid, num_rows = EXAMPLES[name]
+    path = export(file)
+    blocks = re.findall(r"```yaml\n# (\w+)\.yaml\n(.*?)```", DATA_PAGE.read_text(), re.DOTALL)
+    (tmp_path / file).symlink_to(path)
+    monkeypatch.chdir(tmp_path)
+    found = inspect(file)
+    assert settings_yaml(found.settings) == dict(blocks)[name].rstrip("\n")
+    assert read_pasted(found, tmp_path) == (num_valid, num_rows)
+
+
+def test_events_are_proposed_with_the_column_and_can_be_pasted(tmp_path):
+    events = ["view", 'buy: "now"']
+    rows = [["u", f"i{n}", str(1_600_000_000 + n), events[n % 2]] for n in range(20)]
+    with (tmp_path / "a.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["user_id", "item_id", "ts", "event_type"], *rows])
+    found = inspect(tmp_path / "a.csv")
+    assert found.settings["columns"]["event"] == "event_type"
+    assert read_pasted(found, tmp_path) == (20, 20)
+    assert any("would predict buy" in remark for remark in found.remarks)
+    printed = settings_yaml(found.settings)
+    assert '    "view": {input: true}' in printed
+    assert '    "buy: \\"now\\"": {input: true, target: true, seen: true}' in printed
 
 
 LINES = ["u1{s}i1{s}5{s}1600000000", "u2{s}i2{s}3{s}1600000100", "u2{s}i1{s}4{s}1600000100"]

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import ray
 
+from lightsans.errors import LightSANsError
 from pipelines.session import ray_session
 
 NICENESS = "RAY_worker_niceness"  # the case is Ray's
@@ -43,3 +44,17 @@ def test_a_niceness_that_somebody_chose_stays(given, monkeypatch):
     monkeypatch.setattr(ray_session, "_configure_data", lambda context: None)
     ray_session.ensure_ray()
     assert os.environ[NICENESS] == given
+
+
+def test_a_ray_that_does_not_start_in_time_is_a_line(monkeypatch):
+    def init(**arguments: object) -> None:
+        raise Exception("The current node timed out during startup.\nMore.")  # as Ray does
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(LightSANsError) as caught:
+        ray_session.ensure_ray()
+    assert type(caught.value) is LightSANsError, "exit status 1"
+    assert "did not start: The current node timed out during startup. Its" in str(caught.value)
+    assert "More" not in str(caught.value)
