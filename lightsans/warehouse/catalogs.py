@@ -140,7 +140,13 @@ def require_pyiceberg(address: str) -> None:
         ) from None
 
 
+def is_table(directory: Location) -> bool:
+    """Whether a directory is an Iceberg table itself."""
+    return any(map(_METADATA.fullmatch, (directory / "metadata").children()))
+
+
 def _open_directory(address: str, table: Location) -> Any:
+    from pyiceberg.exceptions import ValidationError
     from pyiceberg.table import StaticTable
 
     is_file = table.uri.endswith((".json", ".json.gz"))
@@ -149,8 +155,9 @@ def _open_directory(address: str, table: Location) -> Any:
     properties = iceberg_properties(table.storage) if file.uri.startswith("s3://") else {}
     try:
         return StaticTable.from_metadata(uri, properties)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file}: cannot be read as an Iceberg table: {error}") from None
+    except (OSError, ValueError, ValidationError) as error:
+        words = " ".join(str(error).split())[:300]
+        raise InputError(f"{file}: cannot be read as an Iceberg table: {words}") from None
 
 
 def _newest_metadata(address: str, table: Location) -> Location:

@@ -41,8 +41,8 @@ def list_table(address: str, storage: StorageConfig, version: int | None) -> lis
     _refuse_renamed(address, opened)
     data: list[Any] = []
     deletes: list[Any] = []
-    for entry in _entries(opened, snapshot):
-        content = entry.data_file.content.name
+    for entry in _entries(address, opened, snapshot):
+        content = _content(entry)
         if content == "EQUALITY_DELETES":
             raise InputError(
                 f"{address}: it has equality deletes, which are not read here; {_INSTEAD}"
@@ -57,8 +57,11 @@ def list_table(address: str, storage: StorageConfig, version: int | None) -> lis
     pinned = TableVersion(kind="iceberg", uri=found.name, version=snapshot.snapshot_id)
     nulls: dict[str, str | None] = {field.name: None for field in opened.schema().fields}
     files = []
+    places = _places(opened)
     for entry in data:
-        path, commit = entry.data_file.file_path, int(entry.sequence_number or 0)
+        path = entry.data_file.file_path
+        # Commits of the first format have no numbers: the order of their snapshots is theirs.
+        commit = int(entry.sequence_number or 0) or places.get(entry.snapshot_id, 0)
         # A delete takes rows out of files that were there when it was made.
         gone = [rows for number, rows in deleted.get(path, []) if number >= commit]
         packed = np.unique(np.concatenate(gone)).astype("<i8").tobytes() if gone else b""
@@ -89,8 +92,8 @@ def added_since(address: str, storage: StorageConfig, before: int, after: int) -
         number = snapshot.parent_snapshot_id
     if opened.snapshot_by_id(before) is None:
         return None
-    entries = _entries(opened, opened.snapshot_by_id(after))
-    held = [entry for entry in entries if entry.data_file.content.name == "DATA"]
+    entries = _entries(address, opened, opened.snapshot_by_id(after))
+    held = [entry for entry in entries if _content(entry) == "DATA"]
     added = {e.data_file.file_path for e in held if e.snapshot_id in adding}
     # Rows that were added and then compacted are in a file with rows of before.
     written = sum(
@@ -101,9 +104,29 @@ def added_since(address: str, storage: StorageConfig, before: int, after: int) -
     return {file_at(path, table).uri for path in added} if there == written else None
 
 
-def _entries(opened: Any, snapshot: Any) -> Iterator[Any]:
-    for manifest in snapshot.manifests(opened.io):
-        yield from manifest.fetch_manifest_entry(opened.io, discard_deleted=True)
+def _entries(address: str, opened: Any, snapshot: Any) -> Iterator[Any]:
+    try:
+        for manifest in snapshot.manifests(opened.io):
+            yield from manifest.fetch_manifest_entry(opened.io, discard_deleted=True)
+    except FileNotFoundError as error:
+        words = str(error).partition("\n")[0]
+        raise InputError(
+            f"{address}: snapshot {snapshot.snapshot_id} needs a manifest that is gone: {words}. "
+            "Restore it, or name a snapshot that is whole: @vID"
+        ) from None
+
+
+def _content(entry: Any) -> str:
+    """DATA, POSITION_DELETES or EQUALITY_DELETES; the first format knows data alone."""
+    from pyiceberg.manifest import DataFileContent
+
+    return DataFileContent(entry.data_file.content or 0).name
+
+
+def _places(opened: Any) -> dict[int, int]:
+    """Snapshots by id, numbered from 1 in the order of their commits."""
+    ordered = sorted(opened.snapshots(), key=lambda snapshot: int(snapshot.timestamp_ms))
+    return {snapshot.snapshot_id: place for place, snapshot in enumerate(ordered, 1)}
 
 
 def _deleted_rows(table: Location, deletes: list[Any]) -> dict[str, list[tuple[int, Any]]]:

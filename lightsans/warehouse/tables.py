@@ -16,6 +16,7 @@ from lightsans.storage.listing import InputListing, list_files, list_inputs
 from lightsans.storage.location import FileInfo, Location, locate
 from lightsans.storage.table_formats import TableVersion
 from lightsans.warehouse import delta, iceberg
+from lightsans.warehouse.catalogs import is_table as is_iceberg_table
 from lightsans.warehouse.delta_output import DeltaOutput
 from lightsans.warehouse.iceberg_output import IcebergOutput
 from lightsans.warehouse.output import TableOutput
@@ -100,16 +101,19 @@ def open_output(uri: str, storage: StorageConfig) -> TableOutput:
 
 
 def _refuse_partition(location: Location) -> None:
-    """Refuse a directory that is a partition of a table: its log says which files count."""
-    above = location
-    while "=" in above.name:
+    """Refuse a directory within a table: the table's metadata says which of its files count."""
+    above, kind = location, None
+    while "=" in above.name and kind is None:
         above = above.parent
-        if delta.is_table(above):
-            raise InputError(
-                f"{location}: this is a partition of the Delta table {above}, whose log says which "
-                f"of its files count; name delta://{above}, and the partition in data.where "
-                f"(a glob such as {location.name}/*.parquet reads every file as it is)"
-            )
+        kind = "delta" if delta.is_table(above) else None
+    if kind is None and above.name == "data" and is_iceberg_table(above.parent):
+        above, kind = above.parent, "iceberg"
+    if kind is not None:
+        raise InputError(
+            f"{location}: this is within the {kind} table {above}, whose metadata says which of "
+            f"its files count; name {kind}://{above}, and a partition in data.where "
+            f"(a glob such as {location.name}/*.parquet reads every file as it is)"
+        )
 
 
 def _checked(pattern: str, files: list[FileInfo]) -> list[FileInfo]:

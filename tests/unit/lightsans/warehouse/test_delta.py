@@ -234,9 +234,7 @@ def test_a_partition_of_a_table_is_not_read_as_plain_files(table):
     """Its directory may hold files that a delete has taken out of the table."""
     write_deltalake(table, rows(0), partition_by=["day"])
     for directory in table.glob("day=*"):
-        with pytest.raises(
-            InputError, match=rf"partition of the Delta table .*name delta://{table}"
-        ):
+        with pytest.raises(InputError, match=rf"within the delta table .*name delta://{table}"):
             list_table_or_files(str(directory), STORAGE)
 
 

@@ -228,6 +228,39 @@ def test_a_data_file_that_is_gone_is_named_with_its_version(table):
         list_table_or_files(address(table), STORAGE)
 
 
+def test_a_table_of_the_first_format_is_read_in_the_order_of_its_snapshots(table):
+    old = table.catalog.create_table(
+        "shop.old", schema=rows(0).schema, properties={"format-version": "1"}
+    )
+    for first in (8, 4, 0):
+        old.append(rows(first))
+    files = list_table_or_files(address(old), STORAGE)
+    assert [file.rows.commit for file in files if file.rows] == [1, 2, 3]
+    firsts = [pq.read_table(file.location.path)["item_id"][0].as_py() for file in files]
+    assert firsts == ["i8", "i4", "i0"]
+    assert len(items(address(old))) == 12
+
+
+def test_the_directory_of_data_files_is_not_read_as_plain_files(table):
+    table.append(rows(0))
+    with pytest.raises(InputError, match=rf"within the iceberg table .*name {address(table)},"):
+        list_table_or_files(f"{directory(table)}/data", STORAGE)
+
+
+def test_damaged_metadata_and_manifests_that_are_gone_are_told_in_one_line(table):
+    table.append(rows(0))
+    for file in Path(directory(table)).glob("metadata/snap-*.avro"):
+        file.unlink()
+    with pytest.raises(InputError, match=rf"snapshot {snapshot(table)} needs a manifest") as caught:
+        list_table_or_files(address(table), STORAGE)
+    assert "\n" not in str(caught.value)
+    newest = Path(table.metadata_location.removeprefix("file://"))
+    newest.write_text(newest.read_text()[:100])
+    with pytest.raises(InputError, match="cannot be read as an Iceberg table") as caught:
+        list_table_or_files(address(table), STORAGE)
+    assert "\n" not in str(caught.value)
+
+
 def test_two_metadata_files_of_one_number_are_for_the_catalog_to_tell_apart(table):
     table.append(rows(0))
     newest = Path(table.metadata_location.removeprefix("file://"))
