@@ -8,16 +8,27 @@ finished it. The manifest is written last, and only by who still holds the lease
 """
 
 import math
+import os
+import socket
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
-from lightsans.errors import ConfigError, LightSANsError
+from lightsans.errors import ConfigError, LeaseError, LightSANsError
 from lightsans.storage.conditional_writes import read_versioned
 from lightsans.storage.location import Location
 from lightsans.storage.manifests import Manifest, read_manifest, write_manifest
 from pipelines.console.progress import say
-from pipelines.session.lease import Holder, Lease, Owner, hold, read_holder
+from pipelines.session.lease import (
+    POLL_S,
+    TELL_EVERY_S,
+    Holder,
+    Lease,
+    Owner,
+    hold,
+    read_holder,
+)
 from pipelines.session.stage_times import StageTime, note_stage, timed_stage
 
 LEASE_S = 180.0
@@ -100,8 +111,11 @@ def find_or_make(
         manifest, is_finished = find()
         if manifest is not None and is_finished and not force:
             return tell(manifest)
+        anew = force or manifest is not None
+        if anew and lease is not None:  # nothing is taken away from who is reading it
+            _wait_for_readers(directory, root, wait_setting() if wait_s is None else wait_s)
         with timed_stage(stage, kind, directory.name):
-            content = make(owner, force or manifest is not None)
+            content = make(owner, anew)
             if lease is not None:
                 lease.renew()  # raises if another process took over
             return write_manifest(directory, content), False
@@ -141,9 +155,42 @@ def own(
         return
     location.parent.require_directory()
     waits = wait_setting() if wait_s is None else wait_s
-    paths = [each.uri.removeprefix(f"{root.uri.rstrip('/')}/") for each in uses]
+    paths = [_path_below(root, each) for each in uses]
     with hold(location, f"{stage} of {kind} {directory.name}", LEASE_S, waits, paths) as lease:
         yield Owner(location, lease.token), lease
+
+
+def _wait_for_readers(directory: Location, root: Location, wait_s: float) -> None:
+    """Return once no living process says that it reads a result.
+
+    Raises:
+        LeaseError: One still does after so many seconds.
+    """
+    path, begun, told_at = _path_below(root, directory), time.monotonic(), -math.inf
+    while (reader := _reader_of(path, root)) is not None:
+        now = time.monotonic()
+        left_s = wait_s - (now - begun)
+        if left_s <= 0:
+            waited = f" after {wait_s:g} s of waiting" if wait_s else ""
+            raise LeaseError(
+                f"{directory}: {reader} reads it{waited}; it would be taken away and made anew. "
+                "Wait for that run, or stop it"
+            )
+        if now - told_at >= TELL_EVERY_S:
+            told_at = now
+            say(f"waiting for {reader}, which reads {directory}")
+        time.sleep(min(POLL_S, left_s))
+
+
+def _reader_of(path: str, root: Location) -> Holder | None:
+    """A living holder in another process that says it reads a result."""
+    here = (socket.gethostname(), os.getpid())
+    others = (h for h in active_holders(root).values() if (h.host, h.pid) != here)
+    return next((holder for holder in others if path in (holder.uses or ())), None)
+
+
+def _path_below(root: Location, place: Location) -> str:
+    return place.uri.removeprefix(f"{root.uri.rstrip('/')}/")
 
 
 def active_holders(root: Location) -> dict[str, Holder]:

@@ -12,7 +12,8 @@ from lightsans.errors import LeaseError
 from lightsans.storage.location import locate
 from lightsans.storage.manifests import Manifest, is_finished
 from pipelines.session import lease as leases
-from pipelines.session.lease import Lease
+from pipelines.session import stage as stages
+from pipelines.session.lease import Lease, hold
 from pipelines.session.stage import find_or_make, own, set_wait, wait_setting
 from tests.factories import local
 
@@ -171,3 +172,31 @@ def test_a_wait_inside_a_thread_finds_what_was_made_meanwhile(maker):
         assert first.result()[1] is False
         assert second.result()[1] is True
     assert maker.calls == []
+
+
+def read_elsewhere(root, seconds):
+    """Take a lease as another machine would have, to read the result for so many seconds."""
+    lock = root / "locks" / "other-x.json"
+    Lease(lock, "train of model x", seconds, ["things/0123"]).take()
+    lock.write_json({**lock.read_json(), "host": "elsewhere", "pid_space": ""})
+
+
+def test_a_result_that_another_process_reads_is_not_made_anew_meanwhile(root, monkeypatch):
+    monkeypatch.setattr(stages, "POLL_S", 0.05)
+    maker = Maker(root)
+    maker.run()
+    read_elsewhere(root, 0.6)
+    with pytest.raises(LeaseError, match=r"0123: train of model x \(host elsewhere.* reads it"):
+        maker.run(force=True, wait_s=0)
+    assert is_finished(maker.directory)
+    assert maker.calls == [False]
+    maker.run(force=True, wait_s=30)
+    assert maker.calls == [False, True]
+
+
+def test_what_a_process_reads_itself_it_may_make_anew(root):
+    maker = Maker(root)
+    maker.run()
+    with hold(root / "locks" / "other-x.json", "search", 60, uses=["things/0123"]):
+        maker.run(force=True, wait_s=0)
+    assert maker.calls == [False, True]
