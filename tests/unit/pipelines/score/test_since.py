@@ -8,7 +8,11 @@ import pytest
 
 from lightsans.config.file import load_config
 from lightsans.dataset.vocabulary import Vocabulary, load_vocabulary
-from lightsans.storage.manifest_kinds import DatasetManifest
+from lightsans.storage.manifest_kinds import (
+    DatasetManifest,
+    ItemFeaturesSummary,
+    ModelManifest,
+)
 from lightsans.storage.manifests import require_manifest, write_manifest
 from pipelines.score.stage import run_score
 from tests.scored_here import (
@@ -56,6 +60,24 @@ def test_lists_with_an_item_that_was_erased_since_are_not_carried_over(root, cap
     assert gone not in lists_of(after)
     assert after.manifest.carried_users == 0
     assert "datasets d and e count other items 0 times" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("changes", [True, False])
+def test_other_features_of_items_make_all_lists_anew(root, capfd, changes):
+    """A model that has learned of features may recommend items that it did not know."""
+    model = root / "models" / "m"
+    manifest = require_manifest(ModelManifest, model, "")
+    write_manifest(model, replace(manifest, item_features_sha256="0"))
+    made = require_manifest(DatasetManifest, root / "datasets" / "d", "")
+    summary = ItemFeaturesSummary(sha256="1", listed=1, new=0, files=())
+    write_manifest(root / "datasets" / "d", replace(made, item_features=summary))
+    before = score(root)
+    shutil.copytree((root / "datasets" / "d").path, (root / "datasets" / "e").path)
+    later = replace(summary, sha256="2") if changes else summary
+    write_manifest(root / "datasets" / "e", replace(made, id="e", item_features=later))
+    after = run_score(configure(root), "e", "m", since=before.run_id)
+    assert (after.manifest.carried_users == 0) == changes
+    assert ("datasets d and e have other item features" in capfd.readouterr().err) == changes
 
 
 def test_lists_of_the_same_weights_are_carried_over(root):
