@@ -32,6 +32,9 @@ def s3_options(storage: StorageConfig) -> dict[str, str]:
 
 def delta_options(table: Location) -> dict[str, str] | None:
     """Options for a Delta table on a store; None on a disk."""
+    if table.uri.startswith("abfs://"):  # the environment has the rest
+        anonymous = {"azure_skip_signature": "true"} if table.storage.anonymous else {}
+        return {"allow_http": "true", **anonymous}
     if not table.uri.startswith("s3://"):
         return None
     options = {f"AWS_{name.upper()}": value for name, value in s3_options(table.storage).items()}

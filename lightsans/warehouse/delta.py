@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import unquote
 
@@ -17,6 +18,8 @@ from lightsans.warehouse.access import delta_options, file_at, with_sizes
 
 _LOG = "_delta_log"
 _COMMIT = re.compile(r"(\d{20})\.json")
+_SIDE_BY_SIDE = 16
+"""Requests at a time."""
 _EARLY = -(2**62)
 """Commits whose entry of the log was removed come first, in the order of their time."""
 
@@ -137,12 +140,24 @@ def _deleted_rows(opened: Any, table: Location) -> dict[str, bytes]:
 def _commits(
     table: Location, first: int, last: int
 ) -> Iterator[tuple[int, list[Mapping[str, Any]]]]:
-    """The entries of the log that are still there, in order."""
-    for name in (table / _LOG).children():
-        found = _COMMIT.fullmatch(name)
-        if found and first <= int(found[1]) <= last:
-            lines = (table / _LOG / name).read_bytes().splitlines()
-            yield int(found[1]), [json.loads(line) for line in lines if line.strip()]
+    """Files that the entries of the log that are still there add and remove, in order."""
+    found = [(_COMMIT.fullmatch(name), name) for name in (table / _LOG).children()]
+    names = {int(match[1]): name for match, name in found if match}
+    numbers = sorted(number for number in names if first <= number <= last)
+    with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+        read = pool.map(lambda number: _changes(table / _LOG / names[number]), numbers)
+        yield from zip(numbers, read, strict=True)
+
+
+def _changes(entry: Location) -> list[Mapping[str, Any]]:
+    """Files that an entry adds and removes, without their statistics."""
+    actions = (json.loads(line) for line in entry.read_bytes().splitlines() if line.strip())
+    return [
+        {kind: {"path": each["path"], "dataChange": each.get("dataChange", False)}}
+        for action in actions
+        for kind, each in action.items()
+        if kind in ("add", "remove")
+    ]
 
 
 def _added_paths(actions: list[Mapping[str, Any]]) -> Iterator[str]:

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from deltalake import DeltaTable, write_deltalake
 
 from lightsans.config import StorageConfig
 from lightsans.errors import AccessError, ConfigError, LeaseError, StorageError
@@ -13,12 +14,15 @@ from lightsans.storage.conditional_writes import Versioned, read_versioned, writ
 from lightsans.storage.filesystems import open_filesystem
 from lightsans.storage.listing import list_files
 from lightsans.storage.location import locate
+from lightsans.warehouse.access import delta_options
+from lightsans.warehouse.tables import open_output
 from pipelines.operations.listing import list_root
 from pipelines.publish import LATEST, publish_run, read_published, roll_back
 from pipelines.session.lease import hold
 from tests.azure_server import ACCOUNT, CONTAINER, run_azure_server
 from tests.integration.test_publish import latest_text, make_run
 from tests.logs_on_disk import read_log
+from tests.run_tables import commit, key_of, run_rows
 
 STORAGE = StorageConfig()
 
@@ -195,6 +199,19 @@ def test_a_log_on_azure_is_read_and_named_with_its_account_too(root):
         [named] = list_files(pattern, STORAGE)
         assert named.location.uri == f"{account.replace('abfss', 'abfs')}/logs/day=1/a.csv"
         assert (named.location.path, named.etag) == (plain.location.path, plain.etag)
+
+
+def test_delta_tables_are_read_and_take_runs(root, tmp_path):
+    rows = pa.table({"user_id": ["u"], "item_id": ["i"], "timestamp": [1]})
+    write_deltalake(f"{root}/log", rows, storage_options=delta_options(root))
+    write_deltalake(f"{root}/log", rows, mode="append", storage_options=delta_options(root))
+    assert [item for _, item, _ in read_log(f"delta://{root}/log@v0").rows] == ["i"]
+    assert [item for _, item, _ in read_log(f"{root}/log").rows] == ["i", "i"]
+    for _ in range(2):
+        table = open_output(f"delta://{root}/lists", STORAGE)
+        commit(tmp_path, table, key_of("r1"), "append", run_rows("ann", "ben"))
+    lists = DeltaTable(f"{root}/lists", storage_options=delta_options(root))
+    assert (lists.version(), lists.to_pyarrow_table().num_rows) == (0, 2)
 
 
 def test_ages_and_sizes_of_files_are_known_to_who_cleans_up(root):
