@@ -6,6 +6,7 @@ LightSANsError
 │   └── ResourceError    a stage asks for more than the cluster has or may grow to
 ├── InputError           the data a user gave is unusable: the message names the file or column
 │   ├── EmptyFileError   a file has no line, not even a header
+│   ├── NothingLeftError no row is left after a filter, or without users who are left out
 │   └── RejectLimitError more rows were refused than ``data.max_reject_fraction`` allows
 ├── VocabularyMismatchError  a model and a dataset number their items differently
 ├── NotFoundError        a dataset, model or run that was asked for does not exist
@@ -44,6 +45,10 @@ class InputError(LightSANsError):
 
 class EmptyFileError(InputError):
     """A file has no line: a part file, perhaps, that a writer had no rows for."""
+
+
+class NothingLeftError(InputError):
+    """No row is left to make a dataset of."""
 
 
 class RejectLimitError(InputError):

@@ -58,7 +58,7 @@ class Publication:
 
 
 @dataclass(frozen=True, slots=True)
-class _History:
+class History:
     """Content of ``history.json``."""
 
     publications: tuple[Publication, ...]
@@ -140,7 +140,7 @@ def read_published(root: Location) -> Published:
     latest, history = read_versioned(runs / LATEST), read_versioned(file)
     if history is None:
         return Published(runs, latest, (), None)
-    entries = from_json(_History, parse_object(history.content, f"{file}"), f"{file}").publications
+    entries = from_json(History, parse_object(history.content, f"{file}"), f"{file}").publications
     return Published(runs, latest, entries, history.version)
 
 
@@ -349,7 +349,7 @@ def _move(
     number = before.history[-1].number + 1 if before.history else 1
     now = datetime.now(UTC).isoformat(timespec="seconds")
     made = Publication(number, run_id, action, now, as_of, before.run_id, previous)
-    history = json.dumps(to_json(_History((*before.history, made))), indent=2).encode() + b"\n"
+    history = json.dumps(to_json(History((*before.history, made))), indent=2).encode() + b"\n"
     latest_version = before.latest.version if before.latest else None
     # The history first: a LATEST that it does not know could not be rolled back.
     if (

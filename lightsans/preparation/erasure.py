@@ -8,16 +8,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lightsans.columns.arrow import as_dictionary, codes_of
+from lightsans.columns.erased import ErasedUsers
 from lightsans.columns.hashing import pieces_of, user_buckets
 
 
-def without_users(table: pa.Table, excluded_users: pa.Array | None) -> pa.Table:
+def without_users(
+    table: pa.Table, excluded_users: pa.Array | None, erased: ErasedUsers | None = None
+) -> pa.Table:
     """Remove the rows of some users from interactions whose ids are dictionaries."""
-    if excluded_users is None:
+    if (excluded_users is None and erased is None) or not table.num_rows:
         return table
     users = as_dictionary(table["user_id"])
-    is_excluded = pc.is_in(users.dictionary, value_set=excluded_users.cast(users.dictionary.type))
-    stays = ~is_excluded.to_numpy(zero_copy_only=False)[codes_of(users)]
+    leaves = np.zeros(len(users.dictionary), bool)
+    if excluded_users is not None:
+        excluded = excluded_users.cast(users.dictionary.type)
+        is_excluded = pc.is_in(users.dictionary, value_set=excluded)
+        leaves |= is_excluded.to_numpy(zero_copy_only=False)
+    if erased is not None:
+        leaves |= erased.is_among(users.dictionary)
+    stays = ~leaves[codes_of(users)]
     return table if stays.all() else table.filter(pa.array(stays))
 
 
@@ -36,13 +45,18 @@ def parts_of_users(users: pa.Array, num_parts: int) -> list[int]:
     return [int(part) for part in np.unique(pieces_of(user_buckets(users), num_parts))]
 
 
-def forget_users(rejects: pa.Table, excluded_users: Sequence[str]) -> tuple[pa.Table, set[str]]:
+def forget_users(
+    rejects: pa.Table, excluded_users: Sequence[str], erased: ErasedUsers | None = None
+) -> tuple[pa.Table, set[str]]:
     """Clear the values that these users left in refused rows, and name those who left some."""
     if "values" not in rejects.column_names:
         return rejects, set()
     texts = rejects["values"].to_pylist()
     users = [None if text is None else str(json.loads(text)["user"]) for text in texts]
-    found = set(excluded_users) & {user for user in users if user is not None}
+    known = {user for user in users if user is not None}
+    found = set(excluded_users) & known
+    if erased is not None:
+        found |= {user for user in known if erased.knows(user)}
     kept = [None if user in found else text for text, user in zip(texts, users, strict=True)]
     at = rejects.schema.get_field_index("values")
     column = pa.array(kept, pa.string())

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from lightsans.columns.findings import Findings, describe_missing
 from lightsans.config import DataConfig
-from lightsans.errors import InputError, RejectLimitError
+from lightsans.errors import InputError, NothingLeftError, RejectLimitError
 from lightsans.reading.rows import CheckedRows
 from lightsans.reading.values import shortened
 from lightsans.storage.location import Location
@@ -157,10 +157,11 @@ def check_reject_limit(counts: RowCounts, limit: float | None, rejects: Location
             f"All of them are listed in {rejects}; mend the input, or raise the limit"
         )
     if not counts.valid:
-        raise InputError(
+        raise NothingLeftError(
             f"no rows are left to learn from: {counts.read:,} were read, {num_rejected:,} refused"
             f"{' (' + describe_rejects(counts) + ')' if num_rejected else ''} and "
-            f"{counts.excluded:,} belong to users of data.exclude_users"
+            f"{counts.excluded:,} belong to users of data.exclude_users or "
+            "erased ones"
             f"{f'; data.where leaves out {counts.filtered:,}' if counts.filtered else ''}"
             f"{f'; {counts.unused:,} have events that count for nothing' if counts.unused else ''}"
         )

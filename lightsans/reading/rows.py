@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from lightsans.arrays import Bool, Int64
 from lightsans.columns.arrow import codes_of, compact
+from lightsans.columns.erased import ErasedUsers
 from lightsans.columns.findings import EARLY_US, Findings
 from lightsans.columns.nulls import is_null
 from lightsans.config import DataConfig
@@ -87,6 +88,7 @@ def check_rows(
     user_id_type: str,
     item_id_type: str,
     excluded_users: pa.Array | None = None,
+    erased: ErasedUsers | None = None,
 ) -> CheckedRows:
     """The rows that can be used, and position and reason of those that cannot.
 
@@ -96,6 +98,7 @@ def check_rows(
         user_id_type: ``string`` or ``int64``.
         item_id_type: ``string`` or ``int64``.
         excluded_users: Users to leave out, of the type of users.
+        erased: Users who were erased, who are left out and counted as well.
     """
     # Every column is cleaned whole: a value that cannot be used gives its row a reason.
     columns, problems = rows.columns, Problems(len(rows.positions))
@@ -118,7 +121,8 @@ def check_rows(
     reject_reasons = problems.of(~is_valid) + [reason for _, reason in rows.broken]
     values = None
     if data.keep_reject_values:
-        values = [*_raw_values(columns, ~is_valid, excluded_users), *([None] * len(broken))]
+        raw = _raw_values(columns, ~is_valid, excluded_users, erased)
+        values = [*raw, *([None] * len(broken))]
     if not is_valid.all():
         table = table.filter(pa.array(is_valid))
     # Of the others, rows of users to be left out go first, then those whose event counts nothing.
@@ -128,6 +132,8 @@ def check_rows(
         at = _places(table["user_id"], excluded_users)
         excluded_found = frozenset(np.unique(at[at >= 0]).tolist())
         table = table.filter(pa.array(at < 0))
+    if erased is not None:
+        table = table.filter(pa.array(~erased.is_among(table["user_id"])))
     num_excluded = num_valid - table.num_rows
     events: Counter[str] = Counter()
     if data.events:
@@ -152,7 +158,10 @@ def check_rows(
 
 
 def _raw_values(
-    columns: dict[str, pa.Array], is_chosen: Bool, excluded_users: pa.Array | None
+    columns: dict[str, pa.Array],
+    is_chosen: Bool,
+    excluded_users: pa.Array | None,
+    erased: ErasedUsers | None,
 ) -> list[str | None]:
     """The rows as JSON objects of text; a user of another type than the valid ones stays text."""
     excluded = set() if excluded_users is None else set(map(str, excluded_users.to_pylist()))
@@ -162,7 +171,14 @@ def _raw_values(
         {role: _as_text(value) for role, value in zip(chosen, row, strict=True)}
         for row in zip(*chosen.values(), strict=True)
     ]
-    return [None if row["user"] in excluded else json.dumps(row) for row in rows]
+    return [
+        None if row["user"] in excluded or _is_erased(row["user"], erased) else json.dumps(row)
+        for row in rows
+    ]
+
+
+def _is_erased(user: str | None, erased: ErasedUsers | None) -> bool:
+    return user is not None and erased is not None and erased.knows(user)
 
 
 def _as_text(value: object) -> str | None:

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from lightsans.arrays import Int64
+from lightsans.columns.erased import ErasedUsers
 from lightsans.config import DataConfig
 from lightsans.errors import EmptyFileError, InputError
 from lightsans.reading.formats import inspect_file
@@ -135,6 +136,7 @@ def read_unit(
     user_id_type: str,
     item_id_type: str,
     excluded_users: pa.Array | None = None,
+    erased: ErasedUsers | None = None,
 ) -> Iterator[tuple[Slice, CheckedRows]]:
     """The rows of a unit in bounded pieces.
 
@@ -146,7 +148,7 @@ def read_unit(
         with unchanged(piece.file.listed), readable(piece.file.location):
             for rows in _read_slice(piece, data):
                 rows, num_filtered, unread = keep_rows(rows, data)
-                checked = check_rows(rows, data, user_id_type, item_id_type, excluded_users)
+                checked = check_rows(rows, data, user_id_type, item_id_type, excluded_users, erased)
                 checked.findings.unread_where.update(unread)
                 yield piece, replace(checked, num_filtered=num_filtered)
 

@@ -6,7 +6,9 @@ control characters are shown as escapes.
 """
 
 import base64
-from collections.abc import Callable, Sequence
+import html
+import re
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -31,6 +33,14 @@ SECTIONS = (
 """Id and heading of each section of a night's page, in order."""
 
 Row = Sequence[str]
+
+_USER = re.compile(
+    r"<h3>User (.*?) \([^()<]*\)</h3>.*?"
+    r"(?=<h3>User |<p>A user |<div class=\"wide\">|<figure |</section>)",
+    re.DOTALL,
+)
+"""A user and the lists before and after, in a page."""
+_ERASED = "<p>A user who was shown here was erased.</p>\n"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -201,3 +211,22 @@ def _environment(shown: Callable[[str], str]) -> Environment:
     )
     environment.filters["data_uri"] = data_uri
     return environment
+
+
+def remove_users(page: str, users: Collection[str]) -> tuple[str, int]:
+    """Remove some users and their lists from a finished page; the page, and how many it showed.
+
+    Args:
+        page: The page of a night.
+        users: Their ids.
+    """
+    removed = 0
+
+    def left(found: re.Match[str]) -> str:
+        nonlocal removed
+        if html.unescape(found[1]) not in users:
+            return found[0]
+        removed += 1
+        return _ERASED
+
+    return _USER.sub(left, page), removed

@@ -147,6 +147,8 @@ class DatasetManifest(Manifest):
     """None where no list was given."""
     item_features: ItemFeaturesSummary | None = None
     """None without `data.item_features`."""
+    erased: str | None = None
+    """Fingerprint of the erased users whom it has left out; None where nobody was erased."""
 
     def __post_init__(self) -> None:
         _check_parts(self.id_types, self.num_parts)

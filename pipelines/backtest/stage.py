@@ -19,6 +19,7 @@ from lightsans.columns.times import from_iso
 from lightsans.config import RunConfig, to_dict
 from lightsans.config.score import TableConfig
 from lightsans.errors import GateError
+from lightsans.lists.erased_users import share_erased
 from lightsans.ranking.bootstrap import Estimate
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifest_kinds import DatasetManifest
@@ -152,6 +153,7 @@ def run_backtest(
     run = night or run_nightly
     nights: list[BacktestNight] = []
     for policy in policies:
+        share_erased(locate(policy.config.root, policy.config.storage), location / policy.name)
         found: list[BacktestNight] = []
         for number, date in enumerate(dates, 1):
             root = location / policy.name

@@ -47,7 +47,11 @@ WaitOption = Annotated[
 ]
 LogFormatOption = Annotated[
     str | None,
-    typer.Option("--log-format", metavar="text|json", help="Lines for people or for collectors."),
+    typer.Option(
+        "--log-format",
+        metavar="text|timed|json",
+        help="Lines for people, with times, or for collectors.",
+    ),
 ]
 
 

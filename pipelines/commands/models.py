@@ -125,9 +125,17 @@ def models(
         (name, manifest, read_metrics(directory / name))
         for name, manifest in finished_directories(ModelManifest, directory)[::-1]
     ]
+    from pipelines.erasure.models import marked_models
+
+    marked = marked_models(locate(loaded.root, loaded.storage))
     if as_json:
         listed = [
-            {**manifest_json(manifest), "id": name, "metrics": to_json(metrics)}
+            {
+                **manifest_json(manifest),
+                "id": name,
+                "metrics": to_json(metrics),
+                **({"learnt_from_erased": marked[name]} if name in marked else {}),
+            }
             for name, manifest, metrics in found
         ]
         print_json({"models": listed})
@@ -139,10 +147,12 @@ def models(
             manifest.dataset_id,
             manifest.best_epoch,
             *(_metric_text(metrics, split) for split in ("valid", "test")),
+            *([marked.get(name, "")] if marked else []),
         ]
         for name, manifest, metrics in found
     ]
     header = ["model", "created", "dataset", "best epoch", "valid ndcg@10", "test ndcg@10"]
+    header += ["learnt from erased users"] if marked else []
     print_table(f"{len(rows)} models in {directory}", header, rows)
 
 

@@ -1,11 +1,12 @@
-"""The commands `status`, `clean` and `backtest`: nights at a glance, tidied up and replayed."""
+"""The commands `status`, `clean`, `erase` and `backtest`: nights at a glance, tidied, replayed."""
 
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated, Any
 
 import typer
 
+from lightsans.config import RunConfig
 from lightsans.errors import ConfigError
 from lightsans.storage.location import locate
 from pipelines.commands.options import ConfigOption, JsonOption, SetOption, examples, read_config
@@ -19,6 +20,20 @@ NightsOption = Annotated[
 
 CleanDryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Say what would be removed, and why; remove nothing.")
+]
+
+UsersOption = Annotated[
+    str, typer.Option("--users", metavar="FILE", help="The users: one id a line, or a table.")
+]
+RetrainOption = Annotated[
+    bool,
+    typer.Option("--retrain", help="Then train and publish anew what is published, from scratch."),
+]
+AllowUnmatchedOption = Annotated[
+    bool, typer.Option("--allow-unmatched", help="A list of which nobody is found is no error.")
+]
+EraseDryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be done; change nothing.")
 ]
 
 FirstOption = Annotated[str, typer.Option("--from", metavar="DATE", help="The first night.")]
@@ -206,8 +221,69 @@ def parse_policies(texts: list[str]) -> list[tuple[str, list[str]]]:
     return list(found.items())
 
 
+def erase(
+    users: UsersOption,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    retrain: RetrainOption = False,
+    allow_unmatched: AllowUnmatchedOption = False,
+    dry_run: EraseDryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Take users out of everything below the root, and search it to prove that.
+
+    Datasets, runs, ranks and audiences are made again without them, under new ids; the published
+    run, and those that rollbacks go back to, are replaced; reports and pages lose them. Keyed
+    hashes of the users stay, by which every later dataset leaves them out. `models` marks who has
+    learnt from them. The logs are not touched. Interrupted, the same command goes on.
+    """
+    loaded = read_config(config, overrides).config
+    from pipelines.erasure.stage import run_erase
+
+    with only_results_on_stdout():
+        result = run_erase(loaded, users, dry_run=dry_run, allow_unmatched=allow_unmatched)
+        made = _retrain(loaded) if retrain and not dry_run else None
+    if as_json:
+        print_json({"dry_run": dry_run, **asdict(result), "retrained": made})
+        return
+    for root in result.roots:
+        rows = [[step.path, step.kind, step.action, step.users] for step in root.steps]
+        title = f"{'To be done' if dry_run else 'Done'} below {root.root}: {len(rows)} steps"
+        print_table(title, ["path", "kind", "action", "users"], rows)
+        if root.models:
+            marked = [[name, why] for name, why in root.models.items()]
+            print_table("Models that learnt from erased users", ["model", "why"], marked)
+    print(f"{result.found} of {result.listed} listed users were found, or erased before")
+    if result.only_in_tables:
+        print(f"{result.only_in_tables} ids are short: looked for in columns of users alone")
+    if made is not None:
+        print(f"retrained: {made}")
+
+
+def _retrain(config: RunConfig) -> str:
+    """Run the night of the published run again, from scratch; a sentence about what came of it."""
+    from pipelines.nightly.stage import run_nightly
+    from pipelines.publish import read_published
+    from pipelines.run_pipeline import run_pipeline
+
+    current = read_published(locate(config.root, config.storage)).current
+    if current is None or current.as_of is None:
+        run = run_pipeline(config).recommendations
+        return f"run {run.run_id}; `submit.py publish {run.run_id}` publishes it"
+    train = replace(config.nightly.train, every_nights=1, start="scratch")
+    nightly = replace(config.nightly, train=train)
+    night = run_nightly(replace(config, nightly=nightly), current.as_of)
+    return f"run {night.run_id} is {night.outcome}"
+
+
 def add_operations_commands(app: typer.Typer) -> None:
-    """Add `status`, `clean` and `backtest`."""
+    """Add `status`, `clean`, `erase` and `backtest`."""
+    app.command(
+        epilog=examples(
+            "erase -c my.yaml --users requests.txt --dry-run",
+            "erase -c my.yaml --users requests.txt --retrain",
+        )
+    )(erase)
     app.command(epilog=examples("clean -c my.yaml --dry-run", "clean -c my.yaml -s clean.keep=3"))(
         clean
     )

@@ -1,9 +1,10 @@
 """Lines for people and for log collectors, on standard error.
 
 ``LIGHTSANS_LOG=json``, or ``--log-format json``, makes every line a JSON object with time, level,
-stage and the ids at hand. In both formats secrets that got into a message are redacted, and control
-characters are written as escapes: ids and titles come from logs that users write. What a line says
-at info level may name datasets, models, runs and files; ids of users belong to debug.
+stage and the ids at hand; ``timed`` puts the time, in UTC, before the text. In all formats secrets
+that got into a message are redacted, and control characters are written as escapes: ids and titles
+come from logs that users write. What a line says at info level may name datasets, models, runs and
+files; ids of users belong to debug.
 """
 
 import json
@@ -21,7 +22,7 @@ from lightsans.config.checks import AZURE_ACCOUNT, TABLE_VERSION
 from lightsans.errors import ConfigError
 
 FORMAT_VARIABLE = "LIGHTSANS_LOG"
-FORMATS = ("text", "json")
+FORMATS = ("text", "timed", "json")
 
 _logger = logging.getLogger("lightsans")
 
@@ -38,9 +39,9 @@ def configure_logs(log_format: str | None = None) -> None:
     chosen = log_format or os.environ.get(FORMAT_VARIABLE) or "text"
     if chosen not in FORMATS:
         name = "--log-format" if log_format else FORMAT_VARIABLE
-        raise ConfigError(f"{name}={chosen!r} is not a log format; expected text or json")
+        raise ConfigError(f"{name}={chosen!r} is not a log format; expected text, timed or json")
     handler = _StderrHandler()
-    handler.setFormatter(JsonFormatter() if chosen == "json" else TextFormatter())
+    handler.setFormatter(_FORMATTERS[chosen]())
     for ours in _own_handlers():
         _logger.removeHandler(ours)
     _logger.addHandler(handler)
@@ -104,6 +105,15 @@ class TextFormatter(logging.Formatter):
         return printable(redact(f"{text}\n{details}" if details else text), keep="\n\t")
 
 
+class TimedFormatter(TextFormatter):
+    """The text behind its time, for logs that nobody watches as they are written."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        moment = datetime.fromtimestamp(record.created, UTC)
+        return f"{moment:%Y-%m-%dT%H:%M:%SZ} {super().format(record)}"
+
+
 class JsonFormatter(logging.Formatter):
     """One JSON object a line."""
 
@@ -122,6 +132,13 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             content["traceback"] = self.formatException(record.exc_info)
         return dump_json(redacted(content))
+
+
+_FORMATTERS: dict[str, type[logging.Formatter]] = {
+    "text": TextFormatter,
+    "timed": TimedFormatter,
+    "json": JsonFormatter,
+}
 
 
 class _StderrHandler(logging.Handler):

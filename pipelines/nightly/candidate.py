@@ -21,6 +21,7 @@ from lightsans.storage.manifest_kinds import (
 from lightsans.storage.manifests import read_manifest
 from lightsans.storage.model_files import CONFIG, is_made_of
 from lightsans.storage.parts import read_metrics
+from pipelines.erasure.models import marked_models
 from pipelines.nightly.policy import (
     why_by_calendar,
     why_by_metric,
@@ -107,6 +108,10 @@ def find_candidate(
     if run is None:
         return None, f"run {entry.run_id} of {entry.as_of} was removed"
     models = root / "models"
+    marked = marked_models(root)
+    for name in (run.model_id, judged_model_id(run)):
+        if name in marked:
+            return None, f"model {name} has learnt from users who were erased: {marked[name]}"
     model, judged = models / run.model_id, models / judged_model_id(run)
     made = read_manifest(ModelManifest, model)
     tested = read_manifest(ModelManifest, judged)

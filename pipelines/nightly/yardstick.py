@@ -79,6 +79,8 @@ class Yardstick:
             judged = read_manifest(DatasetManifest, datasets / manifest.base)
         as_of = self.before.current.as_of if self.before.current is not None else None
         base = base_of_night(manifest, as_of, self._moment, judged)
+        if base is not None and not is_finished(datasets / base):  # it was removed
+            base = None
         return replace(config, data=replace(config.data, base=base))
 
     def model(

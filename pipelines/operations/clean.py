@@ -6,6 +6,8 @@ first: half of it is never taken for a whole one. Interrupted, the same command 
 
 import math
 import time
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -16,7 +18,7 @@ from lightsans.storage.conditional_writes import forget
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifests import MANIFEST
 from pipelines.console.progress import say
-from pipelines.operations.attempts import name_of_night
+from pipelines.operations.attempts import name_of_night, night_dates, read_attempts
 from pipelines.operations.listing import list_root
 from pipelines.operations.results import ROOMS, read_results
 from pipelines.operations.retention import Decision, Plan, Situation, plan_removal
@@ -27,6 +29,7 @@ from pipelines.session.stage import LEASE_S, active_holders, own
 
 LOOK_EVERY_S = 1.0
 """Time between two looks at who is at work, while results are removed."""
+_READERS = 16
 _ROOMS = {kind: room for room, kind in ROOMS.items()} | {"agreement": "reports"}
 
 
@@ -126,7 +129,7 @@ def _look(config: RunConfig, root: Location) -> Situation:
         results=read_results(root, listing),
         listing=listing,
         needed_runs=needed,
-        needed_dates=_names_of_nights(config, published),
+        needed_dates=_names_of_nights(config, published) | _nights_of_runs(root, needed),
         holders=holders,
         dead_leases={n: size for n, size in dead.items() if n not in holders and n != "clean"},
         configured=_configured(config),
@@ -138,9 +141,21 @@ def _names_of_nights(config: RunConfig, published: Published) -> frozenset[str]:
     """Names that the nights of the published run and of those before it may have in file names."""
     newest = [published.current, *published.going_back[: config.score.keep_published - 1]]
     moments = [datetime.fromisoformat(e.as_of) for e in newest if e is not None and e.as_of]
-    # A night has the name of its date as it was given: in data.timezone, or with an offset.
+    # A night has the name of its date as it was given, mostly in one of these time zones.
     zones = (UTC, zone_of(config.data.timezone))
     return frozenset(name_of_night(m.astimezone(zone)) for m in moments for zone in zones)
+
+
+def _nights_of_runs(root: Location, run_ids: Collection[str]) -> frozenset[str]:
+    """Names of the nights that made some runs, by their attempts: however a date was given."""
+
+    def has_made(date: str) -> bool:
+        return any(attempt.run_id in run_ids for attempt in read_attempts(root, date))
+
+    dates = night_dates(root)
+    with ThreadPoolExecutor(_READERS) as pool:
+        made = list(pool.map(has_made, dates))
+    return frozenset(date for date, is_needed in zip(dates, made, strict=True) if is_needed)
 
 
 def _is_older(changed_at: datetime | None, now: datetime, policy: CleanConfig) -> bool:

@@ -18,6 +18,7 @@ KINDS = {
     "audience": "audience",
     "serving": "serving",
     "backtests": "backtests",
+    "erased": "erased users",
     "locks": "locks",
 }
 """Kind by the directory below the root."""

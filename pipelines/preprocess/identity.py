@@ -6,10 +6,12 @@ Whoever only looks for a finished dataset does not wait for the imports of makin
 import hashlib
 from dataclasses import dataclass, replace
 
+from lightsans.columns.erased import ErasedUsers
 from lightsans.columns.hashing import NUM_BUCKETS
 from lightsans.config import DataConfig, RunConfig
 from lightsans.config.kinds import FORMATS
 from lightsans.config.marks import Mark, values_with
+from lightsans.lists.erased_users import read_erased
 from lightsans.lists.feature_table import open_feature_table
 from lightsans.lists.id_lists import IdList
 from lightsans.lists.tables import Table
@@ -44,6 +46,16 @@ class Source:
     """``data.as_of`` in microseconds: files that prove to be later are not read."""
     tables: tuple[TableVersion, ...] | None = None
     """Tables of a warehouse that files belong to, and those of the base."""
+    erased: ErasedUsers | None = None
+    """Users who were erased from the root."""
+
+    @property
+    def erased_of_base(self) -> ErasedUsers | None:
+        """Erased users of whom the base may have rows."""
+        if self.erased is None or self.base is None:
+            return None
+        is_left_out = self.base.manifest.erased == self.erased.fingerprint
+        return None if is_left_out else self.erased
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +100,9 @@ def prepare(config: RunConfig) -> Job:
     files = files if found is None else found
     excluded = read_excluded_users(config)
     excluded_users = [] if excluded is None else excluded.ids.to_pylist()
-    source = Source(data, files, excluded_users, base, filters.as_of, tables)
+    root = locate(config.root, config.storage)
+    erased = read_erased(root)
+    source = Source(data, files, excluded_users, base, filters.as_of, tables, erased)
     num_parts = choose_num_parts(files, data) if base is None else base.manifest.num_parts
     question = {
         **values_with(data, Mark.CONTENT),
@@ -100,10 +114,12 @@ def prepare(config: RunConfig) -> Job:
     item_table = open_feature_table(config)
     if item_table is not None:
         question["item_table"] = [_identity(file) for file in item_table.files]
+    if erased is not None:  # ids of before stay where nobody was erased
+        question["erased"] = erased.fingerprint
     if data.cuts_by_time:
         question["split_rule"] = SPLIT_RULE
     name = content_id("dataset", format_version(data.events), question)
-    dataset = locate(config.root, config.storage) / "datasets" / name
+    dataset = root / "datasets" / name
     return Job(dataset, source, filters, num_parts, excluded, item_table)
 
 

@@ -19,7 +19,7 @@ import ray
 from lightsans.arrays import UInt64
 from lightsans.columns.hashing import Key
 from lightsans.dataset.vocabulary import Vocabulary
-from lightsans.errors import InputError
+from lightsans.errors import NothingLeftError
 from lightsans.preparation.k_core import (
     CoreRows,
     count_items,
@@ -92,7 +92,7 @@ def find_k_core(
     survivors, num_rounds = k_core(count, data.min_item_interactions)
     rows = {**rows, "after_k_core": int(pc.sum(survivors["count"]).as_py() or 0)}
     if not survivors.num_rows:
-        raise InputError(nothing_left(data, rows))
+        raise NothingLeftError(nothing_left(data, rows))
     ids, counts = surviving_items(items, survivors)
     make = Vocabulary.from_counts if base is None else base.extended
     result = KCore(make(ids, counts), num_rounds, rows)

@@ -19,6 +19,7 @@ import pyarrow as pa
 import ray
 
 from lightsans.arrays import Bool
+from lightsans.columns.erased import ErasedUsers
 from lightsans.config import DataConfig, RunConfig
 from lightsans.errors import LightSANsError
 from lightsans.lists.id_lists import ids_of_type
@@ -86,10 +87,10 @@ def collect_interactions(
     parts = finished + _exchange(draft, source, plan, num_parts, finished)
     base_counts, refused, excluded = RowCounts(), set[str](), None
     if base is not None:
-        excluded = _excluded_ids(source, plan.user_id_type)
+        excluded, erased = _excluded_ids(source, plan.user_id_type), source.erased_of_base
         written = {part.number for part in parts}
-        parts += take_over_parts(base, draft, written, excluded)
-        refused = take_over_rejects(base, dataset, source.excluded_users)
+        parts += take_over_parts(base, draft, written, excluded, erased)
+        refused = take_over_rejects(base, dataset, source.excluded_users, erased)
         # Users found by an earlier list are numbered by that one.
         copied = RowCounts.from_dict(base.counts.to_dict())
         base_counts = replace(copied, excluded_found=set())
@@ -115,15 +116,23 @@ def _exchange(
     is_wanted = np.ones(num_parts, bool)
     is_wanted[[part.number for part in finished]] = False
     excluded_users = ray.put(_excluded_ids(source, plan.user_id_type))
+    erased = ray.put(source.erased)
     read = partial(
         read_units,
         data=source.data,
         id_types=(plan.user_id_type, plan.item_id_type),
         is_wanted=is_wanted,
         excluded_users=excluded_users,
+        erased=erased,
         draft=draft,
     )
-    write = partial(write_parts, draft=draft, base=source.base, excluded_users=excluded_users)
+    write = partial(
+        write_parts,
+        draft=draft,
+        base=source.base,
+        excluded_users=excluded_users,
+        erased=ray.put(source.erased_of_base),
+    )
     # Fewer partitions than parts when the input is small: each costs a task. Parts of a base may
     # have to be written anew, which weighs more than that.
     num_partitions = min(num_parts, num_pieces(source.files, source.data))
@@ -200,20 +209,21 @@ def read_units(
     id_types: tuple[str, str],
     is_wanted: Bool,
     excluded_users: "ray.ObjectRef[pa.Array | None]",
+    erased: "ray.ObjectRef[ErasedUsers | None]",
     draft: Draft,
 ) -> Iterator[pa.Table]:
     """The valid rows of some read units, packed for the parts that are wanted.
 
     Refused rows and counts go to files beside them.
     """
-    excluded = ray.get(excluded_users)
+    excluded, gone = ray.get([excluded_users, erased])
     for pickled in batch["unit"].to_pylist():
         unit: ReadUnit = pickle.loads(pickled)
         counts = RowCounts()
         with rejects_file(
             draft.dataset / "rejects" / f"unit-{unit.index:05d}.parquet"
         ) as write_rejects:
-            for piece, rows in read_unit(unit, data, *id_types, excluded):
+            for piece, rows in read_unit(unit, data, *id_types, excluded, gone):
                 write_rejects(piece.file.location, rows)
                 counts.add_rows(piece.file.location, rows, data.event_names)
                 keys = order_keys(piece, rows.table["position"].to_numpy())
@@ -231,6 +241,7 @@ def write_parts(
     draft: Draft,
     base: Base | None,
     excluded_users: "ray.ObjectRef[pa.Array | None]",
+    erased: "ray.ObjectRef[ErasedUsers | None]",
 ) -> pa.Table:
     """Write the parts whose rows these are, merged into those of a base; a row about each."""
     parts: list[PartNote] = []
@@ -239,8 +250,8 @@ def write_parts(
         if base is None or part is None:
             parts.append(draft.write_part(number, rows))
         else:
-            excluded = ray.get(excluded_users)
-            parts.append(take_over_part(base, draft, part, rows, excluded))
+            excluded, gone = ray.get([excluded_users, erased])
+            parts.append(take_over_part(base, draft, part, rows, excluded, gone))
     pa.default_memory_pool().release_unused()
     return pa.Table.from_pylist([part.to_json() for part in parts], PART_NOTES)
 

@@ -101,7 +101,7 @@ def run_preprocess(config: RunConfig, *, force: bool = False) -> PreprocessResul
             locate(config.root, config.storage),
             stage="preprocess",
             kind="dataset",
-            make=partial(_make, config, job),
+            make=partial(make_dataset, config, job),
             force=force,
             uses=() if job.source.base is None else (job.source.base.location,),
         )
@@ -111,7 +111,7 @@ def run_preprocess(config: RunConfig, *, force: bool = False) -> PreprocessResul
     return PreprocessResult(name, job.dataset, is_found, manifest)
 
 
-def _make(config: RunConfig, job: Job, owner: Owner, anew: bool) -> DatasetManifest:
+def make_dataset(config: RunConfig, job: Job, owner: Owner, anew: bool) -> DatasetManifest:
     """Make the dataset, or go on with it; the content of its manifest."""
     job.dataset.parent.require_directory()  # rather than after all has been read
     features = None if job.item_table is None else read_feature_table(config, job.item_table)
@@ -236,6 +236,7 @@ def _describe(
         item_features=describe_features(
             job.dataset, vocabulary, input_entries(None, table_files(job.item_table))
         ),
+        erased=None if job.source.erased is None else job.source.erased.fingerprint,
     )
 
 

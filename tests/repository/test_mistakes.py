@@ -24,6 +24,7 @@ REQUIRED = {
     "inspect": ["log.csv"],
     "recommend": ["--user", "u"],
     "audience": ["--items", "items.txt"],
+    "erase": ["--users", "users.txt"],
     "export-recbole": ["--to", "x.pth"],
     "import-recbole": ["x.pth"],
     "fetch": ["generated"],

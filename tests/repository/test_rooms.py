@@ -38,6 +38,7 @@ PIPELINES = [
     ["publish"],
     ["preprocess", "train", "evaluate", "score", "export", "tune"],
     ["operations", "refit"],
+    ["erasure"],
     ["nightly", "run_pipeline", "engine"],
     ["backtest"],
     ["fetch", "jobs"],

@@ -39,6 +39,15 @@ def test_text_is_printed_as_it_is(capsys):
     assert capsys.readouterr().err == "train: 3 epochs\n"
 
 
+def test_a_timed_line_begins_with_its_time_in_utc(capsys):
+    logs.configure_logs("timed")
+    say("train: 3 epochs\nmore", epochs=3)
+    time, text = capsys.readouterr().err.split(" ", 1)
+    assert text == "train: 3 epochs\nmore\n"
+    age = datetime.now(UTC) - datetime.fromisoformat(time)
+    assert abs(age.total_seconds()) < 60
+
+
 def test_a_json_line_has_time_level_stage_ids_message_and_fields(capsys):
     logs.configure_logs("json")
     with logs.log_context(stage="train"):
@@ -167,7 +176,7 @@ def test_what_is_no_secret_stays(text):
 
 
 def test_an_unknown_format_is_refused_by_the_name_it_was_given_under(monkeypatch):
-    with pytest.raises(ConfigError, match=r"--log-format='xml'.*text or json"):
+    with pytest.raises(ConfigError, match=r"--log-format='xml'.*text, timed or json"):
         logs.configure_logs("xml")
     monkeypatch.setenv("LIGHTSANS_LOG", "yaml")
     with pytest.raises(ConfigError, match="LIGHTSANS_LOG='yaml'"):

@@ -16,7 +16,7 @@ from lightsans.storage.manifests import manifest_json
 from pipelines.commands.app import app
 from pipelines.evaluate.stage import EvaluationManifest
 from pipelines.operations import clean as cleaning
-from pipelines.operations.attempts import begin_attempt, ended, write_attempt
+from pipelines.operations.attempts import begin_attempt, ended, read_attempts, write_attempt
 from pipelines.operations.clean import clean, plan_clean
 from pipelines.publish import publish_run, read_published, roll_back
 from pipelines.refit.checks import AgreementManifest, RefitFigures
@@ -283,6 +283,21 @@ def test_reports_of_published_nights_stay_also_where_midnight_is_not_that_of_utc
     clean(replace(config, data=replace(config.data, timezone="Europe/Berlin")))
     dates = [f"2026-01-0{day}" for day in (1, 3, 5, 6, 7, 8)]
     assert (root / "reports/nights").children() == dates
+
+
+def test_reports_of_published_nights_stay_also_where_their_dates_had_an_offset(root):
+    """A night of 2026-01-01T00:00+05:00 is that of the day before in UTC, and named as given."""
+    for number in range(6):
+        make_night(root, number, publish=number == 0)
+    history = root / "recommendations" / "history.json"
+    content = history.read_json()
+    content["publications"][0]["as_of"] = "2025-12-31T19:00:00+00:00"
+    history.write_json(content)
+    [attempt] = read_attempts(root, "2026-01-01")
+    write_attempt(root, replace(attempt, run_id="r0"))
+    clean(config_of(root))
+    dates = (root / "reports/nights").children()
+    assert dates == [f"2026-01-0{day}" for day in (1, 4, 5, 6)]
 
 
 def test_leases_of_results_that_are_gone_go_with_what_stands_beside_them(root):

@@ -1,0 +1,1 @@
+"""Erasure of users from everything below a root: replacements, references, proof."""

@@ -1,0 +1,78 @@
+"""Where erased users are, and what is done about it: without Ray."""
+
+from dataclasses import replace
+
+import pyarrow as pa
+
+from lightsans.config import DataConfig, RunConfig, StorageConfig
+from lightsans.lists.id_lists import id_list_of
+from lightsans.lists.id_search import IdSearch
+from lightsans.storage.manifests import write_manifest
+from pipelines.erasure.plan import backtest_roots, logs_below, plan_root
+from pipelines.operations.listing import list_root
+from tests.factories import local
+from tests.manifests import dataset_manifest, model_manifest, run_manifest
+
+SEARCH = IdSearch(id_list_of("--users", local("users"), pa.array(["erased-1", "ann"])))
+USERS = pa.table({"user_id": ["ann", "bob"]})
+
+
+def plan_of(root):
+    plan = plan_root(root, SEARCH, frozenset())
+    return [(step.path, step.action, step.users) for step in plan.steps]
+
+
+def test_results_with_users_are_replaced_after_the_datasets_that_they_are_of(tmp_path):
+    root = local(tmp_path)
+    for name, base in (("d2", "d1"), ("d1", None)):
+        made = replace(dataset_manifest(name, base=base))
+        write_manifest(root / "datasets" / name, made)
+        (root / "datasets" / name / "sequences" / "p.parquet").write_table(USERS)
+    write_manifest(root / "recommendations" / "of-users", run_manifest("r", dataset_id="other"))
+    (root / "recommendations" / "of-users" / "p.parquet").write_table(USERS)
+    write_manifest(root / "recommendations" / "of-d2", run_manifest("r", dataset_id="d2"))
+    write_manifest(root / "recommendations" / "of-none", run_manifest("r", dataset_id="other"))
+    found = plan_of(root)
+    assert {path for path, _, _ in found[:2]} == {"datasets/d1", "datasets/d2"}
+    assert sorted(found[2:]) == [
+        ("recommendations/of-d2", "replaced", 0),
+        ("recommendations/of-users", "replaced", 1),
+    ]
+
+
+def test_unfinished_work_leftovers_and_checkpoints_go_and_reports_are_rewritten(tmp_path):
+    root = local(tmp_path)
+    (root / "datasets/half/interactions/p.parquet").write_table(USERS)
+    (root / "recommendations/half/p.parquet").write_bytes(b"PAR1 and no more")
+    (root / "models/half/checkpoints/x/notes.json").write_json({})
+    (root / "models/half/.weights.tmp").write_bytes(b"erased-1")
+    write_manifest(root / "models" / "m", model_manifest("m"))
+    (root / "models/m/checkpoints/x/notes.json").write_json({"user": "erased-1"})
+    (root / "tune/s/trial.json").write_json({"user": "erased-1"})
+    (root / "reports/nightly-2026-01-01.json").write_json({"reason": "of erased-1"})
+    (root / "reports/nightly-2026-01-02.json").write_json({"reason": "of ann"})
+    (root / "notes.txt").write_bytes(b"erased-1")
+    actions = {path: action for path, action, _ in plan_of(root)}
+    assert actions == {
+        "datasets/half": "removed",
+        "recommendations/half": "removed",
+        "models/half": "removed",
+        "models/m/checkpoints": "removed",
+        "tune/s": "removed",
+        "reports/nightly-2026-01-01.json": "rewritten",
+        "notes.txt": "left",
+    }
+
+
+def test_roots_of_backtests_are_planned_by_themselves_and_logs_are_spared(tmp_path):
+    root = local(tmp_path)
+    (root / "backtests/b/weekly/reports/nightly-2026-01-01.json").write_bytes(b"erased-1")
+    (root / "backtests/b/report.json").write_bytes(b"erased-1")
+    (root / "log.csv").write_bytes(b"user_id\nerased-1\n")
+    assert backtest_roots(list_root(root)) == ["backtests/b/weekly"]
+    config = RunConfig(root=str(tmp_path), data=DataConfig(input=(f"{tmp_path}/log.csv",)))
+    spared = logs_below(replace(config, storage=StorageConfig()), root)
+    plan = plan_root(root, SEARCH, spared)
+    assert [(step.path, step.action) for step in plan.steps] == [
+        ("backtests/b/report.json", "rewritten")
+    ]
