@@ -41,7 +41,7 @@ LEFTOVERS = {
     "part-8.csv": b"user_id,item_id,timestamp\n",
     "part-9.csv": b"\n",
 }
-"""What programs leave beside data, by name."""
+"""Files that programs leave beside data, by name."""
 
 
 class ReadLog(NamedTuple):
