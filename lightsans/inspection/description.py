@@ -15,7 +15,13 @@ from lightsans.columns.times import to_iso
 from lightsans.config import ColumnsConfig, DataConfig, EventConfig
 from lightsans.config.marks import to_dict
 from lightsans.inspection.events import EventProposal, propose_events
-from lightsans.inspection.roles import Column, find_roles, find_unnamed_roles, look_at
+from lightsans.inspection.roles import (
+    Column,
+    find_by_name,
+    find_roles,
+    find_unnamed_roles,
+    look_at,
+)
 from lightsans.inspection.sample import Sample, take_sample
 from lightsans.reading.ids import natural_type
 from lightsans.reading.rows import CheckedRows, RawRows, check_rows
@@ -112,6 +118,7 @@ def inspect_input(paths: Sequence[str], files: Sequence[FileInfo], data: DataCon
     remarks += _about_missing(columns, roles, limit)
     lacking = [role for role in _NEEDED if role not in roles]
     if lacking:
+        remarks += _about_unread_times(sample, columns, roles)
         remarks.append(
             f"no column is likely the {' or the '.join(lacking)}: name it in data.columns; a table "
             "of items is no log, but serves as score.item_table or for titles"
@@ -164,6 +171,22 @@ def _about_missing(columns: Sequence[Column], roles: dict[str, Column], limit: f
     ]
 
 
+def _about_unread_times(
+    sample: Sample, columns: Sequence[Column], roles: dict[str, Column]
+) -> list[str]:
+    """Remarks on a file without rows, or on a column of times that are written in another way."""
+    if not sample.num_rows:
+        return ["there is a header and no row"]
+    named = find_by_name(columns, "timestamp")
+    if "timestamp" in roles or named is None or not named.examples:
+        return []
+    return [
+        f"column {named.name!r} would be the timestamp, but most of its values, such as "
+        f"{named.examples[0]!r}, are no times of 1990 to 2100 in one unit; write numbers (seconds, "
+        "for example) or ISO text such as 2026-09-13T17:45:00+02:00"
+    ]
+
+
 def _settings(sample: Sample, roles: dict[str, Column], paths: Sequence[str]) -> DataConfig:
     """The settings that read the likely columns."""
     found = ColumnsConfig(
@@ -179,11 +202,12 @@ def _settings(sample: Sample, roles: dict[str, Column], paths: Sequence[str]) ->
 
 
 def _column(sample: Sample, roles: dict[str, Column], role: str) -> str | int | None:
-    """Name of a role's column, or its position where there is no header."""
+    """Name of a role's column, or its position where there is no header, or two have the name."""
     if role not in roles:
         return None
-    name = roles[role].name
-    return name if sample.data.header else list(sample.names).index(name)
+    names, name = list(sample.names), roles[role].name
+    is_clear = sample.data.header and names.count(name) == 1
+    return name if is_clear else names.index(name)
 
 
 def _events(sample: Sample, roles: dict[str, Column], limit: float) -> EventProposal | None:

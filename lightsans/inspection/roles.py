@@ -132,6 +132,13 @@ def find_roles(columns: Sequence[Column], limit: float) -> dict[str, Column]:
     return found
 
 
+def find_by_name(columns: Sequence[Column], role: str) -> Column | None:
+    """The column whose name says a role best, whatever its values."""
+    ranked = sorted(columns, key=lambda column: _rank(role, column.name))
+    is_named = ranked and _rank(role, ranked[0].name) < len(_WORDS[role])
+    return ranked[0] if is_named else None
+
+
 def find_unnamed_roles(columns: Sequence[Column]) -> dict[str, Column]:
     """The likely columns of a log without a header: time by its values, then user, item, rating."""
     times = [column for column in columns if column.unit is not None and column.distinct > 1]

@@ -160,3 +160,24 @@ def test_nested_columns_are_shown_and_no_log_is_unreadable_for_them(tmp_path):
 def test_an_unreadable_input_is_an_error_that_names_it(tmp_path):
     with pytest.raises(InputError, match="web page"):
         inspect(write_bytes(tmp_path / "a.csv", b"<!DOCTYPE html>\n"))
+
+
+def test_of_two_columns_of_a_name_the_position_is_printed(tmp_path):
+    rows = "".join(f"u,v,i{n},{1_600_000_000 + n}\n" for n in range(5))
+    text = f"user_id,user_id,item_id,ts\n{rows}"
+    found = inspect(write_bytes(tmp_path / "a.csv", text.encode()))
+    assert found.settings["columns"]["user"] == 0
+    assert read_pasted(found, tmp_path) == (5, 5)
+
+
+@pytest.mark.parametrize("time", ["13.09.2020", "09/13/2020 05:45 PM", "44087", "1.600.000.000"])
+def test_times_that_are_written_in_another_way_are_told(tmp_path, time):
+    text = "user_id,item_id,timestamp\n" + f"u,i,{time}\n" * 5
+    found = inspect(write_bytes(tmp_path / "a.csv", text.encode()))
+    assert found.settings == {}
+    assert any("'timestamp' would be the timestamp, but" in r and time in r for r in found.remarks)
+
+
+def test_a_header_without_rows_is_told(tmp_path):
+    found = inspect(write_bytes(tmp_path / "a.csv", b"user_id,item_id,timestamp\n"))
+    assert "there is a header and no row" in found.remarks
