@@ -185,7 +185,8 @@ def require_reachable_paths(config: RunConfig) -> None:
         ConfigError: A setting that names a file or directory holds a relative path.
     """
     for name, path in named_paths(config):
-        if "://" not in path and not path.startswith(("/", "~")):
+        place = path.removeprefix("delta://")
+        if "://" not in place and not place.startswith(("/", "~")):
             raise ConfigError(
                 f"{name}={path} is relative to this directory, which the cluster does not have; "
                 "use s3://bucket/prefix, or an absolute path that all of its machines share"

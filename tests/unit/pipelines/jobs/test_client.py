@@ -51,6 +51,18 @@ def test_a_path_relative_to_this_machine_is_refused_by_name(setting):
         jobs.require_reachable_paths(config)
 
 
+def test_so_is_a_delta_table_but_no_catalog():
+    for setting in ("data.input=[delta://here]", "score.table.uri=delta://here"):
+        with pytest.raises(ConfigError, match=r"delta://here is relative to this directory"):
+            jobs.require_reachable_paths(load_config(None, ["root=s3://b/x", setting]).config)
+    tables = [
+        "root=s3://b/x",
+        "data.input=[delta://s3://b/log@v3]",
+        "score.table.uri=iceberg://p/a.b",
+    ]
+    jobs.require_reachable_paths(load_config(None, tables).config)
+
+
 def test_the_id_of_a_model_or_the_name_of_a_service_is_no_path():
     names = ["train.warm_start=0123456789ab", "train.mlflow_uri=databricks"]
     settings = ["root=/shared", "data.input=s3://b/x", *names]
