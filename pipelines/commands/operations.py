@@ -2,10 +2,12 @@
 
 import re
 from dataclasses import asdict, replace
+from datetime import datetime, time
 from typing import Annotated, Any
 
 import typer
 
+from lightsans.columns.times import zone_of
 from lightsans.config import RunConfig
 from lightsans.errors import ConfigError
 from lightsans.storage.location import locate
@@ -272,8 +274,15 @@ def _retrain(config: RunConfig) -> str:
         return f"run {run.run_id}; `submit.py publish {run.run_id}` publishes it"
     train = replace(config.nightly.train, every_nights=1, start="scratch")
     nightly = replace(config.nightly, train=train)
-    night = run_nightly(replace(config, nightly=nightly), current.as_of)
+    night = run_nightly(replace(config, nightly=nightly), _date(current.as_of, config))
     return f"run {night.run_id} is {night.outcome}"
+
+
+def _date(as_of: str, config: RunConfig) -> str:
+    """A moment as a night is usually asked for: a date where it is midnight in data.timezone."""
+    moment = datetime.fromisoformat(as_of).astimezone(zone_of(config.data.timezone))
+    is_midnight = moment.time() == time.min
+    return moment.date().isoformat() if is_midnight else moment.isoformat()
 
 
 def add_operations_commands(app: typer.Typer) -> None:
