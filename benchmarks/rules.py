@@ -1,4 +1,4 @@
-"""Lists under rules against plain top-K of the same users: what rules cost.
+"""Lists under rules, and with probabilities, against plain top-K of the same users: what they cost.
 
     python -m benchmarks.rules [--smoke] [--json] [--cuda] [--users N] [--threads N] [--clock cpu]
 
@@ -11,6 +11,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from benchmarks import harness
 from benchmarks.topk import SEEN, Data, make_data
+from lightsans.probability.softmax import Scope, log_sums
 from lightsans.ranking.top_k import ItemIndex
 from lightsans.rules.item_rules import NO_LIMIT, ItemRules, PinRule, QuotaRule, no_rules
 from lightsans.rules.lists import RuledIndex
@@ -76,16 +78,7 @@ def run_case(
     def under_rules() -> Tensor:
         return ruled.top_k(data.users, K, rows_S, ids_S, segments_B).item_ids
 
-    seconds: dict[str, list[float]] = {"plain": [], "rules": []}
-    turns = {"plain": without, "rules": under_rules}
-    for search in turns.values():  # warms up
-        search()
-    for _ in range(repeats):
-        for side, search in turns.items():
-            time.sleep(PAUSE_S)
-            started = now()
-            search()
-            seconds[side].append(now() - started)
+    seconds = _take_turns({"plain": without, "rules": under_rules}, repeats, now)
     speed = {side: B / statistics.median(times) for side, times in seconds.items()}
     return harness.case(
         f"{name}, {len(data.table) - 1:,} items",
@@ -97,6 +90,51 @@ def run_case(
         goal=None if name.startswith("diversity") else GOAL,
         times_the_time=round(speed["plain"] / speed["rules"], 2),
     )
+
+
+def run_probabilities(data: Data, repeats: int, now: Callable[[], float]) -> dict[str, Any]:
+    """Users a second with and without probabilities of the lists' items, taking turns."""
+    device, B = data.users.device, len(data.users)
+    rows_S = torch.arange(B, device=device).repeat_interleave(SEEN)
+    ids_S, plain = data.seen.flatten(), ItemIndex(data.table)
+    is_eligible = torch.arange(len(data.table), device=device) > 0
+    scope = Scope(is_eligible, rows_S, ids_S)
+
+    def without() -> Tensor:
+        return plain.top_k(data.users, K, rows_S, ids_S).scores
+
+    def with_probabilities() -> Tensor:
+        scores_BK = without().double()
+        return (scores_BK - log_sums(data.users, data.table, scope)[:, None]).exp()
+
+    seconds = _take_turns({"plain": without, "with": with_probabilities}, repeats, now)
+    speed = {side: B / statistics.median(times) for side, times in seconds.items()}
+    return harness.case(
+        f"probabilities, {len(data.table) - 1:,} items",
+        ours=round(speed["with"], 1),
+        peer=round(speed["plain"], 1),
+        peer_name="plain top-K",
+        unit="users/s",
+        ratio=round(speed["with"] / speed["plain"], 3),
+        goal=None,
+        times_the_time=round(speed["plain"] / speed["with"], 2),
+    )
+
+
+def _take_turns(
+    turns: dict[str, Callable[[], Tensor]], repeats: int, now: Callable[[], float]
+) -> dict[str, list[float]]:
+    """Seconds of every call, by name, after one to warm up."""
+    seconds: dict[str, list[float]] = {side: [] for side in turns}
+    for search in turns.values():
+        search()
+    for _ in range(repeats):
+        for side, search in turns.items():
+            time.sleep(PAUSE_S)
+            started = now()
+            search()
+            seconds[side].append(now() - started)
+    return seconds
 
 
 def _cuda_clock() -> float:
@@ -121,8 +159,15 @@ def main() -> None:
     made = make_data(users, num_items, skewed=False)
     data = Data(*(x.to(device) for x in made))
     cases = []
-    for name, rules in rule_sets(num_items).items():
-        case = run_case(name, rules, data, repeats, _cuda_clock if options.cuda else now)
+    if options.cuda:
+        now = _cuda_clock
+    runs: list[Callable[[], dict[str, Any]]] = [
+        partial(run_case, name, rules, data, repeats, now)
+        for name, rules in rule_sets(num_items).items()
+    ]
+    runs.append(partial(run_probabilities, data, repeats, now))
+    for run in runs:
+        case = run()
         cases.append(case)
         print(
             f"{case['case']}: {case['ours']:,.0f} users/s, plain {case['peer']:,.0f}: "

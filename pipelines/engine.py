@@ -6,6 +6,7 @@ from lightsans.config import RunConfig
 from lightsans.reports.evaluation_figures import EvaluationFigures
 from pipelines.evaluate.stage import run_evaluate
 from pipelines.preprocess.stage import run_preprocess
+from pipelines.refit.stage import run_refit
 from pipelines.train.stage import run_train
 
 
@@ -23,6 +24,13 @@ class RayEngine:
     def train(self, config: RunConfig, dataset_id: str) -> str:
         """Run the stage ``train``; the id of the model."""
         return run_train(config, dataset_id).model_id
+
+    def refit(self, config: RunConfig, dataset_id: str, model_id: str) -> tuple[str, str]:
+        """Run the refit, as ``pipeline --refit`` does; the ids of its dataset and model."""
+        made = run_preprocess(config)
+        assert made.dataset_id == dataset_id
+        refit = run_refit(config, made, model_id)
+        return refit.dataset.dataset_id, refit.model.model_id
 
     def evaluate(self, config: RunConfig, dataset_id: str, model_id: str) -> EvaluationFigures:
         """Run the stage ``evaluate``; its figures."""

@@ -62,6 +62,8 @@ class LossKind:
     """A step touches only the vectors of its own items."""
     in_recbole: bool = False
     """RecBole has it, under the same name."""
+    is_softmax: bool = False
+    """Scores are learnt as logits of a softmax over all items: probabilities follow from them."""
     auto_up_to: Mapping[str, float] | None = None
     """Largest catalogue for which ``auto`` takes it, by type of device (docs/losses.md); None:
     never."""
@@ -70,7 +72,12 @@ class LossKind:
 LOSSES: Final[Mapping[Loss, LossKind]] = {
     kind.name: kind
     for kind in (
-        LossKind(name="CE", in_recbole=True, auto_up_to={"cpu": 20_000, "cuda": 100_000}),
+        LossKind(
+            name="CE",
+            in_recbole=True,
+            is_softmax=True,
+            auto_up_to={"cpu": 20_000, "cuda": 100_000},
+        ),
         LossKind(name="BPR", needs_negatives=True, trains_rows=True, in_recbole=True),
         LossKind(
             name="sampled_softmax",
@@ -78,6 +85,7 @@ LOSSES: Final[Mapping[Loss, LossKind]] = {
             shares_negatives=True,
             corrects_sampling=True,
             trains_rows=True,
+            is_softmax=True,
             auto_up_to={"cpu": inf, "cuda": inf},
         ),
         LossKind(

@@ -141,6 +141,13 @@ class ScoreConfig:
     """Write for each of the model's recommendations up to so many items of the user's newest 20
     without which its score would be lower, the largest loss first. 0: none. It encodes every
     history up to 20 times more."""
+    probability: bool = setting(False, Mark.CONTENT, Mark.LATER)
+    """Write beside each of the model's recommendations the calibrated probability that the user's
+    next interaction is the item, over what may be recommended to this user. The sum over all items
+    costs a pass."""
+    buy_again: int = setting(0, Mark.CONTENT, Mark.LATER)
+    """Put behind each list of the model up to so many of the items that remove_seen takes away from
+    it, the best by score; then the source of every item stands beside it. 0: none."""
     layout: Layout = setting("wide", Mark.CONTENT)
     """wide: one row per user with lists. long: one row per recommendation with its rank; users
     without any have no row."""
@@ -202,6 +209,12 @@ class ScoreConfig:
             "need each other; set both or neither",
         )
         require(0 <= self.because <= 20, f"score.because={self.because} is not between 0 and 20")
+        at_least("score", self, 0, "buy_again")
+        require(
+            self.buy_again == 0 or self.remove_seen is not False,
+            f"score.buy_again={self.buy_again} needs items that score.remove_seen takes away; it "
+            "is false, so seen items are in the lists themselves",
+        )
         places: dict[int, str] = {}
         for pin in self.rules.pins:
             place = pin.position if pin.position > 0 else self.k + 1 + pin.position

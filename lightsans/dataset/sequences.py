@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lightsans.arrays import Int32, Int64, Intp
+from lightsans.columns.segments import expand
 from lightsans.dataset.events import EventTargets
 
 LEAVE_ONE_OUT_MINIMUM = 3
@@ -101,6 +102,21 @@ class UserSequences:
         is_known = translated > 0
         before = np.concatenate([[0], np.cumsum(is_known)])
         return UserSequences(translated[is_known], before[self.offsets])
+
+    def take(self, users: Intp) -> "UserSequences":
+        """The items of some users, in that order."""
+        lengths = self.lengths[users]
+        owner, rank = expand(lengths)
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        return UserSequences(self.item_ids[self.offsets[users][owner] + rank], offsets)
+
+    def joined(self, other: "UserSequences") -> "UserSequences":
+        """Per user, the items of both."""
+        users = np.concatenate([expand(self.lengths)[0], expand(other.lengths)[0]])
+        items = np.concatenate([self.item_ids, other.item_ids])
+        order = np.argsort(users, kind="stable")
+        offsets = np.concatenate([[0], np.cumsum(self.lengths + other.lengths)])
+        return UserSequences(items[order], offsets)
 
 
 def evaluated_users(lengths: Int64) -> Intp:

@@ -13,7 +13,7 @@ from lightsans.columns.hashing import NUM_BUCKETS
 from lightsans.columns.times import to_iso
 from lightsans.config import DataConfig, RunConfig, to_dict
 from lightsans.config.marks import Mark, values_with
-from lightsans.dataset.vocabulary import Vocabulary
+from lightsans.dataset.vocabulary import Vocabulary, load_vocabulary
 from lightsans.errors import InputError
 from lightsans.lists.feature_table import FeatureTable
 from lightsans.lists.id_lists import IdList, read_id_list, require_some
@@ -79,8 +79,12 @@ class _Derived:
     rounds: int
 
 
-def make_dataset(config: RunConfig) -> str:
+def make_dataset(config: RunConfig, base: str | None = None) -> str:
     """Make the dataset of the log that ``data.input`` names, or find it made; its id.
+
+    Args:
+        config: The run.
+        base: Id of a dataset whose numbers items keep; None to number them by their counts.
 
     Raises:
         ConfigError: A setting cannot be understood.
@@ -100,11 +104,14 @@ def make_dataset(config: RunConfig) -> str:
     features = read_item_table(config)
     if features is not None:
         question["items"] = features.location.name  # named after its content, too
+    datasets, numbered = locate(config.root, config.storage) / "datasets", None
+    if base is not None:
+        question["base"], numbered = base, load_vocabulary(datasets / base)
     name = content_id("frame", FORMAT_VERSION, question)
-    dataset = locate(config.root, config.storage) / "datasets" / name
+    dataset = datasets / name
     if read_manifest(DatasetManifest, dataset) is None:
         dataset.delete()
-        write_manifest(dataset, _make(config, dataset, filters, listed, features))
+        write_manifest(dataset, _make(config, dataset, filters, listed, features, numbered))
     return name
 
 
@@ -114,12 +121,13 @@ def _make(
     filters: Filters,
     listed: IdList | None,
     features: FeatureTable | None,
+    base: Vocabulary | None,
 ) -> DatasetManifest:
     """Write all of a dataset but its manifest, which is given back."""
     log = _read(config, dataset, filters, listed)
     if filters.data.cuts_by_time and filters.cutoffs is None:
         filters = _with_cutoffs(filters, log)
-    derived = _derive(log, filters, dataset, features)
+    derived = _derive(log, filters, dataset, features, base)
     repeats = derived.part.report.exact_duplicates / max(log.rows.num_rows, 1)
     said = describe_repeats(repeats, bool(config.data.events))
     if said is not None and config.data.dedupe == "none":
@@ -171,7 +179,11 @@ def _with_cutoffs(filters: Filters, log: _Log) -> Filters:
 
 
 def _derive(
-    log: _Log, filters: Filters, dataset: Location, features: FeatureTable | None
+    log: _Log,
+    filters: Filters,
+    dataset: Location,
+    features: FeatureTable | None,
+    base: Vocabulary | None,
 ) -> _Derived:
     key, data = (secrets.randbits(64), secrets.randbits(64)), filters.data
     left, core, counted, part = number_part(log.rows, filters, log.time_range, key)
@@ -186,7 +198,8 @@ def _derive(
     left = {**left, "after_k_core": int(pc.sum(survivors["count"]).as_py() or 0)}
     if not survivors.num_rows:
         raise InputError(nothing_left(data, left))
-    vocabulary = Vocabulary.from_counts(*surviving_items(items, survivors))
+    number = Vocabulary.from_counts if base is None else base.extended
+    vocabulary = number(*surviving_items(items, survivors))
     if features is not None:
         joined = join_features(features, vocabulary, data.allow_unmatched)
         if joined.warning:

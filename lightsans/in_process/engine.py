@@ -6,12 +6,13 @@ import operator
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Protocol
 
 import pyarrow as pa
 import torch
 
-from lightsans.config import RunConfig
+from lightsans.config import RunConfig, TemporalConfig
 from lightsans.config.marks import Mark, values_with
 from lightsans.dataset.loading import load_shards, load_trainable
 from lightsans.in_process.dataset import make_dataset
@@ -45,7 +46,7 @@ from lightsans.stages.untested import require_held_out, require_unlearnt
 from lightsans.stages.window import find_window, recent_rows
 from lightsans.storage import model_files as files
 from lightsans.storage.location import Location, locate
-from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest
+from lightsans.storage.manifest_kinds import DatasetManifest, JudgedModel, ModelManifest
 from lightsans.storage.manifests import content_id, read_manifest, require_manifest, write_manifest
 from lightsans.storage.parts import sequence_parts
 from lightsans.training.progress import EpochRow
@@ -62,6 +63,12 @@ class Engine(Protocol):
 
     def train(self, config: RunConfig, dataset_id: str) -> str:
         """Train a model of a dataset; its id."""
+
+    def refit(self, config: RunConfig, dataset_id: str, model_id: str) -> tuple[str, str]:
+        """Train on all rows, for the epochs of a model that was chosen by held-out ones; both ids.
+
+        The dataset is another one where the first holds its newest items out of the vocabulary.
+        """
 
     def evaluate(self, config: RunConfig, dataset_id: str, model_id: str) -> EvaluationFigures:
         """Metrics of a model and the baselines, with their statistics."""
@@ -80,6 +87,9 @@ class LocalEngine:
 
     def train(self, config: RunConfig, dataset_id: str) -> str:
         """See `Engine`."""
+        return self._train(config, dataset_id, None)
+
+    def _train(self, config: RunConfig, dataset_id: str, judged: JudgedModel | None) -> str:
         root = locate(config.root, config.storage)
         dataset = root / "datasets" / dataset_id
         manifest = require_manifest(DatasetManifest, dataset, "fit again")
@@ -92,13 +102,32 @@ class LocalEngine:
             "warm_start": warm_weights_hash(config),
             "use_gpu": config.train.use_gpu,
             **values_with(config.evaluate, Mark.VALIDATES),
+            **({} if judged is None else {"judged": judged.weights_sha256}),
         }
         directory = root / "models" / content_id("frame-model", FORMAT_VERSION, question)
         if read_manifest(ModelManifest, directory) is None:
             directory.delete()
-            with _one_thread():
-                write_manifest(directory, _train(config, dataset, manifest, directory))
+            with one_thread():
+                made = _train(config, dataset, manifest, directory)
+                write_manifest(directory, replace(made, judged=judged))
         return directory.name
+
+    def refit(self, config: RunConfig, dataset_id: str, model_id: str) -> tuple[str, str]:
+        """See `Engine`."""
+        root = locate(config.root, config.storage)
+        chosen = require_manifest(ModelManifest, root / "models" / model_id, "fit again")
+        manifest = require_manifest(DatasetManifest, root / "datasets" / dataset_id, "fit again")
+        judged = JudgedModel(
+            model_id=model_id,
+            weights_sha256=files.weights_hash(root / "models" / model_id),
+            dataset_id=dataset_id,
+            method="full",
+        )
+        if manifest.split.cuts_by_time:  # the newest items are not in its vocabulary
+            data = replace(config.data, split="none", temporal=TemporalConfig())
+            dataset_id = make_dataset(replace(config, data=data), dataset_id)
+        train = replace(config.train, refit_epochs=chosen.best_epoch)
+        return dataset_id, self._train(replace(config, train=train), dataset_id, judged)
 
     def evaluate(self, config: RunConfig, dataset_id: str, model_id: str) -> EvaluationFigures:
         """See `Engine`; nothing is left on storage."""
@@ -120,12 +149,12 @@ class LocalEngine:
                 groups=groups_identity(config, manifest.data),
                 made_with=manifest.data,
             )
-            with _one_thread():
+            with one_thread():
                 return _evaluate(job, manifest)
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Within the block, PyTorch computes with one thread."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -12,19 +12,17 @@ from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
-from lightsans.arrays import Int64
 from lightsans.config import RunConfig, StorageConfig, to_dict
 from lightsans.config.data import ColumnsConfig, DataConfig
 from lightsans.config.file import from_dict
-from lightsans.dataset.loading import list_column
 from lightsans.dataset.vocabulary import load_vocabulary
 from lightsans.errors import ConfigError, NotFoundError
-from lightsans.in_process.engine import Engine, LocalEngine
+from lightsans.in_process.engine import Engine, LocalEngine, one_thread
 from lightsans.in_process.frames import Frame, Library, library_of, to_frame, to_ids, to_table
+from lightsans.in_process.rows import in_pieces, long_similar, places_of
 from lightsans.in_process.settings import config_of
 from lightsans.lists.feature_table import item_columns
 from lightsans.model.network import LightSANs
@@ -34,17 +32,18 @@ from lightsans.recommendations.beside import read_beside
 from lightsans.recommendations.item_choice import read_item_choice
 from lightsans.recommendations.list_maker import ListMaker
 from lightsans.recommendations.reader import wide_schema
-from lightsans.recommendations.reasons import BECAUSE, because_field
 from lightsans.recommendations.similar_items import SimilarItems
-from lightsans.recommendations.tables import recommend_rows, to_long
+from lightsans.recommendations.tables import to_long
 from lightsans.reports.evaluation_figures import EvaluationFigures
+from lightsans.stages.calibration import Calibration, calibrate
+from lightsans.stages.computed_columns import ComputedColumns, recommend_with
 from lightsans.stages.list_maker import load_list_maker
 from lightsans.stages.seen_rows import SeenRows
 from lightsans.stages.window import count_here
 from lightsans.storage import model_files as files
 from lightsans.storage.listing import list_files
 from lightsans.storage.location import Location, locate
-from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest
+from lightsans.storage.manifest_kinds import DatasetManifest, JudgedModel, ModelManifest
 from lightsans.storage.manifests import require_manifest
 from lightsans.storage.parts import sequence_parts
 from lightsans.storage.records import from_json, to_json
@@ -66,6 +65,16 @@ class _Fitted:
     manifest: DatasetManifest
     users: pa.Table
     """``user_id``, ``item_ids`` and ``also_seen`` of every user, by rising bucket."""
+    judged: JudgedModel | None
+    """The model that was judged by held-out items, where this one is its refit."""
+
+    @property
+    def tested(self) -> tuple[Location, Location]:
+        """Dataset and model with held-out items."""
+        if self.judged is None:
+            return self.dataset, self.model
+        judged = self.judged
+        return self.dataset.parent / judged.dataset_id, self.model.parent / judged.model_id
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,8 +114,9 @@ class Recommender:
             self.config = replace(self.config, root=scratch)
         self._fitted: _Fitted | None = None
         self._makers: dict[int, ListMaker] = {}
+        self._calibration: Calibration | None = None
 
-    def fit(self, frame: Frame, items: Frame | None = None) -> Self:
+    def fit(self, frame: Frame, items: Frame | None = None, *, refit: bool = False) -> Self:
         """Learn from interactions: a row each, with user, item and time.
 
         Rows of one user and time count in the order of the frame. Valid and test items are held
@@ -115,6 +125,8 @@ class Recommender:
         Args:
             frame: A frame of pandas, Polars or Arrow, or whatever has ``__arrow_c_stream__``.
             items: A frame with a row for each item, with the columns that ``item_features`` names.
+            refit: Recommend by another model, which learns the held-out items too, for the epochs
+                that were best for the first one; `evaluate` and ``calibration`` go by that one.
 
         Raises:
             ConfigError: ``split`` is none, and ``refit_epochs`` is not given; or one of ``items``
@@ -131,6 +143,8 @@ class Recommender:
         config = replace(self.config, data=data)
         dataset_id = self._engine.make_dataset(config)
         model_id = self._engine.train(config, dataset_id)
+        if refit:
+            dataset_id, model_id = self._engine.refit(config, dataset_id, model_id)
         self._load(config, dataset_id, model_id)
         self.library = library_of(frame)
         return self
@@ -138,7 +152,8 @@ class Recommender:
     def recommend(self, users: Any = None, k: int = 10) -> Frame:
         """The best items of users, a row each: user_id, rank, item_id, score and source.
 
-        ``score.because``, ``item_columns`` and ``user_columns`` add columns, as in a run.
+        ``score.because``, ``probability``, ``buy_again``, ``item_columns`` and ``user_columns`` add
+        columns, as in a run.
 
         Args:
             users: One raw id or many; None for all users of the log.
@@ -156,14 +171,16 @@ class Recommender:
             places = np.arange(fitted.users.num_rows)
         else:
             known = fitted.users["user_id"]
-            places = _places(to_ids(users, known.type, "recommend(users=...)"), known, "user")
+            places = places_of(to_ids(users, known.type, "recommend(users=...)"), known, "user")
         # In the order of the dataset, each once, and then in the order that was asked for.
         distinct, order = np.unique(places, return_inverse=True)
         maker, schema = self._maker(k), wide_schema(fitted.manifest)
-        pieces = _pieces(distinct, _USERS_AT_ONCE)
+        pieces = in_pieces(distinct, _USERS_AT_ONCE)
         made = [self._lists(maker, fitted.users.take(pa.array(piece)), schema) for piece in pieces]
         wide = pa.concat_tables(made)
-        beside, of_items = read_beside(self.config), {BECAUSE, *self.config.score.item_columns}
+        beside = read_beside(self.config)
+        of_items = {*self.config.score.item_columns}
+        of_items |= {field.name for field in self._asked().fields(schema)}
         if beside is not None:
             wide = beside.extend(wide)
         long = to_long(wide.take(pa.array(order)).combine_chunks(), of_items)
@@ -187,13 +204,13 @@ class Recommender:
         ids = np.arange(1, known.num_items + 1)
         if items is not None:
             raw = known.raw_item_ids
-            ids = _places(to_ids(items, raw.type, "similar(items=...)"), raw, "item") + 1
+            ids = places_of(to_ids(items, raw.type, "similar(items=...)"), raw, "item") + 1
         table_VD = LightSANs.from_pretrained(fitted.model).item_table()
         choice = read_item_choice(config)
         nearest = SimilarItems.chosen(table_VD, known, config.similar.measure, choice)
         made = [
-            _long_similar(nearest.lists_of(torch.from_numpy(piece), k))
-            for piece in _pieces(ids, _ITEMS_AT_ONCE)
+            long_similar(nearest.lists_of(torch.from_numpy(piece), k))
+            for piece in in_pieces(ids, _ITEMS_AT_ONCE)
         ]
         return to_frame(pa.concat_tables(made), self.library)
 
@@ -207,7 +224,8 @@ class Recommender:
             ConfigError: Nothing is held out, or ``refit_epochs`` has let the model learn it.
         """
         fitted = self._require()
-        return self._engine.evaluate(fitted.config, fitted.dataset.name, fitted.model.name)
+        dataset, model = fitted.tested
+        return self._engine.evaluate(fitted.config, dataset.name, model.name)
 
     @property
     def history(self) -> list[dict[str, Any]]:
@@ -225,7 +243,8 @@ class Recommender:
         fitted = self._require()
         target = locate(str(directory), self.config.storage)
         (target / RECORD).delete()  # while its parts are replaced, there is nothing to load
-        for source in (fitted.dataset, fitted.model):
+        sources = (fitted.dataset, fitted.model, *fitted.tested)
+        for source in {each.uri: each for each in sources}.values():
             below = target / source.parent.name / source.name
             if below.uri == source.uri:
                 continue
@@ -306,7 +325,7 @@ class Recommender:
         root = locate(config.root, config.storage)
         dataset, model = root / "datasets" / dataset_id, root / "models" / model_id
         manifest = require_manifest(DatasetManifest, dataset, "fit and save it again")
-        require_manifest(ModelManifest, model, "fit and save it again")
+        judged = require_manifest(ModelManifest, model, "fit and save it again").judged
         seen = SeenRows.of(config.score.remove_seen, manifest)
         parts = [
             seen.of_rows(part.read_table(seen.columns))
@@ -315,7 +334,9 @@ class Recommender:
         users = pa.concat_tables(parts).combine_chunks()
         user_ids = users["user_id"].cast(id_type(manifest.user_id_type))
         users = users.set_column(0, "user_id", user_ids)
-        self._fitted, self._makers = _Fitted(config, dataset, model, manifest, users), {}
+        self._fitted = _Fitted(config, dataset, model, manifest, users, judged)
+        self._makers = {}
+        self._calibration = None
 
     def _require(self) -> _Fitted:
         if self._fitted is None:
@@ -323,13 +344,28 @@ class Recommender:
         return self._fitted
 
     def _lists(self, maker: ListMaker, rows: pa.Table, schema: pa.Schema) -> pa.Table:
-        """Wide rows of some users, with reasons where they are asked for."""
-        made, most = recommend_rows(maker, rows, schema), self.config.score.because
-        if not most:
-            return made
-        histories, seen = list_column(rows, "item_ids"), list_column(rows, "also_seen")
-        reasons = maker.explain(maker.know(histories, seen).histories, made, most)
-        return made.append_column(because_field(schema), reasons)
+        """Wide rows of some users, with the computed columns that are asked for."""
+        return recommend_with(maker, rows, schema, self._asked())
+
+    def _asked(self) -> ComputedColumns:
+        fitted, score = self._require(), self.config.score
+        temperature = self.calibration.temperature if score.probability else None
+        return ComputedColumns.of(score, bool(fitted.manifest.data.get("events")), temperature)
+
+    @property
+    def calibration(self) -> Calibration:
+        """Temperature of the probabilities, and how reliable they are (docs/recommendations.md).
+
+        Raises:
+            ConfigError: Nothing was held out.
+        """
+        if self._calibration is None:
+            config = replace(self.config, root=self._require().config.root)
+            with one_thread():
+                self._calibration = calibrate(
+                    config, self._require().model, read_item_choice(config)
+                )
+        return self._calibration
 
     def _maker(self, k: int) -> ListMaker:
         if k not in self._makers:
@@ -346,46 +382,6 @@ class Recommender:
         return self._makers[k]
 
 
-def _places(ids: pa.Array, known: pa.Array | pa.ChunkedArray, noun: str) -> Int64:
-    """Positions of ids among known ones.
-
-    Raises:
-        NotFoundError: One is not there; the message names up to three.
-    """
-    found = pc.index_in(ids, value_set=known)
-    if found.null_count:
-        missing = ids.filter(found.is_null())
-        some = ", ".join(repr(each.as_py()) for each in missing[:3])
-        rest = f" and {len(missing) - 3:,} more" if len(missing) > 3 else ""
-        raise NotFoundError(
-            f"{noun} {some}{rest}: not among the {len(known):,} {noun}s that fit() has seen; ids "
-            "are compared as they are in the log"
-        )
-    places: Int64 = found.to_numpy(zero_copy_only=False).astype(np.int64)
-    return places
-
-
 def _require_length(k: int, method: str) -> None:
     if k < 1:
         raise ConfigError(f"{method}(k={k}): a list has at least one item")
-
-
-def _pieces(values: Int64, size: int) -> list[Int64]:
-    """Stretches of some values; an empty one where there are none, so that columns are known."""
-    return [values[first : first + size] for first in range(0, max(len(values), 1), size)]
-
-
-def _long_similar(wide: pa.Table) -> pa.Table:
-    lists, scores = (wide[name].combine_chunks() for name in ("item_ids", "scores"))
-    lengths = pc.list_value_length(lists).to_numpy(zero_copy_only=False)
-    ends = np.cumsum(lengths)
-    ranks = np.arange(lengths.sum()) - np.repeat(ends - lengths, lengths) + 1
-    owners = pa.array(np.repeat(np.arange(len(lengths)), lengths))
-    return pa.table(
-        {
-            "item_id": wide["item_id"].take(owners),
-            "rank": pa.array(ranks, pa.int32()),
-            "similar_item_id": lists.flatten(),
-            "score": scores.flatten(),
-        }
-    )

@@ -5,7 +5,7 @@ recommended to this user: score - log(sum of exp(scores)). Scores alone would ra
 length of their vectors. Boosts are no wish of a user's, so the model's own scores count; seen
 items, lists of items, and allow and deny lists of segments say what may be recommended.
 
-Shapes: B users   D hidden size   V = num_items + 1   W wanted items   S seen items of all users
+Shapes: B users   D hidden size   V = num_items + 1   W wanted items
     C items of a block
 """
 
@@ -15,53 +15,33 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
+from lightsans.probability.softmax import Scope, scored_blocks
+
 _BLOCK_SCORES = 2**22
 """Scores held at once."""
 
 
 @torch.no_grad()
-def log_shares(
-    vectors_BD: Tensor,
-    table_VD: Tensor,
-    wanted_W: Tensor,
-    is_eligible_V: Tensor,
-    seen_rows_S: Tensor,
-    seen_item_ids_S: Tensor,
-    denied_V: Tensor | None = None,
-    segments_B: Tensor | None = None,
-) -> Tensor:
+def log_shares(vectors_BD: Tensor, table_VD: Tensor, wanted_W: Tensor, scope: Scope) -> Tensor:
     """(B, W) float32; minus infinity where an item may not be recommended to a user.
 
     Args:
         vectors_BD: One row per user.
         table_VD: One row per item; row 0 is padding.
         wanted_W: Item ids.
-        is_eligible_V: Whether an item may be recommended at all; not padding.
-        seen_rows_S: With ``seen_item_ids_S`` the items to leave out, by user.
-        seen_item_ids_S: See ``seen_rows_S``.
-        denied_V: Bits of the segment rules that forbid an item; with ``segments_B``.
-        segments_B: Bits of the segment rules that are about a user.
+        scope: Items that may be recommended to the users.
     """
-    B, V = len(vectors_BD), len(table_VD)
+    B = len(vectors_BD)
     step = max(1, _BLOCK_SCORES // max(1, B))
-    order_S = seen_item_ids_S.argsort()
-    rows_S, ids_S = seen_rows_S[order_S], seen_item_ids_S[order_S]
     most_B = torch.full((B,), -torch.inf, dtype=torch.float64)
     sum_B = torch.zeros(B, dtype=torch.float64)
     shares_BW = torch.full((B, len(wanted_W)), -torch.inf, dtype=torch.float64)
-    for first in range(0, V, step):
-        block = slice(first, min(V, first + step))
-        scores_BC = (vectors_BD @ table_VD[block].t()).double()
-        scores_BC[:, ~is_eligible_V[block]] = -torch.inf
-        begin, end = torch.searchsorted(ids_S, torch.tensor([block.start, block.stop])).tolist()
-        scores_BC[rows_S[begin:end], ids_S[begin:end] - first] = -torch.inf
-        if denied_V is not None and segments_B is not None:
-            is_denied_BC = (denied_V[block][None] & segments_B[:, None]) != 0
-            scores_BC.masked_fill_(is_denied_BC, -torch.inf)
+    for first, scores in scored_blocks(vectors_BD, table_VD, scope, step):
+        scores_BC, end = scores.double(), first + scores.shape[1]
         before_B, most_B = most_B, torch.maximum(most_B, scores_BC.amax(1))
         shift_B = torch.where(most_B.isfinite(), most_B, 0.0)
         sum_B = sum_B * (before_B - shift_B).exp() + (scores_BC - shift_B[:, None]).exp().sum(1)
-        is_here_W = (wanted_W >= block.start) & (wanted_W < block.stop)
+        is_here_W = (wanted_W >= first) & (wanted_W < end)
         shares_BW[:, is_here_W] = scores_BC[:, wanted_W[is_here_W] - first]
     total_B = torch.where(most_B.isfinite(), most_B, 0.0) + sum_B.log()
     found_BW = shares_BW - total_B[:, None]

@@ -134,6 +134,8 @@ def _open(config: RunConfig) -> dict[str, tuple[Table, dict[str, Wanted]]]:
     }
     taken = {*recommendations_schema(pa.string(), pa.string()).names}
     taken |= {*long_recommendations_schema(pa.string(), pa.string()).names, "because"}
+    taken |= {"probability"} if score.probability else set()
+    taken |= {"item_source"} if score.buy_again else set()
     for role, (uri, names, id_column) in asked.items():
         if uri is None or not names:
             continue

@@ -14,17 +14,17 @@ import torch
 
 from lightsans.arrays import Bool, Int32, Int64, Intp, UInt64
 from lightsans.columns.hashing import hash_segments, mix
-from lightsans.dataset.bucket_cursor import bucket_span
 from lightsans.dataset.samples import gather
 from lightsans.dataset.sequences import UserSequences
 from lightsans.dataset.vocabulary import Vocabulary, dead_items
 from lightsans.model.network import LightSANs
+from lightsans.probability.softmax import Scope
 from lightsans.ranking.recent import popularity_ties
 from lightsans.ranking.seen_items import NOTHING
 from lightsans.ranking.top_k import ItemIndex
 from lightsans.recommendations.audience import log_shares
 from lightsans.recommendations.reasons import reasons_of
-from lightsans.recommendations.segment import Segment
+from lightsans.recommendations.segment import ListRules
 from lightsans.rules.item_rules import ItemRules
 from lightsans.rules.lists import RuledIndex
 
@@ -42,32 +42,21 @@ class Recommendations:
     source: pa.Array
     """``model``; for users without an item that the model knows ``popular``, or
     ``popular_recent`` where the items of the last days are counted."""
+    encoded: "Encoded"
 
 
 @dataclass(frozen=True, slots=True)
-class ListRules:
-    """Rules over lists, about the items of a model and those of a dataset."""
+class Encoded:
+    """Users of whom the model knows something, as it sees them."""
 
-    model: ItemRules
-    popular: ItemRules
-    """Rules of the fallback."""
-    segments: tuple[Segment, ...]
-    """Users that each rule of the segments is about."""
-
-    def bits(self, user_ids: pa.ChunkedArray) -> Int64:
-        """Bit s is set where rule s of the segments is about a user; users by rising bucket."""
-        found = np.zeros(len(user_ids), np.int64)
-        if self.segments and len(user_ids):
-            span = bucket_span(user_ids)
-            for number, segment in enumerate(self.segments):
-                is_in = segment.contains(user_ids, *span).to_numpy(zero_copy_only=False)
-                found |= is_in.astype(np.int64) << number
-        return found
-
-    def count(self, user_ids: pa.ChunkedArray) -> tuple[int, ...]:
-        """Number of the users that each rule of the segments is about; by rising bucket."""
-        bits = self.bits(user_ids)
-        return tuple(int((bits >> s & 1).sum()) for s in range(len(self.segments)))
+    users: Intp
+    """Their rows, ascending."""
+    vectors: torch.Tensor
+    """(users, D)"""
+    seen: UserSequences
+    """Items of all rows' users that are not recommended to them."""
+    segments: Int64
+    """Bits of the rules about each row's user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,13 +123,14 @@ class ListMaker:
         histories_are_seen: bool = True,
     ) -> None:
         self._model = model.eval()
-        self._model_items, self._dataset_items = model_items, dataset_items
-        self._mapping, self._k, self._remove_seen = mapping, k, remove_seen
+        self.items = self._model_items = model_items
+        self._dataset_items = dataset_items
+        self._mapping, self.k, self._remove_seen = mapping, k, remove_seen
         self._histories_are_seen = histories_are_seen
         dead_ids = np.flatnonzero(dataset_items.popularity == 0) + 1
         dead_model_ids = dead_items(dataset_items, model_items, mapping)
         self._eligible_ids = _tensor(_without(eligible_ids, dead_model_ids, model_items))
-        self._min_score = NOTHING if min_score is None else min_score
+        self.min_score = NOTHING if min_score is None else min_score
         self.rules = rules
         self._index = self._model_index()
         # Popularity as a model of width one: its top-K follows the same rules.
@@ -191,7 +181,7 @@ class ListMaker:
                 sums = np.concatenate([[0], np.cumsum(counts)])
                 found = (sums[ends] - sums[ends - lengths])[is_in]
                 unmet += int((found < quota.at_least).sum())
-        return int((lengths < self._k).sum()), unmet
+        return int((lengths < self.k).sum()), unmet
 
     def _model_index(self) -> ItemIndex | RuledIndex:
         rules = None if self.rules is None else self.rules.model
@@ -234,8 +224,8 @@ class ListMaker:
             segments = np.zeros(len(histories.lengths), np.int64)
         known = self.know(histories, also_seen)
         is_known = known.is_known
-        seen = self._seen(known.histories, known.also_seen)
-        by_model = self._by_model(known.histories, seen, np.flatnonzero(is_known), segments)
+        encoded = self.encode(known, segments)
+        by_model = self._by_model(encoded)
         by_popularity = self._by_popularity(
             self._seen(histories, also_seen), np.flatnonzero(~is_known), segments
         )
@@ -246,16 +236,27 @@ class ListMaker:
             for pair in zip(by_model, by_popularity, strict=True)
         ]
         source = pa.array(np.where(is_known, MODEL, self._fallback).astype(object), pa.string())
-        return Recommendations(columns[0], columns[1], source)
+        return Recommendations(columns[0], columns[1], source, encoded)
 
     @torch.inference_mode()
-    def _by_model(
-        self, known: UserSequences, seen: UserSequences, users: Intp, segments: Int64
-    ) -> tuple[pa.ListArray, pa.ListArray]:
-        vectors_BD = self._encode(known, users)
+    def encode(self, known: KnownHistories, segments: Int64) -> Encoded:
+        """The users of whom the model knows something, encoded.
+
+        Args:
+            known: Histories of all users.
+            segments: See `recommend`.
+        """
+        users = np.flatnonzero(known.is_known)
+        vectors_BD = self._encode(known.histories, users)
+        seen = self._seen(known.histories, known.also_seen)
+        return Encoded(users, vectors_BD, seen, segments)
+
+    @torch.inference_mode()
+    def _by_model(self, encoded: Encoded) -> tuple[pa.ListArray, pa.ListArray]:
         return self._lists(
-            vectors_BD, self._index, seen, users, segments, self._model_items, self._min_score
-        )
+            encoded.vectors, self._index, encoded.seen, encoded.users, encoded.segments,
+            self._model_items, self.min_score,
+        )  # fmt: skip
 
     @torch.inference_mode()
     def explain(self, known: UserSequences, made: pa.Table, most: int) -> pa.ListArray:
@@ -296,26 +297,32 @@ class ListMaker:
             wanted: Ids of the model's items.
             segments: See `recommend`.
         """
-        known = self.know(histories, also_seen)
-        users = np.flatnonzero(known.is_known)
-        rows, ids = self._seen_of(self._seen(known.histories, known.also_seen), users)
-        is_seen = ids > 0
-        table_VD = self._model.item_table()
-        is_eligible_V = torch.ones(len(table_VD), dtype=torch.bool)
+        encoded = self.encode(self.know(histories, also_seen), segments)
+        table_VD, wanted_W = self._model.item_table(), torch.from_numpy(wanted)
+        return encoded.users, log_shares(encoded.vectors, table_VD, wanted_W, self.scope(encoded))
+
+    def scope(self, encoded: Encoded) -> Scope:
+        """Items that may be recommended to the encoded users, rules about lists aside."""
+        rows, ids = self._seen_of(encoded.seen, encoded.users)
+        is_seen, device = ids > 0, self._device
+        is_eligible_V = torch.ones(self._model.num_items + 1, dtype=torch.bool)
         if self._eligible_ids is not None:
             is_eligible_V[:] = False
-            is_eligible_V[self._eligible_ids] = True
+            is_eligible_V[self._eligible_ids.cpu()] = True
         is_eligible_V[0] = False
-        return users, log_shares(
-            self._encode(known.histories, users),
-            table_VD,
-            torch.from_numpy(wanted),
-            is_eligible_V,
-            torch.from_numpy(rows[is_seen]),
-            torch.from_numpy(ids[is_seen].astype(np.int64)),
-            None if self.rules is None else self.rules.model.denied,
-            torch.from_numpy(segments[users]),
+        denied_V = None if self.rules is None else self.rules.model.denied.to(device)
+        return Scope(
+            is_eligible_V.to(device),
+            torch.from_numpy(rows[is_seen]).to(device),
+            torch.from_numpy(ids[is_seen].astype(np.int64)).to(device),
+            denied_V,
+            torch.from_numpy(encoded.segments[encoded.users]).to(device),
         )
+
+    @property
+    def item_table(self) -> torch.Tensor:
+        """(V, D) item vectors of the model."""
+        return self._model.item_table()
 
     @torch.inference_mode()
     def _by_popularity(
@@ -334,14 +341,14 @@ class ListMaker:
         items: Vocabulary,
         min_score: float,
     ) -> tuple[pa.ListArray, pa.ListArray]:
-        device, k = vectors_BD.device, min(self._k, items.num_items)
+        device, k = vectors_BD.device, min(self.k, items.num_items)
         rows_S, ids_S = (
             torch.from_numpy(part.astype(np.int64)).to(device)
             for part in self._seen_of(seen, users)
         )
         if isinstance(index, RuledIndex):
             bits_B = torch.from_numpy(segments[users]).to(device)
-            found = index.top_k(vectors_BD, self._k, rows_S, ids_S, bits_B, min_score=min_score)
+            found = index.top_k(vectors_BD, self.k, rows_S, ids_S, bits_B, min_score=min_score)
         else:
             found = index.top_k(vectors_BD, k, rows_S, ids_S, min_score=min_score)
         ids_BK, scores_BK = found
@@ -356,7 +363,7 @@ class ListMaker:
 
     def _seen(self, histories: UserSequences, also_seen: UserSequences) -> UserSequences:
         """Items that each user has seen."""
-        return _merge(histories, also_seen) if self._histories_are_seen else also_seen
+        return histories.joined(also_seen) if self._histories_are_seen else also_seen
 
     def _seen_of(self, seen: UserSequences, users: Intp) -> tuple[Int64, Int32]:
         """Row numbers and item ids of everything to leave out."""
@@ -387,14 +394,3 @@ def _without(eligible_ids: Int64 | None, dead_ids: Int64, items: Vocabulary) -> 
 
 def _tensor(item_ids: Int64 | None) -> torch.Tensor | None:
     return None if item_ids is None else torch.from_numpy(item_ids)
-
-
-def _merge(first: UserSequences, second: UserSequences) -> UserSequences:
-    """Per user, the items of both."""
-    users = np.concatenate(
-        [np.repeat(np.arange(len(s.lengths)), s.lengths) for s in (first, second)]
-    )
-    items = np.concatenate([first.item_ids, second.item_ids])
-    order = np.argsort(users, kind="stable")
-    offsets = np.concatenate([[0], np.cumsum(first.lengths + second.lengths)])
-    return UserSequences(items[order], offsets)

@@ -1,4 +1,4 @@
-"""The segment: which users are scored when ``score.users`` names a file of them."""
+"""Segments: users whom ``score.users`` names, the only ones to score, and those of rules."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from lightsans.arrays import Int64
 from lightsans.columns.hashing import NUM_BUCKETS, user_buckets
 from lightsans.config import RunConfig
+from lightsans.dataset.bucket_cursor import bucket_span
 from lightsans.lists.id_lists import (
     IdList,
     check_id_list,
@@ -18,6 +19,7 @@ from lightsans.lists.id_lists import (
     read_id_list,
     read_otherwise,
 )
+from lightsans.rules.item_rules import ItemRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +72,37 @@ def segment_of(listed: IdList, user_type: pa.DataType) -> Segment:
     order = np.argsort(buckets, kind="stable")
     counts = np.bincount(buckets, minlength=NUM_BUCKETS)
     return Segment(ids.take(pa.array(order)), np.concatenate([[0], np.cumsum(counts)]))
+
+
+@dataclass(frozen=True, slots=True)
+class ListRules:
+    """Rules over lists, about the items of a model and those of a dataset."""
+
+    model: ItemRules
+    popular: ItemRules
+    """Rules of the fallback."""
+    segments: tuple[Segment, ...]
+    """Users that each rule of the segments is about."""
+
+    def bits(self, user_ids: pa.ChunkedArray) -> Int64:
+        """Bit s is set where rule s of the segments is about a user; users by rising bucket."""
+        found = np.zeros(len(user_ids), np.int64)
+        if self.segments and len(user_ids):
+            span = bucket_span(user_ids)
+            for number, segment in enumerate(self.segments):
+                is_in = segment.contains(user_ids, *span).to_numpy(zero_copy_only=False)
+                found |= is_in.astype(np.int64) << number
+        return found
+
+    def pinned(self, k: int) -> list[int]:
+        """Ids of the model's items that are pinned to a place of a list of k."""
+        return [
+            pin.item_id
+            for pin in self.model.pins
+            if 1 <= (pin.position if pin.position > 0 else k + 1 + pin.position) <= k
+        ]
+
+    def count(self, user_ids: pa.ChunkedArray) -> tuple[int, ...]:
+        """Number of the users that each rule of the segments is about; by rising bucket."""
+        bits = self.bits(user_ids)
+        return tuple(int((bits >> s & 1).sum()) for s in range(len(self.segments)))

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lightsans.dataset.loading import list_column
-from lightsans.recommendations.list_maker import ListMaker
+from lightsans.recommendations.list_maker import ListMaker, Recommendations
 from lightsans.storage.schemas import long_recommendations_schema, recommendations_schema
 
 NUM_COLUMNS = len(recommendations_schema(pa.string(), pa.string()))
@@ -19,10 +19,19 @@ NUM_COLUMNS = len(recommendations_schema(pa.string(), pa.string()))
 
 def recommend_rows(list_maker: ListMaker, rows: pa.Table, schema: pa.Schema) -> pa.Table:
     """The wide table of some rows of a sequences table, in their order."""
+    return to_table(rows, make_lists(list_maker, rows), schema)
+
+
+def make_lists(list_maker: ListMaker, rows: pa.Table) -> Recommendations:
+    """The lists of some rows of a sequences table."""
     segments = None if list_maker.rules is None else list_maker.rules.bits(rows["user_id"])
-    made = list_maker.recommend(
+    return list_maker.recommend(
         list_column(rows, "item_ids"), list_column(rows, "also_seen"), segments
     )
+
+
+def to_table(rows: pa.Table, made: Recommendations, schema: pa.Schema) -> pa.Table:
+    """Lists as the wide rows of their users."""
     columns = [rows["user_id"], made.item_ids, made.scores, made.source]
     named = dict(zip(schema.names, columns, strict=True))
     return pa.table(named).cast(schema)

@@ -7,9 +7,9 @@ from lightsans.config import RunConfig
 from lightsans.dataset.vocabulary import Vocabulary, item_id_mapping, load_vocabulary
 from lightsans.model.network import LightSANs
 from lightsans.recommendations.item_choice import ItemChoice
-from lightsans.recommendations.list_maker import ListMaker, ListRules
+from lightsans.recommendations.list_maker import ListMaker
 from lightsans.recommendations.rule_tables import RuleTables
-from lightsans.recommendations.segment import segment_of
+from lightsans.recommendations.segment import ListRules, segment_of
 from lightsans.stages.item_features import with_new_items
 from lightsans.stages.seen_rows import SeenRows
 from lightsans.storage.location import Location

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -61,6 +61,7 @@ def recommend(
     Both are those of the dataset and the model that the configuration stands for. No Ray is
     started, nothing is written.
     """
+    from lightsans.stages.computed_columns import BUY_AGAIN, SOURCES
     from pipelines.score.one_user import load_titles, recommend_for_user
 
     selected = select(config, overrides, dataset, model, refit)
@@ -76,7 +77,16 @@ def recommend(
         map_items=map_items,
         explain=explain,
     )
-    recent, best = view.history[:k], view.recommendations[:k]
+    recent = view.history[:k]
+    # What may be bought again stands behind the list, of which no more than k are shown.
+    best = [
+        (*found, computed)
+        for rank, (found, computed) in enumerate(
+            zip(view.recommendations, view.computed, strict=True)
+        )
+        if rank < k or computed.get(SOURCES) == BUY_AGAIN
+    ]
+    names = list(view.computed[0]) if view.computed else []
     if as_json:
         print_json(
             {
@@ -84,7 +94,8 @@ def recommend(
                 "source": view.source,
                 "history": [_item_json(item, titles) for item in recent],
                 "recommendations": [
-                    {**_item_json(item, titles), "score": value} for item, value in best
+                    {**_item_json(item, titles), "score": value, **computed}
+                    for item, value, computed in best
                 ],
                 **({"moves": [asdict(move) for move in view.moves]} if explain else {}),
             }
@@ -97,10 +108,10 @@ def recommend(
     )
     print_table(
         f"Top {k} ({view.source})",
-        ["rank", "item", "title", "score"],
+        ["rank", "item", "title", "score", *names],
         [
-            [rank, str(item), titles.get(str(item), ""), value]
-            for rank, (item, value) in enumerate(best, 1)
+            [rank, str(item), titles.get(str(item), ""), value, *map(_cell, computed.values())]
+            for rank, (item, value, computed) in enumerate(best, 1)
         ],
     )
     if explain:
@@ -162,6 +173,13 @@ def _metric_text(metrics: ModelMetrics, split: Literal["valid", "test"]) -> str:
     if "ndcg@10" not in values:
         return "not evaluated"
     return with_interval(values, (metrics.intervals or {}).get(split, {}), "ndcg@10")
+
+
+def _cell(value: Any) -> str | float:
+    """A computed value as a table shows it."""
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return "-" if value is None else value
 
 
 def _item_json(item: str | int, titles: Mapping[str, str]) -> dict[str, object]:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,10 +16,13 @@ from lightsans.lists.id_lists import as_integers, id_list_of, require_some
 from lightsans.lists.tables import open_table
 from lightsans.reading.columns import Wanted
 from lightsans.recommendations.item_choice import read_item_choice
-from lightsans.recommendations.list_maker import ListMaker, ListRules
+from lightsans.recommendations.list_maker import ListMaker
 from lightsans.recommendations.reader import wide_schema
+from lightsans.recommendations.segment import ListRules
 from lightsans.recommendations.tables import recommend_rows
 from lightsans.rules.item_rules import STEPS
+from lightsans.stages.calibration import calibrate
+from lightsans.stages.computed_columns import ComputedColumns, recommend_with
 from lightsans.stages.list_maker import load_list_maker
 from lightsans.stages.seen_rows import SeenRows
 from lightsans.stages.window import count_here
@@ -54,6 +58,8 @@ class UserView:
     """``model``; ``popular`` or ``popular_recent`` when the model knows nothing of the user."""
     moves: list[Move]
     """Changes by rules, where they were asked for."""
+    computed: list[dict[str, Any]]
+    """Computed columns that settings ask for, by name, of each recommendation."""
 
 
 def recommend_for_user(
@@ -82,11 +88,15 @@ def recommend_for_user(
     recent = None
     if config.score.popular_days is not None:
         recent = count_here(dataset, manifest, config.score.popular_days)
-    list_maker = load_list_maker(
-        config, dataset, model, map_items, read_item_choice(config), recent
-    )
+    choice = read_item_choice(config)
+    list_maker = load_list_maker(config, dataset, model, map_items, choice, recent)
     row = SeenRows.of(config.score.remove_seen, manifest).of_rows(row)
-    made = recommend_rows(list_maker, row, wide_schema(manifest))
+    temperature, score = None, config.score
+    if score.probability:
+        temperature = calibrate(config, model, choice).temperature
+    asked = ComputedColumns.of(score, bool(manifest.data.get("events")), temperature)
+    made = recommend_with(list_maker, row, wide_schema(manifest), asked)
+    names = [field.name for field in asked.fields(wide_schema(manifest))]
     vocabulary = load_vocabulary(dataset)
     history = vocabulary.decode(row["item_ids"].combine_chunks().flatten().to_numpy())
     top = made.to_pylist()[0]
@@ -96,6 +106,12 @@ def recommend_for_user(
         recommendations=list(zip(top["item_ids"], top["scores"], strict=True)),
         source=top["source"],
         moves=_explain(list_maker, row, wide_schema(manifest)) if explain else [],
+        computed=[
+            dict(zip(names, values, strict=True))
+            for values in zip(*(top[name] for name in names), strict=True)
+        ]
+        if names
+        else [{} for _ in top["item_ids"]],
     )
 
 

@@ -15,9 +15,9 @@ from lightsans.dataset.bucket_cursor import bucket_span
 from lightsans.dataset.loading import list_column
 from lightsans.recommendations.list_maker import MODEL
 from lightsans.recommendations.reader import wide_schema
-from lightsans.recommendations.reasons import BECAUSE, because_field
-from lightsans.recommendations.tables import recommend_rows
+from lightsans.recommendations.tables import make_lists, recommend_rows, to_table
 from lightsans.recommendations.writer import FileLayout, PartFiles
+from lightsans.stages.computed_columns import ComputedColumns, add_columns
 from lightsans.stages.seen_rows import SeenRows
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest, RunPart, RunQuestion
@@ -46,6 +46,8 @@ class ScoreJob:
     """SHA-256 of the model's weights."""
     owner: Owner
     """Token of the process that makes the run; parts of any other are not kept."""
+    temperature: float | None = None
+    """Temperature of the probabilities; None where there are none."""
 
 
 @dataclass(slots=True)
@@ -88,6 +90,8 @@ class PartScorer:
         score = job.config.score
         self._list_maker.to(torch.device("cuda" if score.use_gpu else "cpu"))
         self._schema = wide_schema(job.dataset_manifest)
+        has_events = bool(job.dataset_manifest.data.get("events"))
+        self._asked = ComputedColumns.of(score, has_events, job.temperature)
         self._layout = FileLayout(
             score.layout, score.partition_by, score.max_users_per_file, score.users_per_row_group
         )
@@ -125,9 +129,9 @@ class PartScorer:
     def _open(self, name: str) -> PartFiles:
         """Files of a part, with columns beside the lists where they are asked for."""
         schema, of_items = self._schema, set[str]()
-        if self._job.config.score.because:
-            schema = schema.append(because_field(schema))
-            of_items.add(BECAUSE)
+        for field in self._asked.fields(schema):
+            schema = schema.append(field)
+            of_items.add(field.name)
         if self._beside is not None:
             schema = self._beside.extended_schema(schema)
             of_items |= set(self._job.config.score.item_columns)
@@ -153,8 +157,10 @@ class PartScorer:
         histories = list_column(rows, "item_ids")
         known = self._list_maker.know(histories, list_column(rows, "also_seen"))
         counts.unknown_interactions += len(histories.item_ids) - len(known.histories.item_ids)
+        encoded = None
         if unchanged is None:
-            made = recommend_rows(self._list_maker, rows, self._schema)
+            lists = make_lists(self._list_maker, rows)
+            made, encoded = to_table(rows, lists, self._schema), lists.encoded
         else:
             is_carried, carried = unchanged.find(rows["user_id"], known, first, last)
             others = rows.filter(pa.array(~is_carried))
@@ -165,13 +171,11 @@ class PartScorer:
             counts.carried_users += carried.num_rows
         counts.users += made.num_rows
         if rules is not None:
-            lists = made["item_ids"].combine_chunks()
-            short, unmet = self._list_maker.count_broken(lists, made["source"])
+            items = made["item_ids"].combine_chunks()
+            short, unmet = self._list_maker.count_broken(items, made["source"])
             counts.short_lists = (counts.short_lists or 0) + short
             counts.unmet_quotas = (counts.unmet_quotas or 0) + unmet
         counts.popular_users += pc.sum(pc.not_equal(made["source"], MODEL)).as_py() or 0
-        most = self._job.config.score.because
-        if most:
-            reasons = self._list_maker.explain(known.histories, made, most)
-            made = made.append_column(because_field(self._schema), reasons)
-        return made
+        if encoded is None:  # what is carried over has no columns but its own
+            return made
+        return add_columns(self._list_maker, rows, made, encoded, self._asked)

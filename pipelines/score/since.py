@@ -84,6 +84,9 @@ def find_earlier(
     )
     if question.settings.get("because"):
         return None, "score.because explains lists by histories, so that all are made anew"
+    for setting in ("probability", "buy_again"):
+        if question.settings.get(setting):
+            return None, f"score.{setting} goes by all items of a user, so that all are made anew"
     if earlier == run:
         return None, f"run {chosen} is the one that is made anew"
     format_version, user_id_type = versions

@@ -29,6 +29,7 @@ from lightsans.recommendations.item_choice import ItemChoice, read_item_choice
 from lightsans.recommendations.segment import segment_identity
 from lightsans.recommendations.writer import remove_leftovers
 from lightsans.reports.run_figures import require_known_figures
+from lightsans.stages.calibration import held_out_pair
 from lightsans.stages.seen_rows import SeenRows
 from lightsans.storage import model_files as files
 from lightsans.storage.listing import list_files
@@ -45,6 +46,7 @@ from lightsans.storage.records import from_json, to_json
 from pipelines.console.logs import add_log_context, log_context
 from pipelines.console.progress import bar, say
 from pipelines.publish import require_unpublished
+from pipelines.score.calibrated import with_temperature
 from pipelines.score.old_runs import remove_old_runs
 from pipelines.score.parts import COMMITS, PartScorer, ScoreJob, is_of_weights
 from pipelines.score.recent import count_recent
@@ -107,6 +109,8 @@ def run_score(
     )
     judged = require_manifest(ModelManifest, model, "run `submit.py train` first").judged
     SeenRows.of(config.score.remove_seen, dataset_manifest)  # fail before anything is started
+    if config.score.probability:
+        held_out_pair(model)
     choice = read_item_choice(config)
     question = _question(config, choice, dataset_manifest, model_id, map_items)
     run = (
@@ -137,6 +141,7 @@ def run_score(
             fitting, dataset, dataset_manifest, model, run, question, earlier, weights, owner
         )
         with original_errors():
+            job = with_temperature(job, choice)
             parts = _score_parts(job, choice)
         _require_all_users(job, parts)
         _require_ruled_users(job, choice, parts)

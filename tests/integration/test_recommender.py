@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from lightsans import Recommender
+from lightsans.dataset.vocabulary import load_vocabulary
 from lightsans.recommendations.tables import to_long
 from lightsans.storage.manifest_kinds import DatasetManifest, RunManifest
 from lightsans.storage.manifests import require_manifest
@@ -24,17 +25,21 @@ SETTINGS: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory, ray_cluster):
-    """A Recommender of this process and one on Ray, fitted to the same frame."""
+def log(ray_cluster):
     made = generate_log(80, 50, 1500, seed=2)
     users = pa.array([f"u{user}" for user in made.user_ids])
-    log = pa.table(
+    return pa.table(
         {"user_id": users, "item_id": made.item_ids, "timestamp": made.timestamps}
     ).to_pandas()
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory, log):
+    """A Recommender of this process and one on Ray, fitted to the same frame."""
     root = str(tmp_path_factory.mktemp("ray"))
     lists = tmp_path_factory.mktemp("lists") / "incumbent.csv"
     lists.write_text("user_id,items\nu1,3|7|999\nu2,5|1\nnobody,2\n")
-    settings = SETTINGS | {"recommendations": str(lists)}
+    settings = SETTINGS | {"recommendations": str(lists), "probability": True, "buy_again": 1}
     return (
         Recommender(**settings).fit(log),
         Recommender(engine=RayEngine(), root=root, **settings).fit(log),
@@ -80,13 +85,44 @@ def test_lists_are_those_that_the_pipeline_scores_whatever_stands_beside_them(bo
     require_manifest(RunManifest, made.location, "")
     files = [file.path for part in made.manifest.parts for file in part.files]
     wide = pa.concat_tables([(made.location / path).read_table() for path in files])
-    long = to_long(wide, ["title", "because"]).to_pylist()
+    long = to_long(wide, ["title", "because", "probability", "item_source"]).to_pylist()
     scored = {(row["user_id"], row["rank"]): row for row in long}
     assert all(row["title"] == f"film {row['item_id']}" for row in long)
     assert any(row["because"] for row in long if row["source"] == "model")
+    for row in long:
+        is_chosen = row["item_source"] == "model"
+        assert (row["probability"] is not None) == is_chosen
+    kept = (made.location / "calibration.json").read_json()
+    assert kept["temperature"] == pytest.approx(here.calibration.temperature, rel=1e-5)
+    assert {"report.json", "calibration.png"} <= set(made.location.children())
     lists = here.recommend(k=5)
-    assert len(lists) == 5 * here._require().manifest.users
+    assert (lists["item_source"] != "buy_again").sum() == 5 * here._require().manifest.users
+    again = {row["user_id"]: row["item_id"] for row in long if row["item_source"] == "buy_again"}
     for row in lists.to_dict("records"):
+        if row["item_source"] == "buy_again":  # behind lists of different lengths
+            assert row["item_id"] == again[row["user_id"]]
+            continue
         same = scored[row["user_id"], row["rank"]]
         assert (row["item_id"], row["source"]) == (same["item_id"], same["source"])
+        assert row["item_source"] == same["item_source"]
+        if same["probability"] is not None:
+            assert row["probability"] == pytest.approx(same["probability"], rel=1e-4)
         assert row["score"] == pytest.approx(same["score"], rel=1e-5)
+
+
+@pytest.mark.parametrize("split", ["leave_one_out", "temporal"])
+def test_a_refit_learns_the_same_everywhere(log, tmp_path, split):
+    """Everything is learnt for the best number of epochs; the first model stays the judged one."""
+    cuts = {"temporal": {"valid_fraction": 0.1, "test_fraction": 0.1}}
+    data = {"split": split} | (cuts if split == "temporal" else {})
+    settings = SETTINGS | {"epochs": 1, "data": data}
+    here = Recommender(**settings).fit(log, refit=True)
+    on_ray = Recommender(engine=RayEngine(), root=str(tmp_path), **settings).fit(log, refit=True)
+    mine, theirs = (each._require() for each in (here, on_ray))
+    assert all(each.judged is not None and each.judged.method == "full" for each in (mine, theirs))
+    assert mine.manifest.fingerprint == theirs.manifest.fingerprint
+    assert mine.manifest.items == load_vocabulary(mine.model).num_items
+    assert here.history[0]["loss"] == pytest.approx(on_ray.history[0]["loss"], rel=1e-6)
+    lists, same = (each.recommend(["u1", "u2"], k=3) for each in (here, on_ray))
+    assert lists["item_id"].tolist() == same["item_id"].tolist()
+    assert lists["score"].tolist() == pytest.approx(same["score"].tolist(), rel=1e-5)

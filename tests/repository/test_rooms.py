@@ -26,7 +26,7 @@ LIGHTSANS = [
     ["text", "warehouse"],
     ["reading", "dataset"],
     ["preparation", "ranking", "inspection", "lists"],
-    ["model", "rules"],
+    ["model", "rules", "probability"],
     ["losses", "recommendations", "recbole", "synthetic"],
     ["training", "reports"],
     ["stages"],

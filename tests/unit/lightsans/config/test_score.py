@@ -11,3 +11,11 @@ def test_settings_that_contradict_each_other_are_refused():
         ScoreConfig(min_workers=3, num_workers=2)
     with pytest.raises(ConfigError, match=r"partition_by=rank needs score\.layout=long"):
         ScoreConfig(partition_by="rank")
+
+
+def test_items_to_buy_again_are_those_that_lists_leave_out():
+    assert ScoreConfig(buy_again=3).buy_again == 3
+    with pytest.raises(ConfigError, match=r"buy_again=3 needs items that score\.remove_seen takes"):
+        ScoreConfig(buy_again=3, remove_seen=False)
+    with pytest.raises(ConfigError, match="buy_again=-1"):
+        ScoreConfig(buy_again=-1)

@@ -33,3 +33,12 @@ def test_a_refit_learns_from_every_interaction_and_holds_out_none():
     assert distinct_targets(everything) == 4 + 0 + 2
     assert len(cut_prefixes(everything, 9)) == 6
     assert len(hold_out(everything, "valid").lengths) == 0
+
+
+def test_sequences_are_taken_and_joined_per_user():
+    first = UserSequences(np.array([1, 2, 3], np.int32), np.array([0, 2, 2, 3]))
+    second = UserSequences(np.array([7, 8], np.int32), np.array([0, 0, 1, 2]))
+    both = first.joined(second)
+    assert (both.item_ids.tolist(), both.offsets.tolist()) == ([1, 2, 7, 3, 8], [0, 2, 3, 5])
+    taken = both.take(np.array([2, 0]))
+    assert (taken.item_ids.tolist(), taken.offsets.tolist()) == ([3, 8, 1, 2], [0, 2, 4])

@@ -11,6 +11,7 @@ import torch
 
 import lightsans
 from lightsans import ConfigError, InputError, NotFoundError, Recommender
+from lightsans.dataset.vocabulary import load_vocabulary
 from lightsans.synthetic.logs import generate_log
 
 SETTINGS: dict[str, Any] = {
@@ -262,6 +263,34 @@ def test_no_epoch_is_chosen_by_what_was_learnt_and_none_of_it_is_asked(log):
         assert len(refitted.recommend("u1")) == 10
         with pytest.raises(ConfigError, match=message):
             refitted.evaluate()
+
+
+def test_a_refit_learns_what_was_held_out_and_the_first_model_is_judged(log, fitted, tmp_path):
+    made = Recommender(**SETTINGS, probability=True).fit(log, refit=True)
+    assert made.evaluate().metrics == fitted.evaluate().metrics
+    best = max(fitted.history, key=lambda row: row["valid"]["ndcg@10"])["epoch"]
+    same = Recommender(**SETTINGS, refit_epochs=best).fit(log)
+    lists = made.recommend(["u3", "u7"])
+    assert lists.drop_columns("probability") == same.recommend(["u3", "u7"])
+    assert made.calibration.model_id == made._require().tested[1].name != made._require().model.name
+    made.save(str(tmp_path))
+    loaded = Recommender.load(str(tmp_path))
+    assert loaded.evaluate().metrics == fitted.evaluate().metrics
+    assert loaded.recommend(["u3", "u7"]) == lists
+
+
+def test_a_refit_of_a_temporal_split_knows_the_newest_items(log):
+    newest = log.slice(0, 3).set_column(1, "item_id", pa.array([77, 77, 77]))
+    late = pa.array([int(log["timestamp"].to_numpy().max()) + 5] * 3)
+    frame = pa.concat_tables([log, newest.set_column(2, "timestamp", late)])
+    cuts = {"split": "temporal", "temporal": {"valid_fraction": 0.1, "test_fraction": 0.1}}
+    made = Recommender(**SETTINGS, data=cuts).fit(frame, refit=True)
+    assert 77 in made.similar()["item_id"].to_pylist()
+    whole, first = (
+        load_vocabulary(each) for each in (made._require().dataset, made._require().tested[0])
+    )
+    assert whole.extends(first)  # as in the pipeline, which goes on from the judged dataset
+    assert made.evaluate().users["test"] > 0
 
 
 def test_purchases_are_recommended_from_views_and_purchases(caplog):

@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+from lightsans.probability.softmax import Scope
 from lightsans.recommendations import audience
 from lightsans.recommendations.audience import audience_table, best_users, keep_best, log_shares
 
@@ -19,10 +20,9 @@ def test_log_shares_are_the_softmax_over_what_may_be_recommended(monkeypatch, bl
     denied = torch.tensor([0, 0, 1, 0, 0, 0, 2, 0, 0])
     segments = torch.tensor([0, 1, 2, 3])
     wanted = torch.tensor([2, 4, 6, 8])
-    found = log_shares(
-        vectors, table, wanted, eligible, torch.tensor([0, 0, 3]), torch.tensor([8, 1, 3]),
-        denied, segments,
-    )  # fmt: skip
+    rows, ids = torch.tensor([0, 0, 3]), torch.tensor([8, 1, 3])
+    scope = Scope(eligible, rows, ids, denied, segments)
+    found = log_shares(vectors, table, wanted, scope)
     seen = [{8, 1}, set(), set(), {3}]
     for user in range(4):
         may = [
@@ -40,19 +40,16 @@ def test_a_longer_vector_alone_makes_no_audience():
     table = torch.tensor([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0]])
     vectors = torch.tensor([[1.0, -2.0], [5.0, 5.0]])
     none = torch.zeros(0, dtype=torch.int64)
-    shares = log_shares(
-        vectors, table, torch.tensor([1]), torch.tensor([False, True, True]), none, none
-    )
+    scope = Scope(torch.tensor([False, True, True]), none, none)
+    shares = log_shares(vectors, table, torch.tensor([1]), scope)
     assert vectors[1] @ table[1] > vectors[0] @ table[1]
     assert shares[0, 0] > shares[1, 0]
 
 
 def test_a_user_to_whom_nothing_may_be_recommended_is_in_no_audience():
     none = torch.zeros(0, dtype=torch.int64)
-    shares = log_shares(
-        torch.ones(1, 1), torch.ones(2, 1), torch.tensor([1]), torch.tensor([False, False]),
-        none, none,
-    )  # fmt: skip
+    scope = Scope(torch.tensor([False, False]), none, none)
+    shares = log_shares(torch.ones(1, 1), torch.ones(2, 1), torch.tensor([1]), scope)
     assert shares.tolist() == [[-np.inf]]
 
 

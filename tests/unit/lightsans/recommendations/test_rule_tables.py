@@ -13,8 +13,8 @@ from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import InputError
 from lightsans.model.network import LightSANs
 from lightsans.recommendations.item_choice import read_item_choice
-from lightsans.recommendations.list_maker import ListMaker, ListRules
-from lightsans.recommendations.segment import segment_of
+from lightsans.recommendations.list_maker import ListMaker
+from lightsans.recommendations.segment import ListRules, segment_of
 
 ITEMS = Vocabulary(pa.array(["tea", "jam", "oil", "rye", "gin"]), np.array([9, 7, 5, 3, 1]))
 TABLE = """item_id,brand,tags,price,added

@@ -1,0 +1,1 @@
+"""Probabilities from scores: softmax sums, temperature, reliability; torch and numpy alone."""
