@@ -1,4 +1,8 @@
-"""A backtest of two nights on a real Ray, from the command line: measured, and found again."""
+"""A backtest of two nights on a real Ray, from the command line: measured, and found again.
+
+Its nights are those that depend most on each other: made from the dataset before, cut by time, with
+refits, the second trained from the weights of the first.
+"""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -20,18 +24,43 @@ SETTINGS = [
     "train.epochs=1",
     "nightly.beat_baselines=[]",
     "nightly.max_relative_drop=null",
+    "nightly.train.start=warm",
+    "data.split=temporal",
+    "data.temporal={valid_fraction: 0.2, test_fraction: 0.2}",
 ]
 
 
 def write_log(path: Path) -> None:
-    """Users who go round a circle of items, one each twelve hours."""
+    """Users who go round a circle of items, one each twelve hours; one is only met late."""
     begin = datetime(2026, 11, 1, tzinfo=UTC)
     lines = [
         f"u{user},i{(user + step) % 12},{(begin + timedelta(hours=12 * step)).isoformat()}\n"
         for step in range(14)
         for user in range(60)
     ]
+    lines += [
+        f"u{user},late,{(begin + timedelta(days=3, hours=23)).isoformat()}\n" for user in (1, 2)
+    ]
     path.write_text("user_id,item_id,timestamp\n" + "".join(lines))
+
+
+def assert_warm_and_complete(root: Path, before: Any) -> None:
+    """The second night began with the model that the first one judged, and learnt everything."""
+    report = json.loads((root / "reports" / "nightly-2026-11-06.json").read_text())
+    first = json.loads((root / "reports" / "nightly-2026-11-05.json").read_text())
+    decided = {each["subject"]: each["decided"] for each in report["decisions"]}
+    assert decided["train from"] == f"model {first['model_id']}"
+    for name in ("model_id", "refit_model_id"):
+        config = (root / "models" / report[name] / "config.yaml").read_text()
+        assert f"warm_start: {first['model_id']}" in config
+    judged, full = (
+        json.loads((root / "datasets" / report[name] / "manifest.json").read_text())
+        for name in ("dataset_id", "full_dataset_id")
+    )
+    # Each was made from what the night before recommended from, and knows its rows.
+    assert judged["base"] == before["full_dataset_id"] == first["full_dataset_id"]
+    assert full["base"] == judged["id"]
+    assert (full["items"], full["interactions"]) == (13, 10 * 60 + 2)
 
 
 @pytest.mark.slow
@@ -51,10 +80,13 @@ def test_nights_of_the_past_are_replayed_measured_and_found_again(ray_cluster, t
     assert [first["date"], second["date"]] == ["2026-11-05", "2026-11-06"]
     assert first["outcome"] == second["outcome"] == "published"
     assert first["next_users"] == 60  # each met two items between the nights
-    assert 0 <= first["next_metrics"]["any hit@10"]["value"] <= 1
+    for metrics in (first["next_metrics"], first["judged_metrics"]):
+        assert 0 <= metrics["any hit@10"]["value"] <= 1
     assert "next_users" not in second
     assert first["root_bytes"] < second["root_bytes"]
+    assert_warm_and_complete(Path(told["path"]) / "configured", first)
     policy = told["policies"]["configured"]
+    assert policy["lead_over_judged"].keys() == first["next_metrics"].keys()
     assert set(policy["stage_minutes"]) >= {"preprocess", "train", "evaluate", "score"}
     assert json.loads(call("--json").splitlines()[-1]) == told
     shown = call()
