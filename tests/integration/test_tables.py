@@ -12,7 +12,9 @@ from deltalake import DeltaTable, write_deltalake
 
 from lightsans.config import RunConfig, StorageConfig
 from lightsans.config.file import load_config
+from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.storage.location import locate
+from lightsans.storage.parts import sequence_parts
 from lightsans.warehouse.access import delta_options
 from lightsans.warehouse.catalogs import CatalogTable, open_catalog
 from pipelines.nightly.inputs import pin_inputs
@@ -54,6 +56,23 @@ def preprocess(
     return run_preprocess(replace(config, storage=storage, data=replace(config.data, **settings)))
 
 
+def histories(result: PreprocessResult) -> dict[str, tuple[list[str], list[str]]]:
+    """Inputs and targets of each user by raw id: items have other numbers where a base has them."""
+    names = [None, *Vocabulary.load(result.location / "items.parquet").raw_item_ids.to_pylist()]
+    rows = (
+        row
+        for part in sequence_parts(result.location, result.manifest)
+        for row in part.read_table().to_pylist()
+    )
+    return {
+        row["user_id"]: (
+            [str(names[item]) for item in row["item_ids"]],
+            [str(names[item]) for item in row["target_ids"]],
+        )
+        for row in rows
+    }
+
+
 @pytest.fixture
 def storage(s3_server) -> StorageConfig:
     return StorageConfig(endpoint_url=s3_server.endpoint_url)
@@ -82,6 +101,23 @@ def test_a_delta_table_on_s3_gives_the_dataset_of_its_rows_also_where_a_base_can
     assert now.manifest.fingerprint == whole.manifest.fingerprint
     assert [each.version for each in now.manifest.tables or ()] == [5]
     assert "read anew" in capfd.readouterr().err
+
+
+def test_a_base_adds_the_files_that_a_table_on_s3_got_since_and_not_what_was_compacted(
+    ray_cluster, s3_server, storage, tmp_path, capfd
+):
+    table = s3_server.uri("warehouse/with base")
+    options = delta_options(locate(table, storage))
+    for number in range(2):
+        write_deltalake(table, day(number), mode="append", storage_options=options)
+    first = preprocess(tmp_path / "root", f"delta://{table}", storage)
+    DeltaTable(table, storage_options=options).optimize.compact()
+    write_deltalake(table, day(2), mode="append", storage_options=options)
+    pq.write_table(pa.concat_tables(map(day, range(3))), tmp_path / "all.parquet")
+    whole = preprocess(tmp_path / "plain", f"{tmp_path}/all.parquet", storage)
+    now = preprocess(tmp_path / "root", f"delta://{table}", storage, base=first.dataset_id)
+    assert histories(now) == histories(whole)
+    assert "read anew" not in capfd.readouterr().err
 
 
 def test_a_night_reads_the_version_of_its_first_attempt_again(s3_server, storage, tmp_path):
