@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import logging
 import shutil
 import tempfile
 import weakref
@@ -29,7 +30,7 @@ from lightsans.model.network import LightSANs
 from lightsans.reading.columns import log_columns
 from lightsans.reading.input_files import WHERE
 from lightsans.recommendations.beside import read_beside
-from lightsans.recommendations.item_choice import read_item_choice
+from lightsans.recommendations.item_choice import ItemChoice, read_item_choice
 from lightsans.recommendations.list_maker import ListMaker
 from lightsans.recommendations.reader import wide_schema
 from lightsans.recommendations.similar_items import SimilarItems
@@ -48,6 +49,8 @@ from lightsans.storage.manifests import require_manifest
 from lightsans.storage.parts import sequence_parts
 from lightsans.storage.records import from_json, to_json
 from lightsans.storage.schemas import id_type
+
+_log = logging.getLogger("lightsans")
 
 RECORD = "recommender.json"
 """Written last by `Recommender.save`."""
@@ -206,7 +209,7 @@ class Recommender:
             raw = known.raw_item_ids
             ids = places_of(to_ids(items, raw.type, "similar(items=...)"), raw, "item") + 1
         table_VD = LightSANs.from_pretrained(fitted.model).item_table()
-        choice = read_item_choice(config)
+        choice = self._choice(config)
         nearest = SimilarItems.chosen(table_VD, known, config.similar.measure, choice)
         made = [
             long_similar(nearest.lists_of(torch.from_numpy(piece), k))
@@ -367,6 +370,14 @@ class Recommender:
                 )
         return self._calibration
 
+    def _choice(self, config: RunConfig) -> ItemChoice:
+        """Lists and rules of items; tells what of them is unknown."""
+        choice = read_item_choice(config)
+        known = load_vocabulary(self._require().model)
+        for warning in choice.check(known, config.score.allow_unmatched):
+            _log.warning("%s", warning)
+        return choice
+
     def _maker(self, k: int) -> ListMaker:
         if k not in self._makers:
             fitted, days = self._require(), self.config.score.popular_days
@@ -376,7 +387,7 @@ class Recommender:
                 recent = count_here(fitted.dataset, fitted.manifest, days)
             self._makers = {
                 k: load_list_maker(
-                    config, fitted.dataset, fitted.model, False, read_item_choice(config), recent
+                    config, fitted.dataset, fitted.model, False, self._choice(config), recent
                 )
             }
         return self._makers[k]

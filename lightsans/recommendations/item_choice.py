@@ -6,6 +6,7 @@ Tasks are handed what was read, so nothing that changes meanwhile gets into a re
 from dataclasses import dataclass
 
 from lightsans.config import RunConfig
+from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.lists.item_table import read_item_table
 from lightsans.recommendations.eligible_items import EligibleItems, read_eligible_items
 from lightsans.recommendations.rule_tables import RuleTables, read_rules
@@ -26,6 +27,19 @@ class ItemChoice:
             "eligible_items": None if self.eligible is None else self.eligible.fingerprint,
             "rules": None if self.rules is None else self.rules.fingerprint,
         }
+
+    def check(self, items: Vocabulary, allow_unmatched: bool) -> list[str]:
+        """Refuse lists none of whose items is known; warnings about others, and about names.
+
+        Raises:
+            InputError: There is one, and ``allow_unmatched`` is false.
+        """
+        warnings = []
+        if self.eligible is not None:
+            warnings += self.eligible.check(items, allow_unmatched)
+        if self.rules is not None:
+            warnings += self.rules.check(items, allow_unmatched) + self.rules.describe(items)
+        return warnings
 
 
 def read_item_choice(config: RunConfig) -> ItemChoice:

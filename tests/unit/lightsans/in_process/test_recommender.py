@@ -222,6 +222,10 @@ def test_an_item_on_the_deny_list_is_nowhere(log, tmp_path):
     fitted = Recommender(**SETTINGS, deny_items=str(denied)).fit(log)
     lists = fitted.recommend(k=40)["item_id"].to_pylist()
     assert not {3, 5} & {*lists, *fitted.similar(k=39)["similar_item_id"].to_pylist()}
+    denied.write_text("303\n")  # as in the pipeline, a list of which nothing is known is a slip
+    for ask in (lambda: fitted.recommend("u3", k=2), lambda: fitted.similar(k=2)):
+        with pytest.raises(InputError, match=r"deny_items.* none of its 1 ids"):
+            ask()
 
 
 def test_columns_of_tables_and_reasons_stand_beside_recommendations(log, tmp_path):
