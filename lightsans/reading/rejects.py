@@ -163,8 +163,16 @@ def check_reject_limit(counts: RowCounts, limit: float | None, rejects: Location
             f"{counts.excluded:,} belong to users of data.exclude_users or "
             "erased ones"
             f"{f'; data.where leaves out {counts.filtered:,}' if counts.filtered else ''}"
-            f"{f'; {counts.unused:,} have events that count for nothing' if counts.unused else ''}"
+            f"{_describe_unused(counts)}"
         )
+
+
+def _describe_unused(counts: RowCounts) -> str:
+    """Rows of events that no setting is about, with the names of those that the log holds."""
+    if not counts.unused:
+        return ""
+    names = ", ".join(f"{name} {count:,}" for name, count in counts.events.most_common(10))
+    return f"; {counts.unused:,} have events that count for nothing in data.events: {names}"
 
 
 def _if_any(name: str, count: int) -> dict[str, int]:

@@ -269,6 +269,13 @@ def test_no_epoch_is_chosen_by_what_was_learnt_and_none_of_it_is_asked(log):
             refitted.evaluate()
 
 
+def test_events_that_the_log_does_not_hold_are_told_beside_those_that_it_holds(log):
+    frame = log.append_column("what", pa.array(["buy"] * 300 + ["view"] * 600))
+    bye = {"bye": {"input": True, "target": True}}
+    with pytest.raises(InputError, match=r"for nothing in data\.events: view 600, buy 300"):
+        Recommender(**SETTINGS, event="what", events=bye).fit(frame)
+
+
 def test_a_refit_learns_what_was_held_out_and_the_first_model_is_judged(log, fitted, tmp_path):
     made = Recommender(**SETTINGS, probability=True).fit(log, refit=True)
     assert made.evaluate().metrics == fitted.evaluate().metrics
