@@ -12,10 +12,10 @@ CODE := $(wildcard lightsans pipelines cluster benchmarks tools tests submit.py)
 TYPED := $(wildcard submit.py) $(patsubst %/,%,$(sort $(dir $(wildcard $(addsuffix /*.py,$(CODE))))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup hooks check format test test-unit test-times test-chaos bench bench-env demo lock schema clean
+.PHONY: help setup hooks check format test test-unit test-repository test-integration test-times test-chaos bench bench-env demo lock schema clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-16s %s\n", $$1, $$2}' Makefile
 
 setup: $(STAMP) ## create .venv with the locked packages
 
@@ -38,11 +38,23 @@ format: $(STAMP) ## format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix $(CODE)
 	$(BIN)/ruff format $(CODE)
 
-test: test-unit ## unit, property and integration tests (under 20 minutes)
-	$(BIN)/python -m pytest tests/integration
+TESTED := not chaos and not cluster
+# Two at a time: much of the time of a test on Ray goes by while processes start and end. The tests of
+# a file stay together, with what they share; tests/integration/conftest.py orders the files.
+TWO := -n 2 --dist loadgroup --no-loadscope-reorder
+
+test: test-unit test-repository test-integration ## all tests but those of test-chaos
 
 test-unit: $(STAMP) ## unit and property tests, on two to four cores (a minute)
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 tests/unit tests/property tests/repository
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m "$(TESTED) and not programs" \
+	  tests/unit tests/property
+
+test-repository: $(STAMP) ## documents, rooms, bad input, and unit tests that start programs
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 tests/repository
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m "$(TESTED) and programs" tests/unit
+
+test-integration: $(STAMP) ## tests on real local Rays and a real S3 server
+	$(BIN)/python -m pytest $(TWO) tests/integration
 
 test-times: $(STAMP) ## all tests, and then the 20 slowest of them
 	$(BIN)/python -m pytest --durations=20 tests

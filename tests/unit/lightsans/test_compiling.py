@@ -32,6 +32,7 @@ def hits_and_misses(checkout: Path, home: Path) -> list[int]:
     return [int(count) for count in done.stdout.split()]
 
 
+@pytest.mark.programs
 def test_directories_that_ray_unpacks_share_what_is_compiled(tmp_path):
     """Each job has its own copy; only a change of a kernel compiles anew."""
     jobs = [tmp_path / "job-1", tmp_path / "job-2"]

@@ -187,6 +187,7 @@ def test_lines_may_end_as_on_windows():
     assert convert_archive("ml-100k", archive)["ml-100k.inter"].decode() == INTER_HEADER + U_DATA
 
 
+@pytest.mark.programs
 def test_without_a_network_the_error_says_what_else_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr(fetch_module, "_URL", "http://127.0.0.1:9/{name}.zip")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
@@ -201,6 +202,7 @@ def test_without_a_network_the_error_says_what_else_to_do(tmp_path, monkeypatch)
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.programs
 def test_the_recbole_package_stands_in_for_grouplens(tmp_path, monkeypatch):
     """A package index of one wheel with the layout of the real one, read by the real pip."""
     files = {"ml-100k.inter": b"interactions", "ml-100k.item": b"items"}

@@ -22,6 +22,7 @@ def without_compiler(forward, **_):
     return fail
 
 
+@pytest.mark.programs
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # PyTorch's own, while it compiles
 def test_compiled_layers_give_the_same_vectors_and_gradients():
     plain = make_model().train()

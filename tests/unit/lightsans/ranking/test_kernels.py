@@ -20,6 +20,7 @@ for function in (kernels.scan, kernels.finish):
 """
 
 
+@pytest.mark.programs
 @pytest.mark.skipif(not ranking.IS_COMPILED, reason="needs Numba")
 def test_what_one_process_has_compiled_others_find():
     """Holds in either precision: a function that is handed functions could not be kept."""

@@ -11,6 +11,7 @@ from lightsans.ranking import products
 from tests.commands import ROOT
 
 
+@pytest.mark.programs
 def test_libraries_held_to_old_instructions_multiply_in_float32():
     """There bfloat16 is many times slower, whatever the processor could do."""
     code = (

@@ -24,6 +24,7 @@ def make_batch(lengths) -> tuple[torch.Tensor, torch.Tensor]:
     return item_ids * (torch.arange(L) < torch.tensor(lengths)[:, None]), torch.tensor(lengths)
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize("attention", ATTENTION)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_an_exported_program_gives_the_models_vectors_for_batches_of_any_size(attention):
@@ -34,6 +35,7 @@ def test_an_exported_program_gives_the_models_vectors_for_batches_of_any_size(at
         torch.testing.assert_close(program(*batch), model.encode(*batch), rtol=0, atol=1e-5)
 
 
+@pytest.mark.programs
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_an_exported_program_is_safe_for_logits_that_differ_by_far():
     """Pooling logits of several hundred: one exponential per item would overflow."""

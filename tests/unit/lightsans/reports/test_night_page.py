@@ -186,6 +186,7 @@ def test_a_chart_needs_two_values_and_bears_equal_ones():
 # ---- in a browser
 
 
+@pytest.mark.programs
 @pytest.mark.skipif(find_chromium() is None, reason="needs a Chromium (or CHROMIUM=/path)")
 @pytest.mark.parametrize("text", ["Toy Story (1995)", EVIL + LONG])
 def test_a_phone_shows_every_section_without_scrolling_sideways(tmp_path, text):
@@ -202,6 +203,7 @@ def test_a_phone_shows_every_section_without_scrolling_sideways(tmp_path, text):
     assert all(is_loaded for is_loaded, _ in found["images"])
 
 
+@pytest.mark.programs
 @pytest.mark.skipif(find_chromium() is None, reason="needs a Chromium (or CHROMIUM=/path)")
 def test_a_phone_shows_the_index_with_its_chart(tmp_path):
     entries = [entry(number, reason=LONG) for number in range(9, 0, -1)]

@@ -65,6 +65,7 @@ def test_the_status_says_who_can_mend_it_and_only_what_nobody_foresaw_has_a_trac
     assert ("Traceback" in shown) == (kind is OSError)
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interruption_ends_with_its_status_and_a_line_that_says_how_to_go_on(number):
     """Through a shell, while the command works."""
@@ -123,6 +124,7 @@ def test_a_value_that_begins_like_an_option_can_be_given_with_an_equals_sign(mon
     assert len(seen) == 3
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize("words", [["--help"], ["--config", "absent.yaml"], ["-s", "x=1"]])
 def test_neither_help_nor_a_mistake_in_a_setting_waits_for_ray_or_torch(words):
     stages = ["preprocess", "train", "evaluate", "score", "pipeline", "tune"]
@@ -136,6 +138,7 @@ def test_neither_help_nor_a_mistake_in_a_setting_waits_for_ray_or_torch(words):
     assert done.stdout.splitlines()[-1] == "[]", done.stdout + done.stderr
 
 
+@pytest.mark.programs
 def test_an_installed_program_is_named_in_examples_and_errors():
     code = (
         "import sys\nsys.argv = ['/opt/bin/lightsans', 'train', '--help']\n"

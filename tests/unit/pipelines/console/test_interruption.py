@@ -64,6 +64,7 @@ def last_words(process: "subprocess.Popen[str]") -> str:
     return str(line)
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("work", [IN_C_CODE, SWALLOWING, ENDING_SLOWLY])
 def test_a_command_that_does_not_end_by_itself_is_ended_with_one_line(work, number, tmp_path):
@@ -75,6 +76,7 @@ def test_a_command_that_does_not_end_by_itself_is_ended_with_one_line(work, numb
     assert (tmp_path / "all").exists()
 
 
+@pytest.mark.programs
 def test_the_second_signal_ends_a_command_at_once(tmp_path):
     process = start(SWALLOWING, 1e6, tmp_path)
     process.send_signal(signal.SIGINT)
@@ -83,6 +85,7 @@ def test_the_second_signal_ends_a_command_at_once(tmp_path):
     assert process.returncode in (130, 143)  # the system does not keep their order
 
 
+@pytest.mark.programs
 def test_what_fails_because_of_a_signal_is_told_as_the_interruption(tmp_path):
     work = """
 import time

@@ -183,6 +183,7 @@ def test_an_unknown_format_is_refused_by_the_name_it_was_given_under(monkeypatch
         logs.configure_logs()
 
 
+@pytest.mark.programs
 def test_a_command_in_json_mode_writes_json_lines_alone_and_no_secret(tmp_path):
     """The whole standard error of a failing process, its error included."""
     line = [sys.executable, "submit.py", "recommendations", "-s", f"root=s3://{ACCESS_KEY}:pw@"]
