@@ -11,6 +11,7 @@ STATUSES = {
     errors.ResourceError: 2,
     errors.InputError: 2,
     errors.EmptyFileError: 2,
+    errors.NothingLeftError: 2,
     errors.RejectLimitError: 2,
     errors.VocabularyMismatchError: 2,
     errors.NotFoundError: 2,
