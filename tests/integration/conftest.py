@@ -36,6 +36,7 @@ TOGETHER = {"nightly_order": "nightly"}
 """Files whose tests share what takes long to make with those of another file."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Order files by how long they take; one file, or two together, run in one process."""
 
