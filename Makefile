@@ -41,7 +41,7 @@ format: $(STAMP) ## format the code and mend what ruff can mend
 TESTED := not chaos and not cluster
 # Two at a time: much of the time of a test on Ray goes by while processes start and end. The tests of
 # a file stay together, with what they share; tests/integration/conftest.py orders the files.
-TWO := -n 2 --dist loadgroup --no-loadscope-reorder
+TWO := -n 2 --dist loadfile --no-loadscope-reorder
 
 test: test-unit test-repository test-integration ## all tests but those of test-chaos
 

@@ -32,24 +32,14 @@ LONGEST_FIRST = (
 """Files that take minutes, without ``test_``: none of them may be left when the others are done."""
 
 
-TOGETHER = {"nightly_order": "nightly"}
-"""Files whose tests share what takes long to make with those of another file."""
-
-
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order files by how long they take; one file, or two together, run in one process."""
-
-    def name(item: pytest.Item) -> str:
-        stem = item.path.stem.removeprefix("test_")
-        return TOGETHER.get(stem, stem)
+    """Order files by how long they take."""
 
     def rank(item: pytest.Item) -> int:
-        return LONGEST_FIRST.index(name(item)) if name(item) in LONGEST_FIRST else 99
+        name = item.path.stem.removeprefix("test_")
+        return LONGEST_FIRST.index(name) if name in LONGEST_FIRST else len(LONGEST_FIRST)
 
     items.sort(key=rank)
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(name(item)))
 
 
 @pytest.fixture(scope="session")

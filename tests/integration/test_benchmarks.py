@@ -34,7 +34,7 @@ def test_the_topk_benchmark_runs_and_its_engines_agree():
 
 def test_lists_under_rules_are_compared_with_plain_ones():
     cases = report_of("rules")["cases"]
-    assert len(cases) == 8
+    assert len(cases) == 9
     assert all(case["ours"] > 0 and case["peer"] > 0 for case in cases)
 
 
