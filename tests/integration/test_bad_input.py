@@ -5,7 +5,13 @@ import random
 import pytest
 
 from lightsans.config import DataConfig, RunConfig
-from lightsans.errors import ConfigError, EmptyFileError, InputError, RejectLimitError
+from lightsans.errors import (
+    ConfigError,
+    EmptyFileError,
+    InputError,
+    NothingLeftError,
+    RejectLimitError,
+)
 from pipelines.preprocess.stage import run_preprocess
 from pipelines.session.ray_session import find_own_error
 from tests.logs_on_disk import write_bytes, write_csv, write_parquet
@@ -98,16 +104,18 @@ def test_no_rows_left_names_the_filter_that_took_the_last(tmp_path, ray_cluster,
     text = "user_id,item_id,timestamp,rating\n" + "".join(
         f"{u},{i},{t},{r}\n" for u, i, t, r in rows
     )
-    message = fails(tmp_path, write_bytes(tmp_path / "a.csv", text.encode()), **settings)
+    path = write_bytes(tmp_path / "a.csv", text.encode())
+    message = fails(tmp_path, path, NothingLeftError, **settings)
     for word in words:
         assert word in message
 
 
 def test_an_input_without_a_single_valid_row_is_an_error(tmp_path, ray_cluster):
     path = write_bytes(tmp_path / "a.csv", HEADER)
-    assert "0 were read" in fails(tmp_path, path)
+    assert "0 were read" in fails(tmp_path, path, NothingLeftError)
     path = write_bytes(tmp_path / "b.csv", HEADER + b"u,i,never\n")
-    assert "timestamp_invalid 1" in fails(tmp_path, path, max_reject_fraction=None)
+    message = fails(tmp_path, path, NothingLeftError, max_reject_fraction=None)
+    assert "timestamp_invalid 1" in message
     assert "1 of 1 rows were refused" in fails(tmp_path, path, RejectLimitError)
 
 
