@@ -191,7 +191,8 @@ def test_scoring_brings_two_machines_and_leaves_none(tmp_path):
             timeout=TIME_LIMIT_S,
         )
     assert done.returncode == 0, done.stderr[-4000:]
-    result = json.loads(done.stdout.splitlines()[-1])
+    printed = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    result = json.loads(printed[-1])  # processes of Ray may have the last word
     assert result["users"] == users
     assert result["workers"][0] == 0
     assert max(result["workers"]) == 2
