@@ -5,15 +5,16 @@ Each task asks for the memory that its counts take (`lightsans.stages.counted_pa
 
 import functools
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import ray
 
-from lightsans.config import EvaluateConfig
 from lightsans.dataset.loading import load_trainable
 from lightsans.ranking.baselines import TransitionCounts
 from lightsans.ranking.recent import RecentRows
 from lightsans.stages.counted_parts import COUNT_BYTES, MERGE_BYTES, counted_parts, most_counted
+from lightsans.stages.part_evaluator import RECENT, TRANSITIONS, WORK, EvaluateJob
 from lightsans.stages.window import Window, recent_rows
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest
@@ -24,26 +25,20 @@ from pipelines.session.tasks import TASK_BYTES, memory_for
 PARTS_PER_COUNT = 8
 
 
-def count_transitions(
-    parts: list[Location], manifest: DatasetManifest, config: EvaluateConfig, result: Location
-) -> None:
+def count_transitions(job: EvaluateJob, parts: list[Location], manifest: DatasetManifest) -> None:
     """Write the counts of items and of successive pairs, which the driver never holds."""
-    most = most_counted(config, recent=False)
+    most = most_counted(job.config.evaluate, recent=False)
     chosen = _choose(parts, manifest, most, "baselines are")
-    _merge(chosen, manifest, _count_parts, (manifest.items,), result)
+    _merge(job, chosen, manifest, _count_parts, manifest.items, TRANSITIONS)
 
 
 def collect_recent(
-    parts: list[Location],
-    manifest: DatasetManifest,
-    config: EvaluateConfig,
-    window: Window,
-    result: Location,
+    job: EvaluateJob, parts: list[Location], manifest: DatasetManifest, window: Window
 ) -> None:
     """Write the rows that a window may count, which the driver never holds."""
-    most = most_counted(config, recent=True)
+    most = most_counted(job.config.evaluate, recent=True)
     chosen = _choose(parts, manifest, most, "recent popularity is")
-    _merge(chosen, manifest, _recent_parts, (window,), result)
+    _merge(job, chosen, manifest, _recent_parts, window, RECENT)
 
 
 def _choose(
@@ -59,11 +54,12 @@ def _choose(
 
 
 def _merge(
+    job: EvaluateJob,
     parts: list[Location],
     manifest: DatasetManifest,
     count: Any,
-    arguments: tuple[Any, ...],
-    result: Location,
+    counted_by: int | Window,
+    name: str,
 ) -> None:
     sizes = [part.interactions for part in manifest.parts[: len(parts)]]
     merging = {"memory": memory_for(TASK_BYTES + MERGE_BYTES * sum(sizes))}
@@ -71,9 +67,10 @@ def _merge(
     for first in range(0, len(parts), PARTS_PER_COUNT):
         group = slice(first, first + PARTS_PER_COUNT)
         counting = {"memory": memory_for(TASK_BYTES + COUNT_BYTES * sum(sizes[group]))}
-        counted.append(count.options(**counting).remote(parts[group], *arguments))
+        counted.append(count.options(**counting).remote(parts[group], counted_by))
     merged = merge_all(_add.options(**merging), counted)
-    ray.get(_save.options(**merging).remote(merged, result))
+    result = job.report / WORK / name
+    ray.get(_save.options(**merging).remote(merged, result, job.require_owner))
 
 
 @ray.remote
@@ -93,5 +90,8 @@ def _add(*counts: Any) -> Any:
 
 
 @ray.remote
-def _save(counts: TransitionCounts | RecentRows, location: Location) -> None:
+def _save(
+    counts: TransitionCounts | RecentRows, location: Location, require_owner: Callable[[], None]
+) -> None:
+    require_owner()
     location.write_bytes(counts.to_bytes())

@@ -26,9 +26,7 @@ from lightsans.reports.evaluation_figures import (
 )
 from lightsans.stages.given_lists import cut_lists, describe_matched
 from lightsans.stages.part_evaluator import (
-    RECENT,
     SPLITS,
-    TRANSITIONS,
     WORK,
     EvaluateJob,
     PartEvaluator,
@@ -69,10 +67,9 @@ def evaluate_parts(
     # Fail on the driver, before anything is started.
     vocabulary_mapping(job.dataset, job.model, job.map_items)
     work = job.report / WORK
-    protocol = job.config.evaluate
-    count_transitions(parts, manifest, protocol, work / TRANSITIONS)
+    count_transitions(job, parts, manifest)
     if job.window is not None:
-        collect_recent(parts, manifest, protocol, job.window, work / RECENT)
+        collect_recent(job, parts, manifest, job.window)
     matched = None
     if RECOMMENDATIONS in job.scorers:
         matched = ray.get(_cut_lists.remote(job, manifest))
@@ -140,6 +137,7 @@ def _describe(
 
 @ray.remote
 def _cut_lists(job: EvaluateJob, manifest: DatasetManifest) -> MatchedLists:
+    job.require_owner()
     return cut_lists(job.config, job.dataset, manifest, job.report / WORK)
 
 
