@@ -39,13 +39,10 @@ from lightsans.storage.conditional_writes import Versioned, read_versioned, writ
 from lightsans.storage.location import Location
 from lightsans.storage.records import from_json, parse_object
 from pipelines.console.progress import say
+from pipelines.session.waiting import wait_while
 
 RENEWALS = 6
 """Renewals in the duration of a lease."""
-POLL_S = 2.0
-"""Time between two reads of a lease that is waited for."""
-TELL_EVERY_S = 60.0
-"""Time between two lines about a lease that is waited for."""
 INTERRUPT_EVERY_S = 5.0
 """Time between two interruptions of a holder that lost its lease and has not ended yet."""
 
@@ -137,20 +134,15 @@ class Lease:
         Raises:
             LeaseError: Somebody still has it.
         """
-        begun, told_at = time.monotonic(), -TELL_EVERY_S
-        while (other := self._try_to_take()) is not None:
-            now = time.monotonic()
-            left_s = wait_s - (now - begun)
-            if left_s <= 0:
-                waited = f" after {wait_s:g} s of waiting" if wait_s else ""
-                raise LeaseError(
-                    f"{self._location}: held by {other}{waited}; wait for that run, or stop it: "
-                    "the lease then ends by itself"
-                )
-            if now - told_at >= TELL_EVERY_S:
-                told_at = now
-                say(f"waiting for {other} ({self._location})")
-            time.sleep(min(POLL_S, left_s))
+        wait_while(
+            self._try_to_take,
+            wait_s,
+            lambda other: f"waiting for {other} ({self._location})",
+            lambda other, waited: (
+                f"{self._location}: held by {other}{waited}; wait for that run, or stop it: "
+                "the lease then ends by itself"
+            ),
+        )
 
     def renew(self) -> None:
         """Move the end away; return only when the lease is held.

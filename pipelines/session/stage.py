@@ -10,26 +10,18 @@ finished it. The manifest is written last, and only by who still holds the lease
 import math
 import os
 import socket
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
-from lightsans.errors import ConfigError, LeaseError, LightSANsError
+from lightsans.errors import ConfigError, LightSANsError
 from lightsans.storage.conditional_writes import read_versioned
 from lightsans.storage.location import Location
 from lightsans.storage.manifests import Manifest, read_manifest, write_manifest
 from pipelines.console.progress import say
-from pipelines.session.lease import (
-    POLL_S,
-    TELL_EVERY_S,
-    Holder,
-    Lease,
-    Owner,
-    hold,
-    read_holder,
-)
+from pipelines.session.lease import Holder, Lease, Owner, hold, read_holder
 from pipelines.session.stage_times import StageTime, note_stage, timed_stage
+from pipelines.session.waiting import wait_while
 
 LEASE_S = 180.0
 """Time that a result stays locked after its maker died on another machine."""
@@ -166,20 +158,16 @@ def _wait_for_readers(directory: Location, root: Location, wait_s: float) -> Non
     Raises:
         LeaseError: One still does after so many seconds.
     """
-    path, begun, told_at = _path_below(root, directory), time.monotonic(), -math.inf
-    while (reader := _reader_of(path, root)) is not None:
-        now = time.monotonic()
-        left_s = wait_s - (now - begun)
-        if left_s <= 0:
-            waited = f" after {wait_s:g} s of waiting" if wait_s else ""
-            raise LeaseError(
-                f"{directory}: {reader} reads it{waited}; it would be taken away and made anew. "
-                "Wait for that run, or stop it"
-            )
-        if now - told_at >= TELL_EVERY_S:
-            told_at = now
-            say(f"waiting for {reader}, which reads {directory}")
-        time.sleep(min(POLL_S, left_s))
+    path = _path_below(root, directory)
+    wait_while(
+        lambda: _reader_of(path, root),
+        wait_s,
+        lambda reader: f"waiting for {reader}, which reads {directory}",
+        lambda reader, waited: (
+            f"{directory}: {reader} reads it{waited}; it would be taken away and made anew. "
+            "Wait for that run, or stop it"
+        ),
+    )
 
 
 def _reader_of(path: str, root: Location) -> Holder | None:

@@ -26,7 +26,7 @@ from tests.stage_runs import STAGES, Root, Stage, make_root
 
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
 RECORDS = Path(os.environ["PAIRS_LOG"]).absolute() if "PAIRS_LOG" in os.environ else None
-QUICK = {"pipelines.session.lease.POLL_S": 0.5}  # whoever waits looks more often
+QUICK = {"pipelines.session.waiting.POLL_S": 0.5}  # whoever waits looks more often
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1800)]
 

@@ -333,7 +333,7 @@ def test_a_lease_that_ended_is_taken_over_and_its_holder_hears_of_it(root):
 
 @pytest.mark.parametrize("root", ["s3"], indirect=True)  # on disk: a unit test
 def test_of_two_that_make_the_same_result_at_once_one_makes_it(root, monkeypatch):
-    monkeypatch.setattr("pipelines.session.lease.POLL_S", 0.1)
+    monkeypatch.setattr("pipelines.session.waiting.POLL_S", 0.1)
     directory, made = root / "things" / "0123", []
 
     def make(owner, anew):

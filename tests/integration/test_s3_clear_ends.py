@@ -28,7 +28,7 @@ from tests.stage_runs import BY_NAME, ITEMS, USERS, Root, Stage, make_root
 
 STAGES = ("preprocess", "train", "evaluate", "score", "export")
 MANY = 6000  # parts of so many users are read in more than one range
-QUICK = {"pipelines.session.lease.POLL_S": 0.2}
+QUICK = {"pipelines.session.waiting.POLL_S": 0.2}
 
 
 @dataclass(slots=True)

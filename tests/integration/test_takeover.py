@@ -25,7 +25,7 @@ from pipelines.tune.records import TrialRecord, TrialStore
 from tests.stage_processes import Command, running, wait_until
 from tests.stage_runs import BY_NAME, Root, Stage, make_root
 
-SHORT = {"pipelines.session.stage.LEASE_S": 3.0, "pipelines.session.lease.POLL_S": 0.2}
+SHORT = {"pipelines.session.stage.LEASE_S": 3.0, "pipelines.session.waiting.POLL_S": 0.2}
 USERS, PARTS = 4000, 12
 MACHINE: dict[str, Any] = {"num_cpus": 4, "object_store_memory": 200 << 20}
 # What shows that workers are at work: notes of parts, counts, commits, checkpoints.

@@ -198,7 +198,7 @@ def test_a_renewal_without_an_answer_does_not_cost_the_lease(location, monkeypat
 
 
 def test_a_wait_ends_when_the_lease_is_given_back(location, monkeypatch):
-    monkeypatch.setattr("pipelines.session.lease.POLL_S", 0.05)
+    monkeypatch.setattr("pipelines.session.waiting.POLL_S", 0.05)
     lease = Lease(location, "first", 60)
     lease.take()
     threading.Timer(0.4, lease.release).start()
@@ -207,8 +207,8 @@ def test_a_wait_ends_when_the_lease_is_given_back(location, monkeypatch):
 
 
 def test_a_wait_without_end_says_a_line_a_minute_who_is_waited_for(location, monkeypatch, capfd):
-    monkeypatch.setattr("pipelines.session.lease.POLL_S", 0.02)
-    monkeypatch.setattr("pipelines.session.lease.TELL_EVERY_S", 0.2)
+    monkeypatch.setattr("pipelines.session.waiting.POLL_S", 0.02)
+    monkeypatch.setattr("pipelines.session.waiting.TELL_EVERY_S", 0.2)
     lease = Lease(location, "first", 60)
     lease.take()
     threading.Timer(0.5, lease.release).start()
@@ -285,7 +285,7 @@ def test_a_lease_of_a_later_version_is_read(location):
 
 
 def test_a_lease_of_the_future_that_is_not_renewed_ends_after_its_duration(location, monkeypatch):
-    monkeypatch.setattr("pipelines.session.lease.POLL_S", 0.02)
+    monkeypatch.setattr("pipelines.session.waiting.POLL_S", 0.02)
     Lease(location, "of another clock", 0.3).take()
     change(location, expires_at=in_seconds(3e9), host="elsewhere", pid_space="")
     with pytest.raises(LeaseError, match="held by of another clock"):
@@ -295,7 +295,7 @@ def test_a_lease_of_the_future_that_is_not_renewed_ends_after_its_duration(locat
 
 
 def test_a_lease_of_the_future_that_is_renewed_is_left_to_its_holder(location, monkeypatch):
-    monkeypatch.setattr("pipelines.session.lease.POLL_S", 0.02)
+    monkeypatch.setattr("pipelines.session.waiting.POLL_S", 0.02)
     Lease(location, "of another clock", 0.5).take()
     change(location, expires_at=in_seconds(3e9), host="elsewhere", pid_space="")
     renewals, sleep = itertools.count(), time.sleep

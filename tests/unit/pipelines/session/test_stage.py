@@ -11,8 +11,6 @@ from lightsans.config import StorageConfig
 from lightsans.errors import LeaseError
 from lightsans.storage.location import locate
 from lightsans.storage.manifests import Manifest, is_finished
-from pipelines.session import lease as leases
-from pipelines.session import stage as stages
 from pipelines.session.lease import Lease, hold
 from pipelines.session.stage import find_or_make, own, set_wait, wait_setting
 from tests.factories import local
@@ -20,7 +18,7 @@ from tests.factories import local
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    monkeypatch.setattr(leases, "POLL_S", 0.05)
+    monkeypatch.setattr("pipelines.session.waiting.POLL_S", 0.05)
     return local(tmp_path)
 
 
@@ -182,7 +180,7 @@ def read_elsewhere(root, seconds):
 
 
 def test_a_result_that_another_process_reads_is_not_made_anew_meanwhile(root, monkeypatch):
-    monkeypatch.setattr(stages, "POLL_S", 0.05)
+    monkeypatch.setattr("pipelines.session.waiting.POLL_S", 0.05)
     maker = Maker(root)
     maker.run()
     read_elsewhere(root, 0.6)

@@ -25,7 +25,6 @@ from lightsans.storage.manifests import is_finished, write_manifest
 from lightsans.storage.model_files import WEIGHTS, weights_hash, weights_to_bytes
 from lightsans.storage.parts import ITEMS
 from lightsans.training.progress import EpochRow, Progress
-from pipelines.session import lease as leases
 from pipelines.session.lease import Owner
 from pipelines.session.stage import set_wait
 from pipelines.train import stage
@@ -89,7 +88,7 @@ class Workers:
 @pytest.fixture
 def workers(monkeypatch) -> Workers:
     workers = Workers()
-    monkeypatch.setattr(leases, "POLL_S", 0.05)
+    monkeypatch.setattr("pipelines.session.waiting.POLL_S", 0.05)
     monkeypatch.setattr(stage, "ensure_ray", lambda: None)
     monkeypatch.setattr(stage, "preflight", lambda _, config: config)
     monkeypatch.setattr(stage, "_run_workers", workers.run)
