@@ -36,7 +36,7 @@ class FeatureCoding:
     numbers: dict[str, tuple[float, float]]
     """Mean and standard deviation."""
     vectors: dict[str, tuple[list[float], float]]
-    """Mean, and the length that vectors have beyond it, on average."""
+    """Mean, empty where there is none, and the length that vectors have beyond it, on average."""
 
     @classmethod
     def fit(cls, table: pa.Table, is_met: Bool, base: Self | None = None) -> Self:
@@ -73,15 +73,15 @@ class FeatureCoding:
             InputError: A column of the coding is missing, or its vectors have another length.
         """
         self.require_columns_of(table)
-        items, codes, counts = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], 0
-        weights = [np.zeros(0, np.float32)]
+        items, codes = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        weights, num_categories = [np.zeros(0, np.float32)], 0
         for name, values in self.categories.items():
             item, code = _codes(table[name].combine_chunks(), values)
             often = np.bincount(item, minlength=table.num_rows)
             items.append(item)
-            codes.append(code + counts)
+            codes.append(code + num_categories)
             weights.append((1 / np.sqrt(np.maximum(often, 1)))[item].astype(np.float32))
-            counts += len(values)
+            num_categories += len(values)
         item, code, weight = np.concatenate(items), np.concatenate(codes), np.concatenate(weights)
         order = np.argsort(item, kind="stable")
         ends = np.cumsum(np.bincount(item, minlength=table.num_rows))
@@ -95,7 +95,7 @@ class FeatureCoding:
             weights=weight[order],
             offsets=np.concatenate([[0, 0], ends]).astype(np.int64),
             numbers=np.concatenate([padding, numbers]),
-            num_categories=counts,
+            num_categories=num_categories,
             is_described=np.concatenate([[False], is_described]),
             is_met=np.concatenate([[False], is_met]),
             coding=self.to_json(),
@@ -144,13 +144,13 @@ class FeatureCoding:
             found.append(_with_missing((values[:, None] - mean) / spread))
         for name, (center, length) in self.vectors.items():
             vectors = _vectors(table[name].combine_chunks())
-            if vectors.shape[1] not in (0, len(center)):
+            if center and vectors.shape[1] not in (0, len(center)):
                 raise InputError(
                     f"vectors of {name.removeprefix(VECTOR)} (data.item_features.vector) have "
                     f"{vectors.shape[1]} numbers, and the model has learned {len(center)}; give "
                     "vectors of the same program, or train without train.warm_start"
                 )
-            if not vectors.shape[1]:
+            if vectors.shape[1] != len(center):  # nobody has one, or only items that nobody met
                 vectors = np.full((table.num_rows, len(center)), np.nan, np.float32)
             vectors -= np.array(center, np.float32)
             vectors /= np.float32(length)

@@ -53,6 +53,11 @@ def test_what_only_new_items_have_says_nothing():
     assert arrays.new_ids.tolist() == [3]
 
 
+def test_vectors_that_only_new_items_have_say_nothing():
+    table = feature_table(title_vector=[None, [1.0, 2.0]], price=[1.0, 3.0])
+    assert feature_arrays(table, met=[1]).numbers[1:].tolist() == [[0, 0, 1], [2, 0, 1]]
+
+
 def test_where_all_items_were_met_or_none_all_are_compared():
     table = feature_table(genre=[["a"], ["b"]])
     assert feature_arrays(table).met_ids is None
