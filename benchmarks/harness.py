@@ -9,7 +9,9 @@ import argparse
 import datetime
 import json
 import platform
-from collections.abc import Sequence
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +80,32 @@ def case(
 def machine(where: str) -> str:
     """The processor, and how much of it was used."""
     return f"{platform.processor() or platform.machine()}, {where}"
+
+
+def rates(
+    turns: Mapping[str, Callable[[], object]],
+    size: int,
+    repeats: int,
+    now: Callable[[], float],
+    pause_s: float = 0.0,
+) -> dict[str, float]:
+    """Median units a second of each side, while all sides take turns.
+
+    Args:
+        turns: One call of each side, by its name.
+        size: Units of a call.
+        repeats: Calls of each side.
+        now: A clock, in seconds.
+        pause_s: Pause before each call.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in turns}
+    for _ in range(repeats):
+        for name, call in turns.items():
+            time.sleep(pause_s)
+            started = now()
+            call()
+            seconds[name].append(now() - started)
+    return {name: size / statistics.median(times) for name, times in seconds.items()}
 
 
 def report(

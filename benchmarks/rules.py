@@ -7,7 +7,6 @@ compared; the ratio is plain time over time under rules, and the goal allows 1.3
 Items have one of 500 brands, spread like popularity, one of 20 kinds, and a hundredth are new.
 """
 
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -78,18 +77,8 @@ def run_case(
     def under_rules() -> Tensor:
         return ruled.top_k(data.users, K, rows_S, ids_S, segments_B).item_ids
 
-    seconds = _take_turns({"plain": without, "rules": under_rules}, repeats, now)
-    speed = {side: B / statistics.median(times) for side, times in seconds.items()}
-    return harness.case(
-        f"{name}, {len(data.table) - 1:,} items",
-        ours=round(speed["rules"], 1),
-        peer=round(speed["plain"], 1),
-        peer_name="plain top-K",
-        unit="users/s",
-        ratio=round(speed["rules"] / speed["plain"], 3),
-        goal=None if name.startswith("diversity") else GOAL,
-        times_the_time=round(speed["plain"] / speed["rules"], 2),
-    )
+    goal = None if name.startswith("diversity") else GOAL
+    return _compare(name, data, without, under_rules, repeats, now, goal)
 
 
 def run_probabilities(data: Data, repeats: int, now: Callable[[], float]) -> dict[str, Any]:
@@ -107,34 +96,33 @@ def run_probabilities(data: Data, repeats: int, now: Callable[[], float]) -> dic
         scores_BK = without().double()
         return (scores_BK - log_sums(data.users, data.table, scope)[:, None]).exp()
 
-    seconds = _take_turns({"plain": without, "with": with_probabilities}, repeats, now)
-    speed = {side: B / statistics.median(times) for side, times in seconds.items()}
+    return _compare("probabilities", data, without, with_probabilities, repeats, now, None)
+
+
+def _compare(
+    name: str,
+    data: Data,
+    plain: Callable[[], Tensor],
+    ours: Callable[[], Tensor],
+    repeats: int,
+    now: Callable[[], float],
+    goal: float | None,
+) -> dict[str, Any]:
+    """A case of both, which take turns after a call of each to warm up."""
+    turns = {"plain": plain, "ours": ours}
+    for search in turns.values():
+        search()
+    speed = harness.rates(turns, len(data.users), repeats, now, PAUSE_S)
     return harness.case(
-        f"probabilities, {len(data.table) - 1:,} items",
-        ours=round(speed["with"], 1),
+        f"{name}, {len(data.table) - 1:,} items",
+        ours=round(speed["ours"], 1),
         peer=round(speed["plain"], 1),
         peer_name="plain top-K",
         unit="users/s",
-        ratio=round(speed["with"] / speed["plain"], 3),
-        goal=None,
-        times_the_time=round(speed["plain"] / speed["with"], 2),
+        ratio=round(speed["ours"] / speed["plain"], 3),
+        goal=goal,
+        times_the_time=round(speed["plain"] / speed["ours"], 2),
     )
-
-
-def _take_turns(
-    turns: dict[str, Callable[[], Tensor]], repeats: int, now: Callable[[], float]
-) -> dict[str, list[float]]:
-    """Seconds of every call, by name, after one to warm up."""
-    seconds: dict[str, list[float]] = {side: [] for side in turns}
-    for search in turns.values():
-        search()
-    for _ in range(repeats):
-        for side, search in turns.items():
-            time.sleep(PAUSE_S)
-            started = now()
-            search()
-            seconds[side].append(now() - started)
-    return seconds
 
 
 def _cuda_clock() -> float:
@@ -153,14 +141,14 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     device = "cuda" if options.cuda else "cpu"
     now = time.process_time if options.clock == "cpu" else time.perf_counter
+    if options.cuda:
+        now = _cuda_clock
     num_items, users, repeats = NUM_ITEMS, options.users, options.repeats
     if options.smoke:
         num_items, users, repeats = 2_000, 32, 1
     made = make_data(users, num_items, skewed=False)
     data = Data(*(x.to(device) for x in made))
     cases = []
-    if options.cuda:
-        now = _cuda_clock
     runs: list[Callable[[], dict[str, Any]]] = [
         partial(run_case, name, rules, data, repeats, now)
         for name, rules in rule_sets(num_items).items()

@@ -6,7 +6,6 @@ Both find the 20 nearest by cosine of a stretch of 1,000,000 items, take turns, 
 same lists; medians are compared.
 """
 
-import statistics
 import time
 from collections.abc import Callable
 
@@ -64,13 +63,7 @@ def main() -> None:
     odd = sum(set(a) != set(b) for a, b in zip(ours, peer(), strict=True))
     if odd > stretch // 100:  # equal up to rounding at the end of a list
         raise AssertionError(f"{odd} of {stretch} lists differ")
-    seconds: dict[str, list[float]] = {name: [] for name in turns}
-    for _ in range(repeats):
-        for name, search in turns.items():
-            started = now()
-            search()
-            seconds[name].append(now() - started)
-    speed = {name: stretch / statistics.median(times) for name, times in seconds.items()}
+    speed = harness.rates(turns, stretch, repeats, now)
     case = harness.case(
         f"{num_items:,} items, the {K} nearest",
         ours=round(speed["ours"], 1),

@@ -15,7 +15,6 @@ With ``--cuda`` users and items are on a GPU, FAISS is left out, and each case a
 of the bound is reached: of the users a second that the product alone would give, block by block.
 """
 
-import statistics
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -159,14 +158,7 @@ def run_case(
     timed: dict[str, Callable[[], object]] = dict(engines)
     if device == "cuda":
         timed["product alone"] = product_alone(data)
-    seconds: dict[str, list[float]] = {name: [] for name in timed}
-    for _ in range(repeats):
-        for name, search in timed.items():
-            time.sleep(PAUSE_S)
-            started = now()
-            search()
-            seconds[name].append(now() - started)
-    speed = {name: num_users / statistics.median(times) for name, times in seconds.items()}
+    speed = harness.rates(timed, num_users, repeats, now, PAUSE_S)
     peer = max((name for name in engines if name != "ours"), key=speed.__getitem__)
     bound = speed.get("product alone")
     return harness.case(
