@@ -23,6 +23,7 @@ from benchmarks import harness
 from benchmarks.movielens import SMOKE, Log, load_log, smoke_log
 from benchmarks.quality import RECIPES
 from lightsans.arrays import Bool, Float64, Int64
+from lightsans.columns.segments import expand
 from lightsans.config import RunConfig
 from lightsans.config.file import load_config
 from lightsans.dataset.feature_arrays import FeatureArrays
@@ -89,8 +90,7 @@ def split_fold(users: UserSequences, is_cold: Bool, split: str) -> tuple[UserSeq
 
 
 def _beginnings(users: UserSequences, lengths: Int64) -> UserSequences:
-    whose = np.repeat(np.arange(len(lengths)), users.lengths)
-    rank = np.arange(len(whose)) - users.offsets[whose]
+    whose, rank = expand(users.lengths)
     tape = users.item_ids[rank < lengths[whose]]
     return UserSequences(tape, np.concatenate([[0], np.cumsum(lengths)]))
 

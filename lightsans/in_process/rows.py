@@ -5,6 +5,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lightsans.arrays import Int64
+from lightsans.columns.segments import expand
 from lightsans.errors import NotFoundError
 
 
@@ -36,13 +37,11 @@ def long_similar(wide: pa.Table) -> pa.Table:
     """Lists of similar items as rows: item, rank, similar item, score."""
     lists, scores = (wide[name].combine_chunks() for name in ("item_ids", "scores"))
     lengths = pc.list_value_length(lists).to_numpy(zero_copy_only=False)
-    ends = np.cumsum(lengths)
-    ranks = np.arange(lengths.sum()) - np.repeat(ends - lengths, lengths) + 1
-    owners = pa.array(np.repeat(np.arange(len(lengths)), lengths))
+    owners, ranks = expand(lengths)
     return pa.table(
         {
-            "item_id": wide["item_id"].take(owners),
-            "rank": pa.array(ranks, pa.int32()),
+            "item_id": wide["item_id"].take(pa.array(owners)),
+            "rank": pa.array(ranks + 1, pa.int32()),
             "similar_item_id": lists.flatten(),
             "score": scores.flatten(),
         }

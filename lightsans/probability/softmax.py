@@ -43,13 +43,17 @@ class Scope:
 
     def holds(self, ids_BK: Tensor) -> Tensor:
         """(B, K) whether items may be recommended to the user of their row."""
-        may_BK: Tensor = self.is_eligible[ids_BK]
-        if self.denied is not None and self.segments is not None:
-            may_BK &= (self.denied[ids_BK] & self.segments[:, None]) == 0
         V = len(self.is_eligible)
-        rows_BK = torch.arange(len(ids_BK), device=ids_BK.device)[:, None]
+        rows_B1 = torch.arange(len(ids_BK), device=ids_BK.device)[:, None]
         seen_S = self.seen_rows * V + self.seen_item_ids
-        return may_BK & ~torch.isin(rows_BK * V + ids_BK, seen_S)
+        return self.allows(rows_B1, ids_BK) & ~torch.isin(rows_B1 * V + ids_BK, seen_S)
+
+    def allows(self, rows: Tensor, ids: Tensor) -> Tensor:
+        """Whether items may be recommended to the users of some rows, seen items aside."""
+        may: Tensor = self.is_eligible[ids]
+        if self.denied is not None and self.segments is not None:
+            may &= (self.denied[ids] & self.segments[rows]) == 0
+        return may
 
 
 def scored_blocks(

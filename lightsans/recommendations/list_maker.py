@@ -53,6 +53,8 @@ class Encoded:
     """Their rows, ascending."""
     vectors: torch.Tensor
     """(users, D)"""
+    histories: UserSequences
+    """Histories of all rows' users: the items that the model knows."""
     seen: UserSequences
     """Items of all rows' users that are not recommended to them."""
     segments: Int64
@@ -249,7 +251,7 @@ class ListMaker:
         users = np.flatnonzero(known.is_known)
         vectors_BD = self._encode(known.histories, users)
         seen = self._seen(known.histories, known.also_seen)
-        return Encoded(users, vectors_BD, seen, segments)
+        return Encoded(users, vectors_BD, known.histories, seen, segments)
 
     @torch.inference_mode()
     def _by_model(self, encoded: Encoded) -> tuple[pa.ListArray, pa.ListArray]:

@@ -6,6 +6,7 @@ them, and every item has its source.
 Shapes: P pairs of a user and an item   N items of all lists
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +17,8 @@ import torch
 from lightsans.arrays import Bool, Float32, Float64, Int64
 from lightsans.columns.segments import expand
 from lightsans.config import ScoreConfig
-from lightsans.dataset.loading import list_column
 from lightsans.probability.softmax import log_sums
+from lightsans.probability.temperature import exact_scores
 from lightsans.ranking.products import exact_dots
 from lightsans.recommendations.list_maker import Encoded, ListMaker
 from lightsans.recommendations.reasons import BECAUSE, because_field
@@ -73,30 +74,24 @@ def recommend_with(
         asked: The columns.
     """
     made = make_lists(list_maker, rows)
-    return add_columns(list_maker, rows, to_table(rows, made, schema), made.encoded, asked)
+    return add_columns(list_maker, to_table(rows, made, schema), made.encoded, asked)
 
 
 @torch.inference_mode()
 def add_columns(
-    list_maker: ListMaker,
-    rows: pa.Table,
-    wide: pa.Table,
-    encoded: Encoded,
-    asked: ComputedColumns,
+    list_maker: ListMaker, wide: pa.Table, encoded: Encoded, asked: ComputedColumns
 ) -> pa.Table:
     """Wide rows with the computed columns; see `recommend_with`.
 
     Args:
         list_maker: Maker of the lists.
-        rows: The rows of the sequences table that they were made of.
         wide: The lists.
         encoded: Their users.
         asked: The columns.
     """
-    known = list_maker.know(list_column(rows, "item_ids"), list_column(rows, "also_seen"))
     columns = {}
     if asked.because:
-        columns[BECAUSE] = list_maker.explain(known.histories, wide, asked.because)
+        columns[BECAUSE] = list_maker.explain(encoded.histories, wide, asked.because)
     if asked.probability:
         columns[PROBABILITY] = _probabilities(list_maker, wide, encoded, asked.temperature)
     if asked.buy_again:
@@ -108,7 +103,7 @@ def add_columns(
         return wide
     bought = None
     if not asked.has_events:  # what a filter removed, such as low ratings, was no purchase
-        mine = known.histories
+        mine = encoded.histories
         bought = expand(mine.lengths)[0] << 32 | mine.item_ids.astype(np.int64)
     users, ids, scores = _seen_again(list_maker, encoded, bought, asked.buy_again)
     more = {
@@ -145,15 +140,20 @@ def _probabilities(
 
 def own_scores(list_maker: ListMaker, encoded: Encoded, rows: Int64, ids: Int64) -> Float64:
     """(P,) the model's scores, boosts not counted, of pairs of an encoded user and an item."""
-    device, pieces = encoded.vectors.device, [np.zeros(0)]
-    for first in range(0, len(rows), _PAIRS):
-        of_users, of_items = (
-            torch.from_numpy(part[first : first + _PAIRS]).to(device) for part in (rows, ids)
-        )
-        vectors_PD = encoded.vectors[of_users].double()
-        scores_P = (vectors_PD * list_maker.item_table[of_items].double()).sum(1)
+    vectors_BD, table_VD, pieces = encoded.vectors, list_maker.item_table, [np.zeros(0)]
+    for of_users, of_items in _pieces(rows, ids, vectors_BD.device):
+        scores_P = exact_scores(vectors_BD[of_users], table_VD, of_items)
         pieces.append(scores_P.cpu().numpy())
     return np.concatenate(pieces)
+
+
+def _pieces(
+    rows: Int64, ids: Int64, device: torch.device
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Pairs of a row and an item, as many as are multiplied at once, on a device."""
+    for first in range(0, len(rows), _PAIRS):
+        piece = slice(first, first + _PAIRS)
+        yield torch.from_numpy(rows[piece]).to(device), torch.from_numpy(ids[piece]).to(device)
 
 
 def _seen_again(
@@ -170,9 +170,7 @@ def _seen_again(
     scope = list_maker.scope(encoded)
     pairs = torch.unique(scope.seen_rows << 32 | scope.seen_item_ids)
     rows_P, ids_P = pairs >> 32, pairs & 0xFFFFFFFF
-    may_P = scope.is_eligible[ids_P]
-    if scope.denied is not None and scope.segments is not None:
-        may_P &= (scope.denied[ids_P] & scope.segments[rows_P]) == 0
+    may_P = scope.allows(rows_P, ids_P)
     rows, ids = rows_P[may_P].cpu().numpy(), ids_P[may_P].cpu().numpy()
     if bought is not None:
         kept: Bool = np.isin(encoded.users[rows] << 32 | ids, bought)
@@ -194,11 +192,7 @@ def _list_scores(list_maker: ListMaker, encoded: Encoded, rows: Int64, ids: Int6
         table_VD = torch.cat([table_VD, boosts_V.to(table_VD.device)[:, None]], dim=1)
         vectors_BD = torch.cat([vectors_BD, vectors_BD.new_ones(len(vectors_BD), 1)], dim=1)
     pieces = [np.zeros(0, np.float32)]
-    for first in range(0, len(rows), _PAIRS):
-        of_users, of_items = (
-            torch.from_numpy(part[first : first + _PAIRS]).to(vectors_BD.device)
-            for part in (rows, ids)
-        )
+    for of_users, of_items in _pieces(rows, ids, vectors_BD.device):
         pieces.append(exact_dots(vectors_BD[of_users], table_VD[of_items]).cpu().numpy())
     return np.concatenate(pieces)
 

@@ -24,12 +24,7 @@ from lightsans.model.network import LightSANs
 from lightsans.training import collectives
 from lightsans.training.batches import Batch
 from lightsans.training.id_dropout import kept_ids
-from lightsans.training.item_updates import (
-    DenseItems,
-    ItemUpdates,
-    RowItems,
-    to_device,
-)
+from lightsans.training.item_updates import DenseItems, ItemUpdates, RowItems, to_device
 from lightsans.training.optimizer import (
     clip_gradients,
     learning_rate,

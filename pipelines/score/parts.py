@@ -178,4 +178,4 @@ class PartScorer:
         counts.popular_users += pc.sum(pc.not_equal(made["source"], MODEL)).as_py() or 0
         if encoded is None:  # what is carried over has no columns but its own
             return made
-        return add_columns(self._list_maker, rows, made, encoded, self._asked)
+        return add_columns(self._list_maker, made, encoded, self._asked)
