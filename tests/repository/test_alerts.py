@@ -71,7 +71,7 @@ def test_what_is_recorded_holds_the_last_value_of_the_file_and_of_ray(name):
     assert from_file == from_ray != []
 
 
-@pytest.mark.parametrize("name", set(RECORDED) - {NEWEST})
+@pytest.mark.parametrize("name", sorted(set(RECORDED) - {NEWEST}))
 def test_of_several_nights_that_are_held_the_newest_counts(name):
     if name.endswith("_timestamp_seconds"):  # the newest is the largest
         assert NEWEST not in RECORDED[name]
