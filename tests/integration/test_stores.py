@@ -1,6 +1,8 @@
-"""Properties of abfs:// that nights need, tried on Azurite, a local server of Azure's protocol."""
+"""Properties of gs:// and abfs:// that nights need, tried on local servers of their protocols."""
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import pyarrow as pa
@@ -20,37 +22,60 @@ from pipelines.operations.listing import list_root
 from pipelines.publish import LATEST, publish_run, read_published, roll_back
 from pipelines.session.lease import hold
 from tests.azure_server import ACCOUNT, CONTAINER, run_azure_server
+from tests.gcs_server import BUCKET, run_gcs_server
 from tests.integration.test_publish import latest_text, make_run
 from tests.logs_on_disk import read_log
 from tests.run_tables import commit, key_of, run_rows
 
-STORAGE = StorageConfig()
+GCS, AZURE = StorageConfig(anonymous=True), StorageConfig()
+
+
+@contextmanager
+def reached_by(variables):
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        open_filesystem.cache_clear()
+        yield
+    open_filesystem.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory):
+    """An empty bucket, as long as the tests of this file run."""
+    with run_gcs_server(tmp_path_factory.mktemp("gcs")) as variables, reached_by(variables):
+        yield f"gs://{BUCKET}"
 
 
 @pytest.fixture(scope="module")
 def container(tmp_path_factory):
     """An empty container, as long as the tests of this file run."""
-    with (
-        run_azure_server(tmp_path_factory.mktemp("azure")) as variables,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        for name, value in variables.items():
-            patch.setenv(name, value)
-        open_filesystem.cache_clear()
+    with run_azure_server(tmp_path_factory.mktemp("azure")) as variables, reached_by(variables):
         yield f"abfs://{CONTAINER}"
-    open_filesystem.cache_clear()
 
 
 @pytest.fixture
-def root(container, tmp_path):
-    return locate(f"{container}/{tmp_path.name}", STORAGE)
+def gcs_root(bucket, tmp_path):
+    return locate(f"{bucket}/{tmp_path.name}", GCS)
+
+
+@pytest.fixture
+def azure_root(container, tmp_path):
+    return locate(f"{container}/{tmp_path.name}", AZURE)
+
+
+@pytest.fixture(params=["gcs_root", "azure_root"], ids=["gs", "abfs"])
+def root(request):
+    """A directory of either store."""
+    return request.getfixturevalue(request.param)
 
 
 # ---- files
 
 
+@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")  # how gcsfs uploads
 def test_what_is_written_is_read_back_listed_and_deleted(root):
-    large = np.random.default_rng(0).bytes(6 << 20)  # above 5 MiB it goes up in blocks
+    large = np.random.default_rng(0).bytes(6 << 20)  # above 5 MiB it goes up in pieces
     (root / "data" / "large").write_bytes(large)
     (root / "data" / "a b#ü.json").write_json({"x": 1})
     table = pa.table({"item_id": pa.array([1, 2, 3], pa.int32())})
@@ -73,6 +98,10 @@ ODD = ["a*", "[ab]", "a?c", "{a,b}", "**", "a#1", "a%20b", "a b+c", "ü~"]
 @pytest.mark.parametrize("name", ODD, ids=ascii)
 def test_deletion_takes_names_as_they_are(root, name):
     """A name that fsspec takes for a pattern, or for part of an address, removes nothing else."""
+    check_deletion(root, name)
+
+
+def check_deletion(root, name):
     neighbours = ["a", "ab", "abc", "b", "a/deep/x", f"{name}x"]
     for neighbour in neighbours:
         (root / "near" / neighbour).write_bytes(b"n")
@@ -85,19 +114,12 @@ def test_deletion_takes_names_as_they_are(root, name):
     assert left == set(neighbours)
 
 
-def test_a_file_that_another_process_writes_is_seen_in_a_directory_that_was_listed_before(root):
-    (root / "one").write_bytes(b"1")
-    assert root.children() == ["one"]
-    (locate(root.uri, StorageConfig(timeout_s=7)) / "two").write_bytes(b"2")  # another client
-    assert root.children() == ["one", "two"]
-
-
 def test_a_replaced_file_of_the_same_size_is_told_apart_however_it_is_listed(root):
     (root / "logs" / "x.csv").write_bytes(b"one")
     patterns = [f"{root}/logs", f"{root}/logs/*.csv", f"{root}/logs/x.csv"]
-    before = [list_files(pattern, STORAGE) for pattern in patterns]
+    before = [list_files(pattern, root.storage) for pattern in patterns]
     (root / "logs" / "x.csv").write_bytes(b"two")
-    after = [list_files(pattern, STORAGE) for pattern in patterns]
+    after = [list_files(pattern, root.storage) for pattern in patterns]
     assert before[0] == before[1] == before[2]
     assert after[0] == after[1] == after[2]
     assert before[0][0].size == after[0][0].size == 3
@@ -154,18 +176,6 @@ def test_of_many_conditional_writes_one_succeeds(root):
         assert read_versioned(root / "x") == Versioned(contents[winners[0]], version)
 
 
-def test_a_name_with_control_characters_is_refused(root):
-    with pytest.raises(ConfigError, match="no name for a blob"):
-        (root / "a\nb").write_bytes(b"x")
-
-
-def test_a_container_that_is_missing_is_an_error(container):
-    with pytest.raises(FileNotFoundError):
-        write_if_unchanged(locate("abfs://no-such-container/x", STORAGE), b"one", None)
-    assert not locate("abfs://no-such-container/x", STORAGE).exists()
-    assert locate("abfs://no-such-container/x", STORAGE).children() == []
-
-
 # ---- what is built on them
 
 
@@ -189,41 +199,87 @@ def test_runs_are_published_and_rolled_back(root):
     assert len(read_published(root).history) == 3
 
 
-def test_a_log_on_azure_is_read_and_named_with_its_account_too(root):
-    (root / "logs" / "day=1" / "a.csv").write_bytes(b"user_id,item_id,timestamp\nu,i,1\nu,j,2\n")
-    (root / "logs" / "_SUCCESS").write_bytes(b"")
-    [plain] = list_files(f"{root}/logs", STORAGE)
-    assert [item for _, item, _ in read_log(f"{root}/logs").rows] == ["i", "j"]
-    account = f"abfss://{CONTAINER}@{ACCOUNT}.dfs.core.windows.net/{root.name}"
-    for pattern in (f"{account}/logs", f"{account}/logs/*/*.csv"):
-        [named] = list_files(pattern, STORAGE)
-        assert named.location.uri == f"{account.replace('abfss', 'abfs')}/logs/day=1/a.csv"
-        assert (named.location.path, named.etag) == (plain.location.path, plain.etag)
-
-
-def test_delta_tables_are_read_and_take_runs(root, tmp_path):
-    rows = pa.table({"user_id": ["u"], "item_id": ["i"], "timestamp": [1]})
-    write_deltalake(f"{root}/log", rows, storage_options=delta_options(root))
-    write_deltalake(f"{root}/log", rows, mode="append", storage_options=delta_options(root))
-    assert [item for _, item, _ in read_log(f"delta://{root}/log@v0").rows] == ["i"]
-    assert [item for _, item, _ in read_log(f"{root}/log").rows] == ["i", "i"]
-    for _ in range(2):
-        table = open_output(f"delta://{root}/lists", STORAGE)
-        commit(tmp_path, table, key_of("r1"), "append", run_rows("ann", "ben"))
-    lists = DeltaTable(f"{root}/lists", storage_options=delta_options(root))
-    assert (lists.version(), lists.to_pyarrow_table().num_rows) == (0, 2)
-
-
 def test_ages_and_sizes_of_files_are_known_to_who_cleans_up(root):
     (root / "runs" / "x").write_bytes(b"123")
     assert list_root(root).total_bytes() == 3
 
 
-def test_a_file_that_is_replaced_while_it_is_read_is_an_error(root):
-    (root / "x").write_bytes(bytes(8 << 20))
-    with (root / "x").open() as opened:
+# ---- gs:// alone
+
+
+def test_deletion_on_gcs_takes_names_with_control_characters_too(gcs_root):
+    check_deletion(gcs_root, "ü~\n")
+
+
+def test_a_file_that_another_process_writes_to_gcs_is_seen_in_a_listed_directory(gcs_root):
+    (gcs_root / "one").write_bytes(b"1")
+    assert gcs_root.children() == ["one"]
+    another = type(gcs_root.filesystem)(token="anon", skip_instance_cache=True)
+    another.pipe_file((gcs_root / "two").path, b"2")
+    assert gcs_root.children() == ["one", "two"]
+
+
+def test_writing_to_a_bucket_that_is_missing_is_an_error(bucket):
+    with pytest.raises(FileNotFoundError):
+        write_if_unchanged(locate("gs://no-such-bucket/x", GCS), b"one", None)
+
+
+# ---- abfs:// alone
+
+
+def test_a_file_that_another_process_writes_to_azure_is_seen_in_a_listed_directory(azure_root):
+    (azure_root / "one").write_bytes(b"1")
+    assert azure_root.children() == ["one"]
+    (locate(azure_root.uri, StorageConfig(timeout_s=7)) / "two").write_bytes(b"2")  # another client
+    assert azure_root.children() == ["one", "two"]
+
+
+def test_a_name_with_control_characters_is_refused(azure_root):
+    with pytest.raises(ConfigError, match="no name for a blob"):
+        (azure_root / "a\nb").write_bytes(b"x")
+
+
+def test_a_container_that_is_missing_is_an_error(container):
+    with pytest.raises(FileNotFoundError):
+        write_if_unchanged(locate("abfs://no-such-container/x", AZURE), b"one", None)
+    assert not locate("abfs://no-such-container/x", AZURE).exists()
+    assert locate("abfs://no-such-container/x", AZURE).children() == []
+
+
+def test_a_log_on_azure_is_read_and_named_with_its_account_too(azure_root):
+    (azure_root / "logs" / "day=1" / "a.csv").write_bytes(
+        b"user_id,item_id,timestamp\nu,i,1\nu,j,2\n"
+    )
+    (azure_root / "logs" / "_SUCCESS").write_bytes(b"")
+    [plain] = list_files(f"{azure_root}/logs", AZURE)
+    assert [item for _, item, _ in read_log(f"{azure_root}/logs").rows] == ["i", "j"]
+    account = f"abfss://{CONTAINER}@{ACCOUNT}.dfs.core.windows.net/{azure_root.name}"
+    for pattern in (f"{account}/logs", f"{account}/logs/*/*.csv"):
+        [named] = list_files(pattern, AZURE)
+        assert named.location.uri == f"{account.replace('abfss', 'abfs')}/logs/day=1/a.csv"
+        assert (named.location.path, named.etag) == (plain.location.path, plain.etag)
+
+
+def test_delta_tables_are_read_and_take_runs(azure_root, tmp_path):
+    rows = pa.table({"user_id": ["u"], "item_id": ["i"], "timestamp": [1]})
+    write_deltalake(f"{azure_root}/log", rows, storage_options=delta_options(azure_root))
+    write_deltalake(
+        f"{azure_root}/log", rows, mode="append", storage_options=delta_options(azure_root)
+    )
+    assert [item for _, item, _ in read_log(f"delta://{azure_root}/log@v0").rows] == ["i"]
+    assert [item for _, item, _ in read_log(f"{azure_root}/log").rows] == ["i", "i"]
+    for _ in range(2):
+        table = open_output(f"delta://{azure_root}/lists", AZURE)
+        commit(tmp_path, table, key_of("r1"), "append", run_rows("ann", "ben"))
+    lists = DeltaTable(f"{azure_root}/lists", storage_options=delta_options(azure_root))
+    assert (lists.version(), lists.to_pyarrow_table().num_rows) == (0, 2)
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_an_error(azure_root):
+    (azure_root / "x").write_bytes(bytes(8 << 20))
+    with (azure_root / "x").open() as opened:
         opened.read(10)
-        (root / "x").write_bytes(b"y" * (8 << 20))
+        (azure_root / "x").write_bytes(b"y" * (8 << 20))
         opened.seek(7 << 20)
         with pytest.raises(StorageError, match="replaced while it was being read"):
             opened.read(1 << 20)
@@ -233,7 +289,7 @@ def test_wrong_keys_and_servers_that_do_not_answer_are_told(container, monkeypat
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "eHh4eHh4eHg=")
     open_filesystem.cache_clear()
     with pytest.raises(AccessError, match=f"abfs://{CONTAINER}/x: no access: .*AZURE_STORAGE_SAS"):
-        locate(f"{container}/x", STORAGE).read_bytes()
+        locate(f"{container}/x", AZURE).read_bytes()
     monkeypatch.setenv("AZURE_STORAGE_ENDPOINT", "http://127.0.0.1:1/x")
     dead = StorageConfig(max_attempts=2, timeout_s=1)
     with pytest.raises(StorageError, match=f"abfs://{CONTAINER}/x: gave up"):
@@ -243,9 +299,9 @@ def test_wrong_keys_and_servers_that_do_not_answer_are_told(container, monkeypat
 # ---- without a server
 
 
-def test_all_names_of_the_protocol_are_the_same_place():
+def test_all_names_of_azure_are_the_same_place():
     for scheme in ("abfss", "az", "ABFS"):
-        assert locate(f"{scheme}://container/x", STORAGE) == locate("abfs://container/x", STORAGE)
+        assert locate(f"{scheme}://container/x", AZURE) == locate("abfs://container/x", AZURE)
 
 
 def test_a_name_that_no_container_has_and_a_missing_account_are_told(monkeypatch):
@@ -256,3 +312,14 @@ def test_a_name_that_no_container_has_and_a_missing_account_are_told(monkeypatch
         locate("abfs://My_Lake/x", fresh).exists()
     with pytest.raises(AccessError, match=r"of which account\? Give AZURE_STORAGE_ACCOUNT_NAME"):
         locate("abfs://lake/x", fresh).exists()
+
+
+def test_both_names_of_gcs_are_the_same_place():
+    assert locate("gcs://bucket/x", GCS) == locate("gs://bucket/x", GCS)
+
+
+def test_without_gcsfs_the_way_to_get_it_is_told(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gcsfs.core", None)  # as if it were not there
+    location = locate("gs://bucket/x", StorageConfig(anonymous=True, timeout_s=1.5))  # not cached
+    with pytest.raises(ConfigError, match=r"gs:// needs the package gcsfs.*requirements\.lock"):
+        location.exists()
