@@ -197,8 +197,8 @@ class Location:
         if self.is_local and _is_special(target):
             with tempfile.TemporaryDirectory(prefix="lightsans-") as directory:
                 yield (aside := Path(directory) / "content")
-                with self._access(), target.open("wb", buffering=0) as device:
-                    device.write(aside.read_bytes())
+                with aside.open("rb") as content, self._access(), target.open("wb") as device:
+                    shutil.copyfileobj(content, device)
             return
         if self.is_local:
             self.parent.require_directory()

@@ -1,4 +1,5 @@
 import os
+import signal
 import threading
 
 import pyarrow as pa
@@ -165,3 +166,25 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path):
     assert found == [b"content"]
     assert (tmp_path / "pipe").is_fifo()
     assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
+def test_a_pipe_takes_all_of_a_long_content_though_a_signal_comes_in_between(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    content, found, noted = bytes(1 << 20), [], threading.Event()
+
+    def read():
+        with open(tmp_path / "pipe", "rb") as pipe:
+            noted.wait(10)  # until then the pipe is full
+            found.append(pipe.read())
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    me = threading.get_ident()
+    before = signal.signal(signal.SIGUSR1, lambda *_: noted.set())
+    try:
+        threading.Timer(0.2, signal.pthread_kill, (me, signal.SIGUSR1)).start()
+        local(tmp_path / "pipe").write_bytes(content)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    reader.join(10)
+    assert found == [content]
