@@ -2,7 +2,7 @@
 
     python -m benchmarks.tables [--rows 20000000] [--clock cpu --threads 1] [--json]
 
-The files are the same, so all that differs is what a table adds: its log or manifests are read, and
+The files are the same, so all that differs is that a table's log or manifests are read too. Inputs
 are read in turns, in one process, as the tasks of `preprocess` read: listed, planned, read unit by
 unit to checked rows. Of several rounds the fastest counts.
 """

@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,8 +10,6 @@ from lightsans.config.kinds import TableMode
 from lightsans.storage.location import Location
 from lightsans.storage.schemas import recommendations_schema
 from lightsans.warehouse.output import (
-    AS_OF,
-    RUN_ID,
     RunKey,
     TableFile,
     TableOutput,
@@ -50,10 +47,8 @@ def write_files(
     target: Location = table.begin(key, schema) / key.file_name("part-00000.parquet")
     if target.is_local:
         target.parent.require_directory()
-    of_file = pa.schema([field for field in schema if field.name not in table.without])
-    constants: dict[str, Any] = {RUN_ID: key.run_id, AS_OF: NIGHT}
     source = local(run / "part-00000.parquet")
-    return schema, [write_table_file(source, target, of_file, constants)]
+    return schema, [write_table_file(source, target, table.file_schema(schema), key.columns(NIGHT))]
 
 
 def commit(

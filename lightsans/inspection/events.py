@@ -1,6 +1,7 @@
 """Uses that the events of an unknown log likely have: the strongest is predicted, from others."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -11,7 +12,7 @@ import pyarrow.compute as pc
 
 from lightsans.columns.nulls import bools
 from lightsans.config.data import EventConfig
-from lightsans.reading.values import Problems, clean_events
+from lightsans.reading.values import Problems, clean_events, count_words
 
 _STRENGTHS: Final = (
     ("purchase", "buy", "bought", "order", "transaction", "pay", "paid", "checkout", "conver",
@@ -85,8 +86,7 @@ def propose_events(
     cleaned = clean_events(names, missing_values, problems)
     is_there = pa.array(problems.is_valid)
     cleaned, keys = cleaned.filter(is_there), keys.filter(is_there)
-    found = pc.value_counts(cleaned).to_pylist()
-    counts = {each["values"]: each["counts"] for each in sorted(found, key=lambda e: -e["counts"])}
+    counts = dict(Counter(count_words(cleaned)).most_common())
     if len(counts) < 2:
         return None
     strengths = {name: _strength(name) for name in counts}

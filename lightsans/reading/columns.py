@@ -97,7 +97,9 @@ def find_columns(
         elif not column.is_optional:
             missing.append(column)
     if missing:
-        nested = [name for name, kind in zip(names, types, strict=False) if is_nested(kind)]
+        nested = [
+            name for name, kind in zip(names, types, strict=False) if pa.types.is_nested(kind)
+        ]
         is_text = all(pa.types.is_binary(kind) for kind in types)
         raise InputError(
             _missing_columns(
@@ -197,11 +199,6 @@ def check_log_types(
         role: natural_type(types.get(role, pa.string())) if kind == "auto" else kind
         for role, kind in configured.items()
     }
-
-
-def is_nested(kind: pa.DataType) -> bool:
-    """Whether values of this type are lists or objects."""
-    return bool(pa.types.is_nested(kind))
 
 
 def wrong_type(file: Location, role: str, name: str, found: pa.DataType | str) -> str:

@@ -93,7 +93,7 @@ def find_missing(text: pa.Array, words: Sequence[str]) -> Bool:
 
 
 def count_words(words: pa.Array) -> dict[str, int]:
-    """Numbers of rows by the word that stands for a missing value."""
+    """Numbers of rows by word, such as an event, or one that stands for a missing value."""
     counts = pc.value_counts(words)
     pairs = zip(counts.field(0).to_pylist(), counts.field(1).to_pylist(), strict=True)
     return {NULL if word is None else word or EMPTY: count for word, count in pairs}

@@ -194,11 +194,6 @@ class AzureFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has n
         with told(path):
             obstore.delete(store, key)
 
-    def mkdir(self, path: str, **_: Any) -> None:
-        """Do nothing: directories are there with what is in them."""
-
-    makedirs = mkdir
-
     def _open(self, path: str, mode: str = "rb", **options: Any) -> "AzureFile":
         if mode != "rb":
             raise NotImplementedError(mode)

@@ -1,17 +1,35 @@
-"""Credentials of stores in the words of the libraries that read tables, and addresses of files."""
+"""Libraries that read tables: whether they are there, credentials and addresses in their words."""
 
+import importlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Literal
 
 import botocore.session
 
 from lightsans.config import StorageConfig
-from lightsans.errors import InputError
+from lightsans.errors import ConfigError, InputError
 from lightsans.storage.location import FileInfo, Location, locate
 
-_SIDE_BY_SIDE = 16
+SIDE_BY_SIDE = 16
 """Requests at a time."""
+_PACKAGES = {"Delta": "deltalake", "Iceberg": "pyiceberg"}
+
+
+def require_package(kind: Literal["Delta", "Iceberg"], address: str) -> None:
+    """Refuse a table's address without the package that reads such tables.
+
+    Raises:
+        ConfigError: The message says how to install it.
+    """
+    package = _PACKAGES[kind]
+    try:
+        importlib.import_module(f"{package}.table")
+    except ImportError:
+        raise ConfigError(
+            f"{address}: {kind} tables need a package: pip install 'lightsans[{package}]'"
+        ) from None
 
 
 def s3_options(storage: StorageConfig) -> dict[str, str]:
@@ -74,7 +92,7 @@ def with_sizes(files: Sequence[FileInfo]) -> list[FileInfo]:
             ) from None
         return replace(file, size=found.size, etag=found.etag)
 
-    with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
         return list(pool.map(look, files))
 
 
@@ -87,3 +105,8 @@ def file_at(address: str, table: Location) -> Location:
         is_hadoop = scheme in ("s3a", "s3n")
         return locate(f"s3{address[len(scheme) :]}" if is_hadoop else address, table.storage)
     return locate(address, table.storage) if address.startswith("/") else table / address
+
+
+def uri_of(file: Location) -> str:
+    """The address of a file with its scheme, as pyiceberg names it."""
+    return f"file://{file.path}" if file.is_local else file.uri

@@ -13,7 +13,7 @@ from typing import Any
 from lightsans.config import StorageConfig
 from lightsans.errors import ConfigError, InputError, LightSANsError, StorageError
 from lightsans.storage.location import Location, locate
-from lightsans.warehouse.access import iceberg_properties
+from lightsans.warehouse.access import iceberg_properties, require_package, uri_of
 
 _METADATA = re.compile(r"(?:v(\d+)|(\d+)-.*)\.metadata\.json(?:\.gz)?")
 _IN_CATALOG = re.compile(r"([^/.:~][^/:]*)/([^/]+(?:\.[^/]+)+)")
@@ -55,7 +55,7 @@ def open_iceberg(address: str, storage: StorageConfig) -> IcebergTable:
         ConfigError: pyiceberg is not installed, or the catalog cannot be used.
         InputError: There is no such table.
     """
-    require_pyiceberg(address)
+    require_package("Iceberg", address)
     found = find_catalog(address)
     if found is not None:
         from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
@@ -84,6 +84,12 @@ def known_catalogs() -> list[str]:
     from pyiceberg.utils.config import Config
 
     return list(Config().get_known_catalogs())
+
+
+def describe_configuration() -> str:
+    """Tell in a message where catalogs are configured, and which there are."""
+    known = ", ".join(known_catalogs()) or "none"
+    return f"pyiceberg's configuration (~/.pyiceberg.yaml), which has: {known}"
 
 
 def open_catalog(table: CatalogTable, storage: StorageConfig) -> Any:
@@ -126,20 +132,6 @@ def told(table: CatalogTable) -> Iterator[None]:
         ) from error
 
 
-def require_pyiceberg(address: str) -> None:
-    """Refuse an address without the package that reads such tables.
-
-    Raises:
-        ConfigError: The message says how to install it.
-    """
-    try:
-        import pyiceberg.table  # noqa: F401
-    except ImportError:
-        raise ConfigError(
-            f"{address}: Iceberg tables need a package: pip install 'lightsans[pyiceberg]'"
-        ) from None
-
-
 def is_table(directory: Location) -> bool:
     """Whether a directory is an Iceberg table itself."""
     return any(map(_METADATA.fullmatch, (directory / "metadata").children()))
@@ -151,10 +143,9 @@ def _open_directory(address: str, table: Location) -> Any:
 
     is_file = table.uri.endswith((".json", ".json.gz"))
     file = table if is_file else _newest_metadata(address, table)
-    uri = f"file://{file.path}" if file.is_local else file.uri
     properties = iceberg_properties(table.storage) if file.uri.startswith("s3://") else {}
     try:
-        return StaticTable.from_metadata(uri, properties)
+        return StaticTable.from_metadata(uri_of(file), properties)
     except (OSError, ValueError, ValidationError) as error:
         words = " ".join(str(error).split())[:300]
         raise InputError(f"{file}: cannot be read as an Iceberg table: {words}") from None
@@ -167,11 +158,8 @@ def _newest_metadata(address: str, table: Location) -> Location:
     if not found:
         hint = ""
         if _IN_CATALOG.fullmatch(address):
-            known = ", ".join(known_catalogs()) or "none"
-            hint = (
-                f"; nor is {address.partition('/')[0]} a catalog of pyiceberg's configuration "
-                f"(~/.pyiceberg.yaml), which has: {known}"
-            )
+            name = address.partition("/")[0]
+            hint = f"; nor is {name} a catalog of {describe_configuration()}"
         raise InputError(f"{table}: no Iceberg table: {directory} has no *.metadata.json{hint}")
     newest = max(int(match[1] or match[2]) for match, _ in found)
     names = [name for match, name in found if int(match[1] or match[2]) == newest]

@@ -11,15 +11,19 @@ import numpy as np
 import pyarrow as pa
 
 from lightsans.config import StorageConfig
-from lightsans.errors import ConfigError, InputError
+from lightsans.errors import InputError
 from lightsans.storage.location import FileInfo, Location, locate
 from lightsans.storage.table_formats import TableRows, TableVersion
-from lightsans.warehouse.access import delta_options, file_at, with_sizes
+from lightsans.warehouse.access import (
+    SIDE_BY_SIDE,
+    delta_options,
+    file_at,
+    require_package,
+    with_sizes,
+)
 
 _LOG = "_delta_log"
 _COMMIT = re.compile(r"(\d{20})\.json")
-_SIDE_BY_SIDE = 16
-"""Requests at a time."""
 _EARLY = -(2**62)
 """Commits whose entry of the log was removed come first, in the order of their time."""
 
@@ -94,7 +98,7 @@ def open_delta(table: Location, version: int | None) -> Any:
         ConfigError: The package that reads such tables is not installed.
         InputError: The table or the version is not there.
     """
-    require_deltalake(table.uri)
+    require_package("Delta", table.uri)
     from deltalake import DeltaTable
     from deltalake.exceptions import DeltaError
 
@@ -108,20 +112,6 @@ def open_delta(table: Location, version: int | None) -> Any:
             hint = "; a version is named by its number: @v3"
         raise InputError(
             f"{table}:{which} cannot be read as a Delta table: {words}{hint}"
-        ) from None
-
-
-def require_deltalake(address: str) -> None:
-    """Refuse an address without the package that reads such tables.
-
-    Raises:
-        ConfigError: The message says how to install it.
-    """
-    try:
-        import deltalake  # noqa: F401
-    except ImportError:
-        raise ConfigError(
-            f"{address}: Delta tables need a package: pip install 'lightsans[deltalake]'"
         ) from None
 
 
@@ -144,7 +134,7 @@ def _commits(
     found = [(_COMMIT.fullmatch(name), name) for name in (table / _LOG).children()]
     names = {int(match[1]): name for match, name in found if match}
     numbers = sorted(number for number in names if first <= number <= last)
-    with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
         read = pool.map(lambda number: _changes(table / _LOG / names[number]), numbers)
         yield from zip(numbers, read, strict=True)
 

@@ -13,13 +13,11 @@ import pyarrow as pa
 
 from lightsans.config import StorageConfig
 from lightsans.config.kinds import TableMode
-from lightsans.errors import ConfigError, StorageError
+from lightsans.errors import ConfigError
 from lightsans.storage.location import Location, locate
 from lightsans.warehouse import delta
-from lightsans.warehouse.access import delta_options
+from lightsans.warehouse.access import delta_options, require_package
 from lightsans.warehouse.output import RUN_ID, RunKey, TableFile, TableOutput
-
-_ATTEMPTS = 5
 
 
 class DeltaOutput(TableOutput):
@@ -51,32 +49,24 @@ class DeltaOutput(TableOutput):
             self._require_fitting(opened, schema)
         return self._table / f"{RUN_ID}={key.run_id}"
 
-    def commit(
+    def try_commit(
         self, key: RunKey, mode: TableMode, schema: pa.Schema, files: Sequence[TableFile]
-    ) -> None:
-        """See `TableOutput.commit`."""
+    ) -> Exception | None:
+        """See `TableOutput.try_commit`."""
         from deltalake.exceptions import CommitFailedError, DeltaError
 
-        last: Exception | None = None
-        for _ in range(_ATTEMPTS):
-            was_there = delta.is_table(self._table)
-            try:
-                if not self.has(key, mode):
-                    self._commit(key, mode, schema, files)
-                return
-            except CommitFailedError as error:  # somebody else was faster: look again
-                last = error
-            except DeltaError as error:
-                if was_there != delta.is_table(self._table):  # somebody else has made it
-                    last = error
-                    continue
-                raise ConfigError(
-                    f"score.table.uri={self.uri}: the table takes no rows: {error}"
-                ) from error
-        raise StorageError(
-            f"score.table.uri={self.uri}: others commit to the table all the time ({last}); run "
-            "the same command again"
-        )
+        was_there = delta.is_table(self._table)
+        try:
+            self._commit(key, mode, schema, files)
+        except CommitFailedError as error:
+            return error
+        except DeltaError as error:
+            if was_there != delta.is_table(self._table):  # somebody else has made it
+                return error
+            raise ConfigError(
+                f"score.table.uri={self.uri}: the table takes no rows: {error}"
+            ) from error
+        return None
 
     def _commit(
         self, key: RunKey, mode: TableMode, schema: pa.Schema, files: Sequence[TableFile]
@@ -115,7 +105,7 @@ class DeltaOutput(TableOutput):
 
     def _open(self) -> Any:
         """The newest version of the table; None where there is none yet."""
-        delta.require_deltalake(self.uri)
+        require_package("Delta", self.uri)
         return delta.open_delta(self._table, None) if delta.is_table(self._table) else None
 
     def _require_fitting(self, opened: Any, schema: pa.Schema) -> None:

@@ -11,18 +11,17 @@ import pyarrow as pa
 
 from lightsans.config import StorageConfig
 from lightsans.config.kinds import TableMode
-from lightsans.errors import ConfigError, StorageError
+from lightsans.errors import ConfigError
 from lightsans.storage.location import Location, locate
+from lightsans.warehouse.access import require_package, uri_of
 from lightsans.warehouse.catalogs import (
+    describe_configuration,
     find_catalog,
-    known_catalogs,
     open_catalog,
-    require_pyiceberg,
     told,
 )
 from lightsans.warehouse.output import RUN_ID, RunKey, TableFile, TableOutput
 
-_ATTEMPTS = 5
 _RUN, _MADE = "lightsans.run-id", "lightsans.made"
 
 
@@ -40,13 +39,12 @@ class IcebergOutput(TableOutput):
 
     def __init__(self, uri: str, name: str, storage: StorageConfig) -> None:
         super().__init__(uri)
-        require_pyiceberg(uri)
+        require_package("Iceberg", uri)
         found = find_catalog(name)
         if found is None:
             raise ConfigError(
                 f"score.table.uri={uri}: an Iceberg table is written through its catalog; expected "
-                "iceberg://CATALOG/namespace.table with a catalog of pyiceberg's configuration "
-                f"(~/.pyiceberg.yaml), which has: {', '.join(known_catalogs()) or 'none'}"
+                f"iceberg://CATALOG/namespace.table with a catalog of {describe_configuration()}"
             )
         self._name, self._storage = found, storage
         self._catalog = open_catalog(found, storage)
@@ -81,29 +79,22 @@ class IcebergOutput(TableOutput):
             self.require_columns(schema_to_pyarrow(table.schema(), include_field_ids=False), schema)
             return _data_directory(table.metadata, self._storage)
 
-    def commit(
+    def try_commit(
         self, key: RunKey, mode: TableMode, schema: pa.Schema, files: Sequence[TableFile]
-    ) -> None:
-        """See `TableOutput.commit`."""
+    ) -> Exception | None:
+        """See `TableOutput.try_commit`."""
         from pyiceberg.exceptions import (
             CommitFailedException,
             TableAlreadyExistsError,
             ValidationException,
         )
 
-        last: Exception | None = None
-        for _ in range(_ATTEMPTS):
-            try:
-                with told(self._name):
-                    if not self.has(key, mode):
-                        self._commit(key, mode, files)
-                    return
-            except (CommitFailedException, TableAlreadyExistsError, ValidationException) as error:
-                last = error  # somebody else was faster: look again
-        raise StorageError(
-            f"score.table.uri={self.uri}: others commit to the table all the time ({last}); run "
-            "the same command again"
-        )
+        try:
+            with told(self._name):
+                self._commit(key, mode, files)
+        except (CommitFailedException, TableAlreadyExistsError, ValidationException) as error:
+            return error
+        return None
 
     def _commit(self, key: RunKey, mode: TableMode, files: Sequence[TableFile]) -> None:
         from pyiceberg.expressions import AlwaysTrue
@@ -116,7 +107,7 @@ class IcebergOutput(TableOutput):
             if any(True for _ in table.scan(row_filter=gone).plan_files()):
                 change.delete(gone, snapshot_properties=summary)
         if files:
-            change.add_files([_address(file.location) for file in files], summary)
+            change.add_files([uri_of(file.location) for file in files], summary)
         change.commit_transaction()
 
     def _open(self) -> Any:
@@ -158,7 +149,3 @@ def _only_moves(snapshot: Any) -> bool:
 def _data_directory(metadata: Any, storage: StorageConfig) -> Location:
     told_of = metadata.properties.get("write.data.path")
     return locate(told_of or f"{metadata.location.rstrip('/')}/data", storage)
-
-
-def _address(file: Location) -> str:
-    return f"file://{file.path}" if file.is_local else file.uri

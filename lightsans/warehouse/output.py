@@ -15,13 +15,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lightsans.config.kinds import TableMode
-from lightsans.errors import ConfigError, InputError
+from lightsans.errors import ConfigError, InputError, StorageError
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import RunManifest
 
 RUN_ID, AS_OF = "run_id", "as_of"
 """Columns of such a table beside those of a run."""
 _AS_OF_TYPE = pa.timestamp("us", "UTC")
+_ATTEMPTS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,10 @@ class RunKey:
                 content.update(f"{file.path} {file.sha256}\n".encode())
         made = int(datetime.fromisoformat(str(manifest.created_at)).timestamp())
         return cls(manifest.id, made, content.hexdigest()[:12])
+
+    def columns(self, as_of: datetime | None) -> dict[str, object]:
+        """Values of the columns beside those of the run; ``as_of``, the moment of its dataset."""
+        return {RUN_ID: self.run_id, AS_OF: as_of}
 
     def file_name(self, path: str) -> str:
         """Name of a file in the table, for one of the run."""
@@ -87,15 +92,36 @@ class TableOutput(ABC):
             ConfigError: The table is there and has other columns.
         """
 
-    @abstractmethod
     def commit(
         self, key: RunKey, mode: TableMode, schema: pa.Schema, files: Sequence[TableFile]
     ) -> None:
         """Make files the rows of a run, in place of all others of this run or of the table.
 
         Raises:
+            ConfigError: The table takes no such rows.
             StorageError: Others write to the table all the time, or it is out of reach.
         """
+        overtaken: Exception | None = None
+        for _ in range(_ATTEMPTS):
+            if self.has(key, mode):
+                return
+            overtaken = self.try_commit(key, mode, schema, files)
+            if overtaken is None:
+                return
+        raise StorageError(
+            f"score.table.uri={self.uri}: others commit to the table all the time ({overtaken}); "
+            "run the same command again"
+        )
+
+    @abstractmethod
+    def try_commit(
+        self, key: RunKey, mode: TableMode, schema: pa.Schema, files: Sequence[TableFile]
+    ) -> Exception | None:
+        """Commit files as `commit` says, or return the error that somebody else was faster."""
+
+    def file_schema(self, schema: pa.Schema) -> pa.Schema:
+        """The columns of the table that its files hold."""
+        return pa.schema([field for field in schema if field.name not in self.without])
 
     def require_columns(self, there: pa.Schema, schema: pa.Schema) -> None:
         """Refuse a table with other columns than a run has.

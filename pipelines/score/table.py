@@ -15,8 +15,6 @@ from lightsans.storage.location import Location, locate
 from lightsans.storage.manifest_kinds import DatasetManifest, RunFile, RunManifest
 from lightsans.storage.manifests import read_manifest
 from lightsans.warehouse.output import (
-    AS_OF,
-    RUN_ID,
     RunKey,
     TableFile,
     TableOutput,
@@ -86,11 +84,9 @@ def _write_files(
     directory: Location,
 ) -> list[TableFile]:
     """Write the rows of all files of a run, as tasks; files without rows have none."""
-    of_files = pa.schema([field for field in schema if field.name not in table.without])
     datasets = locate(config.root, config.storage) / "datasets"
     dataset = read_manifest(DatasetManifest, datasets / manifest.dataset_id)
     as_of = None if dataset is None else moment_of_dataset(dataset)
-    constants = {RUN_ID: manifest.id, AS_OF: as_of}
     files = [file for part in manifest.parts for file in part.files if file.rows]
     if not files:
         return []
@@ -98,9 +94,15 @@ def _write_files(
         directory.require_directory()
     ensure_ray(config.resources.memory_bytes)
     write = remote(
-        partial(_write_file, run=run, directory=directory, key=key, schema=of_files,
-                constants=constants)
-    )  # fmt: skip
+        partial(
+            _write_file,
+            run=run,
+            directory=directory,
+            key=key,
+            schema=table.file_schema(schema),
+            constants=key.columns(as_of),
+        )
+    )
     written: list[TableFile] = list(run_tasks(write.remote, files, "score: table"))
     return sorted(written, key=lambda file: file.location.name)
 
