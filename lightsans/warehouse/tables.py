@@ -17,6 +17,7 @@ from lightsans.storage.location import FileInfo, Location, locate
 from lightsans.storage.table_formats import TableVersion
 from lightsans.warehouse import delta, iceberg
 from lightsans.warehouse.catalogs import is_table as is_iceberg_table
+from lightsans.warehouse.catalogs import open_iceberg
 from lightsans.warehouse.delta_output import DeltaOutput
 from lightsans.warehouse.iceberg_output import IcebergOutput
 from lightsans.warehouse.output import TableOutput
@@ -48,6 +49,24 @@ def list_table_or_files(pattern: str, storage: StorageConfig) -> list[FileInfo]:
     number = int(version) if version else None
     listed: list[FileInfo] = _ROOM[kind].list_table(directory, storage, number)
     return _checked(pattern, listed)
+
+
+def table_directory(pattern: str, storage: StorageConfig) -> Location | None:
+    """The directory of all versions of a table; None where an address names no table.
+
+    Raises:
+        InputError: A table of Iceberg cannot be read.
+        ConfigError: The package that reads it is not installed.
+    """
+    found = _ADDRESS.fullmatch(pattern)
+    if found is None:
+        location = locate(pattern, storage)
+        return location if delta.is_table(location) else None
+    kind, address, _ = found.groups()
+    if kind == "delta":
+        return locate(address, storage)
+    place = open_iceberg(address, storage).place
+    return place.parent.parent if ".metadata.json" in place.name else place
 
 
 def tables_of(files: Iterable[FileInfo]) -> list[TableVersion]:

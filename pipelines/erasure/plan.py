@@ -14,6 +14,7 @@ from lightsans.errors import InputError
 from lightsans.lists.id_search import IdSearch
 from lightsans.storage.listing import list_files
 from lightsans.storage.location import Location
+from lightsans.warehouse.tables import table_directory
 from pipelines.operations.listing import RootListing, list_root
 from pipelines.operations.results import Result, read_results
 
@@ -96,7 +97,11 @@ def logs_below(config: RunConfig, root: Location) -> frozenset[str]:
     found: set[str] = set()
     for path in config.data.input:
         try:
-            found |= {file.location.uri for file in list_files(path, config.storage)}
+            table = table_directory(path, config.storage)
+            if table is None:
+                found |= {file.location.uri for file in list_files(path, config.storage)}
+            else:  # its log, and its earlier versions, are its own too
+                found |= {(table / file.path).uri for file in list_root(table).files}
         except InputError:  # no log any more: nothing to be spared
             continue
     return frozenset(uri for uri in found if uri.startswith(root.uri.rstrip("/") + "/"))
@@ -104,10 +109,8 @@ def logs_below(config: RunConfig, root: Location) -> frozenset[str]:
 
 def backtest_roots(listing: RootListing) -> list[str]:
     """Paths of the roots of a backtest's policies, which are roots of their own."""
-    split = (file.path.split("/") for file in listing.files)
-    return sorted(
-        {"/".join(path[:3]) for path in split if path[0] == "backtests" and len(path) > 4}
-    )
+    below = [file.path for file in listing.files if _is_of_backtest(file.path)]
+    return sorted({"/".join(path.split("/")[:3]) for path in below})
 
 
 def plan_root(root: Location, search: IdSearch, spared: frozenset[str]) -> RootPlan:
@@ -163,5 +166,6 @@ def _step_of_file(found: Found) -> Iterable[Step]:
 
 
 def _is_of_backtest(path: str) -> bool:
+    """Whether a file lies in the root of a backtest's policy."""
     parts = path.split("/")
     return parts[0] == "backtests" and len(parts) > 4

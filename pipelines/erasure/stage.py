@@ -27,7 +27,7 @@ from lightsans.lists.erased_users import (
 )
 from lightsans.lists.id_lists import IdList, as_integers, read_id_list, require_some
 from lightsans.lists.id_search import IdSearch
-from lightsans.storage.listing import list_files
+from lightsans.lists.tables import list_table
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifest_kinds import DatasetManifest, RunManifest
 from lightsans.storage.manifests import read_manifest, remove_result, require_manifest
@@ -138,7 +138,7 @@ def _require_outside(config: RunConfig, root: Location, users: str) -> None:
     Raises:
         ConfigError: It lies below the root.
     """
-    for file in list_files(users, config.storage):
+    for file in list_table(SETTING, users, config):
         if file.location.uri.startswith(root.uri.rstrip("/") + "/"):
             raise ConfigError(
                 f"{SETTING}: {file.location} lies below root={root}, which is to hold no id of "
@@ -212,18 +212,16 @@ def _erase(
     """Do everything about one root but the proof."""
     before = read_erasures(root)
     replaced = dict[str, str]()
-    for result in plan.results.values():
-        if result.path in plan.paths("replaced"):
-            known = {**before.replaced, **replaced}
-            replaced[_plain_id(result.id)] = _replace(
-                config, root, result.kind, result.id, users, known
-            )
+    for path in plan.paths("replaced"):
+        result = plan.results[path]
+        left = {old: new for old, new in {**before.replaced, **replaced}.items() if new}
+        made = _replace(config, root, result.kind, result.id, users, left)
+        replaced[result.id.removeprefix("evaluate-")] = made
     models = models_that_learnt(root, {*before.replaced, *replaced}, before.models)
-    if replaced or models != before.models:
-        told = Erasures(replaced={**before.replaced, **replaced}, models=models)
+    told = Erasures(replaced={**before.replaced, **replaced}, models=models)
+    if told != before:
         write_erasures(root, told)  # before anything that it tells of is gone
-    renamed = read_erasures(root)
-    names = {old: renamed.current(old) for old in renamed.replaced}
+    names = {old: told.current(old) for old in told.replaced}
     if publish_replacements(root, names):
         say(f"erase: published is a run without the erased users now ({root})")
     rename_in_reports(root, names)
@@ -298,7 +296,3 @@ def _prove(root: Location, search: IdSearch, spared: frozenset[str]) -> None:
     if unread:
         say(f"WARNING: erase: {len(unread)} files could not be read: {', '.join(unread[:10])}")
     say(f"erase: searched {len(listing.files):,} files below {root}: no erased user is left")
-
-
-def _plain_id(name: str) -> str:
-    return name.removeprefix("evaluate-")

@@ -9,7 +9,13 @@ from lightsans.config import StorageConfig
 from lightsans.errors import ConfigError, InputError
 from lightsans.storage.table_formats import TableVersion
 from lightsans.warehouse.catalogs import CatalogTable, find_catalog, open_catalog
-from lightsans.warehouse.tables import added_since, list_table_or_files, pinned_inputs, tables_of
+from lightsans.warehouse.tables import (
+    added_since,
+    list_table_or_files,
+    pinned_inputs,
+    table_directory,
+    tables_of,
+)
 from tests.logs_on_disk import read_log
 from tests.warehouses import made_catalog
 
@@ -47,6 +53,17 @@ def test_a_table_is_read_as_its_catalog_says_and_pinned_by_its_name():
     added = added_since(now, before, files)
     assert added is not None
     assert [file.location.uri for file in added] == [files[-1].location.uri]
+
+
+def test_the_directory_of_a_table_is_found_by_every_one_of_its_names(tmp_path):
+    table = make_table("a")
+    directory = table.location().removeprefix("file://")
+    metadata = table.metadata_location.removeprefix("file://")
+    for address in ("prod/shop.log", directory, metadata):
+        found = table_directory(f"iceberg://{address}", STORAGE)
+        assert found is not None
+        assert found.uri == directory
+    assert table_directory(str(tmp_path), STORAGE) is None
 
 
 def test_a_commit_that_lost_is_no_version_of_the_table():

@@ -3,6 +3,8 @@
 from dataclasses import replace
 
 import pyarrow as pa
+import pytest
+from deltalake import DeltaTable, write_deltalake
 
 from lightsans.config import DataConfig, RunConfig, StorageConfig
 from lightsans.lists.id_lists import id_list_of
@@ -76,3 +78,17 @@ def test_roots_of_backtests_are_planned_by_themselves_and_logs_are_spared(tmp_pa
     assert [(step.path, step.action) for step in plan.steps] == [
         ("backtests/b/report.json", "rewritten")
     ]
+
+
+@pytest.mark.parametrize("scheme", ["", "delta://"])
+def test_a_log_that_is_a_table_is_spared_with_its_history(tmp_path, scheme):
+    log = tmp_path / "log"
+    rows = pa.table({"user_id": ["erased-1"], "item_id": ["a"], "timestamp": [1]})
+    write_deltalake(log, rows)
+    DeltaTable(log).delete()
+    write_deltalake(log, rows, mode="append")
+    config = RunConfig(root=str(tmp_path), data=DataConfig(input=(f"{scheme}{log}",)))
+    root = local(tmp_path)
+    assert logs_below(config, root) == {(root / file.path).uri for file in list_root(root).files}
+    assert plan_root(root, SEARCH, frozenset()).steps != ()
+    assert plan_root(root, SEARCH, logs_below(config, root)).steps == ()
