@@ -45,6 +45,7 @@ from benchmarks.replay_logs import (
 )
 from lightsans.arrays import Int64
 from lightsans.columns.hashing import NUM_BUCKETS
+from lightsans.columns.segments import expand
 from lightsans.config import RunConfig
 from lightsans.config.file import load_config
 from lightsans.dataset.sequences import UserSequences
@@ -72,13 +73,10 @@ SMOKE = (
 
 def newest(users: UserSequences, most: int) -> UserSequences:
     """Sequences of the newest items."""
-    lengths = np.minimum(users.lengths, most)
-    ends = users.offsets[1:]
-    kept = np.zeros(len(users.item_ids), bool)
-    for end, length in zip(ends.tolist(), lengths.tolist(), strict=True):
-        kept[end - length : end] = True
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return UserSequences(users.item_ids[kept], offsets)
+    owner, rank = expand(users.lengths)
+    is_kept = rank >= users.lengths[owner] - most
+    offsets = np.concatenate([[0], np.cumsum(np.minimum(users.lengths, most))])
+    return UserSequences(users.item_ids[is_kept], offsets)
 
 
 def train_pair(
@@ -144,7 +142,7 @@ class Replay:
     def run_night(self) -> None:
         """Train what each policy trains tonight, and measure its lists by the next day."""
         moment = self._first + DAY * self.nights
-        rows, num_items, _ = until(self._log, moment)
+        rows, num_items, end = until(self._log, moment)
         sequences, users = sequences_of(rows)
         models = self._train(newest(sequences, self._source.newest), num_items)
         day = next_day(self._log, moment)
@@ -158,7 +156,7 @@ class Replay:
         remove = self._source.remove_seen
         counts = np.bincount(rows.items, minlength=num_items + 1)
         week = int(np.searchsorted(self._log.times, moment - WEEK * DAY))
-        late = self._log.rows.items[week : int(np.searchsorted(self._log.times, moment))]
+        late = self._log.rows.items[week:end]
         recent = np.bincount(late[(late > 0) & (late <= num_items)], minlength=num_items + 1)
         lists = {
             name: lists_of(model_of(self._config, made), made.num_items, histories, remove)

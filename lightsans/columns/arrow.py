@@ -20,6 +20,12 @@ def value_type(kind: pa.DataType) -> pa.DataType:
     return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
+def is_list(kind: pa.DataType) -> bool:
+    """Whether values of a type are lists, of one length or of any."""
+    kinds = pa.types
+    return bool(kinds.is_list(kind) or kinds.is_large_list(kind) or kinds.is_fixed_size_list(kind))
+
+
 def wide(kind: pa.DataType) -> pa.DataType:
     """The type that ids of a type have in memory: int64 or large_string."""
     return pa.int64() if pa.types.is_integer(kind) else pa.large_string()

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from lightsans.arrays import Bool
 from lightsans.columns.arrow import as_dictionary, codes_of, value_type
 from lightsans.columns.hashing import NUM_BUCKETS, pieces_of, user_buckets
+from lightsans.columns.nulls import bools
 
 DIGEST_BYTES = 16
 DIGEST = pa.binary(DIGEST_BYTES)
@@ -63,9 +64,7 @@ class ErasedUsers:
         values = ids.take(pa.array(suspects)).to_pylist()
         digests = pa.array([self._digest(kind, value) for value in values], DIGEST)
         is_erased = np.zeros(len(ids), bool)
-        is_erased[suspects] = pc.is_in(digests, value_set=self.digests).to_numpy(
-            zero_copy_only=False
-        )
+        is_erased[suspects] = bools(pc.is_in(digests, value_set=self.digests))
         return is_erased
 
     def knows(self, text: str) -> bool:

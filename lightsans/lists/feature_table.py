@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lightsans.columns.arrow import is_list
 from lightsans.config import DataConfig, ItemFeaturesConfig, RunConfig
 from lightsans.dataset.feature_coding import CATEGORICAL, DESCRIBED, NUMERIC, VECTOR
 from lightsans.dataset.vocabulary import Vocabulary
@@ -193,7 +194,7 @@ def _convert(column: pa.Array, role: str, features: ItemFeaturesConfig, file: Lo
 
 def _categories(column: pa.Array, separator: str | None) -> pa.Array:
     """Lists of words without blanks around them, each once; empty where there is none."""
-    if _is_list(column.type):
+    if is_list(column.type):
         lists = column.cast(pa.list_(pa.string()))
     else:
         cells = column.cast(pa.string())
@@ -235,7 +236,7 @@ def _numbers(column: pa.Array) -> pa.Array:
 
 def _vectors(column: pa.Array) -> pa.Array:
     """Lists of numbers; text such as "[0.5, 1]" or "0.5 1" is taken apart."""
-    if not _is_list(column.type):
+    if not is_list(column.type):
         text = pc.utf8_trim_whitespace(
             pc.replace_substring_regex(column.cast(pa.string()), r"[\[\]]", "")
         )
@@ -245,12 +246,6 @@ def _vectors(column: pa.Array) -> pa.Array:
     if values.null_count or (not pc.all(pc.is_finite(values)).as_py() and len(values)):
         raise ValueError("a number is missing or not finite")
     return lists
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    )
 
 
 def _require_one_length(column: pa.Array, role: str, ids: pa.Array, table: Location) -> None:

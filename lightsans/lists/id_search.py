@@ -18,8 +18,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from lightsans.columns.arrow import is_list
 from lightsans.columns.nulls import bools
 from lightsans.lists.id_lists import IdList
+from lightsans.reading.values import is_text_like
 
 SHORTEST_TEXT, SHORTEST_NUMBER = 5, 9
 """Characters of an id, and digits of one that is a number, from which on it is told from others."""
@@ -115,7 +117,7 @@ class IdSearch:
                     found |= self._integers_in(values, short_ones=is_of_users)
             elif is_of_users:
                 found |= self._texts_in(values)
-            if _is_text(values.type):
+            if is_text_like(values.type):
                 found |= self.in_text(b"\n".join(values.cast(pa.large_binary()).to_pylist()))
         return found
 
@@ -147,7 +149,7 @@ class IdSearch:
 
     def _texts_in(self, column: pa.Array) -> set[str]:
         """The ids in a column of users that are text."""
-        if not _is_text(column.type):
+        if not is_text_like(column.type):
             return set()
         return set(self.texts.filter(pc.is_in(self.texts, column.cast(pa.string()))).to_pylist())
 
@@ -226,23 +228,7 @@ def _leaves(name: str, column: pa.Array) -> Iterator[tuple[str, pa.Array]]:
     elif pa.types.is_map(kind):
         yield from _leaves(f"{name}.key", column.keys)
         yield from _leaves(f"{name}.value", column.items)
-    elif (
-        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    ):
+    elif is_list(kind):
         yield from _leaves(name, column.flatten())
     else:
         yield name, column
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    kinds = pa.types
-    return any(
-        is_kind(kind)
-        for is_kind in (
-            kinds.is_string,
-            kinds.is_large_string,
-            kinds.is_binary,
-            kinds.is_large_binary,
-            kinds.is_fixed_size_binary,
-        )
-    )

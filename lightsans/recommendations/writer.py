@@ -24,8 +24,6 @@ from lightsans.recommendations.tables import to_long
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import RunFile
 
-_HASH_BLOCK = 1 << 20
-
 
 @dataclass(frozen=True, slots=True)
 class FileLayout:
@@ -184,11 +182,8 @@ class _File:
 
 def sha256(path: Path) -> str:
     """The checksum of a local file, as ``sha256sum`` prints it."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(_HASH_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def remove_leftovers(run: Location) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from lightsans.ranking.bootstrap import Estimate
 from lightsans.reports.backtest_plots import PolicyCurve, draw_backtest
+from lightsans.storage.location import Location
 from lightsans.storage.records import to_json
 from pipelines.backtest.pooled import NAMES, Estimates, Gains, joined, read_gains
 from pipelines.backtest.stage import BacktestNight, BacktestResult, Policy, gains_file
@@ -25,13 +26,17 @@ def write_report(result: BacktestResult, policies: Sequence[Policy], metric: str
         policies: The policies, in order.
         metric: Test metric that nights are compared by.
     """
-    pooled = {policy.name: _read_pooled(result, policy) for policy in policies}
+    nights = {p.name: [n for n in result.nights if n.policy == p.name] for p in policies}
+    pooled = {
+        policy.name: _read_pooled(result.location / policy.name, policy, nights[policy.name])
+        for policy in policies
+    }
     content = {
         "metric": metric,
         "policies": {
             policy.name: {
                 "settings": list(policy.settings),
-                **_costs([n for n in result.nights if n.policy == policy.name]),
+                **_costs(nights[policy.name]),
                 **pooled[policy.name].figures(pooled[policies[0].name]),
             }
             for policy in policies
@@ -40,10 +45,7 @@ def write_report(result: BacktestResult, policies: Sequence[Policy], metric: str
     }
     (result.location / REPORT).write_json(content)
     (result.location / NIGHTS).write_bytes(_csv(result.nights, metric).encode())
-    curves = [
-        _curve(policy.name, [n for n in result.nights if n.policy == policy.name], metric)
-        for policy in policies
-    ]
+    curves = [_curve(name, some, metric) for name, some in nights.items()]
     (result.location / PICTURE).write_bytes(draw_backtest(curves, metric, FIRST_HIT))
     return content
 
@@ -166,17 +168,16 @@ class _Pooled:
         }
 
 
-def _read_pooled(result: BacktestResult, policy: Policy) -> _Pooled:
-    root = result.location / policy.name
-    dates = [n.date for n in result.nights if n.policy == policy.name and n.next_users is not None]
-    nights = [read_gains(gains_file(root, policy.config, date)) for date in dates]
+def _read_pooled(root: Location, policy: Policy, nights: Sequence[BacktestNight]) -> _Pooled:
+    dates = [night.date for night in nights if night.next_users is not None]
+    gains = [read_gains(gains_file(root, policy.config, date)) for date in dates]
 
-    def pool(name: str, beside: str = "published") -> Gains:
-        return joined([each[name] for each in nights if name in each and beside in each])
+    def pool(name: str, beside: str | None = None) -> Gains:
+        return joined([each[name] for each in gains if {name, beside or name} <= each.keys()])
 
     return _Pooled(
         published=pool("published"),
-        newcomers=pool("newcomers", "newcomers"),
+        newcomers=pool("newcomers"),
         judged=pool("judged"),
         refits=pool("published", "judged"),
     )

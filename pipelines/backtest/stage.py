@@ -23,7 +23,7 @@ from lightsans.lists.erased_users import share_erased
 from lightsans.ranking.bootstrap import Estimate
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifest_kinds import DatasetManifest
-from lightsans.storage.manifests import MANIFEST, content_id, require_manifest
+from lightsans.storage.manifests import content_id, remove_result, require_manifest
 from lightsans.storage.records import from_json, to_json
 from pipelines.backtest.next_days import NextDays, measure_next_days
 from pipelines.backtest.pooled import write_gains
@@ -277,5 +277,4 @@ def _measure(
         )
     finally:
         if made is not None:
-            (made / MANIFEST).delete()  # first: half a dataset has none
-            made.delete()
+            remove_result(made)

@@ -27,7 +27,7 @@ def replace_dataset(
         config: The machine and the storage; the old dataset says the rest.
         root: Where all results lie.
         old: Manifest of the old dataset.
-        renamed: Ids of the replacements of older datasets.
+        renamed: Ids of the replacements of older datasets of which something is left.
     """
     recorded = from_dict({"data": dict(old.data)}).data
     data = replace(recorded, input=(), exclude_users=None, base=old.id, allow_unmatched=True)

@@ -35,8 +35,8 @@ def publish_replacements(root: Location, renamed: Mapping[str, str]) -> bool:
     told = tuple(
         replace(
             entry,
-            run_id=renamed.get(entry.run_id) or entry.run_id,
-            instead_of=entry.instead_of and (renamed.get(entry.instead_of) or entry.instead_of),
+            run_id=renamed.get(entry.run_id, entry.run_id),
+            instead_of=entry.instead_of and renamed.get(entry.instead_of, entry.instead_of),
         )
         for entry in before.history
     )
@@ -63,7 +63,7 @@ def _write(file: Location, content: bytes, version: str | None) -> None:
 
 def rename_in_reports(root: Location, renamed: Mapping[str, str]) -> int:
     """Write the names of replacements into reports of nights and of backtests; files changed."""
-    names = {old.encode(): (new or old).encode() for old, new in renamed.items()}
+    names = {old.encode(): new.encode() for old, new in renamed.items()}
     changed = 0
     for file in _files_of_nights(root):
         before = file.read_bytes()

@@ -18,6 +18,7 @@ from lightsans.storage.manifest_kinds import DatasetManifest, RunFile, RunManife
 from lightsans.storage.manifests import MANIFEST, Manifest, content_id, remove_result
 from pipelines.evaluate.ranks import RankFile
 from pipelines.evaluate.stage import EvaluationManifest
+from pipelines.operations.listing import list_root
 from pipelines.score.audience import AUDIENCE, AudienceManifest
 from pipelines.score.parts import COMMITS
 from pipelines.session.lease import Owner
@@ -26,7 +27,6 @@ from pipelines.session.stage import find_or_make
 from pipelines.session.tasks import remote, run_tasks
 
 FORMAT_VERSION = 1
-_HASH_BLOCK = 1 << 20
 M = TypeVar("M", bound=Manifest)
 
 
@@ -64,8 +64,7 @@ def take_out(directory: Location, target: Location, path: str, erased: ErasedUse
         users = len(pc.unique(gone["user_id"]))
         popular = _popular_users(gone, path)
         kept = table.filter(pa.array(~goes))
-        groups = max(1, min(table.num_rows, 128 * 1024))
-        (target / path).write_table(kept, groups)
+        (target / path).write_table(kept)
         table = kept
     else:
         (directory / path).copy_to(target / path)
@@ -112,9 +111,9 @@ def replace_run(
         return replace(
             told,
             id=new_id,
-            dataset_id=renamed.get(old.dataset_id) or old.dataset_id,
+            dataset_id=renamed.get(old.dataset_id, old.dataset_id),
             judged=judged,
-            since=old.since and (renamed.get(old.since) or old.since),
+            since=old.since and renamed.get(old.since, old.since),
             parts=parts,
             users=sum(part.users for part in parts),
             popular_users=sum(part.popular_users for part in parts),
@@ -146,7 +145,7 @@ def replace_evaluation(
             RankFile(name=file.name, rows=left[f"ranks/{file.name}"].file.rows)
             for file in old.ranks
         )
-        dataset = renamed.get(old.dataset) or old.dataset
+        dataset = renamed.get(old.dataset, old.dataset)
         return replace(old, dataset=dataset, ranks=ranks)
 
     new_name = f"evaluate-{new_id}"
@@ -162,7 +161,7 @@ def replace_audience(
 
     def make(directory: Location, target: Location) -> AudienceManifest:
         left = _take_out_all(directory, target, [AUDIENCE], erased)[AUDIENCE]
-        dataset_id = renamed.get(old.dataset_id) or old.dataset_id
+        dataset_id = renamed.get(old.dataset_id, old.dataset_id)
         return replace(old, id=new_id, dataset_id=dataset_id, rows=left.file.rows)
 
     _replace(root, "audience", "audience", old.id, new_id, AudienceManifest, make)
@@ -218,10 +217,8 @@ def _take_out_all(
 
 def _link_rest(directory: Location, target: Location, left_out: tuple[str, ...]) -> None:
     """Link the files that were not written, but for the manifest and what is below ``left_out``."""
-    prefix = directory.path.rstrip("/") + "/"
-    start = len(str(directory.filesystem._strip_protocol(prefix)).rstrip("/")) + 1
-    for path in directory.filesystem.find(directory.path):
-        name = str(path)[start:]
+    for file in list_root(directory).files:
+        name = file.path
         is_work = name.split("/")[0] in left_out or name.endswith(".tmp")
         if name != MANIFEST and not is_work and not (target / name).exists():
             (directory / name).copy_to(target / name)
@@ -250,8 +247,5 @@ def _popular_users(gone: pa.Table, path: str) -> int:
 
 
 def _sha256(file: Location) -> str:
-    digest = hashlib.sha256()
     with file.open() as opened:
-        while block := opened.read(_HASH_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(opened, "sha256").hexdigest()  # type: ignore[arg-type]
