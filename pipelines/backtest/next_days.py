@@ -90,7 +90,7 @@ def measure_next_days(
     manifest = require_manifest(
         DatasetManifest, dataset, "this dataset of the backtest was removed"
     )
-    makers = _Makers(config, root, run_manifest)
+    makers, is_refit = _Makers(config, root, run_manifest), run_manifest.judged is not None
     published, newcomers, judged = list[Gains](), list[Gains](), list[Gains]()
     for met, has_history in _read_met(dataset, manifest, since_us):
         lists = _lists(run, run_manifest, met.part, manifest.num_parts)
@@ -102,9 +102,8 @@ def measure_next_days(
         published.append(known.gains(lists))
         if new.items:
             newcomers.append(new.gains(makers.fallback(new.users)))
-        if run_manifest.judged is not None and known.items:
-            judged.append(known.gains(makers.judged(known.users)))
-    is_refit = run_manifest.judged is not None
+        if is_refit and known.items:
+            judged.append(known.gains(makers.judged(known, manifest.num_parts)))
     return NextDays(
         published=joined(published),
         newcomers=joined(newcomers),
@@ -129,13 +128,16 @@ class _Makers:
         rows = pa.table({"user_id": users, "item_ids": empty, "also_seen": empty})
         return self._recommend(self._run.model_id, rows)
 
-    def judged(self, users: pa.Array) -> Lists:
-        """Lists of the judged model for some users, from the histories of the run."""
+    def judged(self, met: _Met, num_parts: int) -> Lists:
+        """Lists of the judged model for users of a part, from the histories of the run."""
         assert self._run.judged is not None
         seen = SeenRows.of(self._config.score.remove_seen, self._manifest)
         found: dict[RawId, Sequence[RawId]] = {}
-        for file in sequence_parts(self._dataset, self._manifest):
-            rows = file.read_table(columns=seen.columns, filters=pc.field("user_id").isin(users))
+        names = [each.name for each in self._manifest.parts]
+        is_one = pc.field("user_id").isin(met.users)
+        for name in overlapping_parts(met.part, num_parts, names, self._manifest.num_parts):
+            file = self._dataset / "sequences" / name
+            rows = file.read_table(columns=seen.columns, filters=is_one)
             if rows.num_rows:
                 found |= self._recommend(self._run.judged.model_id, seen.of_rows(rows))
         return found

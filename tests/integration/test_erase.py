@@ -71,7 +71,7 @@ def write_day(path: Any, kind: str, day: int, seed: int) -> str:
     return str(path)
 
 
-def make(world: World | None, config: RunConfig, **data: Any) -> PreprocessResult:
+def make(config: RunConfig, **data: Any) -> PreprocessResult:
     return run_preprocess(replace(config, data=replace(config.data, **data)))
 
 
@@ -82,8 +82,8 @@ def make_world(tmp_path: Any, storage: StorageConfig, root_uri: str, kind: str) 
     score = ScoreConfig(k=5, num_workers=1)
     config = RunConfig(root=root_uri, storage=storage, data=data, score=score)
     root = locate(root_uri, storage)
-    first = make(None, config, input=(days[0],))
-    second = make(None, config, input=tuple(days[:2]), base=first.dataset_id)
+    first = make(config, input=(days[0],))
+    second = make(config, input=tuple(days[:2]), base=first.dataset_id)
     ids = [user_name(3, kind), user_name(17, kind)]
     gone = tmp_path / "gone.txt"
     gone.write_text("\n".join(ids))
@@ -283,8 +283,8 @@ def _require_away(world: World, result: EraseResult) -> None:
     manifest = require_manifest(DatasetManifest, world.root / "datasets" / second, "")
     assert manifest.users == USERS - 2
     assert manifest.base == root.replaced[world.first.dataset_id]
-    whole = make(world, world.config, input=tuple(world.days))
-    added = make(world, world.config, input=tuple(world.days), base=second)
+    whole = make(world.config, input=tuple(world.days))
+    added = make(world.config, input=tuple(world.days), base=second)
     assert whole.manifest.users == added.manifest.users == USERS - 2
     assert whole.manifest.interactions == added.manifest.interactions
     assert whole.manifest.rows.excluded == added.manifest.rows.excluded > 0
@@ -350,7 +350,7 @@ def test_a_dataset_of_which_nobody_is_left_is_removed(on_disk, tmp_path):
     assert set(made.replaced.values()) == {""}
     assert (on_disk.root / "datasets").children() == []
     with pytest.raises(InputError, match=r"no row|nothing|none"):
-        make(None, on_disk.config, input=tuple(on_disk.days))
+        make(on_disk.config, input=tuple(on_disk.days))
 
 
 def test_a_night_begins_with_no_model_that_learnt_from_erased_users(on_disk):

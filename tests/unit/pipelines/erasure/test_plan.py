@@ -1,12 +1,10 @@
 """Where erased users are, and what is done about it: without Ray."""
 
-from dataclasses import replace
-
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from lightsans.config import DataConfig, RunConfig, StorageConfig
+from lightsans.config import DataConfig, RunConfig
 from lightsans.lists.id_lists import id_list_of
 from lightsans.lists.id_search import IdSearch
 from lightsans.storage.manifests import write_manifest
@@ -27,8 +25,7 @@ def plan_of(root):
 def test_results_with_users_are_replaced_after_the_datasets_that_they_are_of(tmp_path):
     root = local(tmp_path)
     for name, base in (("d2", "d1"), ("d1", None)):
-        made = replace(dataset_manifest(name, base=base))
-        write_manifest(root / "datasets" / name, made)
+        write_manifest(root / "datasets" / name, dataset_manifest(name, base=base))
         (root / "datasets" / name / "sequences" / "p.parquet").write_table(USERS)
     write_manifest(root / "recommendations" / "of-users", run_manifest("r", dataset_id="other"))
     (root / "recommendations" / "of-users" / "p.parquet").write_table(USERS)
@@ -73,8 +70,7 @@ def test_roots_of_backtests_are_planned_by_themselves_and_logs_are_spared(tmp_pa
     (root / "log.csv").write_bytes(b"user_id\nerased-1\n")
     assert backtest_roots(list_root(root)) == ["backtests/b/weekly"]
     config = RunConfig(root=str(tmp_path), data=DataConfig(input=(f"{tmp_path}/log.csv",)))
-    spared = logs_below(replace(config, storage=StorageConfig()), root)
-    plan = plan_root(root, SEARCH, spared)
+    plan = plan_root(root, SEARCH, logs_below(config, root))
     assert [(step.path, step.action) for step in plan.steps] == [
         ("backtests/b/report.json", "rewritten")
     ]
