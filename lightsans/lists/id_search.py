@@ -151,7 +151,9 @@ class IdSearch:
         """The ids in a column of users that are text."""
         if not is_text_like(column.type):
             return set()
-        return set(self.texts.filter(pc.is_in(self.texts, column.cast(pa.string()))).to_pylist())
+        kind = pa.large_binary()  # bytes beside the ids may be no text
+        is_there = pc.is_in(self.texts.cast(kind), column.cast(kind))
+        return set(self.texts.filter(is_there).to_pylist())
 
     def _integers_in(self, column: pa.Array, short_ones: bool) -> set[str]:
         """The ids in a column of integers."""

@@ -41,6 +41,12 @@ def test_short_ids_are_found_whole_in_columns_of_users_of_every_type(column):
     assert search("ann", "7", "8", "an").in_file(parquet(table)) == {"ann", "7"}
 
 
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary(3)])
+def test_ids_are_found_beside_bytes_that_are_no_text(kind):
+    column = pa.array([b"\xff\xfe\xfd", b"ann"], kind)
+    assert search("ann").in_column("user_id", column) == {"ann"}
+
+
 def test_integers_are_found_in_columns_of_users_and_long_ones_in_columns_of_unknown_names():
     table = pa.table({"user_id": [7, 8], "item_id": [123456789012, 9], "other": [9, 987654321098]})
     found = search("7", "9", "123456789012", "987654321098").in_file(parquet(table))
