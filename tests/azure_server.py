@@ -5,9 +5,6 @@ import hashlib
 import hmac
 import http.client
 import shutil
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -16,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands import ROOT
+from tests.servers import free_ports, run_server
 
 ACCOUNT = "devstoreaccount1"
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
@@ -34,45 +32,23 @@ def run_azure_server(directory: Path) -> Iterator[dict[str, str]]:
     )
     if binary is None or shutil.which("node") is None:
         pytest.skip("no azurite-blob: `npm install azurite` here, with Node.js, brings it")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
+    [port] = free_ports(1)
     command = [binary, "--blobPort", str(port), "--location", str(directory), "--silent"]
-    log = directory / "server.log"
-    with open(log, "wb") as output:
-        server = subprocess.Popen(
-            [*command, "--skipApiVersionCheck", "--disableTelemetry"],
-            stdout=output, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-    try:
-        _make_container(server, port, log)
+    command += ["--skipApiVersionCheck", "--disableTelemetry"]
+    with run_server(command, directory, lambda: _make_container(port), (OSError,)):
         yield {
             "AZURE_STORAGE_ACCOUNT_NAME": ACCOUNT,
             "AZURE_STORAGE_ACCOUNT_KEY": KEY,
             "AZURE_STORAGE_ENDPOINT": f"http://127.0.0.1:{port}/{ACCOUNT}",
         }
-    finally:
-        server.kill()
-        server.wait()
 
 
-def _make_container(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    """Until the server takes it: it may still be starting."""
-    give_up = time.monotonic() + 120
-    while True:
-        try:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-            connection.request(
-                "PUT", f"/{ACCOUNT}/{CONTAINER}?restype=container", headers=_signed()
-            )
-            status = connection.getresponse().status
-            connection.close()
-            assert status in (201, 409), status
-            return
-        except OSError as error:
-            if server.poll() is not None or time.monotonic() > give_up:
-                pytest.fail(f"Azurite did not start: {error}\n{log.read_text()[-3000:]}")
-            time.sleep(0.1)
+def _make_container(port: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request("PUT", f"/{ACCOUNT}/{CONTAINER}?restype=container", headers=_signed())
+    status = connection.getresponse().status
+    connection.close()
+    assert status in (201, 409), status
 
 
 def _signed() -> dict[str, str]:

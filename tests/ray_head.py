@@ -4,7 +4,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.commands import ROOT
+from tests.servers import free_ports
 
 COMMAND_S = 150.0
 """No command takes longer: a hanging one fails."""
@@ -65,16 +65,6 @@ class Head:
         return [word for name, value in pairs.items() for word in ("--set", f"{name}={value}")]
 
 
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for opened in sockets:
-        opened.bind(("127.0.0.1", 0))
-    ports = [opened.getsockname()[1] for opened in sockets]
-    for opened in sockets:
-        opened.close()
-    return ports
-
-
 @contextmanager
 def run_head(programs: Path) -> Iterator[Head]:
     """A head for the time of the block; its directory is short, because sockets lie in it.
@@ -85,7 +75,7 @@ def run_head(programs: Path) -> Iterator[Head]:
     directory = Path(tempfile.mkdtemp(prefix="rj", dir="/tmp"))
     names = ["port", "dashboard-port", "dashboard-agent-listen-port", "dashboard-agent-grpc-port"]
     names += ["metrics-export-port", "ray-client-server-port"]
-    ports = dict(zip(names, _free_ports(len(names)), strict=True))
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
     (directory / "token").write_text(secrets.token_hex(32))
     rows = [f"person-{n % 7},i{n % 5},4,{n}" for n in range(70)]
     (directory / "log.csv").write_text("\n".join(["user_id,item_id,rating,timestamp", *rows]))

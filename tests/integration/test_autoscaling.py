@@ -22,6 +22,7 @@ from lightsans.config import ModelConfig
 from lightsans.synthetic.directories import write_synthetic_dataset, write_synthetic_model
 from tests.commands import ROOT
 from tests.factories import local
+from tests.servers import free_ports
 
 TIME_LIMIT_S = 170
 """Limit of everything on the cluster, which takes 30 to 40 seconds on two idle cores."""
@@ -68,12 +69,6 @@ print(json.dumps({"workers": seen, "users": result.manifest.users}))
 """
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def autoscaling_config(address):
     """Two machines of one CPU at most, none at first; what is idle for three seconds goes."""
     return {
@@ -111,7 +106,7 @@ def growing_cluster() -> Iterator[dict[str, str]]:
     """A head without CPUs; the environment in which a driver finds it."""
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as directory:
         # Short, because sockets lie below it and their paths have a limit.
-        address = f"127.0.0.1:{free_port()}"
+        address = f"127.0.0.1:{free_ports(1)[0]}"
         config = Path(directory) / "autoscaling.json"
         config.write_text(json.dumps(autoscaling_config(address)))
         environment = {
@@ -134,8 +129,8 @@ def growing_cluster() -> Iterator[dict[str, str]]:
         command += ["--num-cpus=0", f"--object-store-memory={100 << 20}", f"--temp-dir={directory}"]
         command += ["--include-dashboard=false", f"--autoscaling-config={config}"]
         # Other clusters of this machine may have the usual ports.
-        command += [f"--ray-client-server-port={free_port()}"]
-        command += [f"--dashboard-agent-listen-port={free_port()}"]
+        command += [f"--ray-client-server-port={free_ports(1)[0]}"]
+        command += [f"--dashboard-agent-listen-port={free_ports(1)[0]}"]
         log = Path(directory) / "head.log"
         with open(log, "wb") as output:
             head = subprocess.Popen(
