@@ -311,6 +311,8 @@ class RunManifest(Manifest):
     unknown_interactions: int
     short_lists: int | None = None
     unmet_quotas: int | None = None
+    diversity_candidates: int | None = None
+    """Best items that ``score.rules.diversity`` chose from; None without it."""
     dataset_users: int | None = None
     """All users of the dataset; early versions did not record them."""
     user_id_type: str

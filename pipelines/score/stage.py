@@ -354,6 +354,7 @@ def _describe(job: ScoreJob, parts: list[RunPart]) -> RunManifest:
     """The manifest, without the warnings of its report."""
     manifest = job.dataset_manifest
     question, is_ruled = job.question, job.question.has_rules
+    diversity = job.config.score.rules.diversity
     return RunManifest(
         id=job.run.name,
         format_version=FORMAT_VERSION,
@@ -371,6 +372,7 @@ def _describe(job: ScoreJob, parts: list[RunPart]) -> RunManifest:
         unknown_interactions=sum(part.unknown_interactions for part in parts),
         short_lists=sum(part.short_lists or 0 for part in parts) if is_ruled else None,
         unmet_quotas=sum(part.unmet_quotas or 0 for part in parts) if is_ruled else None,
+        diversity_candidates=diversity.candidates if diversity.weight else None,
         dataset_users=manifest.users,
         user_id_type=manifest.user_id_type,
         item_id_type=manifest.item_id_type,

@@ -9,7 +9,7 @@ import torch
 
 from lightsans import LightSANs
 from lightsans.config import AudienceConfig, ItemGroup
-from lightsans.config.rules import Cap, Pin, Quota, RulesConfig, SegmentRule
+from lightsans.config.rules import Cap, DiversityConfig, Pin, Quota, RulesConfig, SegmentRule
 from lightsans.recommendations.reader import wide_schema
 from lightsans.recommendations.tables import to_wide
 from pipelines.run_pipeline import run_pipeline
@@ -41,6 +41,7 @@ def with_rules(config, result, directory):
         quotas=(Quota(group=new, at_least=2, first=5),),
         caps=(Cap(column="brand", at_most=3, first=5),),
         pins=(Pin(item=items[0], position=-1),),
+        diversity=DiversityConfig(weight=0.1, candidates=30),
     )
     score = dataclasses.replace(config.score, item_table=str(directory / "items.csv"), rules=rules)
     brands = dict(zip(items, kinds, strict=True))
@@ -74,6 +75,7 @@ def test_a_run_keeps_its_rules_counts_what_they_lack_and_is_carried_over(finishe
         short += len(row["item_ids"]) < ruled.score.k
     assert run.manifest.unmet_quotas == unmet
     assert run.manifest.short_lists == short
+    assert run.manifest.diversity_candidates == 30
     assert unmet >= len(kids)
 
     again = run_score(ruled, *ids, force=True, since=result.recommendations.run_id)
@@ -133,7 +135,7 @@ def test_one_user_is_told_which_rule_moved_what(finished, tmp_path):
     ids = result.dataset.dataset_id, result.model.model_id
     view = recommend_for_user(ruled, *ids, kids[0], explain=True)
     rules = {move.rule for move in view.moves}
-    assert rules <= {"segments", "quotas", "caps", "pins"}
+    assert rules <= {"segments", "quotas", "caps", "diversity", "pins"}
     denied = [m for m in view.moves if m.rule == "segments" and m.item in new]
     assert all(move.after is None for move in denied)
     listed = [item for item, _ in view.recommendations]

@@ -117,7 +117,7 @@ def test_no_users_have_no_lists():
 
 def test_no_rules_give_the_lists_of_plain_top_k():
     generator = torch.Generator().manual_seed(1)
-    vectors, table = torch.randn(20, 8, generator=generator), torch.randn(301, 8)
+    vectors, table = (torch.randn(n, 8, generator=generator) for n in (20, 301))
     none = torch.zeros(0, dtype=torch.int64)
     found = RuledIndex(table, no_rules(300)).top_k(vectors, 12, none, none)
     plain = ItemIndex(table).top_k(vectors, 12)
