@@ -19,9 +19,9 @@ from http.client import HTTPException
 from pathlib import Path
 
 from lightsans.errors import InputError
+from lightsans.scratch import scratch_directory
 from lightsans.synthetic.logs import generate_blocks, write_inter
 from pipelines.console.progress import bar, say
-from pipelines.session.directories import scratch_directory
 
 NAMES = ("ml-100k", "ml-1m", "generated")
 SOURCES = ("auto", "grouplens", "recbole")

@@ -3,7 +3,6 @@
 import functools
 import logging
 import operator
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -24,6 +23,7 @@ from lightsans.reports.evaluation_figures import (
     describe_evaluation,
     measured_from_bytes,
 )
+from lightsans.scratch import scratch_directory
 from lightsans.stages.counted_parts import counted_parts, most_counted
 from lightsans.stages.first_weights import (
     first_weights,
@@ -135,7 +135,7 @@ class LocalEngine:
         dataset, model = root / "datasets" / dataset_id, root / "models" / model_id
         manifest = require_manifest(DatasetManifest, dataset, "fit again")
         require_unlearnt(manifest, require_manifest(ModelManifest, model, "fit again"))
-        with tempfile.TemporaryDirectory(prefix="lightsans-") as scratch:
+        with scratch_directory() as scratch:
             job = EvaluateJob(
                 config=config,
                 dataset=dataset,

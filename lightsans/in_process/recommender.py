@@ -4,8 +4,6 @@ import hashlib
 import io
 import json
 import logging
-import shutil
-import tempfile
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -36,6 +34,7 @@ from lightsans.recommendations.reader import wide_schema
 from lightsans.recommendations.similar_items import SimilarItems
 from lightsans.recommendations.tables import to_long
 from lightsans.reports.evaluation_figures import EvaluationFigures
+from lightsans.scratch import make_directory, remove_directory
 from lightsans.stages.calibration import Calibration, calibrate
 from lightsans.stages.computed_columns import ComputedColumns, recommend_with
 from lightsans.stages.list_maker import load_list_maker
@@ -112,9 +111,9 @@ class Recommender:
         """Library of the frames that are given back: that of the fitted one."""
         self._engine: Engine = LocalEngine() if engine is None else engine
         if "root" not in settings:
-            scratch = tempfile.mkdtemp(prefix="lightsans-")
-            weakref.finalize(self, shutil.rmtree, scratch, ignore_errors=True)
-            self.config = replace(self.config, root=scratch)
+            scratch = make_directory()
+            weakref.finalize(self, remove_directory, scratch)
+            self.config = replace(self.config, root=str(scratch / "root"))
         self._fitted: _Fitted | None = None
         self._makers: dict[int, ListMaker] = {}
         self._calibration: Calibration | None = None

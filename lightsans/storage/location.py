@@ -13,7 +13,6 @@ import os
 import re
 import shutil
 import stat
-import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -29,6 +28,7 @@ import pyarrow.parquet as pq
 
 from lightsans.config import StorageConfig
 from lightsans.errors import AccessError, ConfigError, InputError, StorageError
+from lightsans.scratch import scratch_directory
 from lightsans.storage.filesystems import (
     check_bucket,
     check_slashes,
@@ -195,7 +195,7 @@ class Location:
         """
         target = Path(self.path)
         if self.is_local and _is_special(target):
-            with tempfile.TemporaryDirectory(prefix="lightsans-") as directory:
+            with scratch_directory() as directory:
                 yield (aside := Path(directory) / "content")
                 with aside.open("rb") as content, self._access(), target.open("wb") as device:
                     shutil.copyfileobj(content, device)
@@ -215,7 +215,7 @@ class Location:
             finally:
                 aside.unlink(missing_ok=True)
             return
-        with tempfile.TemporaryDirectory(prefix="lightsans-") as directory:
+        with scratch_directory() as directory:
             aside = Path(directory) / self.name
             yield aside
             self.filesystem.put_file(str(aside), self.path)

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable
 from types import FrameType
 
+from lightsans.scratch import remove_directories
 from pipelines.console.exit_status import GO_ON
 from pipelines.console.logs import log_error
 
@@ -39,6 +40,7 @@ class _State:
 
     def end_all(self) -> None:
         """End what would outlive this process."""
+        remove_directories()
 
 
 _state = _State()

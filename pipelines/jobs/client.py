@@ -25,9 +25,9 @@ from lightsans.config import RunConfig
 from lightsans.config.file import LoadedConfig
 from lightsans.config.marks import named_paths
 from lightsans.errors import AccessError, ConfigError, LightSANsError, NotFoundError
+from lightsans.scratch import scratch_directory
 from pipelines.console.logs import redact
 from pipelines.console.output import RESULT_MARK_VARIABLE
-from pipelines.session.directories import scratch_directory
 
 CODE = Path(__file__).resolve().parents[2]
 """Directory of the packages: a checkout, or the site-packages of an installed wheel."""

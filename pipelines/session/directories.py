@@ -1,25 +1,20 @@
-"""Directories of this process that nobody needs later: an embedded Ray's, and scratch space.
+"""Directories of an embedded Ray, which nobody needs later.
 
-All are removed at the end of the process, those of processes that were killed by the next one that
-makes such a directory. Ray's logs outlive a command that failed: `keep_logs` copies their ends.
+Ray's logs outlive a command that failed: `keep_logs` copies their ends.
 """
 
-import fcntl
 import os
 import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from lightsans.errors import ConfigError, StorageError
+from lightsans.scratch import made_directories, make_directory
 
 PREFIX = "lightsans-ray-"
-_ALL = "lightsans-*"
-"""Names of all such directories; those with an owner's lock are removed once it is free."""
 KEPT_COMMANDS = 5
 """Failed commands whose logs are kept."""
 KEPT_FILE_BYTES = 256 << 10
@@ -31,7 +26,6 @@ _LONGEST_SOCKET = 103
 """Bytes of a socket's path: 107 on Linux, 103 on macOS."""
 _LEAST_FREE = 16 << 20
 _SESSION = "session_2026-01-01_00-00-00_000000_1234567"
-_OWNER, _CONTENT = "owner", "content"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +36,6 @@ class RayDirectories:
     """Directory of sockets and logs; short."""
     scratch: str
     """Directory of spilled objects and temporary files of workers, below that of ``TMPDIR``."""
-
-
-_made: dict[Path, int] = {}
-"""Directories of this process with their locks."""
 
 
 def make_ray_directories() -> RayDirectories:
@@ -67,42 +57,10 @@ def make_ray_directories() -> RayDirectories:
             "that can be written to, with some space left, and at most "
             f"{_LONGEST_SOCKET - _bytes_below()} bytes long"
         )
-    for parent in usable:
-        _remove_abandoned(Path(parent))
-    sessions = _make(short[0])
-    scratch = sessions if usable[0] == short[0] else _make(usable[0])
+    sessions = make_directory(PREFIX, short[0])
+    scratch = sessions if usable[0] == short[0] else make_directory(PREFIX, usable[0])
     (scratch / "tmp").mkdir()
     return RayDirectories(str(sessions), str(scratch))
-
-
-@contextmanager
-def scratch_directory(prefix: str) -> Iterator[str]:
-    """An empty directory for the time of the block, or of the process.
-
-    Args:
-        prefix: Beginning of its name, ``lightsans-``.
-    """
-    parent = Path(tempfile.gettempdir())
-    _remove_abandoned(parent)
-    path = _make(str(parent), prefix)
-    (path / _CONTENT).mkdir()
-    try:
-        yield str(path / _CONTENT)
-    finally:
-        _remove(path)
-
-
-def remove_directories() -> None:
-    """Remove all directories of this process."""
-    for path in list(_made):
-        _remove(path)
-
-
-def _remove(path: Path) -> None:
-    shutil.rmtree(path, ignore_errors=True)
-    lock = _made.pop(path, None)
-    if lock is not None:
-        os.close(lock)
 
 
 def keep_logs() -> str | None:
@@ -111,7 +69,8 @@ def keep_logs() -> str | None:
     Returns:
         The directory; None where there are no logs, or they cannot be kept.
     """
-    logs = [log for made in _made for log in made.glob("session_*/logs/**/*") if log.is_file()]
+    below = (path for made in made_directories() for path in made.glob("session_*/logs/**/*"))
+    logs = [path for path in below if path.is_file()]
     filled = sorted((log for log in logs if log.stat().st_size), key=lambda log: -_age_key(log))
     if not filled:
         return None
@@ -171,29 +130,3 @@ def _fits(directory: str) -> bool:
 def _bytes_below() -> int:
     """Bytes of the longest path of a socket below a directory for temporary files."""
     return len(f"/{PREFIX}12345678/{_SESSION}/sockets/plasma_store")
-
-
-def _make(parent: str, prefix: str = PREFIX) -> Path:
-    while True:
-        path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-        # The lock ends with this process, however it ends.
-        lock = os.open(path / _OWNER, os.O_CREAT | os.O_RDWR, 0o600)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if (path / _OWNER).exists():  # nobody took it for abandoned before it was locked
-            _made[path] = lock
-            return path
-        os.close(lock)
-
-
-def _remove_abandoned(parent: Path) -> None:
-    """Remove directories of this user whose process was killed."""
-    for path in parent.glob(_ALL):
-        with suppress(OSError):
-            if path.lstat().st_uid != os.getuid() or path.is_symlink():
-                continue
-            lock = os.open(path / _OWNER, os.O_RDWR)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(path, ignore_errors=True)
-            finally:
-                os.close(lock)

@@ -19,10 +19,11 @@ from ray.exceptions import RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from lightsans.errors import LightSANsError
+from lightsans.scratch import remove_directories
 from pipelines.console.interruption import call_at_end, received
 from pipelines.console.logs import adopt_ray_loggers
 from pipelines.session.clusters import ClusterUnreachableError, require_cluster
-from pipelines.session.directories import make_ray_directories, remove_directories
+from pipelines.session.directories import make_ray_directories
 
 if TYPE_CHECKING:  # a task that does not need Ray Data starts .4 s sooner without it
     from ray.data import DataContext, Dataset

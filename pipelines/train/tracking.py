@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 from lightsans.config import RunConfig, to_dict
 from lightsans.errors import ConfigError
 from lightsans.reports.plots import picture
+from lightsans.scratch import scratch_directory
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import ModelManifest
 from lightsans.storage.model_files import HISTORY
 from lightsans.training.progress import EpochRow, read_history
 from pipelines.console.progress import say
-from pipelines.session.directories import scratch_directory
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -27,6 +27,7 @@ from lightsans.config.file import dump_yaml
 from lightsans.config.kinds import SCHEDULES
 from lightsans.config.marks import Mark, values_with
 from lightsans.errors import ConfigError, TrainingError
+from lightsans.scratch import scratch_directory
 from lightsans.search.space import SearchSpace, build_space
 from lightsans.stages.first_weights import warm_weights_hash
 from lightsans.stages.untested import require_held_out
@@ -43,7 +44,6 @@ from lightsans.storage.parts import read_metrics
 from pipelines.console.logs import add_log_context, log_context
 from pipelines.console.progress import say
 from pipelines.evaluate.stage import EvaluateResult, run_evaluate
-from pipelines.session.directories import scratch_directory
 from pipelines.session.lease import Owner
 from pipelines.session.preflight import preflight, train_places
 from pipelines.session.ray_session import ensure_ray

@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,9 @@ def test_a_worked_example_inspects_pastes_and_recommends(
     environment = {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
 
     def run(command: str) -> str:
-        words = shlex.split(command.replace("submit.py", str(ROOT / "submit.py")))
+        words = shlex.split(command)
+        assert words[:2] == ["python", "submit.py"]
+        words[:2] = [sys.executable, str(ROOT / "submit.py")]
         done = subprocess.run(
             words, cwd=tmp_path, env=environment, timeout=800, capture_output=True, text=True
         )

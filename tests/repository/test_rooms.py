@@ -19,7 +19,7 @@ LARGEST_ROOM, LONGEST_FILE = 15, 400
 
 # From left to right: a room may import what stands in a group to the left of its own.
 LIGHTSANS = [
-    ["errors", "arrays", "compiling"],
+    ["errors", "arrays", "compiling", "scratch"],
     ["conditions"],
     ["config", "columns"],
     ["storage"],

@@ -34,7 +34,7 @@ finally:
 
 def start(work: str, within_s: float, directory: Path) -> "subprocess.Popen[str]":
     code = (
-        "import signal, sys, pathlib\n"
+        "import ctypes, pathlib, signal, sys, time\n"  # what the work imports takes a while
         "from pipelines.commands.app import plain_errors\n"
         "from pipelines.console import interruption\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"

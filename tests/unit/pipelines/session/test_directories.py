@@ -1,9 +1,6 @@
 import os
 import shutil
-import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -13,14 +10,9 @@ from types import SimpleNamespace
 import pytest
 
 from lightsans.errors import ConfigError, StorageError
+from lightsans.scratch import remove_directories
 from pipelines.session import directories
-from pipelines.session.directories import (
-    keep_logs,
-    make_ray_directories,
-    remove_directories,
-    scratch_directory,
-)
-from tests.commands import ROOT
+from pipelines.session.directories import keep_logs, make_ray_directories
 
 
 @pytest.fixture
@@ -65,41 +57,6 @@ def test_full_disks_are_an_outage(temporary, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=100))
     with pytest.raises(StorageError, match="no space left"):
         make_ray_directories()
-
-
-def test_the_next_process_removes_what_a_killed_one_left_and_nothing_of_a_living_one(temporary):
-    living = make_ray_directories()
-    code = (
-        "import os, signal\n"
-        "from pipelines.session.directories import make_ray_directories, scratch_directory\n"
-        "print(make_ray_directories().scratch)\n"
-        "with scratch_directory('lightsans-tune-') as made:\n"
-        "    print(made, flush=True)\n"
-        f"    os.kill(os.getpid(), {int(signal.SIGKILL)})\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    left = [Path(line) for line in done.stdout.split()]
-    assert [path.exists() for path in left] == [True, True]
-    with scratch_directory("lightsans-fetch-") as made:  # whichever command comes next
-        assert list(Path(made).iterdir()) == []
-        assert [path.exists() for path in left] == [False, False]
-        assert Path(living.scratch).exists()
-    names = {path.name for path in temporary.iterdir()}
-    assert names == {Path(living.scratch).name}
-
-
-def test_scratch_space_is_gone_when_its_block_fails_or_its_process_is_told_to_end(temporary):
-    def fail() -> None:
-        with scratch_directory("lightsans-tune-") as made:
-            Path(made, "file").write_text("x")
-            raise ValueError("failed")
-
-    with pytest.raises(ValueError, match="failed"):
-        fail()
-    assert list(temporary.iterdir()) == []
-    with scratch_directory("lightsans-tune-"):
-        remove_directories()
-        assert list(temporary.iterdir()) == []
 
 
 def test_logs_of_failed_commands_are_kept_within_bounds(temporary, monkeypatch):
