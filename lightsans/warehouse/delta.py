@@ -24,6 +24,9 @@ from lightsans.warehouse.access import (
 
 _LOG = "_delta_log"
 _COMMIT = re.compile(r"(\d{20})\.json")
+_TOO_NEW = re.compile(r"[Uu]nsupported|catalog|not supported")
+"""Words of the library on features of tables that it does not know."""
+_INSTEAD = "; write its newest version to plain parquet files"
 _EARLY = -(2**62)
 """Commits whose entry of the log was removed come first, in the order of their time."""
 
@@ -110,6 +113,8 @@ def open_delta(table: Location, version: int | None) -> Any:
         hint = ""
         if version is None and "@" in table.name:
             hint = "; a version is named by its number: @v3"
+        elif _TOO_NEW.search(words):
+            hint = _INSTEAD
         raise InputError(
             f"{table}:{which} cannot be read as a Delta table: {words}{hint}"
         ) from None
@@ -117,8 +122,18 @@ def open_delta(table: Location, version: int | None) -> Any:
 
 def _deleted_rows(opened: Any, table: Location) -> dict[str, bytes]:
     """Numbers of the rows that deletion vectors take out, by file."""
+    if "deletionVectors" not in (opened.protocol().reader_features or ()):
+        return {}
+    from deltalake.exceptions import DeltaError
+
+    try:
+        batches = opened.deletion_vectors()
+    except DeltaError as error:  # a feature beside it, which reading the files does not need
+        raise InputError(
+            f"{table}: its deletion vectors cannot be read: {error}{_INSTEAD}"
+        ) from None
     deleted = {}
-    for batch in opened.deletion_vectors():
+    for batch in batches:
         read = pa.record_batch(batch)
         for name, kept in zip(*(read.column(index) for index in (0, 1)), strict=True):
             mask = kept.values.to_numpy(zero_copy_only=False)

@@ -15,6 +15,7 @@ from lightsans.warehouse.catalogs import open_iceberg
 from lightsans.warehouse.partitions import partition_values
 
 _ADDS, _MOVES = "append", "replace"
+_NUMBERS = ("int", "long", "float", "double")
 _INSTEAD = "write its newest version to plain parquet files, or rewrite its data files first"
 
 
@@ -48,14 +49,14 @@ def list_table(address: str, storage: StorageConfig, version: int | None) -> lis
                 f"{address}: it has equality deletes, which are not read here; {_INSTEAD}"
             )
         kind = entry.data_file.file_format.name
-        if kind != "PARQUET":
+        if kind != "PARQUET" and (content, kind) != ("POSITION_DELETES", "PUFFIN"):
             raise InputError(
                 f"{address}: it has {kind} files, and only PARQUET is read; {_INSTEAD}"
             )
         (data if content == "DATA" else deletes).append(entry)
     deleted = _deleted_rows(table, deletes)
     pinned = TableVersion(kind="iceberg", uri=found.name, version=snapshot.snapshot_id)
-    nulls: dict[str, str | None] = {field.name: None for field in opened.schema().fields}
+    absent = {field.name: _absent(address, field) for field in opened.schema().fields}
     files = []
     places = _places(opened)
     for entry in data:
@@ -66,8 +67,7 @@ def list_table(address: str, storage: StorageConfig, version: int | None) -> lis
         gone = [rows for number, rows in deleted.get(path, []) if number >= commit]
         packed = np.unique(np.concatenate(gone)).astype("<i8").tobytes() if gone else b""
         location = file_at(path, table)
-        # Columns that joined the table after a file was written are null in it.
-        partition = nulls | partition_values(location)
+        partition = absent | partition_values(location)
         files.append(FileInfo(location, 0, "", TableRows(pinned, commit, partition, packed)))
     return with_sizes(files)
 
@@ -132,12 +132,56 @@ def _places(opened: Any) -> dict[int, int]:
 def _deleted_rows(table: Location, deletes: list[Any]) -> dict[str, list[tuple[int, Any]]]:
     """Positional deletes by data file: the number of their commit, and the rows."""
     found: dict[str, list[tuple[int, Any]]] = {}
-    for entry in deletes:
-        read = file_at(entry.data_file.file_path, table).read_table(["file_path", "pos"])
-        for path in pc.unique(read["file_path"]).to_pylist():
-            rows = read.filter(pc.equal(read["file_path"], path))["pos"].to_numpy()
+    # A file of vectors has an entry for each of its data files.
+    for entry in {entry.data_file.file_path: entry for entry in deletes}.values():
+        file = file_at(entry.data_file.file_path, table)
+        is_puffin = entry.data_file.file_format.name == "PUFFIN"
+        for path, rows in _vectors(file) if is_puffin else _listed(file):
             found.setdefault(path, []).append((int(entry.sequence_number or 0), rows))
     return found
+
+
+def _listed(file: Location) -> Iterator[tuple[str, Any]]:
+    """Data files and their rows in a file of positional deletes."""
+    read = file.read_table(["file_path", "pos"])
+    for path in pc.unique(read["file_path"]).to_pylist():
+        yield path, read.filter(pc.equal(read["file_path"], path))["pos"].to_numpy()
+
+
+def _vectors(file: Location) -> Iterator[tuple[str, Any]]:
+    """Data files and their rows in a file of deletion vectors, which the third format has.
+
+    A vector that another file has replaced since may be among them: all its rows are in that too.
+    """
+    from pyiceberg.table.deletion_vector import deletion_vectors_from_puffin_file
+    from pyiceberg.table.puffin import PuffinFile
+
+    try:
+        vectors = deletion_vectors_from_puffin_file(PuffinFile(file.read_bytes()))
+    except (ValueError, KeyError, IndexError) as error:
+        raise InputError(f"{file}: cannot be read as deletion vectors: {error}") from None
+    for vector in vectors:
+        rows = vector.to_vector().combine_chunks().to_numpy(zero_copy_only=False)
+        yield vector.referenced_data_file, rows
+
+
+def _absent(address: str, field: Any) -> str | None:
+    """The value of a column in files that were written before it joined the table: null, mostly.
+
+    Raises:
+        InputError: It is a default of a type that files of text do not have.
+    """
+    default = field.initial_default
+    if default is None or isinstance(default, str):
+        return default
+    if isinstance(default, bool):
+        return str(default).lower()
+    if isinstance(default, (int, float)) and str(field.field_type) in _NUMBERS:
+        return str(default)
+    raise InputError(
+        f"{address}: column {field.name} has the default {default!r} of type {field.field_type} in "
+        f"files without it, which is not read here; {_INSTEAD}"
+    )
 
 
 def _refuse_renamed(address: str, opened: Any) -> None:

@@ -8,6 +8,8 @@ import zlib
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
 from pyroaring import BitMap
@@ -242,3 +244,91 @@ def test_a_directory_that_holds_a_table_leads_to_its_address(table):
     write_deltalake(table, rows(0))
     with pytest.raises(InputError, match=f"name it as delta://{table}"):
         list_table_or_files(str(table.parent), STORAGE)
+
+
+def split_checkpoint(log: Path, version: int, parts: int) -> None:
+    """Write a checkpoint in several files, as Spark does for large tables."""
+    whole = log / f"{version:020}.checkpoint.parquet"
+    content = pq.read_table(whole)
+    whole.unlink()
+    for part in range(parts):
+        first, last = (content.num_rows * (part + n) // parts for n in (0, 1))
+        name = f"{version:020}.checkpoint.{part + 1:010}.{parts:010}.parquet"
+        pq.write_table(content.slice(first, last - first), log / name)
+    hint = {"version": version, "size": content.num_rows, "parts": parts}
+    (log / "_last_checkpoint").write_text(json.dumps(hint))
+
+
+def write_second_checkpoint(log: Path, version: int) -> None:
+    """Write a checkpoint of the second version in place of one of the first: with sidecars."""
+    whole = log / f"{version:020}.checkpoint.parquet"
+    content = pq.read_table(whole)
+    whole.unlink()
+    adds = content.filter(pc.is_valid(content["add"])).select(["add"])
+    protocol: dict[str, object] = {"minReaderVersion": 3, "minWriterVersion": 7}
+    protocol |= {name: ["v2Checkpoint"] for name in ("readerFeatures", "writerFeatures")}
+    lines = (log / f"{0:020}.json").read_text().splitlines()
+    [metadata] = [json.loads(line) for line in lines if "metaData" in line]
+    actions = [{"checkpointMetadata": {"version": version}}, {"protocol": protocol}, metadata]
+    (log / "_sidecars").mkdir()
+    for row in range(adds.num_rows):
+        file = log / "_sidecars" / f"3a0d65cd-4056-49b8-937b-95f9e3ee90e{row}.parquet"
+        pq.write_table(adds.slice(row, 1), file)
+        about = {"path": file.name, "sizeInBytes": file.stat().st_size, "modificationTime": 1}
+        actions.append({"sidecar": about})
+    name = f"{version:020}.checkpoint.80a083e8-7026-4e79-81be-64bd76c43a11.json"
+    (log / name).write_text("\n".join(json.dumps(action) for action in actions))
+    (log / "_last_checkpoint").write_text(json.dumps({"version": version, "size": 9}))
+
+
+@pytest.mark.parametrize("kind", ["parts", "sidecars"])
+def test_checkpoints_of_several_files_are_read_and_one_that_lacks_a_file_is_an_error(table, kind):
+    for first in (0, 4, 8):
+        write_deltalake(table, rows(first), mode="append")
+    DeltaTable(table).create_checkpoint()
+    log = table / "_delta_log"
+    if kind == "parts":
+        split_checkpoint(log, 2, 3)
+    else:
+        write_second_checkpoint(log, 2)
+    for version in (0, 1):
+        (log / f"{version:020}.json").unlink()
+    assert items(table) == sorted(f"i{n}" for n in range(12))
+    files = list_table_or_files(str(table), STORAGE)
+    order = [pq.read_table(file.location.path)["item_id"][0].as_py() for file in files]
+    assert order == ["i0", "i4", "i8"], "by time, where the log no longer says the commit"
+    lost = "*.checkpoint.*.0000000003.parquet" if kind == "parts" else "_sidecars/*0.parquet"
+    next(log.glob(lost)).unlink()
+    (log / f"{2:020}.json").unlink()
+    with pytest.raises(InputError, match="cannot be read as a Delta table") as caught:
+        list_table_or_files(str(table), STORAGE)
+    assert "\n" not in str(caught.value)
+
+
+def add_features(table: Path, *features: str) -> None:
+    """Commit a protocol that asks readers and writers to know features."""
+    version = len(list((table / "_delta_log").glob("*.json")))
+    protocol: dict[str, object] = {"minReaderVersion": 3, "minWriterVersion": 7}
+    protocol |= {"readerFeatures": features, "writerFeatures": features}
+    entry = table / "_delta_log" / f"{version:020}.json"
+    entry.write_text(json.dumps({"protocol": protocol}))
+
+
+@pytest.mark.parametrize(
+    "feature", ["typeWidening", "vacuumProtocolCheck", "timestampNtz", "v2Checkpoint"]
+)
+def test_features_that_files_are_read_without_are_no_hindrance(table, feature):
+    write_deltalake(table, rows(0))
+    add_features(table, feature)
+    assert items(table) == ["i0", "i1", "i2", "i3"]
+
+
+@pytest.mark.parametrize(
+    "features", [["madeUp"], ["catalogManaged"], ["deletionVectors", "vacuumProtocolCheck"]]
+)
+def test_features_that_are_not_known_are_refused_with_the_way_out(table, features):
+    write_deltalake(table, rows(0))
+    add_features(table, *features)
+    with pytest.raises(InputError, match="write its newest version to plain parquet") as caught:
+        list_table_or_files(str(table), STORAGE)
+    assert "\n" not in str(caught.value)

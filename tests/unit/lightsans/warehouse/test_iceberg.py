@@ -1,7 +1,9 @@
 """Iceberg tables, written by pyiceberg; positional and equality deletes are added by hand."""
 
 import json
-from collections.abc import Iterator
+import struct
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from pyiceberg.manifest import (
 from pyiceberg.table import Table
 from pyiceberg.typedef import Record
 from pyiceberg.types import StringType
+from pyroaring import BitMap
 
 from lightsans.config import StorageConfig
 from lightsans.errors import InputError
@@ -119,8 +122,15 @@ class _DeletesWriter(ManifestWriterV2):
 
 
 def add_deletes(table: Table, content: DataFileContent, path: Path, deletes: pa.Table) -> None:
-    """Commit a file of deletes: its manifest, a list with the manifests of before, metadata."""
+    """Write a file of deletes, and commit it."""
     pq.write_table(deletes, path)
+    commit_deletes(table, content, path, FileFormat.PARQUET, deletes.num_rows)
+
+
+def commit_deletes(
+    table: Table, content: DataFileContent, path: Path, kind: FileFormat, count: int
+) -> None:
+    """Commit a file of deletes: its manifest, a list with the manifests of before, metadata."""
     before = table.current_snapshot()
     assert before is not None
     number = (before.sequence_number or 0) + 1
@@ -128,9 +138,9 @@ def add_deletes(table: Table, content: DataFileContent, path: Path, deletes: pa.
         _table_format_version=2,
         content=content,
         file_path=str(path),
-        file_format=FileFormat.PARQUET,
+        file_format=kind,
         partition=Record(),
-        record_count=deletes.num_rows,
+        record_count=count,
         file_size_in_bytes=path.stat().st_size,
     )
     entry = ManifestEntry.from_args(
@@ -176,6 +186,89 @@ def test_positional_deletes_take_out_rows_of_files_that_were_there(table, tmp_pa
     assert marked.rows
     assert marked.rows.fingerprint
     assert new_files(table, first) is None
+
+
+def change_metadata(table: Table, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change the newest metadata file as a writer of another format would have written it."""
+    newest = max(Path(directory(table)).glob("metadata/*.metadata.json"))
+    metadata = json.loads(newest.read_text())
+    change(metadata)
+    newest.write_text(json.dumps(metadata))
+
+
+def make_third(metadata: dict[str, Any]) -> None:
+    metadata.update({"format-version": 3, "next-row-id": 8})
+    for each in metadata["snapshots"]:
+        each["first-row-id"] = 0
+
+
+def write_vectors(path: Path, vectors: dict[str, list[int]]) -> None:
+    """Write a Puffin file with a deletion vector for each data file."""
+    content, blobs = b"PFA1", []
+    for name, numbers in vectors.items():
+        bitmap = BitMap(numbers).serialize()
+        body = b"\xd1\xd3\x39\x64" + struct.pack("<QI", 1, 0) + bitmap
+        blob = struct.pack(">I", len(body)) + body + struct.pack(">I", zlib.crc32(body))
+        place = {"offset": len(content), "length": len(blob)}
+        about = {"referenced-data-file": name, "cardinality": str(len(numbers))}
+        numbers_of = {"snapshot-id": -1, "sequence-number": -1, "fields": []}
+        blobs.append({"type": "deletion-vector-v1", **place, **numbers_of, "properties": about})
+        content += blob
+    footer = json.dumps({"blobs": blobs}).encode()
+    path.write_bytes(
+        content + b"PFA1" + footer + struct.pack("<I", len(footer)) + bytes(4) + b"PFA1"
+    )
+
+
+def test_deletion_vectors_of_the_third_format_take_out_their_rows(table, tmp_path):
+    table.append(rows(0))
+    table.append(rows(4))
+    first = snapshot(table)
+    files = [f"file://{file.location.uri}" for file in list_table_or_files(address(table), STORAGE)]
+    path = tmp_path / "d.puffin"
+    write_vectors(path, {files[0]: [0, 3], files[1]: [1]})
+    commit_deletes(table, DataFileContent.POSITION_DELETES, path, FileFormat.PUFFIN, 3)
+    change_metadata(table, make_third)
+    assert items(address(table)) == ["i1", "i2", "i4", "i6", "i7"]
+    assert new_files(table, first) is None
+    path.write_bytes(path.read_bytes()[:-7])
+    with pytest.raises(InputError, match=r"d\.puffin: cannot be read as deletion vectors"):
+        list_table_or_files(address(table), STORAGE)
+
+
+def test_a_default_is_the_value_of_a_column_that_joined_later(table):
+    table.append(rows(0))
+    with table.update_schema() as change:
+        change.add_column("kind", StringType())
+    table.append(rows(4).append_column("kind", pa.array(["buy", "view", "buy", "view"])))
+
+    def set_default(value: object, kind: str) -> None:
+        def change(metadata: dict[str, Any]) -> None:
+            make_third(metadata)
+            field = metadata["schemas"][-1]["fields"][-1]
+            field.update({"initial-default": value, "type": kind})
+
+        change_metadata(table, change)
+
+    set_default("buy", "string")
+    read = read_log(address(table), where="kind = 'buy'")
+    assert sorted(item for _, item, _ in read.rows) == ["i0", "i1", "i2", "i3", "i4", "i6"]
+    set_default("2026-01-01", "date")
+    with pytest.raises(InputError, match=r"column kind has the default .*of type date.*parquet"):
+        list_table_or_files(address(table), STORAGE)
+
+
+def test_types_that_are_not_known_are_told_in_one_line(table):
+    table.append(rows(0))
+
+    def change(metadata: dict[str, Any]) -> None:
+        make_third(metadata)
+        metadata["schemas"][-1]["fields"][0]["type"] = "variant2"
+
+    change_metadata(table, change)
+    with pytest.raises(InputError, match="cannot be read as an Iceberg table") as caught:
+        list_table_or_files(address(table), STORAGE)
+    assert "\n" not in str(caught.value)
 
 
 def test_equality_deletes_are_refused_with_the_way_out(table, tmp_path):
