@@ -164,6 +164,9 @@ class ScoreConfig:
     keep_published: int = setting(3, Mark.NO_EFFECT)
     """Runs that keep_runs leaves whatever their age: those published last, the published one among
     them, which rollbacks go back to."""
+    readers_hours: float = setting(24.0, Mark.NO_EFFECT)
+    """Hours for which a run stays after another one was published in its place: readers look LATEST
+    up once, and then read for a while."""
     table: TableConfig = field(default_factory=TableConfig)
     warn_below: dict[str, float] = made_setting(dict, Mark.NO_EFFECT)
     """Least values of figures of the run report, such as {coverage: 0.05, overlap: 0.3}; less is a
@@ -175,6 +178,7 @@ class ScoreConfig:
         at_least("score", self, 1, "popular_days", "k", "batch_size", "num_workers", "min_workers")
         at_least("score", self, 1, "max_users_per_file", "users_per_row_group", "keep_runs")
         at_least("score", self, 1, "keep_published")
+        at_least("score", self, 0, "readers_hours")
         require(
             self.min_workers <= self.num_workers,
             f"score.min_workers={self.min_workers} is more than score.num_workers="

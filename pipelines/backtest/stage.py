@@ -8,7 +8,8 @@
 A policy is a name with settings. Each of its nights is the real one, `pipelines.nightly`, in order,
 so what was refused stays unpublished for the next. Nights that have ended are not run again: an
 interrupted backtest goes on where it was. A night's lists are measured as soon as the next night
-has read what users did, before a later one may remove what that takes.
+has read what users did. With ``nightly.clean`` the root is cleaned after that, and nothing stays
+for hours: nobody reads from a backtest, whose nights take minutes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -32,6 +33,7 @@ from pipelines.nightly.dates import moment_of_night
 from pipelines.nightly.inputs import report_name
 from pipelines.nightly.stage import run_nightly
 from pipelines.operations.attempts import Attempt, read_attempts
+from pipelines.operations.clean import clean_after_night
 from pipelines.operations.listing import list_root
 from pipelines.operations.status import stage_minutes
 from pipelines.preprocess.stage import PreprocessResult
@@ -135,6 +137,7 @@ def _settings(config: RunConfig) -> dict[str, object]:
     places = ("root", "storage", "resources", "profile")
     values: dict[str, Any] = to_dict(config)
     del values["score"]["table"]  # a place, too, which a backtest does not write to
+    del values["score"]["readers_hours"]  # it has none
     return {name: value for name, value in values.items() if name not in places}
 
 
@@ -158,13 +161,14 @@ def run_backtest(
         for number, date in enumerate(dates, 1):
             root = location / policy.name
             config = replace(policy.config, root=root.uri)
-            done = _read(root, config, date)
+            done, is_new = _read(root, config, date), False
             if done is None:
                 say(f"backtest: {policy.name}, night {number} of {len(dates)}: {date}")
                 done = _run_night(policy.name, config, date, run)
+                is_new = True
             if found:
                 found[-1] = _with_next_days(root, config, found[-1], done)
-            found.append(done)
+            found.append(_cleaned(root, config, done) if is_new else done)
         nights += found
     return BacktestResult(location, tuple(nights))
 
@@ -172,9 +176,10 @@ def run_backtest(
 def _run_night(policy: str, config: RunConfig, date: str, run: Night) -> BacktestNight:
     """Run a night and keep what it came to; an error but the gate's ends the backtest."""
     root = locate(config.root, config.storage)
+    later = replace(config.nightly, clean=False)  # once the lists of the night before are measured
     with ProcessorClock().watching() as clock:
         try:
-            run(config, date)
+            run(_without_readers(replace(config, nightly=later)), date)
         except GateError as error:
             say(f"backtest: {policy}, {date}: refused: {str(error).splitlines()[0]}")
     seconds = None if is_cluster() else clock.seconds
@@ -197,6 +202,23 @@ def _run_night(policy: str, config: RunConfig, date: str, run: Night) -> Backtes
     )
     _file(root, config, date).write_json(to_json(made))
     return made
+
+
+def _without_readers(config: RunConfig) -> RunConfig:
+    """The configuration of a root that nobody reads from: what is old need not stay for hours."""
+    score = replace(config.score, readers_hours=0)
+    return replace(config, score=score, clean=replace(config.clean, min_age_hours=0))
+
+
+def _cleaned(root: Location, config: RunConfig, night: BacktestNight) -> BacktestNight:
+    """The night with the size of its root after cleaning, where ``nightly.clean`` asks for that."""
+    if not config.nightly.clean:
+        return night
+    clean_after_night(_without_readers(config))
+    listing = list_root(root)
+    night = replace(night, root_bytes=listing.total_bytes(), root_files=len(listing.files))
+    _file(root, config, night.date).write_json(to_json(night))
+    return night
 
 
 def _attempt(root: Location, config: RunConfig, date: str) -> Attempt | None:

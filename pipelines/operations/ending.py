@@ -91,7 +91,11 @@ def _measure(config: RunConfig, root: Location, attempt: Attempt) -> None:
     if config.nightly.metrics_file is None and not is_cluster():
         return
     samples = night_samples(root, attempt)
-    write_metrics_file(config, samples)
+    try:
+        write_metrics_file(config, samples)
+    except Exception as error:  # a cluster's gauges are told all the same
+        file = config.nightly.metrics_file
+        say(f"WARNING: nightly.metrics_file={file} was not written: {reason_of(error)}")
     if attempt.outcome != "interrupted":
         show_on_cluster(samples)
 

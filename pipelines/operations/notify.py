@@ -3,6 +3,8 @@
 Secrets are given by reference: ``${NAME}`` in ``nightly.notify_url`` stands for an environment
 variable, and ``nightly.notify_token`` names the one that holds a token. Their values are redacted
 in every line of this process. Redirects are not followed, since they would take the token along.
+A timeout of a socket begins anew with every byte, and none bounds the look-up of a name, so each
+try has a thread that is left behind once its time is over.
 """
 
 import http.client
@@ -10,6 +12,7 @@ import json
 import math
 import os
 import re
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -106,8 +109,8 @@ def _send(request: urllib.request.Request, attempts: int, timeout_s: float) -> N
     pause_s = FIRST_PAUSE_S
     for number in range(1, attempts + 1):
         try:
-            with opener.open(request, timeout=timeout_s):
-                return
+            _open(opener, request, timeout_s)
+            return
         except urllib.error.HTTPError as error:
             error.close()
             if error.code not in _PASSING or number == attempts:
@@ -117,6 +120,31 @@ def _send(request: urllib.request.Request, attempts: int, timeout_s: float) -> N
                 raise
         time.sleep(pause_s)
         pause_s *= 2
+
+
+def _open(
+    opener: urllib.request.OpenerDirector, request: urllib.request.Request, timeout_s: float
+) -> None:
+    """Send a request.
+
+    Raises:
+        TimeoutError: No whole answer came in time.
+    """
+    failed: list[Exception] = []
+
+    def send() -> None:
+        try:
+            opener.open(request, timeout=timeout_s).close()
+        except Exception as error:
+            failed.append(error)
+
+    sender = threading.Thread(target=send, daemon=True, name="notify")
+    sender.start()
+    sender.join(timeout_s)
+    if sender.is_alive():
+        raise TimeoutError(f"no answer within {timeout_s:g} s")
+    if failed:
+        raise failed[0]
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):

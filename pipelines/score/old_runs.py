@@ -1,8 +1,8 @@
 """Old runs to keep, and to remove, by ``score.keep_runs`` and ``score.keep_published``.
 
 Kept are the newest runs; the published one, and the runs that were published last, which rollbacks
-go back to; for a day what was published before, because readers look ``LATEST`` up once and then
-read for a while; and what a process at work says that it reads.
+go back to; for ``score.readers_hours`` what was published before, because readers look ``LATEST``
+up once and then read for a while; and what a process at work says that it reads.
 Runs without a manifest may be somebody's work at this moment: they are left alone.
 """
 
@@ -15,8 +15,6 @@ from lightsans.storage.manifests import MANIFEST, finished_directories
 from pipelines.console.progress import say
 from pipelines.publish import Published, latest_run_id, read_published
 from pipelines.session.stage import active_holders
-
-READERS_HAVE = timedelta(days=1)
 
 
 def remove_old_runs(root: Location, score: ScoreConfig, newest: str) -> list[str]:
@@ -34,7 +32,7 @@ def remove_old_runs(root: Location, score: ScoreConfig, newest: str) -> list[str
     candidates = [name for name, _ in runs[: max(0, len(runs) - keep)] if name != newest]
     if not candidates:
         return []
-    needed = needed_runs(read_published(root), score.keep_published, datetime.now(UTC))
+    needed = needed_runs(read_published(root), score, datetime.now(UTC))
     read = {path for holder in active_holders(root).values() for path in holder.uses or ()}
     removed = [
         name
@@ -65,15 +63,16 @@ def remove_run(root: Location, name: str) -> bool:
     return True
 
 
-def needed_runs(published: Published, keep_published: int, now: datetime) -> dict[str, str]:
+def needed_runs(published: Published, score: ScoreConfig, now: datetime) -> dict[str, str]:
     """Runs that readers have, may have, or may be given again, each with the reason."""
     needed = {} if published.run_id is None else {published.run_id: "it is published"}
-    for entry in published.going_back[: keep_published - 1]:
+    for entry in published.going_back[: score.keep_published - 1]:
         needed.setdefault(entry.run_id, "a rollback brings it back")
+    hours = score.readers_hours
     for entry in published.history:
         # It was published until then.
-        if now - datetime.fromisoformat(entry.published_at) < READERS_HAVE:
+        if now - datetime.fromisoformat(entry.published_at) < timedelta(hours=hours):
             for run_id in (entry.run_id, entry.instead_of):
                 if run_id is not None:
-                    needed.setdefault(run_id, "it was published within the last day")
+                    needed.setdefault(run_id, f"it was published within the last {hours:g} hours")
     return needed

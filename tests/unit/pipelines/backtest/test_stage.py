@@ -21,10 +21,12 @@ from pipelines.backtest.report import measured_rows, night_rows, summary_rows, w
 from pipelines.backtest.stage import Policy, backtest_config, run_backtest
 from pipelines.commands.operations import parse_policies
 from pipelines.operations.attempts import Figures, begin_attempt, ended, write_attempt
+from pipelines.operations.listing import list_root
 from pipelines.preprocess.stage import PreprocessResult
+from pipelines.publish import publish_run, read_published
 from pipelines.session.stage_times import StageTime
 from tests.factories import local
-from tests.manifests import dataset_manifest
+from tests.manifests import dataset_manifest, run_manifest
 
 DATES = ["2026-11-05", "2026-11-06", "2026-11-07"]
 SHARE = Estimate(0.25, 0.2, 0.3)
@@ -147,6 +149,37 @@ def test_lists_are_measured_before_a_later_night_may_remove_what_that_takes(poli
 
     run_backtest(policies[:1], DATES, "1d", Cleaning())
     assert len(measured) == 2
+
+
+def test_a_backtest_cleans_without_waiting_for_hours_or_readers_once_lists_are_measured(
+    policies, monkeypatch
+):
+    class Publishing(Nights):
+        def __call__(self, config, date):
+            super().__call__(config, date)
+            (local(config.root) / "recommendations" / "LATEST").delete()
+            made = run_manifest(f"run-{date}", dataset_id=f"d-{date}")
+            write_manifest(local(config.root) / "recommendations" / made.id, made)
+            publish_run(read_published(local(config.root)), made.id)
+
+    def measure(config, root, run_id, dataset_id, since_us):
+        assert (root / "recommendations" / run_id / "manifest.json").exists()
+        return NextDays(published=gains(1), newcomers=gains())
+
+    monkeypatch.setattr(stage, "measure_next_days", measure)
+    config = policies[0].config
+    cleaning = replace(
+        config,
+        nightly=replace(config.nightly, clean=True),
+        clean=replace(config.clean, keep=1),
+        score=replace(config.score, keep_published=1),
+    )
+    made = run_backtest([replace(policies[0], config=cleaning)], DATES, "1d", Publishing())
+    root = made.location / "one"
+    runs = [each for each in (root / "recommendations").children() if each.startswith("run-")]
+    assert runs == [f"run-{DATES[-1]}"]
+    assert (root / "datasets").children() == [f"d-{DATES[-1]}"]
+    assert made.nights[-1].root_bytes == list_root(root).total_bytes()
 
 
 def test_an_interrupted_backtest_goes_on_where_it_was(policies, measured):

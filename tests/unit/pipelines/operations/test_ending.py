@@ -174,6 +174,18 @@ def test_every_end_is_measured_in_the_file_for_prometheus(root, tmp_path):
     assert target.read_text() == measured  # the other one tells
 
 
+def test_a_metrics_file_that_cannot_be_written_is_named_and_the_gauges_are_set(
+    root, tmp_path, capsys, monkeypatch
+):
+    (tmp_path / "no-directory").write_text("")
+    shown: list[object] = []
+    monkeypatch.setattr(ending, "show_on_cluster", shown.append)
+    setting = f"nightly.metrics_file={tmp_path}/no-directory/lightsans.prom"
+    run(root, result, *tellers_of(load_config(None, [f"root={root}", setting]).config, root))
+    assert f"WARNING: {setting} was not written: " in capsys.readouterr().err
+    assert len(shown) == 1
+
+
 def test_nightly_clean_cleans_after_the_night(root):
     settings = [f"root={root}", "nightly.clean=true", "clean.unfinished_days=0"]
     (root / "datasets" / "dead" / "part").write_bytes(b"x")

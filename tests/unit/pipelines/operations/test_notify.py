@@ -1,6 +1,8 @@
 """Who is told how a night ended, by a server on this machine: tries, secrets, and no harm."""
 
+import contextlib
 import json
+import socket
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -102,6 +104,44 @@ def test_nobody_there_is_a_warning(root, capsys, monkeypatch):
     monkeypatch.setattr(notifying, "FIRST_PAUSE_S", 0.01)
     notify(NightlyConfig(notify_url="http://127.0.0.1:1/x"), root, attempt())
     assert "was not told how this night ended: URLError: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\nX: "])
+def test_a_server_that_hangs_or_drips_its_answer_holds_no_night_up(
+    answer, root, capsys, monkeypatch
+):
+    monkeypatch.setattr(notifying, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(notifying, "TIMEOUT_S", 0.2)
+    server, done = socket.create_server(("127.0.0.1", 0)), threading.Event()
+    calls = []
+
+    def drip(connection):
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(answer)
+            while not done.wait(0.05):
+                if answer:  # a byte now and then keeps the socket's own timeout away
+                    connection.sendall(b"x")
+
+    def serve():
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = server.accept()
+                calls.append(threading.Thread(target=drip, args=(connection,)))
+                calls[-1].start()
+
+    accepting = threading.Thread(target=serve)
+    accepting.start()
+    config = NightlyConfig(notify_url=f"http://127.0.0.1:{server.getsockname()[1]}/hook")
+    notify(config, root, attempt())
+    done.set()
+    server.shutdown(socket.SHUT_RDWR)
+    server.close()
+    for thread in (accepting, *calls):
+        thread.join()
+    assert len(calls) == notifying.ATTEMPTS
+    told = capsys.readouterr().err
+    assert "WARNING: nightly: " in told
+    assert "was not told how this night ended: TimeoutError" in told
 
 
 def test_after_a_signal_there_is_one_short_try(hook, root):

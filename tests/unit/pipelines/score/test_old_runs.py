@@ -81,6 +81,20 @@ def test_so_many_of_the_published_runs_stay_as_are_asked_for(root, keep, stays):
     assert left(root / "recommendations") == stays
 
 
+@pytest.mark.parametrize(("hours", "stays"), [(0, "dg"), (0.5, "dg"), (2, "cdg"), (24, "abcdg")])
+def test_for_some_hours_readers_have_what_was_published_before(root, hours, stays):
+    for name in "abcd":
+        publish_run(read_published(root), name)
+    history = root / "recommendations" / "history.json"
+    content = history.read_json()
+    now = datetime.now(UTC)
+    for entry, ago in zip(content["publications"], (30, 20, 10, 1), strict=True):
+        entry["published_at"] = (now - timedelta(hours=ago)).isoformat()
+    history.write_json(content)
+    remove(root, 1, "g", keep_published=1, readers_hours=hours)
+    assert left(root / "recommendations") == stays
+
+
 def test_a_run_that_was_published_twice_counts_once(root):
     publish_long_ago(root, "abababcbc")
     remove(root, 1, "g", keep_published=3)
