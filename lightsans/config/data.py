@@ -1,5 +1,6 @@
 """Settings of preprocessing: what is read, and which interactions are trained on."""
 
+import codecs
 from collections import Counter
 from dataclasses import dataclass, field
 from math import inf
@@ -353,10 +354,11 @@ class DataConfig:
             f"{separator!r}",
         )
         try:
-            b"a,\n".decode(self.encoding)
+            b"a,\n".decode(self.encoding)  # is it one of text?
+            codecs.getincrementaldecoder(self.encoding)("surrogateescape").decode(b"a,\n")
         except UnicodeDecodeError:
             pass
-        except LookupError:
+        except (LookupError, UnicodeError):
             require(
                 False,
                 f"data.encoding={self.encoding!r} is unknown; expected a name such as utf-8, "

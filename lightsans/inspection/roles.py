@@ -93,7 +93,7 @@ def look_at(name: str, column: pa.Array, data: DataConfig) -> Column:
             pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
         )
         word = str(kind)
-    is_flat = not pa.types.is_nested(kind)
+    is_flat = not (pa.types.is_nested(kind) or pa.types.is_null(kind))
     distinct = pc.count_distinct(present).as_py() if is_flat else 0
     shown = pc.unique(present)[:3] if is_flat else present[:1]
     return Column(

@@ -14,10 +14,10 @@ import pyarrow.compute as pc
 from lightsans.config import DataConfig, RunConfig
 from lightsans.config.kinds import FORMATS
 from lightsans.errors import EmptyFileError, InputError
-from lightsans.reading.columns import Wanted, find_columns
+from lightsans.reading.columns import Wanted, find_columns, wrong_type
 from lightsans.reading.csv_files import CsvHead
 from lightsans.reading.formats import read_head, recognise
-from lightsans.reading.ids import clean_ids
+from lightsans.reading.ids import clean_ids, is_id
 from lightsans.reading.input_files import InputFile, readable
 from lightsans.reading.units import read_file
 from lightsans.reading.values import Problems, as_utf8, is_text
@@ -32,6 +32,9 @@ _TABLES = _RECBOLE + tuple(
     ending for kind in FORMATS.values() for ending in kind.endings if ending not in _LINES
 )
 """Endings of files that have columns; others may hold one id a line."""
+
+
+_IDS = {"user", "item"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +182,10 @@ def _inspect(
     if isinstance(head, CsvHead) and head.dialect.quote_char is not None:
         head = replace(head, newlines_in_values=len(head.dialect.separator.encode()) == 1)
     found = find_columns(info.location, head.names, wanted, partitions_of(info))
+    for role in _IDS & found.positions.keys():
+        at = found.positions[role]
+        if not is_id(head.types[at]):
+            raise InputError(wrong_type(info.location, role, head.names[at], head.types[at]))
     layout = head.layout(found.positions)
     return InputFile(info, layout, head.data_start, head.coding, found.partition), data
 
@@ -186,7 +193,7 @@ def _inspect(
 def as_text(file: Location, column: pa.Array, role: str, data: DataConfig) -> pa.Array:
     """A column as text; null where there is no value, or none that could be an id."""
     problems = Problems(len(column))
-    if role in ("user", "item") and not pa.types.is_boolean(column.type):
+    if role in _IDS:
         text = clean_ids(column, role, "string", data, problems)
         reasons = set(problems.of(~problems.is_valid))
     else:

@@ -68,13 +68,12 @@ def read_head(info: FileInfo, data: DataConfig, coding: Coding) -> JsonlHead:
         coding = replace(coding, is_json_records=True)
         content = read_beginning(file, coding)
     data_start = len(BOM) if content.startswith(BOM) else 0
-    complete = content[data_start : content.rfind(b"\n") + 1] or content[data_start:]
     values: dict[str, Any] = {}
-    for line in complete.splitlines():
+    for line in content[data_start:].splitlines():  # one that is cut off is no object
         record = _load(line)
         if isinstance(record, dict):
             for key, value in record.items():
-                if values.get(key) is None:
+                if values.get(key) is None or values[key] != values[key]:  # NaN
                     values[key] = value
     if not values:
         raise InputError(

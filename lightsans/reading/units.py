@@ -66,6 +66,11 @@ class ReadPlan:
     after_as_of: tuple[str, ...] = ()
     """Files that are not read, as all their rows are of ``as_of`` or later."""
 
+    def alike(self) -> list[FileInfo]:
+        """Files with rows that mean the same wherever they lie: no directory names a column."""
+        files = {piece.file_index: piece.file for unit in self.units for piece in unit.slices}
+        return [file.listed for file in files.values() if not file.partition]
+
 
 def plan_reading(
     files: Sequence[FileInfo], data: DataConfig, first_index: int = 0, as_of: int | None = None

@@ -329,8 +329,13 @@ def locate(uri: str, storage: StorageConfig) -> Location:
     """A `Location` for a local path (made absolute), ``file://`` or the URI of a store.
 
     Raises:
-        ConfigError: Nothing here reads such a URI, it names no bucket, or it has a NUL character.
+        ConfigError: Nothing here reads such a URI, it names no bucket, or it has a NUL character or
+            bytes that are not UTF-8, or it is empty.
     """
+    if not uri.strip():
+        raise ConfigError(f"{uri!r} names no file or directory; the working directory is '.'")
+    if not is_text(uri):
+        raise ConfigError(f"{uri!a}: the name is not UTF-8; rename what it names")
     scheme, has_scheme, path = uri.partition("://")
     if not has_scheme:
         check_slashes(uri)
@@ -340,6 +345,15 @@ def locate(uri: str, storage: StorageConfig) -> Location:
         return Location(str(Path(path).expanduser().absolute()), storage)
     check_bucket(uri, protocol, path)
     return Location(f"{protocol}://{path.rstrip('/')}", storage)
+
+
+def is_text(name: str) -> bool:
+    """Whether a name of the system is text: Python reads other bytes as halves of surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def require_damage(error: BaseException) -> None:

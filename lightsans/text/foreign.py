@@ -22,6 +22,10 @@ _KINDS = {
     b"7z\xbc\xaf": "a 7z archive; unpack it",
     b"Rar!": "a RAR archive; unpack it",
     b"\xff\x06\x00\x00sNaPpY": "compressed by snappy; compress it with gzip or zstd",
+    b"\x5d\0\0": "compressed by LZMA as it was before xz; compress it with xz, gzip or zstd",
+    b"\x1f\x8b": "compressed twice; decompress it once",
+    b"BZh9": "compressed twice; decompress it once",
+    b"\x28\xb5\x2f\xfd": "compressed twice; decompress it once",
     b"{\\rtf": "a document of a word processor; save it as plain text",
 }
 _TAR_AT, _TAR = 257, b"ustar"

@@ -27,7 +27,7 @@ from lightsans.preparation.packing import PACKED_SCHEMA, PART, pack_rows, unpack
 from lightsans.preparation.sorting import sort_interactions
 from lightsans.reading.rejects import RowCounts, rejects_file
 from lightsans.reading.units import ReadPlan, ReadUnit, order_keys, plan_reading, read_unit
-from lightsans.storage.listing import check_unchanged
+from lightsans.storage.listing import check_unchanged, describe_copies
 from lightsans.storage.location import Location
 from lightsans.storage.schemas import id_type
 from pipelines.console.progress import Bar, bar, say
@@ -72,6 +72,9 @@ def collect_interactions(
             f"preprocess: {len(plan.after_as_of):,} files are not read: their footers prove that "
             f"all rows are of data.as_of={source.data.as_of} or later"
         )
+    copies = describe_copies(plan.alike(), "data.input")
+    if copies is not None:
+        say(f"preprocess: WARNING: {copies}")
     if base is not None:
         plan = base.check_plan(plan)
     size = sum(file.size for file in source.files)

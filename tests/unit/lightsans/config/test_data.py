@@ -58,3 +58,9 @@ def test_ids_and_bases_of_before_know_no_events():
     before = {"columns": {"user": "u", "item": "i", "timestamp": "t", "rating": None}}
     assert recorded_value(DataConfig, before, "columns") == {**before["columns"], "event": None}
     assert recorded_value(DataConfig, before, "events") == {}
+
+
+@pytest.mark.parametrize("name", ["klingon", "base64", "idna", "punycode", "undefined"])
+def test_what_is_no_encoding_of_text_is_refused(name):
+    with pytest.raises(ConfigError, match=rf"data.encoding='{name}' is unknown"):
+        DataConfig(encoding=name)

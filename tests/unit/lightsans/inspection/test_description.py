@@ -181,3 +181,10 @@ def test_times_that_are_written_in_another_way_are_told(tmp_path, time):
 def test_a_header_without_rows_is_told(tmp_path):
     found = inspect(write_bytes(tmp_path / "a.csv", b"user_id,item_id,timestamp\n"))
     assert "there is a header and no row" in found.remarks
+
+
+def test_a_column_without_any_type_is_empty(tmp_path):
+    table = pa.table({"user_id": ["u"], "item_id": ["i"], "why": pa.nulls(1), "timestamp": [10**9]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    [empty] = [column for column in inspect(tmp_path / "a.parquet").columns if column.name == "why"]
+    assert (empty.kind, empty.missing, empty.distinct) == ("empty", 1, 0)

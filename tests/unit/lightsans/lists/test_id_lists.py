@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import json
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -228,3 +229,19 @@ def test_quotes_around_some_lines_only_are_part_of_the_ids(tmp_path):
     (tmp_path / "list.txt").write_text('"00""7"\n')
     assert read(tmp_path / "list.txt").raw.to_pylist() == ['00"7']
     assert read(tmp_path / "list.txt", quote_char=None).raw.to_pylist() == ['"00""7"']
+
+
+@pytest.mark.parametrize(
+    ("column", "kind"),
+    [([True, False], "bool"), ([["u"], ["v"]], "list"), ([{"id": "u"}, {"id": "v"}], "struct")],
+)
+@pytest.mark.parametrize("ending", ["parquet", "jsonl"])
+def test_a_column_that_holds_no_ids_is_refused_as_in_a_log(tmp_path, column, kind, ending):
+    path = tmp_path / f"list.{ending}"
+    if ending == "parquet":
+        pq.write_table(pa.table({"user_id": column}), path)
+    else:
+        path.write_text("".join(json.dumps({"user_id": each}) + "\n" for each in column))
+        kind = kind.replace("list", "struct")
+    with pytest.raises(InputError, match=rf"'user_id' \(user\) holds {kind}.*expected text, whole"):
+        read_id_list("a list", str(path), RunConfig(data=DataConfig()), "user")

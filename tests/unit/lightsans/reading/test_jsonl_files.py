@@ -1,5 +1,7 @@
 """JSON lines: types of ids, damaged lines, positions."""
 
+import pytest
+
 from tests.logs_on_disk import read_log, write_bytes, write_jsonl
 
 
@@ -64,3 +66,16 @@ def test_jsonl_timestamps_and_ids_may_change_their_type(tmp_path):
     rows = [("u", 5, 1), ("u", 5.0, 2.5), ("u", "5", "1970-01-01T00:00:03Z"), ("u", 5, "4")]
     log = read_log(write_jsonl(tmp_path / "a.jsonl", rows))
     assert log.rows == [("u", 5, 1), ("u", 5, 2.5), ("u", 5, 3), ("u", 5, 4)]
+
+
+@pytest.mark.parametrize("missing", ['"user_id":NaN,', '"user_id":null,', ""])
+def test_keys_and_types_are_those_of_the_first_value_that_is_there(tmp_path, missing):
+    lines = [
+        "{" + missing + '"item_id":"i","timestamp":1}',
+        '{"user_id":"u","item_id":"j","timestamp":2}',
+    ]
+    for end in ("", "\n"):
+        path = write_bytes(tmp_path / "a.jsonl", "\n".join(lines).encode() + end.encode())
+        read = read_log(path)
+        assert read.rows == [("u", "j", 2)]
+        assert [reason for _, reason in read.rejects] == ["user_missing"]

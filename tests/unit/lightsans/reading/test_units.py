@@ -7,9 +7,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lightsans.config import ColumnsConfig
+from lightsans.config import ColumnsConfig, DataConfig, StorageConfig
 from lightsans.errors import InputError
-from lightsans.reading.units import POSITION_BITS
+from lightsans.reading.units import POSITION_BITS, plan_reading
+from lightsans.storage.listing import list_inputs
 from tests.logs_on_disk import (
     PLAIN,
     read_log,
@@ -133,3 +134,17 @@ def test_a_file_that_vanished_is_named(tmp_path):
         read_log(tmp_path / "a.csv")
     with pytest.raises(InputError, match="no file matches"):
         read_log(tmp_path / "*.csv")
+
+
+def test_copies_are_looked_for_among_files_with_rows_whose_directories_name_no_column(tmp_path):
+    for user in ("u", "v"):
+        path = tmp_path / "log" / f"who={user}" / "a.csv"
+        path.parent.mkdir(parents=True)
+        path.write_text("item_id,timestamp\ni,1\n")
+    listing = list_inputs([str(tmp_path / "log")], StorageConfig())
+    assert plan_reading(listing.files, DataConfig(columns=ColumnsConfig(user="who"))).alike() == []
+    for name, count in (("a.csv", 50_000), ("b.csv", 50_000), ("c.csv", 0)):
+        write_csv(tmp_path / name, [("u", "i", 1)] * count)
+    listing = list_inputs([f"{tmp_path}/*.csv"], StorageConfig())
+    alike = plan_reading(listing.files, DataConfig(read_unit_bytes=100_000)).alike()
+    assert [file.location.name for file in alike] == ["a.csv", "b.csv"]

@@ -188,3 +188,15 @@ def test_a_pipe_takes_all_of_a_long_content_though_a_signal_comes_in_between(tmp
         signal.signal(signal.SIGUSR1, before)
     reader.join(10)
     assert found == [content]
+
+
+@pytest.mark.parametrize("uri", ["logs/\udcff", "s3://bucket/\udcff"])
+def test_a_name_that_is_not_utf8_is_refused(uri):
+    with pytest.raises(ConfigError, match=r"\\udcff': the name is not UTF-8"):
+        locate(uri, STORAGE)
+
+
+@pytest.mark.parametrize("uri", ["", "  "])
+def test_an_empty_name_is_not_the_working_directory(uri):
+    with pytest.raises(ConfigError, match=r"names no file or directory; .* is '\.'"):
+        locate(uri, STORAGE)

@@ -1,5 +1,6 @@
 """Text files as they are stored: compressions, encodings, JSON over lines, and files that lie."""
 
+import bz2
 import gzip
 import io
 import json
@@ -178,3 +179,17 @@ def test_objects_on_one_line_and_with_commas_between_are_rows(tmp_path, between)
     text = between.join(json.dumps(record) for record in RECORDS[:4])
     rows = [(f"u{n}", f"[{n}]{{", n) for n in range(4)]
     assert read_log(write_bytes(tmp_path / "a.json", text.encode())).rows == rows
+
+
+@pytest.mark.parametrize(
+    "content",
+    [gzip.compress(gzip.compress(TEXT.encode())), gzip.compress(bz2.compress(TEXT.encode()))],
+)
+def test_what_is_compressed_twice_is_told(tmp_path, content):
+    (tmp_path / "a.csv.gz").write_bytes(content)
+    reading_fails(["a.csv.gz", "compressed twice"], tmp_path / "a.csv.gz")
+
+
+def test_lzma_of_before_xz_is_told(tmp_path):
+    (tmp_path / "a").write_bytes(lzma.compress(TEXT.encode(), format=lzma.FORMAT_ALONE))
+    reading_fails(["LZMA as it was before xz", "gzip"], tmp_path / "a")
