@@ -12,7 +12,7 @@ CODE := $(wildcard lightsans pipelines cluster benchmarks tools tests submit.py)
 TYPED := $(wildcard submit.py) $(patsubst %/,%,$(sort $(dir $(wildcard $(addsuffix /*.py,$(CODE))))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup hooks check format test test-unit test-repository test-integration test-times test-chaos bench bench-env demo lock schema clean
+.PHONY: help setup hooks check format test test-unit test-repository test-integration test-times test-chaos test-hosts bench bench-env demo lock schema clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-16s %s\n", $$1, $$2}' Makefile
@@ -38,7 +38,7 @@ format: $(STAMP) ## format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix $(CODE)
 	$(BIN)/ruff format $(CODE)
 
-TESTED := not chaos and not cluster
+TESTED := not chaos and not cluster and not hosts
 # Two at a time: much of the time of a test on Ray goes by while processes start and end. The tests of
 # a file stay together, with what they share; tests/integration/conftest.py orders the files.
 TWO := -n 2 --dist loadfile --no-loadscope-reorder
@@ -60,7 +60,10 @@ test-times: $(STAMP) ## all tests, and then the 20 slowest of them
 	$(BIN)/python -m pytest --durations=20 tests
 
 test-chaos: $(STAMP) ## kill tests and fault injection
-	$(BIN)/python -m pytest tests -m chaos
+	$(BIN)/python -m pytest tests -m "chaos and not hosts"
+
+test-hosts: $(STAMP) ## tests on several hosts, made of this machine by root (half an hour at most)
+	timeout --kill-after=30 1800 $(BIN)/python -m pytest -m "hosts and not chaos" tests/hosts
 
 bench: $(STAMP) ## one benchmark: make bench NAME=x [ARGS=--smoke]
 	@[ -f "benchmarks/$(NAME).py" ] || { echo "make: name a benchmark, make bench NAME=x, of:" \

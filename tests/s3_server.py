@@ -41,11 +41,8 @@ def run_s3_server(directory: Path) -> Iterator[S3Server]:
     account, with all rights.
     """
     ports = dict(zip(_PORTS, free_ports(len(_PORTS)), strict=True))
-    command = [_weed_binary(), "mini", f"-dir={directory}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
-    command += [f"-bucket={BUCKET}", "-master.telemetry=false", "-admin.ui=false", "-webdav=false"]
-    command += ["-s3.port.iceberg=0", "-s3.port.lance=0"]
+    command = server_command(os.fspath(directory), "127.0.0.1")
     command += [f"-{name}={port}" for name, port in ports.items()]
-    command += [f"-{name}.localSocket={directory}/{name}.sock" for name in ("filer", "s3")]
     url = f"http://127.0.0.1:{ports['s3.port']}"
     client = botocore.session.get_session().create_client("s3", endpoint_url=url)
 
@@ -54,6 +51,14 @@ def run_s3_server(directory: Path) -> Iterator[S3Server]:
 
     with run_server(command, directory, find_bucket, (ClientError, HTTPClientError)):
         yield S3Server(url, BUCKET)
+
+
+def server_command(directory: str, address: str) -> list[str]:
+    """Command of a server with its data in a directory, on its usual ports (8333 for S3)."""
+    command = [_weed_binary(), "mini", f"-dir={directory}", f"-ip={address}", f"-ip.bind={address}"]
+    command += [f"-bucket={BUCKET}", "-master.telemetry=false", "-admin.ui=false", "-webdav=false"]
+    command += ["-s3.port.iceberg=0", "-s3.port.lance=0"]
+    return command + [f"-{name}.localSocket={directory}/{name}.sock" for name in ("filer", "s3")]
 
 
 def _weed_binary() -> str:

@@ -4,6 +4,7 @@ import glob
 import hashlib
 import os
 import re
+import socket
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -134,9 +135,15 @@ def _check_unchanged(file: FileInfo) -> None:
     try:
         now = file.location.info()
     except InputError:
+        elsewhere = ""
+        if file.location.is_local:  # another machine of a cluster may have listed it
+            elsewhere = (
+                f", or {socket.gethostname()} never had it: a file must lie where every machine "
+                "of a cluster can read it"
+            )
         raise InputError(
-            f"{file.location}: the file vanished while it was being read; bring it back, or run "
-            "again to read what is there now"
+            f"{file.location}: the file vanished while it was being read{elsewhere}; bring it "
+            "back, or run again to read what is there now"
         ) from None
     if (now.size, now.etag) != (file.size, file.etag):
         raise InputError(

@@ -13,7 +13,7 @@ from contextlib import suppress
 import aiohttp
 from ray.job_submission import JobDetails, JobStatus
 
-from lightsans.errors import LightSANsError
+from lightsans.errors import LightSANsError, NotFoundError
 from pipelines.console.exit_status import ExitStatus
 from pipelines.console.logs import redact
 from pipelines.console.progress import say
@@ -58,7 +58,8 @@ def follow(client: JobClient, job_id: str, show: Callable[[str], None]) -> JobDe
     """Show each line of a job's log until the job is over; how it ended.
 
     Raises:
-        ClusterError: The cluster stayed out of reach; the job may still be running.
+        ClusterError: The cluster stayed out of reach, and the job may still be running; or it was
+            started anew, and the job is lost.
         NotFoundError: There is no such job.
     """
     return asyncio.run(_follow(client, job_id, LogLines(show)))
@@ -94,6 +95,7 @@ async def _tail(client: JobClient, job_id: str, log: LogLines) -> None:
 
 async def _until_over(client: JobClient, job_id: str) -> JobDetails:
     out_of_reach_since: float | None = None
+    was_there = False
     while True:
         try:
             details = await asyncio.to_thread(get_job, client, job_id)
@@ -107,8 +109,15 @@ async def _until_over(client: JobClient, job_id: str) -> JobDetails:
                     f"{error}; gave up after {GIVE_UP_AFTER_S:.0f} s. The job {job_id} may still "
                     f"be running: `submit.py logs {job_id} --follow` takes it up again"
                 ) from error
+        except NotFoundError as error:
+            if not was_there:
+                raise
+            raise ClusterError(
+                f"the cluster has forgotten job {job_id} while it ran: its head was lost and "
+                "another one took its place. The same command goes on from what is finished"
+            ) from error
         else:
-            out_of_reach_since = None
+            out_of_reach_since, was_there = None, True
             if details.status.is_terminal():
                 return details
         await asyncio.sleep(STATUS_EVERY_S)

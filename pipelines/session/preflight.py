@@ -13,7 +13,9 @@ import ray
 
 from lightsans.config import ResourcesConfig, RunConfig
 from lightsans.errors import ResourceError
+from lightsans.storage.location import locate
 from pipelines.console.progress import say
+from pipelines.session.shared_root import require_shared
 
 Stage = Literal["preprocess", "train", "tune", "evaluate", "score"]
 
@@ -49,7 +51,9 @@ def preflight(stage: Stage, config: RunConfig, memory: int = 0) -> RunConfig:
 
     Raises:
         ResourceError: The stage could never run here.
+        ConfigError: The root is a directory that a machine of the cluster does not share.
     """
+    require_shared(locate(config.root, config.storage))
     planned = plan(stage, config, _nodes(), memory)
     for note in planned.notes:
         say(note)

@@ -158,6 +158,9 @@ def _temporary_files_in(directory: str) -> Iterator[None]:
 def _init(**arguments: Any) -> None:
     """Call `ray.init`, and keep this process's own handling of SIGTERM, which Ray replaces."""
     handler = signal.getsignal(signal.SIGTERM)
+    # A task's error is told once, where it is asked for; Ray would print its traceback for every
+    # other result of the task that nobody asks for any more.
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     ray.init(**arguments)
     if handler is not None and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, handler)

@@ -1,4 +1,5 @@
 import os
+import socket
 from dataclasses import replace
 
 import pytest
@@ -222,6 +223,15 @@ def test_a_file_that_is_not_what_was_listed_is_an_error_that_names_it(base, chan
     else:
         (base / "b.csv").unlink()
     with pytest.raises(InputError, match=r"b\.csv: the file (changed|vanished) while it was"):
+        check_unchanged(files)
+
+
+def test_a_file_that_this_machine_may_never_have_had_is_told_with_the_machine(base):
+    make_files(base, "a.csv")
+    files = list_files(str(base), STORAGE)
+    (base / "a.csv").unlink()
+    told = rf"or {socket.gethostname()} never had it: a file must lie where every machine of a clus"
+    with pytest.raises(InputError, match=told):
         check_unchanged(files)
 
 

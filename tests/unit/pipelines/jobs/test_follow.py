@@ -90,6 +90,16 @@ def test_a_cluster_that_stays_away_leaves_the_job_to_itself(monkeypatch):
         follow_room.follow(FakeCluster(["a\n"], [], away), "j", lambda line: None)
 
 
+@pytest.mark.usefixtures("_fast")
+def test_a_job_that_was_lost_with_its_head_is_an_outage_and_no_wrong_name():
+    forgotten = RuntimeError("Request failed with status code 404: Job j does not exist")
+    cluster = FakeCluster(["a\n"] * 9, [], {2: OutOfReachError("nothing answers"), 3: forgotten})
+    with pytest.raises(ClusterError, match=r"forgotten job j while it ran: .* goes on from what"):
+        follow_room.follow(cluster, "j", lambda line: None)
+    with pytest.raises(NotFoundError, match="knows no job j"):
+        follow_room.follow(FakeCluster([], [], {1: forgotten}), "j", lambda line: None)
+
+
 def test_a_job_that_the_cluster_forgot_is_not_found():
     forgotten = RuntimeError("Request failed with status code 404: Job j does not exist")
     with pytest.raises(NotFoundError, match=r"knows no job j; `submit\.py jobs` lists them"):

@@ -1,0 +1,64 @@
+"""Objects of the storage of hosts, put and looked at by tests; runs on a host.
+
+python -m tests.hosts.s3_files ENDPOINT ready|put|get|list|remove|rows [KEY]
+"""
+
+import hashlib
+import json
+import sys
+from typing import Any
+
+import botocore.config
+import botocore.session
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from tests.s3_server import BUCKET
+
+
+def objects(client: Any, prefix: str) -> dict[str, list[Any]]:
+    """Size and entity tag of every object below a prefix."""
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
+    found = [item for page in pages for item in page.get("Contents", [])]
+    return {item["Key"]: [item["Size"], item["ETag"]] for item in found}
+
+
+def rows(client: Any, prefix: str) -> dict[str, Any]:
+    """Digest of all lists of a run, in order of users, and how many there are."""
+    tables = []
+    for key in sorted(objects(client, prefix)):
+        if key.endswith(".parquet"):
+            body = client.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+            tables.append(pq.read_table(pa.BufferReader(body), columns=["user_id", "item_ids"]))
+    table = pa.concat_tables(tables).sort_by("user_id")
+    digest = hashlib.sha256(json.dumps(table.to_pylist(), default=str).encode()).hexdigest()
+    users = pc.count_distinct(table["user_id"]).as_py()
+    return {"rows": table.num_rows, "users": users, "digest": digest}
+
+
+def main(endpoint: str, action: str, key: str = "") -> None:
+    """Do one thing; the answer goes to standard output."""
+    retries = botocore.config.Config(retries={"max_attempts": 5}, connect_timeout=5)
+    client = botocore.session.get_session().create_client(
+        "s3", endpoint_url=endpoint, config=retries
+    )
+    if action == "ready":
+        client.head_bucket(Bucket=BUCKET)
+    elif action == "put":
+        client.put_object(Bucket=BUCKET, Key=key, Body=sys.stdin.buffer.read())
+    elif action == "get":
+        sys.stdout.write(client.get_object(Bucket=BUCKET, Key=key)["Body"].read().decode())
+    elif action == "list":
+        print(json.dumps(objects(client, key)))
+    elif action == "remove":
+        for name in objects(client, key):
+            client.delete_object(Bucket=BUCKET, Key=name)
+    elif action == "rows":
+        print(json.dumps(rows(client, key)))
+    else:
+        sys.exit(f"no such action: {action}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
