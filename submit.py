@@ -1,10 +1,10 @@
 #!/usr/bin/env python
-"""Run a stage of the LightSANs pipeline out of a checkout; `pipelines/commands/app.py` has it all.
+"""Run a stage of the LightSANs pipeline out of a checkout; `pipelines/program.py` is its start.
 
 An installed package brings the same as the program `lightsans`.
 """
 
-from pipelines.commands.app import main
+from pipelines.program import main
 
 if __name__ == "__main__":
     main()

@@ -38,8 +38,6 @@ DESCRIPTION = (
     "the gate of nightly, 4 busy or given up waiting, 129, 130, 143 interrupted."
 )
 
-GO_ON = "the same command goes on from here"
-
 
 def status_of(error: BaseException) -> ExitStatus:
     """Exit status of a command that ends with this error."""

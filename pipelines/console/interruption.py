@@ -15,17 +15,11 @@ from collections.abc import Callable
 from types import FrameType
 
 from lightsans.scratch import remove_directories
-from pipelines.console.exit_status import GO_ON
 from pipelines.console.logs import log_error
+from pipelines.early import GO_ON, WORDS
 
 END_WITHIN_S = 3.0
 """Time to end in order."""
-
-_SIGNALS = {
-    signal.SIGINT: "interrupted",
-    signal.SIGTERM: "terminated",
-    signal.SIGHUP: "terminated, the terminal is gone",
-}
 
 
 class _State:
@@ -78,7 +72,7 @@ def received() -> int | None:
     if _state.received is None and _state.signals is not None:
         try:
             for number in _state.signals.recv(64, socket.MSG_PEEK | socket.MSG_DONTWAIT):
-                if number in _SIGNALS:
+                if number in WORDS:
                     _state.received = number
         except BlockingIOError:
             pass
@@ -90,7 +84,7 @@ def tell(number: int, error: BaseException) -> None:
     with _telling:
         if not _state.is_told:
             _state.is_told = True
-            log_error(f"{_SIGNALS[signal.Signals(number)]}; {GO_ON}", error)
+            log_error(f"{WORDS[signal.Signals(number)]}; {GO_ON}", error)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
@@ -112,7 +106,7 @@ def _watch(signals: socket.socket) -> None:
     while True:
         signals.settimeout(None if first is None else END_WITHIN_S)
         try:
-            numbers = [number for number in signals.recv(1) if number in _SIGNALS]
+            numbers = [number for number in signals.recv(1) if number in WORDS]
         except TimeoutError:
             break
         if not numbers or not _state.is_limited:

@@ -33,6 +33,7 @@ LIGHTSANS = [
     ["in_process"],
 ]
 PIPELINES = [
+    ["early"],
     ["console"],
     ["session"],
     ["publish"],
@@ -43,6 +44,7 @@ PIPELINES = [
     ["backtest"],
     ["fetch", "jobs"],
     ["commands"],
+    ["program"],
 ]
 # What the order alone would allow, or would not.
 NEVER = {("preparation", "reading")}  # tables cross

@@ -1,0 +1,55 @@
+"""Signals in the first second, when nothing is imported yet."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from pipelines.early import ending_at_once
+from tests.commands import ROOT, wait_until
+
+SLOW = """
+import pathlib, time
+pathlib.Path(__file__).with_name("begun").touch()
+time.sleep(60)
+"""
+
+
+@pytest.mark.programs
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_signal_while_everything_is_imported_ends_in_one_line(tmp_path, number, form):
+    (tmp_path / "typer.py").write_text(SLOW)
+    # In the background, and under nohup, signals would be ignored from birth.
+    code = (
+        "import runpy, signal, sys\n"
+        "sys.argv = ['submit.py', 'models']\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
+        "runpy.run_path('submit.py', run_name='__main__')\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}", "LIGHTSANS_LOG": form}
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
+    )
+    assert wait_until((tmp_path / "begun").exists, process)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    [line] = said.splitlines()
+    message = json.loads(line)["message"] if form == "json" else line
+    assert message.endswith("the same command goes on from here")
+
+
+def test_signals_that_are_ignored_stay_so_and_handlers_come_back():
+    before = [signal.signal(signal.SIGHUP, signal.SIG_IGN)]
+    before.append(signal.getsignal(signal.SIGTERM))
+    try:
+        with ending_at_once():
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        assert signal.getsignal(signal.SIGTERM) is before[1]
+    finally:
+        signal.signal(signal.SIGHUP, before[0])
