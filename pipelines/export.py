@@ -18,7 +18,6 @@ import torch
 
 from lightsans.config import RunConfig
 from lightsans.dataset.vocabulary import load_vocabulary
-from lightsans.errors import InputError
 from lightsans.model.network import LightSANs
 from lightsans.recommendations import serving_export
 from lightsans.storage import model_files as files
@@ -31,7 +30,6 @@ from lightsans.storage.manifests import (
     require_manifest,
     write_manifest,
 )
-from lightsans.storage.parts import ITEMS
 from pipelines.session.lease import Owner
 from pipelines.session.stage import find_or_make
 
@@ -103,11 +101,6 @@ def run_export(config: RunConfig, model_id: str, to: str | None = None) -> Expor
         vectors = io.BytesIO()
         np.save(vectors, serving_export.item_vectors(trained))
         encoder, vocabulary = serving_export.encoder_to_bytes(trained), load_vocabulary(model)
-        if vocabulary.fingerprint != source.vocabulary_fingerprint:
-            raise InputError(
-                f"{model / ITEMS}: other items than the manifest names (vocabulary_fingerprint); "
-                "the file was replaced: train the model again"
-            )
         files.require_weights(model, weights)  # before and after it was read
         (version / serving_export.ENCODER).write_bytes(encoder)
         (version / serving_export.VECTORS).write_bytes(vectors.getvalue())

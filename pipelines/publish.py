@@ -9,25 +9,23 @@ of two who publish at once one is refused.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
 from lightsans.columns.times import require_moment, to_datetime
-from lightsans.errors import ConfigError, InputError, NotFoundError, PublishError
+from lightsans.errors import ConfigError, NotFoundError, PublishError
 from lightsans.reading.times import parse_moment
 from lightsans.storage.conditional_writes import Versioned, read_versioned, write_if_unchanged
 from lightsans.storage.listing import list_files
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest, RunManifest
 from lightsans.storage.manifests import (
-    finished_directories,
     is_finished,
     read_manifest,
     require_manifest,
 )
-from lightsans.storage.parts import read_metrics
 from lightsans.storage.records import from_json, parse_object, to_json
 
 LATEST, HISTORY = "LATEST", "history.json"
@@ -91,7 +89,8 @@ class Published:
 
     def withdrawn(self, run_id: str) -> Publication | None:
         """The rollback that took a run out of use, if no later publication brought it back."""
-        newest = self._newest(lambda entry: run_id in (entry.run_id, entry.instead_of))
+        about = [entry for entry in self._reached if run_id in (entry.run_id, entry.instead_of)]
+        newest = about[-1] if about else None
         if newest is None or newest.action != "rollback" or newest.instead_of != run_id:
             return None
         return newest
@@ -120,6 +119,16 @@ class Published:
                 return entry
             entry = self._number(entry.previous)
         return None
+
+    @property
+    def _reached(self) -> list[Publication]:
+        """Publications that LATEST came to, oldest first: none that died before, or was undone.
+
+        Each names the run that it came upon, which is what LATEST said after the one before it.
+        """
+        after = [*(entry.instead_of for entry in self.history[1:]), self.run_id]
+        both = zip(self.history, after[: len(self.history)], strict=True)
+        return [entry for entry, run_id in both if entry.run_id == run_id]
 
     def _number(self, number: int | None) -> Publication | None:
         return self._newest(lambda entry: entry.number == number)
@@ -168,7 +177,7 @@ def publish_run(before: Published, run_id: str, action: Action = "publish") -> P
     current = before.current
     if current is not None and current.run_id == run_id:
         return current
-    as_of = _read_as_of(before.runs.parent / "datasets" / manifest.dataset_id)
+    as_of = read_as_of(before.runs.parent / "datasets" / manifest.dataset_id)
     return _move(before, run_id, action, as_of, current.number if current else None)
 
 
@@ -204,22 +213,24 @@ def resume(before: Published) -> Publication | None:
 
 
 def require_complete(run: Location) -> RunManifest:
-    """The manifest of a run all of whose files are there.
+    """The manifest of a run all of whose files are there, as large as they were written.
 
     Raises:
-        NotFoundError: It has no manifest, or files are missing.
+        NotFoundError: It has no manifest, or files are missing or cut off.
     """
     manifest = require_manifest(
         RunManifest, run, "`submit.py recommendations` lists the finished runs"
     )
-    paths = [file.path for part in manifest.parts for file in part.files]
-    there = {file.location.uri for file in list_files(run.uri, run.storage)}
-    missing = sorted(path for path in paths if (run / path).uri not in there)
-    if missing:
-        raise NotFoundError(
-            f"{run}: {len(missing)} of {len(paths)} files are gone, such as {missing[0]}; write "
-            "the run anew with `submit.py score --force`"
-        )
+    listed = [file for part in manifest.parts for file in part.files]
+    there = {file.location.uri: file.size for file in list_files(run.uri, run.storage)}
+    missing = sorted(file.path for file in listed if (run / file.path).uri not in there)
+    wrong = sorted(f.path for f in listed if there.get((run / f.path).uri, f.bytes) != f.bytes)
+    for paths, what in ((missing, "gone"), (wrong, "not as large as they were written")):
+        if paths:
+            raise NotFoundError(
+                f"{run}: {len(paths)} of {len(listed)} files are {what}, such as {paths[0]}; write "
+                "the run anew with `submit.py score --force`"
+            )
     return manifest
 
 
@@ -263,69 +274,9 @@ def require_unpublished(root: Location, directory: Location) -> None:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class FinishedRun:
-    """A finished run, as a list of runs shows it."""
-
-    id: str
-    created_at: str | None
-    dataset_id: str
-    model_id: str
-    users: int
-    popular_users: int
-    metrics: Mapping[str, float]
-    """Test metrics of its model; empty where it has none, or was removed."""
-    intervals: Mapping[str, tuple[float, float]]
-    """95 % intervals of the metrics; empty where an earlier version evaluated the model."""
-    as_of: str | None
-    """Moment up to which the log was read; None when it was read to its end."""
-    published: bool
-
-
-def list_runs(root: Location) -> list[FinishedRun]:
-    """The finished runs, newest first."""
-    published, dates = latest_run_id(root), _dates_of_publications(root)
-    found = []
-    for name, manifest in finished_directories(RunManifest, root / "recommendations")[::-1]:
-        metrics, intervals = _test_metrics(root / "models" / judged_model_id(manifest))
-        made = FinishedRun(
-            id=name,
-            created_at=manifest.created_at,
-            dataset_id=manifest.dataset_id,
-            model_id=manifest.model_id,
-            users=manifest.users,
-            popular_users=manifest.popular_users,
-            metrics=metrics,
-            intervals=intervals,
-            as_of=dates.get(name) or _read_as_of(root / "datasets" / manifest.dataset_id),
-            published=name == published,
-        )
-        found.append(made)
-    return found
-
-
 def judged_model_id(run: RunManifest) -> str:
     """The model that a run is judged by: the one with held-out items where it is of a refit."""
     return run.model_id if run.judged is None else run.judged.model_id
-
-
-def _test_metrics(
-    model: Location,
-) -> tuple[Mapping[str, float], Mapping[str, tuple[float, float]]]:
-    """Test metrics of a model and their intervals."""
-    try:
-        found = read_metrics(model)
-    except InputError:  # `submit.py models` says what is wrong with it
-        return {}, {}
-    return found.test or {}, (found.intervals or {}).get("test", {})
-
-
-def _dates_of_publications(root: Location) -> dict[str, str | None]:
-    """Moments up to which published runs read the log: known also when their datasets are gone."""
-    try:
-        return {entry.run_id: entry.as_of for entry in read_published(root).history}
-    except (ConfigError, InputError):
-        return {}
 
 
 def moment_of_dataset(dataset: DatasetManifest) -> datetime | None:
@@ -336,7 +287,7 @@ def moment_of_dataset(dataset: DatasetManifest) -> datetime | None:
     return None if micros is None else to_datetime(micros)
 
 
-def _read_as_of(dataset: Location) -> str | None:
+def read_as_of(dataset: Location) -> str | None:
     """Moment up to which a dataset reads the log; None also when the dataset was removed."""
     manifest = read_manifest(DatasetManifest, dataset)
     moment = None if manifest is None else moment_of_dataset(manifest)

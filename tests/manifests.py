@@ -4,13 +4,16 @@ from dataclasses import replace
 from typing import Any
 
 from lightsans.config import DataConfig, to_dict
+from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import (
     DatasetManifest,
     ModelManifest,
     RowSummary,
+    RunFile,
     RunManifest,
     RunPart,
 )
+from lightsans.storage.model_files import sha256
 
 
 def dataset_manifest(name: str = "d", **changes: Any) -> DatasetManifest:
@@ -70,6 +73,12 @@ def run_part(name: str, **changes: Any) -> RunPart:
         files=(),
     )
     return replace(part, **changes)
+
+
+def run_file(run: Location, path: str, rows: int) -> RunFile:
+    """A file of a run as it lies there."""
+    content = (run / path).read_bytes()
+    return RunFile(path=path, rows=rows, bytes=len(content), sha256=sha256(content))
 
 
 def run_manifest(name: str = "r", **changes: Any) -> RunManifest:

@@ -8,6 +8,7 @@ from lightsans.arrays import Bool, Int32, Int64
 from lightsans.columns.hashing import hash_ids, hash_segments
 from lightsans.errors import InputError, VocabularyMismatchError
 from lightsans.storage.location import Location
+from lightsans.storage.manifests import MANIFEST
 from lightsans.storage.parts import ITEMS
 from lightsans.storage.schemas import LISTED, TARGET_COUNT, items_schema
 
@@ -200,8 +201,28 @@ class Vocabulary:
 
 
 def load_vocabulary(directory: Location) -> Vocabulary:
-    """The vocabulary of a model or dataset directory."""
-    return Vocabulary.load(directory / ITEMS)
+    """The vocabulary of a model or dataset directory.
+
+    Raises:
+        InputError: The file is missing or damaged, or numbers items otherwise than when the
+            directory was finished.
+    """
+    vocabulary, recorded = Vocabulary.load(directory / ITEMS), _recorded_fingerprint(directory)
+    if recorded not in (None, vocabulary.fingerprint):
+        raise InputError(
+            f"{directory / ITEMS}: other items than the manifest names (vocabulary_fingerprint); "
+            "the file was replaced: put the right one back, or make this result again with --force"
+        )
+    return vocabulary
+
+
+def _recorded_fingerprint(directory: Location) -> str | None:
+    """The fingerprint of its items that a directory was finished with; None while it is not."""
+    try:
+        found = (directory / MANIFEST).read_json().get("vocabulary_fingerprint")
+    except FileNotFoundError:
+        return None
+    return None if found is None else str(found)
 
 
 def dead_items(dataset: Vocabulary, model: Vocabulary, mapping: Int32 | None) -> Int64:

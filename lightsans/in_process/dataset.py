@@ -17,7 +17,7 @@ from lightsans.dataset.vocabulary import Vocabulary, load_vocabulary
 from lightsans.errors import InputError
 from lightsans.lists.feature_table import FeatureTable
 from lightsans.lists.id_lists import IdList, read_id_list, require_some
-from lightsans.preparation.derive import fingerprint_dataset, fingerprint_part
+from lightsans.preparation.derive import fingerprint_dataset
 from lightsans.preparation.k_core import count_items, item_counts, k_core, merge_counts
 from lightsans.preparation.part_files import save_sequences
 from lightsans.preparation.sorting import sort_interactions
@@ -45,7 +45,7 @@ from lightsans.storage.listing import list_files
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifest_kinds import DatasetManifest, DatasetPart, RowSummary
 from lightsans.storage.manifests import content_id, read_manifest, write_manifest
-from lightsans.storage.parts import ITEMS, part_name
+from lightsans.storage.parts import ITEMS, fingerprint_part, part_name
 from lightsans.storage.schemas import TIMESTAMP_UNIT, id_type
 
 _log = logging.getLogger("lightsans")
@@ -109,8 +109,8 @@ def make_dataset(config: RunConfig, base: str | None = None) -> str:
         question["base"], numbered = base, load_vocabulary(datasets / base)
     name = content_id("frame", FORMAT_VERSION, question)
     dataset = datasets / name
+    # What a process that died, or one that makes the same now, has left is the same, file by file.
     if read_manifest(DatasetManifest, dataset) is None:
-        dataset.delete()
         write_manifest(dataset, _make(config, dataset, filters, listed, features, numbered))
     return name
 

@@ -106,7 +106,6 @@ class LocalEngine:
         }
         directory = root / "models" / content_id("frame-model", FORMAT_VERSION, question)
         if read_manifest(ModelManifest, directory) is None:
-            directory.delete()
             with one_thread():
                 made = _train(config, dataset, manifest, directory)
                 write_manifest(directory, replace(made, judged=judged))
@@ -139,15 +138,13 @@ class LocalEngine:
             job = EvaluateJob(
                 config=config,
                 dataset=dataset,
-                num_parts=manifest.num_parts,
-                user_id_type=manifest.user_id_type,
+                dataset_manifest=manifest,
                 model=model,
                 map_items=False,
                 window=find_window(config.evaluate.popular_days, manifest),
                 report=locate(scratch, config.storage),
                 require_owner=lambda: None,
                 groups=groups_identity(config, manifest.data),
-                made_with=manifest.data,
             )
             with one_thread():
                 return _evaluate(job, manifest)
@@ -188,6 +185,9 @@ def _train(
             best = trainer.progress.best_epoch
             weights = files.weights_to_bytes(trainer.model, trainer.weights())
     best_row = next(row for row in history if row.epoch == best)
+    finished = read_manifest(ModelManifest, directory)
+    if finished is not None:  # another process trained it meanwhile
+        return finished
     return write_model(
         config, dataset, manifest, directory, weights, best_row, history, str(directory)
     )
@@ -218,7 +218,7 @@ def _evaluate(job: EvaluateJob, manifest: DatasetManifest) -> EvaluationFigures:
         matched = cut_lists(job.config, job.dataset, manifest, work)
     evaluator = PartEvaluator(job)
     for part in parts:
-        evaluator(pa.table({"part": [part.uri]}))
+        evaluator(pa.table({"name": [part.name]}))
     measured = add_measured(
         measured_from_bytes((work / f"{part.name}.npz").read_bytes()) for part in parts
     )

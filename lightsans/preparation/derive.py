@@ -138,11 +138,6 @@ def derive_sequences(
     return pa.table(columns, schema=sequences_schema(user_ids.type, cutoffs is not None, events))
 
 
-def fingerprint_part(sequences: pa.Table) -> int:
-    """A sum over users: parts add up to the same, however users are cut into parts."""
-    return int(np.sum(sequences["fingerprint"].to_numpy(), dtype=np.uint64))
-
-
 def fingerprint_dataset(parts: Sequence[int], vocabulary_fingerprint: str) -> str:
     """16 digits that differ when any sequence, or the id of any item, does."""
     total = np.array([sum(parts) % 2**64, int(vocabulary_fingerprint, 16)], np.uint64)

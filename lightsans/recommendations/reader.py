@@ -1,7 +1,7 @@
 """Rows of finished recommendation runs, read back wide whatever their layout."""
 
+import operator
 from collections.abc import Iterator, Sequence
-from itertools import chain
 
 import pyarrow as pa
 
@@ -9,6 +9,7 @@ from lightsans.dataset.bucket_cursor import BucketCursor, read_batches
 from lightsans.recommendations.tables import to_wide
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest, RunManifest
+from lightsans.storage.parts import ListedFile
 from lightsans.storage.schemas import id_type, long_recommendations_schema, recommendations_schema
 
 
@@ -38,17 +39,15 @@ class RunRows:
         self._stored = long_schema if self._is_long else self._schema
         if self._is_long:
             num_rows *= manifest.k
-        files: dict[str, list[str]] = {}
+        files: dict[str, list[ListedFile]] = {}
         for part in manifest.parts:
             if part.name in parts:
                 for file in part.files:
                     directory = file.path.rpartition("/")[0]
-                    files.setdefault(directory, []).append(file.path)
+                    files.setdefault(directory, []).append(ListedFile.of(run, file))
         self._cursors = [
-            BucketCursor(
-                chain.from_iterable(self._read(run, path, num_rows) for path in sorted(paths))
-            )
-            for paths in files.values()
+            BucketCursor(self._read(directory, listed, num_rows))
+            for directory, listed in files.items()
         ]
 
     def between(self, first: int, last: int) -> pa.Table:
@@ -60,11 +59,12 @@ class RunRows:
         rows = pa.concat_tables(tables)
         return to_wide(rows, self._schema) if self._is_long else rows
 
-    def _read(self, run: Location, path: str, num_rows: int) -> Iterator[pa.Table]:
-        column, _, value = path.rpartition("/")[0].partition("=")
+    def _read(self, directory: str, files: list[ListedFile], num_rows: int) -> Iterator[pa.Table]:
+        column, _, value = directory.partition("=")
         names = [name for name in self._stored.names if name != column]
-        for table in read_batches(run / path, names, num_rows):
-            if column:
-                constant = pa.repeat(value, table.num_rows)
-                table = table.append_column(column, constant)
-            yield table.select(self._stored.names).cast(self._stored)
+        for file in sorted(files, key=operator.attrgetter("uri")):
+            for table in read_batches(file, names, num_rows):
+                if column:
+                    constant = pa.repeat(value, table.num_rows)
+                    table = table.append_column(column, constant)
+                yield table.select(self._stored.names).cast(self._stored)

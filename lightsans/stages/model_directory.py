@@ -4,6 +4,7 @@ import torch
 
 from lightsans.config import RunConfig
 from lightsans.config.file import dump_yaml
+from lightsans.dataset.vocabulary import load_vocabulary
 from lightsans.model.network import LightSANs
 from lightsans.stages.item_features import add_up
 from lightsans.storage import model_files as files
@@ -48,7 +49,9 @@ def write_model(
         model = add_up(saved, dataset, dataset_manifest)
         weights = files.weights_to_bytes(model)
     (directory / files.WEIGHTS).write_bytes(weights)
-    (directory / ITEMS).write_bytes((dataset / ITEMS).read_bytes())
+    content = (dataset / ITEMS).read_bytes()
+    load_vocabulary(dataset)  # raises if they were replaced since
+    (directory / ITEMS).write_bytes(content)
     (directory / files.CONFIG).write_bytes(dump_yaml(config).encode())
     (directory / files.HISTORY).write_json([to_json(row) for row in history])
     (directory / files.METRICS).write_json(to_json(ModelMetrics(valid=best.valid)))

@@ -63,7 +63,8 @@ from lightsans.reports.evaluation_figures import (
 from lightsans.stages.given_lists import load_lists
 from lightsans.stages.window import Window
 from lightsans.storage.location import Location
-from lightsans.storage.parts import part_index
+from lightsans.storage.manifest_kinds import DatasetManifest
+from lightsans.storage.parts import part_index, sequence_part
 from lightsans.storage.schemas import id_type, ranks_schema
 
 SPLITS: tuple[Split, ...] = ("valid", "test")
@@ -77,15 +78,12 @@ class EvaluateJob:
 
     config: RunConfig
     dataset: Location
-    num_parts: int
-    user_id_type: str
+    dataset_manifest: DatasetManifest
     model: Location
     map_items: bool
     window: Window | None
     groups: Mapping[str, Any] | None
     """Identity of the table by which users are told apart."""
-    made_with: Mapping[str, Any]
-    """Section ``data`` of the dataset's manifest."""
     report: Location
     require_owner: Callable[[], None]
     """Raises where another process makes the report by now: its workers write nothing more."""
@@ -130,8 +128,8 @@ class PartEvaluator:
         self._tenths = popularity_tenths(self._counts.popularity)
         self._information = information(self._counts.popularity)
         self._units = unit_vectors(self._model.item_embedding.weight).cpu()
-        self._groups = read_groups(job.config, id_type(job.user_id_type))
-        if groups_identity(job.config, job.made_with) != job.groups:
+        self._groups = read_groups(job.config, id_type(job.dataset_manifest.user_id_type))
+        if groups_identity(job.config, job.dataset_manifest.data) != job.groups:
             raise InputError(
                 f"evaluate.user_table: {job.config.evaluate.user_table} changed meanwhile; run the "
                 "same command again"
@@ -139,7 +137,8 @@ class PartEvaluator:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Write the ranks of one part and what they come to; the part and its rows."""
-        part = Location(batch["part"][0].as_py(), self._job.dataset.storage)
+        name = batch["name"][0].as_py()
+        part = sequence_part(self._job.dataset, self._job.dataset_manifest, name)
         users = load_evaluated(part)
         tables, measured = [], []
         for split in SPLITS:
@@ -225,7 +224,7 @@ class PartEvaluator:
         if held_out.is_viewed is not None:
             found.append(by_view(held_out.is_viewed))
         if self._groups is not None:
-            first, end = bucket_range(part_index(part.name), self._job.num_parts)
+            first, end = bucket_range(part_index(part.name), self._job.dataset_manifest.num_parts)
             codes = self._groups.of(users.user_ids, first, end - 1)[held_out.users]
             found.append(Segmentation(self._groups.name, self._groups.labels, codes))
         return found
@@ -281,7 +280,7 @@ class PartEvaluator:
         """Rows of `ranks_schema`."""
         others = self._job.scorers[1:]
         chosen, count = held_out.users, len(held_out.users)
-        schema = ranks_schema(id_type(self._job.user_id_type), others)
+        schema = ranks_schema(id_type(self._job.dataset_manifest.user_id_type), others)
         groups = pa.nulls(count, pa.string())
         if self._groups is not None:
             labels = pa.array(self._groups.labels, pa.string())

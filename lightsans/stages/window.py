@@ -2,6 +2,7 @@
 
 import functools
 import operator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lightsans.arrays import Int64
@@ -64,7 +65,7 @@ def count_here(dataset: Location, manifest: DatasetManifest, days: int) -> Int64
     return count_parts(parts, window_end(manifest), days, manifest.items)
 
 
-def count_parts(parts: list[Location], end: int, days: int, num_items: int) -> Int64:
+def count_parts(parts: Sequence[Location], end: int, days: int, num_items: int) -> Int64:
     """Interactions of each item of some parts in the days before a moment, in microseconds."""
     timed = (load_timed(part, None, None) for part in parts)
     counts = (count_rows(u.sequences, u.timestamps, end, days, num_items) for u in timed)

@@ -45,7 +45,7 @@ def sequences_schema(
             ("trainable", pa.bool_()),
             ("also_seen", pa.list_(pa.int32())),
             ("bucket", pa.int32()),
-            ("fingerprint", pa.uint64()),
+            (FINGERPRINT, pa.uint64()),
         ]
     )
     for name in PERIOD_COLUMNS if with_periods else ():
@@ -57,6 +57,8 @@ def sequences_schema(
     return schema.with_metadata({EVENTS_KEY: events})
 
 
+FINGERPRINT = "fingerprint"
+"""Column of sequences with a hash of all that a user's row holds, but for the numbers of items."""
 PERIOD_COLUMNS = ("train_length", "test_length", "valid_target", "test_target")
 """Int32 columns of sequences under a temporal split, see `lightsans.dataset.sequences.Periods`."""
 

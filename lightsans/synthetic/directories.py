@@ -17,7 +17,7 @@ from lightsans.storage import model_files as files
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest, DatasetPart, ModelManifest, RowSummary
 from lightsans.storage.manifests import write_manifest
-from lightsans.storage.parts import ITEMS, part_name
+from lightsans.storage.parts import ITEMS, fingerprint_part, part_name
 from lightsans.storage.schemas import TIMESTAMP_UNIT, sequences_schema
 
 
@@ -65,7 +65,7 @@ def write_synthetic_dataset(
                 users=rows.num_rows,
                 trainable=rows.num_rows,
                 interactions=interactions,
-                fingerprint=f"{part:016x}",
+                fingerprint=f"{fingerprint_part(rows):016x}",
                 buckets=bucket_range(part, num_parts),
             )
         )

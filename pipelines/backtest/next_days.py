@@ -28,7 +28,7 @@ from lightsans.stages.window import count_here
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest, RunManifest
 from lightsans.storage.manifests import require_manifest
-from lightsans.storage.parts import part_index, sequence_parts
+from lightsans.storage.parts import part_index, sequence_part, sequence_parts
 from pipelines.backtest.pooled import AT, NAMES, Gains, joined
 
 _ROWS = 4096
@@ -136,7 +136,7 @@ class _Makers:
         names = [each.name for each in self._manifest.parts]
         is_one = pc.field("user_id").isin(met.users)
         for name in overlapping_parts(met.part, num_parts, names, self._manifest.num_parts):
-            file = self._dataset / "sequences" / name
+            file = sequence_part(self._dataset, self._manifest, name)
             rows = file.read_table(columns=seen.columns, filters=is_one)
             if rows.num_rows:
                 found |= self._recommend(self._run.judged.model_id, seen.of_rows(rows))

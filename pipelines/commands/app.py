@@ -30,6 +30,7 @@ from pipelines.console.exit_status import DESCRIPTION, ExitStatus, status_of
 from pipelines.console.faults import explain_fault
 from pipelines.console.interruption import install, received, tell
 from pipelines.console.logs import configure_logs, log_error, printable
+from pipelines.console.output import open_closed_streams
 from pipelines.session.directories import keep_logs
 
 # Stages are imported by the commands that run them: `--help` must not wait for Ray and torch.
@@ -193,6 +194,7 @@ def _all_commands() -> Any:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command line, by default that of the process, and exit with its status."""
+    open_closed_streams()
     install()
     with plain_errors(sys.exit):
         configure_logs()

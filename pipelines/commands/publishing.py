@@ -141,7 +141,8 @@ def recommendations(
     config: ConfigOption = None, overrides: SetOption = None, as_json: JsonOption = False
 ) -> None:
     """List the finished runs, newest first: their dates, metrics, and which one is published."""
-    from pipelines.publish import latest_run_id, list_runs
+    from pipelines.operations.runs import list_runs
+    from pipelines.publish import latest_run_id
 
     root = _root(config, overrides)
     found = list_runs(root)

@@ -11,7 +11,7 @@ import typer
 
 from lightsans.config import RunConfig
 from lightsans.config.file import dump_yaml, from_dict
-from lightsans.dataset.vocabulary import Vocabulary
+from lightsans.dataset.vocabulary import Vocabulary, load_vocabulary
 from lightsans.errors import ConfigError, InputError
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifest_kinds import (
@@ -20,9 +20,10 @@ from lightsans.storage.manifest_kinds import (
     ModelManifest,
     ModelMetrics,
 )
-from lightsans.storage.manifests import content_id, read_manifest, require_manifest, write_manifest
+from lightsans.storage.manifests import content_id, read_manifest, require_manifest
 from lightsans.storage.parts import ITEMS
 from lightsans.storage.records import to_json
+from pipelines.commands.cluster import WaitOption
 from pipelines.commands.options import (
     ConfigOption,
     DatasetOption,
@@ -66,6 +67,7 @@ def import_recbole(
     overrides: SetOption = None,
     dataset: DatasetOption = None,
     tokens: TokensOption = None,
+    wait: WaitOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make a model from a checkpoint of RecBole's LightSANs; nothing in the file is run.
@@ -73,6 +75,9 @@ def import_recbole(
     Items are known by RecBole's numbers only: their raw ids come from a dataset that was made of
     the same input with the same filters, or from a file. Evaluate and score it with --map-items.
     """
+    from pipelines.session.stage import set_wait
+
+    set_wait(wait)
     loaded = read_config(config, overrides)
     settings = loaded.config
     root = locate(settings.root, settings.storage)
@@ -101,7 +106,6 @@ def export_recbole(
     """
     import torch
 
-    from lightsans.dataset.vocabulary import load_vocabulary
     from lightsans.model.network import LightSANs
     from lightsans.recbole.item_order import reorder_items
     from lightsans.recbole.weights import recbole_settings, to_recbole
@@ -172,14 +176,14 @@ def _items(root: Location, config: RunConfig, dataset_id: str | None, tokens: st
             dataset,
             "run `submit.py preprocess` on RecBole's input first, or give its items with --tokens",
         )
-        vocabulary = Vocabulary.load(dataset / "items.parquet")
+        vocabulary = load_vocabulary(dataset)
         ordered = _order_of(dataset, manifest, vocabulary)
         return _Items(ordered, _counts(ordered, vocabulary), manifest)
     ordered = parse_tokens(_read(locate(tokens, config.storage)), tokens)
     found = read_manifest(DatasetManifest, dataset)
     if found is None:
         return _Items(ordered, np.zeros(len(ordered), np.int64), None)
-    vocabulary = Vocabulary.load(dataset / "items.parquet")
+    vocabulary = load_vocabulary(dataset)
     ordered = _cast(ordered, vocabulary.raw_item_ids.type, tokens)
     return _Items(ordered, _counts(ordered, vocabulary), found)
 
@@ -210,12 +214,14 @@ def _counts(ordered: pa.Array, vocabulary: Vocabulary) -> Any:
 def _write_model(
     root: Location, config: RunConfig, content: bytes, name: str, items: _Items
 ) -> Location:
-    """A model directory; the manifest comes last."""
+    """A model directory, found or made."""
     import torch
 
     from lightsans.recbole.checkpoint_file import read_checkpoint
     from lightsans.recbole.weights import from_recbole
     from lightsans.storage import model_files as files
+    from pipelines.session.lease import Owner
+    from pipelines.session.stage import find_or_make
 
     checkpoint = read_checkpoint(content, name)
     model = from_recbole(checkpoint.state_dict, **checkpoint.settings)
@@ -231,19 +237,19 @@ def _write_model(
         "dataset": "" if items.dataset is None else items.dataset.id,
     }
     directory = root / "models" / content_id("recbole", FORMAT_VERSION, question)
-    weights = files.weights_to_bytes(model)
-    (directory / files.WEIGHTS).write_bytes(weights)
-    vocabulary.save(directory / ITEMS)
-    own = replace(config, model=model.config)
-    (directory / files.CONFIG).write_bytes(dump_yaml(own).encode())
-    (directory / files.METRICS).write_json(to_json(ModelMetrics(valid={})))
-    (directory / files.HISTORY).write_json([])
-    write_manifest(
-        directory,
-        ModelManifest(
+
+    def make(owner: Owner, anew: bool) -> ModelManifest:
+        weights = files.weights_to_bytes(model)
+        (directory / files.WEIGHTS).write_bytes(weights)
+        vocabulary.save(directory / ITEMS)
+        own = replace(config, model=model.config)
+        (directory / files.CONFIG).write_bytes(dump_yaml(own).encode())
+        (directory / files.METRICS).write_json(to_json(ModelMetrics(valid={})))
+        (directory / files.HISTORY).write_json([])
+        return ModelManifest(
             id=directory.name,
             format_version=FORMAT_VERSION,
-            dataset_id="" if items.dataset is None else items.dataset.id,
+            dataset_id=question["dataset"],
             dataset_fingerprint="" if items.dataset is None else items.dataset.fingerprint,
             vocabulary_fingerprint=vocabulary.fingerprint,
             weights_sha256=files.sha256(weights),
@@ -254,6 +260,9 @@ def _write_model(
             train_s=0.0,
             torch=torch.__version__,
             imported_from=ImportedFrom(program="RecBole", file=name),
-        ),
+        )
+
+    find_or_make(
+        ModelManifest, directory, root, stage="import-recbole", kind="model", make=make, hint=""
     )
     return directory

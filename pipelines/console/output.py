@@ -19,6 +19,19 @@ RESULT_MARK_VARIABLE = "LIGHTSANS_RESULT_MARK"
 """Set in jobs that were submitted with ``--json``: their log mixes both outputs."""
 
 
+def open_closed_streams() -> None:
+    """Lead standard streams that a caller has closed (``>&-``) nowhere.
+
+    Left closed, their numbers would be those of the next files to be opened, and what a library
+    prints would be written into these.
+    """
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+            os.set_inheritable(descriptor, descriptor == number)
+            setattr(sys, name, os.fdopen(descriptor, mode))
+
+
 @contextmanager
 def only_results_on_stdout() -> Iterator[None]:
     """Send whatever libraries print during the block to standard error."""

@@ -18,6 +18,7 @@ from lightsans.stages.part_evaluator import RECENT, TRANSITIONS, WORK, EvaluateJ
 from lightsans.stages.window import Window, recent_rows
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest
+from lightsans.storage.parts import SequencePart
 from pipelines.console.progress import say
 from pipelines.session.merge_tree import merge_all
 from pipelines.session.tasks import TASK_BYTES, memory_for
@@ -25,7 +26,9 @@ from pipelines.session.tasks import TASK_BYTES, memory_for
 PARTS_PER_COUNT = 8
 
 
-def count_transitions(job: EvaluateJob, parts: list[Location], manifest: DatasetManifest) -> None:
+def count_transitions(
+    job: EvaluateJob, parts: list[SequencePart], manifest: DatasetManifest
+) -> None:
     """Write the counts of items and of successive pairs, which the driver never holds."""
     most = most_counted(job.config.evaluate, recent=False)
     chosen = _choose(parts, manifest, most, "baselines are")
@@ -33,7 +36,7 @@ def count_transitions(job: EvaluateJob, parts: list[Location], manifest: Dataset
 
 
 def collect_recent(
-    job: EvaluateJob, parts: list[Location], manifest: DatasetManifest, window: Window
+    job: EvaluateJob, parts: list[SequencePart], manifest: DatasetManifest, window: Window
 ) -> None:
     """Write the rows that a window may count, which the driver never holds."""
     most = most_counted(job.config.evaluate, recent=True)
@@ -42,8 +45,8 @@ def collect_recent(
 
 
 def _choose(
-    parts: list[Location], manifest: DatasetManifest, most: int, what: str
-) -> list[Location]:
+    parts: list[SequencePart], manifest: DatasetManifest, most: int, what: str
+) -> list[SequencePart]:
     chosen = counted_parts(parts, manifest, most)
     if len(chosen) < len(parts):
         say(
@@ -55,7 +58,7 @@ def _choose(
 
 def _merge(
     job: EvaluateJob,
-    parts: list[Location],
+    parts: list[SequencePart],
     manifest: DatasetManifest,
     count: Any,
     counted_by: int | Window,
@@ -74,13 +77,13 @@ def _merge(
 
 
 @ray.remote
-def _count_parts(parts: list[Location], num_items: int) -> TransitionCounts:
+def _count_parts(parts: list[SequencePart], num_items: int) -> TransitionCounts:
     counts = (TransitionCounts.count(load_trainable(part), num_items) for part in parts)
     return functools.reduce(operator.add, counts)
 
 
 @ray.remote
-def _recent_parts(parts: list[Location], window: Window) -> RecentRows:
+def _recent_parts(parts: list[SequencePart], window: Window) -> RecentRows:
     return functools.reduce(operator.add, (recent_rows(part, window) for part in parts))
 
 

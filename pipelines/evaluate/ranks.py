@@ -33,6 +33,7 @@ from lightsans.stages.part_evaluator import (
 )
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest
+from lightsans.storage.parts import SequencePart
 from pipelines.console.progress import bar, say
 from pipelines.evaluate.counts import collect_recent, count_transitions
 from pipelines.session.merge_tree import merge_all
@@ -54,7 +55,7 @@ class RankFile:
 
 
 def evaluate_parts(
-    job: EvaluateJob, parts: list[Location], manifest: DatasetManifest, memory: int
+    job: EvaluateJob, parts: list[SequencePart], manifest: DatasetManifest, memory: int
 ) -> tuple[EvaluationFigures, tuple[RankFile, ...]]:
     """Write ranks and sums of all parts; the figures, and the files of ranks.
 
@@ -92,10 +93,10 @@ def evaluate_parts(
 
 
 def _rank(
-    job: EvaluateJob, parts: list[Location], manifest: DatasetManifest, memory: int
+    job: EvaluateJob, parts: list[SequencePart], manifest: DatasetManifest, memory: int
 ) -> Iterator[dict[str, Any]]:
     """The name of each part's file of ranks and how many rows it has, as they are written."""
-    inputs = [{"part": part.uri} for part in parts]
+    inputs = [{"name": part.name} for part in parts]
     size, use_gpu = _num_actors(job.config, manifest), job.config.score.use_gpu
     if size == 1 and not use_gpu:
         yield from run_in_one_task(PartEvaluator, [job], inputs, memory)

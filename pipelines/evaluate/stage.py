@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from lightsans.config import RunConfig, TemporalConfig
 from lightsans.config.marks import Mark, values_with
 from lightsans.dataset.held_out import describe_nobody
-from lightsans.errors import InputError
+from lightsans.errors import InputError, LeaseError
 from lightsans.recommendations.user_groups import groups_identity
 from lightsans.reports.evaluation_figures import (
     MODEL,
@@ -32,7 +32,13 @@ from lightsans.stages.window import find_window
 from lightsans.storage import model_files as files
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest, ModelMetrics
-from lightsans.storage.manifests import MANIFEST, Manifest, content_id, require_manifest
+from lightsans.storage.manifests import (
+    MANIFEST,
+    Manifest,
+    content_id,
+    is_finished,
+    require_manifest,
+)
 from lightsans.storage.parts import read_metrics, sequence_parts
 from lightsans.storage.records import fields_beside, to_json
 from pipelines.console.logs import add_log_context, log_context
@@ -42,11 +48,13 @@ from pipelines.session.lease import Owner
 from pipelines.session.pictures import draw_missing
 from pipelines.session.preflight import preflight
 from pipelines.session.ray_session import ensure_ray, original_errors
-from pipelines.session.stage import find_or_make
+from pipelines.session.stage import find_or_make, own
 from pipelines.session.tasks import TASK_BYTES
 
 FORMAT_VERSION = 2
 PICTURE = "report.png"
+METRICS_WAIT_S = 10.0
+"""Time for another evaluation to write metrics beside the same model; a training takes longer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -138,13 +146,11 @@ def run_evaluate(
                 EvaluateJob(
                     config=fitting,
                     dataset=dataset,
-                    num_parts=dataset_manifest.num_parts,
-                    user_id_type=dataset_manifest.user_id_type,
+                    dataset_manifest=dataset_manifest,
                     model=model,
                     map_items=map_items,
                     window=find_window(config.evaluate.popular_days, dataset_manifest),
                     groups=question.get("groups"),
-                    made_with=dataset_manifest.data,
                     report=report,
                     require_owner=owner.require,
                 ),
@@ -185,7 +191,7 @@ def run_evaluate(
         lambda: {PICTURE: draw_evaluation(manifest.figures, heading)},
     )
     if model_manifest.dataset_id == dataset_id:
-        _complete_model_metrics(model, manifest)
+        _complete_model_metrics(model, root, manifest)
     return EvaluateResult(model_id, dataset_id, report, skipped, manifest.figures)
 
 
@@ -247,8 +253,10 @@ def _require_figures(report: Location, figures: EvaluationFigures) -> None:
         )
 
 
-def _complete_model_metrics(model: Location, evaluation: EvaluationManifest) -> None:
-    """Add what is known now to the model's ``metrics.json``."""
+def _complete_model_metrics(
+    model: Location, root: Location, evaluation: EvaluationManifest
+) -> None:
+    """Add what is known now to the model's ``metrics.json``, unless it is being trained again."""
     metrics = evaluation.figures.metrics
     complete = ModelMetrics(
         valid=metrics[MODEL]["valid"],
@@ -258,8 +266,15 @@ def _complete_model_metrics(model: Location, evaluation: EvaluationManifest) -> 
     )
     file = model / files.METRICS
     before = read_metrics(model) if file.exists() else None
-    if before != complete:
-        file.write_json(to_json(complete))
+    if before == complete:
+        return
+    try:
+        with own(model, root, stage="evaluate", kind="model", wait_s=METRICS_WAIT_S):
+            # From here on nobody trains it again; who did before has left other weights.
+            if is_finished(model) and files.is_made_of(evaluation, model):
+                file.write_json(to_json(complete))
+    except LeaseError as error:
+        say(f"WARNING: evaluate: no metrics were written beside the model: {error}")
 
 
 def read_pairs(evaluation: Location) -> Measured:

@@ -13,11 +13,10 @@ import ray
 
 from lightsans.arrays import Int64
 from lightsans.dataset.vocabulary import Vocabulary
-from lightsans.preparation.derive import fingerprint_part
 from lightsans.preparation.part_files import save_sequences
 from lightsans.stages.filters import Filters, LoadedPart, targets_by_item
 from lightsans.storage.location import Location
-from lightsans.storage.parts import part_name
+from lightsans.storage.parts import fingerprint_part, part_name
 from pipelines.preprocess.base import UnchangedSequences
 from pipelines.preprocess.cutoffs import add_counts
 from pipelines.preprocess.parts import Draft, Part, largest

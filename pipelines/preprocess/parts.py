@@ -53,11 +53,13 @@ class Part(NamedTuple):
     layers: int
     """Files that it has."""
     rows: int
+    times: tuple[int, int]
+    """Least and greatest time of its rows."""
 
     @classmethod
     def of(cls, note: PartNote) -> "Part":
         """The part that a note is about."""
-        return cls(note.number, note.layers, note.rows)
+        return cls(note.number, note.layers, note.rows, (note.oldest, note.newest))
 
     def files(self, dataset: Location) -> list[Location]:
         """Files of the part, in the order in which their rows were added."""
@@ -65,8 +67,19 @@ class Part(NamedTuple):
         return [dataset / "interactions" / name for name in names]
 
     def load(self, dataset: Location, columns: Sequence[str] | None = None) -> pa.Table:
-        """Its rows: `load_part`."""
-        return load_part(self.files(dataset), columns)
+        """Its rows, by `load_part`; columns must hold the times.
+
+        Raises:
+            InputError: They are not those that were counted when the part was written.
+        """
+        rows = load_part(self.files(dataset), columns)
+        if rows.num_rows != self.rows or time_range(rows) != self.times:
+            raise InputError(
+                f"{self.files(dataset)[0]}: other rows than the dataset was made with (number and "
+                "times); the file was replaced: put the right one back, or make the dataset again "
+                "with --force"
+            )
+        return rows
 
 
 @dataclass(frozen=True, slots=True)

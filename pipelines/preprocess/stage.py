@@ -23,7 +23,7 @@ from lightsans.columns.findings import describe_findings, describe_repeats
 from lightsans.columns.hashing import NUM_BUCKETS, bucket_range
 from lightsans.columns.times import to_iso
 from lightsans.config import DataConfig, RunConfig, to_dict
-from lightsans.dataset.vocabulary import Vocabulary
+from lightsans.dataset.vocabulary import Vocabulary, load_vocabulary
 from lightsans.lists.excluded_users import ExcludedIds
 from lightsans.lists.feature_table import FeatureTable, read_feature_table, table_files
 from lightsans.preparation.derive import fingerprint_dataset
@@ -156,7 +156,7 @@ def _derive(
 ) -> tuple[KCore, list[SequencesNote]]:
     """Run the second and the third step; what the object store holds between them is free again."""
     base, parts = job.source.base, [Part.of(part) for part in made.parts]
-    before = Vocabulary.load(base.location / "items.parquet") if base is not None else None
+    before = load_vocabulary(base.location) if base is not None else None
     k_core, loaded = find_k_core(job.dataset, parts, job.filters, made.time_range, before)
     if features is not None:
         k_core = replace(k_core, vocabulary=_join(job, features, k_core.vocabulary))

@@ -1,5 +1,6 @@
 """Figures of a refit beside the judged model: finite weights, and lists for a sample of users."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -135,7 +136,7 @@ def _measure(
     return RefitFigures(infinite_weights=0, lists=lists)
 
 
-def sample_users(parts: list[Location], num_users: int, most: int = SAMPLE) -> pa.Table:
+def sample_users(parts: Sequence[Location], num_users: int, most: int = SAMPLE) -> pa.Table:
     """At most so many users with histories, evenly spread over some parts.
 
     Args:

@@ -33,6 +33,7 @@ from lightsans.storage import model_files as files
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest, RunQuestion
 from lightsans.storage.manifests import Manifest, content_id, remove_result, require_manifest
+from lightsans.storage.parts import sequence_part
 from lightsans.storage.records import fields_beside, to_json
 from lightsans.storage.schemas import id_type
 from pipelines.console.logs import add_log_context, log_context
@@ -83,8 +84,8 @@ class _Job:
     config: RunConfig
     dataset: Location
     target: Location
+    dataset_manifest: DatasetManifest
     weights: str
-    user_type: str
     wanted: Int64
     seen: SeenRows
     owner: Owner
@@ -138,8 +139,7 @@ def run_audience(
         if anew:
             owner.require()
             remove_result(target)
-        kind = source.user_id_type
-        job = _Job(config, dataset, target, weights, kind, wanted, seen, owner)
+        job = _Job(config, dataset, target, source, weights, wanted, seen, owner)
         with original_errors():
             shared = [load_shared.remote(config, dataset, model, question, choice, None)]
             _make_parts(job, [part.name for part in source.parts], shared)
@@ -222,8 +222,8 @@ def _make_part(job: _Job, shared: "list[ray.ObjectRef[Packed]]", name: str) -> N
     loaded = unpack(ray.get(shared[0]))
     list_maker, k = loaded.list_maker, job.config.audience.k
     none = torch.zeros(0, len(job.wanted))
-    best = best_users(pa.array([], id_type(job.user_type)), none, k)
-    source = job.dataset / "sequences" / name
+    best = best_users(pa.array([], id_type(job.dataset_manifest.user_id_type)), none, k)
+    source = sequence_part(job.dataset, job.dataset_manifest, name)
     for rows in job.seen.read(source, job.config.audience.batch_size):
         users = rows["user_id"]
         if loaded.segment is not None:

@@ -22,6 +22,7 @@ from lightsans.stages.seen_rows import SeenRows
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest, RunPart, RunQuestion
 from lightsans.storage.manifests import read_manifest
+from lightsans.storage.parts import sequence_part
 from lightsans.storage.records import to_json
 from pipelines.score.shared_model import Packed, unpack
 from pipelines.score.since import Earlier, UnchangedRows
@@ -140,8 +141,9 @@ class PartScorer:
 
     def _read(self, name: str) -> Iterator[pa.Table]:
         score = self._job.config.score
+        part = sequence_part(self._job.dataset, self._job.dataset_manifest, name)
         seen = SeenRows.of(score.remove_seen, self._job.dataset_manifest)
-        return seen.read(self._job.dataset / "sequences" / name, score.batch_size)
+        return seen.read(part, score.batch_size)
 
     def _score(self, rows: pa.Table, unchanged: UnchangedRows | None, counts: _Counts) -> pa.Table:
         """Wide rows of those users of the segment, scored or carried over, in their order."""

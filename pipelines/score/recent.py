@@ -10,7 +10,7 @@ from lightsans.arrays import Int64
 from lightsans.stages.window import count_parts, window_end
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest
-from lightsans.storage.parts import sequence_parts
+from lightsans.storage.parts import SequencePart, sequence_parts
 from pipelines.session.merge_tree import merge_all
 from pipelines.session.ray_session import cpus_per_task
 
@@ -31,7 +31,7 @@ def count_recent(dataset: Location, manifest: DatasetManifest, days: int) -> Any
 
 
 @ray.remote
-def _count_parts(parts: list[Location], end: int, days: int, num_items: int) -> Int64:
+def _count_parts(parts: list[SequencePart], end: int, days: int, num_items: int) -> Int64:
     return count_parts(parts, end, days, num_items)
 
 

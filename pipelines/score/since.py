@@ -31,6 +31,7 @@ from lightsans.storage.manifest_kinds import (
 )
 from lightsans.storage.manifests import read_manifest, require_manifest
 from lightsans.storage.model_files import is_made_of
+from lightsans.storage.parts import SequencePart, sequence_part
 from lightsans.storage.records import to_json
 from pipelines.publish import latest_run_id
 
@@ -157,7 +158,8 @@ class UnchangedRows:
         names = overlapping_parts(part, num_parts, names, dataset_manifest.num_parts)
         mapping = vocabulary_mapping(earlier.dataset, model, manifest.map_items)
         seen = SeenRows.of(remove_seen, dataset_manifest)
-        self._histories = BucketCursor(_fingerprints(earlier.dataset, names, mapping, seen))
+        parts = [sequence_part(earlier.dataset, dataset_manifest, name) for name in names]
+        self._histories = BucketCursor(_fingerprints(parts, mapping, seen))
         self._lists = RunRows(earlier.run, manifest, names, _AT_ONCE)
 
     def find(
@@ -188,11 +190,11 @@ class UnchangedRows:
 
 
 def _fingerprints(
-    dataset: Location, names: list[str], mapping: Int32 | None, seen: SeenRows
+    parts: list[SequencePart], mapping: Int32 | None, seen: SeenRows
 ) -> Iterator[pa.Table]:
     """Users of some parts of a dataset with fingerprints of what the model knows of them."""
-    for name in names:
-        for rows in seen.read(dataset / "sequences" / name, _AT_ONCE):
+    for part in parts:
+        for rows in seen.read(part, _AT_ONCE):
             known = KnownHistories(
                 list_column(rows, "item_ids").translate(mapping),
                 list_column(rows, "also_seen").translate(mapping),

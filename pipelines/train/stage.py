@@ -18,6 +18,7 @@ import ray.train
 
 from lightsans.config import RunConfig
 from lightsans.config.kinds import trains_rows
+from lightsans.dataset.vocabulary import load_vocabulary
 from lightsans.errors import NotFoundError, TrainingError
 from lightsans.losses.objective import choose_loss
 from lightsans.stages.first_weights import warm_source, warm_weights_hash
@@ -122,6 +123,7 @@ def run_train(
             f"{_end_text(config)}"
         )
         _say_which_loss(config, dataset_manifest.items)
+        load_vocabulary(dataset)  # raises if it was replaced: not only after the training
         ensure_ray()
         fitting = preflight("train", config)
         if anew:

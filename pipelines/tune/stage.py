@@ -26,6 +26,7 @@ from lightsans.config import RunConfig, TuneConfig
 from lightsans.config.file import dump_yaml
 from lightsans.config.kinds import SCHEDULES
 from lightsans.config.marks import Mark, values_with
+from lightsans.dataset.vocabulary import load_vocabulary
 from lightsans.errors import ConfigError, TrainingError
 from lightsans.scratch import scratch_directory
 from lightsans.search.space import SearchSpace, build_space
@@ -152,6 +153,7 @@ def _search(
         search = Search(space, store, dataset.name, board.show)
         _require_an_end(search)
         _say_what_is_searched(search, directory)
+        load_vocabulary(dataset)  # raises if it was replaced: not only after the first trial
         ensure_ray()
         base = preflight("tune", base)  # as many workers as there is room for
         slots = _slots(base)

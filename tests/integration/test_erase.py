@@ -18,7 +18,7 @@ from lightsans.lists.erased_users import read_erased, read_erasures
 from lightsans.recommendations.reader import RunRows
 from lightsans.reports.evaluation_figures import EvaluationFigures
 from lightsans.storage.location import Location, locate
-from lightsans.storage.manifest_kinds import DatasetManifest, RunFile, RunManifest
+from lightsans.storage.manifest_kinds import DatasetManifest, RunManifest
 from lightsans.storage.manifests import require_manifest, write_manifest
 from pipelines.erasure import stage
 from pipelines.erasure.stage import EraseResult, run_erase
@@ -32,7 +32,7 @@ from pipelines.preprocess.stage import PreprocessResult, run_preprocess
 from pipelines.publish import publish_run, read_published, roll_back
 from pipelines.score.audience import AudienceManifest
 from pipelines.session.lease import hold
-from tests.manifests import model_manifest, run_manifest, run_part
+from tests.manifests import model_manifest, run_file, run_manifest, run_part
 
 MODEL, RUNS = "aaaaaaaaaaaa", ("bbbbbbbbbbbb", "cccccccccccc")
 USERS, ITEMS = 40, 30
@@ -110,7 +110,7 @@ def write_run(world: World, name: str, made: PreprocessResult) -> None:
             | {"source": source}
         )
         (run / part).write_table(table)
-        file = RunFile(path=part, rows=len(users), bytes=(run / part).info().size, sha256="")
+        file = run_file(run, part, len(users))
         popular = source.count("popular")
         parts.append(run_part(part, users=len(users), popular_users=popular, files=(file,)))
     (run / "report.json").write_json({"figures": {}})

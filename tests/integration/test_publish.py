@@ -21,11 +21,11 @@ from lightsans.storage.manifest_kinds import RunFile
 from lightsans.storage.manifests import Manifest, write_manifest
 from lightsans.storage.parts import part_name
 from lightsans.storage.schemas import recommendations_schema
+from pipelines.operations.runs import list_runs
 from pipelines.publish import (
     HISTORY,
     LATEST,
     latest_run_id,
-    list_runs,
     publish_run,
     read_published,
     roll_back,
@@ -146,6 +146,9 @@ def test_a_run_with_missing_parts_or_without_manifest_is_not_published(root):
     make_run(root, "two")
     (root / "recommendations" / "two" / "part-00001.parquet").delete()
     with pytest.raises(NotFoundError, match=r"1 of 2 files are gone, such as part-00001\.parquet"):
+        publish_run(read_published(root), "two")
+    (root / "recommendations" / "two" / "part-00001.parquet").write_bytes(b"half")
+    with pytest.raises(NotFoundError, match="not as large as they were written, such as part-0000"):
         publish_run(read_published(root), "two")
     with pytest.raises(NotFoundError, match=r"three/manifest\.json: not found.*recommendations"):
         publish_run(read_published(root), "three")

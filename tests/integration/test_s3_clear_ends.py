@@ -36,12 +36,16 @@ class Delay:
     """Lets a lease be taken; its first renewal, and all that follow for a while, wait."""
 
     seconds: float
+    holds_all: bool = False
+    """Whether all other requests wait as well, so that the stage lasts as long."""
     writes: int = 0
     ends_at: float | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, request: str) -> None:
         if "/locks/" not in request:
+            while self.holds_all and self.writes and not self.is_over:
+                time.sleep(0.2)
             return
         with self.lock:
             self.writes += request.startswith("PUT")
@@ -49,6 +53,10 @@ class Delay:
                 self.ends_at = time.monotonic() + self.seconds
         if self.ends_at is not None:
             time.sleep(max(0.0, self.ends_at - time.monotonic()))
+
+    @property
+    def is_over(self) -> bool:
+        return self.ends_at is not None and time.monotonic() > self.ends_at
 
 
 @dataclass(slots=True)
@@ -226,6 +234,21 @@ def test_renewals_that_wait_for_half_the_lease_do_not_cost_it(stage, case):
     with run_faulty_proxy(str(made.root.location.storage.endpoint_url), faults) as url:
         status, said = made.run(url, {"pipelines.session.stage.LEASE_S": 12.0})
     assert delay.ends_at is not None
+    assert (status, "Traceback" in said) == (0, False), said
+    assert made.root.contents(made.stage) == made.expected
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_outlives_renewals_that_wait_for_ninety_seconds(stage, case):
+    """With the lease that stages have, while nothing else is answered either."""
+    made, delay = case(stage), Delay(seconds=90, holds_all=True)
+    with run_faulty_proxy(
+        str(made.root.location.storage.endpoint_url), Faults({}, intervene=delay)
+    ) as url:
+        status, said = made.run(url)
+    assert delay.is_over
     assert (status, "Traceback" in said) == (0, False), said
     assert made.root.contents(made.stage) == made.expected
 

@@ -1,6 +1,7 @@
 """Evaluation and scoring on a real Ray, against computations on one machine."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,8 @@ from lightsans.config.file import dump_yaml
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import ConfigError, InputError, NotFoundError, VocabularyMismatchError
 from lightsans.storage.location import Location, locate
+from lightsans.storage.manifest_kinds import ModelManifest
+from lightsans.storage.manifests import require_manifest, write_manifest
 from pipelines.commands.app import app
 from pipelines.evaluate.stage import EvaluateResult, run_evaluate
 from pipelines.run_pipeline import PipelineResult, run_pipeline
@@ -155,6 +158,8 @@ def test_a_model_of_other_items_is_refused_unless_mapped(finished, tmp_path_fact
     backwards = pa.array(range(items.num_items - 1, -1, -1))
     reversed_items = Vocabulary(items.raw_item_ids.take(backwards), items.counts[::-1])
     reversed_items.save(model / "items.parquet")
+    known = require_manifest(ModelManifest, model, "")
+    write_manifest(model, replace(known, vocabulary_fingerprint=reversed_items.fingerprint))
     with pytest.raises(VocabularyMismatchError, match="--map-items"):
         run_score(config, result.dataset.dataset_id, "shuffled")
     mapped = run_score(config, result.dataset.dataset_id, "shuffled", map_items=True)

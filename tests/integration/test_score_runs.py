@@ -25,7 +25,7 @@ from lightsans.recommendations.reader import RunRows
 from lightsans.storage.location import locate
 from lightsans.storage.manifest_kinds import DatasetManifest, DatasetPart
 from lightsans.storage.manifests import require_manifest, write_manifest
-from lightsans.storage.parts import part_name
+from lightsans.storage.parts import fingerprint_part, part_name
 from lightsans.synthetic.directories import write_synthetic_dataset, write_synthetic_model
 from pipelines.commands.app import app
 from pipelines.score.stage import run_score
@@ -71,9 +71,8 @@ class World:
         parts = []
         for index in range(num_parts):
             chosen = [row for row, part in zip(rows, piece, strict=True) if part == index]
-            (target / "sequences" / part_name(index)).write_table(
-                pa.Table.from_pylist(chosen, schema=schema)
-            )
+            table = pa.Table.from_pylist(chosen, schema=schema)
+            (target / "sequences" / part_name(index)).write_table(table)
             parts.append(
                 DatasetPart(
                     name=part_name(index),
@@ -81,7 +80,7 @@ class World:
                     users=len(chosen),
                     trainable=len(chosen),
                     interactions=0,
-                    fingerprint="",
+                    fingerprint=f"{fingerprint_part(table):016x}",
                     buckets=bucket_range(index, num_parts),
                 )
             )

@@ -3,9 +3,16 @@ import pyarrow as pa
 import pytest
 
 from lightsans.columns.hashing import hash_ids
-from lightsans.dataset.vocabulary import Vocabulary, dead_items, item_id_mapping
-from lightsans.errors import VocabularyMismatchError
-from tests.factories import local
+from lightsans.dataset.vocabulary import (
+    Vocabulary,
+    dead_items,
+    item_id_mapping,
+    load_vocabulary,
+)
+from lightsans.errors import InputError, VocabularyMismatchError
+from lightsans.storage.manifests import write_manifest
+from tests.factories import local, vocabulary_of
+from tests.manifests import dataset_manifest, model_manifest
 
 
 def vocabulary(*raw: str) -> Vocabulary:
@@ -36,6 +43,19 @@ def test_a_saved_vocabulary_is_read_back(tmp_path):
 
 def test_the_fingerprint_depends_on_the_order_of_items():
     assert vocabulary("a", "b").fingerprint != vocabulary("b", "a").fingerprint
+
+
+@pytest.mark.parametrize("described", [dataset_manifest, model_manifest])
+def test_items_that_the_manifest_does_not_name_are_refused(tmp_path, described):
+    directory, items = local(tmp_path), vocabulary_of("a", "b")
+    items.save(directory / "items.parquet")
+    write_manifest(directory, described(vocabulary_fingerprint=items.fingerprint))
+    assert load_vocabulary(directory).raw_item_ids.to_pylist() == ["a", "b"]
+    vocabulary_of("b", "a").save(directory / "items.parquet")
+    with pytest.raises(InputError, match=r"items\.parquet: other items than the manifest names"):
+        load_vocabulary(directory)
+    (directory / "manifest.json").delete()  # it is being made: nothing says what it should hold
+    assert load_vocabulary(directory).num_items == 2
 
 
 def test_a_dataset_fits_a_model_when_one_vocabulary_extends_the_other():

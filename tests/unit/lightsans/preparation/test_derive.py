@@ -8,11 +8,11 @@ from lightsans.preparation.derive import (
     SequenceLimits,
     derive_sequences,
     fingerprint_dataset,
-    fingerprint_part,
 )
 from lightsans.preparation.k_core import core_rows, count_items
 from lightsans.preparation.selection import select_rows
 from lightsans.preparation.temporal import Cutoffs
+from lightsans.storage.parts import fingerprint_part
 from tests.factories import (
     HASH_KEY,
     derived_sequences,

@@ -5,6 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lightsans.columns.hashing import NUM_BUCKETS
+from lightsans.errors import InputError
 from lightsans.recommendations.reader import RunRows
 from lightsans.recommendations.writer import FileLayout, PartFiles
 from lightsans.storage.parts import part_name
@@ -95,3 +96,12 @@ def test_after_an_error_no_file_appears(run):
     with pytest.raises(RuntimeError):
         fail()
     assert run.children() == []
+
+
+def test_a_file_that_was_replaced_is_named(run):
+    """Another one of as many rows takes its place."""
+    files = write(run, make_lists(20), 20)
+    table = (run / files[0].path).read_table()
+    (run / files[0].path).write_table(table.set_column(0, "user_id", table["user_id"][::-1]))
+    with pytest.raises(InputError, match=r"part-00000\.parquet: another file than the run's manif"):
+        read(run, files)

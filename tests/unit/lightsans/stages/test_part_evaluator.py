@@ -59,9 +59,9 @@ def job(tmp_path_factory):
     window = find_window(config.evaluate.popular_days, manifest)
     assert window is not None
     made = EvaluateJob(
-        config=config, dataset=dataset, num_parts=2, user_id_type="string", model=model,
+        config=config, dataset=dataset, dataset_manifest=manifest, model=model,
         map_items=False, window=window, report=report, require_owner=lambda: None,
-        groups=groups_identity(config, manifest.data), made_with=manifest.data,
+        groups=groups_identity(config, manifest.data),
     )  # fmt: skip
     counts = [TransitionCounts.count(load_trainable(part), ITEMS) for part in parts]
     (report / WORK / TRANSITIONS).write_bytes((counts[0] + counts[1]).to_bytes())
@@ -69,7 +69,7 @@ def job(tmp_path_factory):
     (report / WORK / RECENT).write_bytes((rows[0] + rows[1]).to_bytes())
     evaluator = Evaluator(made)
     for part in parts:
-        evaluator(pa.table({"part": [part.uri]}))
+        evaluator(pa.table({"name": [part.name]}))
     return made, parts
 
 
@@ -179,7 +179,7 @@ def test_users_that_are_ranked_at_once_change_nothing(job):
     other = copy_of(made, "by-seven", config=replace(made.config, evaluate=evaluate))
     evaluator = Evaluator(other)
     for part in parts:
-        evaluator(pa.table({"part": [part.uri]}))
+        evaluator(pa.table({"name": [part.name]}))
         ranks, again = ((one.report / RANKS / part.name).read_table() for one in (made, other))
         assert again.equals(ranks)
 
@@ -192,7 +192,7 @@ def test_a_worker_of_a_lost_owner_writes_nothing(job, tmp_path):
     other = copy_of(made, "lost", require_owner=Owner(lock, "the token of before").require)
     evaluator = Evaluator(other)
     with pytest.raises(LeaseError, match="lost to another owner"):
-        evaluator(pa.table({"part": [parts[0].uri]}))
+        evaluator(pa.table({"name": [parts[0].name]}))
     assert (other.report / RANKS).children() == []
     assert sorted((other.report / WORK).children()) == sorted([TRANSITIONS, RECENT])
 

@@ -1,6 +1,7 @@
 """Published lists against what users did next, by hand: no Ray."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -9,14 +10,14 @@ import pytest
 from lightsans.columns.hashing import bucket_range, user_buckets
 from lightsans.config.file import load_config
 from lightsans.dataset.vocabulary import Vocabulary
-from lightsans.storage.manifest_kinds import DatasetPart, JudgedModel, RunFile
-from lightsans.storage.manifests import write_manifest
+from lightsans.storage.manifest_kinds import DatasetPart, JudgedModel, ModelManifest
+from lightsans.storage.manifests import require_manifest, write_manifest
 from lightsans.storage.parts import part_name
 from lightsans.storage.schemas import recommendations_schema, sequences_schema
 from lightsans.synthetic.directories import write_synthetic_model
 from pipelines.backtest.next_days import measure_next_days
 from tests.factories import local
-from tests.manifests import dataset_manifest, run_manifest, run_part
+from tests.manifests import dataset_manifest, run_file, run_manifest, run_part
 from tests.models import small_config
 
 DAY = 86_400_000_000
@@ -43,7 +44,7 @@ def write_run(root, num_parts, **changes):
         rows = [{"user_id": u, "item_ids": LISTS[u], "scores": [1.0] * len(LISTS[u]),
                  "source": "model"} for u in users]  # fmt: skip
         (root / "recommendations/r" / name).write_table(pa.Table.from_pylist(rows, schema))
-        file = RunFile(path=name, rows=len(rows), bytes=1, sha256="")
+        file = run_file(root / "recommendations/r", name, len(rows))
         parts.append(run_part(name, users=len(rows), files=(file,)))
     made = run_manifest(
         num_parts=num_parts, parts=tuple(parts), dataset_id="before", model_id="m", **changes
@@ -54,7 +55,10 @@ def write_run(root, num_parts, **changes):
 def write_model(root, name):
     """A model of the items with random weights."""
     write_synthetic_model(root / "models" / name, small_config(), 5, "before")
-    ITEMS.save(root / "models" / name / "items.parquet")
+    model = root / "models" / name
+    ITEMS.save(model / "items.parquet")
+    manifest = require_manifest(ModelManifest, model, "")
+    write_manifest(model, replace(manifest, vocabulary_fingerprint=ITEMS.fingerprint))
 
 
 def write_datasets(root, num_parts=1):
@@ -79,14 +83,17 @@ def write_dataset(root, name, later, num_parts):
                 for f, i in zip(firsts, items, strict=True)
             ],
             "also_seen": [[] for _ in users],
+            "fingerprint": range(len(users)),
         }
         schema = sequences_schema(pa.string())
         schema = pa.schema([schema.field(name) for name in rows])
         (directory / "sequences" / part).write_table(pa.table(rows, schema))
+        total = f"{sum(range(len(users))):016x}"
         made = DatasetPart(name=part, rows=1, users=len(users), trainable=0, interactions=1,
-                           fingerprint="", buckets=(0, 1))  # fmt: skip
+                           fingerprint=total, buckets=(0, 1))  # fmt: skip
         parts.append(made)
-    write_manifest(directory, dataset_manifest(name, num_parts=num_parts, parts=tuple(parts)))
+    described = {"vocabulary_fingerprint": ITEMS.fingerprint, "num_parts": num_parts}
+    write_manifest(directory, dataset_manifest(name, parts=tuple(parts), **described))
 
 
 def measure(root, since=DAY):

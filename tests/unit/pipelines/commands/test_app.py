@@ -91,6 +91,15 @@ def test_an_interruption_ends_with_its_status_and_a_line_that_says_how_to_go_on(
     assert line.endswith("; the same command goes on from here")
 
 
+@pytest.mark.programs
+@pytest.mark.parametrize("closed", ["1>&-", "2>&-", "0<&- 1>&- 2>&-"])
+def test_a_command_whose_caller_closed_its_streams_does_its_work(tmp_path, closed):
+    words = f"{sys.executable} submit.py models --set root={tmp_path} --json {closed}"
+    done = subprocess.run(["sh", "-c", words], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ("models" in done.stdout) == ("1>&-" not in closed)
+
+
 @pytest.mark.parametrize(
     ("words", "option"),
     [

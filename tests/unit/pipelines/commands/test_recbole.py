@@ -11,10 +11,12 @@ import torch
 from typer.testing import CliRunner
 
 from lightsans import LightSANs
-from lightsans.errors import ConfigError, InputError, NotFoundError
+from lightsans.errors import ConfigError, InputError, LeaseError, NotFoundError
 from lightsans.recbole.checkpoint_file import read_checkpoint
 from pipelines.commands.app import app
 from pipelines.console.exit_status import ExitStatus, status_of
+from pipelines.session.lease import hold
+from tests.factories import local
 
 GOLDEN = Path(__file__).parents[3] / "golden"
 CHECKPOINT = str(GOLDEN / "recbole_tiny.pth")
@@ -113,3 +115,27 @@ def test_a_bad_field_of_a_checkpoint_is_a_mistake_that_names_it(tmp_path, tokens
         run(tmp_path, "import-recbole", bad, "--tokens", tokens)
     assert status_of(raised.value) == ExitStatus.USAGE
     assert not (tmp_path / "root").exists()
+
+
+def test_a_model_that_was_imported_before_is_found_as_it_is(tmp_path, tokens):
+    """With the metrics that it has gained since, and the weights that scores were made of."""
+    made = run(tmp_path, "import-recbole", CHECKPOINT, "--tokens", tokens)
+    directory = Path(made["path"])
+    (directory / "metrics.json").write_text('{"valid": {}, "test": {"ndcg@10": 0.1}}')
+    before = {path.name: path.stat().st_mtime_ns for path in directory.iterdir()}
+    again = run(tmp_path, "import-recbole", CHECKPOINT, "--tokens", tokens)
+    assert again == made
+    assert {path.name: path.stat().st_mtime_ns for path in directory.iterdir()} == before
+
+
+def test_while_another_process_makes_the_model_an_import_waits_or_gives_up(tmp_path, tokens):
+    made = run(tmp_path, "import-recbole", CHECKPOINT, "--tokens", tokens)
+    (Path(made["path"]) / "manifest.json").unlink()
+    lock = local(tmp_path) / "root" / "locks" / f"model-{made['model_id']}.json"
+    with hold(lock, "another import", 60):
+        words = ["import-recbole", CHECKPOINT, "--tokens", str(tokens), "--wait", "0"]
+        words += ["--set", f"root={tmp_path / 'root'}"]
+        result = CliRunner().invoke(app, words)
+    assert isinstance(result.exception, LeaseError)
+    assert "another import" in str(result.exception)
+    assert status_of(result.exception) == ExitStatus.BUSY

@@ -8,7 +8,9 @@ from lightsans.reports.evaluation_figures import EvaluationFigures
 from lightsans.storage import model_files as files
 from lightsans.storage.manifests import is_finished
 from pipelines.evaluate import stage
+from pipelines.evaluate.ranks import evaluate_parts
 from pipelines.evaluate.stage import run_evaluate
+from pipelines.session.lease import hold
 from tests.scored_here import configure, make_root, train_again
 
 
@@ -69,3 +71,36 @@ def test_an_evaluation_that_is_made_anew_is_unfinished_meanwhile(root, monkeypat
     with pytest.raises(InputError, match="interrupted"):
         run_evaluate(configure(root), "d", "m", force=True)
     assert not is_finished(made.location)
+
+
+@pytest.mark.parametrize("kind", ["datasets/d", "models/m"])
+def test_items_that_were_replaced_are_refused(root, monkeypatch, kind):
+    """Numbers of items would mean others: by name, without metrics."""
+    monkeypatch.setattr(stage, "evaluate_parts", evaluate_parts)
+    items = root / kind / "items.parquet"
+    table = items.read_table()
+    items.write_table(table.set_column(1, "raw_item_id", table["raw_item_id"][::-1]))
+    with pytest.raises(InputError, match=rf"{kind}/items\.parquet: other items than the manifest"):
+        run_evaluate(configure(root), "d", "m")
+
+
+def test_metrics_are_not_written_beside_a_model_that_is_being_trained_again(
+    root, monkeypatch, capfd
+):
+    monkeypatch.setattr(stage, "METRICS_WAIT_S", 0.0)
+    run_evaluate(configure(root), "d", "m")
+    metrics = root / "models" / "m" / files.METRICS
+    metrics.write_json({"valid": {}})  # of the training that has just ended
+    with hold(root / "locks" / "model-m.json", "train of model m", 60):
+        assert run_evaluate(configure(root), "d", "m").skipped
+    assert metrics.read_json() == {"valid": {}}
+    assert "no metrics were written beside the model: " in capfd.readouterr().err
+    run_evaluate(configure(root), "d", "m")
+    assert "test" in metrics.read_json()
+
+
+def test_metrics_are_not_written_beside_weights_that_they_are_not_of(root, monkeypatch):
+    """The model is trained again after its evaluation has ended, and before they are written."""
+    monkeypatch.setattr(stage, "draw_missing", lambda *_: train_again(root, 3.0))
+    run_evaluate(configure(root), "d", "m")
+    assert (root / "models" / "m" / files.METRICS).read_json() == {"valid": {}}

@@ -7,14 +7,13 @@ from lightsans.columns.hashing import bucket_range, user_buckets
 from lightsans.config.file import load_config
 from lightsans.dataset.vocabulary import load_vocabulary
 from lightsans.errors import InputError
-from lightsans.storage.manifest_kinds import RunFile
 from lightsans.storage.manifests import write_manifest
 from lightsans.storage.parts import part_name
 from lightsans.storage.schemas import recommendations_schema
 from lightsans.synthetic.directories import write_synthetic_dataset
 from pipelines.operations.lists import compare_lists, titles_of
 from tests.factories import local
-from tests.manifests import run_manifest, run_part
+from tests.manifests import run_file, run_manifest, run_part
 
 USERS = [f"user-{number}" for number in range(40)]
 
@@ -33,7 +32,7 @@ def write_run(root, name, num_parts, lists):
         ]
         path = part_name(part)
         (root / "recommendations" / name / path).write_table(pa.Table.from_pylist(rows, schema))
-        file = RunFile(path=path, rows=len(rows), bytes=1, sha256="")
+        file = run_file(root / "recommendations" / name, path, len(rows))
         parts.append(run_part(path, users=len(rows), files=(file,)))
     manifest = run_manifest(name, num_parts=num_parts, parts=tuple(parts))
     write_manifest(root / "recommendations" / name, manifest)

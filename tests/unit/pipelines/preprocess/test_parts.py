@@ -2,9 +2,10 @@
 
 import pytest
 
-from lightsans.errors import LeaseError
+from lightsans.errors import InputError, LeaseError
+from lightsans.preparation.part_files import save_interactions
 from lightsans.reading.rejects import RowCounts
-from pipelines.preprocess.parts import Draft
+from pipelines.preprocess.parts import Draft, Part
 from pipelines.preprocess.records import Interactions, PartNote
 from pipelines.session.lease import Owner, hold
 from tests.factories import local, rated_5, sorted_part
@@ -77,3 +78,15 @@ def test_a_worker_whose_owner_lost_the_lease_notes_nothing_more(tmp_path):
         new = Draft(dataset, Owner(lease, second.token))
         assert [part.number for part in new.finished_parts()] == [0]
         assert names(new, "interactions") == ["part-00000.parquet"]
+
+
+@pytest.mark.parametrize("other", [[1, 2], [1, 2, 4]], ids=["fewer rows", "another time"])
+def test_a_part_whose_rows_were_replaced_is_named(draft, other):
+    def timed(*times):
+        return sorted_part([("ann", f"i{time}", time, 5.0) for time in times])
+
+    part = Part.of(draft.write_part(0, timed(1, 2, 3)))
+    assert part.load(draft.dataset).num_rows == 3
+    save_interactions(draft.dataset / "interactions" / "part-00000.parquet", timed(*other))
+    with pytest.raises(InputError, match=r"part-00000\.parquet: other rows than the dataset was"):
+        part.load(draft.dataset)

@@ -26,12 +26,13 @@ PART = "part-00001.parquet"
 def job(tmp_path, monkeypatch):
     config = load_config(None, [f"root={tmp_path}", "audience.k=5"]).config
     root = locate(str(tmp_path), config.storage)
-    write_synthetic_dataset(root / "datasets" / "d", 60, 40, history=6, num_parts=3)
+    dataset = root / "datasets" / "d"
+    manifest = write_synthetic_dataset(dataset, 60, 40, history=6, num_parts=3)
     torch.manual_seed(0)
     write_synthetic_model(root / "models" / "m", MODEL, 40, "d")
     monkeypatch.setattr(ray, "get", lambda packed: packed)
     return audience._Job(
-        config, root / "datasets" / "d", root / "audience" / "a", "w" * 64, "string",
+        config, dataset, root / "audience" / "a", manifest, "w" * 64,
         np.array([3, 7, 9]), SeenRows(False), Owner(root / "locks" / "a.json", None),
     )  # fmt: skip
 

@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import replace
 
+import pyarrow.compute as pc
 import pytest
 
 from lightsans.errors import ConfigError, InputError
@@ -149,7 +150,10 @@ def test_a_part_without_users_hides_no_list_of_which_nobody_is_there(root, tmp_p
     first, *others = manifest.parts
     sequences = dataset / "sequences" / first.name
     sequences.write_table(sequences.read_table().slice(0, 0))
-    parts, users = (replace(first, users=0), *others), manifest.users - first.users
+    parts, users = (
+        (replace(first, users=0, fingerprint=f"{0:016x}"), *others),
+        manifest.users - first.users,
+    )
     write_manifest(dataset, replace(manifest, users=users, parts=parts))
     with pytest.raises(InputError, match=r"score\.rules: .*kids\.txt: none of its 1 ids was found"):
         with_rule_about(root, tmp_path, "nobody\n")
@@ -180,3 +184,23 @@ def test_a_removal_that_is_interrupted_leaves_nothing_that_looks_finished(root, 
     assert not is_finished(first.location)
     again = score(root)
     assert (again.run_id, again.skipped) == (first.run_id, False)
+
+
+@pytest.mark.parametrize("kind", ["datasets/d", "models/m"])
+def test_items_that_were_replaced_are_refused(root, kind):
+    items = root / kind / "items.parquet"
+    table = items.read_table()
+    items.write_table(table.set_column(1, "raw_item_id", table["raw_item_id"][::-1]))
+    with pytest.raises(InputError, match=rf"{kind}/items\.parquet: other items than the manifest"):
+        score(root)
+    assert not finished_runs(root)
+
+
+def test_a_part_that_was_replaced_by_one_as_large_is_refused(root):
+    sequences = root / "datasets" / "d" / "sequences"
+    table = (sequences / "part-00001.parquet").read_table()
+    changed = table.set_column(6, "fingerprint", pc.add(table["fingerprint"], 1))
+    (sequences / "part-00001.parquet").write_table(changed)
+    with pytest.raises(InputError, match=r"part-00001\.parquet: another file than the dataset"):
+        score(root)
+    assert not finished_runs(root)

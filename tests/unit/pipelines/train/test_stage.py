@@ -101,8 +101,10 @@ def config(tmp_path) -> RunConfig:
     config = RunConfig(root=str(tmp_path))
     dataset = locate(config.root, config.storage) / "datasets" / DATASET
     items = pa.array(["a", "b", "c", "d"])
-    Vocabulary(items, np.ones(4, np.int64)).save(dataset / ITEMS)
-    write_manifest(dataset, dataset_manifest(items=4))
+    vocabulary = Vocabulary(items, np.ones(4, np.int64))
+    vocabulary.save(dataset / ITEMS)
+    fingerprint = vocabulary.fingerprint
+    write_manifest(dataset, dataset_manifest(items=4, vocabulary_fingerprint=fingerprint))
     return config
 
 
