@@ -9,6 +9,8 @@ What `submit.py backtest` does with real nights, this does in one process and wi
 - ``nightly``: the judged model is trained from scratch (leave-one-out), its refit on everything;
 - ``nightly, judged`` and ``nightly, continue``: lists of the judged model itself, and of one that
   goes on from it for an epoch on everything (``nightly.refit``: none, continue);
+- ``nightly, judged by time``: the judged model of a temporal split, which has learnt the first nine
+  tenths of the rows and knows no item that came later;
 - ``weekly``: the refit of every seventh night is kept for the next six;
 - ``weekly, warm``: so, too, but training begins with the judged model of the week before;
 - ``popular`` and ``popular, 7 days``, without training.
@@ -30,7 +32,7 @@ import numpy as np
 import torch
 
 from benchmarks import harness
-from benchmarks.refit import Made, fit, model_of, sequences_of
+from benchmarks.refit import HELD_OUT, Made, fit, model_of, sequences_of
 from benchmarks.replay_logs import (
     DAY,
     SOURCES,
@@ -56,6 +58,7 @@ from pipelines.backtest.pooled import AT, NAMES, Gains, joined
 from pipelines.train.identity import continue_config
 
 WEEK = 7
+BY_TIME = "nightly, judged by time"
 RECIPE = (
     "model.attention=causal", "model.max_seq_len=50", "model.hidden_size=32", "model.n_layers=1",
     "model.inner_size=64", "model.n_heads=1", "model.k_interests=10",
@@ -145,6 +148,7 @@ class Replay:
         rows, num_items, end = until(self._log, moment)
         sequences, users = sequences_of(rows)
         models = self._train(newest(sequences, self._source.newest), num_items)
+        models[BY_TIME] = self._judged_by_time(end, models["nightly"].epochs)
         day = next_day(self._log, moment)
         place = np.searchsorted(users, day.users)
         has_history = users[np.minimum(place, len(users) - 1)] == day.users
@@ -197,6 +201,16 @@ class Replay:
             "weekly": self.kept["weekly"],
             "weekly, warm": self.kept["weekly, warm"],
         }
+
+    def _judged_by_time(self, end: int, epochs: int) -> Made:
+        """The model of the rows before the cut-off of valid, as a temporal split has it."""
+        cut_off = float(self._log.times[int(HELD_OUT[0] * end)])
+        rows, num_items, _ = until(self._log, cut_off)
+        users = newest(sequences_of(rows)[0], self._source.newest)
+        whole = replace(self._config, train=replace(self._config.train, refit_epochs=epochs))
+        made = fit(whole, users, num_items)
+        self._spend(BY_TIME, made)
+        return made
 
     def _spend(self, name: str, *made: Made) -> None:
         self.seconds.setdefault(name, []).extend(each.cpu_s for each in made)

@@ -160,7 +160,8 @@ def require_some(listed: IdList, num_found: int, where: str, allowing: str, allo
     )
     if allow:
         return message
-    raise InputError(f"{message}. Mend the list, or set {allowing}: true if that is to be")
+    way = f"give {allowing}" if allowing.startswith("--") else f"set {allowing}: true"
+    raise InputError(f"{message}. Mend the list, or {way} if that is to be")
 
 
 def read_id_list(setting: str, uri: str, config: RunConfig, role: str) -> IdList:

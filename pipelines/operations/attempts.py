@@ -83,11 +83,11 @@ class Attempt:
 
     @property
     def seconds(self) -> float | None:
-        """Duration; None while it runs, and for one that was killed."""
+        """Duration; None while it runs or if it was killed, 0 where the clock went back."""
         if self.ended_at is None:
             return None
         begin, end = (datetime.fromisoformat(text) for text in (self.started_at, self.ended_at))
-        return (end - begin).total_seconds()
+        return max(0.0, (end - begin).total_seconds())
 
     @property
     def has_succeeded(self) -> bool:

@@ -149,11 +149,12 @@ def test_policies_of_training_are_replayed_and_go_on_after_an_interruption(tmp_p
     report = report_of("replay", "--work", str(tmp_path))
     names = [case["case"].split(": ", 1)[1].rsplit(", ", 1)[0] for case in report["cases"]]
     policies = ["nightly", "nightly, judged", "nightly, continue", "weekly", "weekly, warm"]
+    policies.append("nightly, judged by time")
     others = ["popular", "popular, 7 days", "newcomers: popular"]
     assert names[::4] == policies + others
     by_name = dict(zip(names[::4], report["cases"][::4], strict=True))
     assert len({by_name[name]["users"] for name in policies}) == 1
     # Two nights of the first week: one training of the weekly policies, and its refit.
-    assert [by_name[name]["trainings"] for name in policies] == [4, 2, 4, 2, 2]
+    assert [by_name[name]["trainings"] for name in policies] == [4, 2, 4, 2, 2, 2]
     # What was done is found, whatever it took.
     assert report_of("replay", "--work", str(tmp_path))["cases"] == report["cases"]

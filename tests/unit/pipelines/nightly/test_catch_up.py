@@ -12,7 +12,7 @@ from lightsans.storage.manifests import write_manifest
 from pipelines.nightly.catch_up import Missed, find_missed, night_before, run_missed_nights
 from pipelines.nightly.dates import moment_of_night
 from pipelines.nightly.report import read_night_report
-from pipelines.publish import publish_run, read_published
+from pipelines.publish import publish_run, read_published, roll_back
 from tests.manifests import dataset_manifest, run_manifest
 
 
@@ -62,6 +62,17 @@ def test_days_since_the_newest_published_night_are_missed_and_the_newest_are_run
     assert find_missed("2025-10-09", now, moment_of, nothing, 7) == Missed((), ())
     nobody = read_published(locate(config.root, config.storage) / "elsewhere")
     assert find_missed("2025-11-05", nobody, moment_of, nothing, 7) == Missed((), ())
+
+
+def test_a_night_that_was_withdrawn_was_not_missed_and_those_after_it_are_run(config):
+    root = locate(config.root, config.storage)
+    data = {"as_of": "2025-11-03", "timezone": "UTC", "split": "leave_one_out"}
+    write_manifest(root / "datasets" / "later", dataset_manifest("later", data=data))
+    write_manifest(root / "recommendations" / "two", run_manifest("two", dataset_id="later"))
+    publish_run(read_published(root), "two", "nightly")
+    roll_back(read_published(root))
+    found = find_missed("2025-11-06", published(config), moment_of, lambda text: {}, 7)
+    assert found == Missed((), ("2025-11-04", "2025-11-05"))
 
 
 def test_missed_nights_are_run_in_order_and_a_refusal_holds_up_none(config):

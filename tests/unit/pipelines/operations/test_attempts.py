@@ -34,6 +34,11 @@ def attempt(date="2026-11-05"):
     return begin_attempt(date, MOMENT)
 
 
+def test_a_clock_that_went_back_during_a_night_makes_it_no_shorter_than_nothing():
+    begun = replace(attempt(), started_at="2099-01-01T00:00:00+00:00")
+    assert ended(begun, "published", "", 0).seconds == 0
+
+
 def test_an_attempt_is_read_back_as_it_was_written(root):
     figures = Figures(metrics={"ndcg@10": Estimate(value=0.1, low=0.05, high=0.15)}, users=7)
     stages = (StageTime("train", "model", "m", seconds=90.5, peak_bytes=1 << 30),)
