@@ -22,6 +22,7 @@ from lightsans.errors import LightSANsError
 from lightsans.scratch import remove_directories
 from pipelines.console.interruption import call_at_end, received
 from pipelines.console.logs import adopt_ray_loggers
+from pipelines.console.raw_lines import spend_warning_on_arguments
 from pipelines.session.clusters import ClusterUnreachableError, require_cluster
 from pipelines.session.directories import make_ray_directories
 
@@ -64,6 +65,7 @@ def ensure_ray(memory_bytes: int | None = None) -> None:
                 ) from None
         else:
             _start_embedded(memory_bytes)
+        spend_warning_on_arguments()
     from ray.data import DataContext
 
     _configure_data(DataContext.get_current())

@@ -5,7 +5,8 @@ refits, the second trained from the weights of the first.
 """
 
 import json
-from datetime import UTC, datetime, timedelta
+import os
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,12 @@ SETTINGS = [
 ]
 
 
-def write_log(path: Path) -> None:
+def write_log(path: Path, days: int = 7) -> None:
     """Users who go round a circle of items, one each twelve hours; one is only met late."""
-    begin = datetime(2026, 11, 1, tzinfo=UTC)
+    begin = datetime(2026, 11, 1, tzinfo=UTC) - timedelta(days=days - 7)
     lines = [
         f"u{user},i{(user + step) % 12},{(begin + timedelta(hours=12 * step)).isoformat()}\n"
-        for step in range(14)
+        for step in range(2 * days)
         for user in range(60)
     ]
     lines += [
@@ -104,3 +105,29 @@ def test_a_backtest_that_makes_no_sense_ends_before_anything_is_made(tmp_path):
                 catch_exceptions=False,
             )  # fmt: skip
     assert not (tmp_path / "root").exists()
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(3600)
+def test_many_nights_leave_no_more_behind_than_few(ray_cluster, tmp_path):
+    """NIGHTS is their number, 30 by default; what the sixth and the last left is printed."""
+    count = int(os.environ.get("NIGHTS", "30"))
+    write_log(tmp_path / "log.csv", 8 + count)
+    bounds = ["nightly.clean=true", "clean.keep=2", "clean.keep_reports=4"]
+    settings = [f"root={tmp_path}/root", f"data.input={tmp_path}/log.csv", *SETTINGS, *bounds]
+    settings += ["data.split=leave_one_out", "nightly.train.every_nights=7"]
+    first = date(2026, 11, 7) - timedelta(days=count - 1)
+    words = ["backtest", "--from", f"{first}", "--to", "2026-11-07", "--json"]
+    words += [word for each in settings for word in ("-s", each)]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    nights = json.loads(done.stdout.splitlines()[-1])["nights"]
+    for night in nights:
+        print({**night["machine"], **{n: night[n] for n in ("date", "root_bytes", "root_files")}})
+    few, many = nights[5], nights[-1]
+    assert many["outcome"] == "published"
+    assert many["root_files"] < 1.5 * few["root_files"]
+    assert many["root_bytes"] < 2 * few["root_bytes"]  # the log itself grows
+    assert many["machine"]["processes"] <= few["machine"]["processes"] + 3
+    # Ray's log monitor holds files of workers that have ended, 200 at most.
+    assert many["machine"]["handles"] < few["machine"]["handles"] + 300

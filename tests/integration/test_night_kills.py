@@ -1,5 +1,8 @@
 """A night is killed at a random moment, and the same command ends with the same published rows.
 
+Moments are spread over what an undisturbed night says until it has published, and not over its
+time, so that all stages are met however busy the machine is.
+
 ROUNDS is the number of nights. With NIGHTS_LOG, the name of a file, they are recorded there, and
 those that are there already are not run again: ``python -m tests.night_rounds FILE`` shows them.
 """
@@ -25,7 +28,7 @@ from pipelines.publish import read_published
 from tests.integration.conftest import TINY
 from tests.night_rounds import NightRound, add_round, read_rounds
 from tests.nights import FIRST, SECOND, latest, write_log
-from tests.stage_processes import running
+from tests.stage_processes import Command, running, wait_until
 
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
 RECORDS = Path(os.environ["NIGHTS_LOG"]).absolute() if "NIGHTS_LOG" in os.environ else None
@@ -71,37 +74,47 @@ def commit() -> str:
     return called.stdout.strip()
 
 
-def run_alone(command: list[str], log: Path, environment: dict[str, str]) -> float:
-    """Seconds that a night takes which nobody disturbs."""
+def run_alone(command: list[str], log: Path, environment: dict[str, str]) -> tuple[float, int]:
+    """Seconds that a night takes which nobody disturbs, and lines until it has published."""
     begun = time.monotonic()
     with running(command, [log], environment) as [night]:
         assert night.wait() == 0, night.said
-    return time.monotonic() - begun
+    before, _, _ = night.said.partition("nightly: published run")
+    return time.monotonic() - begun, before.count("\n") + 1
+
+
+def kill_at_random(night: Command, moment: float, alone: tuple[float, int], pause: float) -> str:
+    """Kill a night after a share of its lines, and a pause of so many lines' time; its stage."""
+    length_s, lines = alone
+    wait_until(lambda: night.said.count("\n") >= int(moment * lines), night)
+    time.sleep(pause * length_s / lines)
+    has_ended = night.status is not None
+    night.send(signal.SIGKILL)
+    return "end" if has_ended else stage_of(night.said)
 
 
 def test_a_night_killed_at_any_moment_ends_with_the_same_published_rows(
     tmp_path, ray_cluster, small_nights
 ):
-    first, length_s, expected, environment, log = small_nights
+    first, alone, expected, environment, log = small_nights
     known = read_rounds(RECORDS)
     wrong = [made for made in known if not made.is_good]
     for number in sorted(set(range(ROUNDS)) - {made.number for made in known}):
         root = tmp_path / f"root{number}"
         shutil.copytree(first, root)
         rng = random.Random(f"night {number}")
-        moment_s = (number + rng.random()) / ROUNDS * length_s
+        moment = (number + rng.random()) / ROUNDS
         command, said = words(root, log, SECOND), tmp_path / f"{number}.log"
+        begun = time.monotonic()
         with running(command, [said], environment) as [night]:
-            time.sleep(moment_s)
-            has_ended = night.status is not None
-            night.send(signal.SIGKILL)
-        during = "end" if has_ended else stage_of(night.said)
+            during = kill_at_random(night, moment, alone, rng.random())
+            moment_s = time.monotonic() - begun
         with running(command, [tmp_path / f"{number}-again.log"], environment) as [again]:
             status = again.wait()
         made = NightRound(
             number=number,
             moment_s=round(moment_s, 2),
-            length_s=round(length_s, 2),
+            length_s=round(alone[0], 2),
             during=during,
             status=status,
             same_rows=published_rows(root) == expected,
@@ -117,7 +130,7 @@ def test_a_night_killed_at_any_moment_ends_with_the_same_published_rows(
 
 @pytest.fixture
 def small_nights(tmp_path, ray_cluster):
-    """A root after its first night, the seconds and the rows of the second, and where it runs."""
+    """A root after its first night, seconds, lines and rows of the second, and where it runs."""
     environment = {
         "RAY_AUTH_MODE": "disabled", "RAY_ADDRESS": ray.get_runtime_context().gcs_address
     }  # fmt: skip
@@ -125,5 +138,5 @@ def small_nights(tmp_path, ray_cluster):
     write_log(log)
     run_alone(words(first, log, FIRST), tmp_path / "first.log", environment)
     shutil.copytree(first, alone)
-    length_s = run_alone(words(alone, log, SECOND), tmp_path / "alone.log", environment)
-    return first, length_s, published_rows(alone), environment, log
+    taken = run_alone(words(alone, log, SECOND), tmp_path / "alone.log", environment)
+    return first, taken, published_rows(alone), environment, log

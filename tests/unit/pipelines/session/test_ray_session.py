@@ -27,6 +27,7 @@ def test_an_embedded_ray_keeps_our_end_on_sigterm_and_gives_workers_their_share(
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", init)
     monkeypatch.setattr(ray_session, "_configure_data", lambda context: None)
+    monkeypatch.setattr(ray_session, "spend_warning_on_arguments", lambda: None)
     try:
         ray_session.ensure_ray()
         assert signal.getsignal(signal.SIGTERM) is ours
@@ -42,6 +43,7 @@ def test_a_niceness_that_somebody_chose_stays(given, monkeypatch):
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", lambda **arguments: None)
     monkeypatch.setattr(ray_session, "_configure_data", lambda context: None)
+    monkeypatch.setattr(ray_session, "spend_warning_on_arguments", lambda: None)
     ray_session.ensure_ray()
     assert os.environ[NICENESS] == given
 
