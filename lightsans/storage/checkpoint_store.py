@@ -182,6 +182,12 @@ def discard_without_best(directory: Location) -> list[str]:
     return sorted(missing)
 
 
+def remove_checkpoints(directory: Location) -> None:
+    """Remove all checkpoints of a run; none of which only a part is left is taken for one."""
+    for name in complete_checkpoints(directory):
+        _remove(directory / name)
+
+
 def _files_directory(checkpoint: Location, owner: str) -> Location:
     return checkpoint / owner if owner else checkpoint
 

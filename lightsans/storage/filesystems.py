@@ -1,7 +1,9 @@
 """Filesystems by protocol: local disks, s3fs, and gcsfs and obstore where they are installed."""
 
+import errno
 import functools
 import re
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from importlib import import_module
@@ -23,6 +25,8 @@ _ONE_SLASH = re.compile(r"([A-Za-z0-9]+):/(?!/)")
 _S3_BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}|arn:[^/]+")
 """Bucket names that botocore accepts; the store itself checks the other rules."""
 _DELETED_AT_ONCE = 1000
+_ATTEMPTS = 10
+"""How often a directory is emptied again into which somebody writes."""
 _SIDE_BY_SIDE = 16
 
 
@@ -104,6 +108,22 @@ def delete_files(filesystem: Any, path: str) -> None:
         return
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
         list(pool.map(lambda each: _delete_file(filesystem, each), paths))
+
+
+def remove_tree(path: str) -> None:
+    """Remove a directory of this machine, from and into which others may delete and write."""
+    for last in (False,) * _ATTEMPTS + (True,):
+        try:
+            shutil.rmtree(path, onerror=_go_on_without)
+            return
+        except OSError as error:  # somebody wrote a file behind us
+            if last or error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+
+
+def _go_on_without(function: object, path: str, error: Any) -> None:
+    if not isinstance(error[1], FileNotFoundError):  # else another process was faster
+        raise error[1]
 
 
 def _delete_file(filesystem: fsspec.AbstractFileSystem, path: str) -> None:

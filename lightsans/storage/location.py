@@ -35,6 +35,7 @@ from lightsans.storage.filesystems import (
     delete_files,
     find_protocol,
     open_filesystem,
+    remove_tree,
     split_account,
 )
 from lightsans.storage.records import parse_object
@@ -277,7 +278,7 @@ class Location:
             if not self.is_local:
                 delete_files(self.filesystem, self.path)
             elif Path(self.path).is_dir() and not Path(self.path).is_symlink():
-                shutil.rmtree(self.path)
+                remove_tree(self.path)
             else:
                 with suppress(FileNotFoundError, NotADirectoryError):
                     Path(self.path).unlink()

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from lightsans.search.proposals import Observation, Status
 from lightsans.search.space import Values
-from lightsans.storage.checkpoint_store import PROGRESS, complete_checkpoints
+from lightsans.storage.checkpoint_store import PROGRESS, complete_checkpoints, remove_checkpoints
 from lightsans.storage.location import Location
 from lightsans.storage.manifests import Manifest
 from lightsans.storage.records import always_written, from_json, to_json
@@ -145,6 +145,7 @@ class TrialStore:
     def delete_checkpoints(self, number: int) -> None:
         """Delete the checkpoints of a trial that needs them no more."""
         self._require_owner()
+        remove_checkpoints(self.trial_directory(number) / "checkpoints")
         self.trial_directory(number).delete()
 
     def load(self) -> list[TrialRecord]:

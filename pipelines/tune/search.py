@@ -111,11 +111,16 @@ class Search:
         record.status = "failed" if error else "finished" if finished else "stopped"
         self._store.save(record)
         self._store.save_spent(self.spent_s)
-        self._tidy(record)
         self._on_change(self, record)
+        self._tidy(record)
 
     def fail(self, number: int, error: str) -> None:
-        """An attempt has failed: the trial goes on from its checkpoint, up to so many times."""
+        """An attempt has failed: the trial goes on from its checkpoint, up to so many times.
+
+        Nothing happens to a trial that has ended: what failed is the end of its processes.
+        """
+        if not self.trials[number].is_running:
+            return
         self._failures[number] += 1
         if self._failures[number] > self.space.base.train.max_failures:
             self.end(number, error=error)
@@ -133,8 +138,11 @@ class Search:
         return target is not None and best is not None and (best.score(self.metric) or 0) >= target
 
     def close(self) -> None:
-        """Note the time."""
+        """Note the time, and remove what processes of ended trials wrote after their end."""
         self._store.save_spent(self.spent_s)
+        for record in self.trials.values():
+            if not record.is_running and record is not self._kept:
+                self._store.delete_checkpoints(record.number)
 
     def _tidy(self, record: TrialRecord) -> None:
         """Remove the checkpoints of ended trials, except those of the best one."""

@@ -113,3 +113,27 @@ def test_users_of_several_segments_are_searched_for_at_once_if_alike(monkeypatch
     index = RuledIndex(torch.rand(201, 4, generator=torch.Generator().manual_seed(4)), rules)
     index.top_k(users, 50, NONE, NONE, torch.tensor([0, 1, 2, 0, 1, 2]))
     assert sorted(searched)[:2] == [(2, 114), (4, 60)]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_finds_the_same_lists_under_rules():
+    generator = torch.Generator().manual_seed(5)
+    users, table = (torch.randn(n, 16, generator=generator) for n in (40, 2001))
+    ids = torch.arange(2001)
+    rules = replace(
+        no_rules(2000),
+        denied=(ids % 7 == 1).long(),
+        groups=(ids % 50 == 0).long(),
+        quotas=(QuotaRule(2, 10),),
+        boosts=(ids % 3).float() / 4,
+        weight=0.2,
+        candidates=60,
+        pins=(PinRule(5, 1),),
+    )
+    arguments = (NONE, NONE, torch.arange(40) % 2)
+    expected = RuledIndex(table, rules).top_k(users, 20, *arguments)
+    on_gpu = [each.cuda() for each in (users, *arguments)]
+    found = RuledIndex(table.cuda(), rules).top_k(on_gpu[0], 20, *on_gpu[1:])
+    assert torch.equal(found.item_ids.cpu(), expected.item_ids)
+    assert torch.equal(found.scores.cpu(), expected.scores)

@@ -1,10 +1,12 @@
 """Schemes of paths, and the packages they need."""
 
+import os
+
 import pytest
 
 from lightsans.config import StorageConfig
 from lightsans.errors import ConfigError
-from lightsans.storage.filesystems import split_account
+from lightsans.storage.filesystems import remove_tree, split_account
 from lightsans.storage.location import locate
 
 STORAGE = StorageConfig()
@@ -76,3 +78,36 @@ def test_a_malformed_bucket_is_named_before_any_request(bucket):
     with pytest.raises(ConfigError, match="cannot be the name of a bucket") as raised:
         locate(uri, STORAGE)
     assert repr(uri) in str(raised.value)
+
+
+def test_a_directory_goes_although_others_write_into_it_and_delete_from_it(tmp_path, monkeypatch):
+    tree = tmp_path / "tree"
+    (tree / "inner").mkdir(parents=True)
+    (tree / "inner" / "gone").touch()
+    rmdir, unlink = os.rmdir, os.unlink
+
+    def write_first(path, **options):
+        monkeypatch.setattr(os, "rmdir", rmdir)
+        (tree / "inner" / "late").touch()
+        rmdir(path, **options)
+
+    def delete_first(path, **options):
+        monkeypatch.setattr(os, "unlink", unlink)
+        unlink(path, **options)
+        unlink(path, **options)
+
+    monkeypatch.setattr(os, "rmdir", write_first)
+    monkeypatch.setattr(os, "unlink", delete_first)
+    remove_tree(str(tree))
+    assert not tree.exists()
+
+
+def test_a_directory_that_cannot_be_removed_is_an_error(tmp_path, monkeypatch):
+    (tmp_path / "tree").mkdir()
+
+    def refuse(path, **options):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(os, "rmdir", refuse)
+    with pytest.raises(PermissionError):
+        remove_tree(str(tmp_path / "tree"))

@@ -1,12 +1,17 @@
 """A search on the driver: drawing, budgets and records."""
 
+import errno
+from pathlib import Path
+
 import pytest
 
 from lightsans.config import RunConfig, StorageConfig
 from lightsans.errors import LeaseError
+from lightsans.storage import location
+from lightsans.storage.checkpoint_store import PROGRESS
 from lightsans.storage.location import locate
 from pipelines.session.lease import Lease, Owner
-from pipelines.tune.records import TrialRecord, TrialStore
+from pipelines.tune.records import TrialRecord, TrialStore, newest_checkpoint
 from tests.searches import make_search, row, run, store_of
 
 
@@ -87,6 +92,41 @@ def test_only_the_best_trial_keeps_its_checkpoints(tmp_path):
         search.end(record.number, finished=True)
     kept = [path.name for path in (tmp_path / "trials").iterdir() if path.is_dir()]
     assert kept == ["0003"]
+
+
+def test_what_goes_wrong_while_the_processes_of_an_ended_trial_end_is_no_failure(tmp_path):
+    search = make_search(tmp_path)
+    run(search, [[0.2], [0.1]])
+    search.fail(2, "its directory is not empty")
+    assert search.trials[2].status == "finished"
+    record = search.next()
+    assert record is not None
+    assert record.number == 3
+
+
+def test_checkpoints_that_were_written_after_the_end_of_a_trial_are_removed_at_last(tmp_path):
+    search = make_search(tmp_path)
+    run(search, [[0.2], [0.1]])
+    for number in (1, 2):
+        (tmp_path / "trials" / f"{number:04d}" / "checkpoints").mkdir(parents=True)
+    search.close()
+    assert [path.name for path in (tmp_path / "trials").iterdir() if path.is_dir()] == ["0001"]
+
+
+def test_half_of_a_removed_checkpoint_is_never_taken_for_one(tmp_path, monkeypatch):
+    store = store_of(tmp_path)
+    checkpoint = store.trial_directory(1) / "checkpoints" / "epoch-00001"
+    for name in ("model.safetensors", PROGRESS):
+        (checkpoint / name).write_bytes(b"{}")
+
+    def interrupted(path: str) -> None:
+        Path(path, "model.safetensors").unlink(missing_ok=True)
+        raise OSError(errno.EIO, "the disk is gone", path)
+
+    monkeypatch.setattr(location, "remove_tree", interrupted)
+    with pytest.raises(OSError, match="the disk is gone"):
+        store.delete_checkpoints(1)
+    assert newest_checkpoint(store.trial_directory(1)) is None
 
 
 def test_trials_are_searched_over_what_the_configuration_says_and_without_a_space(tmp_path):
