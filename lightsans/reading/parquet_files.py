@@ -28,6 +28,8 @@ class ParquetLayout(GroupLayout):
     """Name of each column that is read, and how many columns of that name come before it."""
     groups: tuple[tuple[int, int], ...]
     """Rows and decoded bytes of each row group."""
+    as_dictionaries: tuple[str, ...] = ()
+    """Columns of text that are read as dictionaries."""
 
     def row_groups(self) -> Sequence[tuple[int, int]]:
         """Rows and decoded bytes of each row group."""
@@ -36,9 +38,7 @@ class ParquetLayout(GroupLayout):
     def read(self, file: Location, groups: Sequence[int], first_row: int) -> Iterator[RawRows]:
         """The rows of consecutive row groups; positions are row numbers from ``first_row``."""
         names = list(dict.fromkeys(name for name, _ in self.roles.values()))
-        # Items repeat within a file more than users, whose dictionaries outgrow parquet's limit.
-        as_dictionaries = [self.roles["item"][0]] if "item" in self.roles else []
-        with _open(file, as_dictionaries) as opened:
+        with _open(file, self.as_dictionaries) as opened:
             for batch in opened.iter_batches(_BATCH_ROWS, list(groups), columns=names):
                 positions = np.arange(first_row, first_row + len(batch))
                 first_row += len(batch)
@@ -77,7 +77,18 @@ class ParquetHead(Head):
         """How to read the columns at some positions."""
         names = self.names
         found = {role: (names[at], names[:at].count(names[at])) for role, at in roles.items()}
-        return ParquetLayout(found, self.row_groups)
+        # Items repeat within a file more than users, whose dictionaries outgrow parquet's limit.
+        item = found["item"][0] if "item" in found else None
+        return ParquetLayout(
+            found, self.row_groups, () if item is None or self._is_delta(item) else (item,)
+        )
+
+    def _is_delta(self, name: str) -> bool:
+        """Whether text is written as differences, which Arrow does not read as dictionaries."""
+        leaves = range(self.footer.num_columns)
+        own = [leaf for leaf in leaves if self.footer.schema.column(leaf).path == name]
+        groups = (self.footer.row_group(group) for group in range(self.footer.num_row_groups))
+        return any("DELTA" in str(group.column(leaf).encodings) for group in groups for leaf in own)
 
 
 def read_head(info: FileInfo, data: DataConfig, coding: Coding) -> ParquetHead:

@@ -134,3 +134,13 @@ def test_ids_of_every_kind_of_text_are_read(tmp_path, kind):
     columns = {name: pa.array([value, None], kind) for name in ("user_id", "item_id")}
     pq.write_table(pa.table({**columns, "timestamp": [1, 2]}), tmp_path / "a.parquet")
     assert read_log(tmp_path / "a.parquet").rows == [(text, text, 1)]
+
+
+@pytest.mark.parametrize("encoding", ["PLAIN", "DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY"])
+def test_text_is_read_in_every_encoding(tmp_path, encoding):
+    """Spark's and DuckDB's second version of parquet writes differences."""
+    table = pa.table({"user_id": ["u", "v"], "item_id": ["i", "j"], "timestamp": [1, 2]})
+    encodings = dict.fromkeys(["user_id", "item_id"], encoding)
+    path = tmp_path / "a.parquet"
+    pq.write_table(table, path, use_dictionary=False, column_encoding=encodings)
+    assert read_log(path).rows == [("u", "i", 1), ("v", "j", 2)]
