@@ -1,17 +1,15 @@
-"""Apache Iceberg: the files of a snapshot, its positional deletes, and which snapshots add rows."""
+"""Apache Iceberg: the files of a snapshot, its deletes, and which snapshots add rows."""
 
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-import pyarrow.compute as pc
-
 from lightsans.config import StorageConfig
 from lightsans.errors import InputError
-from lightsans.storage.location import FileInfo, Location
+from lightsans.storage.location import FileInfo
 from lightsans.storage.table_formats import TableRows, TableVersion
 from lightsans.warehouse.access import file_at, with_sizes
 from lightsans.warehouse.catalogs import open_iceberg
+from lightsans.warehouse.iceberg_deletes import DataFile, deleted_rows
 from lightsans.warehouse.partitions import partition_values
 
 _ADDS, _MOVES = "append", "replace"
@@ -44,31 +42,27 @@ def list_table(address: str, storage: StorageConfig, version: int | None) -> lis
     deletes: list[Any] = []
     for entry in _entries(address, opened, snapshot):
         content = _content(entry)
-        if content == "EQUALITY_DELETES":
-            raise InputError(
-                f"{address}: it has equality deletes, which are not read here; {_INSTEAD}"
-            )
         kind = entry.data_file.file_format.name
         if kind != "PARQUET" and (content, kind) != ("POSITION_DELETES", "PUFFIN"):
             raise InputError(
                 f"{address}: it has {kind} files, and only PARQUET is read; {_INSTEAD}"
             )
         (data if content == "DATA" else deletes).append(entry)
-    deleted = _deleted_rows(table, deletes)
+    places = _places(opened)
+    # Commits of the first format have no numbers: the order of their snapshots is theirs.
+    of_rows = [
+        DataFile(entry, int(entry.sequence_number or 0) or places.get(entry.snapshot_id, 0))
+        for entry in data
+    ]
+    deleted = deleted_rows(table, opened, of_rows, deletes)
     pinned = TableVersion(kind="iceberg", uri=found.name, version=snapshot.snapshot_id)
     absent = {field.name: _absent(address, field) for field in opened.schema().fields}
     files = []
-    places = _places(opened)
-    for entry in data:
-        path = entry.data_file.file_path
-        # Commits of the first format have no numbers: the order of their snapshots is theirs.
-        commit = int(entry.sequence_number or 0) or places.get(entry.snapshot_id, 0)
-        # A delete takes rows out of files that were there when it was made.
-        gone = [rows for number, rows in deleted.get(path, []) if number >= commit]
-        packed = np.unique(np.concatenate(gone)).astype("<i8").tobytes() if gone else b""
-        location = file_at(path, table)
+    for file, gone in zip(of_rows, deleted, strict=True):
+        location = file_at(file.path, table)
         partition = absent | partition_values(location)
-        files.append(FileInfo(location, 0, "", TableRows(pinned, commit, partition, packed)))
+        rows = TableRows(pinned, file.commit, partition, gone.astype("<i8").tobytes())
+        files.append(FileInfo(location, 0, "", rows))
     return with_sizes(files)
 
 
@@ -127,42 +121,6 @@ def _places(opened: Any) -> dict[int, int]:
     """Snapshots by id, numbered from 1 in the order of their commits."""
     ordered = sorted(opened.snapshots(), key=lambda snapshot: int(snapshot.timestamp_ms))
     return {snapshot.snapshot_id: place for place, snapshot in enumerate(ordered, 1)}
-
-
-def _deleted_rows(table: Location, deletes: list[Any]) -> dict[str, list[tuple[int, Any]]]:
-    """Positional deletes by data file: the number of their commit, and the rows."""
-    found: dict[str, list[tuple[int, Any]]] = {}
-    # A file of vectors has an entry for each of its data files.
-    for entry in {entry.data_file.file_path: entry for entry in deletes}.values():
-        file = file_at(entry.data_file.file_path, table)
-        is_puffin = entry.data_file.file_format.name == "PUFFIN"
-        for path, rows in _vectors(file) if is_puffin else _listed(file):
-            found.setdefault(path, []).append((int(entry.sequence_number or 0), rows))
-    return found
-
-
-def _listed(file: Location) -> Iterator[tuple[str, Any]]:
-    """Data files and their rows in a file of positional deletes."""
-    read = file.read_table(["file_path", "pos"])
-    for path in pc.unique(read["file_path"]).to_pylist():
-        yield path, read.filter(pc.equal(read["file_path"], path))["pos"].to_numpy()
-
-
-def _vectors(file: Location) -> Iterator[tuple[str, Any]]:
-    """Data files and their rows in a file of deletion vectors, which the third format has.
-
-    A vector that another file has replaced since may be among them: all its rows are in that too.
-    """
-    from pyiceberg.table.deletion_vector import deletion_vectors_from_puffin_file
-    from pyiceberg.table.puffin import PuffinFile
-
-    try:
-        vectors = deletion_vectors_from_puffin_file(PuffinFile(file.read_bytes()))
-    except (ValueError, KeyError, IndexError) as error:
-        raise InputError(f"{file}: cannot be read as deletion vectors: {error}") from None
-    for vector in vectors:
-        rows = vector.to_vector().combine_chunks().to_numpy(zero_copy_only=False)
-        yield vector.referenced_data_file, rows
 
 
 def _absent(address: str, field: Any) -> str | None:
