@@ -194,8 +194,13 @@ class AzureFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has n
         with told(path):
             obstore.delete(store, key)
 
+    def rm(self, path: str, recursive: bool = False, maxdepth: int | None = None) -> None:
+        """Remove a file, or all files below a path; their names are literal."""
+        for each in self.find(path) if recursive else [path]:
+            self.rm_file(each)
+
     def _open(self, path: str, mode: str = "rb", **options: Any) -> "AzureFile":
-        if mode != "rb":
+        if mode not in ("rb", "wb"):
             raise NotImplementedError(mode)
         return AzureFile(self, path, mode, **options)
 
@@ -209,11 +214,20 @@ class AzureFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has n
 
 
 class AzureFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec has no types
-    """An open blob: every range that it reads is of one version."""
+    """An open blob: every range that it reads is of one version; what is written appears whole.
+
+    Our own writes go up as files (`Location.open_atomic`); Ray's, which are small, come through
+    here, and are in memory until they are closed.
+    """
 
     def _fetch_range(self, start: int, end: int) -> bytes:
         filesystem: AzureFileSystem = self.fs
         return filesystem.read_range(self.path, start, end, self.details["etag"])
+
+    def _upload_chunk(self, final: bool = False) -> bool:
+        if final:
+            self.fs.pipe_file(self.path, self.buffer.getvalue())
+        return final
 
 
 def _file(container: str, meta: Any) -> Entry:
