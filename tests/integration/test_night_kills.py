@@ -64,6 +64,8 @@ def stage_of(said: str) -> str:
     names = ("preprocess", "train", "evaluate", "refit", "score", "nightly")
     lines = [line.partition(":")[0].split()[-1:] for line in said.splitlines()]
     told = [line[0] for line in lines if line and line[0] in names]
+    if "refit" in told[:-1] and told[-1] == "train":
+        return "refit"
     return told[-1] if told else "start"
 
 
