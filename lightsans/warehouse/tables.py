@@ -46,6 +46,9 @@ def list_table_or_files(pattern: str, storage: StorageConfig) -> list[FileInfo]:
             return list_files(pattern, storage)
         return _checked(pattern, delta.list_table(pattern, storage, None))
     kind, directory, version = found.groups()
+    if not directory.strip():
+        name = "Delta" if kind == "delta" else "Iceberg"
+        raise InputError(f"{pattern!r} names no {name} table; expected a directory after {kind}://")
     number = int(version) if version else None
     listed: list[FileInfo] = _ROOM[kind].list_table(directory, storage, number)
     return _checked(pattern, listed)
