@@ -77,7 +77,13 @@ class Table:
         found: dict[str, list[pa.Array]] = {role: [] for role in wanted}
         for file, data, columns in self.pieces(wanted):
             with about(self.setting):
-                for role in wanted:
+                for role, column in wanted.items():
+                    kind = columns[role].type
+                    if pa.types.is_nested(kind):
+                        raise InputError(
+                            f"{file}: column {column.column!r} holds {kind}, expected one value a "
+                            f"row; convert it, or set {column.setting} to another column"
+                        )
                     found[role].append(as_text(file, columns[role], role, data))
         return {
             role: pa.concat_arrays(pieces) if pieces else pa.array([], pa.string())

@@ -109,6 +109,7 @@ def _read_ids(config: RunConfig, setting: str, uri: str) -> IdList:
 def _eligible_items(config: RunConfig, table: ItemTable, words: pa.Array) -> IdList:
     """The items of a table whose column, in words, says yes."""
     lower = pc.utf8_lower(pc.utf8_trim_whitespace(words))
+    lower = pc.replace_substring_regex(lower, r"^([01])\.0+$", r"\1")  # pandas, beside gaps
     is_yes = pc.is_in(lower, pa.array(_YES))
     is_no = pc.is_in(lower, pa.array([*_NO, "", None]))
     odd = words.filter(pc.invert(pc.or_(is_yes, is_no)))

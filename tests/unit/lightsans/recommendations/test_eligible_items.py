@@ -103,3 +103,16 @@ def test_a_list_of_which_the_model_knows_no_item_is_an_error_unless_allowed(tmp_
     eligible = read(deny_items=f"{tmp_path}/list.csv")
     assert eligible.check(numbers, allow_unmatched=False) == []
     assert eligible.item_ids(numbers).tolist() == [2]
+
+
+def test_booleans_may_be_numbers_as_pandas_writes_them_beside_gaps(tmp_path):
+    write_csv(tmp_path / "items.csv", [("007", "1.0"), ("a b", "0.0"), ("c", ""), ("d", "1")])
+    eligible = read(item_table=f"{tmp_path}/items.csv", eligible_column="sold")
+    assert eligible.item_ids(ITEMS).tolist() == [1, 4]
+
+
+@pytest.mark.parametrize("column", [[[1], [2]], [{"a": 1}, None]], ids=["lists", "objects"])
+def test_a_column_of_lists_or_objects_is_refused(tmp_path, column):
+    pq.write_table(pa.table({"item_id": ["c", "d"], "sold": column}), tmp_path / "items.parquet")
+    with pytest.raises(InputError, match=r"'sold' holds .*one value a row.*score.eligible_column"):
+        read(item_table=f"{tmp_path}/items.parquet", eligible_column="sold")
