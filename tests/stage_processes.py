@@ -7,6 +7,7 @@ They are forked from a process that has imported everything and started nothing,
 import multiprocessing
 import os
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -107,6 +108,8 @@ def _run(
     for stream in (1, 2):
         os.dup2(descriptor, stream)
     os.environ.update(environment)
+    tempfile.tempdir = None  # the environment may name another
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored
     for name, value in constants.items():
         module, _, attribute = name.rpartition(".")
         setattr(import_module(module), attribute, value)
