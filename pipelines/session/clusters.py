@@ -26,9 +26,13 @@ def require_cluster(address: str) -> None:
             f"RAY_ADDRESS={address} is the dashboard of a cluster, to which jobs are submitted:"
             f" add --cluster {address}, or unset RAY_ADDRESS to run on this machine"
         )
+    host_and_port = address
     if address == "auto":
-        return  # Ray looks on this machine, and says at once that there is none
-    host, port = _parse(address)
+        found = _address_here()
+        if found is None:
+            return  # Ray says at once that there is none
+        host_and_port, address = found, f"auto ({found}, which `ray start` has noted here)"
+    host, port = _parse(host_and_port)
     deadline = time.monotonic() + ANSWER_WITHIN_S
     while True:
         try:
@@ -39,6 +43,17 @@ def require_cluster(address: str) -> None:
                 raise _unreachable(address, error.strerror or str(error) or "no answer") from None
             time.sleep(_RETRY_S)  # a head that is starting refuses for a moment
     _require_grpc(address, host, port, max(1.0, deadline - time.monotonic()))
+
+
+def _address_here() -> str | None:
+    """Address of the Ray of this machine, or the one that was the last here and may be gone."""
+    from ray._private import services
+
+    try:
+        found = services.get_ray_address_from_environment("auto", None)
+    except ConnectionError:
+        return None
+    return None if found is None else str(found)
 
 
 def _parse(address: str) -> tuple[str, int]:

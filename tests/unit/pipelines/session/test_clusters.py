@@ -2,6 +2,7 @@ import socket
 from collections.abc import Iterator
 
 import pytest
+from ray._private import services
 
 from lightsans.errors import ConfigError
 from pipelines.session import clusters
@@ -46,3 +47,15 @@ def test_what_is_no_address_is_a_wrong_setting(address):
 def test_the_address_of_a_dashboard_leads_to_the_option():
     with pytest.raises(ConfigError, match="add --cluster http://head:8265"):
         require_cluster("http://head:8265")
+
+
+def test_the_cluster_that_was_the_last_on_this_machine_may_be_gone(monkeypatch):
+    """Ray would wait for it for a minute, and then end the process."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        free = f"127.0.0.1:{server.getsockname()[1]}"
+    monkeypatch.setattr(services, "find_gcs_addresses", lambda: [])
+    monkeypatch.setattr(services, "find_bootstrap_address", lambda directory: free)
+    with pytest.raises(ClusterUnreachableError, match=rf"RAY_ADDRESS=auto \({free}, which"):
+        require_cluster("auto")
+    monkeypatch.setattr(services, "find_bootstrap_address", lambda directory: None)
+    require_cluster("auto")
