@@ -108,7 +108,14 @@ def _vectors(file: Location) -> Iterator[tuple[str, Any]]:
 
 def _equality_deletes(table: Location, opened: Any, entry: Any) -> _EqualityDeletes:
     file = entry.data_file
-    names = tuple(str(opened.schema().find_column_name(number)) for number in file.equality_ids)
+    # A column may have been dropped since; none was renamed.
+    known = {
+        field.field_id: field.name for each in opened.metadata.schemas for field in each.fields
+    }
+    missing = [number for number in file.equality_ids if number not in known]
+    if missing:
+        raise InputError(f"{file.file_path}: it compares column {missing[0]}, which no schema has")
+    names = tuple(known[number] for number in file.equality_ids)
     values = file_at(file.file_path, table).read_table(list(names))
     is_of_all = not opened.specs()[file.spec_id].fields
     scope = None if is_of_all else (file.spec_id, repr(file.partition))

@@ -197,6 +197,21 @@ def test_equality_deletes_take_out_rows_with_their_values(table, tmp_path, colum
     assert new_files(table, first) is None
 
 
+def test_a_column_that_was_dropped_since_is_compared_and_an_unknown_one_refused(table, tmp_path):
+    with table.update_schema() as change:
+        change.add_column("kind", StringType())
+    table.append(rows(0).append_column("kind", pa.array(["buy", "view", "buy", "view"])))
+    number = table.schema().find_field("kind").field_id
+    with table.update_schema() as change:
+        change.delete_column("kind")
+    deletes, content = pa.table({"kind": ["buy"]}), DataFileContent.EQUALITY_DELETES
+    add_deletes(table, content, tmp_path / "d.parquet", deletes, [number])
+    assert items(address(table)) == ["i1", "i3"]
+    add_deletes(table, content, tmp_path / "e.parquet", deletes, [99])
+    with pytest.raises(InputError, match=r"e\.parquet: it compares column 99"):
+        list_table_or_files(address(table), STORAGE)
+
+
 def test_equality_deletes_spare_rows_of_their_own_commit(table, tmp_path):
     """An upsert deletes by value and adds the new row at once."""
     table.append(rows(0))
