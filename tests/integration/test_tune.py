@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import pyarrow.parquet as pq
 import pytest
+import ray
 
 from lightsans.config import RunConfig, StorageConfig
 from lightsans.config.file import load_config
@@ -24,8 +25,9 @@ from pipelines.preprocess.stage import run_preprocess
 from pipelines.train.stage import run_train
 from pipelines.tune.records import TrialRecord, TrialStore
 from pipelines.tune.stage import TuneResult, run_tune
-from tests.commands import ROOT, wait_until
+from tests.commands import ROOT
 from tests.integration.conftest import TINY
+from tests.stage_processes import running, wait_until
 
 METRIC = "ndcg@10"
 
@@ -152,7 +154,8 @@ LONG = (
     "train.patience=0",
     "tune.engine=random",
     "tune.scheduler=none",
-    f"tune.space={json.dumps({'learning_rate': {'choice': [0.01, 0.005, 0.001, 0.0005]}})}",
+    "tune.max_concurrent=1",
+    f"tune.space={json.dumps({'learning_rate': {'choice': [0.01, 0.001]}})}",
 )
 
 
@@ -172,14 +175,15 @@ class Interrupted(NamedTuple):
 
     whole: TuneResult
     directory: Path
-    statuses: list[int | None]
-    """Signals to the command: at Ctrl-C during the first trials, at ``kill -9`` during the next."""
+    statuses: list[int]
+    """Signals to the command: at Ctrl-C during the first trial, at ``kill -9`` during the next."""
     ended: list[list[dict[str, Any]]]
     """Trials that had ended at each of them."""
     epochs: int
     """Epochs of the first trial at Ctrl-C."""
-    finished: subprocess.CompletedProcess[str]
-    """The same command at last."""
+    status: int
+    said: str
+    """End and output of the same command at last."""
 
 
 @pytest.fixture(scope="module")
@@ -189,35 +193,31 @@ def interrupted(ray_cluster, tiny_config, small_log, tmp_path_factory) -> Interr
     whole = run_tune(config, run_preprocess(config).dataset_id)
     shutil.copytree(root / "whole" / "datasets", root / "killed" / "datasets")
     directory = root / "killed" / "tune" / whole.search_id
-    command = [sys.executable, "submit.py", "tune", "--json"]
+    words = ["tune", "--json"]
     for setting in (f"root={root / 'killed'}", f"data.input={small_log}", *TINY, *LONG):
-        command += ["--set", setting]
-    environment = {name: v for name, v in os.environ.items() if name != "RAY_ADDRESS"}
+        words += ["--set", setting]
+    environment = {
+        "RAY_ADDRESS": ray.get_runtime_context().gcs_address, "RAY_AUTH_MODE": "disabled"
+    }  # fmt: skip
 
-    def interrupt(when: Callable[[], bool], number: int) -> int | None:
-        with subprocess.Popen(
-            command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True,
-            start_new_session=True,
-        ) as process:  # fmt: skip
-            wait_until(lambda: when() or process.poll() is not None)
-            # A terminal tells Ctrl-C to all that runs in it, Ray included.
-            os.killpg(process.pid, number) if number == signal.SIGINT else process.kill()
-            assert process.stderr is not None
-            print(process.stderr.read())
-        return process.returncode
+    def run(when: Callable[[], bool], number: signal.Signals) -> tuple[int, str]:
+        """Send a signal when it is time, if the command has not ended before."""
+        with running(words, [root / "output"], environment) as [command]:
+            if wait_until(when, command):
+                command.send(number)
+            return command.wait(120), command.said
 
-    statuses = [interrupt(lambda: epochs_of(directory, 1) >= 3, signal.SIGINT)]
+    statuses = [run(lambda: epochs_of(directory, 1) >= 3, signal.SIGINT)[0]]
     ended_then, epochs = [ended(directory)], epochs_of(directory, 1)
 
     def is_in_the_next() -> bool:
-        return bool(ended(directory)) and max(epochs_of(directory, n) for n in (3, 4)) >= 3
+        return bool(ended(directory)) and epochs_of(directory, 2) >= 3
 
-    statuses.append(interrupt(is_in_the_next, signal.SIGKILL))
+    statuses.append(run(is_in_the_next, signal.SIGKILL)[0])
     ended_then.append(ended(directory))
-    finished = subprocess.run(
-        command, cwd=ROOT, env=environment, timeout=240, capture_output=True, text=True
+    return Interrupted(
+        whole, directory, statuses, ended_then, epochs, *run(lambda: False, signal.SIGKILL)
     )
-    return Interrupted(whole, directory, statuses, ended_then, epochs, finished)
 
 
 def test_ctrl_c_ends_a_search_with_its_status_and_keeps_the_epochs_of_its_trials(interrupted):
@@ -227,8 +227,8 @@ def test_ctrl_c_ends_a_search_with_its_status_and_keeps_the_epochs_of_its_trials
 
 
 def test_the_same_command_goes_on_with_a_search_that_was_killed(interrupted):
-    assert interrupted.finished.returncode == 0, interrupted.finished.stderr
-    assert "the search goes on" in interrupted.finished.stderr
+    assert interrupted.status == 0, interrupted.said
+    assert "the search goes on" in interrupted.said
 
 
 def test_a_trial_that_had_ended_before_is_not_trained_again(interrupted):
@@ -245,7 +245,7 @@ def test_a_search_that_was_interrupted_and_killed_ends_like_one_that_was_not(int
         assert record["status"] == "finished"
         curves = [[row["loss"] for row in r["history"]] for r in (record, expected)]
         assert curves[0] == pytest.approx(curves[1], rel=1e-6)
-    reported = json.loads(interrupted.finished.stdout.splitlines()[-1])
+    reported = json.loads(interrupted.said.splitlines()[-1])
     assert reported["best"] == to_json(interrupted.whole.manifest.best)
 
 
