@@ -22,7 +22,7 @@ from lightsans.warehouse.delta_output import DeltaOutput
 from lightsans.warehouse.iceberg_output import IcebergOutput
 from lightsans.warehouse.output import TableOutput
 
-_ADDRESS = re.compile(r"(delta|iceberg)://(.+?)(?:@v(\d+))?/?")
+_ADDRESS = re.compile(r"((?i:delta|iceberg))://(.+?)(?:@v(\d+))?/?")
 _ROOM: dict[str, Any] = {"delta": delta, "iceberg": iceberg}
 
 
@@ -45,7 +45,7 @@ def list_table_or_files(pattern: str, storage: StorageConfig) -> list[FileInfo]:
             _refuse_partition(location)
             return list_files(pattern, storage)
         return _checked(pattern, delta.list_table(pattern, storage, None))
-    kind, directory, version = found.groups()
+    kind, directory, version = found[1].lower(), found[2], found[3]
     if not directory.strip():
         name = "Delta" if kind == "delta" else "Iceberg"
         raise InputError(f"{pattern!r} names no {name} table; expected a directory after {kind}://")
@@ -65,7 +65,7 @@ def table_directory(pattern: str, storage: StorageConfig) -> Location | None:
     if found is None:
         location = locate(pattern, storage)
         return location if delta.is_table(location) else None
-    kind, address, _ = found.groups()
+    kind, address = found[1].lower(), found[2]
     if kind == "delta":
         return locate(address, storage)
     place = open_iceberg(address, storage).place

@@ -62,7 +62,9 @@ def test_the_rows_of_the_newest_version_are_read_and_those_of_any_other_by_numbe
     DeltaTable(table).delete("timestamp = 5")
     assert items(table) == ["i0", "i1", "i2", "i3", "i4", "i6", "i7"]
     assert items(f"delta://{table}@v1") == [f"i{n}" for n in range(8)]
-    assert items(f"delta://{table}@v0") == ["i0", "i1", "i2", "i3"]
+    assert items(f"DELTA://{table}@v0") == ["i0", "i1", "i2", "i3"], (
+        "as any scheme, in capitals too"
+    )
 
 
 def test_a_partition_that_files_lack_is_a_column(table):
