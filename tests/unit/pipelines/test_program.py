@@ -53,3 +53,19 @@ def test_signals_that_are_ignored_stay_so_and_handlers_come_back():
         assert signal.getsignal(signal.SIGTERM) is before[1]
     finally:
         signal.signal(signal.SIGHUP, before[0])
+
+
+@pytest.mark.programs
+def test_names_and_arguments_are_utf8_whatever_the_locale(tmp_path):
+    path = tmp_path / "größe 张" / "a.csv"
+    path.parent.mkdir()
+    path.write_text("user_id,item_id,timestamp\n张三,i,1600000000\n", encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "submit.py", "inspect", str(path), "--json"],
+        cwd=ROOT, capture_output=True, text=True, encoding="utf-8",
+        env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["columns"][0]["examples"] == ["张三"]
+    assert str(path) in found["yaml"]
