@@ -1,5 +1,7 @@
 """Properties of gs:// and abfs:// that nights need, tried on local servers of their protocols."""
 
+import os
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,9 +24,12 @@ from pipelines.operations.listing import list_root
 from pipelines.publish import LATEST, publish_run, read_published, roll_back
 from pipelines.session.lease import hold
 from tests.azure_server import ACCOUNT, CONTAINER, run_azure_server
+from tests.commands import ROOT
 from tests.gcs_server import BUCKET, run_gcs_server
+from tests.integration.conftest import TINY
 from tests.integration.test_publish import latest_text, make_run
 from tests.logs_on_disk import read_log
+from tests.nights import FIRST, write_log
 from tests.run_tables import commit, key_of, run_rows
 
 GCS, AZURE = StorageConfig(anonymous=True), StorageConfig()
@@ -124,6 +129,23 @@ def test_a_replaced_file_of_the_same_size_is_told_apart_however_it_is_listed(roo
     assert after[0] == after[1] == after[2]
     assert before[0][0].size == after[0][0].size == 3
     assert "" != before[0][0].etag != after[0][0].etag
+
+
+@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")  # how gcsfs uploads
+def test_ray_writes_and_deletes_through_arrow(root):
+    """Ray Train and Tune keep small files there by Arrow's interface."""
+    disk, large = root.arrow_filesystem, bytes(12 << 20)
+    disk.create_dir(f"{root.path}/run")
+    for name, content in (("a", b"x"), ("b 1", b""), ("c", large)):
+        with disk.open_output_stream(f"{root.path}/run/deep/{name}") as stream:
+            stream.write(content[: len(content) // 2])
+            stream.write(content[len(content) // 2 :])
+        assert (root / "run" / "deep" / name).read_bytes() == content
+    assert disk.get_file_info(f"{root.path}/run/deep/c").size == len(large)
+    (root / "run" / "deepest").write_bytes(b"y")
+    disk.delete_file(f"{root.path}/run/deep/b 1")
+    disk.delete_dir(f"{root.path}/run/deep")
+    assert (root / "run").children() == ["deepest"]
 
 
 # ---- conditional writes
@@ -323,3 +345,29 @@ def test_without_gcsfs_the_way_to_get_it_is_told(monkeypatch):
     location = locate("gs://bucket/x", StorageConfig(anonymous=True, timeout_s=1.5))  # not cached
     with pytest.raises(ConfigError, match=r"gs:// needs the package gcsfs.*requirements\.lock"):
         location.exists()
+
+
+@pytest.mark.timeout(600)
+def test_a_whole_night_works_on_azure_and_the_same_command_finds_it_done(azure_root, tmp_path):
+    """One command, with a Ray of its own whose workers have the variables of the store too."""
+    write_log(tmp_path / "log.csv")
+    (azure_root / "logs" / "log.csv").write_bytes((tmp_path / "log.csv").read_bytes())
+    settings = [f"root={azure_root}/root", f"data.input={azure_root}/logs", *TINY]
+    settings += ["data.num_parts=1", "train.epochs=3", "train.num_workers=1"]
+    settings += ["model.hidden_size=32", "score.num_workers=1"]
+    words = ["nightly", "--as-of", FIRST, "--json"]
+    words += [word for setting in settings for word in ("--set", setting)]
+    without = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    published = []
+    for environment in (without, without | {"RAY_ADDRESS": "127.0.0.1:1"}):
+        done = subprocess.run(
+            [sys.executable, "submit.py", *words],
+            cwd=ROOT, env=environment, timeout=500, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        published.append(read_published(azure_root / "root").run_id)
+    assert published[0] is not None
+    assert published[0] == published[1]
+    run = azure_root / "root" / "recommendations" / published[0]
+    lists = [run / name for name in run.children() if name.endswith(".parquet")]
+    assert sum(each.read_table(["user_id"]).num_rows for each in lists) >= 500
