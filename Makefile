@@ -12,7 +12,7 @@ CODE := $(wildcard lightsans pipelines cluster benchmarks tools tests submit.py)
 TYPED := $(wildcard submit.py) $(patsubst %/,%,$(sort $(dir $(wildcard $(addsuffix /*.py,$(CODE))))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup hooks check format test test-unit test-repository test-integration test-times test-chaos test-hosts bench bench-env demo lock schema clean
+.PHONY: help setup hooks check format test test-unit test-repository test-integration test-times test-chaos test-hosts test-hosts-faults bench bench-env demo lock schema clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-16s %s\n", $$1, $$2}' Makefile
@@ -64,6 +64,9 @@ test-chaos: $(STAMP) ## kill tests and fault injection
 
 test-hosts: $(STAMP) ## tests on several hosts, made of this machine by root (half an hour at most)
 	timeout --kill-after=30 1800 $(BIN)/python -m pytest -m "hosts and not chaos" tests/hosts
+
+test-hosts-faults: $(STAMP) ## each fault during each stage on several hosts; goes on where it stopped
+	$(BIN)/python -m pytest -m "hosts and chaos" tests/hosts/test_faults.py
 
 bench: $(STAMP) ## one benchmark: make bench NAME=x [ARGS=--smoke]
 	@[ -f "benchmarks/$(NAME).py" ] || { echo "make: name a benchmark, make bench NAME=x, of:" \

@@ -109,7 +109,7 @@ class HostCluster:
 
     def put(self, key: str, content: str) -> None:
         """Store an object."""
-        command = self.outside.words(self._s3_words("put", key), COMMAND_S)
+        command = self.outside.words(self.s3_words("put", key), COMMAND_S)
         subprocess.run(command, input=content, text=True, check=True, timeout=COMMAND_S)
 
     def get(self, key: str) -> str:
@@ -138,14 +138,14 @@ class HostCluster:
             made[kind[1] if kind else "other"] += int(float(count))
         return made
 
-    def _s3_words(self, *words: str) -> list[str]:
+    def s3_words(self, *words: str) -> list[str]:
         return ["python", "-m", "tests.hosts.s3_files", ENDPOINT, *words]
 
     def _s3(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return self.outside.run(*self._s3_words(*words), limit_s=60)
+        return self.outside.run(*self.s3_words(*words), limit_s=60)
 
     def _checked(self, *words: str) -> str:
-        return self.outside.must(*self._s3_words(*words), limit_s=120)
+        return self.outside.must(*self.s3_words(*words), limit_s=120)
 
     # ---- commands from outside -------------------------------------------------------------------
 

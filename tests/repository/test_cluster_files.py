@@ -265,6 +265,7 @@ def test_every_file_is_of_a_kind_that_is_checked_here_or_in_the_neighbouring_tes
     }
     other = {"README.md", "nightly.yaml", "kuberay/create_night.py"}
     other |= {"alerts.yaml", "dashboard.json"}  # test_alerts.py
+    other |= {"local.yaml", "local.profile", "faults.jsonl"}  # test_cluster_local.py
     found = {str(path.relative_to(CLUSTER)) for path in TEXTS}
     by_suffix = {str(path.relative_to(CLUSTER)) for path in [*SCRIPTS, *POLICIES]}
     assert found == kuberay | image | other | {*LAUNCHER} | by_suffix
