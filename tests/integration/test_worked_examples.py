@@ -21,7 +21,9 @@ COMMANDS = re.findall(
     r"(python submit.py pipeline --config (\w+)\.yaml)\n```",
     PAGE,
 )
-SHORTER = "--set train.epochs=1 --set root=root --json"
+SMALL = ("train.epochs=1", "model.hidden_size=16", "model.inner_size=16", "model.n_layers=1",
+         "model.n_heads=2", "model.loss_type=sampled_softmax", "root=root")  # fmt: skip
+SHORTER = " ".join([*(f"--set {setting}" for setting in SMALL), "--json"])
 
 
 @pytest.mark.parametrize("example", COMMANDS, ids=lambda example: example[3])
