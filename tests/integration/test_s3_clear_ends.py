@@ -26,7 +26,7 @@ from tests.s3_faults import Faults, run_faulty_proxy
 from tests.stage_processes import running
 from tests.stage_runs import BY_NAME, ITEMS, USERS, Root, Stage, make_root
 
-STAGES = ("preprocess", "train", "evaluate", "score", "export")
+STAGES = ("preprocess", "train", "evaluate", "score", "tune", "export")
 MANY = 6000  # parts of so many users are read in more than one range
 QUICK = {"pipelines.session.waiting.POLL_S": 0.2}
 
