@@ -22,6 +22,7 @@ class Trial:
 
     def __init__(self, number: int) -> None:
         self.trial_id = f"trial-{number}"
+        self.last_result: dict[str, Any] = {}
         self.config = to_json(TrialConfig(number=number, model_id="m", run={}))
 
 

@@ -47,6 +47,9 @@ class TrialFailure:
     """The end of a trial with an error that a retry would meet again, as Ray Tune's result."""
 
     error: str
+    fault: str | None = None
+    """Class of an error that is no fault of the trial: a store that nobody reaches, for example.
+    It ends the search, and the trial goes on with the same command."""
 
     def to_result(self) -> dict[str, Any]:
         """The result for Ray Tune."""
@@ -59,6 +62,7 @@ class LastResult:
 
     finished: bool = False
     error: str | None = None
+    fault: str | None = None
 
     @classmethod
     def of(cls, content: object) -> "LastResult":

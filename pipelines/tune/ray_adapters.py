@@ -19,6 +19,7 @@ from ray.tune.schedulers import (
 )
 from ray.tune.search import Searcher
 
+from lightsans import errors
 from lightsans.config import to_dict
 from lightsans.config.kinds import Scheduler
 from lightsans.storage.records import from_json, to_json
@@ -79,6 +80,9 @@ class Recorder(tune.Callback):
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """The end, good or not; of an interrupted search trials stay running."""
         last = LastResult.of(trial.last_result)
+        if last.fault is not None:
+            self._search.give_up(getattr(errors, last.fault)(last.error))
+            return
         if self._search.is_over() and not last.finished and last.error is None:
             return
         self._search.end(_number_of(trial), finished=last.finished, error=last.error)

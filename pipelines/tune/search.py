@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from lightsans.config import RunConfig, TuneConfig
+from lightsans.errors import LightSANsError
 from lightsans.search.proposals import Proposer
 from lightsans.search.space import SearchSpace
 from lightsans.training.progress import EpochRow
@@ -49,6 +50,7 @@ class Search:
         self._spent_before = store.load_spent()
         self._started = time.monotonic()
         self.interrupted = False
+        self.fault: LightSANsError | None = None
 
     @property
     def spent_s(self) -> float:
@@ -129,13 +131,21 @@ class Search:
             self._waiting.append(number)
 
     def is_over(self) -> bool:
-        """Whether budget or target is reached, or the search interrupted: trials end."""
+        """Whether budget or target is reached, or the search ended early: trials end."""
         limit = self.settings.max_minutes
-        if self.interrupted or (limit is not None and self.spent_s >= limit * 60):
+        if (
+            self.interrupted
+            or self.fault is not None
+            or (limit is not None and self.spent_s >= limit * 60)
+        ):
             return True
         target = self.settings.target
         best = self.best
         return target is not None and best is not None and (best.score(self.metric) or 0) >= target
+
+    def give_up(self, fault: LightSANsError) -> None:
+        """End with an error that no trial is to blame for; they stay running, for the next time."""
+        self.fault = self.fault or fault
 
     def close(self) -> None:
         """Note the time, and remove what processes of ended trials wrote after their end."""

@@ -47,7 +47,7 @@ from pipelines.console.progress import say
 from pipelines.evaluate.stage import EvaluateResult, run_evaluate
 from pipelines.session.lease import Owner
 from pipelines.session.preflight import preflight, train_places
-from pipelines.session.ray_session import ensure_ray
+from pipelines.session.ray_session import ensure_ray, original_errors
 from pipelines.session.stage import find_or_make
 from pipelines.train.identity import model_id
 from pipelines.train.model_directory import finish_model
@@ -160,6 +160,8 @@ def _search(
         with _ends_on_interrupt(search):
             _run_trials(search, base, dataset, directory, root, slots, owner)
         search.close()
+    if search.fault is not None:
+        raise search.fault
     if search.interrupted:
         raise KeyboardInterrupt
     owner.require()
@@ -239,9 +241,11 @@ def _run_trials(
     owner: Owner,
 ) -> None:
     shards = base.train.virtual_shards
-    tapes = [load_tape.remote(dataset, shard, shards) for shard in range(shards)]
-    # Loaded before a trial waits for them: what is wrong with the data is said here.
-    ray.wait(tapes, num_returns=len(tapes), fetch_local=False)
+    loaded: list[Any] = [load_tape.remote(dataset, shard, shards) for shard in range(shards)]
+    # Loaded before a trial waits for them: what is wrong with the data is said here, of no trial.
+    with original_errors():
+        ray.get([ending for _, ending in loaded])
+    tapes = [tape for tape, _ in loaded]
     begins_with = warm_weights_hash(base)
     task = TrialTask(dataset, directory / "trials", root / "models", tapes, owner, begins_with)
     trainable = tune.with_parameters(TrialTrainable, task=task)

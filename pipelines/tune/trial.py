@@ -18,7 +18,13 @@ from ray import tune
 from lightsans.config import RunConfig
 from lightsans.config.file import from_dict
 from lightsans.dataset.loading import load_shards
-from lightsans.errors import InputError, LightSANsError
+from lightsans.errors import (
+    AccessError,
+    InputError,
+    LeaseError,
+    LightSANsError,
+    StorageError,
+)
 from lightsans.stages.first_weights import first_weights, popularity
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest
@@ -37,6 +43,8 @@ from pipelines.tune.messages import EpochReport, TrialConfig, TrialFailure
 from pipelines.tune.records import checkpointed_progress, newest_checkpoint
 
 POLL_S = 0.5
+FAULTS = (StorageError, AccessError, LeaseError)
+"""Errors that any trial would meet: they end the search, and no trial fails by them."""
 
 
 class TrialTask(NamedTuple):
@@ -72,11 +80,11 @@ class Run(Protocol):
         """End the run where it stands."""
 
 
-@ray.remote(num_cpus=0, max_retries=-1)  # no CPU: trials may hold all of them
-def load_tape(dataset: Location, shard: int, num_shards: int) -> Any:
-    """The trainable sequences of one virtual shard."""
+@ray.remote(num_cpus=0, max_retries=-1, num_returns=2)  # no CPU: trials may hold all of them
+def load_tape(dataset: Location, shard: int, num_shards: int) -> tuple[Any, None]:
+    """The trainable sequences of one virtual shard, and nothing: for who waits for them only."""
     manifest = require_manifest(DatasetManifest, dataset, "it was removed during the search")
-    return load_shards(dataset, manifest, [shard], num_shards)[shard]
+    return load_shards(dataset, manifest, [shard], num_shards)[shard], None
 
 
 class TrialTrainable(tune.Trainable):
@@ -112,12 +120,14 @@ class TrialTrainable(tune.Trainable):
                 self._run = self._start()
             return self._result(self._run.next_epoch())
         except LightSANsError as error:
-            return TrialFailure(error=str(error)).to_result()
+            own = find_own_error(error) or error  # of a task: without its traceback
+            fault = type(own).__name__ if isinstance(own, FAULTS) else None
+            return TrialFailure(error=str(own), fault=fault).to_result()
         except Exception as error:
-            own = explain(error, self._config.train, f"trial {self._number}")
-            if own is None or not is_out_of_memory(error):
+            told = explain(error, self._config.train, f"trial {self._number}")
+            if told is None or not is_out_of_memory(error):
                 raise
-            return TrialFailure(error=str(own)).to_result()
+            return TrialFailure(error=str(told)).to_result()
 
     def cleanup(self) -> None:
         """End what is running."""

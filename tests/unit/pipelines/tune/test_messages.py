@@ -23,6 +23,8 @@ def test_the_end_of_a_trial_is_known_by_its_last_result():
     assert failed["done"]
     assert LastResult.of(failed) == LastResult(error="out of memory")
     assert LastResult.of({}) == LastResult()
+    outage = TrialFailure(error="no answer", fault="StorageError").to_result()
+    assert LastResult.of(outage) == LastResult(error="no answer", fault="StorageError")
 
 
 def test_a_wrong_message_names_its_field():

@@ -9,6 +9,8 @@ import pytest
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
+from lightsans.errors import StorageError
+from pipelines.tune.messages import TrialFailure
 from pipelines.tune.ray_adapters import (
     NOBODY,
     BudgetStopper,
@@ -182,3 +184,19 @@ def test_only_without_a_scheduler_trials_end_alike_whatever_runs_at_once(
     if is_equal:
         assert many.best is not None
         assert many.best.values == one.best.values  # type: ignore[union-attr]
+
+
+def test_an_outage_ends_the_search_and_its_trials_go_on_with_the_next_one(tmp_path):
+    search = make_search(tmp_path, "train.max_failures=0")
+    searcher, recorder = RecordedSearcher(search, 1), Recorder(search)
+    searcher.suggest("a")
+    searcher.suggest("b")
+    trial = Trial(1)
+    trial.last_result = TrialFailure(error="s3://b: no answer", fault="StorageError").to_result()
+    recorder.on_trial_complete(0, [], trial)
+    recorder.on_trial_error(0, [], FailedTrial(2, tmp_path, "died"))  # of the same, perhaps
+    assert isinstance(search.fault, StorageError)
+    assert str(search.fault) == "s3://b: no answer"
+    assert searcher.suggest("c") == Searcher.FINISHED
+    again = make_search(tmp_path)
+    assert [record.status for record in again.trials.values()] == ["running", "running"]
