@@ -9,10 +9,13 @@ import pytest
 from tests.hosts.cluster import DASHBOARD, HostCluster, settings
 from tests.hosts.host import PROJECT
 from tests.hosts.processes import wait_for
+from tests.nights import FIRST, SECOND, write_log
+from tests.s3_server import BUCKET
 
 pytestmark = [pytest.mark.hosts, pytest.mark.timeout(900)]
 
 ON_THREE = ("train.num_workers=3", "score.num_workers=3")
+NIGHTS = ("nightly.incremental=true", "nightly.max_relative_drop=0.5", "nightly.beat_baselines=[]")
 SPACE = {"learning_rate": {"loguniform": [0.003, 0.03]}, "n_heads": {"choice": [1, 2]}}
 LIMIT_S = 420
 
@@ -59,6 +62,24 @@ def test_a_search_of_eight_trials_spreads_over_the_hosts(cluster, on_three):
     result = result_of(done)
     assert sum(result["trials"].values()) == 8
     assert set(result["trials"]) <= {"finished", "stopped"}
+
+
+def test_two_nights_one_from_the_other_are_published(cluster, tmp_path):
+    write_log(tmp_path / "log.csv")
+    header, *rows = (tmp_path / "log.csv").read_text().splitlines()
+    for since, date in (("", FIRST), (FIRST, SECOND)):
+        day = [header, *(row for row in rows if since <= row.split(",")[2] < date)]
+        cluster.put(f"days/{date}.csv", "\n".join(day))
+        days = f"data.input=s3://{BUCKET}/days/*.csv"
+        words = ["nightly", *settings("nights", *ON_THREE, *NIGHTS, days), "--as-of", date]
+        result = result_of(cluster.submit(*words, "--json", limit_s=LIMIT_S))
+        assert result["outcome"] == "published", result
+    report = json.loads(cluster.get(f"nights/reports/nightly-{SECOND}.json"))
+    dataset = json.loads(cluster.get(f"nights/datasets/{report['dataset_id']}/manifest.json"))
+    assert dataset["base"], "made from the dataset of the first night"
+    assert cluster.get("nights/recommendations/LATEST") == report["run_id"]
+    again = result_of(cluster.submit(*words, "--json"))
+    assert again["run_id"] == report["run_id"]
 
 
 @pytest.mark.parametrize("name", ["root", "data.input"])
