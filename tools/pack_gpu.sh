@@ -17,6 +17,8 @@ lock=requirements.lock
 pin() { grep -iE "^$1==" "$lock" | head -1 || true; }
 names="ray pydantic pydantic-core annotated-types typing-inspection typing-extensions annotated-doc typer click shellingham
  botocore jmespath urllib3 s3fs fsspec aiobotocore aioitertools
+ pyyaml psutil protobuf packaging requests certifi charset-normalizer idna pygments markdown-it-py mdurl
+ aiohttp aiosignal frozenlist multidict yarl propcache aiohappyeyeballs python-dateutil six tzdata
  jsonschema jsonschema-specifications referencing rpds-py attrs msgpack filelock cloudpickle
  safetensors tensorboardx wrapt rich optuna colorlog alembic mako sqlalchemy"
 specs=(); for name in $names; do spec=$(pin "$name"); [ -n "$spec" ] && specs+=("$spec") || specs+=("$name"); done

@@ -120,7 +120,7 @@ class LightAttention(nn.Module):
         """
         needs_matrix = not newest_only or self._code.newest_needs_matrix
         positions = self._positions(positions_MD, x_BLD.shape[1], needs_matrix)
-        logits_BLJ = self._pooling_logits(x_BLD, padding)
+        logits_BLJ = self.pooling_logits(x_BLD, padding)
         query, key, value = map(self._by_head, (self.query, self.key, self.value))
         x = Unmapped(x_BLD, logits_BLJ, query, key, value, positions)
         read = self._code.newest if newest_only else self._code.every_position
@@ -164,7 +164,7 @@ class LightAttention(nn.Module):
             q = q * self.position_temperature.exp()[:, None, None]
         return AbsoluteLogits(q, k, self._divisors)
 
-    def _pooling_logits(self, x_BLD: Tensor, padding: Padding) -> Tensor:
+    def pooling_logits(self, x_BLD: Tensor, padding: Padding) -> Tensor:
         """Weight of each item in each interest, before the softmax, (B, L, J).
 
         A product with theta follows a linear map, so the two are one map, from D to K numbers.

@@ -86,7 +86,7 @@ class MatchedLists:
     """Test users who have a list; the others count as misses."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, repr=False)
 class EvaluationFigures:
     """Figures of an evaluation, as its manifest holds them; early versions had metrics alone."""
 
@@ -103,6 +103,22 @@ class EvaluationFigures:
     """Properties of lists by scorer."""
     matched: MatchedLists | None = None
     """None without lists of somebody else."""
+
+    def __repr__(self) -> str:
+        """A line for each split and scorer, with the metrics that most look at."""
+        splits = dict.fromkeys(split for found in self.metrics.values() for split in found)
+        lines = [
+            f"{split}, {self.users.get(split, 0):,} users, {scorer}: "
+            + "  ".join(f"{k} {v:.4f}" for k, v in found[split].items() if _is_shown(k))
+            for split in splits
+            for scorer, found in self.metrics.items()
+            if split in found
+        ]
+        return "\n".join([type(self).__name__, *lines])
+
+
+def _is_shown(metric: str) -> bool:
+    return metric.startswith(("hit@", "ndcg@", "mrr@"))
 
 
 @dataclass(frozen=True, slots=True)

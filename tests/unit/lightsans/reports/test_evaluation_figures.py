@@ -155,3 +155,19 @@ def test_a_split_that_nobody_was_evaluated_on_has_no_figures_and_can_be_drawn():
     assert nobody.differences == {"popular": nothing}
     assert nobody.lists == {}
     assert draw_evaluation(nobody, "model m").startswith(b"\x89PNG")
+
+
+def test_figures_show_themselves_as_a_line_for_each_split_and_scorer():
+    figures = EvaluationFigures(
+        metrics={
+            "model": {"valid": {"hit@10": 0.5}, "test": {"hit@10": 0.25, "recall@10": 0.25}},
+            "popular": {"test": {"hit@10": 0.125}},
+        },
+        users={"valid": 9, "test": 1000},
+    )
+    assert repr(figures).splitlines() == [
+        "EvaluationFigures",
+        "valid, 9 users, model: hit@10 0.5000",
+        "test, 1,000 users, model: hit@10 0.2500",
+        "test, 1,000 users, popular: hit@10 0.1250",
+    ]
