@@ -53,6 +53,14 @@ def _seeds() -> None:
         sys.modules["torch"].manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def _waits() -> Iterator[None]:
+    """Every test begins without ``--wait``: a command's lasts as long as its process."""
+    yield
+    if "pipelines.session.stage" in sys.modules:
+        sys.modules["pipelines.session.stage"].set_wait(None)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Directory of the MovieLens files, which may not be part of the repository."""

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lightsans.config import ScoreConfig
 from lightsans.errors import NotFoundError
 from lightsans.storage.conditional_writes import write_if_unchanged
 from lightsans.storage.manifests import write_manifest
@@ -96,4 +97,4 @@ def test_publications_are_a_stack_whatever_died_in_between(moves, keep):
             assert latest_run_id(root) == (kept[0] if kept else None)
             assert {run for run in RUNS if found.withdrawn(run)} == stack.withdrawn
             assert [entry.run_id for entry in found.going_back] == kept[1:]
-            assert list(needed_runs(found, keep, LATER)) == kept[:keep]
+            assert list(needed_runs(found, ScoreConfig(keep_published=keep), LATER)) == kept[:keep]

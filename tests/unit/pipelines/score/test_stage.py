@@ -174,7 +174,7 @@ def test_a_removal_that_is_interrupted_leaves_nothing_that_looks_finished(root, 
     class KilledError(BaseException):
         pass
 
-    def kill(path):
+    def kill(path, **options):
         raise KilledError
 
     with monkeypatch.context() as patch:
