@@ -51,6 +51,7 @@ AUTHORS_NDCG: Final = 0.1145
 """LightSANs on MovieLens-1M, RecBole's convention: test ndcg@10 of its authors."""
 GOAL_S: Final = 60.0
 ROOT: Final = Path(__file__).parents[1]
+MARK: Final = "pytest.mark.gpu"
 Figures = dict[str, Any]
 
 
@@ -261,7 +262,9 @@ def gpu_tests(options: argparse.Namespace) -> Figures:
     if importlib.util.find_spec("pytest") is None:
         raise ModuleNotFoundError("pytest is not installed")
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider"]
-    done = subprocess.run([*command, "tests/unit"], cwd=ROOT, capture_output=True, text=True)
+    # Other files may import what a bare machine lacks.
+    files = [p for p in sorted((ROOT / "tests/unit").rglob("test_*.py")) if MARK in p.read_text()]
+    done = subprocess.run([*command, *map(str, files)], cwd=ROOT, capture_output=True, text=True)
     return {"status": done.returncode, "end": done.stdout[-1500:]}
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Packs what a GPU machine without a network lacks, beyond Python 3.12, torch, numpy, pyarrow, pandas and numba:
-# Ray and small packages, by the pins of the lock, as one archive of some 43 MB; and MovieLens-1M.
+# Ray and small packages, by the pins of the lock, as one archive of some 50 MB; and MovieLens-1M.
 #
 #   tools/pack_gpu.sh                     # writes .gpu/, which git does not see
 #
@@ -19,6 +19,7 @@ names="ray pydantic pydantic-core annotated-types typing-inspection typing-exten
  botocore jmespath urllib3 s3fs fsspec aiobotocore aioitertools
  pyyaml psutil protobuf packaging requests certifi charset-normalizer idna pygments markdown-it-py mdurl
  aiohttp aiosignal frozenlist multidict yarl propcache aiohappyeyeballs python-dateutil six tzdata
+ pytest pluggy iniconfig hypothesis sortedcontainers pytest-timeout pytest-xdist execnet
  jsonschema jsonschema-specifications referencing rpds-py attrs msgpack filelock cloudpickle
  safetensors tensorboardx wrapt rich optuna colorlog alembic mako sqlalchemy"
 specs=(); for name in $names; do spec=$(pin "$name"); [ -n "$spec" ] && specs+=("$spec") || specs+=("$name"); done
