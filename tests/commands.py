@@ -6,6 +6,19 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+SMALL_RUN = (
+    "data.num_parts=3",
+    "model.max_seq_len=12",
+    "model.hidden_size=16",
+    "model.inner_size=32",
+    "model.n_layers=1",
+    "model.k_interests=3",
+    "model.hidden_dropout_prob=0",
+    "model.attn_dropout_prob=0",
+    "train.learning_rate=0.01",
+    "score.k=7",
+)
+"""Settings of a run whose parts are small, and whose model trains in seconds."""
 """The checkout."""
 
 

@@ -6,14 +6,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.table import Table
 
 from lightsans.config import StorageConfig
 from lightsans.storage.table_formats import TableVersion
 from lightsans.warehouse.tables import added_since, list_table_or_files, tables_of
-from tests.logs_on_disk import read_log
+from tests.logs_on_disk import read_log, rows
 
 STORAGE = StorageConfig()
 
@@ -25,17 +24,6 @@ def new_table(place: Path) -> Iterator[Table]:
     catalog.create_namespace("shop")
     yield catalog.create_table("shop.log", schema=rows(0).schema)
     catalog.close()
-
-
-def rows(first: int, count: int = 4) -> pa.Table:
-    numbers = range(first, first + count)
-    return pa.table(
-        {
-            "user_id": [f"u{n % 2}" for n in numbers],
-            "item_id": [f"i{n}" for n in numbers],
-            "timestamp": list(numbers),
-        }
-    )
 
 
 def directory(table: Table) -> str:

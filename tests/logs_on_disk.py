@@ -128,3 +128,15 @@ def write_bytes(path: Path, content: bytes) -> Path:
         content = sink.getvalue().to_pybytes()
     path.write_bytes(content)
     return path
+
+
+def rows(first: int, count: int = 4) -> pa.Table:
+    """Rows of two users, each with an item and a time of its own."""
+    numbers = range(first, first + count)
+    return pa.table(
+        {
+            "user_id": [f"u{n % 2}" for n in numbers],
+            "item_id": [f"i{n}" for n in numbers],
+            "timestamp": list(numbers),
+        }
+    )

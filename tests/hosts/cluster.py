@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.commands import SMALL_RUN
 from tests.hosts.host import Host, Rack, rack
 from tests.hosts.processes import COMMAND_S, Running, wait_for
 from tests.s3_server import BUCKET, server_command
@@ -35,20 +36,7 @@ VARIABLES = {
 OBJECT_STORE_BYTES = 200_000_000
 LOGICAL_MEMORY = 1 << 30
 
-SMALL = (
-    "data.num_parts=3",
-    "model.max_seq_len=12",
-    "model.hidden_size=16",
-    "model.inner_size=32",
-    "model.n_layers=1",
-    "model.k_interests=3",
-    "model.hidden_dropout_prob=0",
-    "model.attn_dropout_prob=0",
-    "train.epochs=3",
-    "train.learning_rate=0.01",
-    "train.virtual_shards=6",
-    "score.k=7",
-)
+SMALL = (*SMALL_RUN, "train.epochs=3", "train.virtual_shards=6")
 """Settings of a run that takes a minute or two on a cluster of small machines."""
 
 

@@ -10,21 +10,10 @@ from lightsans.config import RunConfig
 from lightsans.config.file import load_config
 from lightsans.synthetic.logs import generate_blocks, write_inter
 from pipelines.nightly.stage import NightlyResult, run_nightly
+from tests.commands import SMALL_RUN
 from tests.nights import FIRST, SECOND, latest, write_log
 
-TINY = (
-    "data.num_parts=3",
-    "model.max_seq_len=12",
-    "model.hidden_size=16",
-    "model.inner_size=32",
-    "model.n_layers=1",
-    "model.k_interests=3",
-    "model.hidden_dropout_prob=0",
-    "model.attn_dropout_prob=0",
-    "train.epochs=6",
-    "train.learning_rate=0.01",
-    "score.k=7",
-)
+TINY = (*SMALL_RUN, "train.epochs=6")
 
 LONGEST_FIRST = (
     *("readme", "tune", "benchmarks", "preflight", "wheel", "train", "nightly", "preprocess"),

@@ -36,7 +36,7 @@ SPACE = '{"learning_rate": {"choice": [0.01, 0.001]}}'
 STAGES = {
     "preprocess": ([], "preprocess: files:"),
     "train": (["--dataset", "small"], "loss "),
-    "evaluate": (["--model", "m", "--dataset", "d"], "reports/*/work/baseline-counts.npz"),
+    "evaluate": (["--model", "m", "--dataset", "d"], "reports/*/*/baseline-counts.npz"),
     "score": (["--model", "m", "--dataset", "d"], "recommendations/*/_commits/*.json"),
     "tune": (["--dataset", "small", "-s", f"tune.space={SPACE}"], "tune/*/trials/*.json"),
     "nightly": (["--as-of", "2025-11-06"], "train: model "),

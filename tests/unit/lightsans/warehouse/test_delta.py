@@ -20,6 +20,7 @@ from lightsans.storage.table_formats import TableVersion
 from lightsans.warehouse import delta
 from lightsans.warehouse.tables import added_since, list_table_or_files, pinned_inputs, tables_of
 from tests.logs_on_disk import read_log
+from tests.logs_on_disk import rows as plain_rows
 
 STORAGE = StorageConfig()
 
@@ -30,15 +31,8 @@ def table(tmp_path: Path) -> Path:
 
 
 def rows(first: int, count: int = 4) -> pa.Table:
-    numbers = range(first, first + count)
-    return pa.table(
-        {
-            "user_id": [f"u{n % 2}" for n in numbers],
-            "item_id": [f"i{n}" for n in numbers],
-            "timestamp": list(numbers),
-            "day": [f"d {n % 2}/é" for n in numbers],
-        }
-    )
+    days = [f"d {n % 2}/é" for n in range(first, first + count)]
+    return plain_rows(first, count).append_column("day", pa.array(days))
 
 
 def items(address: object) -> list[str]:

@@ -21,10 +21,9 @@ from tests.iceberg_tables import (
     make_third,
     new_files,
     new_table,
-    rows,
     snapshot,
 )
-from tests.logs_on_disk import read_log
+from tests.logs_on_disk import read_log, rows
 
 
 @pytest.fixture

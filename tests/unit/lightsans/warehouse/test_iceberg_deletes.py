@@ -36,9 +36,9 @@ from tests.iceberg_tables import (
     make_third,
     new_files,
     new_table,
-    rows,
     snapshot,
 )
+from tests.logs_on_disk import rows
 
 LATER = 77
 
