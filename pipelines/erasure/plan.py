@@ -132,8 +132,7 @@ def plan_root(root: Location, search: IdSearch, spared: frozenset[str]) -> RootP
     for result in results.values():  # their manifests name datasets that go
         if result.kind in REPLACED and result.is_finished and result.needs & replaced:
             by_result.setdefault(result.path, set())
-    chosen = [results[path] for path in results if path in by_result]
-    chosen.sort(key=_order)
+    chosen = _in_order({path: results[path] for path in results if path in by_result})
     for result in chosen:
         action: Action = "replaced" if result.is_finished and result.kind in REPLACED else "removed"
         steps.append(Step(result.kind, result.path, action, len(by_result[result.path])))
@@ -141,10 +140,26 @@ def plan_root(root: Location, search: IdSearch, spared: frozenset[str]) -> RootP
     return RootPlan({result.path: result for result in chosen}, tuple(steps), ids)
 
 
-def _order(result: Result) -> tuple[int, datetime]:
-    """Datasets first, those before others that were made from them."""
-    number = REPLACED.index(result.kind) if result.kind in REPLACED else len(REPLACED)
-    return number, result.created_at or datetime.max.replace(tzinfo=UTC)
+def _in_order(results: Mapping[str, Result]) -> list[Result]:
+    """Datasets first, and each result after its base, whose new id it is to name.
+
+    Times of manifests do not tell: two within a second have the same, and clocks go back.
+    """
+
+    def order(result: Result) -> tuple[int, int, datetime]:
+        kind = REPLACED.index(result.kind) if result.kind in REPLACED else len(REPLACED)
+        made_at = result.created_at or datetime.max.replace(tzinfo=UTC)
+        return kind, len(bases(result)), made_at
+
+    def bases(result: Result) -> set[str]:
+        found = set[str]()
+        base = result.base
+        while base is not None and base in results and base not in found:
+            found.add(base)
+            base = results[base].base
+        return found
+
+    return sorted(results.values(), key=order)
 
 
 def _step_of_file(found: Found) -> Iterable[Step]:

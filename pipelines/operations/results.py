@@ -40,7 +40,7 @@ class Result:
     needs: frozenset[str] = frozenset()
     """Paths of the results that it was made from."""
     base: str | None = None
-    """Path of the dataset that this one adds to."""
+    """Path of the dataset that this one adds to, or of the run whose lists it carries."""
     is_imported: bool = False
     is_damaged: bool = False
     """Whether its manifest cannot be read."""
@@ -85,7 +85,7 @@ def _read(root: Location, listing: RootListing, kind: str, room: str, name: str)
         return unfinished
     except InputError:
         return Result(kind, name, path, size, None, changed_at, is_damaged=True)
-    base = manifest.get("base")
+    base = manifest.get({"dataset": "base", "run": "since"}.get(kind, ""))
     return Result(
         kind,
         name,
@@ -94,7 +94,7 @@ def _read(root: Location, listing: RootListing, kind: str, room: str, name: str)
         _moment(manifest.get("created_at")) or changed_at or datetime.now(UTC),
         changed_at,
         frozenset(_needs(manifest)),
-        base=f"datasets/{base}" if kind == "dataset" and isinstance(base, str) else None,
+        base=f"{room}/{base}" if isinstance(base, str) else None,
         is_imported=manifest.get("imported_from") is not None,
     )
 

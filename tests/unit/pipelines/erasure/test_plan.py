@@ -1,5 +1,7 @@
 """Where erased users are, and what is done about it: without Ray."""
 
+from itertools import pairwise, permutations
+
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
@@ -24,19 +26,35 @@ def plan_of(root):
 
 def test_results_with_users_are_replaced_after_the_datasets_that_they_are_of(tmp_path):
     root = local(tmp_path)
-    for name, base in (("d2", "d1"), ("d1", None)):
-        write_manifest(root / "datasets" / name, dataset_manifest(name, base=base))
-        (root / "datasets" / name / "sequences" / "p.parquet").write_table(USERS)
+    write_manifest(root / "datasets" / "d2", dataset_manifest("d2"))
+    (root / "datasets" / "d2" / "sequences" / "p.parquet").write_table(USERS)
     write_manifest(root / "recommendations" / "of-users", run_manifest("r", dataset_id="other"))
     (root / "recommendations" / "of-users" / "p.parquet").write_table(USERS)
     write_manifest(root / "recommendations" / "of-d2", run_manifest("r", dataset_id="d2"))
     write_manifest(root / "recommendations" / "of-none", run_manifest("r", dataset_id="other"))
     found = plan_of(root)
-    assert {path for path, _, _ in found[:2]} == {"datasets/d1", "datasets/d2"}
-    assert sorted(found[2:]) == [
+    assert found[0] == ("datasets/d2", "replaced", 1)
+    assert sorted(found[1:]) == [
         ("recommendations/of-d2", "replaced", 0),
         ("recommendations/of-users", "replaced", 1),
     ]
+
+
+@pytest.mark.parametrize("names", list(permutations("abc")))
+def test_results_are_replaced_after_their_bases_however_old_they_say_they_are(tmp_path, names):
+    """The new names of bases are written into what is made from them."""
+    root = local(tmp_path)
+    for base, name in pairwise([None, *names]):
+        dataset, run = root / "datasets" / name, root / "recommendations" / name
+        write_manifest(dataset, dataset_manifest(name, base=base))
+        write_manifest(run, run_manifest(name, dataset_id=name, since=base))
+        for directory in (dataset, run):
+            (directory / "p.parquet").write_table(USERS)
+            manifest = directory / "manifest.json"
+            made_at = f"2026-01-0{1 + names[::-1].index(name)}T00:00:00+00:00"
+            manifest.write_json(manifest.read_json() | {"created_at": made_at})
+    rooms = ("datasets", "recommendations")
+    assert [path for path, _, _ in plan_of(root)] == [f"{r}/{n}" for r in rooms for n in names]
 
 
 def test_unfinished_work_leftovers_and_checkpoints_go_and_reports_are_rewritten(tmp_path):
