@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from lightsans.errors import PublishError
@@ -62,10 +62,22 @@ def _write(file: Location, content: bytes, version: str | None) -> None:
 
 
 def rename_in_reports(root: Location, renamed: Mapping[str, str]) -> int:
-    """Write the names of replacements into reports of nights and of backtests; files changed."""
+    """Write the names of replacements into reports of nights; number of files changed."""
+    return _rename_in(_files_of_nights(root), renamed)
+
+
+def rename_in_backtests(root: Location, renamed: Mapping[str, str]) -> int:
+    """Write the names of replacements into reports of whole backtests; number of files changed."""
+    backtests = root / "backtests"
+    directories = [backtests / name for name in backtests.children()]
+    files = [each / name for each in directories for name in ("report.json", "nights.csv")]
+    return _rename_in(filter(Location.exists, files), renamed)
+
+
+def _rename_in(files: Iterable[Location], renamed: Mapping[str, str]) -> int:
     names = {old.encode(): new.encode() for old, new in renamed.items()}
     changed = 0
-    for file in _files_of_nights(root):
+    for file in files:
         before = file.read_bytes()
         after = _ID.sub(lambda found: names.get(found[0], found[0]), before)
         if after != before:

@@ -45,6 +45,7 @@ from pipelines.erasure.plan import (
 from pipelines.erasure.references import (
     pages_with,
     publish_replacements,
+    rename_in_backtests,
     rename_in_reports,
     take_out_of_pages,
 )
@@ -128,6 +129,8 @@ def run_erase(
             _erase(config, each, plan, users_now, search)
             for each, plan in zip(roots, plans, strict=True)
         ]
+        renamed = {old: new for each in roots for old, new in _names_now(each).items()}
+        rename_in_backtests(root, renamed)
         _prove(root, search, spared)
     return EraseResult(len(listed), found, search.num_short, tuple(made))
 
@@ -221,7 +224,7 @@ def _erase(
     told = Erasures(replaced={**before.replaced, **replaced}, models=models)
     if told != before:
         write_erasures(root, told)  # before anything that it tells of is gone
-    names = {old: told.current(old) for old in told.replaced}
+    names = _names_now(root)
     if publish_replacements(root, names):
         say(f"erase: published is a run without the erased users now ({root})")
     rename_in_reports(root, names)
@@ -236,6 +239,12 @@ def _erase(
     for path in plan.paths("removed"):
         (root / path).delete()
     return ErasedRoot(root.uri, steps, replaced, models)
+
+
+def _names_now(root: Location) -> dict[str, str]:
+    """Ids of all that was ever replaced in a root, with those of what stands there now."""
+    told = read_erasures(root)
+    return {old: told.current(old) for old in told.replaced}
 
 
 def _replace(

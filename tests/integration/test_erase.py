@@ -343,6 +343,25 @@ def test_a_root_that_is_at_work_is_left_alone_and_mistakes_change_nothing(on_dis
     assert users.knows("nobody-of-this-log")
 
 
+def test_roots_of_a_backtest_below_a_root_are_erased_and_its_report_follows(ray_cluster, tmp_path):
+    policy = f"{tmp_path}/root/backtests/0123456789ab/weekly"
+    inner = make_world(tmp_path, StorageConfig(), policy, "text")
+    write_run(inner, RUNS[0], inner.first)
+    outer = locate(f"{tmp_path}/root", StorageConfig())
+    report = outer / "backtests" / "0123456789ab" / "report.json"
+    report.write_json({"published": RUNS[0], "dataset": inner.second.dataset_id})
+    result = run_erase(replace(inner.config, root=outer.uri), inner.gone)
+    assert result.found == 2
+    assert files_with(inner) == set()
+    [_, weekly] = result.roots
+    published = read_published(inner.root).run_id
+    assert published not in (None, RUNS[0])
+    assert report.read_json() == {
+        "published": published,
+        "dataset": weekly.replaced[inner.second.dataset_id],
+    }
+
+
 def test_a_dataset_of_which_nobody_is_left_is_removed(on_disk, tmp_path):
     everybody = tmp_path / "everybody.txt"
     everybody.write_text("\n".join(user_name(number, "text") for number in range(USERS)))

@@ -8,7 +8,11 @@ from lightsans.reports.night_page import (
     render_night,
 )
 from lightsans.storage.manifests import write_manifest
-from pipelines.erasure.references import publish_replacements, rename_in_reports
+from pipelines.erasure.references import (
+    publish_replacements,
+    rename_in_backtests,
+    rename_in_reports,
+)
 from pipelines.publish import publish_run, read_published, roll_back
 from tests.factories import local
 from tests.manifests import dataset_manifest, run_manifest
@@ -64,6 +68,18 @@ def test_reports_of_nights_name_the_replacements(tmp_path):
         is_model = path.startswith("models/")
         assert (root / path).read_bytes().decode() == (text if is_model else expected)
     assert rename_in_reports(root, {old: new}) == 0
+
+
+def test_the_report_of_a_whole_backtest_names_the_replacements(tmp_path):
+    root = local(tmp_path)
+    old, new = "0123456789ab", "ba9876543210"
+    for name in ("report.json", "nights.csv"):
+        (root / "backtests" / old / name).write_bytes(f"published {old}".encode())
+    (root / "backtests" / "another" / "weekly" / "reports" / "x").write_bytes(old.encode())
+    assert rename_in_backtests(root, {old: new}) == 2
+    for name in ("report.json", "nights.csv"):
+        assert (root / "backtests" / old / name).read_bytes().decode() == f"published {new}"
+    assert rename_in_backtests(root, {old: new}) == 0
 
 
 def page_of(*users: str) -> str:
