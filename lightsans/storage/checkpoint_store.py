@@ -110,6 +110,10 @@ class CheckpointStore:
             writing, self._writing = self._writing, None
             writing.result()
 
+    def close(self) -> None:
+        """Wait until nothing is being written; what went wrong is told by `wait`."""
+        self._thread.shutdown()
+
     def names(self) -> list[str]:
         """Complete checkpoints, oldest first."""
         return complete_checkpoints(self._directory)

@@ -37,6 +37,7 @@ from lightsans.storage.parts import SequencePart
 from pipelines.console.progress import bar, say
 from pipelines.evaluate.counts import collect_recent, count_transitions
 from pipelines.session.merge_tree import merge_all
+from pipelines.session.ray_session import configure_ray_data
 from pipelines.session.tasks import memory_for, run_in_one_task
 
 PAIRS = "pairs.npz"
@@ -104,6 +105,7 @@ def _rank(
     import ray.data  # takes .4 s, which the tasks that count transitions are spared
     from ray.data import ActorPoolStrategy
 
+    configure_ray_data()
     ranked = ray.data.from_items(inputs).map_batches(
         PartEvaluator,
         batch_size=1,

@@ -37,7 +37,13 @@ from pipelines.preprocess.parts import PART_NOTE, READERS, USUAL_ROWS, Draft
 from pipelines.preprocess.records import PART_NOTES, Interactions, PartNote
 from pipelines.preprocess.take_over import take_over_part, take_over_parts, take_over_rejects
 from pipelines.session.preflight import preflight
-from pipelines.session.ray_session import ensure_ray, iterate_tables, original_errors, usable_cpus
+from pipelines.session.ray_session import (
+    configure_ray_data,
+    ensure_ray,
+    iterate_tables,
+    original_errors,
+    usable_cpus,
+)
 from pipelines.session.tasks import remote, task_memory
 
 _Read = Callable[[pa.Table], Iterator[pa.Table]]
@@ -170,6 +176,7 @@ def _exchange_all(
     import ray.data  # takes .4 s, which the tasks of other steps are spared
     from ray.data import ExecutionResources
 
+    configure_ray_data()
     items = [{"unit": pickle.dumps(unit)} for unit in units]
     data = ray.data.from_items(items, override_num_blocks=len(items))
     limits = ExecutionResources.for_limits(cpu=usable_cpus())

@@ -14,8 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
-import ray.data
-from ray.data import ActorPoolStrategy
+import ray
 
 from lightsans.config import RunConfig
 from lightsans.config.kinds import LAYOUTS
@@ -55,7 +54,7 @@ from pipelines.score.shared_model import Packed, load_shared
 from pipelines.score.since import find_earlier, named_run
 from pipelines.session.lease import Owner
 from pipelines.session.preflight import preflight
-from pipelines.session.ray_session import ensure_ray, original_errors
+from pipelines.session.ray_session import configure_ray_data, ensure_ray, original_errors
 from pipelines.session.stage import find_or_make
 from pipelines.session.tasks import run_in_one_task
 
@@ -255,9 +254,12 @@ def _commits(
         ray.wait(shared, fetch_local=False)  # its process is then free, with all imported
         yield from run_in_one_task(PartScorer, [job, shared], inputs)
         return
+    from ray.data import ActorPoolStrategy, from_items  # a run of few users is spared it
+
+    configure_ray_data()
     most = min(len(names), score.num_workers)
     # A part to a block: a task that is repeated repeats one part.
-    scored = ray.data.from_items(inputs, override_num_blocks=len(inputs)).map_batches(
+    scored = from_items(inputs, override_num_blocks=len(inputs)).map_batches(
         PartScorer,
         batch_size=1,
         batch_format="pyarrow",

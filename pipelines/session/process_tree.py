@@ -58,6 +58,11 @@ class ProcessorClock:
             return None
         return sum(last - self._before.get(key, 0.0) for key, last in self._last.items())
 
+    @property
+    def processes(self) -> int:
+        """Number of processes that were seen."""
+        return len(self._last)
+
     def look(self) -> None:
         """Take one sample."""
         for process in read_tree(self._pid):

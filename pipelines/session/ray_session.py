@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import ray
+from ray._private.node import Node
 from ray.exceptions import RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -26,11 +27,13 @@ from pipelines.console.raw_lines import spend_warning_on_arguments
 from pipelines.session.clusters import ClusterUnreachableError, require_cluster
 from pipelines.session.directories import make_ray_directories
 
-if TYPE_CHECKING:  # a task that does not need Ray Data starts .4 s sooner without it
-    from ray.data import DataContext, Dataset
+if TYPE_CHECKING:  # who does not need Ray Data starts .4 s sooner without it
+    from ray.data import Dataset
 
 EMBEDDED_CPUS = 4
 """Least logical CPUs of an embedded Ray: with fewer, train workers leave none for other tasks."""
+
+_NEEDLESS = ("start_log_monitor", "start_monitor")
 
 
 def ensure_ray(memory_bytes: int | None = None) -> None:
@@ -66,9 +69,6 @@ def ensure_ray(memory_bytes: int | None = None) -> None:
         else:
             _start_embedded(memory_bytes)
         spend_warning_on_arguments()
-    from ray.data import DataContext
-
-    _configure_data(DataContext.get_current())
 
 
 def _start_embedded(memory_bytes: int | None) -> None:
@@ -80,7 +80,8 @@ def _start_embedded(memory_bytes: int | None) -> None:
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     atexit.register(end_embedded)  # before Ray's own, which it registers later
     directories = make_ray_directories()
-    with _temporary_files_in(f"{directories.scratch}/tmp"), _told_if_late():
+    temporary = _temporary_files_in(f"{directories.scratch}/tmp")
+    with temporary, _without_needless_processes(), _told_if_late():
         _init(
             address="local",  # not one that happens to run on this machine
             num_cpus=max(EMBEDDED_CPUS, os.cpu_count() or 1),
@@ -92,6 +93,25 @@ def _start_embedded(memory_bytes: int | None) -> None:
             log_to_driver=False,
             logging_level=logging.WARNING,
         )
+
+
+@contextmanager
+def _without_needless_processes() -> Iterator[None]:
+    """Let Ray start without two processes that a Ray of one machine and one driver does not need.
+
+    One copies lines of workers to drivers that want them (``log_to_driver``), one asks for more
+    machines. Both import for half a second, then look around until the end; no setting of Ray
+    leaves them out.
+    """
+    # In another version of Ray they may have other names: it starts what it will.
+    own = {name: getattr(Node, name) for name in _NEEDLESS if hasattr(Node, name)}
+    for name in own:
+        setattr(Node, name, lambda node: None)
+    try:
+        yield
+    finally:
+        for name, start in own.items():
+            setattr(Node, name, start)
 
 
 @contextmanager
@@ -194,7 +214,11 @@ def on_this_machine() -> NodeAffinitySchedulingStrategy:
     return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
 
 
-def _configure_data(context: "DataContext") -> None:
+def configure_ray_data() -> None:
+    """Set Ray Data up: whoever uses it calls this first, and nobody else waits for its import."""
+    from ray.data import DataContext
+
+    context = DataContext.get_current()
     context.enable_progress_bars = False  # ours know what a part is
     context.print_on_execution_start = False
     context.shuffle_input_batch_bytes = 64 << 20  # the default asks for 2 GiB a task

@@ -1,1 +1,1 @@
-"""A dataset becomes a model, on Ray Train."""
+"""A dataset becomes a model, by tasks or Ray Train."""

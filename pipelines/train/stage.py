@@ -1,4 +1,4 @@
-"""The stage ``train``: a finished dataset becomes a model, trained with Ray Train.
+"""The stage ``train``: a finished dataset becomes a model.
 
 The id of a model is a hash of everything its weights depend on: an interrupted run is continued by
 the same command, a changed one starts anew.
@@ -6,6 +6,8 @@ the same command, a changed one starts anew.
     stage              finds the model or has it trained
     identity           the id of a model, and what a refit takes from the judged one: without Ray
     worker             what the workers run
+    task_group         few users on one machine: workers are tasks, in processes that are there
+    ray_group          otherwise: workers of Ray Train
     checkpoints        a trainer's state as files
     model_directory    the files of a finished model
     tracking           learning curves for people: TensorBoard, a picture, MLflow
@@ -13,8 +15,6 @@ the same command, a changed one starts anew.
 """
 
 from dataclasses import dataclass, replace
-
-import ray.train
 
 from lightsans.config import RunConfig
 from lightsans.config.kinds import trains_rows
@@ -48,12 +48,12 @@ from pipelines.session.lease import Owner
 from pipelines.session.preflight import preflight
 from pipelines.session.ray_session import ensure_ray, original_errors
 from pipelines.session.stage import find_or_make
+from pipelines.train import task_group
 from pipelines.train.board import print_progress, raise_noted_error, start_board
-from pipelines.train.errors import explain
 from pipelines.train.identity import model_id
 from pipelines.train.model_directory import write_model_files
 from pipelines.train.tracking import require_mlflow, write_pending_reports
-from pipelines.train.worker import WorkerJob, make_torch_trainer
+from pipelines.train.worker import WorkerJob
 
 MAX_RESTARTS = 2
 """Times that training starts again because the checkpoint of its best epoch has vanished."""
@@ -197,19 +197,25 @@ def _run_workers(
     )
     with original_errors(), print_progress(board, train.refit_epochs or train.epochs):
         try:
-            make_torch_trainer(job).fit()
-        except ray.train.TrainingFailedError as error:
-            raise_noted_error(board)
-            own = explain(error, train, "training")
-            if own is None:
-                raise
-            raise own from error
+            _run_group(job)
+        except Exception:
+            raise_noted_error(board)  # which tells more
+            raise
     raise_noted_error(board)
     names = complete_checkpoints(job.checkpoints)
     newest = find_checkpoint(job.checkpoints / names[-1]) if names else None
     if newest is None:
         raise TrainingError(f"{directory}: training ended without a checkpoint; see Ray's logs")
     return newest
+
+
+def _run_group(job: WorkerJob) -> None:
+    if task_group.suits(job):
+        task_group.train_in_tasks(job)
+        return
+    from pipelines.train.ray_group import train_with_ray  # takes seconds, with pandas and ray.data
+
+    train_with_ray(job)
 
 
 def _say_which_loss(config: RunConfig, num_items: int) -> None:

@@ -1,17 +1,17 @@
-"""Workers of a Ray Train run: load sequences, train, write checkpoints.
+"""Work of the workers of a training: they load sequences, train, write checkpoints.
 
-Ray Train starts workers, watches them and starts them again. Checkpoints are our own, since one
-worker writes them between two steps while all go on.
+They are started, watched and started again by Ray Train (`pipelines.train.ray_group`) or, where
+there is little to train, by the driver (`pipelines.train.task_group`). Checkpoints are our own,
+since one worker writes them between two steps while all go on.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
-import ray.train
-import ray.train.torch
-from ray.train import FailureConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer
+import torch
+from torch import nn
 
 from lightsans.config import RunConfig
 from lightsans.dataset.loading import load_shards, load_within
@@ -30,9 +30,6 @@ from pipelines.session.lease import Owner
 from pipelines.train.board import has_failed
 from pipelines.train.checkpoints import features_of_run, restore_trainer, write_checkpoint
 from pipelines.train.errors import explain, is_out_of_memory
-
-RESIZE_S = 30.0
-"""Interval at which an elastic run looks for room for more workers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,46 +58,26 @@ class WorkerJob:
         return self.model / "checkpoints"
 
 
-class _Trainer(TorchTrainer):
-    """Ray Train's trainer without its way of ending on Ctrl-C, which takes an epoch and exits 1."""
+class Place(NamedTuple):
+    """Place of a worker: its device, and the others."""
 
-    def _register_sigint_handler(self, controller: object) -> None:
-        pass
-
-
-def make_torch_trainer(job: WorkerJob) -> TorchTrainer:
-    """The Ray Train run of a model."""
-    train = job.config.train
-    return _Trainer(
-        train_worker,
-        train_loop_config={"job": job},
-        torch_config=TorchConfig(timeout_s=train.collective_timeout_s),
-        # mypy reads the signature of Ray Train's first version
-        scaling_config=ScalingConfig(
-            num_workers=train.num_workers,  # type: ignore[arg-type]
-            use_gpu=train.use_gpu,
-            elastic_resize_monitor_interval_s=RESIZE_S,  # type: ignore[call-arg]
-        ),
-        run_config=ray.train.RunConfig(
-            name="checkpoints",
-            storage_path=job.model.path,
-            storage_filesystem=job.model.arrow_filesystem,
-            failure_config=FailureConfig(max_failures=train.max_failures),
-        ),
-    )
+    device: torch.device
+    wrap: Callable[[nn.Module], nn.Module]
+    """Connects the objective with those of the other workers (DDP)."""
+    has_notice: Callable[[], bool] = lambda: False
+    """Whether the machine is about to be taken away."""
 
 
-def train_worker(loop_config: dict[str, WorkerJob]) -> None:
-    """Train as one worker of a Ray Train group.
+def train_worker(job: WorkerJob, place: Place) -> None:
+    """Train as one worker of a group, whose collectives are connected.
 
-    Ray Train starts the workers again whenever one fails. Where that is no use, as with a loss that
-    is not finite, the error waits on the board, and workers that were started again end at once.
+    Workers are started again whenever one fails. Where that is no use, as with a loss that is not
+    finite, the error waits on the board, and workers that were started again end at once.
     """
-    job = loop_config["job"]
     if has_failed(job.board):
         return
     try:
-        _train(job)
+        _train(job, place)
     except LightSANsError as error:
         ray.get(job.board.fail.remote(error))
         raise
@@ -113,7 +90,7 @@ def train_worker(loop_config: dict[str, WorkerJob]) -> None:
         raise own from error
 
 
-def _train(job: WorkerJob) -> None:
+def _train(job: WorkerJob, place: Place) -> None:
     config, dataset = job.config, job.dataset
     manifest = require_manifest(DatasetManifest, dataset, "it was removed while training")
     shards = list(range(collectives.rank(), config.train.virtual_shards, collectives.world_size()))
@@ -123,7 +100,7 @@ def _train(job: WorkerJob) -> None:
         if is_first:
             job.board.step.remote(progress)
 
-    device = ray.train.torch.get_device()
+    device = place.device
     store = open_store(job.checkpoints, config.train.keep_checkpoints, job.owner)
     names: list[str | None] = [None, *store.names()]
     newest = collectives.from_first_worker(names[-1], device)
@@ -137,7 +114,7 @@ def _train(job: WorkerJob) -> None:
         manifest.items,
         _load_tapes(job, manifest, shards),
         device,
-        wrap=lambda module: ray.train.torch.prepare_model(module, move_to_device=False),
+        wrap=place.wrap,
         on_step=on_step,
         item_counts=popularity(config, dataset),
         weights=weights,
@@ -149,7 +126,10 @@ def _train(job: WorkerJob) -> None:
             partial = trainer.progress.partial
             step = partial.step if partial else 0
             job.board.resume.remote(len(trainer.progress.history), step)
-    _train_epochs(trainer, store, job)
+    try:
+        _train_epochs(trainer, store, job, place)
+    finally:
+        store.close()  # the process may outlive the training
 
 
 def open_store(checkpoints: Location, keep: int, owner: Owner | None) -> CheckpointStore:
@@ -176,14 +156,14 @@ def _load_tapes(
     return load_within(lambda shard: load([shard])[shard], shards, train.tape_memory_mb << 20)
 
 
-def _train_epochs(trainer: Trainer, store: CheckpointStore, job: WorkerJob) -> None:
+def _train_epochs(trainer: Trainer, store: CheckpointStore, job: WorkerJob, place: Place) -> None:
     is_first, train = collectives.rank() == 0, job.config.train
     minutes = train.checkpoint_minutes
     clock = CheckpointClock(
         train.checkpoint_steps,
         None if minutes is None else 60 * minutes,
-        ray.train.torch.get_device(),
-        lambda: ray.train.get_preemption_info() is not None,
+        place.device,
+        place.has_notice,
     )
 
     def save() -> None:

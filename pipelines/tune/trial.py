@@ -38,7 +38,8 @@ from pipelines.session.ray_session import find_own_error, on_this_machine
 from pipelines.train.board import start_board
 from pipelines.train.checkpoints import features_of_run, restore_trainer, write_checkpoint
 from pipelines.train.errors import explain, is_out_of_memory
-from pipelines.train.worker import WorkerJob, make_torch_trainer, open_store
+from pipelines.train.ray_group import make_torch_trainer
+from pipelines.train.worker import WorkerJob, open_store
 from pipelines.tune.messages import EpochReport, TrialConfig, TrialFailure
 from pipelines.tune.records import checkpointed_progress, newest_checkpoint
 

@@ -17,6 +17,7 @@ TINY = (*SMALL_RUN, "train.epochs=6")
 
 LONGEST_FIRST = (
     *("readme", "tune", "benchmarks", "preflight", "wheel", "train", "nightly", "preprocess"),
+    *("pipeline", "jobs", "preprocess_kills", "backtest", "autoscaling", "score", "score_rules"),
 )
 """Files that take minutes, without ``test_``: none of them may be left when the others are done."""
 

@@ -44,6 +44,12 @@ def test_tables_are_compared_with_the_files_that_they_are_made_of(tmp_path):
     assert all(case["ours"] > 0 and case["peer"] > 0 for case in cases)
 
 
+def test_the_cost_of_a_small_pipeline_is_that_of_all_its_processes():
+    (case,) = report_of("fixed_cost")["cases"]
+    assert case["ours"] > 0
+    assert case["processes"] > 5
+
+
 def test_similar_items_are_compared_with_torch():
     (case,) = report_of("similar")["cases"]
     assert case["ours"] > 0

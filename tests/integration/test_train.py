@@ -23,6 +23,7 @@ from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import ModelMetrics
 from lightsans.training.progress import EpochRow
 from pipelines.preprocess.stage import run_preprocess
+from pipelines.train import task_group
 from pipelines.train.dry_run import dry_run
 from pipelines.train.identity import judged_model, refit_config
 from pipelines.train.stage import TrainResult, run_train
@@ -172,9 +173,12 @@ def test_a_killed_run_goes_on_from_the_middle_of_an_epoch_with_the_same_curve(
     assert resumed_after(finished.stderr) >= 2
 
 
+@pytest.mark.parametrize("users_for_tasks", [20_000, 0], ids=["tasks", "ray train"])
 def test_a_killed_worker_is_started_again_and_the_curve_stays_the_same(
-    two_workers, tiny_config, tmp_path
+    two_workers, tiny_config, tmp_path, monkeypatch, users_for_tasks
 ):
+    """Tasks and Ray Train make the same model, too: nobody interrupted that of tasks."""
+    monkeypatch.setattr(task_group, "USERS_WORTH_RAY_TRAIN", users_for_tasks)
     config, uninterrupted = two_workers
     shutil.copytree(Path(config.root) / "datasets", tmp_path / "datasets")
     own = tiny_config(tmp_path, AVERAGED, "train.num_workers=2", "train.checkpoint_steps=2")

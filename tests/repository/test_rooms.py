@@ -224,11 +224,13 @@ TASKS = [
     "pipelines.preprocess.parts",
     "pipelines.preprocess.read",
     "pipelines.train.board",
+    "pipelines.train.task_group",
     "pipelines.evaluate.stage",
     "pipelines.evaluate.counts",
     "pipelines.evaluate.ranks",
     "pipelines.score.shared_model",
     "pipelines.score.report",
+    "pipelines.score.stage",
 ]
 
 

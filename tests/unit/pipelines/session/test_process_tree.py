@@ -29,6 +29,7 @@ def test_time_of_a_block_is_that_of_the_process_and_its_descendants(busy_child):
         busy_child.stdout.readline()
     assert clock.seconds is not None
     assert clock.seconds >= 0.3
+    assert clock.processes >= 3
 
 
 def test_time_before_the_block_does_not_count(busy_child):

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import ray
+from ray._private.node import Node
 
 from lightsans.errors import LightSANsError
 from pipelines.session import ray_session
@@ -26,7 +27,6 @@ def test_an_embedded_ray_keeps_our_end_on_sigterm_and_gives_workers_their_share(
     monkeypatch.delenv(NICENESS, raising=False)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", init)
-    monkeypatch.setattr(ray_session, "_configure_data", lambda context: None)
     monkeypatch.setattr(ray_session, "spend_warning_on_arguments", lambda: None)
     try:
         ray_session.ensure_ray()
@@ -36,13 +36,30 @@ def test_an_embedded_ray_keeps_our_end_on_sigterm_and_gives_workers_their_share(
     assert (seen["address"], seen["niceness"]) == ("local", "0")
 
 
+def test_processes_that_an_embedded_ray_does_not_need_are_not_started(monkeypatch):
+    """Nobody reads lines of workers, or adds a machine. A Ray that is started later has both."""
+    before = (Node.start_log_monitor, Node.start_monitor)
+    seen: list[object] = []
+
+    def init(**arguments: object) -> None:
+        node = object.__new__(Node)  # none of its state is there: what Ray does would fail
+        seen.extend([node.start_log_monitor(), node.start_monitor()])
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray_session, "spend_warning_on_arguments", lambda: None)
+    ray_session.ensure_ray()
+    assert seen == [None, None]
+    assert (Node.start_log_monitor, Node.start_monitor) == before
+
+
 @pytest.mark.parametrize("given", ["5", "15"])
 def test_a_niceness_that_somebody_chose_stays(given, monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv(NICENESS, given)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", lambda **arguments: None)
-    monkeypatch.setattr(ray_session, "_configure_data", lambda context: None)
     monkeypatch.setattr(ray_session, "spend_warning_on_arguments", lambda: None)
     ray_session.ensure_ray()
     assert os.environ[NICENESS] == given
