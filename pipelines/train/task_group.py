@@ -51,8 +51,11 @@ def suits(job: WorkerJob) -> bool:
         return False
     if is_cluster() and train.most_workers > 1:
         return False
-    if sum(node["Alive"] for node in ray.nodes()) > 1:  # type: ignore[no-untyped-call]
+    machines = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    if len(machines) > 1:
         return False  # machines may be taken away, of which Ray Train hears before
+    if machines[0]["Resources"].get("CPU", 0) < train.most_workers:
+        return False  # the head of a cluster whose machines with CPUs are not there yet
     manifest = require_manifest(DatasetManifest, job.dataset, "it was removed while training")
     return manifest.users <= USERS_WORTH_RAY_TRAIN
 

@@ -29,10 +29,14 @@ def few_users(tmp_path, *settings: str, users: int = 20_000) -> WorkerJob:
     return job
 
 
+def machine(cpus: float) -> dict[str, Any]:
+    return {"Alive": True, "Resources": {"CPU": cpus} if cpus else {}}
+
+
 @pytest.fixture
 def machines(monkeypatch) -> list[dict[str, Any]]:
     """The machines of the Ray at hand: one."""
-    found = [{"Alive": True}, {"Alive": False}]
+    found = [machine(cpus=4), machine(cpus=4) | {"Alive": False}]
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(ray, "nodes", lambda: found)
     return found
@@ -58,8 +62,18 @@ def test_many_users_and_several_machines_are_for_ray_train(machines, tmp_path):
     assert not suits(few_users(tmp_path / "many", users=20_001))
     job = few_users(tmp_path / "few")
     assert suits(job)
-    machines.append({"Alive": True})
+    machines.append(machine(cpus=4))
     assert not suits(job)
+
+
+@pytest.mark.parametrize("cpus", [0, 1])
+def test_a_head_whose_machines_have_yet_to_start_is_for_ray_train(
+    machines, tmp_path, cpus, monkeypatch
+):
+    """A task that has to run on it would wait for ever."""
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:6379")
+    machines[:] = [machine(cpus)]
+    assert suits(few_users(tmp_path, "train.num_workers=1")) is (cpus == 1)
 
 
 def test_on_a_ray_that_others_may_use_a_task_is_never_one_of_several_that_wait(
