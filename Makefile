@@ -66,7 +66,8 @@ test-hosts: $(STAMP) ## tests on several hosts, made of this machine by root (ha
 	timeout --kill-after=30 1800 $(BIN)/python -m pytest -m "hosts and not chaos" tests/hosts
 
 test-hosts-faults: $(STAMP) ## each fault during each stage on several hosts; goes on where it stopped
-	$(BIN)/python -m pytest -m "hosts and chaos" tests/hosts/test_faults.py
+	$(BIN)/python -m pytest -m "hosts and chaos" tests/hosts/test_faults.py; \
+	  status=$$?; $(BIN)/python -m tests.hosts.cells && exit $$status
 
 bench: $(STAMP) ## one benchmark: make bench NAME=x [ARGS=--smoke]
 	@[ -f "benchmarks/$(NAME).py" ] || { echo "make: name a benchmark, make bench NAME=x, of:" \

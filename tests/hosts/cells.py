@@ -1,10 +1,10 @@
-"""The table stage by fault: kept as JSON lines, a line for each cell, shown as a table.
+"""The table stage by fault: kept as JSON lines, a line for each cell, shown in cluster/README.md.
 
-python -m tests.hosts.cells FILE
+python -m tests.hosts.cells, after cells were added, writes the table there.
 """
 
 import json
-import sys
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,6 +30,7 @@ class Cell:
     """Last line that the disturbed command told."""
     date: str
     commit: str
+    """Last commit then that changed the product."""
 
     @property
     def is_good(self) -> bool:
@@ -51,16 +52,43 @@ def add_cell(file: Path, cell: Cell) -> None:
         lines.write(json.dumps(asdict(cell)) + "\n")
 
 
+CLUSTER = Path(__file__).resolve().parents[2] / "cluster"
+RECORDS = CLUSTER / "faults.jsonl"
+BEGIN, END = "<!-- table of faults -->", "<!-- end of the table -->"
+STAGES = ("preprocess", "train", "evaluate", "score", "tune", "nightly")
+"""Columns of the table."""
+
+
 def table(cells: Iterable[Cell]) -> str:
-    """A row for each cell, those of a fault together."""
-    lines = ["| Fault | During | Status | Run again | Same lists | Minutes lost | Requests more |"]
-    lines.append("|---" * 7 + "|")
-    for cell in sorted(cells, key=lambda cell: cell.fault):
-        words = [cell.fault, cell.stage, cell.status, "-" if cell.again is None else cell.again]
-        words += ["yes" if cell.same_rows else "no", cell.lost_min, cell.requests]
-        lines.append(f"| {' | '.join(map(str, words))} |")
+    """A row for each fault, a column for each stage; empty where none was tried.
+
+    A cell has the exit status, that of the same command afterwards where it was needed, minutes
+    lost and requests to storage beyond those of an undisturbed command.
+    """
+    found = {(cell.fault, cell.stage): cell for cell in cells}
+    lines = [f"| fault | {' | '.join(STAGES)} |", "|---" * (1 + len(STAGES)) + "|"]
+    for fault in sorted({fault for fault, _ in found}):
+        words = [_words(found.get((fault, stage))) for stage in STAGES]
+        lines.append(f"| {fault} | {' | '.join(words)} |")
     return "\n".join(lines)
 
 
+def _words(cell: Cell | None) -> str:
+    if cell is None:
+        return ""
+    status = f"{cell.status}" if cell.again is None else f"{cell.status}, then {cell.again}"
+    return f"{status}; {cell.lost_min} min; {cell.requests:+,}"
+
+
+def with_table(page: str, cells: Iterable[Cell]) -> str:
+    """A page whose table between the marks is that of the cells."""
+    written, times = re.subn(
+        f"{BEGIN}.*?{END}", f"{BEGIN}\n\n{table(cells)}\n\n{END}", page, flags=re.DOTALL
+    )
+    assert times == 1, f"the page needs {BEGIN} and {END}, once"
+    return written
+
+
 if __name__ == "__main__":
-    print(table(read_cells(Path(sys.argv[1]))))
+    page = CLUSTER / "README.md"
+    page.write_text(with_table(page.read_text(), read_cells(RECORDS)))

@@ -187,11 +187,14 @@ def settings(root: str, *overrides: str) -> list[str]:
 
 
 @contextmanager
-def bare_hosts(cpus: Sequence[int], **of_workers: Any) -> Iterator[HostCluster]:
+def bare_hosts(
+    cpus: Sequence[int], *, counts_cpu: bool = False, **of_workers: Any
+) -> Iterator[HostCluster]:
     """Hosts of a cluster without a Ray: storage that answers, head, workers, the host outside.
 
     Args:
         cpus: Logical CPUs of each worker.
+        counts_cpu: Whether the processor time of every host is counted.
         **of_workers: Options of the workers' hosts.
     """
     token = secrets.token_hex(32)
@@ -203,6 +206,7 @@ def bare_hosts(cpus: Sequence[int], **of_workers: Any) -> Iterator[HostCluster]:
         ]
         outside = made.add("outside")
         for host in made.hosts.values():
+            host.counts_cpu = counts_cpu
             host.start()
         outside.write(TOKEN, token)
         cluster = HostCluster(made, storage, head, workers, outside, token)
@@ -211,9 +215,9 @@ def bare_hosts(cpus: Sequence[int], **of_workers: Any) -> Iterator[HostCluster]:
 
 
 @contextmanager
-def host_cluster(cpus: Sequence[int] = (1, 1, 1), **of_workers: Any) -> Iterator[HostCluster]:
+def host_cluster(cpus: Sequence[int] = (1, 1, 1), **options: Any) -> Iterator[HostCluster]:
     """A cluster for the time of the block; see `bare_hosts`."""
-    with bare_hosts(cpus, **of_workers) as cluster:
+    with bare_hosts(cpus, **options) as cluster:
         cluster.start_head()
         for worker in cluster.workers:
             cluster.start_worker(worker)

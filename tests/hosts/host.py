@@ -34,6 +34,7 @@ PROJECT = ENVIRONMENT.parent
 """Where hosts have the project: beside its environment, whose scripts name their interpreter."""
 NETWORK = "10.77.0"
 MEMORY_GROUPS = Path("/sys/fs/cgroup/memory")
+CPU_GROUPS = Path("/sys/fs/cgroup/cpuacct")
 
 
 def reason_against() -> str | None:
@@ -63,6 +64,8 @@ class Host:
     """Seconds that its clock is ahead of the machine's."""
     cpus: int = 1
     """Logical CPUs that a Ray on it offers."""
+    counts_cpu: bool = False
+    """Whether `cpu_s` is asked for."""
     variables: dict[str, str] = field(default_factory=dict)
     """Environment of every command."""
     process: subprocess.Popen[str] | None = None
@@ -123,10 +126,8 @@ class Host:
         enter = ["nsenter", "-t", str(self.number), "-m", "-n", "-i", "-u", "-p"]
         # `nsenter --wd` would mean the machine's directory of this name.
         enter += ["--", "env", f"--chdir={cwd or PROJECT}", "-i", *pairs, *inside]
-        if self.memory_bytes is None:
-            return enter
-        group = self.rack.memory_group(self)
-        return ["sh", "-c", f'echo $$ > {group}/cgroup.procs; exec "$@"', "sh", *enter]
+        join = [f"echo $$ > {group}/cgroup.procs; " for group in self.rack.groups(self)]
+        return ["sh", "-c", f'{"".join(join)}exec "$@"', "sh", *enter] if join else enter
 
     def run(
         self, *command: str, limit_s: float = COMMAND_S, cwd: str = "", **changes: str
@@ -169,6 +170,10 @@ class Host:
     def read(self, path: str) -> str:
         """Text of a file of the host."""
         return self.must("cat", path, limit_s=30)
+
+    def cpu_s(self) -> float:
+        """Processor seconds of all commands so far and of what they started, ended or not."""
+        return int((self.rack.cpu_group(self) / "cpuacct.usage").read_text()) / 1e9
 
     # ---- faults ----------------------------------------------------------------------------------
 
@@ -258,18 +263,19 @@ class Rack:
             process.kill()
             process.wait()
         for host in self.hosts.values():
-            with suppress(OSError):
-                self.memory_group(host).rmdir()
+            for group in self.groups(host):
+                with suppress(OSError):
+                    group.rmdir()
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def plan(self, host: Host) -> dict[str, Any]:
         """Plan that process 1 of a host is given."""
+        for path in self.groups(host):
+            path.mkdir(exist_ok=True)
         group = None
         if host.memory_bytes is not None:
-            path = self.memory_group(host)
-            path.mkdir(exist_ok=True)
-            (path / "memory.limit_in_bytes").write_text(str(host.memory_bytes))
-            group = str(path)
+            group = str(self.memory_group(host))
+            Path(group, "memory.limit_in_bytes").write_text(str(host.memory_bytes))
         directory = self.directory / "hosts" / host.name
         names = [f"127.0.0.1 localhost {host.name}-itself"]
         names += [f"{other.address} {other.name}" for other in self.hosts.values()]
@@ -317,6 +323,15 @@ class Rack:
     def memory_group(self, host: Host) -> Path:
         """Control group that limits a host's memory."""
         return MEMORY_GROUPS / f"{self.directory.name}-{host.name}"
+
+    def cpu_group(self, host: Host) -> Path:
+        """Control group that counts a host's processor time."""
+        return CPU_GROUPS / f"{self.directory.name}-{host.name}"
+
+    def groups(self, host: Host) -> list[Path]:
+        """Control groups that a host's commands join."""
+        memory = [self.memory_group(host)] if host.memory_bytes is not None else []
+        return memory + ([self.cpu_group(host)] if host.counts_cpu else [])
 
     def _ip(self, *words: str) -> None:
         enter = ["nsenter", "-t", str(self.switch_number), "-n", "ip", *words]

@@ -45,12 +45,15 @@ def child_of(process: int) -> int:
 
 
 def wait_for(
-    condition: Callable[[], bool], limit_s: float, goes_on: Callable[[], bool] = lambda: True
+    condition: Callable[[], bool],
+    limit_s: float,
+    goes_on: Callable[[], bool] = lambda: True,
+    every_s: float = 0.2,
 ) -> bool:
     """Wait for a condition; false when time is over or nothing goes on."""
     deadline = time.monotonic() + limit_s
     while not condition():
         if time.monotonic() > deadline or not goes_on():
             return condition()
-        time.sleep(0.2)
+        time.sleep(every_s)
     return True

@@ -1,11 +1,12 @@
 """Objects of the storage of hosts, put and looked at by tests; runs on a host.
 
-python -m tests.hosts.s3_files ENDPOINT ready|put|get|list|remove|rows [KEY]
+python -m tests.hosts.s3_files ENDPOINT ready|put|get|list|remove|rows|fill [KEY]
 """
 
 import hashlib
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import botocore.config
@@ -37,12 +38,37 @@ def rows(client: Any, prefix: str) -> dict[str, Any]:
     return {"rows": table.num_rows, "users": users, "digest": digest}
 
 
-def main(endpoint: str, action: str, key: str = "") -> None:
+USERS, ITEMS, OF_A_USER = 5000, 200, 5
+"""Users of a log that is filled in, its items, and rows of one user that follow each other."""
+
+
+def csv_file(rows: range) -> bytes:
+    """Rows of the log that is filled in; each is the same in whatever file it stands."""
+    lines = ["user_id,item_id,timestamp"]
+    for row in rows:
+        turn, step = divmod(row, OF_A_USER)
+        lines.append(f"u{turn % USERS},i{(turn * 7 + step) % ITEMS},{row}")
+    return "\n".join([*lines, ""]).encode()
+
+
+def fill(client: Any, prefix: str, files: int, rows: int) -> None:
+    """Put a log of so many rows, in so many files."""
+    size = -(-rows // files)
+
+    def put(number: int) -> None:
+        body = csv_file(range(number * size, min(rows, (number + 1) * size)))
+        key = f"{prefix}/{number:06}.csv"
+        client.put_object(Bucket=BUCKET, Key=key, Body=body)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(put, range(files)))
+
+
+def main(endpoint: str, action: str, key: str = "", *numbers: str) -> None:
     """Do one thing; the answer goes to standard output."""
     retries = botocore.config.Config(retries={"max_attempts": 5}, connect_timeout=5)
-    client = botocore.session.get_session().create_client(
-        "s3", endpoint_url=endpoint, config=retries
-    )
+    session = botocore.session.get_session()
+    client = session.create_client("s3", endpoint_url=endpoint, config=retries)
     if action == "ready":
         client.head_bucket(Bucket=BUCKET)
     elif action == "put":
@@ -54,6 +80,8 @@ def main(endpoint: str, action: str, key: str = "") -> None:
     elif action == "remove":
         for name in objects(client, key):
             client.delete_object(Bucket=BUCKET, Key=name)
+    elif action == "fill":
+        fill(client, key, *map(int, numbers))
     elif action == "rows":
         print(json.dumps(rows(client, key)))
     else:

@@ -6,6 +6,7 @@ number of the process that made them.
 
 import re
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,16 +19,17 @@ def owner_of(name: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def sweep(
-    directories: Path = Path("/tmp"), groups: Path = Path("/sys/fs/cgroup/memory")
-) -> list[str]:
+GROUPS = (Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup/cpuacct"))
+
+
+def sweep(directories: Path = Path("/tmp"), groups: Sequence[Path] = GROUPS) -> list[str]:
     """Remove what is left of processes that have ended; the names."""
     removed = []
-    for path in [*directories.glob(f"{PREFIX}*"), *groups.glob(f"{PREFIX}*")]:
+    for path in [found for place in (directories, *groups) for found in place.glob(f"{PREFIX}*")]:
         owner = owner_of(path.name)
         if owner is None or Path(f"/proc/{owner}").exists():
             continue
-        if path.parent == groups:
+        if path.parent in groups:
             with suppress(OSError):
                 path.rmdir()
         else:

@@ -82,6 +82,17 @@ def test_two_nights_one_from_the_other_are_published(cluster, tmp_path):
     assert again["run_id"] == report["run_id"]
 
 
+def test_a_gate_that_refuses_is_told_outside_by_its_own_status(cluster):
+    words = settings("gate", *ON_THREE, "nightly.beat_baselines=[]", "nightly.floors={ndcg@10: 1}")
+    done = cluster.submit("nightly", *words, "--as-of", FIRST, limit_s=LIMIT_S)
+    told = done.stdout + done.stderr
+    assert done.returncode == 3, told[-6000:]
+    assert "ndcg@10" in told
+    report = json.loads(cluster.get(f"gate/reports/nightly-{FIRST}.json"))
+    assert report["outcome"] == "refused", report
+    assert "gate/recommendations/LATEST" not in cluster.objects("gate/recommendations/")
+
+
 @pytest.mark.parametrize("name", ["root", "data.input"])
 def test_relative_paths_are_refused_before_anything_is_sent(cluster, name):
     cluster.outside.write(f"{PROJECT}/here/log.csv", "user_id,item_id,timestamp\n")
@@ -110,6 +121,20 @@ def assert_explained(done: Any, words: str) -> None:
     assert done.returncode == 2, told[-6000:]
     assert words in told
     assert "Traceback" not in told
+
+
+def test_a_job_is_read_and_stopped_from_outside(cluster):
+    words = settings("stopped", *ON_THREE, "train.epochs=500", "train.patience=500")
+    job = json.loads(cluster.submit("pipeline", *words, "--no-wait", "--json").stdout)["job_id"]
+    in_training = lambda: "epoch   1/500" in cluster.submit("logs", job).stdout  # noqa: E731
+    assert wait_for(in_training, 240), cluster.submit("logs", job).stdout[-3000:]
+    follower = cluster.start_job("logs", job, "--follow", limit_s=120)
+    stopped = cluster.submit("stop", job)
+    assert stopped.returncode == 0, stopped.stderr
+    assert follower.wait() not in (0, 124), "it follows to the end, and tells what became of it"
+    jobs = json.loads(cluster.submit("jobs", "--json").stdout)["jobs"]
+    assert [each["status"] for each in jobs if each["job_id"] == job] == ["STOPPED"]
+    assert wait_for(cluster.is_idle, 60), "hosts are free again"
 
 
 def test_one_worker_host_makes_the_same_as_three(cluster, on_three):

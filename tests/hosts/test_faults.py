@@ -1,7 +1,7 @@
 """Every fault during every stage: the same lists, or a clear end and a rerun that makes them.
 
 Cells of the table that are recorded are not run again: ``make test-hosts-faults`` goes on where it
-stopped. ``python -m tests.hosts.cells cluster/faults.jsonl`` shows them.
+stopped, and ``python -m tests.hosts.cells`` writes the table into cluster/README.md.
 """
 
 import contextlib
@@ -18,15 +18,15 @@ from typing import Any
 import pytest
 
 from tests.commands import ROOT
-from tests.hosts.cells import Cell, add_cell, read_cells
+from tests.hosts.cells import RECORDS, Cell, add_cell, read_cells
 from tests.hosts.cluster import HostCluster, host_cluster, settings
 from tests.hosts.faults import BEFORE, FAULTS, settled
-from tests.hosts.processes import wait_for
+from tests.hosts.processes import Running, wait_for
 from tests.nights import FIRST, write_log
 
 pytestmark = [pytest.mark.hosts, pytest.mark.chaos, pytest.mark.timeout(1500)]
 
-RECORDS = Path(os.environ.get("FAULTS_LOG", ROOT / "cluster" / "faults.jsonl"))
+LOG = Path(os.environ.get("FAULTS_LOG", RECORDS))
 LIMIT_S = 500
 """Time after which a command hangs."""
 SMALL = ("train.num_workers=2", "score.num_workers=3", "train.epochs=6", "train.patience=6")
@@ -35,6 +35,7 @@ SPACE = "tune.space={learning_rate: {loguniform: [0.003, 0.03]}}"
 COMMANDS = {
     "preprocess": (["pipeline", *SMALL], "locks/dataset-"),
     "train": (["pipeline", *SMALL], "checkpoints/"),
+    "evaluate": (["pipeline", *SMALL], "locks/evaluation-"),
     "score": (["pipeline", *SMALL], "locks/run-"),
     "tune": (["tune", *SMALL, SPACE, "tune.max_trials=4", "tune.engine=random"], "checkpoints/"),
     "nightly": (["nightly", *NIGHT], "checkpoints/"),
@@ -105,7 +106,7 @@ def undisturbed(cluster: HostCluster, calm: dict[str, Undisturbed], stage: str) 
 @pytest.mark.parametrize("stage", COMMANDS)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_costs_time_and_nothing_else(faulty, calm, fault, stage):
-    if any((cell.fault, cell.stage) == (fault, stage) for cell in read_cells(RECORDS)):
+    if any((cell.fault, cell.stage) == (fault, stage) for cell in read_cells(LOG)):
         pytest.skip("it is in the table")
     expected = undisturbed(faulty, calm, stage)
     root = f"{fault} {stage}".replace(" ", "-").replace(",", "").replace("%", "").replace("/", "")
@@ -115,8 +116,7 @@ def test_a_fault_costs_time_and_nothing_else(faulty, calm, fault, stage):
         if fault in BEFORE:
             stack.enter_context(FAULTS[fault](faulty))
         job = faulty.start_job(*words, limit_s=LIMIT_S)
-        has_begun = lambda: COMMANDS[stage][1] in str([*faulty.objects(f"{root}/")])  # noqa: E731
-        assert wait_for(has_begun, LIMIT_S, job.is_running), job.text()[-5000:]
+        looks = wait_for_begin(faulty, stage, root, job)
         if fault not in BEFORE:
             stack.enter_context(FAULTS[fault](faulty))
         status = job.wait()
@@ -135,13 +135,26 @@ def test_a_fault_costs_time_and_nothing_else(faulty, calm, fault, stage):
         again=again,
         same_rows=found == expected.result,
         lost_min=round((seconds - expected.seconds) / 60, 1),
-        requests=faulty.requests().total() - before - expected.requests,
+        requests=faulty.requests().total() - before - expected.requests - looks,
         said=last_words(job.text()),
         date=f"{datetime.now(UTC):%Y-%m-%d}",
         commit=commit(),
     )
     assert cell.is_good, f"{cell}\n{job.text()[-5000:]}"
-    add_cell(RECORDS, cell)
+    add_cell(LOG, cell)
+
+
+def wait_for_begin(cluster: HostCluster, stage: str, root: str, job: Running) -> int:
+    """Wait until a stage is at work; the number of requests that took."""
+    looks = 0
+
+    def has_begun() -> bool:
+        nonlocal looks
+        looks += 1
+        return COMMANDS[stage][1] in str([*cluster.objects(f"{root}/")])
+
+    assert wait_for(has_begun, LIMIT_S, job.is_running, every_s=1), job.text()[-5000:]
+    return looks
 
 
 def last_words(text: str) -> str:
@@ -151,6 +164,6 @@ def last_words(text: str) -> str:
 
 
 def commit() -> str:
-    """Short name of the commit that is tried."""
-    asked = ["git", "rev-parse", "--short", "HEAD"]
+    """Short name of the last commit that changed the product."""
+    asked = ["git", "log", "-1", "--format=%h", "--", "lightsans", "pipelines", "submit.py"]
     return subprocess.run(asked, cwd=ROOT, capture_output=True, text=True).stdout.strip()

@@ -23,7 +23,10 @@ pytestmark = [pytest.mark.hosts, pytest.mark.timeout(240)]
 def two(hosts_allowed: None) -> Iterator[tuple[Host, Host]]:
     """Two hosts; the second has little memory and disk."""
     with rack({}) as made:
-        hosts = made.add("one"), made.add("two", disk_bytes=64 << 20, memory_bytes=256 << 20)
+        hosts = (
+            made.add("one", counts_cpu=True),
+            made.add("two", disk_bytes=64 << 20, memory_bytes=256 << 20),
+        )
         for host in hosts:
             host.start()
         yield hosts
@@ -139,6 +142,14 @@ def test_a_host_vanishes_with_all_its_processes_and_comes_back_empty(two):
     assert not one.is_up
     one.start()
     assert one.run("test", "-e", "/tmp/kept").returncode == 1
+
+
+def test_processor_time_of_a_host_counts_commands_that_ended(two):
+    one, _ = two
+    before = one.cpu_s()
+    busy = "import time\nwhile time.process_time() < 0.6: pass"
+    one.must("python", "-c", busy, limit_s=60)
+    assert one.cpu_s() - before > 0.5
 
 
 OWNER = """

@@ -1,22 +1,35 @@
-"""`ray up` over SSH: cluster/local.yaml is started, used, updated and torn down."""
+"""`ray up` over SSH: cluster/local.yaml is started, used, updated and torn down; and one grows."""
 
-import json
+import time
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 import yaml
 
-from tests.hosts.cluster import ALIVE, VARIABLES, HostCluster, alive_in, bare_hosts, settings
-from tests.hosts.host import PROJECT, Host
-from tests.hosts.processes import Running, wait_for
+from tests.hosts.cluster import LOGICAL_MEMORY, HostCluster
+from tests.hosts.host import PROJECT
+from tests.hosts.launcher import (
+    alive,
+    configuration,
+    dashboard,
+    keep,
+    launch,
+    result_of,
+    runs_ray,
+    serve_ssh,
+    ssh_hosts,
+    start_pipeline,
+)  # fmt: skip
+from tests.hosts.processes import wait_for
+from tests.hosts.provider import SWITCHES
 from tests.nights import write_log
 
 pytestmark = [pytest.mark.hosts, pytest.mark.timeout(600)]
-
-SSHD = ["/usr/sbin/sshd", "-o", "UsePAM=no", "-o", "PermitRootLogin=yes", "-o", "UseDNS=no"]
-ENVIRONMENT = [name for name in VARIABLES if name.startswith(("AWS_", "OMP_", "RAY_worker"))]
-LOCAL = "http://localhost:8265"
 
 
 @pytest.fixture(scope="module")
@@ -24,99 +37,22 @@ def bare(hosts_allowed: None, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """Hosts without a Ray that a user of the host outside reaches through SSH."""
     log = tmp_path_factory.mktemp("log") / "log.csv"
     write_log(log)
-    with bare_hosts(cpus=(1, 1, 1)) as made:
-        made.put("log.csv", log.read_text())
-        outside = made.outside
-        outside.must("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "/root/.ssh/id_ed25519")
-        key = outside.read("/root/.ssh/id_ed25519.pub")
-        for host in (made.head, *made.workers):
-            host.write("/root/.ssh/authorized_keys", key)
-            host.must("mkdir", "-p", "/run/sshd")
-            host.must("ssh-keygen", "-A")
-            host.must(*SSHD)
-            host.must("touch", f"{PROJECT}/.venv/.installed")  # the environment is there
-        outside.write("/root/.lightsans/token/auth_token", made.token)
-        values = {name: VARIABLES[name] for name in ENVIRONMENT}
-        text = "".join(f"{name}={value}\n" for name, value in values.items())
-        outside.write("/root/.lightsans/environment", text)
+    with ssh_hosts(log) as made:
         yield made
-        launch(made, "down", check=False)
-
-
-def configuration(made: HostCluster) -> dict[str, Any]:
-    """The file as somebody fills it in; the project lies elsewhere here, and Rays are small."""
-    addresses = ", ".join(worker.address for worker in made.workers)
-    text = made.outside.read(f"{PROJECT}/cluster/local.yaml")
-    for placeholder, value in [
-        ("192.0.2.10", made.head.address),
-        ("192.0.2.11, 192.0.2.12, 192.0.2.13", addresses),
-        ("ssh_user: lightsans", "ssh_user: root"),
-        ("/srv/lightsans", str(PROJECT)),
-    ]:
-        assert placeholder in text
-        text = text.replace(placeholder, value)
-    made.outside.must(
-        "sed", "-i", f"s|/srv/lightsans|{PROJECT}|", f"{PROJECT}/cluster/local.profile"
-    )
-    config: dict[str, Any] = yaml.safe_load(text)
-    for kind, cpus in (("head", ""), ("worker", " --num-cpus=1")):
-        config[f"{kind}_start_ray_commands"][-1] += f" --object-store-memory=200000000{cpus}"
-    return config
-
-
-def launch(made: HostCluster, verb: str, *words: str, check: bool = True) -> str:
-    """Run `ray up`, `ray down` or another command of the launcher on the host outside."""
-    done = made.outside.run("ray", verb, "--yes", "cluster/mine.yaml", *words, limit_s=400)
-    assert not check or done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
-    return done.stdout
-
-
-def alive(made: HostCluster) -> int:
-    done = made.head.run(
-        "python", "-c", ALIVE, RAY_AUTH_TOKEN_PATH="/root/.lightsans/token/auth_token"
-    )
-    return alive_in(done.stdout)
-
-
-def runs_ray(host: Host) -> bool:
-    return host.run("pgrep", "-x", "raylet").returncode == 0
-
-
-def dashboard(made: HostCluster) -> Running:
-    """Reach the dashboard as the README says, through SSH."""
-    tunnel = made.outside.popen("ray", "dashboard", "cluster/mine.yaml", limit_s=500)
-    ask = ["python", "submit.py", "jobs", "--cluster", LOCAL]
-    token = "/root/.lightsans/token/auth_token"
-    answers = lambda: made.outside.run(*ask, RAY_AUTH_TOKEN_PATH=token).returncode == 0  # noqa: E731
-    assert wait_for(answers, 60), tunnel.text()
-    return tunnel
-
-
-def run_pipeline(made: HostCluster, *overrides: str) -> dict[str, Any]:
-    """The pipeline through the tunnel, over three hosts."""
-    words = ["train.num_workers=3", "score.num_workers=3", "train.epochs=1", *overrides]
-    command = ["python", "submit.py", "pipeline", *settings("up", *words), "--json"]
-    token = "/root/.lightsans/token/auth_token"
-    done = made.outside.run(*command, "--cluster", LOCAL, limit_s=400, RAY_AUTH_TOKEN_PATH=token)
-    assert done.returncode == 0, done.stderr[-6000:]
-    result: dict[str, Any] = json.loads(done.stdout)
-    return result
 
 
 @pytest.fixture(scope="module")
 def up(bare: HostCluster) -> HostCluster:
     """The rack after `ray up`, with all machines in the cluster."""
-    config = configuration(bare)
-    bare.outside.write(f"{PROJECT}/cluster/mine.yaml", yaml.safe_dump(config))
+    keep(bare, configuration(bare))
     launch(bare, "up")
-    assert wait_for(lambda: alive(bare) == 4, 240), launch(bare, "monitor", check=False)
+    assert wait_for(lambda: alive(bare) == 4, 240), launch(bare, "exec", "ray status", check=False)
     return bare
 
 
 def test_a_rack_is_used_through_a_tunnel(up):
-    tunnel = dashboard(up)
-    assert run_pipeline(up)["recommendations"]["users"] > 400
-    tunnel.process.kill()
+    with dashboard(up):
+        assert result_of(start_pipeline(up, "up"))["recommendations"]["users"] > 400
 
 
 def test_an_update_reaches_every_machine(up):
@@ -133,3 +69,89 @@ def test_a_rack_is_torn_down(up):
     launch(up, "down")
     hosts = [up.head, *up.workers]
     assert wait_for(lambda: not any(map(runs_ray, hosts)), 180)
+
+
+@dataclass
+class Feed:
+    """Power of the workers' machines: follows the switches that the provider turns."""
+
+    made: HostCluster
+    turned: Counter[str] = field(default_factory=Counter)
+    most: int = 0
+    """Machines that were on at a time."""
+
+    def follow(self) -> None:
+        """Do what the switches say: a machine that is on lets the launcher in."""
+        for worker in self.made.workers:
+            wanted = self.made.head.run("cat", str(SWITCHES / worker.address)).stdout
+            if wanted == "on" and not worker.is_up:
+                worker.start()
+                serve_ssh(self.made, worker)
+            elif wanted == "off" and worker.is_up:
+                worker.vanish()
+            else:
+                continue
+            self.turned[wanted] += 1
+        self.most = max(self.most, self.on())
+
+    def on(self) -> int:
+        """Number of machines that are on."""
+        return sum(worker.is_up for worker in self.made.workers)
+
+    def reaches(self, number: int, limit_s: float) -> bool:
+        """Follow the switches until so many machines are on."""
+
+        def reached() -> bool:
+            self.follow()
+            return self.on() == number
+
+        return wait_for(reached, limit_s)
+
+
+def growing(made: HostCluster) -> dict[str, Any]:
+    """The same file for machines that are switched on by need."""
+    defaults = Path(ray.__file__).parent / "autoscaler" / "local" / "defaults.yaml"
+    config: dict[str, Any] = yaml.safe_load(defaults.read_text()) | configuration(made)
+    del config["min_workers"]
+    worker = {
+        "node_config": {},
+        "resources": {"CPU": 1, "memory": LOGICAL_MEMORY},
+        "min_workers": 0,
+        "max_workers": 3,
+    }
+    # Ray's own provider gives the head this name.
+    config |= {
+        "cluster_name": "growing",
+        "idle_timeout_minutes": 0.25,
+        "head_node_type": "local.cluster.node",
+        "available_node_types": {
+            "local.cluster.node": {"node_config": {}, "resources": {"CPU": 0}, "max_workers": 0},
+            "worker": worker,
+        },
+    }
+    config["provider"] |= {"type": "external", "module": "tests.hosts.provider.RackProvider"}
+    start = config["head_start_ray_commands"][-1]
+    config["head_start_ray_commands"][-1] = f"export PYTHONPATH={PROJECT}; {start}"
+    return config
+
+
+def test_a_rack_grows_from_no_host_to_three_and_back(bare):
+    for worker in bare.workers:
+        worker.vanish()
+    feed = Feed(bare)
+    keep(bare, growing(bare))
+    launch(bare, "up")
+    assert alive(bare) == 1
+    with dashboard(bare):
+        job = start_pipeline(bare, "grown", "resources.max_cpus=3")
+        while job.is_running():
+            feed.follow()
+            time.sleep(0.5)
+        assert result_of(job)["recommendations"]["users"] > 400
+        assert "instead of" not in job.text(), "one train worker, and one actor of score, a host"
+    assert feed.most == 3
+    assert feed.reaches(0, 180), launch(bare, "exec", "ray status", check=False)
+    assert wait_for(lambda: alive(bare) == 1, 60)
+    assert feed.turned["off"] == feed.turned["on"] >= 3
+    launch(bare, "down")
+    assert wait_for(lambda: not runs_ray(bare.head), 120)

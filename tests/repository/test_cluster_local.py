@@ -8,7 +8,8 @@ import yaml
 
 from tests.cluster_files import CLUSTER
 from tests.commands import ROOT
-from tests.hosts.cells import read_cells, table
+from tests.hosts.cells import read_cells, table, with_table
+from tests.hosts.s3_files import csv_file
 
 
 @pytest.fixture(scope="module")
@@ -72,5 +73,20 @@ def test_the_recorded_table_of_faults_has_one_good_cell_for_each_pair():
     cells = read_cells(CLUSTER / "faults.jsonl")
     assert len({(cell.stage, cell.fault) for cell in cells}) == len(cells)
     assert all(cell.is_good for cell in cells)
-    assert len(table(cells).splitlines()) == len(cells) + 2
+    shown = table(cells)
+    assert all(f"{cell.lost_min} min; {cell.requests:+,}" in shown for cell in cells)
+    assert shown.count(" min; ") == len(cells)
+    page = (CLUSTER / "README.md").read_text()
+    assert with_table(page, cells) == page, "run python -m tests.hosts.cells"
     assert all(json.dumps(cell.said) for cell in cells)
+
+
+def test_a_log_that_is_filled_in_has_the_same_rows_in_few_and_many_files():
+    whole = csv_file(range(100)).splitlines()
+    pieces = [
+        row
+        for n in range(0, 100, 7)
+        for row in csv_file(range(n, min(100, n + 7))).splitlines()[1:]
+    ]
+    assert whole == [b"user_id,item_id,timestamp", *pieces]
+    assert len({*whole}) == 101
