@@ -90,6 +90,7 @@ PROTOCOLS = {
 
 FADING = ("model.interest_decay=position",)
 RELATIVE = ("model.positions=relative",)
+PRE_NORM = ("model.norm_placement=pre",)
 RUNGS: dict[str, tuple[str, ...]] = {
     "plain": (),
     "once": ("model.position_scaling=once",),
@@ -114,6 +115,29 @@ RUNGS: dict[str, tuple[str, ...]] = {
         "model.attn_dropout_prob=0.3",
     ),
     "fading-relative-3-layers": (*FADING, *RELATIVE, "model.n_layers=3"),
+    "fading-relative-4-layers": (*FADING, *RELATIVE, "model.n_layers=4"),
+    "fading-relative-256": (
+        *FADING,
+        *RELATIVE,
+        "model.hidden_size=256",
+        "model.inner_size=1024",
+        "model.hidden_dropout_prob=0.3",
+        "model.attn_dropout_prob=0.3",
+    ),
+    **{
+        f"fading-relative-{name}": (*FADING, *RELATIVE, *settings)
+        for name, settings in {
+            "position-dropout": ("model.position_dropout_prob=0.2",),
+            "pre-norm": PRE_NORM,
+            "rms": ("model.norm=rms",),
+            "ligr": (*PRE_NORM, "model.gate=residual"),
+            "hstu": ("model.gate=pointwise",),
+            "hstu-pre-norm": (*PRE_NORM, "model.gate=pointwise"),
+            "cosine": ("model.scores=cosine",),
+            "smoothed": ("model.label_smoothing=0.1",),
+            "averaged": ("train.ema_decay=0.998",),
+        }.items()
+    },
 }
 
 

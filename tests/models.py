@@ -13,6 +13,16 @@ from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.recommendations.list_maker import ListMaker
 
 WITHOUT_DROPOUT = {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0}
+EVERY_BLOCK = {
+    "interest_decay": "position",
+    "positions": "relative",
+    "position_dropout_prob": 0.1,
+    "norm": "rms",
+    "norm_placement": "pre",
+    "gate": "residual",
+    "scores": "cosine",
+}
+"""Every part that a model may have beside those of the paper, of each the first."""
 
 
 def small_config(**settings: Any) -> ModelConfig:

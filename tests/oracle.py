@@ -29,7 +29,7 @@ def causal_vectors(model: LightSANs, weights: Weights, item_ids: list[int]) -> T
     x = _item_vectors(model, weights, item_ids)
     for i in range(model.config.n_layers):
         x = torch.stack([paper_layer(model, weights, i, x[: t + 1])[t] for t in range(len(x))])
-    return x
+    return _user_vectors(model, weights, x)
 
 
 def masked_vector(model: LightSANs, weights: Weights, item_ids: list[int]) -> Tensor:
@@ -37,7 +37,7 @@ def masked_vector(model: LightSANs, weights: Weights, item_ids: list[int]) -> Te
     x = _item_vectors(model, weights, item_ids)
     for i in range(model.config.n_layers):
         x = paper_layer(model, weights, i, x)
-    return x[-1]
+    return _user_vectors(model, weights, x)[-1]
 
 
 def paper_layer(model: LightSANs, weights: Weights, index: int, x: Tensor) -> Tensor:
@@ -47,6 +47,26 @@ def paper_layer(model: LightSANs, weights: Weights, index: int, x: Tensor) -> Te
         for name, tensor in weights.items()
         if name.startswith(f"layers.{index}.")
     }
+    norms_first, inputs = model.config.norm_placement == "pre", x
+    if norms_first:
+        x = _norm(model, own, "attention_norm", x)
+    read = _paper_attention(model, weights, own, x)
+    if model.config.gate == "residual":
+        read = read * _linear(own, "attention_gate.map", inputs).sigmoid()
+    x = inputs + read
+    x = inputs = x if norms_first else _norm(model, own, "attention_norm", x)
+    if norms_first:
+        x = _norm(model, own, "feed_forward_norm", x)
+    inner = ACTIVATIONS[model.config.hidden_act](_linear(own, "inner", x))
+    fed = _linear(own, "outer", inner)
+    if model.config.gate == "residual":
+        fed = fed * _linear(own, "feed_forward_gate.map", inputs).sigmoid()
+    x = inputs + fed
+    return x if norms_first else _norm(model, own, "feed_forward_norm", x)
+
+
+def _paper_attention(model: LightSANs, weights: Weights, own: Weights, x: Tensor) -> Tensor:
+    """Both branches of a layer, heads side by side, after the output map, (L, D)."""
     length, width = x.shape
     head = width // model.config.n_heads
     q, k, v = (_linear(own, f"attention.{name}", x) for name in ("query", "key", "value"))
@@ -60,10 +80,11 @@ def paper_layer(model: LightSANs, weights: Weights, index: int, x: Tensor) -> Te
         scores = q[:, part] @ interests_k[:, part].T / math.sqrt(head)
         by_item = scores.softmax(1) @ interests_v[:, part]
         contexts.append(by_item + position_weights[n] @ v[:, part])
-    read = _linear(own, "attention.output", torch.cat(contexts, dim=1))
-    x = _norm(model, own, "attention_norm", x + read)
-    inner = ACTIVATIONS[model.config.hidden_act](_linear(own, "inner", x))
-    return _norm(model, own, "feed_forward_norm", x + _linear(own, "outer", inner))
+    context = torch.cat(contexts, dim=1)
+    if model.config.gate == "pointwise":
+        gate = _linear(own, "attention.gate.map", x)
+        context = _norm(model, own, "attention.gate.norm", context) * gate * gate.sigmoid()
+    return _linear(own, "attention.output", context)
 
 
 def _mean_weights(logits: Tensor, fading: Tensor) -> Tensor:
@@ -157,11 +178,22 @@ def _item_vectors(model: LightSANs, weights: Weights, item_ids: list[int]) -> Te
     return _norm(model, weights, "item_norm", weights["item_embedding.weight"][item_ids])
 
 
+def _user_vectors(model: LightSANs, weights: Weights, x: Tensor) -> Tensor:
+    """Norm and scale after the last layer, (L, D) -> (L, D)."""
+    if model.config.norm_placement == "pre":
+        x = _norm(model, weights, "final_norm", x)
+    if model.config.scores == "cosine":
+        x = x / x.norm(dim=1, keepdim=True) / weights["cosine.log_temperature"].exp()
+    return x
+
+
 def _linear(weights: Weights, name: str, x: Tensor) -> Tensor:
     return x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
 
 
 def _norm(model: LightSANs, weights: Weights, name: str, x: Tensor) -> Tensor:
-    centred = x - x.mean(1, keepdim=True)
+    is_rms = model.config.norm == "rms"
+    centred = x if is_rms else x - x.mean(1, keepdim=True)
     deviation = (centred.square().mean(1, keepdim=True) + model.config.layer_norm_eps).sqrt()
-    return centred / deviation * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+    scaled = centred / deviation * weights[f"{name}.weight"]
+    return scaled if is_rms else scaled + weights[f"{name}.bias"]

@@ -11,6 +11,10 @@ Activation = Literal["gelu", "relu", "swish", "tanh", "sigmoid"]
 InterestDecay = Literal["none", "position"]
 Positions = Literal["absolute", "relative"]
 PositionScaling = Literal["twice", "once", "learned"]
+Norm = Literal["layer", "rms"]
+NormPlacement = Literal["post", "pre"]
+Gate = Literal["none", "residual", "pointwise"]
+Scores = Literal["product", "cosine"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,11 +57,31 @@ class ModelConfig:
     position_scaling: PositionScaling = setting("twice", Mark.CONTENT, Mark.SEARCHABLE, Mark.LATER)
     """Scaling of absolute position logits: twice, as in the released code, where they start almost
     equal; once; or learned, by head, from once."""
+    position_dropout_prob: float = setting(0.0, Mark.CONTENT, Mark.SEARCHABLE, Mark.LATER)
+    """Dropout of the weights with which positions read from each other. These are the same for all
+    sequences, so training drops the same ones for all sequences of a step."""
+    norm: Norm = setting("layer", Mark.CONTENT, Mark.SEARCHABLE, Mark.LATER)
+    """layer: LayerNorm. rms: RMSNorm, which neither centres nor shifts."""
+    norm_placement: NormPlacement = setting("post", Mark.CONTENT, Mark.SEARCHABLE, Mark.LATER)
+    """post: attention and feed-forward are added to their input, and the sum is normalised. pre:
+    their input is normalised, the sum is not; one more norm follows the last layer."""
+    gate: Gate = setting("none", Mark.CONTENT, Mark.SEARCHABLE, Mark.LATER)
+    """residual: what attention and feed-forward add is multiplied by a sigmoid of their input, as
+    in LiGR. pointwise: what attention has read is normalised and multiplied by a SiLU of its input,
+    as in HSTU."""
+    scores: Scores = setting("product", Mark.CONTENT, Mark.SEARCHABLE, Mark.LATER)
+    """cosine: the cosine of the user's and the item's vector, divided by a temperature; so an
+    item's score does not grow with the length of its vector."""
+    temperature: float = setting(0.05, Mark.CONTENT, Mark.SEARCHABLE, Mark.LATER)
+    """Temperature of cosine scores before training, which learns it."""
+    label_smoothing: float = setting(0.0, Mark.CONTENT, Mark.SEARCHABLE, Mark.LATER)
+    """Share of a target that is spread over all items (CE only)."""
 
     def __post_init__(self) -> None:
         at_least("model", self, 1, "max_seq_len", "k_interests", "n_layers", "n_heads")
         at_least("model", self, 1, "hidden_size", "inner_size")
         fraction("model", self, "hidden_dropout_prob", "attn_dropout_prob")
+        fraction("model", self, "position_dropout_prob", "label_smoothing")
         at_least("model", self, 1, "num_negatives")
         require(0 <= self.gbce_t <= 1, f"model.gbce_t={self.gbce_t} is not in [0, 1]")
         require(
@@ -67,6 +91,12 @@ class ModelConfig:
             f"model.loss_type={self.loss_type} needs model.negative_sampling=uniform, found "
             f"{self.negative_sampling}: its calibration assumes that all items are equally likely",
         )
+        require(
+            self.label_smoothing == 0 or self.loss_type == "CE",
+            f"model.label_smoothing={self.label_smoothing} needs model.loss_type=CE, found "
+            f"{self.loss_type}: other losses do not compare a target with all items",
+        )
+        require(self.temperature > 0, f"model.temperature={self.temperature} must be positive")
         self._check_variants()
         require(self.layer_norm_eps > 0, "model.layer_norm_eps must be positive")
         require(self.initializer_range > 0, "model.initializer_range must be positive")
@@ -86,12 +116,22 @@ class ModelConfig:
         """Whether positions have learned vectors; otherwise logits by their distance."""
         return self.positions == "absolute"
 
+    @property
+    def has_cosine_scores(self) -> bool:
+        """Whether item and user vectors are compared by their directions alone."""
+        return self.scores == "cosine"
+
     def _check_variants(self) -> None:
         """Refuse variants of the attention where it is defined by other code, or has no use."""
         variants = {
             "interest_decay": (self.interest_decay, "none"),
             "positions": (self.positions, "absolute"),
             "position_scaling": (self.position_scaling, "twice"),
+            "position_dropout_prob": (self.position_dropout_prob, 0.0),
+            "norm": (self.norm, "layer"),
+            "norm_placement": (self.norm_placement, "post"),
+            "gate": (self.gate, "none"),
+            "scores": (self.scores, "product"),
         }
         for name, (value, released) in variants.items():
             require(

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from lightsans.losses.smoothing import smoothing_sum
 from lightsans.losses.targets import Targets
 
 LOGITS_BUDGET = {"cpu": 2**20, "cuda": 2**27}
@@ -24,9 +25,14 @@ def cross_entropy(targets: Targets) -> Tensor:
     if targets.candidates is not None:
         table = targets.table.index_select(0, targets.candidates)
         places = torch.searchsorted(targets.candidates, targets.ids)
-        return cross_entropy_sum(targets.vectors, table, places)
-    first = 0 if targets.ranks_padding else 1
-    return cross_entropy_sum(targets.vectors, targets.table[first:], targets.ids - first)
+    else:
+        first = 0 if targets.ranks_padding else 1
+        table, places = targets.table[first:], targets.ids - first
+    total = cross_entropy_sum(targets.vectors, table, places)
+    smoothing = targets.config.label_smoothing
+    if smoothing > 0:
+        total = total + smoothing_sum(targets.vectors, table, places, smoothing)
+    return total
 
 
 def cross_entropy_sum(vectors_TD: Tensor, table_VD: Tensor, target_T: Tensor) -> Tensor:

@@ -115,7 +115,7 @@ class NextItemObjective(nn.Module):
             self._num_candidates,
             vectors.index_select(0, rows_T if per_vector == 1 else rows_T // per_vector),
             target_ids.flatten().index_select(0, rows_T).long(),
-            table_VD,
+            model.compared(table_VD),
             ranks_padding=not self._attention.masks_padding,
             negative_ids=None if negative_ids is None else negative_ids.long(),
             log_expected=log_expected,

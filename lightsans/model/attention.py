@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lightsans.model.causal import Dropout, causal_item_context, exact_product
+from lightsans.model.causal import Dropout, causal_item_context, exact_product, unchanged
 
 MAX_SPREAD: Final = 60.0
 """Largest difference of position logits in a row for which sequences can share exponentials."""
@@ -101,6 +101,8 @@ class Positions(NamedTuple):
     """Weight of each position (columns) for each other (rows), in blocks of rows: `causal_weights`;
     for masked attention one block of logits, for the reference one of weights, (N, L, L). Empty
     where nothing needs it."""
+    dropout: Dropout = unchanged
+    """Applied to the weights where they are read."""
 
     def first(self, length: int) -> "Positions":
         """The same as if there were no later positions; not for the reference, which reads all."""
@@ -109,7 +111,11 @@ class Positions(NamedTuple):
             block[:, : length - start, :length]
             for start, block in zip(starts, self.matrix, strict=False)
         ]
-        return Positions(self.logits.first(length), blocks)
+        return self._replace(logits=self.logits.first(length), matrix=blocks)
+
+    def read(self, v_BNLH: Tensor) -> Tensor:
+        """Means of values over the positions of a ``matrix`` of weights, (B, N, L, H)."""
+        return read_positions([self.dropout(block) for block in self.matrix], v_BNLH)
 
 
 class HeadMap(NamedTuple):
@@ -193,7 +199,7 @@ def masked_context(x: Unmapped, is_item_BL: Tensor, dropout: Dropout) -> Tensor:
     probs_BLNK = _interest_scores(x, key_weights).softmax(dim=-1)
     items_BLD = _read_interests(dropout(probs_BLNK), value_weights, x)
     (logits_NLL,) = x.positions.matrix
-    positions_BNLH = _read_masked_positions(logits_NLL, _values(x), is_item_BL)
+    positions_BNLH = _read_masked_positions(logits_NLL, _values(x), is_item_BL, x.positions.dropout)
     return items_BLD + _side_by_side(positions_BNLH)
 
 
@@ -203,7 +209,7 @@ def causal_context(x: Projected, dropout: Dropout) -> Tensor:
     At position t this is what `masked_context` gives for the sequence cut off after t.
     """
     items_BNLH = causal_item_context(x.q, x.k, x.v, x.logits, dropout)
-    return _side_by_side(items_BNLH + read_positions(x.positions.matrix, x.v))
+    return _side_by_side(items_BNLH + x.positions.read(x.v))
 
 
 def newest_context(x: Unmapped, is_item_BL: Tensor, newest_B: Tensor, dropout: Dropout) -> Tensor:
@@ -218,7 +224,8 @@ def newest_context(x: Unmapped, is_item_BL: Tensor, newest_B: Tensor, dropout: D
     probs_BNK = dropout((matches_BNL @ key_weights).float().softmax(dim=-1))
     logits_BNL = x.positions.logits.rows(newest_B).transpose(0, 1)
     logits_BNL = logits_BNL.masked_fill(~is_item_BL.unsqueeze(1), float("-inf"))
-    return _read_items(probs_BNK @ value_weights.transpose(1, 2) + logits_BNL.softmax(dim=-1), x)
+    position_BNL = x.positions.dropout(logits_BNL.softmax(dim=-1))
+    return _read_items(probs_BNK @ value_weights.transpose(1, 2) + position_BNL, x)
 
 
 def position_divisors(head_size: int, is_scaled_twice: bool) -> tuple[float, ...]:
@@ -313,7 +320,9 @@ def read_positions(blocks: list[Tensor], v_BNLH: Tensor) -> Tensor:
     return context.view(N, L, B, H).permute(2, 0, 1, 3)
 
 
-def _read_masked_positions(logits_NLL: Tensor, v_BNLH: Tensor, is_item_BL: Tensor) -> Tensor:
+def _read_masked_positions(
+    logits_NLL: Tensor, v_BNLH: Tensor, is_item_BL: Tensor, dropout: Dropout = unchanged
+) -> Tensor:
     """Softmax over each sequence's own items, applied to ``v_BNLH``.
 
     Sequences differ only in how many of the keys they have, so numerator and denominator are
@@ -329,6 +338,7 @@ def _read_masked_positions(logits_NLL: Tensor, v_BNLH: Tensor, is_item_BL: Tenso
         items_BNLH = v_BNLH.masked_fill(~is_item_BL[:, None, :, None], 0.0)
         z_BNL = exact_product(exp_NLL, is_item_BL.to(exp_NLL.dtype).t()).permute(2, 0, 1)
         # exp(-log z) rather than 1 / z: the derivative of 1 / z squares it, which overflows.
-        return read_positions([exp_NLL], items_BNLH) * (-z_BNL.log()).exp().unsqueeze(-1)
+        return read_positions([dropout(exp_NLL)], items_BNLH) * (-z_BNL.log()).exp().unsqueeze(-1)
     is_padding_B11L = ~is_item_BL[:, None, None, :]
-    return logits_NLL.masked_fill(is_padding_B11L, float("-inf")).softmax(dim=-1) @ v_BNLH
+    weights_BNLL = logits_NLL.masked_fill(is_padding_B11L, float("-inf")).softmax(dim=-1)
+    return dropout(weights_BNLL) @ v_BNLH

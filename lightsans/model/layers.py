@@ -24,6 +24,7 @@ from lightsans.model.attention import (
     position_divisors,
     take_positions,
 )
+from lightsans.model.blocks import PointwiseGate, ResidualGate, make_norm
 from lightsans.model.causal import exact_product
 from lightsans.model.dropout import Dropout
 from lightsans.model.kinds import CODE, Padding
@@ -79,7 +80,7 @@ class LightAttention(nn.Module):
             self.decay = nn.Parameter(torch.empty(2 * config.k_interests))
         self._max_length = config.max_seq_len
         if config.has_position_vectors:
-            self.position_norm = nn.LayerNorm(D, eps=config.layer_norm_eps)
+            self.position_norm = make_norm(config)
             self.position_query = nn.Linear(D, D)
             self.position_key = nn.Linear(D, D)
         else:
@@ -88,7 +89,9 @@ class LightAttention(nn.Module):
         if config.position_scaling == "learned":
             self.position_temperature = nn.Parameter(torch.empty(config.n_heads))
         self.output = nn.Linear(D, D)
+        self.gate = PointwiseGate(config) if config.gate == "pointwise" else None
         self.dropout = Dropout(config.attn_dropout_prob)
+        self.position_dropout = Dropout(config.position_dropout_prob)
 
         self._kept = _PositionCache()
 
@@ -120,12 +123,16 @@ class LightAttention(nn.Module):
         """
         needs_matrix = not newest_only or self._code.newest_needs_matrix
         positions = self._positions(positions_MD, x_BLD.shape[1], needs_matrix)
+        positions = positions._replace(dropout=self.position_dropout)
         logits_BLJ = self.pooling_logits(x_BLD, padding)
         query, key, value = map(self._by_head, (self.query, self.key, self.value))
         x = Unmapped(x_BLD, logits_BLJ, query, key, value, positions)
         read = self._code.newest if newest_only else self._code.every_position
-        read_BQD: Tensor = self.output(read(x, padding, self.dropout))
-        return read_BQD
+        read_BQD = read(x, padding, self.dropout)
+        if self.gate is not None:
+            read_BQD = self.gate(read_BQD, _queries(x_BLD, padding, newest_only))
+        output_BQD: Tensor = self.output(read_BQD)
+        return output_BQD
 
     def _positions(self, positions_MD: Tensor | None, length: int, needs_matrix: bool) -> Positions:
         """`Positions` of the first ``length`` positions; at inference computed once and kept.
@@ -184,6 +191,11 @@ class LightAttention(nn.Module):
         return HeadMap(linear.weight.view(N, -1, D), linear.bias.view(N, -1))
 
 
+def _queries(x_BLD: Tensor, padding: Padding, newest_only: bool) -> Tensor:
+    """Vectors of the positions that read, (B, Q, D)."""
+    return take_positions(x_BLD, padding.newest).unsqueeze(1) if newest_only else x_BLD
+
+
 def _age_logits(decay_J: Tensor, length: int) -> Tensor:
     """Logits that let an interest's weight of an item fall by exp(-rate) per position, (L, J).
 
@@ -195,16 +207,23 @@ def _age_logits(decay_J: Tensor, length: int) -> Tensor:
 
 
 class EncoderLayer(nn.Module):
-    """Attention, then a feed-forward network; each is added to its input and normalised."""
+    """Attention, then a feed-forward network; each is added to its input.
+
+    Norms follow the sums, or with ``model.norm_placement: pre`` come before the two branches.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        D, eps = config.hidden_size, config.layer_norm_eps
+        D = config.hidden_size
+        self._norms_first = config.norm_placement == "pre"
         self.attention = LightAttention(config)
-        self.attention_norm = nn.LayerNorm(D, eps=eps)
+        self.attention_norm = make_norm(config)
         self.inner = nn.Linear(D, config.inner_size)
         self.outer = nn.Linear(config.inner_size, D)
-        self.feed_forward_norm = nn.LayerNorm(D, eps=eps)
+        self.feed_forward_norm = make_norm(config)
+        is_gated = config.gate == "residual"
+        self.attention_gate = ResidualGate(config) if is_gated else None
+        self.feed_forward_gate = ResidualGate(config) if is_gated else None
         self.dropout = Dropout(config.hidden_dropout_prob)
         self.activation = ACTIVATIONS[config.hidden_act]
 
@@ -212,9 +231,20 @@ class EncoderLayer(nn.Module):
         self, x_BLD: Tensor, positions_MD: Tensor | None, padding: Padding, newest_only: bool
     ) -> Tensor:
         """The layer's output at every position, or at the newest alone: (B, Q, D)."""
-        read_BQD = self.attention(x_BLD, positions_MD, padding, newest_only)
-        x_BQD = take_positions(x_BLD, padding.newest).unsqueeze(1) if newest_only else x_BLD
-        x_BQD = self.attention_norm(x_BQD + self.dropout(read_BQD))
-        fed_BQD = self.outer(self.activation(self.inner(x_BQD)))
-        out_BQD: Tensor = self.feed_forward_norm(x_BQD + self.dropout(fed_BQD))
+        own_BLD = self.attention_norm(x_BLD) if self._norms_first else x_BLD
+        read_BQD = self.attention(own_BLD, positions_MD, padding, newest_only)
+        x_BQD = _queries(x_BLD, padding, newest_only)
+        x_BQD = self._add(read_BQD, x_BQD, self.attention_norm, self.attention_gate)
+        own_BQD = self.feed_forward_norm(x_BQD) if self._norms_first else x_BQD
+        fed_BQD = self.outer(self.activation(self.inner(own_BQD)))
+        return self._add(fed_BQD, x_BQD, self.feed_forward_norm, self.feed_forward_gate)
+
+    def _add(
+        self, branch_BQD: Tensor, x_BQD: Tensor, norm: nn.Module, gate: ResidualGate | None
+    ) -> Tensor:
+        """A branch's result, gated, added to its input; normalised if the norm comes last."""
+        if gate is not None:
+            branch_BQD = gate(branch_BQD, x_BQD)
+        sum_BQD = x_BQD + self.dropout(branch_BQD)
+        out_BQD: Tensor = sum_BQD if self._norms_first else norm(sum_BQD)
         return out_BQD

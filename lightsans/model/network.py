@@ -15,6 +15,8 @@ from torch.nn import functional
 from lightsans.config import ModelConfig
 from lightsans.config.kinds import ATTENTION
 from lightsans.errors import ConfigError
+from lightsans.model.blocks import NORMS, make_norm
+from lightsans.model.cosine import CosineScale, directions
 from lightsans.model.dropout import Dropout
 from lightsans.model.item_features import ItemFeatures
 from lightsans.model.kinds import Padding
@@ -49,9 +51,11 @@ class LightSANs(nn.Module):
         self.item_embedding = nn.Embedding(num_items + 1, D, padding_idx=0)
         if config.has_position_vectors:
             self.position_embedding = nn.Embedding(config.max_seq_len, D)
-        self.item_norm = nn.LayerNorm(D, eps=config.layer_norm_eps)
+        self.item_norm = make_norm(config)
         self.dropout = Dropout(config.hidden_dropout_prob)
         self.layers = nn.ModuleList([EncoderLayer(config) for _ in range(config.n_layers)])
+        self.final_norm = make_norm(config) if config.norm_placement == "pre" else None
+        self.cosine = CosineScale(config.temperature) if config.has_cosine_scores else None
         self.item_features: ItemFeatures | None = None
         """Part of the item vectors that their features say, in training on such items; the rest is
         ``item_embedding``. Finished models hold the sums, and None."""
@@ -84,7 +88,7 @@ class LightSANs(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
                 module.weight.normal_(std=self.config.initializer_range)
-            elif isinstance(module, nn.LayerNorm):
+            elif isinstance(module, (*NORMS, CosineScale)):
                 module.reset_parameters()
             if isinstance(module, nn.Linear):
                 module.bias.zero_()
@@ -132,12 +136,18 @@ class LightSANs(nn.Module):
             x_BLD = layer(x_BLD, positions_MD, padding, newest_only=False)
         newest_only = not every_position
         x_BQD: Tensor = last_layer(x_BLD, positions_MD, padding, newest_only=newest_only)
+        x_BQD = x_BQD if self.final_norm is None else self.final_norm(x_BQD)
+        x_BQD = x_BQD if self.cosine is None else self.cosine(x_BQD)
         return x_BQD if every_position else x_BQD.squeeze(1)
 
     def item_vectors(self) -> Tensor:
-        """The item vectors, (V, D), through which gradients flow; row 0 is padding."""
+        """Item vectors as the model reads them, (V, D), with gradients; row 0 is padding."""
         own_VD = self.item_embedding.weight
         return own_VD if self.item_features is None else self.item_features.compose(own_VD)
+
+    def compared(self, vectors_RD: Tensor) -> Tensor:
+        """Item vectors as users' vectors are multiplied with them: with cosines, directions."""
+        return vectors_RD if self.cosine is None else directions(vectors_RD)
 
     @torch.no_grad()
     def composed(self) -> "LightSANs":
@@ -157,12 +167,13 @@ class LightSANs(nn.Module):
         return None if self.item_features is None else self.item_features.coding
 
     def item_table(self) -> Tensor:
-        """The item vectors, (V, D); row 0 is padding. Shares memory with the parameter.
+        """The item vectors that are scored, (V, D); row 0 is padding.
 
+        Shares memory with the parameter, except with cosine scores: then they are its directions.
         While a model is trained with ``train.table_precision: bf16`` they are bfloat16; a model
         that was loaded has float32.
         """
-        return self.item_vectors().detach()
+        return self.compared(self.item_vectors().detach())
 
     @torch.no_grad()
     def encode(self, item_ids: Tensor, lengths: Tensor) -> Tensor:

@@ -20,6 +20,16 @@ SAME = (
     "layer_norm_eps",
 )
 """Settings that give the weights their shape and meaning; attention may differ, for fine-tuning."""
+PARTS = (
+    "interest_decay",
+    "positions",
+    "position_scaling",
+    "norm",
+    "norm_placement",
+    "gate",
+    "scores",
+)
+"""Settings that decide which weights there are."""
 
 
 def warm_weights(
@@ -44,7 +54,12 @@ def warm_weights(
     Raises:
         ConfigError: The two differ in more than their items; the message names the settings.
     """
-    differing = [s for s in SAME if getattr(source.config, s) != getattr(config, s)]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        weights = LightSANs(config, num_items).state_dict()
+    has_same_parts = weights.keys() == source.state_dict().keys()
+    names = SAME if has_same_parts else (*SAME, *PARTS)
+    differing = [s for s in names if getattr(source.config, s) != getattr(config, s)]
     if differing:
         theirs = ", ".join(f"model.{s}={getattr(source.config, s)}" for s in differing)
         ours = ", ".join(f"{getattr(config, s)}" for s in differing)
@@ -52,9 +67,6 @@ def warm_weights(
             f"{name} was trained with {theirs}, this configuration has {ours}; set them alike, or "
             "train without --from (train.warm_start)"
         )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        weights = LightSANs(config, num_items).state_dict()
     known = np.arange(num_items + 1, dtype=np.int32) if mapping is None else mapping
     rows = torch.from_numpy(np.flatnonzero(known))
     theirs_of_rows = torch.from_numpy(known[known > 0].astype(np.int64))

@@ -201,7 +201,7 @@ class ListMaker:
 
     @property
     def _device(self) -> torch.device:
-        return self._model.item_table().device
+        return self._model.item_embedding.weight.device
 
     def know(self, histories: UserSequences, also_seen: UserSequences) -> KnownHistories:
         """Translate histories in the dataset's item ids into the items that the model knows."""

@@ -61,6 +61,8 @@ TOGETHER = {
     "data.encoding": {"data.encoding": "latin-1"},
     "data.num_parts": {"data.num_parts": 7},
     "train.ema_decay": {"train.ema_decay": 0.9},
+    "model.label_smoothing": {"model.label_smoothing": 0.1},
+    "model.position_dropout_prob": {"model.position_dropout_prob": 0.1},
     "evaluate.ks": {"evaluate.ks": (10, 50)},
     "nightly.beat_baselines": {"nightly.beat_baselines": ("popular",)},
     "nightly.floors": {"nightly.floors": {"ndcg@10": 0.1}},

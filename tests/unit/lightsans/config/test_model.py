@@ -15,13 +15,42 @@ def test_settings_that_do_not_fit_are_refused():
 
 @pytest.mark.parametrize(
     "variant",
-    [{"interest_decay": "position"}, {"positions": "relative"}, {"position_scaling": "once"}],
+    [
+        {"interest_decay": "position"},
+        {"positions": "relative"},
+        {"position_scaling": "once"},
+        {"position_dropout_prob": 0.1},
+        {"norm": "rms"},
+        {"norm_placement": "pre"},
+        {"gate": "residual"},
+        {"scores": "cosine"},
+    ],
     ids=str,
 )
 def test_the_released_code_has_no_variants(variant):
     [name] = variant
-    with pytest.raises(ConfigError, match=rf"model\.{name}=\w+ does not go with model\.attention"):
+    with pytest.raises(
+        ConfigError, match=rf"model\.{name}=[\w.]+ does not go with model\.attention"
+    ):
         ModelConfig(attention="reference", **variant)
+
+
+@pytest.mark.parametrize("loss", ["auto", "BPR", "sampled_softmax", "gBCE"])
+def test_labels_are_smoothed_where_all_items_are_compared(loss):
+    with pytest.raises(ConfigError, match=rf"label_smoothing=0\.1 needs .*CE, found {loss}"):
+        ModelConfig(label_smoothing=0.1, loss_type=loss)
+
+
+@pytest.mark.parametrize("value", [1.0, -0.1])
+def test_shares_below_one_are_asked_for(value):
+    for name in ("label_smoothing", "position_dropout_prob"):
+        with pytest.raises(ConfigError, match=rf"model\.{name}={value} is not in \[0, 1\)"):
+            ModelConfig(**{name: value})
+
+
+def test_a_temperature_is_positive():
+    with pytest.raises(ConfigError, match=r"model\.temperature=0 must be positive"):
+        ModelConfig(scores="cosine", temperature=0)
 
 
 def test_relative_logits_are_not_scaled():

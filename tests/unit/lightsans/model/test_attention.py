@@ -169,6 +169,24 @@ def test_position_weights_of_short_sequences_survive_a_far_larger_later_logit(sp
     torch.testing.assert_close(ours, weights @ v)
 
 
+@pytest.mark.parametrize("kind", ["causal", "masked", "steep", "newest"])
+def test_dropout_of_position_weights_leaves_the_item_branch_alone(kind):
+    """With all of them dropped, equal values are read once instead of twice."""
+    x, is_item = with_padding(with_value(unmapped(), 7.0), torch.tensor([7, 3, 1]))
+    if kind == "steep":
+        q, k = torch.randn(2, N, L, H)
+        x = with_positions(x, 100 * q, 100 * k)
+    x = with_matrix(x, "causal" if kind == "causal" else "masked")
+    x = x._replace(positions=x.positions._replace(dropout=torch.zeros_like))
+    if kind == "causal":
+        read = attention.causal_context(mapped(x), no_dropout)
+    elif kind == "newest":
+        read = newest_context(x, is_item, torch.tensor([6, 2, 0]), no_dropout)
+    else:
+        read = attention.masked_context(x, is_item, no_dropout)
+    torch.testing.assert_close(read, torch.full_like(read, 7.0))
+
+
 def test_dropout_is_applied_to_the_probabilities_over_interests():
     """With all of them dropped, only the position branch is left."""
     x, is_item = with_padding(unmapped(), torch.full((B,), L))

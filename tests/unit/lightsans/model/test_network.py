@@ -21,8 +21,23 @@ VARIANTS = (
     {"interest_decay": "position", "positions": "relative"},
     {"position_scaling": "once"},
     {"position_scaling": "learned"},
+    {"norm": "rms"},
+    {"norm_placement": "pre"},
+    {"gate": "residual"},
+    {"gate": "pointwise"},
+    {"scores": "cosine", "temperature": 0.5},
+    {
+        "interest_decay": "position",
+        "positions": "relative",
+        "norm": "rms",
+        "norm_placement": "pre",
+        "gate": "residual",
+        "scores": "cosine",
+        "position_dropout_prob": 0.3,
+    },
+    {"norm": "rms", "norm_placement": "pre", "gate": "pointwise", "layer_norm_eps": 0.1},
 )
-"""Settings that change what attention does, for the kinds that leave padding out."""
+"""Settings that change the model, for the kinds that leave padding out."""
 
 
 def make_model(attention="causal", *, num_items=NUM_ITEMS, **settings) -> LightSANs:
@@ -115,6 +130,17 @@ def test_the_newest_vector_is_the_causal_vector_of_the_last_prefix(n_layers, var
     item_ids, lengths = make_batch([9, 4, 1])
     vectors = model(item_ids, lengths, every_position=True)
     torch.testing.assert_close(model(item_ids, lengths), vectors[torch.arange(3), lengths - 1])
+
+
+@pytest.mark.parametrize("attention", ["causal", "masked"])
+def test_position_weights_are_dropped_in_training_alone(attention):
+    dropouts = {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0, "position_dropout_prob": 0.5}
+    model, batch = make_model(attention, **dropouts), make_batch([9, 4])
+    exact = model.encode(*batch)
+    assert not torch.equal(model.train()(*batch), exact)
+    with torch.no_grad():
+        assert not torch.equal(model(*batch), exact), "weights that are kept are dropped as well"
+    assert torch.equal(model.eval().encode(*batch), exact)
 
 
 @pytest.mark.parametrize("attention", ["masked", "reference"])

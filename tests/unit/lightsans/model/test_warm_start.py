@@ -32,6 +32,28 @@ def test_an_equal_vocabulary_gives_an_equal_model():
     assert all(torch.equal(weights[name], value) for name, value in source.state_dict().items())
 
 
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"interest_decay": "position"},
+        {"positions": "relative"},
+        {"position_scaling": "learned"},
+        {"norm": "rms"},
+        {"norm_placement": "pre"},
+        {"gate": "pointwise"},
+        {"scores": "cosine"},
+    ],
+    ids=str,
+)
+def test_models_of_other_parts_are_refused_with_the_settings(setting):
+    [(name, value)] = setting.items()
+    other = small_config(n_layers=1, k_interests=2, **setting)
+    with pytest.raises(ConfigError, match=rf"model\.{name}=\w+, this configuration has {value}"):
+        warm_weights(LightSANs(CONFIG, 3), other, 3, None, seed=1, name="models/a")
+    with pytest.raises(ConfigError, match=rf"model\.{name}={value}, this configuration has"):
+        warm_weights(LightSANs(other, 3), CONFIG, 3, None, seed=1, name="models/a")
+
+
 def test_models_of_another_shape_are_refused_with_the_settings():
     other = small_config(hidden_size=16, n_layers=1, k_interests=2)
     with pytest.raises(ConfigError, match=r"model\.hidden_size=8, this configuration has 16"):

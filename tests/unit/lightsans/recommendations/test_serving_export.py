@@ -10,13 +10,14 @@ from lightsans.config.kinds import ATTENTION
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.model.layers import EncoderLayer
 from lightsans.recommendations.serving_export import encoder_to_bytes, item_table, item_vectors
-from tests.models import small_model
+from tests.models import EVERY_BLOCK, small_model
 
 L, N = 35, 20  # three chunks of positions
 
 
-def make_model(attention) -> LightSANs:
-    return small_model(N, attention=attention, max_seq_len=L, initializer_range=0.5).eval()
+def make_model(attention, **settings) -> LightSANs:
+    sizes = {"max_seq_len": L, "initializer_range": 0.5}
+    return small_model(N, attention=attention, **sizes, **settings).eval()
 
 
 def make_batch(lengths) -> tuple[torch.Tensor, torch.Tensor]:
@@ -25,10 +26,18 @@ def make_batch(lengths) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.programs
-@pytest.mark.parametrize("attention", ATTENTION)
+@pytest.mark.parametrize(
+    ("attention", "settings"),
+    [
+        *((attention, {}) for attention in ATTENTION),
+        ("causal", {**EVERY_BLOCK, "gate": "residual"}),
+        ("masked", {**EVERY_BLOCK, "gate": "pointwise"}),
+    ],
+    ids=str,
+)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-def test_an_exported_program_gives_the_models_vectors_for_batches_of_any_size(attention):
-    model = make_model(attention)
+def test_an_exported_program_gives_the_models_vectors_for_batches_of_any_size(attention, settings):
+    model = make_model(attention, **settings)
     program = torch.export.load(io.BytesIO(encoder_to_bytes(model))).module()
     for lengths in ([L], [L, 1, 7], [1, 2, 3, 0, 17, 34, L]):
         batch = make_batch(lengths)

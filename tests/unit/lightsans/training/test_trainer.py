@@ -15,7 +15,7 @@ from lightsans.training.progress import EpochRow, Progress
 from lightsans.training.trainer import MidEpoch, Trainer
 from tests.factories import sequences_of
 from tests.item_features import coloured
-from tests.models import WITHOUT_DROPOUT, small_config, small_run
+from tests.models import EVERY_BLOCK, WITHOUT_DROPOUT, small_config, small_run
 
 NUM_ITEMS = 12
 
@@ -55,6 +55,41 @@ def test_every_kind_and_loss_learns_the_circle(attention, loss_type):
     rows = train_all(trainer)
     assert rows[-1].loss < 0.6 * rows[0].loss
     assert rows[-1].valid["mrr@10"] > 0.6  # guessing gives about 0.26
+
+
+def with_model(config: RunConfig, **settings) -> RunConfig:
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, **settings))
+
+
+@pytest.mark.parametrize("loss_type", ["CE", "BPR", "sampled_softmax"])
+@pytest.mark.parametrize("gate", ["residual", "pointwise"])
+def test_a_model_of_every_block_learns_the_circle_too(loss_type, gate):
+    config = with_model(config_of(loss_type=loss_type), **{**EVERY_BLOCK, "gate": gate})
+    rows = train_all(Trainer(config, NUM_ITEMS, walks(), torch.device("cpu")))
+    assert rows[-1].valid["mrr@10"] > 0.6
+
+
+def test_smoothed_labels_learn_the_circle_with_a_loss_that_stays_larger():
+    plain, smoothed = (
+        train_all(Trainer(config, NUM_ITEMS, walks(), torch.device("cpu")))
+        for config in (config_of(), with_model(config_of(), label_smoothing=0.2))
+    )
+    assert smoothed[-1].valid["mrr@10"] > 0.6
+    assert smoothed[-1].loss > plain[-1].loss
+
+
+@pytest.mark.parametrize("loss_type", ["CE", "sampled_softmax"])
+def test_a_trainer_of_every_block_goes_on_where_it_was_restored(loss_type):
+    config = with_model(config_of(loss_type=loss_type, epochs=4), **EVERY_BLOCK)
+    whole, first, second = (
+        Trainer(config, NUM_ITEMS, walks(), torch.device("cpu")) for _ in range(3)
+    )
+    train_all(whole)
+    first.run_epoch()
+    second.restore(first.weights(), first.state(), first.progress)
+    train_all(second)
+    for name, weights in whole.weights().items():
+        assert torch.equal(second.weights()[name], weights), name
 
 
 def test_users_that_are_validated_at_once_and_checkpoints_between_steps_change_nothing():
