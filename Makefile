@@ -7,12 +7,14 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 PEER_BIN := .venv-bench/bin
 PEER_STAMP := .venv-bench/.installed
+RECTOOLS_BIN := .venv-rectools/bin
+RECTOOLS_STAMP := .venv-rectools/.installed
 CODE := $(wildcard lightsans pipelines cluster benchmarks tools tests submit.py)
 # mypy refuses a directory without a Python file
 TYPED := $(wildcard submit.py) $(patsubst %/,%,$(sort $(dir $(wildcard $(addsuffix /*.py,$(CODE))))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup hooks check format test test-unit test-repository test-integration test-times test-chaos test-hosts test-hosts-faults bench bench-env demo lock schema clean
+.PHONY: help setup hooks check format test test-unit test-repository test-integration test-times test-chaos test-hosts test-hosts-faults bench bench-env bench-rectools demo lock schema clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-16s %s\n", $$1, $$2}' Makefile
@@ -82,6 +84,13 @@ $(PEER_STAMP): benchmarks/requirements-recbole.txt
 	$(PEER_BIN)/python -m pip install --quiet --requirement benchmarks/requirements-recbole.txt
 	$(PEER_BIN)/python -m pip install --quiet --no-deps recbole==1.2.1
 	@touch $(PEER_STAMP)
+
+bench-rectools: $(RECTOOLS_STAMP) ## create .venv-rectools, the peer of benchmarks/peer_sasrec.py
+
+$(RECTOOLS_STAMP): benchmarks/requirements-rectools.txt
+	@"$(or $(wildcard $(RECTOOLS_BIN)/python),$(PYTHON),python3)" tools/make_venv.py .venv-rectools
+	$(RECTOOLS_BIN)/python -m pip install --quiet --requirement benchmarks/requirements-rectools.txt
+	@touch $(RECTOOLS_STAMP)
 
 demo: $(STAMP) ## fetch MovieLens-100K (or generate a log), train, recommend
 	PATH="$(CURDIR)/$(BIN):$$PATH" tools/demo.sh $(ARGS)

@@ -48,6 +48,11 @@ def train(log: Log, config: RunConfig, minutes: float, clock: str) -> Trained:
         clock: ``cpu`` for the processor time of this process, else wall-clock.
     """
     trainer = Trainer(config, log.num_items, {0: log.users}, torch.device("cpu"))
+    return finish(trainer, log, config, minutes, clock)
+
+
+def finish(trainer: Trainer, log: Log, config: RunConfig, minutes: float, clock: str) -> Trained:
+    """`train` with a trainer that was made before."""
     read = time.process_time if clock == "cpu" else time.monotonic
     best, seconds, started = copy.deepcopy(trainer.weights()), list[float](), read()
     while not trainer.finished and read() - started < 60 * minutes:

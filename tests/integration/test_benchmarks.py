@@ -133,6 +133,19 @@ def test_a_ladder_trains_its_rungs_and_prints_them():
     assert report_of("ladder")["benchmark"] == "ladder"
 
 
+def test_the_released_code_and_the_paper_are_taken_apart():
+    names = ("reference", "softmax")
+    runs = report_of("reference_parts", "--variants", *names)["runs"]
+    assert [run["variant"] for run in runs] == list(names)
+
+
+def test_sasrec_of_rectools_stands_beside_ours_where_it_is_installed():
+    report = report_of("peer_sasrec")
+    assert len(report["ours"]) == 2
+    assert all(case["ours"] > 0 for case in report["cases"])
+    assert len(report["epochs"]) == 2 * (ROOT / ".venv-rectools/bin/python").exists()
+
+
 def test_what_a_gpu_is_asked_runs_without_one():
     """Its other parts are the commands and the benchmarks above."""
     report = report_of(

@@ -1,0 +1,148 @@
+"""RecTools' SASRec and our `causal` on one split: targets a second, and time to a valid ndcg@10.
+
+    make bench NAME=peer_sasrec ARGS="[--smoke] [--json] [--data data/ml-1m.inter]
+        [--epochs 16] [--minutes 60] [--output DIRECTORY] [--set NAME=VALUE …]"
+
+MovieLens-1M in SASRec's convention: 64 numbers, histories of 200, softmax over all items, seen
+items removed. Both run on one thread, one after the other, and time is processor time, so that
+other work beside them does not count. RecTools runs as a process in `.venv-rectools`, which `make
+bench-rectools` creates; without it only ours is run. Its goal is the best valid ndcg@10 of its
+epochs: our time until ours reaches it is set against its own.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks import harness
+from benchmarks.movielens import SMOKE, Log, smoke_log
+from benchmarks.quality import METRIC, time_to
+from benchmarks.train_to_quality import CONFIGS, load
+from benchmarks.training import Trained, train
+from lightsans.config import RunConfig
+from lightsans.config.file import load_config
+from lightsans.dataset.held_out import hold_out
+
+PEER = Path(".venv-rectools/bin/python")
+PEER_NAME = "SASRec of RecTools 0.19"
+SCRIPT = Path(__file__).with_name("train_rectools.py")
+
+
+def write_split(log: Log, path: Path) -> None:
+    """Write RecTools' data: all but each user's last two items, and the valid targets."""
+    held_out = hold_out(log.users, "valid")
+    offsets, lengths = log.users.offsets, log.users.lengths.astype(np.int64)
+    targets = np.zeros(len(lengths), np.int64)
+    targets[held_out.users] = held_out.target_ids
+    lengths[held_out.users] = held_out.lengths
+    pieces = [log.users.item_ids[b : b + n] for b, n in zip(offsets, lengths, strict=False)]
+    ends = np.concatenate([[0], np.cumsum(lengths)])
+    np.savez(path, item_ids=np.concatenate(pieces), offsets=ends, targets=targets)
+
+
+def run_rectools(log: Log, config: RunConfig, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """The peer's epochs; none where its environment is missing.
+
+    Raises:
+        CalledProcessError: It failed; its own words stand above.
+    """
+    if not PEER.exists():
+        print(f"{PEER} is missing: `make bench-rectools` creates it; ours runs alone", flush=True)
+        return []
+    with tempfile.TemporaryDirectory() as scratch:
+        directory = Path(scratch) if options.output is None else options.output
+        directory.mkdir(parents=True, exist_ok=True)
+        split, lines = directory / "split.npz", directory / "rectools.jsonl"
+        write_split(log, split)
+        sizes = {
+            "--epochs": options.epochs,
+            "--width": config.model.hidden_size,
+            "--length": config.model.max_seq_len,
+            "--heads": config.model.n_heads,
+            "--seed": config.train.seed,
+            "--minutes": options.minutes,
+        }
+        arguments = [str(part) for pair in sizes.items() for part in pair]
+        command = [str(PEER), str(SCRIPT), str(split), str(lines), *arguments]
+        # Nothing of this environment: the peer's numpy is another one.
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+        environment |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        subprocess.run(command, check=True, env=environment)
+        return [json.loads(line) for line in lines.read_text().splitlines()]
+
+
+def cases(ours: Trained, peer: list[dict[str, Any]]) -> list[harness.Case]:
+    """Speed of training and validation, and time to the peer's best valid metric."""
+    targets = sum(row.targets for row in ours.curve)
+    speed = targets / ours.seconds[-1]
+    peer_speed = peer[-1]["targets"] / peer[-1]["seconds"] if peer else None
+    best = max(peer, key=lambda row: float(row[METRIC])) if peer else None
+    reached = None if best is None else time_to(ours, best[METRIC])
+    found = [
+        harness.case(
+            "targets trained, validation included",
+            ours=round(speed, 1),
+            peer=None if peer_speed is None else round(peer_speed, 1),
+            peer_name=PEER_NAME,
+            unit="targets/s",
+            ratio=None if peer_speed is None else round(speed / peer_speed, 2),
+            goal=None,
+            peer_steps_alone=peer[-1]["targets"] / peer[-1]["train_s"] if peer else None,
+        )
+    ]
+    if best is not None:
+        found.append(
+            harness.case(
+                f"time to valid {METRIC} {best[METRIC]:.4f}, epoch {best['epoch']} of {len(peer)}",
+                ours=reached,
+                peer=best["seconds"],
+                peer_name=PEER_NAME,
+                unit="s",
+                ratio=None if reached is None else round(best["seconds"] / reached, 2),
+                goal=1.0,
+            )
+        )
+    return found
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = harness.make_parser(__doc__, "seconds: a made-up log, two epochs, no goals")
+    parser.add_argument("--data", type=Path, default=Path("data/ml-1m.inter"))
+    parser.add_argument("--epochs", type=int, default=16, help="of the peer")
+    parser.add_argument("--minutes", type=float, default=60.0, help="limit of each side")
+    parser.add_argument("--output", type=Path, help="keeps the split and the peer's epochs")
+    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", dest="overrides")
+    options = harness.parse(parser)
+    options.epochs = 2 if options.smoke else options.epochs
+    return options
+
+
+def main() -> None:
+    """Train both and report."""
+    options = parse()
+    torch.set_num_threads(1)
+    alone = ["train.num_workers=1", "train.virtual_shards=1"]
+    small = SMOKE if options.smoke else ()
+    path = str(CONFIGS / "ml-1m-sasrec.yaml")
+    config = load_config(path, [*alone, *small, *options.overrides]).config
+    log = smoke_log() if options.smoke else load(options.data, config)
+    peer = run_rectools(log, config, options)
+    ours = train(log, config, options.minutes, "cpu")
+    found = cases(ours, peer)
+    for case in found:
+        print(f"{case['case']}: {case['ours']} / {case['peer']} {case['unit']} = {case['ratio']}")
+    where = harness.machine("1 thread, processor time")
+    curve = [round(row.valid[METRIC], 4) for row in ours.curve]
+    harness.report(options, "peer_sasrec", where, found, data=log.source, ours=curve, epochs=peer)
+
+
+if __name__ == "__main__":
+    main()
