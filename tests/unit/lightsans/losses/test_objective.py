@@ -9,7 +9,7 @@ from lightsans.config import ModelConfig
 from lightsans.config.kinds import ATTENTION, LOSSES
 from lightsans.losses.objective import FUNCTIONS, NextItemObjective, choose_loss
 from lightsans.training.lazy_adam import renumber
-from tests.models import WITHOUT_DROPOUT, small_model
+from tests.models import EVERY_BLOCK, WITHOUT_DROPOUT, small_model
 
 
 def test_every_loss_of_the_table_has_its_function():
@@ -36,6 +36,42 @@ def test_padding_is_a_candidate_for_the_reference_only(attention, choices):
     target = torch.tensor([[3, 4, 0], [5, 0, 0]] if attention == "causal" else [3, 4])
     loss = objective(torch.tensor([[1, 2, 0], [2, 0, 0]]), torch.tensor([2, 1]), target)
     assert loss.item() == pytest.approx((target > 0).sum().item() * math.log(choices), rel=1e-5)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_cosine_scores_are_trained_as_they_are_ranked(smoothing):
+    settings = {"scores": "cosine", "temperature": 0.2, "label_smoothing": smoothing}
+    objective = make_objective("causal", **settings)
+    item_ids, lengths = torch.tensor([[1, 2, 3], [4, 5, 0]]), torch.tensor([3, 2])
+    targets = torch.tensor([[2, 3, 6], [5, 1, 0]])
+    loss = objective(item_ids, lengths, targets)
+    scores = [
+        objective.model.score_items(
+            item_ids[row : row + 1, : column + 1], torch.tensor([column + 1])
+        )
+        for row, column in (targets > 0).nonzero().tolist()
+    ]
+    expected = functional.cross_entropy(
+        torch.cat(scores)[:, 1:], targets[targets > 0] - 1, reduction="sum",
+        label_smoothing=smoothing,
+    )  # fmt: skip
+    torch.testing.assert_close(loss, expected)
+
+
+def test_vectors_of_drawn_items_are_compared_by_their_directions_too():
+    settings = {"loss_type": "sampled_softmax", "scores": "cosine", "num_negatives": 3}
+    objective = make_objective("causal", **settings)
+    with torch.no_grad():
+        objective.model.item_embedding.weight.mul_(torch.arange(7.0).unsqueeze(1))
+    batch = {"lengths": torch.tensor([2]), "log_expected": torch.zeros(3)}
+    item_ids, target_ids = torch.tensor([[1, 2]]), torch.tensor([[2, 5]])
+    negative_ids = torch.tensor([3, 4, 6])
+    whole = objective(item_ids, target_ids=target_ids, negative_ids=negative_ids, **batch)
+    expected = torch.zeros(())
+    for length, target in ((1, 2), (2, 5)):
+        scores = objective.model.score_items(item_ids[:, :length], torch.tensor([length]))
+        expected = expected - scores[0, [target, 3, 4, 6]].log_softmax(0)[0]
+    torch.testing.assert_close(whole, expected)
 
 
 @pytest.mark.parametrize("loss_type", ["CE", "BPR"])
@@ -69,6 +105,20 @@ def test_a_batch_of_padding_has_no_loss_and_a_zero_gradient_for_every_parameter(
     objective = make_objective(attention, loss_type)
     target = torch.zeros((1, 1) if attention == "causal" else (1,), dtype=torch.int32)
     loss = objective(torch.zeros(1, 1, dtype=torch.int32), torch.tensor([0]), target, target)
+    loss.backward()
+    assert loss.item() == 0
+    for name, parameter in objective.named_parameters():
+        assert parameter.grad is not None, name
+        assert not parameter.grad.any(), name
+
+
+@pytest.mark.parametrize("gate", ["residual", "pointwise"])
+def test_every_parameter_of_every_block_has_a_zero_gradient_from_padding(gate):
+    """A worker may have nothing in a step, and DDP waits for each of its gradients."""
+    blocks = {**EVERY_BLOCK, "gate": gate, "position_dropout_prob": 0.0}
+    objective = make_objective(label_smoothing=0.1, **blocks)
+    nothing = torch.zeros(1, 3, dtype=torch.int64)
+    loss = objective(nothing, torch.tensor([0]), nothing)
     loss.backward()
     assert loss.item() == 0
     for name, parameter in objective.named_parameters():
