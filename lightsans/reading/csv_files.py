@@ -13,6 +13,7 @@ from lightsans.config import DataConfig
 from lightsans.errors import InputError
 from lightsans.reading.input_files import Head, TextLayout
 from lightsans.reading.rows import RawRows
+from lightsans.storage.listing import as_listed
 from lightsans.storage.location import FileInfo
 from lightsans.text import dialects
 from lightsans.text.coding import Coding
@@ -70,7 +71,7 @@ def read_head(info: FileInfo, data: DataConfig, coding: Coding) -> CsvHead:
     Raises:
         InputError: There is none, or they cannot be split.
     """
-    content = read_beginning(info.location, coding)
+    content = read_beginning(as_listed(info), coding)
     found = dialects.read_head(
         content,
         info.location.uri,

@@ -14,10 +14,11 @@ from lightsans.config.kinds import FORMATS, Format
 from lightsans.errors import EmptyFileError, InputError
 from lightsans.reading import csv_files, inter_files, jsonl_files, parquet_files
 from lightsans.reading.columns import Found, check_log_types, find_columns, log_columns
-from lightsans.reading.input_files import Head, InputFile, TextLayout, readable
+from lightsans.reading.input_files import Head, InputFile, TextLayout, readable, told_as_change
 from lightsans.reading.times import clean_timestamps
 from lightsans.reading.values import Problems, as_utf8
 from lightsans.reading.where import check_where
+from lightsans.storage.listing import as_listed
 from lightsans.storage.location import FileInfo, Location
 from lightsans.text.coding import (
     COMPRESSIONS,
@@ -89,7 +90,7 @@ def read_head(info: FileInfo, data: DataConfig) -> Head:
     Raises:
         InputError: It is empty or unreadable.
     """
-    with readable(info.location):
+    with told_as_change(info), readable(info.location):
         kind, coding = recognise(info, data)
         return READ_HEAD[kind](info, data, coding)
 
@@ -100,7 +101,7 @@ def recognise(info: FileInfo, data: DataConfig) -> tuple[Format, Coding]:
     Raises:
         InputError: It is empty, or of a kind that cannot be read.
     """
-    file = info.location
+    file = as_listed(info)
     if info.size == 0:
         raise EmptyFileError(f"{file}: the file is empty (0 bytes); fill it or take it away")
     named = format_by_name(file, data)

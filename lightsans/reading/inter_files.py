@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from lightsans.config import DataConfig
 from lightsans.reading.csv_files import CsvHead, csv_head
+from lightsans.storage.listing import as_listed
 from lightsans.storage.location import FileInfo
 from lightsans.text import dialects
 from lightsans.text.coding import Coding
@@ -18,7 +19,7 @@ def read_head(info: FileInfo, data: DataConfig, coding: Coding) -> CsvHead:
     Raises:
         InputError: There is no line.
     """
-    content = read_beginning(info.location, coding)
+    content = read_beginning(as_listed(info), coding)
     header = content.lstrip().partition(b"\n")[0]
     has_tabs = _USUAL.encode() in header
     found = dialects.read_head(

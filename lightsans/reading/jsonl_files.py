@@ -15,6 +15,7 @@ from lightsans.config import DataConfig
 from lightsans.errors import InputError
 from lightsans.reading.input_files import FEATURES, WHERE, Head, TextLayout, is_number
 from lightsans.reading.rows import RawRows
+from lightsans.storage.listing import as_listed
 from lightsans.storage.location import FileInfo
 from lightsans.text.coding import Coding
 from lightsans.text.json_records import spans_lines
@@ -62,7 +63,7 @@ def read_head(info: FileInfo, data: DataConfig, coding: Coding) -> JsonlHead:
     Raises:
         InputError: The file is empty, or none of its first lines is a JSON object.
     """
-    file = info.location
+    file = as_listed(info)
     content = read_beginning(file, coding)
     if spans_lines(content):
         coding = replace(coding, is_json_records=True)

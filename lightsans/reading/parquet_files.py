@@ -14,6 +14,7 @@ from lightsans.config import DataConfig
 from lightsans.errors import EmptyFileError, InputError
 from lightsans.reading.input_files import GroupLayout, Head
 from lightsans.reading.rows import RawRows
+from lightsans.storage.listing import as_listed
 from lightsans.storage.location import FileInfo, Location
 from lightsans.text.coding import Coding
 
@@ -97,7 +98,7 @@ def read_head(info: FileInfo, data: DataConfig, coding: Coding) -> ParquetHead:
     Raises:
         InputError: The file is empty or its footer cannot be read.
     """
-    file = info.location
+    file = as_listed(info)
     if info.size == 0:
         raise EmptyFileError(f"{file}: the file is empty (0 bytes); fill it or take it away")
     with _open(file) as opened:

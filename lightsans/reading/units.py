@@ -257,13 +257,13 @@ def _read_columns(piece: Slice, data: DataConfig) -> Iterator[RawRows]:
     file, layout = piece.file, piece.file.layout
     if isinstance(layout, GroupLayout):
         table = file.listed.rows
-        for rows in layout.read(file.location, range(piece.start, piece.end), piece.first_row):
+        for rows in layout.read(file.content, range(piece.start, piece.end), piece.first_row):
             yield rows if table is None else _without(rows, table.deleted)
     elif piece.is_whole:
         yield from _read_stream(file, layout, data)
     else:
         content, offset = read_lines(
-            file.location, piece.start, piece.end, file.data_start, file.size
+            file.content, piece.start, piece.end, file.data_start, file.size
         )
         name = f"{file.location}, bytes {offset:,} to {offset + len(content):,}"
         for rows in layout.parse(content, name):
@@ -283,7 +283,7 @@ def _without(rows: RawRows, deleted: bytes) -> RawRows:
 def _read_stream(file: InputFile, layout: TextLayout, data: DataConfig) -> Iterator[RawRows]:
     """A file from its beginning, row by row numbered; blank lines and the header do not count."""
     name = file.location.uri
-    with open_stream(file.location, file.coding) as stream:
+    with open_stream(file.content, file.coding) as stream:
         skip(stream, file.data_start)
         numbered = layout.parse_stream(stream, data.read_unit_bytes, name)
         if numbered is not None:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import IO
 
 from lightsans.config import StorageConfig
 from lightsans.errors import InputError
@@ -28,8 +29,57 @@ _NO_DATA = re.compile(
 """Notes, checksums, copies of editors and unfinished copies, and what Windows leaves."""
 _COMPARED = 64 << 10
 """Bytes at the beginning and at the end of files of one size by which copies are told."""
+_MANY = 20
+"""Objects of a directory that are looked at by listing it, rather than one by one."""
 _SIDE_BY_SIDE = 16
 """Requests at a time: it is waiting for storage, not work."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListedObject(Location):
+    """An object on S3 that is read only while it is the one that was listed."""
+
+    size: int
+    etag: str
+
+    def open(self) -> IO[bytes]:
+        """An open file, for which nothing is asked before it is read.
+
+        Reading raises `StorageError` where the object was replaced.
+        """
+        return self._open()
+
+    def read_range(self, start: int, end: int) -> bytes:
+        """Bytes ``start`` to ``end`` in one request; fewer where the object is shorter.
+
+        Raises:
+            StorageError: The object was replaced.
+        """
+        if start >= end:
+            return b""
+        with self._open(cache_type="none") as opened:
+            opened.seek(start)
+            return opened.read(end - start)
+
+    def _open(self, **options: str) -> IO[bytes]:
+        with self._access():
+            opened: IO[bytes] = self.filesystem.open(
+                self.path, "rb", size=self.size, etag=self.etag, **options
+            )
+            return opened
+
+
+def as_listed(file: FileInfo) -> Location:
+    """The file; where its store can tell versions apart, only the one that was listed."""
+    location = file.location
+    if not is_pinned(file):
+        return location
+    return ListedObject(location.uri, location.storage, file.size, file.etag)
+
+
+def is_pinned(file: FileInfo) -> bool:
+    """Whether `as_listed` reads no other version of the file."""
+    return file.location.uri.startswith("s3://") and bool(file.etag)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +177,34 @@ def check_unchanged(files: Sequence[FileInfo]) -> None:
     if len(files) == 1:  # no thread for the common case
         _check_unchanged(files[0])
         return
+    found = _listed_again(files)
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
-        list(pool.map(_check_unchanged, files))
+        list(pool.map(lambda file: _check_unchanged(file, found.get(file.location.uri)), files))
 
 
-def _check_unchanged(file: FileInfo) -> None:
+def _listed_again(files: Sequence[FileInfo]) -> dict[str, FileInfo]:
+    """Files that are there now, by address, of objects that lie many in a directory.
+
+    A request lists a thousand, where each would cost one to ask for.
+    """
+    directories: dict[str, list[Location]] = {}
+    for file in files:
+        if is_pinned(file):
+            parent = file.location.parent
+            directories.setdefault(parent.uri, []).append(parent)
+    found = {}
+    for parent, *others in directories.values():
+        if len(others) < _MANY:
+            continue
+        entries = parent.filesystem.ls(parent.path, detail=True)
+        for now in _files_of(parent, {entry["name"]: entry for entry in entries}):
+            found[now.location.uri] = now
+    return found
+
+
+def _check_unchanged(file: FileInfo, found: FileInfo | None = None) -> None:
     try:
-        now = file.location.info()
+        now = found or file.location.info()
     except InputError:
         elsewhere = ""
         if file.location.is_local:  # another machine of a cluster may have listed it

@@ -103,9 +103,19 @@ class PatientS3FileSystem(S3FileSystem):  # type: ignore[misc]  # s3fs has no ty
 
     read_with_etag = sync_wrapper(_read_with_etag)
 
-    def _open(self, path: str, mode: str = "rb", *settings: Any, **arguments: Any) -> Any:
-        """An open file, as s3fs opens it: every range that it reads is of one version."""
+    def _open(
+        self, path: str, mode: str = "rb", *settings: Any, etag: str | None = None, **arguments: Any
+    ) -> Any:
+        """An open file, as s3fs opens it: every range that it reads is of one version.
+
+        With ``size`` and ``etag`` that is the version listed, and the store is asked for ranges
+        alone.
+        """
         opened = super()._open(path, mode, *settings, **arguments)
+        if etag is not None:
+            version = f'"{etag}"'
+            opened.details = {"name": path, "type": "file", "size": opened.size, "ETag": version}
+            opened.read_kw = {**opened.read_kw, "IfMatch": version}
         if "r" in mode:
             # The cache took the method of s3fs when it was made: replacing that one has no effect.
             opened.cache.fetcher = partial(_fetch_range, opened.cache.fetcher, f"s3://{path}")

@@ -5,6 +5,7 @@ Everything that s3fs asks passes a proxy before the real server.
 
 import itertools
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -12,10 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from lightsans.config import StorageConfig
-from lightsans.errors import AccessError, StorageError
-from lightsans.storage.listing import list_files
-from lightsans.storage.location import locate
+from lightsans.config import DataConfig, StorageConfig
+from lightsans.errors import AccessError, InputError, StorageError
+from lightsans.reading.units import plan_reading, read_unit
+from lightsans.storage.listing import check_unchanged, list_files
+from lightsans.storage.location import FileInfo, locate
 from pipelines.preprocess.stage import run_preprocess
 from tests.s3_faults import Fault, Faults, run_faulty_proxy
 
@@ -23,6 +25,7 @@ ROUGH: dict[Fault, float] = {
     "busy": 0.08, "reset": 0.05, "lost_answer": 0.05, "cut_body": 0.08, "slow": 0.1,
     "stalled": 0.02,
 }  # fmt: skip
+STRINGS = ("string", "string")
 
 
 @pytest.fixture
@@ -84,6 +87,55 @@ def test_an_object_that_is_replaced_while_it_is_read_is_an_error_that_names_it(s
         with pytest.raises(StorageError, match=message):
             opened.read()
     assert location.read_bytes() == b"other"
+
+
+@pytest.fixture
+def many_files(s3_server, behind_proxy) -> tuple[Faults, list[FileInfo], DataConfig]:
+    """Thirty small files of a log behind a proxy that counts requests."""
+    faults = Faults({})
+    storage = behind_proxy(faults)
+    root = locate(s3_server.uri("many-files"), storage)
+    for number in range(30):
+        (root / f"{number:02}.csv").write_bytes(
+            f"user_id,item_id,timestamp\nu,i,{number}\n".encode()
+        )
+    data = DataConfig(input=(f"{root}/*.csv",), format="csv")
+    return faults, list_files(f"{root}/*.csv", storage), data
+
+
+def test_a_small_file_costs_three_requests_to_its_last_look(many_files):
+    faults, files, data = many_files
+    faults.requests.clear()
+    plan = plan_reading(files, data)
+    tables = [rows.table for unit in plan.units for _, rows in read_unit(unit, data, *STRINGS)]
+    check_unchanged(files)
+    assert sum(table.num_rows for table in tables) == 30
+    of_files = sum(count for what, count in faults.requests.items() if ".csv" in what)
+    assert of_files <= 3 * len(files), faults.requests
+    assert faults.requests.total() <= of_files + 3, faults.requests
+
+
+def test_a_file_of_many_that_changes_is_named_wherever_it_is_noticed(many_files):
+    _, files, data = many_files
+    plan = plan_reading(files, data)
+    changed = files[7].location
+    changed.write_bytes(b"user_id,item_id,timestamp\nu,j,7\nu,j,8\n")
+    told = f"{changed}: the file changed while it was being read: 32 bytes, etag"
+    for look in (
+        lambda: check_unchanged(files),
+        lambda: plan_reading(files, data),
+        lambda: [*read_unit(plan.units[0], data, *STRINGS)],
+    ):
+        with pytest.raises(InputError, match=re.escape(told)):
+            look()
+    changed.delete()
+    for look in (
+        lambda: check_unchanged(files),
+        lambda: plan_reading(files, data),
+        lambda: [*read_unit(plan.units[0], data, *STRINGS)],
+    ):
+        with pytest.raises(InputError, match=f"{changed}: the file vanished while it was being"):
+            look()
 
 
 def test_a_store_that_stays_busy_is_an_error_that_names_the_object(s3_server, behind_proxy):
