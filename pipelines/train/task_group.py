@@ -6,6 +6,7 @@ of them fails, all end, and start again from the newest checkpoint.
 """
 
 import os
+from contextlib import nullcontext
 from datetime import timedelta
 from typing import Any
 
@@ -90,7 +91,7 @@ def _run_once(job: WorkerJob) -> None:
     task = _train_worker.options(
         name="TrainWorker", num_cpus=1, max_retries=0, scheduling_strategy=here
     )
-    with scratch_directory() as directory:
+    with scratch_directory() if num_workers > 1 else nullcontext() as directory:
         refs = [task.remote(job, rank, f"{directory}/workers") for rank in range(num_workers)]
         try:
             _wait_for_all(refs)
@@ -129,7 +130,7 @@ def _train_worker(job: WorkerJob, rank: int, meeting: str) -> None:
     Args:
         job: The job of all workers.
         rank: Its number.
-        meeting: A file by which the workers find each other.
+        meeting: A file by which several workers find each other.
     """
     import torch
     import torch.distributed as dist

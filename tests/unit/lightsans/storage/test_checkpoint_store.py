@@ -146,6 +146,26 @@ def test_the_marker_is_written_last_and_training_does_not_wait(directory):
     assert store.names() == ["epoch-00001"]
 
 
+def test_closed_nothing_is_written_any_more_and_failures_are_not_told(directory):
+    """The process may train another model next, or be one whose training has just failed."""
+    done, goes_on = [], threading.Event()
+
+    def make(content: dict[str, bytes]) -> dict[str, bytes]:
+        goes_on.wait()
+        done.append(content)
+        return content
+
+    for content in (files(), {}):
+        goes_on.clear()
+        store = CheckpointStore(directory)
+        store.write("epoch-00001", partial(make, content))
+        threading.Timer(0.2, goes_on.set).start()
+        store.close()
+        assert done[-1] is content
+        assert not store.is_writing
+    assert store.names() == ["epoch-00001"], "the second has no progress: it changed nothing"
+
+
 def test_a_failed_upload_is_raised_by_the_next_call(directory):
     def fail() -> dict[str, bytes]:
         raise OSError("no space left")
