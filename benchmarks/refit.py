@@ -39,7 +39,7 @@ from lightsans.ranking.bootstrap import (
     estimate_means,
     resample,
 )
-from lightsans.ranking.evaluation import from_histories, model_scorer, rank_targets
+from lightsans.ranking.evaluation import rank_targets, score_by_model
 from lightsans.synthetic.logs import generate_log
 from lightsans.training.trainer import Trainer
 from pipelines.train.identity import continue_config
@@ -176,9 +176,8 @@ def gains(config: RunConfig, made: Made, after: HeldOut) -> Float64:
     lengths = np.array([len(items) for items in kept])
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
     known = HeldOut(np.concatenate(kept), starts, lengths, targets, after.users)
-    scorer = from_histories(
-        model_scorer(model_of(config, made), torch.device("cpu")), config.model.max_seq_len
-    )
+    model = model_of(config, made)
+    scorer = score_by_model(model, torch.device("cpu"), config.model.max_seq_len)
     has_any = np.flatnonzero(lengths > 0)
     ranks = np.zeros(len(lengths), np.int64)
     ranks[has_any] = rank_targets(

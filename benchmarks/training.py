@@ -11,7 +11,7 @@ from benchmarks.movielens import Log
 from lightsans.config import RunConfig
 from lightsans.dataset.held_out import hold_out
 from lightsans.model.network import LightSANs
-from lightsans.ranking.evaluation import model_scorer, rank_held_out
+from lightsans.ranking.evaluation import rank_held_out, score_by_model
 from lightsans.training.progress import EpochRow
 from lightsans.training.trainer import Trainer
 
@@ -74,11 +74,10 @@ def test_metrics(
 ) -> dict[str, float]:
     """Metrics of a model on the held-out newest items."""
     totals = rank_held_out(
-        model_scorer(model.eval(), device),
+        score_by_model(model.eval(), device, config.model.max_seq_len),
         hold_out(log.users, "test"),
         ks=config.evaluate.ks,
         num_items=log.num_items,
-        max_seq_len=config.model.max_seq_len,
         remove_seen=config.evaluate.remove_seen,
     )
     return totals.metrics()

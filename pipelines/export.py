@@ -55,6 +55,9 @@ class ServingManifest(Manifest):
     items: int
     max_seq_len: int
     hidden_size: int
+    inputs: tuple[str, ...] | None = None
+    """Inputs of the encoder, in order, for a model that reads times; None for item_ids and lengths
+    alone."""
     files: Mapping[str, str] | None = None
     """Paths of the newest version's files, in the manifest that readers begin with."""
 
@@ -116,6 +119,7 @@ def run_export(config: RunConfig, model_id: str, to: str | None = None) -> Expor
             items=trained.num_items,
             max_seq_len=trained.config.max_seq_len,
             hidden_size=trained.config.hidden_size,
+            inputs=serving_export.encoder_inputs(trained) if trained.reads_times else None,
         )
 
     manifest, skipped = find_or_make(

@@ -4,6 +4,7 @@ Written from the formulas of the paper, with loops where the project's code reor
 `torch` operations are used, so that gradients can be compared too.
 """
 
+import itertools
 import math
 
 import torch
@@ -24,11 +25,27 @@ def double_weights(model: LightSANs) -> Weights:
     }
 
 
-def causal_vectors(model: LightSANs, weights: Weights, item_ids: list[int]) -> Tensor:
-    """The vector of every prefix, (L, D): each layer reads only what earlier prefixes gave."""
-    x = _item_vectors(model, weights, item_ids)
+def causal_vectors(
+    model: LightSANs,
+    weights: Weights,
+    item_ids: list[int],
+    timestamps: list[int] | None = None,
+    now: list[int] | None = None,
+) -> Tensor:
+    """The vector of every prefix, (L, D): each layer reads only what earlier prefixes gave.
+
+    ``timestamps`` are microseconds of the items, ``now`` those of a request after each prefix.
+    """
+    x, last = _item_vectors(model, weights, item_ids, timestamps), model.config.n_layers - 1
     for i in range(model.config.n_layers):
-        x = torch.stack([paper_layer(model, weights, i, x[: t + 1])[t] for t in range(len(x))])
+        rows = []
+        for t in range(len(x)):
+            request = None
+            if i == last and timestamps is not None and now is not None:
+                number = _gap_class(now[t] - timestamps[t])
+                request = weights["request_embedding.weight"][number]
+            rows.append(paper_layer(model, weights, i, x[: t + 1], request)[t])
+        x = torch.stack(rows)
     return _user_vectors(model, weights, x)
 
 
@@ -40,7 +57,9 @@ def masked_vector(model: LightSANs, weights: Weights, item_ids: list[int]) -> Te
     return _user_vectors(model, weights, x)[-1]
 
 
-def paper_layer(model: LightSANs, weights: Weights, index: int, x: Tensor) -> Tensor:
+def paper_layer(
+    model: LightSANs, weights: Weights, index: int, x: Tensor, request: Tensor | None = None
+) -> Tensor:
     """One encoder layer on a single sequence without padding, (L, D) -> (L, D)."""
     own = {
         name.removeprefix(f"layers.{index}."): tensor
@@ -51,6 +70,8 @@ def paper_layer(model: LightSANs, weights: Weights, index: int, x: Tensor) -> Te
     if norms_first:
         x = _norm(model, own, "attention_norm", x)
     read = _paper_attention(model, weights, own, x)
+    if request is not None:
+        inputs = inputs + request
     if model.config.gate == "residual":
         read = read * _linear(own, "attention_gate.map", inputs).sigmoid()
     x = inputs + read
@@ -174,8 +195,20 @@ def require_exact_item_context(
         )
 
 
-def _item_vectors(model: LightSANs, weights: Weights, item_ids: list[int]) -> Tensor:
-    return _norm(model, weights, "item_norm", weights["item_embedding.weight"][item_ids])
+def _item_vectors(
+    model: LightSANs, weights: Weights, item_ids: list[int], timestamps: list[int] | None = None
+) -> Tensor:
+    x = weights["item_embedding.weight"][item_ids]
+    if timestamps is not None:
+        pairs = itertools.pairwise(timestamps)
+        gaps = [0, *(_gap_class(later - earlier) for earlier, later in pairs)]
+        x = x + weights["gap_embedding.weight"][gaps]
+    return _norm(model, weights, "item_norm", x)
+
+
+def _gap_class(gap: int) -> int:
+    """Class of a gap in microseconds: 1 below a second, then one more for each doubling."""
+    return 1 + min((gap // 1_000_000).bit_length(), 32)
 
 
 def _user_vectors(model: LightSANs, weights: Weights, x: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ Norm = Literal["layer", "rms"]
 NormPlacement = Literal["post", "pre"]
 Gate = Literal["none", "residual", "pointwise"]
 Scores = Literal["product", "cosine"]
+Gaps = Literal["none", "input", "request"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,6 +77,9 @@ class ModelConfig:
     """Temperature of cosine scores before training, which learns it."""
     label_smoothing: float = setting(0.0, Mark.CONTENT, Mark.SEARCHABLE, Mark.LATER)
     """Share of a target that is spread over all items (CE only)."""
+    gaps: Gaps = setting("none", Mark.CONTENT, Mark.SEARCHABLE, Mark.LATER)
+    """input: the model reads, as a class that doubles in width, the time between each item and the
+    one before it; request: also the time from the newest item to the moment of the request."""
 
     def __post_init__(self) -> None:
         at_least("model", self, 1, "max_seq_len", "k_interests", "n_layers", "n_heads")
@@ -121,6 +125,16 @@ class ModelConfig:
         """Whether item and user vectors are compared by their directions alone."""
         return self.scores == "cosine"
 
+    @property
+    def reads_times(self) -> bool:
+        """Whether the model reads when items were met."""
+        return self.gaps != "none"
+
+    @property
+    def reads_now(self) -> bool:
+        """Whether the model reads the moment for which it recommends."""
+        return self.gaps == "request"
+
     def _check_variants(self) -> None:
         """Refuse variants of the attention where it is defined by other code, or has no use."""
         variants = {
@@ -132,6 +146,7 @@ class ModelConfig:
             "norm_placement": (self.norm_placement, "post"),
             "gate": (self.gate, "none"),
             "scores": (self.scores, "product"),
+            "gaps": (self.gaps, "none"),
         }
         for name, (value, released) in variants.items():
             require(

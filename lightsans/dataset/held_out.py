@@ -17,7 +17,7 @@ import numpy as np
 from lightsans.arrays import Bool, Int32, Int64, Intp
 from lightsans.columns.segments import expand
 from lightsans.dataset.events import HOUR, EventTargets
-from lightsans.dataset.sequences import NO_TARGET, UserSequences, evaluated_users
+from lightsans.dataset.sequences import NO_TARGET, ItemTimes, UserSequences, evaluated_users
 
 Split = Literal["valid", "test"]
 
@@ -42,6 +42,10 @@ class HeldOut:
     """Items of the tape that count as seen; None: all."""
     is_viewed: Bool | None = None
     """(E,) whether the target was viewed within the hour before it."""
+    input_times: Int64 | None = None
+    """Microseconds of the items of the tape, where a model asks for them."""
+    now: Int64 | None = None
+    """(E,) moments of the requests, likewise: see `hold_out`."""
 
     def take(self, chosen: Intp) -> "HeldOut":
         """Select users."""
@@ -54,6 +58,8 @@ class HeldOut:
             None if self.times is None else self.times[chosen],
             self.is_seen,
             None if self.is_viewed is None else self.is_viewed[chosen],
+            self.input_times,
+            None if self.now is None else self.now[chosen],
         )
 
 
@@ -61,8 +67,22 @@ def hold_out(users: UserSequences, split: Split) -> HeldOut:
     """The histories and targets of the users who have one.
 
     Under leave-one-out these are the users with enough interactions; under a temporal split those
-    who met something in the period and had a known item before it.
+    who met something in the period and had a known item before it. Where sequences have times, a
+    request is made at the cut-off, and under leave-one-out with the newest item of the history:
+    when the target came is known to nobody who recommends.
     """
+    found = _hold_out(users, split)
+    if users.times is None:
+        return found
+    times = users.times.of_items
+    now = times[found.starts + found.lengths - 1] if len(found.starts) else np.zeros(0, np.int64)
+    cutoff = users.times.valid_from if split == "valid" else users.times.test_from
+    if cutoff is not None:
+        now = np.maximum(now, cutoff)
+    return replace(found, input_times=times, now=now)
+
+
+def _hold_out(users: UserSequences, split: Split) -> HeldOut:
     if users.periods is not None:
         periods = users.periods
         is_valid = split == "valid"
@@ -147,8 +167,11 @@ def translate(held_out: HeldOut, mapping: Int32 | None) -> HeldOut:
         return held_out
     users, rank = expand(held_out.lengths)
     position = rank + held_out.starts[users]
+    times = None if held_out.input_times is None else ItemTimes(held_out.input_times[position])
     histories = UserSequences(
-        held_out.item_ids[position], np.concatenate([[0], np.cumsum(held_out.lengths)])
+        held_out.item_ids[position],
+        np.concatenate([[0], np.cumsum(held_out.lengths)]),
+        times=times,
     ).translate(mapping)
     is_seen = held_out.is_seen
     return HeldOut(
@@ -160,4 +183,6 @@ def translate(held_out: HeldOut, mapping: Int32 | None) -> HeldOut:
         held_out.times,
         None if is_seen is None else is_seen[position][mapping[held_out.item_ids[position]] > 0],
         held_out.is_viewed,
+        None if histories.times is None else histories.times.of_items,
+        held_out.now,
     )

@@ -4,6 +4,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -12,12 +13,16 @@ import pyarrow.parquet as pq
 
 from lightsans.arrays import Array, Bool, Int8, Int64
 from lightsans.columns.hashing import bucket_range
+from lightsans.columns.times import from_iso
 from lightsans.dataset.events import EventTargets, usable_counts
-from lightsans.dataset.sequences import NO_TARGET, Periods, UserSequences
+from lightsans.dataset.sequences import NO_TARGET, ItemTimes, Periods, UserSequences
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest
 from lightsans.storage.parts import part_index, readable_part, sequence_parts
 from lightsans.storage.schemas import EVENT_COLUMNS, EVENTS_KEY, PERIOD_COLUMNS
+
+TIMESTAMPS: Final = "timestamps"
+CUTOFFS: Final = ("valid_from", "test_from")
 
 
 def list_column(table: pa.Table, name: str) -> UserSequences:
@@ -26,6 +31,22 @@ def list_column(table: pa.Table, name: str) -> UserSequences:
     tape = lists.flatten().to_numpy(zero_copy_only=False)
     offsets = lists.offsets.to_numpy().astype(np.int64)
     return UserSequences(tape, offsets - offsets[0] if len(offsets) else np.zeros(1, np.int64))
+
+
+def history_column(rows: pa.Table) -> UserSequences:
+    """The histories of some rows, with the times of their items where the rows have them."""
+    histories = list_column(rows, "item_ids")
+    if TIMESTAMPS not in rows.column_names:
+        return histories
+    return replace(histories, times=ItemTimes(flat_column(rows, TIMESTAMPS)))
+
+
+def with_cutoffs(users: UserSequences, manifest: DatasetManifest) -> UserSequences:
+    """The same, with the moments of a dataset's cut-offs beside the times of items, if any."""
+    if users.times is None or not manifest.cutoffs:
+        return users
+    valid_from, test_from = (from_iso(manifest.cutoffs[name]) for name in CUTOFFS)
+    return replace(users, times=ItemTimes(users.times.of_items, valid_from, test_from))
 
 
 def flat_column(table: pa.Table, name: str) -> Array:
@@ -75,12 +96,15 @@ def event_targets(table: pa.Table, is_temporal: bool) -> EventTargets:
     )
 
 
-def load_trainable(part: Location, buckets: tuple[int, int] | None = None) -> UserSequences:
+def load_trainable(
+    part: Location, buckets: tuple[int, int] | None = None, with_times: bool = False
+) -> UserSequences:
     """The sequences of a part that are trained on, and where a temporal split cuts them.
 
     Args:
         part: A file of ``sequences/``.
         buckets: First bucket and end; None for all.
+        with_times: Whether the times of items are wanted.
     """
     rows = pc.field("trainable")
     if buckets is not None:
@@ -88,13 +112,13 @@ def load_trainable(part: Location, buckets: tuple[int, int] | None = None) -> Us
     with readable_part(part), part.open() as file:
         names = pq.read_schema(file).names
         found = [name for name in PERIOD_COLUMNS if name in names]
-        events = ["timestamps", *(name for name in EVENT_COLUMNS if name in names)]
-        has_events = len(events) > 1
+        events = [name for name in EVENT_COLUMNS if name in names]
+        times = [TIMESTAMPS] if with_times or events else []
         file.seek(0)
-        columns = ["item_ids", *found, *(events if has_events else ())]
+        columns = ["item_ids", *found, *times, *events]
         table = pq.read_table(file, columns=columns, filters=rows)
-    sequences = list_column(table, "item_ids")
-    if has_events:
+    sequences = history_column(table) if with_times else list_column(table, "item_ids")
+    if events:
         sequences = replace(sequences, targets=event_targets(table, bool(found)))
     if not found:
         return sequences
@@ -143,7 +167,7 @@ def load_timed(
         rows: Which users; None for all.
         temporal_rows: Which users of a temporal split.
     """
-    columns = ["user_id", "item_ids", "timestamps", "trainable", "bucket"]
+    columns = ["user_id", "item_ids", TIMESTAMPS, "trainable", "bucket"]
     with readable_part(part), part.open() as file:
         names = pq.read_schema(file).names
         is_temporal = PERIOD_COLUMNS[0] in names
@@ -152,7 +176,7 @@ def load_timed(
         columns += [name for name in EVENT_COLUMNS if name in names]
         filters = temporal_rows if is_temporal else rows
         table = pq.read_table(file, columns=columns, filters=filters)
-    sequences = list_column(table, "item_ids")
+    sequences = history_column(table)
     is_trained = table["trainable"].to_numpy()
     if "target_ids" in columns:
         sequences = replace(sequences, targets=event_targets(table, is_temporal))
@@ -163,13 +187,18 @@ def load_timed(
         valid_targets = np.where(is_trained, valid_targets, NO_TARGET)
         periods = Periods(train, test, valid_targets, test_targets)
         sequences = replace(sequences, periods=periods)
-    times = flat_column(table, "timestamps")
+    assert sequences.times is not None
+    times = sequences.times.of_items
     buckets = table["bucket"].to_numpy().astype(np.int64)
     return TimedUsers(sequences, times, table["user_id"], buckets, is_trained)
 
 
 def load_shards(
-    dataset: Location, manifest: DatasetManifest, shards: list[int], num_shards: int
+    dataset: Location,
+    manifest: DatasetManifest,
+    shards: list[int],
+    num_shards: int,
+    with_times: bool = False,
 ) -> dict[int, UserSequences]:
     """The trainable sequences of some virtual shards, in canonical order (bucket, user id).
 
@@ -178,6 +207,7 @@ def load_shards(
         manifest: Its manifest.
         shards: Which shards to load.
         num_shards: Number of shards that the dataset is cut into.
+        with_times: Whether the times of items are wanted.
     """
     parts = [
         (location, bucket_range(part_index(location.name), manifest.num_parts))
@@ -189,8 +219,8 @@ def load_shards(
         pieces = []
         for part, (part_first, part_end) in parts:
             if part_first < end and first < part_end:
-                pieces.append(load_trainable(part, (first, end)))
-        loaded[shard] = UserSequences.concatenate(pieces)
+                pieces.append(load_trainable(part, (first, end), with_times))
+        loaded[shard] = with_cutoffs(UserSequences.concatenate(pieces), manifest)
     return loaded
 
 
@@ -211,9 +241,9 @@ def load_within(
     loaded, used = {}, 0
     for shard in shards:
         users = load(shard)
-        used += users.item_ids.nbytes
+        used += users.tape_bytes
         if memory_bytes is not None and used > memory_bytes:
-            used -= users.item_ids.nbytes
+            used -= users.tape_bytes
             users = _map_tape(users)
         loaded[shard] = users
     return loaded
@@ -223,8 +253,14 @@ def _map_tape(users: UserSequences) -> UserSequences:
     """The same sequences with their tape on disk, in a file without a name: it cannot be left."""
     if len(users.item_ids) == 0:  # nothing can be mapped
         return users
+    mapped = replace(users, item_ids=_mapped(users.item_ids))
+    if users.times is None:
+        return mapped
+    return replace(mapped, times=replace(users.times, of_items=_mapped(users.times.of_items)))
+
+
+def _mapped(values: Array) -> Array:
     with tempfile.TemporaryFile(prefix="lightsans-tape-") as file:
-        file.write(np.ascontiguousarray(users.item_ids).data)
+        file.write(np.ascontiguousarray(values).data)
         file.flush()
-        mapped = np.memmap(file, users.item_ids.dtype, "r", shape=users.item_ids.shape)
-    return replace(users, item_ids=np.asarray(mapped))
+        return np.asarray(np.memmap(file, values.dtype, "r", shape=values.shape))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lightsans.arrays import Int32, Int64
+from lightsans.arrays import Array, Int64
 from lightsans.columns.segments import expand
 from lightsans.dataset.events import EventTargets
 from lightsans.dataset.sequences import UserSequences
@@ -101,12 +101,12 @@ def distinct_targets(users: UserSequences) -> int:
     return int(np.maximum(users.train_lengths - 1, 0).sum())
 
 
-def gather(item_ids: Int32, starts: Int64, lengths: Int64, width: int | None = None) -> Int32:
+def gather(tape: Array, starts: Int64, lengths: Int64, width: int | None = None) -> Array:
     """Stretches of a tape as rows of a matrix, right-padded with 0 to ``width`` or the longest."""
     width = int(lengths.max(initial=1)) if width is None else width
     column = np.arange(width)
     is_item = column < lengths[:, None]
     position = np.where(is_item, starts[:, None] + column, 0)
-    if len(item_ids) == 0:
-        return np.zeros(position.shape, np.int32)
-    return np.where(is_item, item_ids[position], np.int32(0))
+    if len(tape) == 0:
+        return np.zeros(position.shape, tape.dtype)
+    return np.where(is_item, tape[position], tape.dtype.type(0))

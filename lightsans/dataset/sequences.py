@@ -6,10 +6,11 @@ Shapes:
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 
-from lightsans.arrays import Int32, Int64, Intp
+from lightsans.arrays import Bool, Int32, Int64, Intp
 from lightsans.columns.segments import expand
 from lightsans.dataset.events import EventTargets
 
@@ -44,6 +45,22 @@ class Periods:
 
 
 @dataclass(frozen=True, slots=True)
+class ItemTimes:
+    """Times at which users met their items, for models that read them."""
+
+    of_items: Int64
+    """(N,) microseconds of each item of the tape."""
+    valid_from: int | None = None
+    """Moment of the first cut-off of a temporal split, for which valid targets are predicted."""
+    test_from: int | None = None
+    """Moment of the second one."""
+
+    def select(self, chosen: Int64 | Bool) -> Self:
+        """The same for some of the items."""
+        return replace(self, of_items=self.of_items[chosen])
+
+
+@dataclass(frozen=True, slots=True)
 class UserSequences:
     """Whole sequences of some users, oldest item first."""
 
@@ -55,11 +72,18 @@ class UserSequences:
     """Cuts of a temporal split; None for leave-one-out."""
     targets: EventTargets | None = None
     """Targets of a log with events; None where each item is one, predicted from those before it."""
+    times: ItemTimes | None = None
+    """None where no model asks for them."""
 
     @property
     def lengths(self) -> Int64:
         """(U,) items of each user."""
         return np.diff(self.offsets)
+
+    @property
+    def tape_bytes(self) -> int:
+        """Memory of what there is for each item."""
+        return self.item_ids.nbytes + (0 if self.times is None else self.times.of_items.nbytes)
 
     @property
     def train_lengths(self) -> Int64:
@@ -88,7 +112,12 @@ class UserSequences:
         joined = Periods.concatenate(periods) if periods else None
         targets = [piece.targets for piece in pieces if piece.targets is not None]
         events = EventTargets.concatenate(targets) if targets else None
-        return cls(tape, offsets.astype(np.int64), joined, events)
+        times = [piece.times for piece in pieces if piece.times is not None]
+        assert len(times) in (0, len(pieces))
+        of_all = None
+        if times:
+            of_all = replace(times[0], of_items=np.concatenate([t.of_items for t in times]))
+        return cls(tape, offsets.astype(np.int64), joined, events, of_all)
 
     def translate(self, mapping: Int32 | None) -> "UserSequences":
         """Whole sequences in the item ids of another vocabulary; unknown items are left out.
@@ -101,14 +130,17 @@ class UserSequences:
         translated = mapping[self.item_ids]
         is_known = translated > 0
         before = np.concatenate([[0], np.cumsum(is_known)])
-        return UserSequences(translated[is_known], before[self.offsets])
+        times = None if self.times is None else self.times.select(is_known)
+        return UserSequences(translated[is_known], before[self.offsets], times=times)
 
     def take(self, users: Intp) -> "UserSequences":
         """The items of some users, in that order."""
         lengths = self.lengths[users]
         owner, rank = expand(lengths)
         offsets = np.concatenate([[0], np.cumsum(lengths)])
-        return UserSequences(self.item_ids[self.offsets[users][owner] + rank], offsets)
+        at = self.offsets[users][owner] + rank
+        times = None if self.times is None else self.times.select(at)
+        return UserSequences(self.item_ids[at], offsets, times=times)
 
     def joined(self, other: "UserSequences") -> "UserSequences":
         """Per user, the items of both."""

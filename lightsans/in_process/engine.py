@@ -170,7 +170,7 @@ def _train(
     trainer = Trainer(
         config,
         manifest.items,
-        load_shards(dataset, manifest, list(range(shards)), shards),
+        load_shards(dataset, manifest, list(range(shards)), shards, config.model.reads_times),
         torch.device("cuda" if config.train.use_gpu else "cpu"),
         item_counts=popularity(config, dataset),
         weights=first_weights(config, dataset, features=features),

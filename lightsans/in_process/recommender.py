@@ -7,6 +7,7 @@ import logging
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Self
 
 import numpy as np
@@ -21,6 +22,7 @@ from lightsans.dataset.vocabulary import load_vocabulary
 from lightsans.errors import ConfigError, NotFoundError
 from lightsans.in_process.engine import Engine, LocalEngine, one_thread
 from lightsans.in_process.frames import Frame, Library, library_of, to_frame, to_ids, to_table
+from lightsans.in_process.requests import maker_at, require_length
 from lightsans.in_process.rows import in_pieces, long_similar, places_of
 from lightsans.in_process.settings import config_of
 from lightsans.lists.feature_table import item_columns
@@ -151,7 +153,7 @@ class Recommender:
         self.library = library_of(frame)
         return self
 
-    def recommend(self, users: Any = None, k: int = 10) -> Frame:
+    def recommend(self, users: Any = None, k: int = 10, now: str | datetime | None = None) -> Frame:
         """The best items of users, a row each: user_id, rank, item_id, score and source.
 
         ``score.because``, ``probability``, ``buy_again``, ``item_columns`` and ``user_columns`` add
@@ -161,14 +163,16 @@ class Recommender:
             users: One raw id or many; None for all users of the log.
             k: Length of the lists. Users may have fewer, and those of whom the model knows nothing
                 get popular items: ``source`` says so.
+            now: Moment of the request, for a model that reads it (``gaps="request"``) and no other:
+                ``as_of``, or the newest time of the log, unless given.
 
         Raises:
-            ConfigError: ``k`` is below 1.
+            ConfigError: ``k`` is below 1, or ``now`` is no time or not read by the model.
             NotFoundError: A user is not in the log.
             InputError: The ids are of another type than those of the log.
         """
         fitted = self._require()
-        _require_length(k, "recommend")
+        require_length(k, "recommend")
         if users is None:
             places = np.arange(fitted.users.num_rows)
         else:
@@ -177,6 +181,7 @@ class Recommender:
         # In the order of the dataset, each once, and then in the order that was asked for.
         distinct, order = np.unique(places, return_inverse=True)
         maker, schema = self._maker(k), wide_schema(fitted.manifest)
+        maker = maker_at(maker, now, fitted.config.data.timezone)
         pieces = in_pieces(distinct, _USERS_AT_ONCE)
         made = [self._lists(maker, fitted.users.take(pa.array(piece)), schema) for piece in pieces]
         wide = pa.concat_tables(made)
@@ -201,7 +206,7 @@ class Recommender:
             InputError: The ids are of another type than those of the log.
         """
         fitted, config = self._require(), self.config
-        _require_length(k, "similar")
+        require_length(k, "similar")
         known = load_vocabulary(fitted.model)
         ids = np.arange(1, known.num_items + 1)
         if items is not None:
@@ -328,7 +333,8 @@ class Recommender:
         dataset, model = root / "datasets" / dataset_id, root / "models" / model_id
         manifest = require_manifest(DatasetManifest, dataset, "fit and save it again")
         judged = require_manifest(ModelManifest, model, "fit and save it again").judged
-        seen = SeenRows.of(config.score.remove_seen, manifest)
+        times = files.read_settings(model).reads_times
+        seen = SeenRows.of(config.score.remove_seen, manifest, times)
         parts = [
             seen.of_rows(part.read_table(seen.columns))
             for part in sequence_parts(dataset, manifest)
@@ -390,8 +396,3 @@ class Recommender:
                 )
             }
         return self._makers[k]
-
-
-def _require_length(k: int, method: str) -> None:
-    if k < 1:
-        raise ConfigError(f"{method}(k={k}): a list has at least one item")

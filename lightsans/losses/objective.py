@@ -70,6 +70,8 @@ class NextItemObjective(nn.Module):
         weights: Tensor | None = None,
         item_rows: Tensor | None = None,
         keeps_id: Tensor | None = None,
+        timestamps: Tensor | None = None,
+        now: Tensor | None = None,
     ) -> Tensor:
         """Sum of the losses of all targets, a scalar.
 
@@ -88,6 +90,8 @@ class NextItemObjective(nn.Module):
             weights: Weights of the targets, in their shape; None where all weigh 1.
             item_rows: (R,) items whose own vectors ``item_vectors`` are; None for all.
             keeps_id: Where items have features: (R,) 0 where an item's own vector is left out.
+            timestamps: (B, L) microseconds of the inputs, for a model that reads them.
+            now: Likewise moments of the requests, (B, L) where prefixes are trained, else (B,).
         """
         model, loss = self.model, LOSSES[self.loss_type]
         if loss.needs_negatives and negative_ids is None:
@@ -102,7 +106,8 @@ class NextItemObjective(nn.Module):
             own = model.item_embedding.weight if item_vectors is None else item_vectors
             item_vectors = model.item_features.compose(own, item_rows, keeps_id)
         table_VD = model.item_embedding.weight if item_vectors is None else item_vectors
-        vectors = model(item_ids, lengths, self._attention.trains_prefixes, item_vectors)
+        every_position = self._attention.trains_prefixes
+        vectors = model(item_ids, lengths, every_position, item_vectors, timestamps, now)
         vectors = vectors.flatten(0, -2)
         rows_T = target_ids.flatten().nonzero().squeeze(1)
         per_vector = target_ids.numel() // len(vectors)

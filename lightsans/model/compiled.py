@@ -69,5 +69,10 @@ def _try_out(model: LightSANs) -> None:
     item_ids = torch.ones(2, length, dtype=torch.int64, device=device)
     lengths = torch.full((2,), length, device=device)
     every_position = ATTENTION[model.config.attention].trains_prefixes
-    vectors = model(item_ids, lengths, every_position)
+    times = {}
+    if model.reads_times:
+        times["timestamps"] = torch.zeros_like(item_ids)
+    if model.reads_now:
+        times["now"] = torch.zeros_like(lengths)
+    vectors = model(item_ids, lengths, every_position, **times)
     vectors.sum().backward()

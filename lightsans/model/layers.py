@@ -228,12 +228,23 @@ class EncoderLayer(nn.Module):
         self.activation = ACTIVATIONS[config.hidden_act]
 
     def forward(
-        self, x_BLD: Tensor, positions_MD: Tensor | None, padding: Padding, newest_only: bool
+        self,
+        x_BLD: Tensor,
+        positions_MD: Tensor | None,
+        padding: Padding,
+        newest_only: bool,
+        request_BQD: Tensor | None = None,
     ) -> Tensor:
-        """The layer's output at every position, or at the newest alone: (B, Q, D)."""
+        """The layer's output at every position, or at the newest alone: (B, Q, D).
+
+        ``request_BQD`` is added to the attention's result, which no other position reads: each
+        prefix may have a request of its own.
+        """
         own_BLD = self.attention_norm(x_BLD) if self._norms_first else x_BLD
         read_BQD = self.attention(own_BLD, positions_MD, padding, newest_only)
         x_BQD = _queries(x_BLD, padding, newest_only)
+        if request_BQD is not None:
+            x_BQD = x_BQD + request_BQD
         x_BQD = self._add(read_BQD, x_BQD, self.attention_norm, self.attention_gate)
         own_BQD = self.feed_forward_norm(x_BQD) if self._norms_first else x_BQD
         fed_BQD = self.outer(self.activation(self.inner(own_BQD)))

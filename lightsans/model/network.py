@@ -18,6 +18,14 @@ from lightsans.errors import ConfigError
 from lightsans.model.blocks import NORMS, make_norm
 from lightsans.model.cosine import CosineScale, directions
 from lightsans.model.dropout import Dropout
+from lightsans.model.gaps import (
+    NO_GAP,
+    NUM_CLASSES,
+    check_order,
+    check_times,
+    gaps_before,
+    gaps_to_request,
+)
 from lightsans.model.item_features import ItemFeatures
 from lightsans.model.kinds import Padding
 from lightsans.model.layers import EncoderLayer, LightAttention
@@ -51,6 +59,10 @@ class LightSANs(nn.Module):
         self.item_embedding = nn.Embedding(num_items + 1, D, padding_idx=0)
         if config.has_position_vectors:
             self.position_embedding = nn.Embedding(config.max_seq_len, D)
+        if config.reads_times:
+            self.gap_embedding = nn.Embedding(NUM_CLASSES, D)
+        if config.reads_now:
+            self.request_embedding = nn.Embedding(NUM_CLASSES, D)
         self.item_norm = make_norm(config)
         self.dropout = Dropout(config.hidden_dropout_prob)
         self.layers = nn.ModuleList([EncoderLayer(config) for _ in range(config.n_layers)])
@@ -103,6 +115,8 @@ class LightSANs(nn.Module):
         lengths: Tensor,
         every_position: bool = False,
         item_vectors: Tensor | None = None,
+        timestamps: Tensor | None = None,
+        now: Tensor | None = None,
     ) -> Tensor:
         """User vectors (B, D), or with ``every_position`` one for each prefix, (B, L, D).
 
@@ -113,9 +127,13 @@ class LightSANs(nn.Module):
             every_position: Causal attention only. Vectors at padding have no meaning.
             item_vectors: (R, D), padding's first, whose rows ``item_ids`` number; None for the
                 model's own table.
+            timestamps: (B, L) int64, microseconds of each item, where ``model.gaps`` asks for them.
+            now: (B,) int64, microseconds of the request, for ``model.gaps: request``; with
+                ``every_position`` also (B, L), one for each prefix.
         """
         item_ids_BL, lengths_B = item_ids, lengths
         self._check(item_ids_BL, every_position)
+        check_times(timestamps, now, item_ids_BL, self.config.gaps)
         width, L = item_ids_BL.shape[1], self.config.max_seq_len
         if not self._masks_padding and width < L:
             item_ids_BL = functional.pad(item_ids_BL, (0, L - width))
@@ -125,6 +143,8 @@ class LightSANs(nn.Module):
 
         table = self.item_vectors() if item_vectors is None else item_vectors
         items_BLD = functional.embedding(item_ids_BL, table, padding_idx=0)
+        if timestamps is not None:
+            items_BLD = items_BLD + self.gap_embedding(gaps_before(timestamps))
         x_BLD = self.item_norm(items_BLD.to(self.item_norm.weight.dtype))
         if self._masks_padding:
             x_BLD = x_BLD.masked_fill((positions_L >= lengths_B.unsqueeze(1)).unsqueeze(-1), 0.0)
@@ -135,7 +155,12 @@ class LightSANs(nn.Module):
         for layer in inner_layers:
             x_BLD = layer(x_BLD, positions_MD, padding, newest_only=False)
         newest_only = not every_position
-        x_BQD: Tensor = last_layer(x_BLD, positions_MD, padding, newest_only=newest_only)
+        more = {}
+        if timestamps is not None and now is not None:
+            classes_BQ = gaps_to_request(now, timestamps, newest_B)
+            classes_BQ = classes_BQ.masked_fill((lengths_B == 0).unsqueeze(1), NO_GAP)
+            more["request_BQD"] = self.request_embedding(classes_BQ)
+        x_BQD: Tensor = last_layer(x_BLD, positions_MD, padding, newest_only=newest_only, **more)
         x_BQD = x_BQD if self.final_norm is None else self.final_norm(x_BQD)
         x_BQD = x_BQD if self.cosine is None else self.cosine(x_BQD)
         return x_BQD if every_position else x_BQD.squeeze(1)
@@ -162,6 +187,16 @@ class LightSANs(nn.Module):
         return model
 
     @property
+    def reads_times(self) -> bool:
+        """Whether histories come with the times of their items; see `encode`."""
+        return self.config.reads_times
+
+    @property
+    def reads_now(self) -> bool:
+        """Whether the moment of the request has to be given; see `encode`."""
+        return self.config.reads_now
+
+    @property
     def feature_coding(self) -> str | None:
         """How item features became numbers, as JSON; None without any."""
         return None if self.item_features is None else self.item_features.coding
@@ -176,43 +211,70 @@ class LightSANs(nn.Module):
         return self.compared(self.item_vectors().detach())
 
     @torch.no_grad()
-    def encode(self, item_ids: Tensor, lengths: Tensor) -> Tensor:
+    def encode(
+        self,
+        item_ids: Tensor,
+        lengths: Tensor,
+        timestamps: Tensor | None = None,
+        now: Tensor | None = None,
+    ) -> Tensor:
         """User vectors (B, D) of whole histories, without dropout and without gradients.
 
         Args:
             item_ids: (B, W), of any width. The newest ``max_seq_len`` items of a row count.
             lengths: (B,), how many items each row has, 0 included: an empty history gets the same
                 finite vector whoever it belongs to.
+            timestamps: (B, W) int64, microseconds of each item: for a model that reads times
+                (``model.gaps``), and for no other.
+            now: (B,) int64, microseconds of each request: for ``model.gaps: request``.
 
         Raises:
-            ValueError: An id is not in 0..num_items, a length is not in 0..W, or padding comes
-                before an item.
+            ValueError: An id is not in 0..num_items, a length is not in 0..W, padding comes before
+                an item, or times are missing, not read by this model, or not in order.
         """
         self._check_histories(item_ids, lengths)
-        item_ids_BL, lengths_B = self._newest_items(item_ids, lengths)
+        check_times(timestamps, now, item_ids, self.config.gaps)
+        newest_BL = None
+        if timestamps is not None:
+            check_order(timestamps, lengths, now)
+            newest_BL = self._newest_of(timestamps, lengths)
+        item_ids_BL = self._newest_of(item_ids, lengths)
+        lengths_B = lengths.clamp(max=self.config.max_seq_len)
         if not self.training:
-            return self.forward(item_ids_BL, lengths_B)
+            return self.forward(item_ids_BL, lengths_B, timestamps=newest_BL, now=now)
         self.eval()
         try:
-            return self.forward(item_ids_BL, lengths_B)
+            return self.forward(item_ids_BL, lengths_B, timestamps=newest_BL, now=now)
         finally:
             self.train()
 
     @torch.no_grad()
-    def score_items(self, item_ids: Tensor, lengths: Tensor) -> Tensor:
+    def score_items(
+        self,
+        item_ids: Tensor,
+        lengths: Tensor,
+        timestamps: Tensor | None = None,
+        now: Tensor | None = None,
+    ) -> Tensor:
         """Scores of all items after each history, (B, num_items + 1); see `encode`.
 
         Column 0 is padding and must be left out of any ranking. It is 0, except for ``reference``,
         which scores padding like any item.
         """
-        scores_BV = _products(self.encode(item_ids, lengths), self.item_table())
+        scores_BV = _products(self.encode(item_ids, lengths, timestamps, now), self.item_table())
         if self._masks_padding:
             scores_BV[:, 0] = 0.0
         return scores_BV
 
     @torch.no_grad()
     def recommend(
-        self, item_ids: Tensor, lengths: Tensor, k: int, remove_seen: bool = True
+        self,
+        item_ids: Tensor,
+        lengths: Tensor,
+        k: int,
+        remove_seen: bool = True,
+        timestamps: Tensor | None = None,
+        now: Tensor | None = None,
     ) -> TopK:
         """The k items with the highest scores after each history, best first; see `encode`.
 
@@ -222,28 +284,29 @@ class LightSANs(nn.Module):
                 meaning; recommend popular items instead.
             k: Length of the lists. Where fewer items are left, the id 0 fills the rest.
             remove_seen: Leave out all items of the history, also those too old to be read.
+            timestamps: See `encode`.
+            now: See `encode`.
 
         Returns:
             ``item_ids`` (B, k) and ``scores`` (B, k).
         """
-        vectors_BD = self.encode(item_ids, lengths)
+        vectors_BD = self.encode(item_ids, lengths, timestamps, now)
         if not remove_seen:
             return top_k(vectors_BD, self.item_table(), k)
         rows_S, columns_S = item_ids.nonzero(as_tuple=True)
         return top_k(vectors_BD, self.item_table(), k, rows_S, item_ids[rows_S, columns_S])
 
-    def _newest_items(self, item_ids_BW: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
-        """The newest ``max_seq_len`` items of each row, not wider than the longest row."""
+    def _newest_of(self, values_BW: Tensor, lengths_B: Tensor) -> Tensor:
+        """Values of the newest ``max_seq_len`` items of each row, no wider than the longest row."""
         L = self.config.max_seq_len
         longest = int(lengths_B.max()) if lengths_B.numel() else 0
-        if item_ids_BW.shape[1] == 0:
-            return item_ids_BW.new_zeros(item_ids_BW.shape[0], 1), lengths_B
+        if values_BW.shape[1] == 0:
+            return values_BW.new_zeros(values_BW.shape[0], 1)
         if longest <= L:
-            return item_ids_BW[:, : max(longest, 1)], lengths_B
+            return values_BW[:, : max(longest, 1)]
         first_B1 = (lengths_B - L).clamp(min=0).unsqueeze(1).long()
-        columns_BL = first_B1 + torch.arange(L, device=item_ids_BW.device)
-        item_ids_BL = item_ids_BW.gather(1, columns_BL.clamp(max=item_ids_BW.shape[1] - 1))
-        return item_ids_BL, lengths_B.clamp(max=L)
+        columns_BL = first_B1 + torch.arange(L, device=values_BW.device)
+        return values_BW.gather(1, columns_BL.clamp(max=values_BW.shape[1] - 1))
 
     def _check(self, item_ids_BL: Tensor, every_position: bool) -> None:
         L = self.config.max_seq_len

@@ -16,6 +16,7 @@ from torch import Tensor
 from lightsans.arrays import Int32, Int64, Intp
 from lightsans.dataset.held_out import HeldOut
 from lightsans.dataset.samples import gather
+from lightsans.errors import ConfigError
 from lightsans.ranking.metrics import RankingTotals, exclude_seen, target_ranks
 
 SCORES_BUDGET = 64 * 2**20
@@ -32,16 +33,47 @@ ScoresHeldOut = Callable[[HeldOut], Tensor]
 class ScoresItems(Protocol):
     """A model that scores all items for histories: `lightsans.LightSANs`."""
 
-    def score_items(self, item_ids: Tensor, lengths: Tensor) -> Tensor:
+    @property
+    def reads_times(self) -> bool:
+        """Whether `score_items` is given the times of items."""
+
+    @property
+    def reads_now(self) -> bool:
+        """Whether `score_items` is given the moment of each request."""
+
+    def score_items(
+        self,
+        item_ids: Tensor,
+        lengths: Tensor,
+        timestamps: Tensor | None = None,
+        now: Tensor | None = None,
+    ) -> Tensor:
         """(B, L) histories, right-padded, and (B,) lengths -> (B, V) scores."""
 
 
-def model_scorer(model: ScoresItems, device: torch.device) -> Scorer:
-    """Scores of a model in evaluation mode, from arrays."""
+def score_by_model(model: ScoresItems, device: torch.device, max_seq_len: int) -> ScoresHeldOut:
+    """Scores of a model in evaluation mode, which is given the times that it reads.
 
-    def score(item_ids: Int32, lengths: Int64) -> Tensor:
-        ids = torch.from_numpy(item_ids).to(device)
-        return model.score_items(ids, torch.from_numpy(lengths).to(device))
+    Raises:
+        ConfigError: It reads times, and the histories have none.
+    """
+
+    def score(batch: HeldOut) -> Tensor:
+        item_ids, newest, begin = _newest(batch, max_seq_len)
+        times = {}
+        if model.reads_times:
+            if batch.input_times is None or batch.now is None:
+                raise ConfigError(
+                    "the model reads times (model.gaps), and these histories have none; load them "
+                    "with times, or train a model with model.gaps=none"
+                )
+            times["timestamps"] = gather(batch.input_times, begin, newest)
+            if model.reads_now:
+                times["now"] = batch.now
+        return model.score_items(
+            *(torch.from_numpy(array).to(device) for array in (item_ids, newest)),
+            **{name: torch.from_numpy(array).to(device) for name, array in times.items()},
+        )
 
     return score
 
@@ -62,11 +94,17 @@ def from_histories(scorer: Scorer, max_seq_len: int) -> ScoresHeldOut:
     """A scorer that is given the newest items of each history."""
 
     def score(batch: HeldOut) -> Tensor:
-        newest = np.minimum(batch.lengths, max_seq_len)
-        begin = batch.starts + batch.lengths - newest
-        return scorer(gather(batch.item_ids, begin, newest), newest)
+        item_ids, newest, _ = _newest(batch, max_seq_len)
+        return scorer(item_ids, newest)
 
     return score
+
+
+def _newest(batch: HeldOut, max_seq_len: int) -> tuple[Int32, Int64, Int64]:
+    """The newest items of each history, how many there are, and where they begin."""
+    newest = np.minimum(batch.lengths, max_seq_len)
+    begin = batch.starts + batch.lengths - newest
+    return gather(batch.item_ids, begin, newest), newest, begin
 
 
 def rank_targets(
@@ -126,12 +164,11 @@ def rank_targets(
 
 
 def rank_held_out(
-    scorer: Scorer,
+    scorer: ScoresHeldOut,
     held_out: HeldOut,
     *,
     ks: tuple[int, ...],
     num_items: int,
-    max_seq_len: int,
     remove_seen: bool = False,
     batch_size: int = 512,
 ) -> RankingTotals:
@@ -142,12 +179,11 @@ def rank_held_out(
         held_out: Histories and targets.
         ks: Cut-offs.
         num_items: Size of the catalogue.
-        max_seq_len: Items of a history that the scorer is given; the newest.
         remove_seen: Leave the items before the target out of the ranking.
         batch_size: Users at once; fewer when their scores would exceed `SCORES_BUDGET`.
     """
     ranked = rank_targets(
-        from_histories(scorer, max_seq_len),
+        scorer,
         held_out,
         num_items=num_items,
         remove_seen=remove_seen,

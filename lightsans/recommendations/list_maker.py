@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from lightsans.arrays import Bool, Int32, Int64, Intp, UInt64
-from lightsans.columns.hashing import hash_segments, mix
+from lightsans.arrays import Int32, Int64, Intp
+from lightsans.dataset.known_histories import KnownHistories, times_of
 from lightsans.dataset.samples import gather
 from lightsans.dataset.sequences import UserSequences
 from lightsans.dataset.vocabulary import Vocabulary, dead_items
@@ -61,30 +61,6 @@ class Encoded:
     """Bits of the rules about each row's user."""
 
 
-@dataclass(frozen=True, slots=True)
-class KnownHistories:
-    """Histories as a model sees them: the items that it knows, in its ids."""
-
-    histories: UserSequences
-    also_seen: UserSequences
-
-    @property
-    def is_known(self) -> Bool:
-        """(B,) whether the model knows anything that a user did."""
-        return self.histories.lengths > 0
-
-    @property
-    def fingerprints(self) -> UInt64:
-        """(B,) differ when a user's list may; the order of ``also_seen`` does not count."""
-        histories, also_seen = self.histories, self.also_seen
-        sums = np.cumsum(mix(also_seen.item_ids.astype(np.uint64)))
-        sums = np.concatenate([np.zeros(1, np.uint64), sums])
-        seen_B = sums[also_seen.offsets[1:]] - sums[also_seen.offsets[:-1]]
-        ordered_B = hash_segments(histories.item_ids.astype(np.uint64), histories.offsets)
-        found: UInt64 = mix(ordered_B + mix(seen_B))
-        return found
-
-
 class ListMaker:
     """A model with everything that turns histories into lists of raw item ids.
 
@@ -106,6 +82,7 @@ class ListMaker:
             fallback goes, ties by all-time popularity; None: by all-time popularity alone.
         histories_are_seen: False where ``also_seen`` lists all items that are seen, as in a log
             with events.
+        now: Microseconds of the moment for which is recommended, for a model that reads it.
     """
 
     def __init__(
@@ -123,12 +100,14 @@ class ListMaker:
         rules: ListRules | None = None,
         recent_counts: Int64 | None = None,
         histories_are_seen: bool = True,
+        now: int | None = None,
     ) -> None:
         self._model = model.eval()
         self.items = self._model_items = model_items
         self._dataset_items = dataset_items
         self._mapping, self.k, self._remove_seen = mapping, k, remove_seen
         self._histories_are_seen = histories_are_seen
+        self._now: int | Int64 | None = now
         dead_ids = np.flatnonzero(dataset_items.popularity == 0) + 1
         dead_model_ids = dead_items(dataset_items, model_items, mapping)
         self._eligible_ids = _tensor(_without(eligible_ids, dead_model_ids, model_items))
@@ -198,6 +177,17 @@ class ListMaker:
         table_VD, eligible_ids = self._popular
         other._popular_index = _make_index(table_VD, eligible_ids, popular)
         return other
+
+    def at(self, now: int | Int64 | None) -> "ListMaker":
+        """The same maker, for requests at another moment; an array has one for each row's user."""
+        other = copy.copy(self)
+        other._now = now
+        return other
+
+    @property
+    def model(self) -> LightSANs:
+        """The model."""
+        return self._model
 
     @property
     def _device(self) -> torch.device:
@@ -281,9 +271,12 @@ class ListMaker:
         by_length = np.argsort(newest, kind="stable")
         for piece in np.array_split(by_length, max(1, -(-len(users) // _ENCODED_AT_ONCE))):
             if len(piece):
-                items = torch.from_numpy(gather(known.item_ids, begin[piece], newest[piece]))
-                lengths = torch.from_numpy(newest[piece]).to(self._device)
-                encoded = self._model.encode(items.to(self._device), lengths)
+                arrays = [gather(known.item_ids, begin[piece], newest[piece]), newest[piece]]
+                now = self._now[users[piece]] if isinstance(self._now, np.ndarray) else self._now
+                arrays += times_of(self._model, known, begin[piece], newest[piece], now)
+                encoded = self._model.encode(
+                    *(torch.from_numpy(array).to(self._device) for array in arrays)
+                )
                 vectors_BD[torch.from_numpy(piece).to(self._device)] = encoded
         return vectors_BD
 

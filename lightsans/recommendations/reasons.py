@@ -126,12 +126,16 @@ def _without(
 
     Those are given their whole history instead, since there must be something to encode.
     """
-    pieces, is_empty = [], []
+    places, is_empty = [], []
     for user, items in zip(users, candidates, strict=True):
-        history = histories.item_ids[histories.offsets[user] : histories.offsets[user + 1]]
+        places_of_user = np.arange(histories.offsets[user], histories.offsets[user + 1])
+        history = histories.item_ids[places_of_user]
         for item in items:
-            left = history[history != item]
+            left = places_of_user[history != item]
             is_empty.append(not len(left))
-            pieces.append(left if len(left) else history)
-    offsets = np.concatenate([[0], np.cumsum([len(piece) for piece in pieces])]).astype(np.int64)
-    return UserSequences(np.concatenate(pieces), offsets), np.array(is_empty, bool)
+            places.append(left if len(left) else places_of_user)
+    offsets = np.concatenate([[0], np.cumsum([len(piece) for piece in places])]).astype(np.int64)
+    at = np.concatenate(places)
+    times = None if histories.times is None else histories.times.select(at)
+    variants = UserSequences(histories.item_ids[at], offsets, times=times)
+    return variants, np.array(is_empty, bool)

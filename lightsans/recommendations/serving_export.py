@@ -24,9 +24,21 @@ class _UserEncoder(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, item_ids: Tensor, lengths: Tensor) -> Tensor:
-        vectors_BD: Tensor = self.model(item_ids, lengths)
+    def forward(
+        self,
+        item_ids: Tensor,
+        lengths: Tensor,
+        timestamps: Tensor | None = None,
+        now: Tensor | None = None,
+    ) -> Tensor:
+        vectors_BD: Tensor = self.model(item_ids, lengths, timestamps=timestamps, now=now)
         return vectors_BD
+
+
+def encoder_inputs(model: LightSANs) -> tuple[str, ...]:
+    """Names of the inputs of `export_encoder`'s program, in order."""
+    times = ("timestamps",) if model.reads_times else ()
+    return ("item_ids", "lengths", *times, *(("now",) if model.reads_now else ()))
 
 
 def export_encoder(model: LightSANs) -> torch.export.ExportedProgram:
@@ -34,13 +46,22 @@ def export_encoder(model: LightSANs) -> torch.export.ExportedProgram:
 
     B may be any number from 1; L is ``max_seq_len``, right-padded with 0. The program checks
     nothing: ids must lie in 0..num_items, and a longer history must be cut to its newest L items.
+    A model that reads times (``model.gaps``) is given (B, L) timestamps besides, and the moment of
+    each request, (B,), if it reads that: int64 microseconds; see `encoder_inputs`.
     """
     L = model.config.max_seq_len
     # With a batch of 1 the program would be for batches of 1.
-    example = torch.ones(2, L, dtype=torch.int64), torch.tensor([L, 1])
+    examples = {
+        "item_ids": torch.ones(2, L, dtype=torch.int64),
+        "lengths": torch.tensor([L, 1]),
+        "timestamps": torch.zeros(2, L, dtype=torch.int64),
+        "now": torch.zeros(2, dtype=torch.int64),
+    }
+    names = encoder_inputs(model)
     batch = torch.export.Dim("batch", min=1)
     encoder = _UserEncoder(model).eval()
-    return torch.export.export(encoder, example, dynamic_shapes=({0: batch}, {0: batch}))
+    example = tuple(examples[name] for name in names)
+    return torch.export.export(encoder, example, dynamic_shapes=({0: batch},) * len(names))
 
 
 def encoder_to_bytes(model: LightSANs) -> bytes:

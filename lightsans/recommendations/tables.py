@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lightsans.dataset.loading import list_column
+from lightsans.dataset.loading import history_column, list_column
 from lightsans.recommendations.list_maker import ListMaker, Recommendations
 from lightsans.storage.schemas import long_recommendations_schema, recommendations_schema
 
@@ -25,9 +25,7 @@ def recommend_rows(list_maker: ListMaker, rows: pa.Table, schema: pa.Schema) -> 
 def make_lists(list_maker: ListMaker, rows: pa.Table) -> Recommendations:
     """The lists of some rows of a sequences table."""
     segments = None if list_maker.rules is None else list_maker.rules.bits(rows["user_id"])
-    return list_maker.recommend(
-        list_column(rows, "item_ids"), list_column(rows, "also_seen"), segments
-    )
+    return list_maker.recommend(history_column(rows), list_column(rows, "also_seen"), segments)
 
 
 def to_table(rows: pa.Table, made: Recommendations, schema: pa.Schema) -> pa.Table:

@@ -19,8 +19,8 @@ from lightsans.config import RunConfig
 from lightsans.config.kinds import LOSSES
 from lightsans.config.score import SeenRule
 from lightsans.dataset.held_out import HeldOut, Split, hold_out
-from lightsans.dataset.loading import TimedUsers, load_evaluated
-from lightsans.dataset.sequences import UserSequences
+from lightsans.dataset.loading import TimedUsers, load_evaluated, with_cutoffs
+from lightsans.dataset.sequences import ItemTimes, UserSequences
 from lightsans.dataset.vocabulary import vocabulary_mapping
 from lightsans.errors import ConfigError
 from lightsans.model.network import LightSANs
@@ -214,6 +214,7 @@ class _Sampler:
         list_maker: ListMaker,
     ) -> None:
         self._rule, self._list_maker = config.score.remove_seen, list_maker
+        self._manifest = manifest
         self._parts = sequence_parts(dataset, manifest)
         self._mapping = vocabulary_mapping(dataset, model, True)
         num_items = list_maker.items.num_items
@@ -227,7 +228,7 @@ class _Sampler:
             if left <= 0:
                 break
             users = load_evaluated(part)
-            held_out = hold_out(users.sequences, split)
+            held_out = hold_out(with_cutoffs(users.sequences, self._manifest), split)
             held_out = held_out.take(np.arange(min(left, len(held_out.lengths))))
             left -= len(held_out.lengths)
             pieces.append(self._encode(users, held_out))
@@ -245,13 +246,16 @@ class _Sampler:
         owner, rank = expand(held_out.lengths)
         at = held_out.starts[owner] + rank
         histories = _sequences(held_out.item_ids[at], owner, len(held_out.lengths))
+        if held_out.input_times is not None:
+            histories = replace(histories, times=ItemTimes(held_out.input_times[at]))
         kept = self._is_taken_away(users, held_out, owner, at)
         seen = _sequences(held_out.item_ids[at[kept]], owner[kept], len(held_out.lengths))
         segments = np.zeros(len(held_out.lengths), np.int64)
         if self._list_maker.rules is not None:
             segments = self._list_maker.rules.bits(users.user_ids)[held_out.users]
         known = self._list_maker.know(histories, seen)
-        encoded = replace(self._list_maker.encode(known, segments), seen=known.also_seen)
+        list_maker = self._list_maker.at(held_out.now)
+        encoded = replace(list_maker.encode(known, segments), seen=known.also_seen)
         targets = held_out.target_ids
         if self._mapping is not None:
             targets = self._mapping[targets].astype(np.int64)

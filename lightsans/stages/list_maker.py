@@ -12,6 +12,7 @@ from lightsans.recommendations.rule_tables import RuleTables
 from lightsans.recommendations.segment import ListRules, segment_of
 from lightsans.stages.item_features import with_new_items
 from lightsans.stages.seen_rows import SeenRows
+from lightsans.stages.window import request_moment
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest
 from lightsans.storage.manifests import require_manifest
@@ -53,6 +54,7 @@ def load_list_maker(
         rules=rules,
         recent_counts=recent_counts,
         histories_are_seen=SeenRows.of(config.score.remove_seen, manifest).histories_are_seen,
+        now=request_moment(manifest),
     )
 
 

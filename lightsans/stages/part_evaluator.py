@@ -18,7 +18,7 @@ from lightsans.arrays import Int64
 from lightsans.columns.hashing import bucket_range
 from lightsans.config import RunConfig
 from lightsans.dataset.held_out import HeldOut, Split, hold_out, translate
-from lightsans.dataset.loading import TimedUsers, load_evaluated
+from lightsans.dataset.loading import TimedUsers, load_evaluated, with_cutoffs
 from lightsans.dataset.vocabulary import vocabulary_mapping
 from lightsans.errors import InputError
 from lightsans.model.network import LightSANs
@@ -27,8 +27,8 @@ from lightsans.ranking.evaluation import (
     Ranked,
     ScoresHeldOut,
     from_histories,
-    model_scorer,
     rank_targets,
+    score_by_model,
 )
 from lightsans.ranking.given_lists import rank_in_lists
 from lightsans.ranking.lists import (
@@ -142,7 +142,7 @@ class PartEvaluator:
         users = load_evaluated(part)
         tables, measured = [], []
         for split in SPLITS:
-            held_out = hold_out(users.sequences, split)
+            held_out = hold_out(with_cutoffs(users.sequences, self._job.dataset_manifest), split)
             ranked = {
                 competitor.name: self._rank(competitor, split)
                 for competitor in self._competitors(users, held_out, split)
@@ -166,7 +166,7 @@ class PartEvaluator:
         self, users: TimedUsers, held_out: HeldOut, split: Split
     ) -> Iterator[_Competitor]:
         width = self._model.config.max_seq_len
-        model = from_histories(model_scorer(self._model, self._device), width)
+        model = score_by_model(self._model, self._device, width)
         own = translate(held_out, self._mapping)
         yield _Competitor(MODEL, model, own, self._model.num_items)
         counts, num_items = self._counts, self._counts.num_items

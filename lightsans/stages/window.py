@@ -59,6 +59,18 @@ def window_end(manifest: DatasetManifest) -> int:
     return min(newest, int(parse_moment(as_of, manifest.data["timezone"]) or newest))
 
 
+def request_moment(manifest: DatasetManifest) -> int:
+    """Microsecond for which the users of a dataset are scored: ``data.as_of``, or the newest time.
+
+    Args:
+        manifest: Manifest of the dataset.
+    """
+    as_of, newest = manifest.data["as_of"], from_iso(manifest.time_range[1])
+    if as_of is None:
+        return newest
+    return int(parse_moment(as_of, manifest.data["timezone"]) or newest)
+
+
 def count_here(dataset: Location, manifest: DatasetManifest, days: int) -> Int64:
     """Interactions of each item in the newest days of a dataset, counted in this process."""
     parts = sequence_parts(dataset, manifest)

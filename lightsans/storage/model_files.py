@@ -20,6 +20,12 @@ from lightsans.storage.parts import METRICS as METRICS
 WEIGHTS = "model.safetensors"
 ITEM_FEATURES = "item_features.safetensors"
 """Parts of the item vectors of a model whose items have features."""
+_LATER = frozenset(
+    {"position_dropout_prob", "norm", "norm_placement", "gate", "scores", "temperature"}
+    | {"label_smoothing", "gaps"}
+)
+_LONGEST_HEADER = 100_000_000
+"""Bytes, of the safetensors format: more is a damaged file."""
 CONFIG = "config.yaml"
 HISTORY = "history.json"
 
@@ -76,12 +82,41 @@ def weights_to_bytes(model: Model, weights: Mapping[str, Tensor] | None = None) 
         model: The network.
         weights: An earlier copy of its weights; None for those it has now.
     """
-    header = {"model": json.dumps(asdict(model.config)), "num_items": str(model.num_items)}
+    header = {"model": json.dumps(_settings(model.config)), "num_items": str(model.num_items)}
     if model.feature_coding is not None:
         header["item_features"] = model.feature_coding
     weights = model.state_dict() if weights is None else weights
     tensors = {name: tensor.detach().cpu() for name, tensor in weights.items()}
     return _with_sorted_header(safetensors.torch.save(tensors, header))
+
+
+def _settings(config: ModelConfig) -> dict[str, object]:
+    """Settings as a file has them: those of `_LATER` only where they are not the default.
+
+    Models without them are the same bytes, and so the same weights, as before they joined.
+    """
+    settings = asdict(config)
+    default = asdict(ModelConfig())
+    return {n: v for n, v in settings.items() if n not in _LATER or v != default[n]}
+
+
+def read_settings(directory: Location) -> ModelConfig:
+    """Settings of a model directory's ``model.safetensors``, without reading the weights.
+
+    Raises:
+        NotFoundError: There is no ``model.safetensors``.
+        InputError: It is damaged.
+    """
+    weights = directory / WEIGHTS
+    try:
+        with weights.open() as file:
+            start = file.read(8)
+            start += file.read(min(int.from_bytes(start, "little"), _LONGEST_HEADER))
+        return ModelConfig(**json.loads(_read_header(start)["model"]))
+    except FileNotFoundError:
+        raise NotFoundError(f"{weights}: not found; expected a model directory") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise _unusable(str(weights), error) from error
 
 
 def _with_sorted_header(content: bytes) -> bytes:

@@ -10,7 +10,8 @@ Shapes:
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any, Final
 
 import numpy as np
 
@@ -22,10 +23,13 @@ from lightsans.config.kinds import ATTENTION, LOSSES, LossSetting
 from lightsans.dataset.events import EventTargets
 from lightsans.dataset.samples import Samples, cut_prefixes, cut_windows, gather
 from lightsans.dataset.sequences import UserSequences
+from lightsans.errors import ConfigError
 
 LENGTH_CLASS = 8
 """Samples whose lengths fall into the same class of this width may share a batch: little padding,
 and still many partners to be shuffled with."""
+_REQUESTS: Final = np.uint64(0x9E3779B97F4A7C15)
+"""Tells what is drawn for requests apart from what is drawn for negatives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,19 @@ class Batch:
     """One drawn item per target, in the same shape, when the loss needs them."""
     weights: Float32 | None = None
     """Weights of the targets, in the same shape; None where all weigh the same."""
+    timestamps: Int64 | None = None
+    """(B, L) microseconds of the inputs, for a model that reads them."""
+    now: Int64 | None = None
+    """Likewise a moment of the request for each vector, (B, L) or (B,): after its newest input and
+    before its target, at random. A night comes at any time between the two."""
+
+    def map(self, change: Callable[[Array], Array]) -> "Batch":
+        """The batch with every array changed alike."""
+        arrays = {field.name: getattr(self, field.name) for field in fields(self)}
+        changed: dict[str, Any] = {
+            name: change(array) for name, array in arrays.items() if array is not None
+        }
+        return replace(self, **changed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +134,7 @@ class RankEpoch:
         self._candidates = candidates
         self._trains_prefixes = ATTENTION[config.model.attention].trains_prefixes
         self._draws_negatives = _draws_negatives(config.model.loss_type)
+        self._reads_times, self._reads_now = config.model.reads_times, config.model.reads_now
         self._epoch = epoch
         self._shards = {
             shard: plan_shard_epoch(sequences, shard, epoch, config)
@@ -205,7 +223,49 @@ class RankEpoch:
         negatives = None
         if self._draws_negatives:
             negatives = self._draw_negatives(plan.keys[chosen], targets)
-        return Batch(inputs, lengths, targets, negatives, weights)
+        times = now = None
+        if self._reads_times:
+            times = gather(_times_of(self._users[shard]), starts, lengths, width)
+        if self._reads_now:
+            now = self._draw_requests(shard, plan, chosen, width)
+        return Batch(inputs, lengths, targets, negatives, weights, times, now)
+
+    def _draw_requests(self, shard: int, plan: ShardEpoch, chosen: slice, width: int) -> Int64:
+        """Moments between each input and its first target, (B, L), or (B,) of the last input."""
+        users, samples = self._users[shard], plan.samples
+        times = _times_of(users)
+        starts, lengths = samples.starts[chosen], samples.lengths[chosen] - 1
+        before = gather(times, starts, lengths, width)
+        if users.targets is None:
+            after = gather(times, starts + 1, lengths, width)
+        else:
+            after = self._first_target_times(users, samples, chosen, before)
+        places = np.arange(width, dtype=np.uint64)
+        drawn = mix(mix(plan.keys[chosen] ^ _REQUESTS)[:, None] + places)
+        share = (drawn >> np.uint64(11)).astype(np.float64) * 2.0**-53
+        now: Int64 = before + np.floor(share * np.maximum(after - before, 0)).astype(np.int64)
+        if self._trains_prefixes:
+            return now
+        of_newest: Int64 = now[np.arange(len(now)), lengths - 1]
+        return of_newest
+
+    def _first_target_times(
+        self, users: UserSequences, samples: Samples, chosen: slice, before: Int64
+    ) -> Int64:
+        """Times of the first target after each input, where there are events; else the input's."""
+        targets = users.targets
+        assert targets is not None
+        assert samples.first_targets is not None
+        assert samples.num_targets is not None
+        row, rank = expand(samples.num_targets[chosen])
+        target = samples.first_targets[chosen][row] + rank
+        user = np.searchsorted(targets.offsets, target, side="right") - 1
+        place = users.offsets[user] + targets.positions[target] - samples.starts[chosen][row] - 1
+        cell = row * before.shape[1] + place  # ascending, as targets are
+        first = np.flatnonzero(np.concatenate([[True], cell[1:] != cell[:-1]])[: len(cell)])
+        after = before.copy()
+        after[row[first], place[first]] = targets.times[target[first]]
+        return after
 
     def _draw_negatives(self, keys: UInt64, targets: Int32) -> Int32:
         if self._candidates is None:
@@ -250,7 +310,20 @@ class RankEpoch:
         shape = (1, 1) if self._trains_prefixes else (1,)
         nothing = np.zeros(shape, np.int32)
         negatives = nothing if self._draws_negatives else None
-        return Batch(np.zeros((1, 1), np.int32), np.zeros(1, np.int64), nothing, negatives)
+        one = np.zeros((1, 1), np.int64)
+        times, now = one if self._reads_times else None, None
+        if self._reads_now:
+            now = one if self._trains_prefixes else one[0]
+        return Batch(one.astype(np.int32), one[0], nothing, negatives, None, times, now)
+
+
+def _times_of(users: UserSequences) -> Int64:
+    if users.times is None:
+        raise ConfigError(
+            "model.gaps reads the times of items, and these sequences have none; load them with "
+            "times, as load_shards(..., with_times=True) does, or set model.gaps to none"
+        )
+    return users.times.of_items
 
 
 def most_at_once(targets: EventTargets) -> int:
@@ -287,12 +360,9 @@ def _draws_negatives(setting: LossSetting) -> bool:
 
 
 def _join(batches: list[Batch]) -> Batch:
-    negatives = [batch.negative_ids for batch in batches if batch.negative_ids is not None]
-    weights = [batch.weights for batch in batches if batch.weights is not None]
-    return Batch(
-        np.concatenate([batch.item_ids for batch in batches]),
-        np.concatenate([batch.lengths for batch in batches]),
-        np.concatenate([batch.target_ids for batch in batches]),
-        np.concatenate(negatives) if negatives else None,
-        np.concatenate(weights) if weights else None,
-    )
+    joined: dict[str, Any] = {}
+    for field in fields(Batch):
+        arrays = [getattr(batch, field.name) for batch in batches]
+        arrays = [array for array in arrays if array is not None]
+        joined[field.name] = np.concatenate(arrays) if arrays else None
+    return Batch(**joined)

@@ -6,6 +6,7 @@ the gradients that are summed nowhere else over workers, and to update its param
 Shapes: R distinct ids of a step   D hidden size
 """
 
+from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -118,7 +119,7 @@ class RowItems:
             assert own is not None
             common |= _shared_inputs(shared, own, self._device)
             own = None
-        numbered_batch = Batch(item_ids, batch.lengths, target_ids, own, batch.weights)
+        numbered_batch = replace(batch, item_ids=item_ids, target_ids=target_ids, negative_ids=own)
         return StepInputs(numbered_batch, common)
 
     def gradients(self) -> list[Tensor]:

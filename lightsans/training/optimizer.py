@@ -6,6 +6,7 @@ run needs no state but the optimizer's own and that of the average.
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -142,14 +143,9 @@ def split_batch(batch: Batch, pieces: int) -> list[Batch]:
 
 
 def _take(batch: Batch, rows: Intp) -> Batch:
-    negatives = None if batch.negative_ids is None else batch.negative_ids[rows]
-    weights = None if batch.weights is None else batch.weights[rows]
-    ids = batch.item_ids[rows], batch.lengths[rows], batch.target_ids[rows]
-    return Batch(*ids, negatives, weights)
+    return batch.map(lambda array: array[rows])
 
 
 def _padding_like(batch: Batch) -> Batch:
-    row = _take(batch, np.zeros(1, np.intp))
-    negatives = None if row.negative_ids is None else np.zeros_like(row.negative_ids)
-    nothing = np.zeros_like(row.item_ids), np.zeros_like(row.lengths), np.zeros_like(row.target_ids)
-    return Batch(*nothing, negatives)
+    row = replace(_take(batch, np.zeros(1, np.intp)), weights=None)
+    return row.map(np.zeros_like)

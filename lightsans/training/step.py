@@ -7,6 +7,7 @@ Nothing random outlives a step, and what a step changes is in `TrainingStep.weig
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -216,10 +217,10 @@ class TrainingStep:
 
     def _backward_piece(self, batch: Batch, common: dict[str, Tensor], scale: float) -> Tensor:
         inputs = dict(common)
-        for name in ("item_ids", "lengths", "target_ids", "negative_ids", "weights"):
-            array = getattr(batch, name)
+        for field in fields(batch):
+            array = getattr(batch, field.name)
             if array is not None:
-                inputs[name] = to_device(array, self._device)
+                inputs[field.name] = to_device(array, self._device)
         is_rounded = self._train.precision == "bf16"
         with torch.autocast(self._device.type, torch.bfloat16, enabled=is_rounded):
             loss_sum: Tensor = self._objective(**inputs)

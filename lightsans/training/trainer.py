@@ -28,7 +28,7 @@ from lightsans.losses.negatives import NegativeSampler, SharedNegatives
 from lightsans.losses.objective import choose_loss
 from lightsans.model.item_features import ItemFeatures
 from lightsans.model.network import LightSANs
-from lightsans.ranking.evaluation import model_scorer, rank_held_out
+from lightsans.ranking.evaluation import rank_held_out, score_by_model
 from lightsans.ranking.metrics import RankingTotals
 from lightsans.training import collectives
 from lightsans.training.batches import Batch, RankEpoch
@@ -137,11 +137,10 @@ class Trainer:
         with torch.inference_mode():
             for users in self._users.values():
                 totals += rank_held_out(
-                    model_scorer(model, self._device),
+                    score_by_model(model, self._device, self._config.model.max_seq_len),
                     hold_out(users, "valid"),
                     ks=ks,
                     num_items=self._num_items,
-                    max_seq_len=self._config.model.max_seq_len,
                     remove_seen=self._config.evaluate.remove_seen,
                     batch_size=self._config.train.eval_batch_size,
                 )

@@ -28,6 +28,7 @@ from lightsans.stages.window import count_here
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest, RunManifest
 from lightsans.storage.manifests import require_manifest
+from lightsans.storage.model_files import read_settings
 from lightsans.storage.parts import part_index, sequence_part, sequence_parts
 from pipelines.backtest.pooled import AT, NAMES, Gains, joined
 
@@ -131,7 +132,8 @@ class _Makers:
     def judged(self, met: _Met, num_parts: int) -> Lists:
         """Lists of the judged model for users of a part, from the histories of the run."""
         assert self._run.judged is not None
-        seen = SeenRows.of(self._config.score.remove_seen, self._manifest)
+        times = read_settings(self._models / self._run.judged.model_id).reads_times
+        seen = SeenRows.of(self._config.score.remove_seen, self._manifest, times)
         found: dict[RawId, Sequence[RawId]] = {}
         names = [each.name for each in self._manifest.parts]
         is_one = pc.field("user_id").isin(met.users)

@@ -12,11 +12,12 @@ import ray
 import torch
 
 from lightsans.config import RunConfig
-from lightsans.dataset.loading import list_column
+from lightsans.dataset.loading import TIMESTAMPS, history_column, list_column
 from lightsans.dataset.vocabulary import load_vocabulary, vocabulary_mapping
 from lightsans.model.network import LightSANs
 from lightsans.recommendations.list_maker import MODEL, ListMaker
 from lightsans.reports.agreement import Agreement, compare_lists
+from lightsans.stages.window import request_moment
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifest_kinds import DatasetManifest
 from lightsans.storage.manifests import Manifest, content_id
@@ -125,9 +126,9 @@ def _measure(
     if infinite:
         return RefitFigures(infinite_weights=infinite)
     rows = sample_users(sequence_parts(dataset, manifest), manifest.users)
-    histories, also_seen = list_column(rows, "item_ids"), list_column(rows, "also_seen")
+    histories, also_seen = history_column(rows), list_column(rows, "also_seen")
     now, before = (
-        _list_maker(config, dataset, location, network).recommend(histories, also_seen)
+        _list_maker(config, dataset, manifest, location, network).recommend(histories, also_seen)
         for location, network in ((refit, model), (judged, LightSANs.from_pretrained(judged)))
     )
     # Popular items are the same for both.
@@ -148,13 +149,17 @@ def sample_users(parts: Sequence[Location], num_users: int, most: int = SAMPLE) 
     estimated = num_users * len(chosen) // max(len(parts), 1)
     step, found = max(1, -(-estimated // most)), []
     for part in chosen:
-        table = part.read_table(columns=["item_ids", "also_seen"])
+        table = part.read_table(columns=["item_ids", TIMESTAMPS, "also_seen"])
         found.append(table.take(pa.array(np.arange(0, table.num_rows, step))))
     return pa.concat_tables(found).slice(0, most)
 
 
 def _list_maker(
-    config: RunConfig, dataset: Location, model: Location, network: LightSANs
+    config: RunConfig,
+    dataset: Location,
+    manifest: DatasetManifest,
+    model: Location,
+    network: LightSANs,
 ) -> ListMaker:
     """The model alone: rules and lists of items would make any two models agree."""
     return ListMaker(
@@ -164,4 +169,5 @@ def _list_maker(
         vocabulary_mapping(dataset, model, True),
         k=config.score.k,
         remove_seen=config.score.remove_seen is not False,
+        now=request_moment(manifest),
     )

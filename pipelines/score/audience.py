@@ -21,7 +21,7 @@ from lightsans.arrays import Int64
 from lightsans.config import RunConfig
 from lightsans.config.marks import Mark, values_with
 from lightsans.dataset.bucket_cursor import bucket_span
-from lightsans.dataset.loading import list_column
+from lightsans.dataset.loading import history_column, list_column
 from lightsans.dataset.vocabulary import load_vocabulary, vocabulary_mapping
 from lightsans.errors import InputError
 from lightsans.lists.id_lists import IdList, read_id_list
@@ -128,7 +128,8 @@ def run_audience(
     wanted = _wanted(listed, model)
     raw = load_vocabulary(model).decode(wanted.astype(np.int32))
     choice = read_item_choice(config)
-    seen = SeenRows.of(config.score.remove_seen, source)
+    times = files.read_settings(model).reads_times
+    seen = SeenRows.of(config.score.remove_seen, source, times)
     question = _question(config, choice, source, model_id, map_items, raw.to_pylist())
     target = root / "audience" / content_id("audience", FORMAT_VERSION, to_json(question))
 
@@ -234,7 +235,7 @@ def _make_part(job: _Job, shared: "list[ray.ObjectRef[Packed]]", name: str) -> N
         if list_maker.rules is not None:
             bits = list_maker.rules.bits(rows["user_id"])
         known, shares_BW = list_maker.log_shares(
-            list_column(rows, "item_ids"), list_column(rows, "also_seen"), job.wanted, bits
+            history_column(rows), list_column(rows, "also_seen"), job.wanted, bits
         )
         users = rows["user_id"].combine_chunks().take(pa.array(known))
         best = keep_best(pa.concat_tables([best, best_users(users, shares_BW, k)]), k)

@@ -90,7 +90,8 @@ def recommend_for_user(
         recent = count_here(dataset, manifest, config.score.popular_days)
     choice = read_item_choice(config)
     list_maker = load_list_maker(config, dataset, model, map_items, choice, recent)
-    row = SeenRows.of(config.score.remove_seen, manifest).of_rows(row)
+    times = list_maker.model.reads_times
+    row = SeenRows.of(config.score.remove_seen, manifest, times).of_rows(row)
     temperature, score = None, config.score
     if score.probability:
         temperature = calibrate(config, model, choice).temperature

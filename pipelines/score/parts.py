@@ -12,7 +12,7 @@ import torch
 
 from lightsans.config import RunConfig
 from lightsans.dataset.bucket_cursor import bucket_span
-from lightsans.dataset.loading import list_column
+from lightsans.dataset.loading import history_column, list_column
 from lightsans.recommendations.list_maker import MODEL
 from lightsans.recommendations.reader import wide_schema
 from lightsans.recommendations.tables import make_lists, recommend_rows, to_table
@@ -108,9 +108,8 @@ class PartScorer:
         unchanged = None
         if job.earlier is not None:
             num_parts = job.dataset_manifest.num_parts
-            unchanged = UnchangedRows(
-                job.earlier, job.model, name, num_parts, job.config.score.remove_seen
-            )
+            remove_seen, times = job.config.score.remove_seen, self._list_maker.model.reads_times
+            unchanged = UnchangedRows(job.earlier, job.model, name, num_parts, remove_seen, times)
         # A task that Ray repeats, or one whose driver was given up on meanwhile, must not replace
         # what the present owner has committed.
         job.owner.require()
@@ -142,7 +141,8 @@ class PartScorer:
     def _read(self, name: str) -> Iterator[pa.Table]:
         score = self._job.config.score
         part = sequence_part(self._job.dataset, self._job.dataset_manifest, name)
-        seen = SeenRows.of(score.remove_seen, self._job.dataset_manifest)
+        times = self._list_maker.model.reads_times
+        seen = SeenRows.of(score.remove_seen, self._job.dataset_manifest, times)
         return seen.read(part, score.batch_size)
 
     def _score(self, rows: pa.Table, unchanged: UnchangedRows | None, counts: _Counts) -> pa.Table:
@@ -156,7 +156,7 @@ class PartScorer:
             num_users = rows.num_rows
             rows = rows.filter(self._segment.contains(rows["user_id"], first, last))
             counts.other_users += num_users - rows.num_rows
-        histories = list_column(rows, "item_ids")
+        histories = history_column(rows)
         known = self._list_maker.know(histories, list_column(rows, "also_seen"))
         counts.unknown_interactions += len(histories.item_ids) - len(known.histories.item_ids)
         encoded = None

@@ -17,9 +17,10 @@ from lightsans.config import ScoreConfig
 from lightsans.config.marks import Mark, fields_with
 from lightsans.config.score import SeenRule
 from lightsans.dataset.bucket_cursor import BucketCursor, overlapping_parts
-from lightsans.dataset.loading import list_column
+from lightsans.dataset.known_histories import KnownHistories
+from lightsans.dataset.loading import history_column, list_column
 from lightsans.dataset.vocabulary import dead_items, load_vocabulary, vocabulary_mapping
-from lightsans.recommendations.list_maker import MODEL, KnownHistories
+from lightsans.recommendations.list_maker import MODEL
 from lightsans.recommendations.reader import RunRows
 from lightsans.stages.seen_rows import SeenRows
 from lightsans.storage.location import Location
@@ -30,7 +31,7 @@ from lightsans.storage.manifest_kinds import (
     RunQuestion,
 )
 from lightsans.storage.manifests import read_manifest, require_manifest
-from lightsans.storage.model_files import is_made_of
+from lightsans.storage.model_files import is_made_of, read_settings
 from lightsans.storage.parts import SequencePart, sequence_part
 from lightsans.storage.records import to_json
 from pipelines.publish import latest_run_id
@@ -101,6 +102,8 @@ def find_earlier(
     model = root / "models" / manifest.model_id
     if not is_made_of(manifest, model):
         return None, f"model {model.name} was trained again since run {chosen}"
+    if read_settings(model).reads_now:
+        return None, f"model {model.name} reads the time of the request (model.gaps)"
     if manifest.user_id_type != user_id_type:
         return None, f"user ids were of type {manifest.user_id_type} in run {chosen}"
     dataset = root / "datasets" / manifest.dataset_id
@@ -143,6 +146,7 @@ class UnchangedRows:
         part: Name of the part.
         num_parts: Parts that the dataset of today is cut into.
         remove_seen: ``score.remove_seen``, the same in both runs.
+        with_times: Whether the model reads the times of items.
     """
 
     def __init__(
@@ -152,12 +156,13 @@ class UnchangedRows:
         part: str,
         num_parts: int,
         remove_seen: bool | SeenRule = True,
+        with_times: bool = False,
     ) -> None:
         manifest, dataset_manifest = earlier.manifest, earlier.dataset_manifest
         names = [entry.name for entry in dataset_manifest.parts]
         names = overlapping_parts(part, num_parts, names, dataset_manifest.num_parts)
         mapping = vocabulary_mapping(earlier.dataset, model, manifest.map_items)
-        seen = SeenRows.of(remove_seen, dataset_manifest)
+        seen = SeenRows.of(remove_seen, dataset_manifest, with_times)
         parts = [sequence_part(earlier.dataset, dataset_manifest, name) for name in names]
         self._histories = BucketCursor(_fingerprints(parts, mapping, seen))
         self._lists = RunRows(earlier.run, manifest, names, _AT_ONCE)
@@ -196,7 +201,7 @@ def _fingerprints(
     for part in parts:
         for rows in seen.read(part, _AT_ONCE):
             known = KnownHistories(
-                list_column(rows, "item_ids").translate(mapping),
+                history_column(rows).translate(mapping),
                 list_column(rows, "also_seen").translate(mapping),
             )
             yield pa.table({"user_id": rows["user_id"], "fingerprint": known.fingerprints})

@@ -115,7 +115,8 @@ def dry_run(config: RunConfig, dataset_id: str) -> DryRun:
 @ray.remote
 def _plan_shard(config: RunConfig, dataset: Location, shard: int) -> ShardPlan:
     manifest = require_manifest(DatasetManifest, dataset, "it was removed meanwhile")
-    users = load_shards(dataset, manifest, [shard], config.train.virtual_shards)[shard]
+    times = config.model.reads_times
+    users = load_shards(dataset, manifest, [shard], config.train.virtual_shards, times)[shard]
     if config.train.refit_epochs is not None:
         users = for_refit(users)
     plan = plan_shard_epoch(users, shard, 0, config)
@@ -123,7 +124,7 @@ def _plan_shard(config: RunConfig, dataset: Location, shard: int) -> ShardPlan:
         steps=plan.num_batches,
         targets=int(plan.targets.sum()),
         distinct_targets=distinct_targets(users),
-        tape_bytes=users.item_ids.nbytes + users.offsets.nbytes,
+        tape_bytes=users.tape_bytes + users.offsets.nbytes,
     )
 
 
@@ -133,7 +134,8 @@ def _measure(config: RunConfig, dataset: Location, workers: int) -> Measurement:
     manifest = require_manifest(DatasetManifest, dataset, "it was removed meanwhile")
     num_items = manifest.items
     shards = list(range(0, config.train.virtual_shards, workers))
-    users = load_shards(dataset, manifest, shards, config.train.virtual_shards)
+    times = config.model.reads_times
+    users = load_shards(dataset, manifest, shards, config.train.virtual_shards, times)
     device = torch.device("cuda" if config.train.use_gpu else "cpu")
     trainer = Trainer(
         config,

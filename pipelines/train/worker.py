@@ -149,7 +149,8 @@ def _load_tapes(
     train = job.config.train
 
     def load(chosen: list[int]) -> dict[int, UserSequences]:
-        return load_shards(job.dataset, manifest, chosen, train.virtual_shards)
+        times = job.config.model.reads_times
+        return load_shards(job.dataset, manifest, chosen, train.virtual_shards, times)
 
     if train.tape_memory_mb is None:
         return load(shards)

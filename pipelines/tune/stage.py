@@ -241,7 +241,9 @@ def _run_trials(
     owner: Owner,
 ) -> None:
     shards = base.train.virtual_shards
-    loaded: list[Any] = [load_tape.remote(dataset, shard, shards) for shard in range(shards)]
+    varied = {dimension.name for dimension in search.space.dimensions}
+    times = base.model.reads_times or "model.gaps" in varied
+    loaded: list[Any] = [load_tape.remote(dataset, shard, shards, times) for shard in range(shards)]
     # Loaded before a trial waits for them: what is wrong with the data is said here, of no trial.
     with original_errors():
         ray.get([ending for _, ending in loaded])

@@ -82,10 +82,10 @@ class Run(Protocol):
 
 
 @ray.remote(num_cpus=0, max_retries=-1, num_returns=2)  # no CPU: trials may hold all of them
-def load_tape(dataset: Location, shard: int, num_shards: int) -> tuple[Any, None]:
+def load_tape(dataset: Location, shard: int, num_shards: int, with_times: bool) -> tuple[Any, None]:
     """The trainable sequences of one virtual shard, and nothing: for who waits for them only."""
     manifest = require_manifest(DatasetManifest, dataset, "it was removed during the search")
-    return load_shards(dataset, manifest, [shard], num_shards)[shard], None
+    return load_shards(dataset, manifest, [shard], num_shards, with_times)[shard], None
 
 
 class TrialTrainable(tune.Trainable):

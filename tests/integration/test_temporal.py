@@ -14,9 +14,12 @@ from lightsans.dataset.vocabulary import load_vocabulary
 from lightsans.errors import ConfigError
 from lightsans.storage.parts import sequence_parts
 from pipelines.evaluate.stage import protocol_dict, protocol_text, run_evaluate
+from pipelines.export import run_export
 from pipelines.preprocess.stage import PreprocessResult, run_preprocess
 from pipelines.refit.checks import measure_refit
 from pipelines.refit.stage import run_refit
+from pipelines.run_pipeline import run_pipeline
+from pipelines.score.stage import run_score
 from pipelines.train.stage import TrainResult, run_train
 from tests.logs_on_disk import write_csv
 
@@ -120,3 +123,20 @@ def test_a_refit_goes_on_from_the_judged_model_for_a_few_epochs(config, dataset,
     assert refit.dataset.dataset_id == run_refit(config, dataset, model.model_id).dataset.dataset_id
     assert (refit.model.manifest.epochs, refit.judged.method) == (3, "continue")
     assert refit.model.manifest.judged == refit.judged
+
+
+def test_a_model_that_reads_times_goes_through_all_stages(ray_cluster, config, capfd):
+    """Nobody's list is carried over: the night of the request is another one."""
+    timed = replace(config, model=replace(config.model, gaps="request"))
+    made = run_pipeline(timed)
+    assert made.model.model_id != run_train(config, made.dataset.dataset_id).model_id
+    assert made.recommendations.manifest.users == made.dataset.manifest.users
+    again = run_score(
+        replace(timed, score=replace(timed.score, k=7)),
+        made.dataset.dataset_id,
+        made.model.model_id,
+        since=made.recommendations.run_id,
+    )
+    assert again.manifest.carried_users == 0
+    exported = run_export(timed, made.model.model_id)
+    assert exported.manifest.inputs == ("item_ids", "lengths", "timestamps", "now")

@@ -24,6 +24,7 @@ def test_settings_that_do_not_fit_are_refused():
         {"norm_placement": "pre"},
         {"gate": "residual"},
         {"scores": "cosine"},
+        {"gaps": "input"},
     ],
     ids=str,
 )

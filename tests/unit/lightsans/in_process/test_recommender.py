@@ -1,5 +1,6 @@
 """A frame in, recommendations in a frame of the same library out."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 import lightsans
-from lightsans import ConfigError, InputError, NotFoundError, Recommender
+from lightsans import ConfigError, InputError, LightSANs, NotFoundError, Recommender
 from lightsans.dataset.vocabulary import load_vocabulary
 from lightsans.synthetic.logs import generate_log
 
@@ -333,3 +334,46 @@ def test_purchases_are_recommended_from_views_and_purchases(caplog):
         assert found == set(range(10)) - last
     viewed = fitted.evaluate().segments["target viewed"]
     assert {label: found.users for label, found in viewed.items()} == {"within the hour before": 40}
+
+
+@pytest.fixture(scope="module")
+def asked_at(log):
+    """A model that reads the moment of the request, tested behind a cut-off in time."""
+    split = {"split": "temporal", "temporal": {"valid_fraction": 0.1, "test_fraction": 0.1}}
+    return Recommender(**SETTINGS, gaps="request", data=split, because=1).fit(log)
+
+
+def test_lists_are_for_the_newest_time_of_the_log_or_for_the_moment_that_is_named(log, asked_at):
+    newest = max(log["timestamp"].to_pylist())
+    model = LightSANs.from_pretrained(asked_at._fitted.model)
+    items = load_vocabulary(asked_at._fitted.dataset)
+    own = log.filter(pa.compute.equal(log["user_id"], "u7")).sort_by("timestamp")
+    ids = items.encode(own["item_id"].combine_chunks())
+    seconds = own["timestamp"].to_numpy()[ids > 0]
+    history = torch.from_numpy(ids[ids > 0].astype(np.int64))[None]
+    times = torch.from_numpy(seconds.astype(np.int64) * 10**6)[None]
+    for now in (None, newest + 10**7, 2 * newest):
+        named = None if now is None else datetime.fromtimestamp(now, UTC)
+        rows = asked_at.recommend("u7", k=5, now=named).to_pylist()
+        moment = torch.tensor([(newest if now is None else now) * 10**6])
+        length = torch.tensor([history.shape[1]])
+        best = model.recommend(history, length, 5, timestamps=times, now=moment).item_ids[0]
+        expected = items.decode(best.numpy().astype(np.int32)).to_pylist()
+        assert [row["item_id"] for row in rows] == expected
+        assert rows[0]["because"] is None or len(rows[0]["because"]) == 1
+
+
+def test_such_a_model_is_evaluated_calibrated_saved_and_loaded(asked_at, tmp_path):
+    figures = asked_at.evaluate()
+    assert 0 <= figures.metrics["model"]["test"]["ndcg@10"] <= 1
+    assert asked_at.calibration.temperature > 0
+    asked_at.save(str(tmp_path))
+    loaded = Recommender.load(str(tmp_path))
+    assert loaded.recommend("u7", k=5).equals(asked_at.recommend("u7", k=5))
+
+
+def test_a_moment_is_refused_by_models_that_do_not_read_it_and_where_it_is_none(fitted, asked_at):
+    with pytest.raises(ConfigError, match=r'does not read the moment.*fit one with gaps="request"'):
+        fitted.recommend("u7", now="2026-11-28")
+    with pytest.raises(ConfigError, match=r"recommend\(now='soon'\): expected an ISO time"):
+        asked_at.recommend("u7", now="soon")

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from lightsans.dataset.held_out import hold_out
-from lightsans.ranking.evaluation import SCORES_BUDGET, rank_held_out
+from lightsans.ranking.evaluation import SCORES_BUDGET, from_histories, rank_held_out
 from tests.factories import sequences_of
 
 NUM_ITEMS = 6
@@ -16,8 +16,8 @@ def by_item_id(item_ids, lengths):
 
 
 def rank(scorer, **settings):
-    chosen = {"ks": (1, 2, 3, 10), "num_items": NUM_ITEMS, "max_seq_len": 2, **settings}
-    return rank_held_out(scorer, hold_out(USERS, "test"), **chosen).metrics()
+    chosen = {"ks": (1, 2, 3, 10), "num_items": NUM_ITEMS, **settings}
+    return rank_held_out(from_histories(scorer, 2), hold_out(USERS, "test"), **chosen).metrics()
 
 
 def test_ranks_are_those_of_the_targets():
@@ -61,6 +61,7 @@ def test_neither_batches_nor_the_memory_budget_change_a_metric(monkeypatch):
 def test_a_target_the_model_does_not_know_is_a_miss():
     held_out = hold_out(USERS, "test")
     held_out.target_ids[:] = 0
-    totals = rank_held_out(by_item_id, held_out, ks=(10,), num_items=NUM_ITEMS, max_seq_len=2)
+    scorer = from_histories(by_item_id, 2)
+    totals = rank_held_out(scorer, held_out, ks=(10,), num_items=NUM_ITEMS)
     assert totals.users == 2
     assert totals.metrics()["hit@10"] == 0

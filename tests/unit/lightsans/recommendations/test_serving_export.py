@@ -9,7 +9,12 @@ from lightsans import LightSANs
 from lightsans.config.kinds import ATTENTION
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.model.layers import EncoderLayer
-from lightsans.recommendations.serving_export import encoder_to_bytes, item_table, item_vectors
+from lightsans.recommendations.serving_export import (
+    encoder_inputs,
+    encoder_to_bytes,
+    item_table,
+    item_vectors,
+)
 from tests.models import EVERY_BLOCK, small_model
 
 L, N = 35, 20  # three chunks of positions
@@ -79,3 +84,24 @@ def test_items_of_a_model_of_an_unknown_log_are_all_recommendable():
     """An imported checkpoint: nothing was counted."""
     vocabulary = Vocabulary(pa.array([f"item {i}" for i in range(N)]), np.zeros(N, np.int64))
     assert item_table(make_model("causal"), vocabulary)["recommendable"].to_pylist() == [True] * N
+
+
+@pytest.mark.programs
+@pytest.mark.parametrize("gaps", ["input", "request"])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_the_program_of_a_model_that_reads_times_is_given_them(gaps):
+    model = small_model(N, gaps=gaps, max_seq_len=L, initializer_range=0.5).eval()
+    names = encoder_inputs(model)
+    assert names == ("item_ids", "lengths", "timestamps", *(["now"] if gaps == "request" else []))
+    program = torch.export.load(io.BytesIO(encoder_to_bytes(model))).module()
+    for lengths in ([L], [L, 1, 7, 0]):
+        item_ids, counts = make_batch(lengths)
+        timestamps = (10 ** (12 * torch.rand(item_ids.shape))).long().cumsum(1)
+        given = {"item_ids": item_ids, "lengths": counts, "timestamps": timestamps}
+        given["now"] = timestamps[:, -1] + 10**10
+        inputs = [given[name] for name in names]
+        torch.testing.assert_close(program(*inputs), model.encode(*inputs), rtol=0, atol=1e-5)
+
+
+def test_a_plain_programs_inputs_are_items_and_lengths():
+    assert encoder_inputs(make_model("causal")) == ("item_ids", "lengths")

@@ -11,6 +11,7 @@ from lightsans.storage.manifests import write_manifest
 from lightsans.storage.model_files import (
     WEIGHTS,
     is_made_of,
+    read_settings,
     saved_model,
     sha256,
     weights_hash,
@@ -106,3 +107,18 @@ def test_results_of_before_count_for_models_of_before_that_are_older(tmp_path):
     assert is_made_of(
         run_manifest(weights_sha256=hashlib.sha256(b"weights").hexdigest()), directory
     )
+
+
+def test_settings_are_read_without_the_weights_and_a_plain_models_file_is_that_of_before(tmp_path):
+    directory, model = local(tmp_path), small_model(9, gaps="request")
+    (directory / WEIGHTS).write_bytes(weights_to_bytes(model))
+    assert read_settings(directory) == model.config
+    plain = weights_to_bytes(small_model(9))
+    assert not [name for name in (b"gaps", b"norm_placement", b"cosine") if name in plain]
+    assert saved_model(plain, "x").config.gaps == "none"
+    (directory / WEIGHTS).write_bytes(b"nothing")
+    with pytest.raises(InputError, match="not a LightSANs model"):
+        read_settings(directory)
+    (directory / WEIGHTS).delete()
+    with pytest.raises(NotFoundError, match=r"model\.safetensors: not found"):
+        read_settings(directory)

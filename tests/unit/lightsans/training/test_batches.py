@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 from lightsans.config import ModelConfig, RunConfig, TrainConfig
-from lightsans.dataset.sequences import UserSequences
+from lightsans.dataset.events import EventTargets
+from lightsans.dataset.sequences import ItemTimes, UserSequences
+from lightsans.errors import ConfigError
 from lightsans.training.batches import Batch, RankEpoch, draw_negatives, shard_batch_size
 from tests.factories import sequences_of
 
@@ -164,3 +166,101 @@ def test_negatives_are_drawn_from_the_candidates_alone():
         drawn += batch.negative_ids[has_target].tolist()
     assert drawn
     assert set(drawn) <= set(candidates.tolist())
+
+
+def timed(users: UserSequences) -> UserSequences:
+    """The same, with items some seconds to days apart."""
+    random = np.random.default_rng(3)
+    gaps = (10 ** random.uniform(6, 11, len(users.item_ids))).astype(np.int64)
+    return dataclasses.replace(users, times=ItemTimes(10**15 + np.cumsum(gaps)))
+
+
+@pytest.mark.parametrize("attention", ["causal", "masked"])
+@pytest.mark.parametrize("gaps", ["input", "request"])
+def test_inputs_have_their_times_and_requests_lie_before_the_target(attention, gaps):
+    config = config_of(attention)
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, gaps=gaps))
+    users = timed(shards()[4])
+    assert users.times is not None
+    of_item = dict(zip(users.item_ids.tolist(), users.times.of_items.tolist(), strict=True))
+    of_item[0] = 0
+    plan = RankEpoch({4: users}, 0, config, 5000)
+    plan.set_num_steps(plan.longest_shard)
+    shares = []
+    for step in range(plan.longest_shard):
+        batch = plan.batch(step)
+        assert batch.timestamps is not None
+        assert batch.timestamps.tolist() == [[of_item[i] for i in r] for r in batch.item_ids]
+        if gaps == "input":
+            assert batch.now is None
+            continue
+        assert batch.now is not None
+        assert batch.now.shape == batch.target_ids.shape
+        for row, length in enumerate(batch.lengths):
+            first = 0 if attention == "causal" else length - 1
+            nows, targets = np.atleast_1d(batch.now[row]), np.atleast_1d(batch.target_ids[row])
+            for place in range(first, length):
+                begin = of_item[batch.item_ids[row, place]]
+                end = of_item[targets[place - first]]
+                shares.append((nows[place - first] - begin) / (end - begin))
+    if gaps == "request":
+        assert min(shares) >= 0
+        assert max(shares) <= 1
+        assert abs(np.mean(shares) - 0.5) < 0.05
+
+
+def test_requests_are_the_same_whatever_the_number_of_workers():
+    config = config_of()
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, gaps="request"))
+    everyone = {shard: timed(users) for shard, users in shards().items()}
+    steps = RankEpoch(everyone, 0, config, 5000).longest_shard
+
+    def requests(owned: list[int]) -> Counter[tuple[object, ...]]:
+        plan = RankEpoch({shard: everyone[shard] for shard in owned}, 0, config, 5000)
+        plan.set_num_steps(steps)
+        found: Counter[tuple[object, ...]] = Counter()
+        for step in range(steps):
+            batch = plan.batch(step)
+            assert batch.now is not None
+            rows = zip(batch.item_ids, batch.now, batch.lengths, strict=True)
+            found.update((tuple(i[:n]), tuple(t[:n])) for i, t, n in rows if n)
+        return found
+
+    assert requests([0, 1, 2, 3, 4]) == requests([0, 3]) + requests([1, 2, 4])
+
+
+def test_of_several_targets_after_an_input_a_request_lies_before_the_first():
+    """Input 7 at second 10, then targets at seconds 20 and 90; none follows input 8."""
+    second = 1_000_000
+    targets = EventTargets(
+        item_ids=np.array([1, 2], np.int32),
+        offsets=np.array([0, 2]),
+        positions=np.array([1, 1]),
+        times=np.array([20, 90]) * second,
+        weights=np.ones(2, np.float32),
+        train_counts=np.array([2]),
+        test_counts=np.array([2]),
+        input_times=np.array([10, 95]) * second,
+        input_is_seen=np.ones(2, bool),
+        input_is_view=np.zeros(2, bool),
+    )
+    tape = np.array([7, 8], np.int32)
+    times = ItemTimes(targets.input_times)
+    users = UserSequences(tape, np.array([0, 2]), targets=targets, times=times)
+    model = ModelConfig(max_seq_len=6, gaps="request")
+    for seed in range(20):
+        train = TrainConfig(num_workers=1, virtual_shards=1, batch_size=4, seed=seed)
+        plan = RankEpoch({0: users}, 0, RunConfig(model=model, train=train), 10)
+        plan.set_num_steps(1)
+        now = plan.batch(0).now
+        assert now is not None
+        assert 10 * second <= now[0, 0] <= 20 * second
+
+
+def test_sequences_without_times_are_refused_where_the_model_reads_them():
+    config = config_of()
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, gaps="input"))
+    plan = RankEpoch({4: shards()[4]}, 0, config, 5000)
+    plan.set_num_steps(plan.longest_shard)
+    with pytest.raises(ConfigError, match=r"model\.gaps reads the times of items"):
+        plan.batch(0)

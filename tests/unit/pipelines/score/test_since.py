@@ -4,6 +4,7 @@ import shutil
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from lightsans.config.file import load_config
@@ -14,8 +15,12 @@ from lightsans.storage.manifest_kinds import (
     ModelManifest,
 )
 from lightsans.storage.manifests import require_manifest, write_manifest
+from lightsans.storage.parts import sequence_parts
+from lightsans.synthetic.directories import write_synthetic_model
 from pipelines.score.stage import run_score
 from tests.scored_here import (
+    ITEMS,
+    MODEL,
     USERS,
     configure,
     lists_of,
@@ -112,3 +117,44 @@ def test_another_length_of_the_lists_is_named_and_nothing_is_carried_over(root, 
 def test_before_the_first_publication_nothing_is_carried_over(root, capfd):
     assert score_with(root, since="LATEST").manifest.carried_users == 0
     assert "nothing is published yet" in capfd.readouterr().err
+
+
+def timed_root(root, gaps):
+    """A model that reads times, and a copy ``e`` of the dataset in which those of u7 differ."""
+    write_synthetic_model(root / "models" / "m", replace(MODEL, gaps=gaps), ITEMS, "d")
+    train_again(root)
+    shutil.copytree((root / "datasets" / "d").path, (root / "datasets" / "e").path)
+    manifest = require_manifest(DatasetManifest, root / "datasets" / "d", "")
+    write_manifest(root / "datasets" / "e", replace(manifest, id="e"))
+    for part in sequence_parts(root / "datasets" / "e", manifest):
+        rows = part.read_table()
+        times = [
+            [t - 10**12 * (len(row["timestamps"]) - n) for n, t in enumerate(row["timestamps"])]
+            if row["user_id"] == "u7"
+            else row["timestamps"]
+            for row in rows.to_pylist()
+        ]
+        at = rows.column_names.index("timestamps")
+        part.write_table(rows.set_column(at, rows.schema.field(at), pa.array(times)))
+
+
+def test_a_list_is_carried_over_where_the_times_that_the_model_reads_are_the_same(root):
+    timed_root(root, "input")
+    before = score(root)
+    after = run_score(configure(root), "e", "m", since=before.run_id)
+    assert before.manifest.popular_users + after.manifest.carried_users == USERS - 1
+    again = run_score(configure(root), "e", "m", force=True)
+    assert lists_by_user(again) == lists_by_user(after)
+
+
+def test_lists_for_the_moment_of_the_request_are_made_anew(root, capfd):
+    timed_root(root, "request")
+    before = score(root)
+    after = run_score(configure(root), "e", "m", since=before.run_id)
+    assert after.manifest.carried_users == 0
+    assert "model m reads the time of the request (model.gaps)" in capfd.readouterr().err
+
+
+def lists_by_user(result):
+    parts = [(result.location / part.name).read_table() for part in result.manifest.parts]
+    return {row["user_id"]: row["item_ids"] for part in parts for row in part.to_pylist()}
