@@ -111,14 +111,17 @@ def ray_cluster(s3_credentials: None) -> Iterator[None]:
         patch.setenv("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
         import ray
 
-        ray.init(
-            address="local",  # also where RAY_ADDRESS is set for the tests marked `cluster`
-            num_cpus=4,
-            object_store_memory=1 << 30,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-        )
+        from pipelines.session.ray_session import without_needless_processes
+
+        with without_needless_processes():
+            ray.init(
+                address="local",  # also where RAY_ADDRESS is set for the tests marked `cluster`
+                num_cpus=4,
+                object_store_memory=1 << 30,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.WARNING,
+            )
         import ray.data
 
         context = ray.data.DataContext.get_current()

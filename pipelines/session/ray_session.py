@@ -81,7 +81,7 @@ def _start_embedded(memory_bytes: int | None) -> None:
     atexit.register(end_embedded)  # before Ray's own, which it registers later
     directories = make_ray_directories()
     temporary = _temporary_files_in(f"{directories.scratch}/tmp")
-    with temporary, _without_needless_processes(), _told_if_late():
+    with temporary, without_needless_processes(), _told_if_late():
         _init(
             address="local",  # not one that happens to run on this machine
             num_cpus=max(EMBEDDED_CPUS, os.cpu_count() or 1),
@@ -96,7 +96,7 @@ def _start_embedded(memory_bytes: int | None) -> None:
 
 
 @contextmanager
-def _without_needless_processes() -> Iterator[None]:
+def without_needless_processes() -> Iterator[None]:
     """Let Ray start without two processes that a Ray of one machine and one driver does not need.
 
     One copies lines of workers to drivers that want them (``log_to_driver``), one asks for more

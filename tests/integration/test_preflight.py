@@ -27,14 +27,16 @@ from lightsans.errors import ResourceError
 from pipelines.evaluate.stage import run_evaluate
 from pipelines.preprocess.stage import run_preprocess
 from pipelines.score.stage import run_score
+from pipelines.session.ray_session import without_needless_processes
 from pipelines.train.stage import run_train
 from pipelines.tune.stage import run_tune
 
 def start(cpus):
-    ray.init(
-        address="local", num_cpus=cpus, object_store_memory=200 << 20, include_dashboard=False,
-        log_to_driver=False, logging_level=logging.WARNING,
-    )
+    with without_needless_processes():
+        ray.init(
+            address="local", num_cpus=cpus, object_store_memory=200 << 20,
+            include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING,
+        )
 
 def run_stages(cpus, root, overrides):
     config = load_config(None, [*overrides, f"root={root}/{cpus}"]).config
