@@ -12,7 +12,9 @@ def parts_of(tmp_path, sizes):
     for number, size in enumerate(sizes):
         lists = pa.array([[number]] * size, pa.list_(pa.int32()))
         part = local(tmp_path / f"part-{number:05d}.parquet")
-        part.write_table(pa.table({"item_ids": lists, "also_seen": lists, "user_id": range(size)}))
+        times = pa.array([[0]] * size, pa.list_(pa.int64()))
+        columns = {"item_ids": lists, "timestamps": times, "also_seen": lists}
+        part.write_table(pa.table({**columns, "user_id": range(size)}))
         found.append(part)
     return found
 
