@@ -80,10 +80,12 @@ def received() -> int | None:
 
 
 def tell(number: int, error: BaseException) -> None:
-    """Write the line about an interruption, once in this process."""
+    """Write the line about an interruption, once in this process, and the last one of it."""
     with _telling:
         if not _state.is_told:
             _state.is_told = True
+            # Objects of libraries may miss each other while the process falls apart, and say so.
+            sys.unraisablehook = lambda told: None
             log_error(f"{WORDS[signal.Signals(number)]}; {GO_ON}", error)
 
 

@@ -30,6 +30,14 @@ try:
 finally:
     time.sleep(60)
 """
+FALLING_APART = """
+import time
+class Reference:
+    def __del__(self):
+        raise AttributeError("the other one is gone")
+reference = Reference()
+time.sleep(60)
+"""
 
 
 def start(work: str, within_s: float, directory: Path) -> "subprocess.Popen[str]":
@@ -74,6 +82,15 @@ def test_a_command_that_does_not_end_by_itself_is_ended_with_one_line(work, numb
     assert process.returncode == 128 + number
     assert line.endswith("the same command goes on from here")
     assert (tmp_path / "all").exists()
+
+
+@pytest.mark.programs
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_objects_that_miss_each_other_at_the_end_say_nothing_after_its_line(number, tmp_path):
+    process = start(FALLING_APART, 60, tmp_path)
+    process.send_signal(number)
+    assert last_words(process).endswith("the same command goes on from here")
+    assert process.returncode == 128 + number
 
 
 @pytest.mark.programs
