@@ -124,7 +124,11 @@ class Location:
             return opened
 
     def read_bytes(self) -> bytes:
-        """The whole content."""
+        """The whole content; of an object in one request, also where there is none."""
+        if not self.is_local:
+            with self._access():
+                content: bytes = self.filesystem.cat_file(self.path)
+                return content
         with self.open() as file:
             return file.read()
 

@@ -103,6 +103,17 @@ class PatientS3FileSystem(S3FileSystem):  # type: ignore[misc]  # s3fs has no ty
 
     read_with_etag = sync_wrapper(_read_with_etag)
 
+    async def _cat_file(self, path: str, *settings: Any, **arguments: Any) -> bytes:
+        """The content of an object, or of a range of it, in one request.
+
+        s3fs asks for the size of a whole object first, and where there is none lists what is below.
+        """
+        if settings or arguments:
+            ranged: bytes = await super()._cat_file(path, *settings, **arguments)
+            return ranged
+        bucket, key, _ = self.split_path(path)
+        return (await self._read_with_etag(bucket, key))[0]
+
     def _open(
         self, path: str, mode: str = "rb", *settings: Any, etag: str | None = None, **arguments: Any
     ) -> Any:

@@ -45,9 +45,11 @@ def write_sequences(
     function = partial(write_sequence_part, draft=draft, filters=filters, unchanged=unchanged)
     write = remote(function, size=largest(parts))
     shared, fingerprint = ray.put(vocabulary), vocabulary.fingerprint
+    noted = draft.sequences_notes()
 
     def submit(part: Part) -> Ref:
-        return write.remote(part.number, parts[part], shared, fingerprint)
+        is_noted = part.number in noted
+        return write.remote(part.number, parts[part], shared, fingerprint, is_noted)
 
     notes: list[SequencesNote] = list(run_tasks(submit, list(parts), "preprocess: sequences"))
     return sorted(notes, key=lambda note: note.number)
@@ -58,13 +60,14 @@ def write_sequence_part(
     loaded: LoadedPart,
     vocabulary: Vocabulary,
     vocabulary_fingerprint: str,
+    is_noted: bool,
     *,
     draft: Draft,
     filters: Filters,
     unchanged: UnchangedSequences | None,
 ) -> SequencesNote:
     """Write the sequences of a part, or find them written with these items."""
-    found = draft.read_sequences_note(part, vocabulary_fingerprint)
+    found = draft.read_sequences_note(part, vocabulary_fingerprint) if is_noted else None
     if found is not None:
         return found
     rows = loaded.rows

@@ -39,7 +39,7 @@ MARKER = "interactions.json"
 
 WORK = "_work"
 """Notes of the tasks, inside the dataset while it is made."""
-PART_NOTE = "part-"
+PART_NOTE, SEQUENCES_NOTE = "part-", "sequences-"
 USUAL_ROWS = 2**20
 """Rows of a part of the usual size: about 64 MB of text."""
 READERS = 16
@@ -185,14 +185,16 @@ class Draft:
         """
         size = (self.dataset / "sequences" / part.name).info().size
         content = {"vocabulary": vocabulary, "part": part.to_json(), "size": size}
-        self.note(f"sequences-{part.number:05d}", content)
+        self.note(f"{SEQUENCES_NOTE}{part.number:05d}", content)
+
+    def sequences_notes(self) -> set[int]:
+        """Numbers of the parts whose sequences an earlier attempt has noted, by one listing."""
+        names = [name for name in self.work.children() if name.startswith(SEQUENCES_NOTE)]
+        return {int(name.removeprefix(SEQUENCES_NOTE).removesuffix(".json")) for name in names}
 
     def read_sequences_note(self, number: int, vocabulary: str) -> SequencesNote | None:
-        """The finished sequences of a part; None while they are not, or of other items."""
-        try:
-            content = (self.work / f"sequences-{number:05d}.json").read_json()
-        except FileNotFoundError:
-            return None
+        """The noted sequences of a part; None where they are not there, or of other items."""
+        content = (self.work / f"{SEQUENCES_NOTE}{number:05d}.json").read_json()
         file = self.dataset / "sequences" / part_name(number)
         if content["vocabulary"] != vocabulary or content.get("size") != _size(file):
             return None

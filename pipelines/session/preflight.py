@@ -5,8 +5,9 @@ starts looks like a slow one. So each stage counts first. What does not fit is s
 workers, which no result depends on, and said; what cannot be spread is refused.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from operator import le
 from typing import Literal, NamedTuple
 
 import ray
@@ -16,6 +17,8 @@ from lightsans.errors import ResourceError
 from lightsans.storage.location import locate
 from pipelines.console.progress import say
 from pipelines.session.shared_root import require_shared
+from pipelines.session.tasks import TASK_BYTES
+from pipelines.session.waiting import tell_while
 
 Stage = Literal["preprocess", "train", "tune", "evaluate", "score"]
 
@@ -31,6 +34,17 @@ class Node(NamedTuple):
     gpus: float
     memory: float
     """Logical memory in bytes."""
+
+    def is_met(self, nodes: "Sequence[Node]") -> bool:
+        """Whether a machine offers at least this."""
+        return any(all(map(le, self, node)) for node in nodes)
+
+    def __str__(self) -> str:
+        """Name what is asked for: ``1 CPU and 448 MiB of Ray's logical memory``."""
+        words = [f"{self.cpus:g} CPU"] if self.cpus else []
+        words += [f"{self.gpus:g} GPU"] if self.gpus else []
+        words += [f"{int(self.memory) >> 20} MiB of Ray's logical memory"] if self.memory else []
+        return " and ".join(words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +71,51 @@ def preflight(stage: Stage, config: RunConfig, memory: int = 0) -> RunConfig:
     planned = plan(stage, config, _nodes(), memory)
     for note in planned.notes:
         say(note)
+    need = _need(stage, planned.config, memory)
+    # A machine that is there already decides how much memory is asked for: `memory_for`.
+    if not need._replace(memory=0).is_met(_nodes()):
+        say_what_it_waits_for(stage, need, _connected_nodes)
     return planned.config
+
+
+def say_what_it_waits_for(
+    stage: Stage, need: Node, look: Callable[[], Sequence[Node] | None]
+) -> None:
+    """Say once a minute which machine a stage waits for, until there is one.
+
+    Ray starts none that does not suit, and says so in its own logs alone.
+
+    Args:
+        stage: Stage that is about to run.
+        need: The least that a machine must offer.
+        look: Machines that there are; None once nobody is connected any more.
+    """
+
+    def lasts() -> bool:
+        nodes = look()
+        return nodes is not None and not need.is_met(nodes)
+
+    def text(seconds: float) -> str:
+        return (
+            f"{stage}: waiting for a machine with {need}; none has come in {seconds:.0f} s. Where "
+            "none comes, `ray status` says why; with a provider of your own, a group is started "
+            "for such work only if its `resources` name all of that, `memory` in bytes"
+        )
+
+    tell_while(lasts, text, "waiting for a machine")
+
+
+def _connected_nodes() -> list[Node] | None:
+    return _nodes() if ray.is_initialized() else None
+
+
+def _need(stage: Stage, config: RunConfig, memory: int) -> Node:
+    """The least that a machine must offer, so that the stage begins."""
+    if stage in ("train", "tune"):
+        return Node(0, 1, 0) if config.train.use_gpu else Node(1, 0, 0)
+    if stage == "preprocess":
+        return Node(1, 0, TASK_BYTES)
+    return Node(1, int(config.score.use_gpu), memory)
 
 
 def train_places(config: RunConfig) -> int:

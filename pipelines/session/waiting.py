@@ -1,6 +1,7 @@
 """Waiting for another process, with a line a minute."""
 
 import math
+import threading
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -43,3 +44,26 @@ def wait_while(
             told_at = now
             say(tell(other))
         time.sleep(min(POLL_S, left_s))
+
+
+def tell_while(lasts: Callable[[], bool], text: Callable[[float], str], name: str) -> None:
+    """Say once a minute, beside the work, what it waits for.
+
+    Args:
+        lasts: Whether it still waits; looked at now and then.
+        text: The line, for so many seconds of waiting.
+        name: Name of the thread: of one name one is told at a time.
+    """
+    if any(thread.name == name for thread in threading.enumerate()):
+        return
+
+    def tell() -> None:
+        begun = told_at = time.monotonic()
+        while lasts():
+            now = time.monotonic()
+            if now - told_at >= TELL_EVERY_S:
+                told_at = now
+                say(text(now - begun))
+            time.sleep(POLL_S)
+
+    threading.Thread(target=tell, name=name, daemon=True).start()

@@ -21,7 +21,7 @@ class Cell:
     again: int | None
     """Exit status of the same command afterwards; None where it was not needed."""
     same_rows: bool
-    """Whether the lists are those of an undisturbed run."""
+    """Whether the results are those of an undisturbed run: `tests.hosts.outcomes`."""
     lost_min: float
     """Minutes that both took longer than the undisturbed command."""
     requests: int
@@ -31,6 +31,8 @@ class Cell:
     date: str
     commit: str
     """Last commit then that changed the product."""
+    left_s: float | None = None
+    """Seconds from the fault's beginning to the stage's result; None where it was not noted."""
 
     @property
     def is_good(self) -> bool:

@@ -5,7 +5,8 @@ import re
 import secrets
 import subprocess
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,18 +81,27 @@ class HostCluster:
             *(f"--object-store-memory={OBJECT_STORE_BYTES}", f"--memory={LOGICAL_MEMORY}"),
         )
 
-    def restart_head(self) -> None:
-        """Start a new Ray on the head, and let all hosts that are up join it."""
-        for host in (self.head, *self.workers):
-            host.run("ray", "stop", "--force", limit_s=90)
+    def restart_head(self, clock_s: int = 0) -> None:
+        """Start a new Ray on the head, and let all hosts that are up join it.
+
+        Args:
+            clock_s: Seconds that the head's clock is then ahead.
+        """
+        at_once(lambda host: host.run("ray", "stop", "--force", limit_s=90), self.cluster_hosts)
+        self.head.clock_s = clock_s
         self.start_head()
-        for worker in self.workers:
-            self.start_worker(worker)
+        at_once(self.start_worker, self.workers)
         assert self.has_all()
 
-    def has_all(self) -> bool:
-        """Wait until every worker is in the cluster; false when one does not come."""
-        return wait_for(lambda: self.alive() == 1 + len(self.workers), 120)
+    @property
+    def cluster_hosts(self) -> list[Host]:
+        """Hosts on which a Ray runs."""
+        return [self.head, *self.workers]
+
+    def has_all(self, limit_s: int = 120, *, idle: bool = False) -> bool:
+        """Wait until every worker is in the cluster, and free; false when one does not come."""
+        words = [str(1 + len(self.workers)), str(limit_s), "idle" if idle else ""]
+        return self.head.run("python", "-c", WHOLE, *words, limit_s=limit_s + 60).returncode == 0
 
     # ---- storage ---------------------------------------------------------------------------------
 
@@ -172,11 +182,33 @@ def alive_in(text: str) -> int:
     return int(found[1]) if found else 0
 
 
+WHOLE = """
+import sys, time, ray
+ray.init(address="auto", log_to_driver=False, logging_level="ERROR")
+number, limit_s, idle = int(sys.argv[1]), float(sys.argv[2]), bool(sys.argv[3])
+deadline = time.monotonic() + limit_s
+while True:
+    alive = sum(node["Alive"] for node in ray.nodes())
+    cpus = ray.cluster_resources().get("CPU", 0)
+    free = ray.available_resources().get("CPU", 0)
+    if alive == number and (free == cpus or not idle):
+        break
+    if time.monotonic() > deadline:
+        sys.exit(f"{alive} of {number} hosts, {free} of {cpus} CPUs free")
+    time.sleep(0.3)
+"""
+"""Program that waits for hosts."""
 IDLE = """
 import ray
 ray.init(address="auto", log_to_driver=False, logging_level="ERROR")
 assert ray.available_resources().get("CPU", 0) == ray.cluster_resources().get("CPU", 0)
 """
+
+
+def at_once(do: Callable[[Host], Any], hosts: Sequence[Host]) -> None:
+    """Do the same for several hosts, side by side."""
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(do, hosts))
 
 
 def settings(root: str, *overrides: str) -> list[str]:
@@ -219,8 +251,7 @@ def host_cluster(cpus: Sequence[int] = (1, 1, 1), **options: Any) -> Iterator[Ho
     """A cluster for the time of the block; see `bare_hosts`."""
     with bare_hosts(cpus, **options) as cluster:
         cluster.start_head()
-        for worker in cluster.workers:
-            cluster.start_worker(worker)
+        at_once(cluster.start_worker, cluster.workers)
         assert cluster.has_all()
         yield cluster
 

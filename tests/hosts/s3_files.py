@@ -1,11 +1,12 @@
 """Objects of the storage of hosts, put and looked at by tests; runs on a host.
 
-python -m tests.hosts.s3_files ENDPOINT ready|put|get|list|remove|rows|fill [KEY]
+python -m tests.hosts.s3_files ENDPOINT ready|put|get|list|remove|rows|fill|copy|watch [KEY]
 """
 
 import hashlib
 import json
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -64,7 +65,29 @@ def fill(client: Any, prefix: str, files: int, rows: int) -> None:
         list(pool.map(put, range(files)))
 
 
-def main(endpoint: str, action: str, key: str = "", *numbers: str) -> None:
+def copy(client: Any, source: str, target: str, *parts: str) -> None:
+    """Let objects below ``source/PART`` appear below ``target/PART``, without their content."""
+    for key in objects(client, source + "/"):
+        below = key.removeprefix(source + "/")
+        if below.startswith(parts):
+            origin = {"Bucket": BUCKET, "Key": key}
+            client.copy_object(Bucket=BUCKET, Key=f"{target}/{below}", CopySource=origin)
+
+
+def watch(client: Any, prefix: str, part: str, limit_s: float) -> int:
+    """Wait until a name below the prefix has the part in it; the number of looks."""
+    print("ready", flush=True)
+    deadline = time.monotonic() + limit_s
+    looks = 1
+    while not any(part in key for key in objects(client, prefix)):
+        if time.monotonic() > deadline:
+            sys.exit(f"no {part} below {prefix} within {limit_s:.0f} s")
+        time.sleep(0.2)
+        looks += 1
+    return looks
+
+
+def main(endpoint: str, action: str, key: str = "", *more: str) -> None:
     """Do one thing; the answer goes to standard output."""
     retries = botocore.config.Config(retries={"max_attempts": 5}, connect_timeout=5)
     session = botocore.session.get_session()
@@ -81,7 +104,11 @@ def main(endpoint: str, action: str, key: str = "", *numbers: str) -> None:
         for name in objects(client, key):
             client.delete_object(Bucket=BUCKET, Key=name)
     elif action == "fill":
-        fill(client, key, *map(int, numbers))
+        fill(client, key, *map(int, more))
+    elif action == "copy":
+        copy(client, key, *more)
+    elif action == "watch":
+        print(watch(client, key, more[0], float(more[1])))
     elif action == "rows":
         print(json.dumps(rows(client, key)))
     else:

@@ -1,7 +1,10 @@
-"""Every fault during every stage: the same lists, or a clear end and a rerun that makes them.
+"""Every fault during every stage: the same results, or a clear end and a rerun that makes them.
 
 Cells of the table that are recorded are not run again: ``make test-hosts-faults`` goes on where it
 stopped, and ``python -m tests.hosts.cells`` writes the table into cluster/README.md.
+
+A cell runs one stage's command alone. What it reads was made once, by commands that nothing befell,
+and is copied to a root of its own by the store.
 """
 
 import contextlib
@@ -19,28 +22,53 @@ import pytest
 
 from tests.commands import ROOT
 from tests.hosts.cells import RECORDS, Cell, add_cell, read_cells
-from tests.hosts.cluster import HostCluster, host_cluster, settings
-from tests.hosts.faults import BEFORE, FAULTS, settled
+from tests.hosts.cluster import ENDPOINT, HostCluster, host_cluster, settings
+from tests.hosts.faults import FAULTS, settled, with_clock
 from tests.hosts.processes import Running, wait_for
 from tests.nights import FIRST, write_log
 
 pytestmark = [pytest.mark.hosts, pytest.mark.chaos, pytest.mark.timeout(2700)]
 
 LOG = Path(os.environ.get("FAULTS_LOG", RECORDS))
-LIMIT_S = 900
+LIMIT_S = 600
 """Time after which a command hangs."""
-SMALL = ("train.num_workers=2", "score.num_workers=3", "train.epochs=6", "train.patience=6")
-NIGHT = ("nightly.beat_baselines=[]", "train.epochs=6", "train.num_workers=2")
+ON_THREE = ("train.num_workers=3", "score.num_workers=3", "data.num_parts=12")
+SEARCH = ("tune.max_trials=3", "tune.engine=random", "tune.scheduler=none")
 SPACE = "tune.space={learning_rate: {loguniform: [0.003, 0.03]}}"
-COMMANDS = {
-    "preprocess": (["pipeline", *SMALL], "locks/dataset-"),
-    "train": (["pipeline", *SMALL], "checkpoints/"),
-    "evaluate": (["pipeline", *SMALL], "locks/evaluation-"),
-    "score": (["pipeline", *SMALL], "locks/run-"),
-    "tune": (["tune", *SMALL, SPACE, "tune.max_trials=4", "tune.engine=random"], "checkpoints/"),
-    "nightly": (["nightly", *NIGHT], "checkpoints/"),
+
+
+def epochs(number: int) -> tuple[str, str]:
+    """Settings of a training that long, however good its epochs."""
+    return f"train.epochs={number}", f"train.patience={number}"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Command of a stage: what it reads, and when it is at work."""
+
+    words: tuple[str, ...]
+    begin: str
+    """A part of the name of the file after which the fault begins."""
+    reads: tuple[str, ...] = ()
+    """Stages whose results it reads."""
+    settings: tuple[str, ...] = epochs(40)
+
+
+STAGES = {
+    "preprocess": Stage(("preprocess",), "locks/dataset-"),
+    "score": Stage(("score",), "locks/run-", ("preprocess", "train")),
+    "train": Stage(("train",), "checkpoints/epoch-", ("preprocess",)),
+    "nightly": Stage(
+        ("nightly", "--as-of", FIRST),
+        "checkpoints/epoch-",
+        settings=("nightly.beat_baselines=[]", *epochs(12)),
+    ),
+    "evaluate": Stage(("evaluate",), "locks/evaluation-", ("preprocess", "train")),
+    "tune": Stage(("tune",), "checkpoints/epoch-", ("preprocess",), (SPACE, *SEARCH, *epochs(20))),
 }
-"""Command of a stage, and a part of the name of the file after which the fault begins."""
+PLACES = {"preprocess": "datasets/", "train": "models/"}
+"""Where results lie that others read."""
+PAIRS = [(stage, fault) for stage in STAGES for fault in FAULTS]
 
 
 @dataclass
@@ -70,64 +98,65 @@ def calm() -> dict[str, Undisturbed]:
 
 def words_of(stage: str, root: str) -> list[str]:
     """Command line of a stage below a root."""
-    command, *overrides = COMMANDS[stage][0]
-    date = ["--as-of", FIRST] if command == "nightly" else []
-    return [command, *date, *settings(root, *overrides), "--json"]
+    own = STAGES[stage]
+    return [*own.words, *settings(root, *ON_THREE, *own.settings), "--json"]
 
 
-def lists_of(cluster: HostCluster, stage: str, root: str) -> Any:
-    """The part of a result that no fault may change: lists of a run, or values of a search."""
-    if stage == "tune":
-        trials = [name for name in cluster.objects(f"{root}/tune/") if "/trials/" in name]
-        records = [json.loads(cluster.get(name)) for name in sorted(trials)]
-        return [(record["values"], record["status"]) for record in records]
-    [run] = {
-        name.split("/")[2]
-        for name in cluster.objects(f"{root}/recommendations/")
-        if name.endswith("/manifest.json")
-    }
-    return cluster.rows(root, run)
+def outcome(cluster: HostCluster, stage: str, root: str) -> tuple[Any, float]:
+    """The part of a stage's result that no fault may change, and the time of day of its end."""
+    command = ["python", "-m", "tests.hosts.outcomes", ENDPOINT, stage, root]
+    found = json.loads(cluster.outside.must(*command, limit_s=120))
+    return found["result"], found["ended"]
+
+
+def prepare(cluster: HostCluster, calm: dict[str, Undisturbed], stage: str, root: str) -> None:
+    """Copy what a stage reads below a root."""
+    for read in STAGES[stage].reads:
+        undisturbed(cluster, calm, read)
+        words = cluster.s3_words("copy", f"calm-{read}", root, PLACES[read])
+        cluster.outside.must(*words, limit_s=120)
 
 
 def undisturbed(cluster: HostCluster, calm: dict[str, Undisturbed], stage: str) -> Undisturbed:
     """Run a stage's command without a fault, once."""
-    key = COMMANDS[stage][0][0]
-    if key not in calm:
-        root = f"calm-{key}"
+    if stage not in calm:
+        root = f"calm-{stage}"
+        prepare(cluster, calm, stage, root)
         before, began = cluster.requests().total(), time.monotonic()
         done = cluster.submit(*words_of(stage, root), limit_s=LIMIT_S)
         assert done.returncode == 0, done.stderr[-5000:]
         seconds = time.monotonic() - began
         requests = cluster.requests().total() - before
-        calm[key] = Undisturbed(lists_of(cluster, stage, root), seconds, requests)
-    return calm[key]
+        calm[stage] = Undisturbed(outcome(cluster, stage, root)[0], seconds, requests)
+    return calm[stage]
 
 
-@pytest.mark.parametrize("stage", COMMANDS)
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_costs_time_and_nothing_else(faulty, calm, fault, stage):
+@pytest.mark.parametrize(("stage", "fault"), PAIRS)
+def test_a_fault_costs_time_and_nothing_else(faulty, calm, stage, fault):
     if any((cell.fault, cell.stage) == (fault, stage) for cell in read_cells(LOG)):
         pytest.skip("it is in the table")
     expected = undisturbed(faulty, calm, stage)
-    root = f"{fault} {stage}".replace(" ", "-").replace(",", "").replace("%", "").replace("/", "")
+    with_clock(faulty, fault)
+    root = f"{stage}-{[*FAULTS].index(fault)}-{time.time():.0f}"
+    prepare(faulty, calm, stage, root)
     words = words_of(stage, root)
     before, began = faulty.requests().total(), time.monotonic()
     with contextlib.ExitStack() as stack:
-        if fault in BEFORE:
-            stack.enter_context(FAULTS[fault](faulty))
+        watch = start_watch(faulty, stage, root)
         job = faulty.start_job(*words, limit_s=LIMIT_S)
-        looks = wait_for_begin(faulty, stage, root, job)
-        if fault not in BEFORE:
-            stack.enter_context(FAULTS[fault](faulty))
+        looks = looks_until(watch, job)
+        struck = stack.enter_context(FAULTS[fault](faulty, lambda: not job.is_running()))
         status = job.wait()
-    assert settled(faulty), "the cluster is not whole again"
     again = None
     if status:
+        assert settled(faulty), "the cluster is not whole again"
         rerun = faulty.submit(*words, limit_s=LIMIT_S)
         again = rerun.returncode
         assert again == 0, job.text()[-3000:] + rerun.stderr[-5000:]
     seconds = time.monotonic() - began
-    found = lists_of(faulty, stage, root)
+    requests = faulty.requests().total() - before - expected.requests - looks
+    assert settled(faulty), "the cluster is not whole again"
+    found, ended = outcome(faulty, stage, root)
     cell = Cell(
         stage=stage,
         fault=fault,
@@ -135,26 +164,31 @@ def test_a_fault_costs_time_and_nothing_else(faulty, calm, fault, stage):
         again=again,
         same_rows=found == expected.result,
         lost_min=round((seconds - expected.seconds) / 60, 1),
-        requests=faulty.requests().total() - before - expected.requests - looks,
+        requests=requests,
         said=last_words(job.text()),
         date=f"{datetime.now(UTC):%Y-%m-%d}",
         commit=commit(),
+        left_s=round(ended - struck, 1),
     )
-    assert cell.is_good, f"{cell}\n{job.text()[-5000:]}"
+    assert cell.is_good, f"{cell}\n{found}\n{expected.result}\n{job.text()[-5000:]}"
+    assert ended > struck, f"the stage had ended before: {cell}"
     add_cell(LOG, cell)
 
 
-def wait_for_begin(cluster: HostCluster, stage: str, root: str, job: Running) -> int:
-    """Wait until a stage is at work; the number of requests that took."""
-    looks = 0
+def start_watch(cluster: HostCluster, stage: str, root: str) -> Running:
+    """Watch for a stage to be at work, on the host outside."""
+    words = cluster.s3_words("watch", f"{root}/", STAGES[stage].begin, str(LIMIT_S))
+    watch = cluster.outside.popen(*words, limit_s=LIMIT_S)
+    assert wait_for(lambda: "ready" in watch.text(), 60), watch.text()
+    return watch
 
-    def has_begun() -> bool:
-        nonlocal looks
-        looks += 1
-        return COMMANDS[stage][1] in str([*cluster.objects(f"{root}/")])
 
-    assert wait_for(has_begun, LIMIT_S, job.is_running, every_s=1), job.text()[-5000:]
-    return looks
+def looks_until(watch: Running, job: Running) -> int:
+    """Wait until the stage is at work; the number of requests that took."""
+    assert wait_for(lambda: not watch.is_running(), LIMIT_S, job.is_running, every_s=0.05), (
+        job.text()[-5000:]
+    )
+    return int(watch.text().split()[-1])
 
 
 def last_words(text: str) -> str:

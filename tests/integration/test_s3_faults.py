@@ -171,6 +171,32 @@ def test_what_is_missing_or_forbidden_is_asked_for_once(s3_server, behind_proxy,
     assert faults.requests.total() == 1, faults.requests
 
 
+def test_a_whole_object_is_read_or_missed_in_one_request(s3_server, behind_proxy):
+    faults = Faults({})
+    location = locate(s3_server.uri("whole/x.json"), behind_proxy(faults))
+    location.write_json({"a": 1})
+    faults.requests.clear()
+    assert location.read_json() == {"a": 1}
+    with pytest.raises(FileNotFoundError):
+        (location.parent / "missing.json").read_json()
+    assert faults.requests.total() == 2, faults.requests
+
+
+def test_no_part_of_a_new_dataset_is_looked_for_by_a_listing_of_its_own(
+    ray_cluster, small_log, tiny_config, s3_server, behind_proxy
+):
+    faults = Faults({})
+    storage = behind_proxy(faults)
+    settings = [f"storage.endpoint_url={storage.endpoint_url}", f"data.input={small_log}"]
+    listings = []
+    for parts in (2, 12):
+        faults.requests.clear()
+        run_preprocess(tiny_config(s3_server.uri("listings"), *settings, f"data.num_parts={parts}"))
+        listings.append(sum(n for what, n in faults.requests.items() if "list-type=2" in what))
+    few, many = listings
+    assert many <= few + 3, f"{listings}; a bar looks at the directory now and then"
+
+
 def test_credentials_come_from_where_the_settings_say(s3_server, tmp_path, monkeypatch):
     location = locate(s3_server.uri("who"), StorageConfig(endpoint_url=s3_server.endpoint_url))
     location.write_bytes(b"1")
@@ -184,7 +210,7 @@ def test_credentials_come_from_where_the_settings_say(s3_server, tmp_path, monke
         storage = StorageConfig(endpoint_url=s3_server.endpoint_url, timeout_s=9.0, **settings)
         return locate(location.uri, storage).read_bytes()
 
-    with pytest.raises(AccessError, match="no access: Forbidden"):  # though there are keys
+    with pytest.raises(AccessError, match="no access: Access Denied"):  # though there are keys
         read(anonymous=True)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(profiles))
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")

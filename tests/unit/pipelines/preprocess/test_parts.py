@@ -55,6 +55,14 @@ def test_a_marker_counts_only_while_its_files_are_there(draft):
     assert draft.read_marker() is None
 
 
+def test_noted_sequences_are_known_by_one_listing_among_other_notes(draft):
+    assert draft.sequences_notes() == set()
+    draft.write_part(3, rows("a"))
+    (draft.work / "sequences-00002.json").write_json({})
+    (draft.work / "sequences-00011.json").write_json({})
+    assert draft.sequences_notes() == {2, 11}
+
+
 def test_part_notes_are_read_as_they_were_always_written():
     content = {
         "part": 3, "layers": 2, "rows": 9, "oldest": 1, "newest": 5, "erased": 0, "linked": 1,

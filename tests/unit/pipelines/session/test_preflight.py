@@ -1,8 +1,11 @@
+import threading
+
 import pytest
 
 from lightsans.config.file import parse_config
 from lightsans.errors import ConfigError, ResourceError
-from pipelines.session.preflight import Node, plan
+from pipelines.session import waiting
+from pipelines.session.preflight import Node, plan, say_what_it_waits_for
 
 GIB = 2**30
 STAGES = ("preprocess", "train", "tune", "evaluate", "score")
@@ -152,3 +155,23 @@ def test_a_gpu_beside_too_little_memory_is_told_from_no_gpu():
     machines = [Node(8, 0, 64 * GIB), Node(8, 1, 4 * GIB)]
     with pytest.raises(ResourceError, match=r"needs 8192 MiB .*lower evaluate\.counted_inter"):
         plan("evaluate", gpu, machines, memory=8 * GIB)
+
+
+def test_a_machine_that_does_not_come_is_named_with_all_that_it_must_offer(monkeypatch, capsys):
+    """A group without memory is never started for a task that asks for memory."""
+    monkeypatch.setattr(waiting, "POLL_S", 0.0)
+    monkeypatch.setattr(waiting, "TELL_EVERY_S", 0.0)
+    need, head, suited = Node(1, 0, 448 << 20), Node(0, 0, 9e9), Node(1, 0, 448 << 20)
+    looks = iter([[head], [head, Node(1, 0, 1e6)], [head, suited]])
+    say_what_it_waits_for("preprocess", need, lambda: next(looks))
+    for thread in threading.enumerate():
+        if thread.name == "waiting for a machine":
+            thread.join(20)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith(
+        "preprocess: waiting for a machine with 1 CPU and 448 MiB of Ray's logical memory; none "
+        "has come in 0 s."
+    )
+    assert "`memory` in bytes" in lines[0]
+    assert str(Node(1, 1, 0)) == "1 CPU and 1 GPU"
