@@ -1,11 +1,12 @@
 """First step of preprocessing: logs -> ``interactions/``, all rows of a user in one part.
 
-Read units are read side by side, rows exchanged once, and every part written by one task; rows of
-few units need no shuffle. Names are determined by the content, files appear whole: a task that
-runs twice does no harm. A part that an earlier attempt has written stays, and its rows are not
-exchanged again.
+Read units are read side by side, rows exchanged once, and every part written by one task: by Ray
+Data, or by plain tasks where the input is no larger than one driver can keep count of. Names are
+determined by the content, files appear whole: a task that runs twice does no harm. A part that an
+earlier attempt has written stays, and its rows are not exchanged again.
 """
 
+import itertools
 import pickle
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -36,6 +37,7 @@ from pipelines.preprocess.identity import Source, num_pieces
 from pipelines.preprocess.parts import PART_NOTE, READERS, USUAL_ROWS, Draft
 from pipelines.preprocess.records import PART_NOTES, Interactions, PartNote
 from pipelines.preprocess.take_over import take_over_part, take_over_parts, take_over_rejects
+from pipelines.session.merge_tree import Ref
 from pipelines.session.preflight import preflight
 from pipelines.session.ray_session import (
     configure_ray_data,
@@ -49,8 +51,11 @@ from pipelines.session.tasks import remote, task_memory
 _Read = Callable[[pa.Table], Iterator[pa.Table]]
 _Write = Callable[[pa.Table], pa.Table]
 
-_LITTLE_UNITS, _LITTLE_PIECES = 8, 4
-"""Inputs up to this size skip the shuffle: the rows of all units are held in memory at once."""
+_FEW_PIECES = 128
+"""Inputs up to this size are exchanged by tasks: about 130 million rows."""
+_FEW_OBJECTS = 2**12
+"""Most objects of such an exchange, one for each piece and writer. Ray keeps those of up to 100 KB,
+which only smaller inputs have, in the memory of the driver."""
 _WATCH_EVERY_S = 2.0
 
 
@@ -150,7 +155,8 @@ def _exchange(
     if source.base is not None:
         num_partitions = num_parts
         size += max((part.rows for part in source.base.interactions.parts), default=0) / USUAL_ROWS
-    exchange = _exchange_little if is_little(plan, source) else _exchange_all
+    by_tasks = is_exchanged_by_tasks(plan, source, num_partitions)
+    exchange = _exchange_by_tasks if by_tasks else _exchange_all
     parts: list[PartNote] = []
     total = len(plan.units) + num_parts
     with (
@@ -163,14 +169,14 @@ def _exchange(
     return sorted(parts, key=lambda part: part.number)
 
 
-def is_little(plan: ReadPlan, source: Source) -> bool:
-    """Whether every writer may hold all rows; one unit may be much, a compressed file for one."""
-    is_small = num_pieces(source.files, source.data) <= _LITTLE_PIECES
-    return is_small and len(plan.units) <= _LITTLE_UNITS
+def is_exchanged_by_tasks(plan: ReadPlan, source: Source, num_writers: int) -> bool:
+    """Whether the driver can keep count of what every task has read for every writer."""
+    pieces = num_pieces(source.files, source.data) + len(plan.units)
+    return pieces <= _FEW_PIECES and pieces * num_writers <= _FEW_OBJECTS
 
 
 def _exchange_all(
-    units: Sequence[ReadUnit], read: _Read, write: _Write, num_partitions: int, size: float
+    units: Sequence[ReadUnit], read: _Read, write: _Write, num_writers: int, size: float
 ) -> Iterator[pa.Table]:
     """Exchange rows by Ray Data; yield the result of ``write`` for each partition."""
     import ray.data  # takes .4 s, which the tasks of other steps are spared
@@ -182,33 +188,51 @@ def _exchange_all(
     limits = ExecutionResources.for_limits(cpu=usable_cpus())
     data.context.execution_options.resource_limits = limits
     rows = data.map_batches(read, batch_size=None, batch_format="pyarrow", memory=task_memory())
-    parts = rows.repartition(num_partitions, keys=[PART])
+    parts = rows.repartition(num_writers, keys=[PART])
     # Parts of the usual size need no more than Ray Data reckons with by itself.
     memory = task_memory(size) if size > 1 else None
     written = parts.map_batches(write, batch_size=None, batch_format="pyarrow", memory=memory)
     return iterate_tables(written)
 
 
-def _exchange_little(
-    units: Sequence[ReadUnit], read: _Read, write: _Write, num_partitions: int, size: float
+def _exchange_by_tasks(
+    units: Sequence[ReadUnit], read: _Read, write: _Write, num_writers: int, size: float
 ) -> Iterator[pa.Table]:
-    """The same for little input: every writer takes its rows out of what each task has read.
+    """The same by plain tasks: the processes that read also write, and go on with later steps.
 
-    Ray Data would start processes of their own for either side of its shuffle.
+    Ray Data would start processes of their own for either side of its shuffle, and keep cores for
+    them. What a task reads goes to the object store stretch by stretch, cut by writer.
     """
-    num_tasks = min(num_partitions, usable_cpus())
 
-    def read_one(pickled: bytes) -> pa.Table:
-        return pa.concat_tables(read(pa.table({"unit": [pickled]})))
+    def read_one(pickled: bytes) -> Iterator[pa.Table]:
+        for packed in read(pa.table({"unit": [pickled]})):
+            writers = packed[PART].to_numpy() % num_writers
+            for number in range(num_writers):
+                yield packed.filter(pa.array(writers == number))
 
-    def write_some(number: int, *packed: pa.Table) -> pa.Table:
-        rows = pa.concat_tables(packed)
-        return write(rows.filter(pa.array(rows[PART].to_numpy() % num_tasks == number)))
+    def write_some(*packed: pa.Table) -> pa.Table:
+        return write(pa.concat_tables(packed))
 
-    reader, writer = remote(read_one), remote(write_some, size=size)
-    packed = [reader.remote(pickle.dumps(unit)) for unit in units]
-    for ref in [writer.remote(number, *packed) for number in range(num_tasks)]:
-        table: pa.Table = ray.get(ref)
+    reader = remote(read_one, num_returns="streaming")
+    writer = remote(write_some, size=size)
+    reading = [reader.remote(pickle.dumps(unit)) for unit in units]
+    packed = list[list[Ref]]()
+    try:
+        for stretches in reading:
+            packed.append(list(stretches))
+            ray.get(packed[-1][-1])  # raises what a task did: no part is written without its rows
+    except BaseException:
+        for stretches in reading:
+            ray.cancel(stretches)
+        raise
+    writing = [
+        writer.remote(*itertools.chain(*(stretches[number::num_writers] for stretches in packed)))
+        for number in range(num_writers)
+    ]
+    del packed, reading  # what a writer is done with leaves the object store
+    while writing:
+        [ready], writing = ray.wait(writing, num_returns=1)
+        table: pa.Table = ray.get(ready)
         yield table
 
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import ray
@@ -19,18 +19,26 @@ _WAITING_PER_CPU = 4
 """Tasks submitted at a time: enough to keep every CPU busy, few enough to look after."""
 
 
-def remote(function: Callable[..., Any], num_returns: int = 1, size: float = 1.0) -> Any:
+def remote(
+    function: Callable[..., Any],
+    num_returns: int | Literal["streaming"] = 1,
+    size: float = 1.0,
+) -> Any:
     """A function, which may be a partial one, as a Ray task that survives the loss of workers.
 
     Args:
         function: Work of the task.
-        num_returns: Objects that it returns.
+        num_returns: Objects that it returns; ``streaming`` for those that it yields.
         size: See `task_memory`.
     """
 
     def call(*arguments: Any) -> Any:  # Ray takes nothing but plain functions
         return function(*arguments)
 
+    def stream(*arguments: Any) -> Iterator[Any]:
+        yield from function(*arguments)
+
+    call = stream if num_returns == "streaming" else call
     call.__name__ = call.__qualname__ = getattr(function, "func", function).__name__
     return ray.remote(call).options(
         num_returns=num_returns,

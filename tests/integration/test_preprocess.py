@@ -15,11 +15,12 @@ import pytest
 from lightsans.config import ColumnsConfig, DataConfig, RunConfig, StorageConfig
 from lightsans.dataset.loading import load_shards
 from lightsans.dataset.vocabulary import Vocabulary
-from lightsans.errors import LightSANsError
+from lightsans.errors import InputError, LightSANsError
 from lightsans.storage.location import locate
 from lightsans.storage.manifests import is_finished
 from lightsans.storage.parts import sequence_parts
 from lightsans.storage.records import to_json
+from pipelines.preprocess import read
 from pipelines.preprocess import stage as preprocess
 from pipelines.preprocess.identity import dataset_id
 from pipelines.preprocess.stage import run_preprocess
@@ -322,6 +323,34 @@ def test_an_interrupted_run_goes_on_after_the_exchange(tmp_path, monkeypatch, ca
     assert "continuing" in capfd.readouterr().err
     assert before == {p: p.stat().st_mtime_ns for p in Path(directory.path).glob("interactions/*")}
     assert result.manifest.fingerprint == whole.manifest.fingerprint
+
+
+@pytest.mark.parametrize("by", ["ray data", "tasks"])
+def test_either_exchange_writes_the_same_parts(tmp_path, monkeypatch, by):
+    """Ray Data exchanges what is too large for one driver to keep count of."""
+    path = write_csv(tmp_path / "a.csv", ROWS)
+    expected = make(tmp_path / "expected", path, num_parts=7)
+    monkeypatch.setattr(read, "_FEW_PIECES", 0 if by == "ray data" else 1000)
+    result = make(tmp_path / "root", path, num_parts=7, read_unit_bytes=500)
+    for file in sorted(Path(expected.location.path).glob("interactions/*")):
+        assert (
+            file.read_bytes()
+            == (Path(result.location.path) / "interactions" / file.name).read_bytes()
+        )
+    assert result.manifest.fingerprint == expected.manifest.fingerprint
+
+
+def test_no_part_is_written_without_the_rows_of_a_file_that_cannot_be_read(tmp_path):
+    """A part with a note that it is finished would stay, and lack those rows for ever."""
+    rows = write_parquet(tmp_path / "a.parquet", ROWS, 64)
+    column = pq.ParquetFile(rows).metadata.row_group(3).column(0)
+    content = bytearray(rows.read_bytes())
+    content[column.data_page_offset : column.data_page_offset + 40] = b"?" * 40
+    broken = write_bytes(tmp_path / "b.parquet", bytes(content))
+    with pytest.raises(InputError, match=r"b\.parquet"):
+        make(tmp_path / "root", [rows, broken], read_unit_bytes=1)
+    assert not list(tmp_path.glob("root/datasets/*/interactions/*"))
+    assert not list(tmp_path.glob("root/datasets/*/_work/part-*"))
 
 
 def test_leftovers_of_an_interrupted_exchange_are_swept_away(tmp_path):

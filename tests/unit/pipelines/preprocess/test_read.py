@@ -10,7 +10,7 @@ from lightsans.storage.parts import part_index, part_name
 from pipelines.console.progress import Bar
 from pipelines.preprocess import read as preprocess_read
 from pipelines.preprocess.identity import Source, choose_num_parts
-from pipelines.preprocess.read import is_little
+from pipelines.preprocess.read import is_exchanged_by_tasks
 from tests.factories import local
 
 
@@ -41,19 +41,24 @@ def test_the_bar_tells_rows_and_parts_from_the_notes_of_tasks(tmp_path, monkeypa
 
 
 @pytest.mark.parametrize(
-    ("name", "megabytes", "units", "little"),
+    ("name", "megabytes", "units", "by_tasks"),
     [
         ("day.csv", 200, 7, True),
-        ("day.csv", 300, 8, False),
-        ("day.csv", 1, 9, False),
+        ("month.csv", 1_500, 24, True),
+        ("month.csv", 1, 200, False),  # each unit costs a task
+        ("year.csv", 10_000, 160, False),
         ("day.csv.gz", 60, 1, True),
         ("year.csv.gz", 10_000, 1, False),  # a single unit, read as a stream
     ],
 )
-def test_a_writer_holds_all_rows_of_little_input_only(name, megabytes, units, little):
+def test_the_driver_counts_what_tasks_exchange_of_small_inputs_only(
+    name, megabytes, units, by_tasks
+):
     file = FileInfo(locate(f"/logs/{name}", StorageConfig()), megabytes * 2**20, "etag")
     plan = ReadPlan([ReadUnit(n, ()) for n in range(units)], "string", "string")
-    assert is_little(plan, Source(DataConfig(), [file], [])) == little
+    writers = choose_num_parts([file], DataConfig())
+    source = Source(DataConfig(), [file], [])
+    assert is_exchanged_by_tasks(plan, source, writers) == by_tasks
 
 
 @pytest.mark.parametrize(
