@@ -2,12 +2,14 @@
 
 import errno
 import os
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from lightsans.errors import AccessError, ConfigError, LightSANsError, StorageError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_NO_SPACE = f"[Errno {errno.ENOSPC}]"
 _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _PATH = (errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR, errno.ENOTDIR)
 """Errors that only a path given by the user can cause."""
@@ -25,6 +27,9 @@ def explain_fault(error: BaseException) -> LightSANsError | None:
             return cause
         if type(cause).__name__ == "OutOfDiskError":  # Ray's
             return _full("the disk for Ray's temporary files")
+        if type(cause).__name__ == "RuntimeEnvSetupError" and _NO_SPACE in str(cause):
+            node = re.search(r"\[Node (\S+)\]", str(cause))  # Ray tells the cause as text alone
+            return _full(f"the disk for Ray's temporary files{f' on {node[1]}' if node else ''}")
         if not isinstance(cause, OSError) or cause.errno is None:
             continue
         path = os.fsdecode(cause.filename) if isinstance(cause.filename, str | bytes) else ""

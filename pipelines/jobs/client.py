@@ -35,6 +35,9 @@ PACKAGES = ("lightsans", "pipelines")
 RESULT_MARK = "lightsans-result: "
 """Mark before the JSON result in a job's log, which mixes standard output and standard error."""
 
+JOB_VARIABLE = "LIGHTSANS_JOB"
+"""Variable of a job that holds its id."""
+
 REQUEST_TIMEOUT_S = 120.0
 STATUS_EVERY_S = 1.0
 STOP_WITHIN_S = 60.0
@@ -220,10 +223,19 @@ def submit_job(
             return client.submit_job(
                 entrypoint=entrypoint,
                 submission_id=job_id,
-                runtime_env={"working_dir": str(directory), "env_vars": variables},
+                runtime_env=environment_of(job_id, str(directory), variables),
             )
         except (RuntimeError, ValueError) as error:
             raise ClusterError(f"the job was not accepted: {redact(str(error))}") from error
+
+
+def environment_of(job_id: str, directory: str, variables: dict[str, str]) -> dict[str, Any]:
+    """The runtime environment of a job, which no other job has.
+
+    Where Ray failed to set one up, for a full disk perhaps, it refuses the same one on that machine
+    for ten minutes without a try: the same command again must not ask for the same.
+    """
+    return {"working_dir": directory, "env_vars": {**variables, JOB_VARIABLE: job_id}}
 
 
 @contextmanager

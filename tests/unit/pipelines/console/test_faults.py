@@ -3,6 +3,7 @@ import os
 import sys
 
 import pytest
+from ray.exceptions import RuntimeEnvSetupError
 
 from lightsans.errors import NotFoundError
 from pipelines.commands.app import plain_errors
@@ -35,6 +36,20 @@ def test_a_full_disk_says_that_the_command_goes_on():
     explained = explain_fault(caught.value)
     assert "no space left" in str(explained)
     assert "it goes on from here" in str(explained)
+
+
+@pytest.mark.parametrize(
+    ("told", "named"),
+    [
+        ("[Node 10.0.0.4] Traceback\nOSError: [Errno 28] No space left on device", "on 10.0.0.4: "),
+        ("OSError: [Errno 28] No space left on device: '/tmp/ray/x'", "temporary files: no space"),
+    ],
+)
+def test_a_full_disk_of_another_machine_is_read_from_the_text_that_ray_has_of_it(told, named):
+    explained = explain_fault(RuntimeEnvSetupError(told))
+    assert "no space left; free some" in str(explained)
+    assert named in str(explained)
+    assert explain_fault(RuntimeEnvSetupError("[Node 10.0.0.4] pip failed")) is None
 
 
 def test_an_error_that_came_while_another_was_handled_is_not_hidden_by_it():

@@ -89,6 +89,13 @@ def test_a_command_too_long_for_a_shell_names_the_way_out():
         jobs.submit_job(None, arguments, python="python", variables={})  # type: ignore[arg-type]
 
 
+def test_no_two_jobs_ask_for_the_same_environment_since_ray_remembers_those_that_failed():
+    first, again = (jobs.environment_of(job, "/code", {"A": "1"}) for job in ("job-1", "job-2"))
+    assert first != again
+    assert first["working_dir"] == again["working_dir"] == "/code"
+    assert first["env_vars"]["A"] == again["env_vars"]["A"] == "1"
+
+
 def test_a_token_that_is_not_there_is_what_the_user_gave(monkeypatch):
     def refuse(address: str) -> None:
         raise AuthenticationError("Token file not found.")
