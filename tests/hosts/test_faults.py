@@ -163,7 +163,7 @@ def test_a_fault_costs_time_and_nothing_else(faulty, calm, stage, fault):
         status=status,
         again=again,
         same_rows=found == expected.result,
-        lost_min=round((seconds - expected.seconds) / 60, 1),
+        lost_min=round((seconds - expected.seconds) / 60, 1) + 0.0,  # no -0.0
         requests=requests,
         said=last_words(job.text()),
         date=f"{datetime.now(UTC):%Y-%m-%d}",
