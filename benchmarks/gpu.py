@@ -35,7 +35,7 @@ from benchmarks.memory import now
 from benchmarks.movielens import SMOKE, Log, smoke_log
 from benchmarks.score import make_inputs
 from benchmarks.train_to_quality import CONFIGS, load
-from benchmarks.training import test_metrics
+from benchmarks.training import metrics_of
 from lightsans.config import ModelConfig, RunConfig, StorageConfig
 from lightsans.config.file import load_config
 from lightsans.dataset.loading import list_column
@@ -86,7 +86,7 @@ def quality(options: argparse.Namespace) -> Figures:
         spent += now(device) - started
         used.append(utilisation())
         if trainer.progress.best_epoch == row.epoch:
-            test = test_metrics(trainer.model, log, config, device)
+            test, _ = metrics_of(trainer.model, log, config, "test")
         if reached is None and test["ndcg@10"] >= AUTHORS_NDCG:
             reached = round(spent, 1)
         curve.append({"s": round(spent, 2), "valid": round(row.valid["ndcg@10"], 4)})

@@ -7,11 +7,13 @@ MovieLens-1M in SASRec's convention: 64 numbers, histories of 200, softmax over 
 items removed. Both run on one thread, one after the other, and time is processor time, so that
 other work beside them does not count. RecTools runs as a process in `.venv-rectools`, which `make
 bench-rectools` creates; without it only ours is run. Its goal is the best valid ndcg@10 of its
-epochs: our time until ours reaches it is set against its own.
+epochs: our time until ours reaches it, where our run ends, is set against its own. With
+``--output`` the peer's epochs are kept, and not run again.
 """
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import tempfile
@@ -26,6 +28,7 @@ from benchmarks.movielens import SMOKE, Log, smoke_log
 from benchmarks.quality import METRIC, time_to
 from benchmarks.train_to_quality import CONFIGS, load
 from benchmarks.training import Trained, train
+from lightsans.arrays import Array
 from lightsans.config import RunConfig
 from lightsans.config.file import load_config
 from lightsans.dataset.held_out import hold_out
@@ -35,8 +38,8 @@ PEER_NAME = "SASRec of RecTools 0.19"
 SCRIPT = Path(__file__).with_name("train_rectools.py")
 
 
-def write_split(log: Log, path: Path) -> None:
-    """Write RecTools' data: all but each user's last two items, and the valid targets."""
+def valid_split(log: Log) -> dict[str, Array]:
+    """RecTools' data: all but each user's last two items, and the valid targets."""
     held_out = hold_out(log.users, "valid")
     offsets, lengths = log.users.offsets, log.users.lengths.astype(np.int64)
     targets = np.zeros(len(lengths), np.int64)
@@ -44,11 +47,20 @@ def write_split(log: Log, path: Path) -> None:
     lengths[held_out.users] = held_out.lengths
     pieces = [log.users.item_ids[b : b + n] for b, n in zip(offsets, lengths, strict=False)]
     ends = np.concatenate([[0], np.cumsum(lengths)])
-    np.savez(path, item_ids=np.concatenate(pieces), offsets=ends, targets=targets)
+    return {"item_ids": np.concatenate(pieces), "offsets": ends, "targets": targets}
 
 
-def run_rectools(log: Log, config: RunConfig, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """The peer's epochs; none where its environment is missing.
+def run_peer(
+    split: dict[str, Array], config: RunConfig, epochs: int, minutes: float, directory: Path
+) -> list[dict[str, Any]]:
+    """The peer's epochs, also if they are of an earlier call; none without its environment.
+
+    Args:
+        split: What `train_rectools` reads.
+        config: Sizes and seed.
+        epochs: How many epochs.
+        minutes: Most processor time.
+        directory: Keeps the split, a line an epoch, and lists where the split has a test.
 
     Raises:
         CalledProcessError: It failed; its own words stand above.
@@ -56,26 +68,25 @@ def run_rectools(log: Log, config: RunConfig, options: argparse.Namespace) -> li
     if not PEER.exists():
         print(f"{PEER} is missing: `make bench-rectools` creates it; ours runs alone", flush=True)
         return []
-    with tempfile.TemporaryDirectory() as scratch:
-        directory = Path(scratch) if options.output is None else options.output
+    lines = directory / "rectools.jsonl"
+    if not lines.exists():
         directory.mkdir(parents=True, exist_ok=True)
-        split, lines = directory / "split.npz", directory / "rectools.jsonl"
-        write_split(log, split)
+        np.savez(directory / "split.npz", allow_pickle=False, **split)
         sizes = {
-            "--epochs": options.epochs,
+            "--epochs": epochs,
             "--width": config.model.hidden_size,
             "--length": config.model.max_seq_len,
             "--heads": config.model.n_heads,
             "--seed": config.train.seed,
-            "--minutes": options.minutes,
+            "--minutes": minutes,
         }
         arguments = [str(part) for pair in sizes.items() for part in pair]
-        command = [str(PEER), str(SCRIPT), str(split), str(lines), *arguments]
+        command = [str(PEER), str(SCRIPT), str(directory / "split.npz"), str(lines), *arguments]
         # Nothing of this environment: the peer's numpy is another one.
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
         environment |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         subprocess.run(command, check=True, env=environment)
-        return [json.loads(line) for line in lines.read_text().splitlines()]
+    return [json.loads(line) for line in lines.read_text().splitlines()]
 
 
 def cases(ours: Trained, peer: list[dict[str, Any]]) -> list[harness.Case]:
@@ -118,7 +129,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=Path("data/ml-1m.inter"))
     parser.add_argument("--epochs", type=int, default=16, help="of the peer")
     parser.add_argument("--minutes", type=float, default=60.0, help="limit of each side")
-    parser.add_argument("--output", type=Path, help="keeps the split and the peer's epochs")
+    parser.add_argument(
+        "--output", type=Path, help="keeps the split and the peer's epochs, for later calls"
+    )
     parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", dest="overrides")
     options = harness.parse(parser)
     options.epochs = 2 if options.smoke else options.epochs
@@ -134,8 +147,11 @@ def main() -> None:
     path = str(CONFIGS / "ml-1m-sasrec.yaml")
     config = load_config(path, [*alone, *small, *options.overrides]).config
     log = smoke_log() if options.smoke else load(options.data, config)
-    peer = run_rectools(log, config, options)
-    ours = train(log, config, options.minutes, "cpu")
+    with tempfile.TemporaryDirectory() as scratch:
+        directory = Path(scratch) if options.output is None else options.output
+        peer = run_peer(valid_split(log), config, options.epochs, options.minutes, directory)
+    best = max((float(row[METRIC]) for row in peer), default=math.inf)
+    ours = train(log, config, options.minutes, "cpu", lambda row: row.valid[METRIC] >= best)
     found = cases(ours, peer)
     for case in found:
         print(f"{case['case']}: {case['ours']} / {case['peer']} {case['unit']} = {case['ratio']}")

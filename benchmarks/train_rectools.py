@@ -6,7 +6,10 @@ Runs in an environment of its own, which `make bench-rectools` creates: RecTools
 2. So this file imports nothing of the project. ``SPLIT.npz`` holds the histories before the
 held-out items, end to end (``item_ids``, ``offsets``), and the item that comes next (``targets``, 0
 where a user is not evaluated). A line has the epoch, processor seconds of training alone and of all
-so far, the targets trained, and hit@10 and ndcg@10 over all evaluated users, seen items removed.
+so far, the targets trained, and hit@10 and ndcg@10 over all evaluated users. Seen items are removed
+unless ``remove_seen`` says otherwise; a target of -1 is an item that is not known: a miss. Where
+there are ``test_item_ids`` and ``test_offsets``, OUTPUT.npz has the lists of these histories by the
+epoch that valid chooses, without valid targets by the last.
 """
 
 import argparse
@@ -24,14 +27,14 @@ import torch
 K = 10
 
 
-def interactions_of(split: dict[str, Any]) -> pd.DataFrame:
-    """The histories as rows; their order stands for time."""
-    lengths = np.diff(split["offsets"])
-    places = np.arange(len(split["item_ids"]))
+def interactions_of(item_ids: np.ndarray[Any, Any], offsets: np.ndarray[Any, Any]) -> pd.DataFrame:
+    """Histories as rows; their order stands for time."""
+    lengths = np.diff(offsets)
+    places = np.arange(len(item_ids))
     return pd.DataFrame(
         {
             "user_id": np.repeat(np.arange(len(lengths)), lengths),
-            "item_id": split["item_ids"],
+            "item_id": item_ids,
             "weight": 1.0,
             "datetime": pd.Timestamp("2000-01-01") + pd.to_timedelta(places, unit="s"),
         }
@@ -65,13 +68,34 @@ def make_model(options: argparse.Namespace) -> Any:
     )
 
 
-def valid_metrics(model: Any, dataset: Any, targets: np.ndarray[Any, Any]) -> dict[str, float]:
+def lists_of(
+    model: Any, dataset: Any, users: np.ndarray[Any, Any], remove_seen: bool
+) -> pd.DataFrame:
+    """The best items of some users, a row each; who has no item that the model knows has none."""
+    return model.recommend(
+        users, dataset, k=K, filter_viewed=remove_seen, on_unsupported_targets="ignore"
+    )
+
+
+def valid_metrics(
+    model: Any, dataset: Any, targets: np.ndarray[Any, Any], remove_seen: bool
+) -> dict[str, float]:
     """Metrics of the evaluated users; who gets no list, and unknown targets, count as misses."""
     users = np.flatnonzero(targets)
-    lists = model.recommend(users, dataset, k=K, filter_viewed=True)
+    if not len(users):
+        return {"hit@10": 0.0, "ndcg@10": 0.0}
+    lists = lists_of(model, dataset, users, remove_seen)
     found = lists[lists["item_id"].to_numpy() == targets[lists["user_id"].to_numpy()]]
     gains = 1 / np.log2(found["rank"].to_numpy() + 1)
     return {"hit@10": len(found) / len(users), "ndcg@10": float(gains.sum()) / len(users)}
+
+
+def test_lists(model: Any, dataset: Any, num_users: int, remove_seen: bool) -> Any:
+    """(E, 10) items of every history, best first; 0 where there is none."""
+    lists = lists_of(model, dataset, np.arange(num_users), remove_seen)
+    table = np.zeros((num_users, K), np.int64)
+    table[lists["user_id"], lists["rank"] - 1] = lists["item_id"]
+    return table
 
 
 def parse() -> argparse.Namespace:
@@ -99,10 +123,15 @@ def main() -> None:
 
     with np.load(options.split) as content:
         split = {name: content[name] for name in content.files}
-    dataset = Dataset.construct(interactions_of(split))
+    remove_seen = bool(split.get("remove_seen", True))
+    dataset = Dataset.construct(interactions_of(split["item_ids"], split["offsets"]))
+    tested = None
+    if "test_offsets" in split:
+        histories = interactions_of(split["test_item_ids"], split["test_offsets"])
+        tested = Dataset.construct(histories)
     lengths = np.diff(split["offsets"])
     per_epoch = int(np.minimum(lengths - 1, options.length)[lengths > 1].sum())
-    model, trained = make_model(options), 0.0
+    model, trained, best = make_model(options), 0.0, 0.0
     started = time.process_time()
     with options.output.open("w") as lines:
         for epoch in range(1, options.epochs + 1):
@@ -110,8 +139,12 @@ def main() -> None:
             model.fit_partial(dataset, min_epochs=1, max_epochs=1)
             trained += time.process_time() - began
             row = {"epoch": epoch, "train_s": round(trained, 2), "targets": epoch * per_epoch}
-            row |= valid_metrics(model, dataset, split["targets"])
+            row |= valid_metrics(model, dataset, split["targets"], remove_seen)
             row["seconds"] = round(time.process_time() - started, 2)
+            if tested is not None and row["ndcg@10"] >= best:
+                lists = test_lists(model, tested, len(split["test_offsets"]) - 1, remove_seen)
+                np.savez(options.output.with_suffix(".npz"), lists=lists)
+                best = row["ndcg@10"]
             lines.write(json.dumps(row) + "\n")
             lines.flush()
             if time.process_time() - started > 60 * options.minutes:

@@ -1,0 +1,323 @@
+"""A ladder under a split by time: rungs, baselines and RecTools' SASRec for the same users.
+
+    make bench NAME=temporal ARGS="[--smoke] [--json] [--log ml-1m] [--data data/ml-1m.inter]
+        [--rungs plain …] [--seeds 2020 …] [--epochs 8] [--test] [--peer-minutes 15]
+        [--work DIRECTORY]"
+
+Cut-offs leave .8, .1 and .1 of the rows for training, valid and test. A user's targets are the next
+item after a cut-off, and the next ten; the request is made at the cut-off. Valid chooses the epoch
+by ndcg@10 of the next item and, between rungs, the setting. ``--test`` measures the chosen rung,
+the baselines and RecTools' SASRec on test, twice: as they were trained before the first cut-off
+(``judged``), and trained again, for as many epochs, on everything before the second one
+(``refit``), as a nightly pipeline does. Leads are paired, their 95 % intervals of a bootstrap over
+users. Time is the processor time of one thread. Finished runs are lines of
+``benchmarks/temporal.jsonl``; weights, and the peer's lists, stay in ``--work``.
+
+CompleteJourney is that of `benchmarks.replay_logs`; what was bought may be recommended again.
+"""
+
+import argparse
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from benchmarks import harness
+from benchmarks.ladder import RUNGS, finished
+from benchmarks.movielens import SMOKE, Log
+from benchmarks.peer_sasrec import PEER_NAME, run_peer
+from benchmarks.refit import fit, rounded
+from benchmarks.replay_logs import SOURCES, read_rows
+from benchmarks.temporal_split import Cut, Rows, cut_by_time
+from benchmarks.train_to_quality import CONFIGS
+from benchmarks.training import CPU, train
+from lightsans.arrays import Array, Int64
+from lightsans.columns.segments import expand
+from lightsans.config import RunConfig
+from lightsans.config.file import load_config
+from lightsans.dataset.held_out import HeldOut, Split, hold_out
+from lightsans.model.network import LightSANs
+from lightsans.preparation.temporal import Cutoffs
+from lightsans.ranking.baselines import TransitionCounts, popular_scores, successor_scores
+from lightsans.ranking.evaluation import (
+    ScoresHeldOut,
+    from_histories,
+    rank_targets,
+    score_by_model,
+)
+from lightsans.ranking.recent import popularity_ties, rows_before, window_scores
+from lightsans.synthetic.logs import generate_log
+from pipelines.backtest.pooled import AT, NAMES, Estimates
+
+LINES = Path(__file__).with_suffix(".jsonl")
+DAYS = 7
+SPLIT = (
+    "data.split=temporal",
+    "data.temporal.valid_fraction=0.1",
+    "data.temporal.test_fraction=0.1",
+)
+RECIPES = {
+    "ml-1m": ("data.min_item_interactions=5", "train.epochs=8"),
+    "completejourney": (
+        f"data.min_item_interactions={SOURCES['completejourney'].least}",
+        "train.window_stride=200",
+        "train.epochs=8",
+        "evaluate.remove_seen=false",
+    ),
+}
+
+
+class Session(NamedTuple):
+    """A log, how it is cut, and what this call was asked."""
+
+    rows: Rows
+    cut: Cut
+    options: argparse.Namespace
+
+    @classmethod
+    def open(cls, options: argparse.Namespace) -> "Session":
+        """Read and cut the log."""
+        if options.smoke:
+            made = generate_log(60, 40, 1_500)
+            # In any order of time, so that users come back after the cut-offs.
+            seconds = np.random.default_rng(0).permutation(len(made.item_ids))
+            rows = Rows.of(made.user_ids, made.item_ids, seconds)
+        else:
+            rows = Rows.of(*read_rows(options.log, options.data, options.share))
+        data = make_config(options, "plain", 0).data
+        return cls(rows, cut_by_time(rows, rows.cutoffs(data), data.min_item_interactions), options)
+
+
+def make_config(options: argparse.Namespace, rung: str, seed: int) -> RunConfig:
+    """The settings of a run: one process holds all users."""
+    fixed = [f"train.seed={seed}", "train.num_workers=1", "train.virtual_shards=1"]
+    recipe = [*RECIPES[options.log], *SPLIT, *RUNGS[rung]]
+    length = [] if options.epochs is None else [f"train.epochs={options.epochs}"]
+    small = SMOKE if options.smoke else ()
+    path = str(CONFIGS / "ml-1m-sasrec.yaml")
+    return load_config(path, [*recipe, *fixed, *length, *small]).config
+
+
+def lists_of(cut: Cut, scorer: ScoresHeldOut, split: Split, remove_seen: bool) -> Int64:
+    """(E, 10) the best items of every evaluated user."""
+    held_out = hold_out(cut.users, split)
+    with torch.inference_mode():
+        return rank_targets(
+            scorer, held_out, num_items=cut.num_items, remove_seen=remove_seen, num_top=AT
+        ).top
+
+
+def baselines(cut: Cut, length: int) -> dict[str, ScoresHeldOut]:
+    """Popularity, that of a week before the test cut-off, and the most frequent successor."""
+    counts = TransitionCounts.count(cut.users, cut.num_items)
+    assert cut.users.times is not None
+    moment = cut.cutoffs.test_from
+    rows = rows_before(cut.users, cut.users.times.of_items, [moment], DAYS)
+    recent = window_scores(rows, np.array([moment]), DAYS, popularity_ties(counts.popularity))
+
+    def of_week(batch: HeldOut) -> torch.Tensor:
+        return recent.repeat(len(batch.lengths), 1)
+
+    return {
+        "popular": from_histories(partial(popular_scores, counts), length),
+        f"popular, {DAYS} days": of_week,
+        "successor": from_histories(partial(successor_scores, counts), length),
+    }
+
+
+def train_rung(session: Session, rung: str, seed: int) -> dict[str, Any]:
+    """Train a rung before the first cut-off; keep the weights of the epoch that valid chooses."""
+    cut, config = session.cut, make_config(session.options, rung, seed)
+    run = train(Log(cut.users, cut.num_items, session.options.log), config, 120, "cpu")
+    torch.save(run.model.state_dict(), weights_file(session, rung, seed))
+    scorer = score_by_model(run.model.eval(), CPU, config.model.max_seq_len)
+    lists = lists_of(cut, scorer, "valid", config.evaluate.remove_seen)
+    gains = cut.gains(lists, cut.next_items(session.rows, "valid"), "valid")
+    return {
+        "best_epoch": run.best_epoch,
+        "cpu_minutes": round(run.seconds[-1] / 60, 1),
+        "valid": round(run.best.valid["ndcg@10"], 5),
+        "valid_lists": {name: rounded(each)[0] for name, each in gains.means().items()},
+        "valid_users": len(gains),
+        "curve": [round(row.valid["ndcg@10"], 4) for row in run.curve],
+    }
+
+
+def weights_file(session: Session, rung: str, seed: int) -> Path:
+    """The weights of a finished run."""
+    directory: Path = session.options.work
+    directory.mkdir(parents=True, exist_ok=True)
+    epochs = make_config(session.options, rung, seed).train.epochs
+    return directory / f"{session.options.log}-{rung}-{seed}-{epochs}.pt"
+
+
+def test_chosen(session: Session, chosen: dict[str, Any]) -> list[dict[str, Any]]:
+    """Lists of the chosen run, the baselines and the peer on test, judged and refit."""
+    options, rows, judged = session.options, session.rows, session.cut
+    config = make_config(options, chosen["rung"], chosen["seed"])
+    weights = torch.load(weights_file(session, chosen["rung"], chosen["seed"]))
+    least = config.data.min_item_interactions
+    whole = cut_by_time(rows, Cutoffs(*[judged.cutoffs.test_from] * 2), least)
+    epochs = chosen["best_epoch"]
+    again = replace(config, train=replace(config.train, refit_epochs=epochs))
+    made = fit(again, whole.users, whole.num_items)
+    peers = run_peers(session, config, whole)
+    found = []
+    for name, cut, of_model, minutes in (
+        ("judged", judged, weights, chosen["cpu_minutes"]),
+        ("refit", whole, made.weights, round(made.cpu_s / 60, 1)),
+    ):
+        model = LightSANs(config.model, cut.num_items)
+        model.load_state_dict(of_model)
+        scorers = {"ours": score_by_model(model.eval(), CPU, config.model.max_seq_len)}
+        scorers |= baselines(cut, config.model.max_seq_len)
+        remove = config.evaluate.remove_seen
+        lists = {each: lists_of(cut, scorers[each], "test", remove) for each in scorers}
+        lists |= {PEER_NAME: peers[name][0]} if name in peers else {}
+        found.append(
+            {
+                "tested": name,
+                "trained_epochs": epochs,
+                "cpu_minutes": minutes,
+                "peer_epochs": peers[name][1] if name in peers else [],
+                **compare(cut, lists, cut.next_items(rows, "test")),
+            }
+        )
+    return found
+
+
+def compare(cut: Cut, lists: Mapping[str, Int64], met: list[list[str]]) -> dict[str, Any]:
+    """Means of all lists and our leads over each other's, with intervals."""
+    gains = {name: cut.gains(each, met, "test") for name, each in lists.items()}
+
+    def shown(found: Estimates) -> dict[str, list[float]]:
+        return {name: rounded(each) for name, each in found.items()}
+
+    return {
+        "users": len(gains["ours"]),
+        "test": {name: shown(each.means()) for name, each in gains.items()},
+        "leads": {
+            name: shown(gains["ours"].leads(each)) for name, each in gains.items() if name != "ours"
+        },
+    }
+
+
+def run_peers(
+    session: Session, config: RunConfig, whole: Cut
+) -> dict[str, tuple[Int64, list[dict[str, Any]]]]:
+    """The peer's lists and epochs, judged and refit; nothing where it is not installed."""
+    options, found = session.options, {}
+    epochs = options.peer_epochs
+    for name, cut in (("judged", session.cut), ("refit", whole)):
+        split = peer_split(cut, config.evaluate.remove_seen)
+        directory = options.work / f"{options.log}-peer-{name}"
+        rows = run_peer(split, config, epochs, options.peer_minutes, directory)
+        if not rows:
+            return {}
+        with np.load(directory / "rectools.npz") as content:
+            found[name] = content["lists"].astype(np.int64), rows
+        epochs = max(rows, key=lambda row: float(row["ndcg@10"]))["epoch"]
+    return found
+
+
+def peer_split(cut: Cut, remove_seen: bool) -> dict[str, Array]:
+    """What the peer trains on, its valid targets, and the histories that test lists are for."""
+    users = cut.users
+    lengths = users.train_lengths
+    owner, rank = expand(lengths)
+    targets = np.zeros(len(lengths), np.int64)
+    valid, test = hold_out(users, "valid"), hold_out(users, "test")
+    # Who is evaluated on an item that no model knows: a miss, not nobody.
+    targets[valid.users] = np.where(valid.target_ids > 0, valid.target_ids, -1)
+    test_owner, test_rank = expand(test.lengths)
+    return {
+        "item_ids": users.item_ids[users.offsets[owner] + rank],
+        "offsets": np.concatenate([[0], np.cumsum(lengths)]),
+        "targets": targets,
+        "remove_seen": np.array(remove_seen),
+        "test_item_ids": users.item_ids[test.starts[test_owner] + test_rank],
+        "test_offsets": np.concatenate([[0], np.cumsum(test.lengths)]),
+    }
+
+
+def cases(lines: list[dict[str, Any]]) -> list[harness.Case]:
+    """Our figures beside each other's, and whether an interval of the lead excludes 0."""
+    found = []
+    for line in lines:
+        for peer, leads in line.get("leads", {}).items():
+            for metric in NAMES:
+                ours, theirs = (line["test"][who][metric][0] for who in ("ours", peer))
+                found.append(
+                    harness.case(
+                        f"{line['log']}, {line['tested']}, {metric}: {peer}",
+                        ours=ours,
+                        peer=theirs,
+                        unit=metric,
+                        ratio=round(ours / theirs, 3) if theirs else None,
+                        goal=1.0,
+                        lead=leads[metric],
+                    )
+                )
+    return found
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = harness.make_parser(__doc__, "seconds: a made-up log, no goals")
+    parser.add_argument("--log", choices=list(RECIPES), default="ml-1m")
+    parser.add_argument("--data", type=Path, default=Path("data/ml-1m.inter"))
+    parser.add_argument("--share", type=int, default=3, help="of households, one of so many")
+    parser.add_argument("--rungs", nargs="+", choices=list(RUNGS), default=[])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[2020])
+    parser.add_argument("--epochs", type=int, help="length of the schedule")
+    parser.add_argument("--test", action="store_true", help="test the rung that valid chooses")
+    parser.add_argument("--peer-epochs", type=int, default=16)
+    parser.add_argument("--peer-minutes", type=float, default=15.0, help="processor time, each")
+    parser.add_argument("--work", type=Path, default=Path("temporal-work"))
+    parser.add_argument("--lines", type=Path, default=LINES, help="finished runs, a line each")
+    return harness.parse(parser)
+
+
+def main() -> None:
+    """Train what is not there yet, test the chosen rung where asked, and report."""
+    options = parse()
+    torch.set_num_threads(1)
+    if options.smoke:
+        options.rungs, options.test, options.peer_epochs = ["plain", "fading-relative"], True, 1
+        options.lines = options.work / "lines.jsonl"
+    session = Session.open(options)
+    done = [line for line in finished(options.lines) if line["log"] == options.log]
+
+    def add(line: dict[str, Any]) -> None:
+        line |= {"log": options.log, "date": datetime.now(UTC).date().isoformat()}
+        done.append(line)
+        with options.lines.open("a") as lines:
+            lines.write(json.dumps(line) + "\n")
+
+    for rung in options.rungs:
+        for seed in options.seeds:
+            epochs = make_config(options, rung, seed).train.epochs
+            key = {"rung": rung, "seed": seed, "epochs": epochs}
+            if not any(key.items() <= line.items() and "valid" in line for line in done):
+                print(f"{options.log}, {rung}, seed {seed}", flush=True)
+                add(key | train_rung(session, rung, seed))
+    if options.test:
+        chosen = max((line for line in done if "valid" in line), key=lambda line: line["valid"])
+        options.epochs = chosen["epochs"]
+        key = {name: chosen[name] for name in ("rung", "seed", "epochs")}
+        if not any(key.items() <= line.items() and "tested" in line for line in done):
+            for line in test_chosen(session, chosen):
+                add(key | line)
+    for line in done:
+        print(json.dumps(line))
+    harness.report(options, "temporal", harness.machine("1 thread"), cases(done), lines=len(done))
+
+
+if __name__ == "__main__":
+    main()
