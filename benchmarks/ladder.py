@@ -108,6 +108,8 @@ PROTOCOLS = {
     ),
 }  # fmt: skip
 
+PLAIN = ("model.interest_decay=none", "model.positions=absolute")
+"""What rungs are set against, whatever the files of configuration carry."""
 FADING = ("model.interest_decay=position",)
 RELATIVE = ("model.positions=relative",)
 PRE_NORM = ("model.norm_placement=pre",)
@@ -168,7 +170,7 @@ def make_config(protocol: Protocol, rung: str, seed: int, epochs: int | None) ->
     fixed = [f"train.seed={seed}", "train.num_workers=1", "train.virtual_shards=1"]
     length = [] if epochs is None else [f"train.epochs={epochs}"]
     path = str(CONFIGS / protocol.config)
-    return load_config(path, [*protocol.overrides, *RUNGS[rung], *fixed, *length]).config
+    return load_config(path, [*protocol.overrides, *PLAIN, *RUNGS[rung], *fixed, *length]).config
 
 
 def run_rung(

@@ -29,7 +29,7 @@ import numpy as np
 import torch
 
 from benchmarks import harness
-from benchmarks.ladder import RUNGS, finished
+from benchmarks.ladder import PLAIN, RUNGS, finished
 from benchmarks.movielens import SMOKE, Log
 from benchmarks.peer_sasrec import PEER_NAME, run_peer
 from benchmarks.refit import fit, rounded
@@ -97,7 +97,7 @@ class Session(NamedTuple):
 def make_config(options: argparse.Namespace, rung: str, seed: int) -> RunConfig:
     """The settings of a run: one process holds all users."""
     fixed = [f"train.seed={seed}", "train.num_workers=1", "train.virtual_shards=1"]
-    recipe = [*RECIPES[options.log], *SPLIT, *RUNGS[rung]]
+    recipe = [*RECIPES[options.log], *SPLIT, *PLAIN, *RUNGS[rung]]
     length = [] if options.epochs is None else [f"train.epochs={options.epochs}"]
     small = SMOKE if options.smoke else ()
     path = str(CONFIGS / "ml-1m-sasrec.yaml")
@@ -279,7 +279,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--test", action="store_true", help="test the rung that valid chooses")
     parser.add_argument("--peer-epochs", type=int, default=16)
     parser.add_argument("--peer-minutes", type=float, default=15.0, help="processor time, each")
-    parser.add_argument("--work", type=Path, default=Path("temporal-work"))
+    parser.add_argument("--work", type=Path, default=Path("lightsans-data/temporal"))
     parser.add_argument("--lines", type=Path, default=LINES, help="finished runs, a line each")
     return harness.parse(parser)
 

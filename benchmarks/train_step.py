@@ -125,9 +125,17 @@ def some_batches(log: Log, config: RunConfig, count: int) -> tuple[list[Batch], 
     return [epoch.batch(int(step)) for step in steps], [share * float(targets[s]) for s in steps]
 
 
-def ours(log: Log, config: RunConfig, batches: list[Batch], targets: list[float]) -> Engine:
-    """A kind of ours, its loss and its optimizer."""
+def ours(
+    log: Log,
+    config: RunConfig,
+    batches: list[Batch],
+    targets: list[float],
+    weights: dict[str, Tensor] | None = None,
+) -> Engine:
+    """A kind of ours, its loss and its optimizer; from new weights or from given ones."""
     objective = NextItemObjective(LightSANs(config.model, log.num_items)).train()
+    if weights is not None:
+        objective.model.load_state_dict(weights)
     tensors = [
         [torch.from_numpy(array) for array in (b.item_ids, b.lengths, b.target_ids)]
         for b in batches

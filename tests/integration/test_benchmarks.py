@@ -142,6 +142,12 @@ def test_runs_that_are_behind_are_cut_and_chosen_by_nothing():
     assert report_of("ladder", *cut)["cases"] == []
 
 
+def test_the_cost_of_interests_that_fade_is_set_against_plain_ones():
+    [case] = report_of("fading_cost")["cases"]
+    assert case["ours"] > 0
+    assert 0 <= case["steep_chunks"] < case["chunks"]
+
+
 def test_models_baselines_and_a_peer_are_tested_on_a_split_by_time(tmp_path):
     report = report_of("temporal", "--work", str(tmp_path))
     peers = ["popular", "popular, 7 days", "successor"]
