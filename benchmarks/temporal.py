@@ -6,12 +6,12 @@
 
 Cut-offs leave .8, .1 and .1 of the rows for training, valid and test. A user's targets are the next
 item after a cut-off, and the next ten; the request is made at the cut-off. Valid chooses the epoch
-by ndcg@10 of the next item and, between rungs, the setting. ``--test`` measures the chosen rung,
-the baselines and RecTools' SASRec on test, twice: as they were trained before the first cut-off
-(``judged``), and trained again, for as many epochs, on everything before the second one
-(``refit``), as a nightly pipeline does. Leads are paired, their 95 % intervals of a bootstrap over
-users. Time is the processor time of one thread. Finished runs are lines of
-``benchmarks/temporal.jsonl``; weights, and the peer's lists, stay in ``--work``.
+by ndcg@10 of the next item and, between rungs, the setting. ``--test`` measures the chosen rung and
+the baselines on test, twice: as they were trained before the first cut-off (``judged``, RecTools'
+SASRec beside them, with the epoch that valid chooses), and trained again, for as many epochs, on
+everything before the second one (``refit``), as a nightly pipeline does. Leads are paired, their
+95 % intervals of a bootstrap over users. Time is the processor time of one thread. Finished runs
+are lines of ``benchmarks/temporal.jsonl``; weights, and the peer's lists, stay in ``--work``.
 
 CompleteJourney is that of `benchmarks.replay_logs`; what was bought may be recommended again.
 """
@@ -167,7 +167,7 @@ def test_chosen(session: Session, chosen: dict[str, Any]) -> list[dict[str, Any]
     epochs = chosen["best_epoch"]
     again = replace(config, train=replace(config.train, refit_epochs=epochs))
     made = fit(again, whole.users, whole.num_items)
-    peers = run_peers(session, config, whole)
+    peer, peer_epochs = lists_of_peer(session, config)
     found = []
     for name, cut, of_model, minutes in (
         ("judged", judged, weights, chosen["cpu_minutes"]),
@@ -179,13 +179,14 @@ def test_chosen(session: Session, chosen: dict[str, Any]) -> list[dict[str, Any]
         scorers |= baselines(cut, config.model.max_seq_len)
         remove = config.evaluate.remove_seen
         lists = {each: lists_of(cut, scorers[each], "test", remove) for each in scorers}
-        lists |= {PEER_NAME: peers[name][0]} if name in peers else {}
+        is_judged = name == "judged"
+        lists |= {PEER_NAME: peer} if peer is not None and is_judged else {}
         found.append(
             {
                 "tested": name,
                 "trained_epochs": epochs,
                 "cpu_minutes": minutes,
-                "peer_epochs": peers[name][1] if name in peers else [],
+                "peer_epochs": peer_epochs if is_judged else [],
                 **compare(cut, lists, cut.next_items(rows, "test")),
             }
         )
@@ -208,22 +209,16 @@ def compare(cut: Cut, lists: Mapping[str, Int64], met: list[list[str]]) -> dict[
     }
 
 
-def run_peers(
-    session: Session, config: RunConfig, whole: Cut
-) -> dict[str, tuple[Int64, list[dict[str, Any]]]]:
-    """The peer's lists and epochs, judged and refit; nothing where it is not installed."""
-    options, found = session.options, {}
-    epochs = options.peer_epochs
-    for name, cut in (("judged", session.cut), ("refit", whole)):
-        split = peer_split(cut, config.evaluate.remove_seen)
-        directory = options.work / f"{options.log}-peer-{name}"
-        rows = run_peer(split, config, epochs, options.peer_minutes, directory)
-        if not rows:
-            return {}
-        with np.load(directory / "rectools.npz") as content:
-            found[name] = content["lists"].astype(np.int64), rows
-        epochs = max(rows, key=lambda row: float(row["ndcg@10"]))["epoch"]
-    return found
+def lists_of_peer(session: Session, config: RunConfig) -> tuple[Int64 | None, list[dict[str, Any]]]:
+    """The peer's lists and epochs; nothing where it is not installed."""
+    options = session.options
+    split = peer_split(session.cut, config.evaluate.remove_seen)
+    directory = options.work / f"{options.log}-peer"
+    rows = run_peer(split, config, options.peer_epochs, options.peer_minutes, directory)
+    if not rows:
+        return None, []
+    with np.load(directory / "rectools.npz") as content:
+        return content["lists"].astype(np.int64), rows
 
 
 def peer_split(cut: Cut, remove_seen: bool) -> dict[str, Array]:

@@ -150,10 +150,10 @@ def test_the_cost_of_interests_that_fade_is_set_against_plain_ones():
 
 def test_models_baselines_and_a_peer_are_tested_on_a_split_by_time(tmp_path):
     report = report_of("temporal", "--work", str(tmp_path))
-    peers = ["popular", "popular, 7 days", "successor"]
-    peers += ["SASRec of RecTools 0.19"] * (ROOT / ".venv-rectools/bin/python").exists()
-    tested = [case["case"].rsplit(": ", 1)[1] for case in report["cases"]]
-    assert tested == 2 * [peer for peer in peers for _ in range(4)]
+    baselines = ["popular", "popular, 7 days", "successor"]
+    peer = ["SASRec of RecTools 0.19"] * (ROOT / ".venv-rectools/bin/python").exists()
+    tested = [case["case"].rsplit(": ", 1)[1] for case in report["cases"][::4]]
+    assert tested == baselines + peer + baselines  # judged, then refit
     for case in report["cases"]:
         value, low, high = case["lead"]
         assert value == pytest.approx(case["ours"] - case["peer"], abs=1e-3)
