@@ -109,7 +109,7 @@ PROTOCOLS = {
 }  # fmt: skip
 
 PLAIN = ("model.interest_decay=none", "model.positions=absolute")
-"""What rungs are set against, whatever the files of configuration carry."""
+"""Settings that rungs are set against, whatever the files of configuration carry."""
 FADING = ("model.interest_decay=position",)
 RELATIVE = ("model.positions=relative",)
 PRE_NORM = ("model.norm_placement=pre",)

@@ -53,7 +53,7 @@ def valid_split(log: Log) -> dict[str, Array]:
 def run_peer(
     split: dict[str, Array], config: RunConfig, epochs: int, minutes: float, directory: Path
 ) -> list[dict[str, Any]]:
-    """The peer's epochs, also if they are of an earlier call; none without its environment.
+    """Train the peer, or find its epochs of an earlier call; none without its environment.
 
     Args:
         split: What `train_rectools` reads.

@@ -222,7 +222,7 @@ def lists_of_peer(session: Session, config: RunConfig) -> tuple[Int64 | None, li
 
 
 def peer_split(cut: Cut, remove_seen: bool) -> dict[str, Array]:
-    """What the peer trains on, its valid targets, and the histories that test lists are for."""
+    """Training rows of the peer, its valid targets, and the histories that test lists are for."""
     users = cut.users
     lengths = users.train_lengths
     owner, rank = expand(lengths)

@@ -59,7 +59,7 @@ class Cut(NamedTuple):
         return len(self.raw_item_ids) - 1
 
     def next_items(self, rows: Rows, split: Split) -> list[list[str]]:
-        """Up to ten items that each evaluated user met next, oldest first, known or not."""
+        """Find up to ten items that each evaluated user met next, oldest first, known or not."""
         begin, end = self.cutoffs.valid_from, self.cutoffs.test_from
         if split == "test":
             begin, end = end, int(rows.times.max()) + 1
