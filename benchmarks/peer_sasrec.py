@@ -39,7 +39,7 @@ SCRIPT = Path(__file__).with_name("train_rectools.py")
 
 
 def valid_split(log: Log) -> dict[str, Array]:
-    """RecTools' data: all but each user's last two items, and the valid targets."""
+    """Split for RecTools: all but each user's last two items, and the valid targets."""
     held_out = hold_out(log.users, "valid")
     offsets, lengths = log.users.offsets, log.users.lengths.astype(np.int64)
     targets = np.zeros(len(lengths), np.int64)
@@ -56,7 +56,7 @@ def run_peer(
     """Train the peer, or find its epochs of an earlier call; none without its environment.
 
     Args:
-        split: What `train_rectools` reads.
+        split: Input of `train_rectools`.
         config: Sizes and seed.
         epochs: How many epochs.
         minutes: Most processor time.
