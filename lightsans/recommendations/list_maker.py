@@ -27,8 +27,8 @@ from lightsans.recommendations.reasons import reasons_of
 from lightsans.recommendations.segment import ListRules
 from lightsans.rules.item_rules import ItemRules
 from lightsans.rules.lists import RuledIndex
+from lightsans.storage.schemas import MODEL, POPULAR, POPULAR_RECENT
 
-MODEL, POPULAR, POPULAR_RECENT = "model", "popular", "popular_recent"
 _ENCODED_AT_ONCE = 256
 """Users: their tensors stay in the cache of a core."""
 

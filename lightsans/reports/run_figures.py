@@ -15,8 +15,8 @@ from lightsans.arrays import Array, Bool, Float32, Float64, Int64
 from lightsans.config import ScoreConfig
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import ConfigError
-from lightsans.recommendations.list_maker import MODEL
 from lightsans.storage.records import fields_beside
+from lightsans.storage.schemas import MODEL
 
 SCORE_BINS = 1 << 14
 _BIN_SHIFT = np.uint32(32 - 14)

@@ -4,11 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
-
-import safetensors
-import safetensors.torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lightsans.config import ModelConfig, StorageConfig
 from lightsans.errors import InputError, NotFoundError
@@ -16,6 +12,9 @@ from lightsans.storage.location import Location, locate
 from lightsans.storage.manifest_kinds import ModelManifest
 from lightsans.storage.manifests import read_manifest, require_manifest
 from lightsans.storage.parts import METRICS as METRICS
+
+if TYPE_CHECKING:  # who wants a hash, or settings, waits for no PyTorch
+    from torch import Tensor
 
 WEIGHTS = "model.safetensors"
 ITEM_FEATURES = "item_features.safetensors"
@@ -40,7 +39,7 @@ class Model(Protocol):
     def feature_coding(self) -> str | None:
         """Coding of item features, as JSON; None without any."""
 
-    def state_dict(self) -> Mapping[str, Tensor]:
+    def state_dict(self) -> "Mapping[str, Tensor]":
         """Its weights by name."""
 
 
@@ -64,7 +63,7 @@ class SavedModel:
     """The file, for messages."""
     config: ModelConfig
     num_items: int
-    weights: dict[str, Tensor]
+    weights: "dict[str, Tensor]"
     feature_coding: str | None = None
     """Coding of item features that a checkpoint's weights belong to, as JSON; None without any."""
 
@@ -73,7 +72,7 @@ class SavedModel:
         return _unusable(self.name, reason)
 
 
-def weights_to_bytes(model: Model, weights: Mapping[str, Tensor] | None = None) -> bytes:
+def weights_to_bytes(model: Model, weights: "Mapping[str, Tensor] | None" = None) -> bytes:
     """A model as a safetensors file whose header holds its configuration.
 
     Equal weights give equal bytes, so that `weights_hash` tells models apart and not files.
@@ -82,6 +81,8 @@ def weights_to_bytes(model: Model, weights: Mapping[str, Tensor] | None = None) 
         model: The network.
         weights: An earlier copy of its weights; None for those it has now.
     """
+    import safetensors.torch  # with PyTorch
+
     header = {"model": json.dumps(_settings(model.config)), "num_items": str(model.num_items)}
     if model.feature_coding is not None:
         header["item_features"] = model.feature_coding
@@ -139,6 +140,8 @@ def saved_model(content: bytes, name: str) -> SavedModel:
     Raises:
         InputError: The file is damaged or of another program; the message begins with ``name``.
     """
+    import safetensors.torch  # with PyTorch
+
     try:
         header = _read_header(content)
         config = ModelConfig(**json.loads(header["model"]))
@@ -229,13 +232,17 @@ def is_made_of(result: MadeOfWeights, directory: Location) -> bool:
     return model.weights_sha256 is None and (model.created_at or "") <= (result.created_at or "9")
 
 
-def tensors_to_bytes(tensors: dict[str, Tensor]) -> bytes:
+def tensors_to_bytes(tensors: "dict[str, Tensor]") -> bytes:
     """Named tensors as a safetensors file."""
+    import safetensors.torch  # with PyTorch
+
     return safetensors.torch.save({name: tensor.cpu() for name, tensor in tensors.items()})
 
 
-def tensors_from_bytes(content: bytes) -> dict[str, Tensor]:
+def tensors_from_bytes(content: bytes) -> "dict[str, Tensor]":
     """The named tensors of a safetensors file."""
+    import safetensors.torch  # with PyTorch
+
     tensors: dict[str, Tensor] = safetensors.torch.load(content)
     return tensors
 

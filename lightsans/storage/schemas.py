@@ -6,6 +6,8 @@ import pyarrow as pa
 
 TIMESTAMP_UNIT = "us"
 """Timestamps on storage are int64 microseconds since 1970, UTC."""
+MODEL, POPULAR, POPULAR_RECENT = "model", "popular", "popular_recent"
+"""Sources of recommendations."""
 
 
 def interactions_schema(

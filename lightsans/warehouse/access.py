@@ -6,8 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Literal
 
-import botocore.session
-
 from lightsans.config import StorageConfig
 from lightsans.errors import ConfigError, InputError
 from lightsans.storage.location import FileInfo, Location, locate
@@ -34,6 +32,8 @@ def require_package(kind: Literal["Delta", "Iceberg"], address: str) -> None:
 
 def s3_options(storage: StorageConfig) -> dict[str, str]:
     """Endpoint, region and credentials of S3 in the words of AWS; empty values are left out."""
+    import botocore.session  # most inputs are no tables in a store
+
     session = botocore.session.Session(profile=storage.profile)
     options = {
         "endpoint_url": storage.endpoint_url or session.get_config_variable("endpoint_url"),

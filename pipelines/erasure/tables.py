@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lightsans.columns.erased import ErasedUsers
-from lightsans.recommendations.list_maker import MODEL
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest, RunFile, RunManifest, RunPart
 from lightsans.storage.manifests import MANIFEST, Manifest, content_id, remove_result
+from lightsans.storage.schemas import MODEL
 from pipelines.evaluate.ranks import RankFile
 from pipelines.evaluate.stage import EvaluationManifest
 from pipelines.operations.listing import list_root

@@ -15,7 +15,7 @@ from lightsans.config import RunConfig
 from lightsans.dataset.loading import TIMESTAMPS, history_column, list_column
 from lightsans.dataset.vocabulary import load_vocabulary, vocabulary_mapping
 from lightsans.model.network import LightSANs
-from lightsans.recommendations.list_maker import MODEL, ListMaker
+from lightsans.recommendations.list_maker import ListMaker
 from lightsans.reports.agreement import Agreement, compare_lists
 from lightsans.stages.window import request_moment
 from lightsans.storage.location import Location, locate
@@ -23,6 +23,7 @@ from lightsans.storage.manifest_kinds import DatasetManifest
 from lightsans.storage.manifests import Manifest, content_id
 from lightsans.storage.model_files import is_made_of, weights_hash
 from lightsans.storage.parts import sequence_parts
+from lightsans.storage.schemas import MODEL
 from pipelines.refit.stage import Refit
 from pipelines.session.lease import Owner
 from pipelines.session.ray_session import ensure_ray, original_errors

@@ -13,7 +13,6 @@ import torch
 from lightsans.config import RunConfig
 from lightsans.dataset.bucket_cursor import bucket_span
 from lightsans.dataset.loading import history_column, list_column
-from lightsans.recommendations.list_maker import MODEL
 from lightsans.recommendations.reader import wide_schema
 from lightsans.recommendations.tables import make_lists, recommend_rows, to_table
 from lightsans.recommendations.writer import FileLayout, PartFiles
@@ -24,6 +23,7 @@ from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest, Run
 from lightsans.storage.manifests import read_manifest
 from lightsans.storage.parts import sequence_part
 from lightsans.storage.records import to_json
+from lightsans.storage.schemas import MODEL
 from pipelines.score.shared_model import Packed, unpack
 from pipelines.score.since import Earlier, UnchangedRows
 from pipelines.session.lease import Owner

@@ -20,7 +20,6 @@ from lightsans.dataset.bucket_cursor import BucketCursor, overlapping_parts
 from lightsans.dataset.known_histories import KnownHistories
 from lightsans.dataset.loading import history_column, list_column
 from lightsans.dataset.vocabulary import dead_items, load_vocabulary, vocabulary_mapping
-from lightsans.recommendations.list_maker import MODEL
 from lightsans.recommendations.reader import RunRows
 from lightsans.stages.seen_rows import SeenRows
 from lightsans.storage.location import Location
@@ -34,6 +33,7 @@ from lightsans.storage.manifests import read_manifest, require_manifest
 from lightsans.storage.model_files import is_made_of, read_settings
 from lightsans.storage.parts import SequencePart, sequence_part
 from lightsans.storage.records import to_json
+from lightsans.storage.schemas import MODEL
 from pipelines.publish import latest_run_id
 
 _DECISIVE = (

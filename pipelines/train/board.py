@@ -1,15 +1,19 @@
-"""Live progress of training: workers post to an actor, the driver reads it and draws.
+"""Live progress of training: workers post to a board, the driver reads it and draws.
 
-Lines that workers print reach the driver late, prefixed and mixed with Ray's own; a small actor
-keeps their progress until a thread of the driver fetches it.
+Lines that workers print reach the driver late, prefixed and mixed with Ray's own; a board keeps
+their progress until a thread of the driver fetches it: a small actor or, where workers and driver
+share a machine, a directory.
 """
 
+import os
+import pickle
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
-from typing import Any
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
 
 import ray
 from ray.exceptions import GetTimeoutError, RayError
@@ -22,12 +26,39 @@ from pipelines.console.progress import can_draw, say
 from pipelines.session.ray_session import on_this_machine
 
 POLL_S = 0.5
+_READ_S = 10.0
 LINE_EVERY_S = 30.0
 """Least time between two lines of a long epoch without a terminal."""
 
 
+News = tuple[tuple[int, int], StepProgress | None, list[EpochRow]]
+"""Position of the last resume, the latest step, and epochs."""
+
+
+class Board(Protocol):
+    """Keeps the progress and the errors of a run's workers."""
+
+    def resume(self, epoch: int, step: int) -> None:
+        """Note that the run goes on after so many epochs, and steps of the next."""
+
+    def step(self, progress: StepProgress) -> None:
+        """Note the progress of the current epoch."""
+
+    def epoch(self, row: EpochRow) -> None:
+        """Note a finished epoch."""
+
+    def fail(self, error: LightSANsError) -> None:
+        """Note an error that a restart of the workers cannot mend."""
+
+    def error(self) -> LightSANsError | None:
+        """The noted error, the first of several; it ends the run."""
+
+    def read(self, after: int) -> News:
+        """The progress, with the epochs after the given one."""
+
+
 class TrainingBoard:
-    """Keeps the progress and the errors of a run's workers; runs as a Ray actor."""
+    """A `Board` in the memory of one process; `ActorBoard` makes it a Ray actor."""
 
     def __init__(self) -> None:
         self._resumed = (0, 0)
@@ -36,50 +67,138 @@ class TrainingBoard:
         self._error: LightSANsError | None = None
 
     def resume(self, epoch: int, step: int) -> None:
-        """Note that the run goes on after so many epochs, and steps of the next."""
+        """See `Board`."""
         self._resumed = (epoch, step)
 
     def step(self, progress: StepProgress) -> None:
-        """Note the progress of the current epoch."""
+        """See `Board`."""
         self._step = progress
 
     def epoch(self, row: EpochRow) -> None:
-        """Note a finished epoch."""
+        """See `Board`."""
         self._rows[row.epoch] = row
 
     def fail(self, error: LightSANsError) -> None:
-        """Note an error that a restart of the workers cannot mend."""
+        """See `Board`."""
         self._error = self._error or error
 
     def error(self) -> LightSANsError | None:
-        """The noted error; it ends the run."""
+        """See `Board`."""
         return self._error
 
-    def read(self, after: int) -> tuple[tuple[int, int], StepProgress | None, list[EpochRow]]:
-        """Position of the last resume, the latest step, and the epochs after the given one."""
+    def read(self, after: int) -> News:
+        """See `Board`."""
         rows = [row for epoch, row in sorted(self._rows.items()) if epoch > after]
         return self._resumed, self._step, rows
 
 
-def start_board() -> Any:
-    """A board for one run, as an actor that takes no CPU.
+@dataclass(frozen=True, slots=True)
+class ActorBoard:
+    """A `TrainingBoard` as an actor, which workers on all machines reach."""
 
-    It lives on the driver's machine, with which the run ends anyway, if that takes actors at all. A
-    board that is lost elsewhere begins again empty: progress that was printed is not needed again,
-    and the rest is in the checkpoints.
+    actor: Any
+
+    @classmethod
+    def start(cls) -> "ActorBoard":
+        """A board for one run, as an actor that takes no CPU.
+
+        It lives on the driver's machine, with which the run ends anyway, if that takes actors at
+        all. A board that is lost elsewhere begins again empty: progress that was printed is not
+        needed again, and the rest is in the checkpoints.
+        """
+        actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(TrainingBoard)
+        return cls(actor.options(scheduling_strategy=on_this_machine()).remote())
+
+    def resume(self, epoch: int, step: int) -> None:
+        """See `Board`."""
+        self.actor.resume.remote(epoch, step)
+
+    def step(self, progress: StepProgress) -> None:
+        """See `Board`."""
+        self.actor.step.remote(progress)
+
+    def epoch(self, row: EpochRow) -> None:
+        """See `Board`."""
+        self.actor.epoch.remote(row)
+
+    def fail(self, error: LightSANsError) -> None:
+        """See `Board`."""
+        ray.get(self.actor.fail.remote(error))
+
+    def error(self) -> LightSANsError | None:
+        """See `Board`."""
+        found: LightSANsError | None = ray.get(self.actor.error.remote())
+        return found
+
+    def read(self, after: int) -> News:
+        """See `Board`."""
+        news: News = ray.get(self.actor.read.remote(after), timeout=_READ_S)
+        return news
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryBoard:
+    """A `Board` of small files: an actor would take a process, longer to start than to train.
+
+    Files appear whole, whatever happens to who writes them.
     """
-    actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(TrainingBoard)
-    return actor.options(scheduling_strategy=on_this_machine()).remote()
+
+    directory: str
+
+    def resume(self, epoch: int, step: int) -> None:
+        """See `Board`."""
+        self._write("resumed", (epoch, step))
+
+    def step(self, progress: StepProgress) -> None:
+        """See `Board`."""
+        self._write("step", progress)
+
+    def epoch(self, row: EpochRow) -> None:
+        """See `Board`."""
+        self._write(f"epoch-{row.epoch}", row)
+
+    def fail(self, error: LightSANsError) -> None:
+        """See `Board`."""
+        part = self._part(error)
+        with suppress(FileExistsError):
+            os.link(part, self._path("error"))
+        part.unlink()
+
+    def error(self) -> LightSANsError | None:
+        """See `Board`."""
+        found: LightSANsError | None = self._read("error")
+        return found
+
+    def read(self, after: int) -> News:
+        """See `Board`."""
+        names = [name.split("-") for name in os.listdir(self.directory)]
+        epochs = sorted(int(name[1]) for name in names if name[0] == "epoch")
+        rows = [self._read(f"epoch-{epoch}") for epoch in epochs if epoch > after]
+        return self._read("resumed") or (0, 0), self._read("step"), rows
+
+    def _path(self, name: str) -> Path:
+        return Path(self.directory) / name
+
+    def _part(self, value: object) -> Path:
+        part = self._path(f"part-{os.getpid()}")
+        part.write_bytes(pickle.dumps(value))
+        return part
+
+    def _write(self, name: str, value: object) -> None:
+        with suppress(OSError):  # a disk that is full: no progress to show, nothing worse
+            self._part(value).replace(self._path(name))
+
+    def _read(self, name: str) -> Any:
+        try:
+            # Written by workers of this run into a directory that no other user can open.
+            return pickle.loads(self._path(name).read_bytes())
+        except FileNotFoundError:
+            return None
 
 
-def has_failed(board: Any) -> bool:
-    """Whether an error is noted that a restart of the workers cannot mend."""
-    return ray.get(board.error.remote()) is not None
-
-
-def raise_noted_error(board: Any) -> None:
+def raise_noted_error(board: Board) -> None:
     """Raise the error noted on a board, if there is one."""
-    error: LightSANsError | None = ray.get(board.error.remote())
+    error = board.error()
     if error is not None:
         raise error
 
@@ -125,7 +244,7 @@ class ProgressPrinter:
 
 
 @contextmanager
-def print_progress(board: Any, epochs: int) -> Iterator[None]:
+def print_progress(board: Board, epochs: int) -> Iterator[None]:
     """Print the progress that is posted to a board while the block runs."""
     stop = threading.Event()
     thread = threading.Thread(target=_print_progress, args=(board, epochs, stop), daemon=True)
@@ -137,7 +256,7 @@ def print_progress(board: Any, epochs: int) -> Iterator[None]:
         thread.join(timeout=10)
 
 
-def _print_progress(board: Any, epochs: int, stop: threading.Event) -> None:
+def _print_progress(board: Board, epochs: int, stop: threading.Event) -> None:
     with ExitStack() as stack:
         live = None
         if can_draw():
@@ -148,11 +267,11 @@ def _print_progress(board: Any, epochs: int, stop: threading.Event) -> None:
         while not ending:
             ending = stop.wait(POLL_S)
             try:
-                resumed, step, rows = ray.get(board.read.remote(printer.shown), timeout=10)
+                resumed, step, rows = board.read(printer.shown)
             except GetTimeoutError:
                 continue  # it is on its way to another machine
-            except RayError:
-                return  # the cluster is going away: training itself reports why
+            except (RayError, OSError):
+                return  # the cluster, or the directory, is going away: training reports why
             if resumed != announced:
                 announced = resumed
                 printer.resume(*resumed)

@@ -6,6 +6,7 @@ import ray.train.torch
 from ray.train import FailureConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
+from pipelines.session.ray_session import have_dashboard
 from pipelines.train.errors import explain
 from pipelines.train.worker import Place, WorkerJob, train_worker
 
@@ -19,6 +20,7 @@ def train_with_ray(job: WorkerJob) -> None:
     Raises:
         TrainingError: Memory does not suffice, or a worker waited in vain for the others.
     """
+    have_dashboard()
     try:
         make_torch_trainer(job).fit()
     except ray.train.TrainingFailedError as error:

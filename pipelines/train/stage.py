@@ -14,6 +14,7 @@ the same command, a changed one starts anew.
     board              live progress, from the workers to the terminal
 """
 
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from lightsans.config import RunConfig
@@ -21,6 +22,7 @@ from lightsans.config.kinds import trains_rows
 from lightsans.dataset.vocabulary import load_vocabulary
 from lightsans.errors import NotFoundError, TrainingError
 from lightsans.losses.objective import choose_loss
+from lightsans.scratch import scratch_directory
 from lightsans.stages.first_weights import warm_source, warm_weights_hash
 from lightsans.stages.untested import require_held_out
 from lightsans.storage.checkpoint_store import (
@@ -46,10 +48,16 @@ from pipelines.console.progress import say
 from pipelines.publish import require_unpublished
 from pipelines.session.lease import Owner
 from pipelines.session.preflight import preflight
-from pipelines.session.ray_session import ensure_ray, original_errors
+from pipelines.session.ray_session import ensure_ray, is_cluster, original_errors
 from pipelines.session.stage import find_or_make
 from pipelines.train import task_group
-from pipelines.train.board import print_progress, raise_noted_error, start_board
+from pipelines.train.board import (
+    ActorBoard,
+    Board,
+    DirectoryBoard,
+    print_progress,
+    raise_noted_error,
+)
 from pipelines.train.identity import model_id
 from pipelines.train.model_directory import write_model_files
 from pipelines.train.tracking import require_mlflow, write_pending_reports
@@ -186,22 +194,23 @@ def _run_workers(
     config: RunConfig, dataset: Location, directory: Location, owner: Owner
 ) -> Checkpoint:
     """Train until the last epoch or early stopping; the newest checkpoint."""
-    board, train = start_board(), config.train
-    job = WorkerJob(
-        config=config,
-        dataset=dataset,
-        model=directory,
-        board=board,
-        owner=owner,
-        begins_with=warm_weights_hash(config),
-    )
-    with original_errors(), print_progress(board, train.refit_epochs or train.epochs):
-        try:
-            _run_group(job)
-        except Exception:
-            raise_noted_error(board)  # which tells more
-            raise
-    raise_noted_error(board)
+    train, in_tasks = config.train, task_group.suits(config, dataset)
+    with ExitStack() as stack:
+        job = WorkerJob(
+            config=config,
+            dataset=dataset,
+            model=directory,
+            board=_open_board(in_tasks, stack),
+            owner=owner,
+            begins_with=warm_weights_hash(config),
+        )
+        with original_errors(), print_progress(job.board, train.refit_epochs or train.epochs):
+            try:
+                _run_group(job, in_tasks)
+            except Exception:
+                raise_noted_error(job.board)  # which tells more
+                raise
+        raise_noted_error(job.board)
     names = complete_checkpoints(job.checkpoints)
     newest = find_checkpoint(job.checkpoints / names[-1]) if names else None
     if newest is None:
@@ -209,8 +218,14 @@ def _run_workers(
     return newest
 
 
-def _run_group(job: WorkerJob) -> None:
-    if task_group.suits(job):
+def _open_board(in_tasks: bool, stack: ExitStack) -> Board:
+    if in_tasks and not is_cluster():  # whose machine may show its tasks other files
+        return DirectoryBoard(stack.enter_context(scratch_directory()))
+    return ActorBoard.start()
+
+
+def _run_group(job: WorkerJob, in_tasks: bool) -> None:
+    if in_tasks:
         task_group.train_in_tasks(job)
         return
     from pipelines.train.ray_group import train_with_ray  # takes seconds, with pandas and ray.data

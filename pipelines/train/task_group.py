@@ -14,12 +14,13 @@ import ray
 from ray.exceptions import RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from lightsans.config import RunConfig
 from lightsans.errors import TrainingError
 from lightsans.scratch import scratch_directory
+from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest
 from lightsans.storage.manifests import require_manifest
 from pipelines.session.ray_session import is_cluster
-from pipelines.train.board import has_failed
 from pipelines.train.errors import explain
 from pipelines.train.worker import Place, WorkerJob, train_worker
 
@@ -42,12 +43,12 @@ class WorkersFailedError(Exception):
         super().__init__("; ".join(told))
 
 
-def suits(job: WorkerJob) -> bool:
+def suits(config: RunConfig, dataset: Location) -> bool:
     """Whether tasks may train: few users, as many workers as asked for, on one machine's CPUs.
 
     A Ray that others use, too, might run one of several workers and keep the rest waiting.
     """
-    train = job.config.train
+    train = config.train
     if train.use_gpu or train.least_workers != train.most_workers:
         return False
     if is_cluster() and train.most_workers > 1:
@@ -57,7 +58,7 @@ def suits(job: WorkerJob) -> bool:
         return False  # machines may be taken away, of which Ray Train hears before
     if machines[0]["Resources"].get("CPU", 0) < train.most_workers:
         return False  # the head of a cluster whose machines with CPUs are not there yet
-    manifest = require_manifest(DatasetManifest, job.dataset, "it was removed while training")
+    manifest = require_manifest(DatasetManifest, dataset, "it was removed while training")
     return manifest.users <= USERS_WORTH_RAY_TRAIN
 
 
@@ -74,7 +75,7 @@ def train_in_tasks(job: WorkerJob) -> None:
             _run_once(job)
             return
         except WorkersFailedError as error:
-            if has_failed(job.board):  # a restart cannot mend it
+            if job.board.error() is not None:  # a restart cannot mend it
                 return
             if failures <= train.max_failures:
                 continue

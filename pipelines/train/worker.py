@@ -27,7 +27,7 @@ from lightsans.training.checkpoint_clock import CheckpointClock
 from lightsans.training.progress import StepProgress
 from lightsans.training.trainer import MidEpoch, Trainer
 from pipelines.session.lease import Owner
-from pipelines.train.board import has_failed
+from pipelines.train.board import Board
 from pipelines.train.checkpoints import features_of_run, restore_trainer, write_checkpoint
 from pipelines.train.errors import explain, is_out_of_memory
 
@@ -41,8 +41,7 @@ class WorkerJob:
     """A finished dataset. Workers run in other directories, where ``config.root`` may not hold."""
     model: Location
     """Directory of the model; a run that was interrupted there goes on."""
-    board: Any
-    """The actor of a `TrainingBoard`."""
+    board: Board
     owner: Owner | None = None
     """Token of the run that may write checkpoints; None where no other can."""
     tapes: tuple[Any, ...] = ()
@@ -74,19 +73,19 @@ def train_worker(job: WorkerJob, place: Place) -> None:
     Workers are started again whenever one fails. Where that is no use, as with a loss that is not
     finite, the error waits on the board, and workers that were started again end at once.
     """
-    if has_failed(job.board):
+    if job.board.error() is not None:
         return
     try:
         _train(job, place)
     except LightSANsError as error:
-        ray.get(job.board.fail.remote(error))
+        job.board.fail(error)
         raise
     except Exception as error:
         own = explain(error, job.config.train, f"worker {collectives.rank()}")
         if own is None:
             raise
         if is_out_of_memory(error):  # it would happen again
-            ray.get(job.board.fail.remote(own))
+            job.board.fail(own)
         raise own from error
 
 
@@ -98,7 +97,7 @@ def _train(job: WorkerJob, place: Place) -> None:
 
     def on_step(progress: StepProgress) -> None:
         if is_first:
-            job.board.step.remote(progress)
+            job.board.step(progress)
 
     device = place.device
     store = open_store(job.checkpoints, config.train.keep_checkpoints, job.owner)
@@ -125,7 +124,7 @@ def _train(job: WorkerJob, place: Place) -> None:
         if is_first:
             partial = trainer.progress.partial
             step = partial.step if partial else 0
-            job.board.resume.remote(len(trainer.progress.history), step)
+            job.board.resume(len(trainer.progress.history), step)
     try:
         _train_epochs(trainer, store, job, place)
     finally:
@@ -178,7 +177,7 @@ def _train_epochs(trainer: Trainer, store: CheckpointStore, job: WorkerJob, plac
             write_checkpoint(trainer, store)
             if job.barrier is not None or trainer.finished:
                 store.wait()
-            job.board.epoch.remote(row)
+            job.board.epoch(row)
         if job.barrier is None:
             continue
         if not ray.get(job.barrier.arrive.remote(row, trainer.finished)):

@@ -47,7 +47,7 @@ from pipelines.console.progress import say
 from pipelines.evaluate.stage import EvaluateResult, run_evaluate
 from pipelines.session.lease import Owner
 from pipelines.session.preflight import preflight, train_places
-from pipelines.session.ray_session import ensure_ray, original_errors
+from pipelines.session.ray_session import ensure_ray, have_dashboard, original_errors
 from pipelines.session.stage import find_or_make
 from pipelines.train.identity import model_id
 from pipelines.train.model_directory import finish_model
@@ -156,6 +156,8 @@ def _search(
         load_vocabulary(dataset)  # raises if it was replaced: not only after the first trial
         ensure_ray()
         base = preflight("tune", base)  # as many workers as there is room for
+        if base.train.num_workers != 1:
+            have_dashboard()
         slots = _slots(base)
         with _ends_on_interrupt(search):
             _run_trials(search, base, dataset, directory, root, slots, owner)

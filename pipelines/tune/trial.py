@@ -35,7 +35,7 @@ from lightsans.training.progress import EpochRow, read_history
 from lightsans.training.trainer import MidEpoch, Trainer
 from pipelines.session.lease import Owner
 from pipelines.session.ray_session import find_own_error, on_this_machine
-from pipelines.train.board import start_board
+from pipelines.train.board import ActorBoard
 from pipelines.train.checkpoints import features_of_run, restore_trainer, write_checkpoint
 from pipelines.train.errors import explain, is_out_of_memory
 from pipelines.train.ray_group import make_torch_trainer
@@ -242,7 +242,7 @@ class DistributedRun:
             config=config,
             dataset=task.dataset,
             model=directory,
-            board=start_board(),
+            board=ActorBoard.start(),
             owner=task.owner,
             begins_with=task.begins_with,
             tapes=tuple(task.tapes),

@@ -257,12 +257,14 @@ os.environ["RAY_AUTH_MODE"] = "disabled"
 import ray
 from lightsans.config.file import load_config
 from pipelines.preprocess.stage import run_preprocess
+from pipelines.session.ray_session import without_needless_processes
 from pipelines.tune.stage import run_tune
 
-ray.init(
-    address="local", num_cpus=2, include_dashboard=False, log_to_driver=False,
-    object_store_memory=200 << 20,
-)
+with without_needless_processes():
+    ray.init(
+        address="local", num_cpus=2, include_dashboard=False, log_to_driver=False,
+        object_store_memory=200 << 20,
+    )
 found = {}
 for workers in ("1", "2"):
     config = load_config(None, [*sys.argv[1:], f"tune.num_workers={workers}"]).config

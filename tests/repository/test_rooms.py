@@ -223,6 +223,7 @@ TASKS = [
     "pipelines.preprocess.k_core",
     "pipelines.preprocess.parts",
     "pipelines.preprocess.read",
+    "pipelines.preprocess.stage",
     "pipelines.train.board",
     "pipelines.train.task_group",
     "pipelines.evaluate.stage",
@@ -242,7 +243,7 @@ LOOKS = ["pipelines.preprocess.identity", "pipelines.train.identity", "pipelines
     ("modules", "unwanted"),
     [
         (TASKS, "ray.data matplotlib"),
-        ([name for name in TASKS if "preprocess" in name], "torch pandas"),
+        ([name for name in TASKS if "preprocess" in name], "torch pandas botocore.session"),
         (LOOKS, "ray pandas matplotlib"),
     ],
     ids=["tasks", "tasks of preprocessing", "looking at one user"],

@@ -69,3 +69,35 @@ def test_names_and_arguments_are_utf8_whatever_the_locale(tmp_path):
     found = json.loads(done.stdout)
     assert found["columns"][0]["examples"] == ["张三"]
     assert str(path) in found["yaml"]
+
+
+END = """
+import atexit, sys, types
+app = types.ModuleType("pipelines.commands.app")
+app.main = lambda: (atexit.register(print, "in the end"), sys.exit(%s))
+sys.modules["pipelines.commands.app"] = app
+from pipelines.program import main
+class Kept:
+    def __del__(self):
+        print("taken apart")
+kept = Kept()
+main()
+"""
+
+
+@pytest.mark.programs
+@pytest.mark.parametrize(
+    ("said", "status", "expected"),
+    [
+        ("3", 3, "in the end"),
+        ("None", 0, "in the end"),
+        ("'a message'", 1, "in the end\ntaken apart"),
+    ],
+)
+def test_the_process_ends_when_what_is_registered_has_run(said, status, expected):
+    """A quarter of a second of every command would go into taking modules apart."""
+    done = subprocess.run(
+        [sys.executable, "-c", END % said], cwd=ROOT, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout.strip()) == (status, expected), done.stderr

@@ -1,13 +1,24 @@
 """Progress of training as it is printed."""
 
 import io
+import pickle
+from dataclasses import replace
 
+import pytest
 from rich.console import Console
 from rich.live import Live
 
+from lightsans.errors import LightSANsError, TrainingError
 from lightsans.training.progress import EpochRow, StepProgress
 from pipelines.train import board as training_board
-from pipelines.train.board import ProgressPrinter
+from pipelines.train.board import (
+    Board,
+    DirectoryBoard,
+    ProgressPrinter,
+    TrainingBoard,
+    print_progress,
+    raise_noted_error,
+)
 
 STEP = StepProgress(epoch=1, step=30, num_steps=90, loss=6.5, targets_per_s=12_345.6, left_s=61.8)
 
@@ -65,3 +76,53 @@ def test_on_a_terminal_the_current_epoch_is_a_live_line_below_the_finished_ones(
     shown = screen.getvalue()
     assert "epoch   1/10" in shown
     assert shown.index("epoch   1/10") < shown.index("epoch 2: step 1/90")
+
+
+@pytest.fixture(params=["memory", "directory"])
+def board(request, tmp_path) -> Board:
+    return TrainingBoard() if request.param == "memory" else DirectoryBoard(str(tmp_path))
+
+
+def test_an_empty_board_has_no_news(board):
+    assert board.read(0) == ((0, 0), None, [])
+    assert board.error() is None
+    raise_noted_error(board)
+
+
+def test_a_board_keeps_the_last_position_and_step_and_all_epochs_in_order(board):
+    board.resume(1, 5)
+    board.resume(8, 3)
+    board.step(STEP)
+    board.step(replace(STEP, step=31))
+    for epoch in (10, 9, 11):
+        board.epoch(row(epoch))
+    assert board.read(0) == ((8, 3), replace(STEP, step=31), [row(9), row(10), row(11)])
+    assert board.read(10)[2] == [row(11)]
+
+
+def test_the_first_of_several_errors_is_raised_with_its_class(board):
+    board.fail(TrainingError("the loss became inf"))
+    board.fail(LightSANsError("another worker waited"))
+    with pytest.raises(TrainingError, match="the loss became inf"):
+        raise_noted_error(board)
+
+
+def test_what_one_process_notes_on_a_directory_another_reads(tmp_path):
+    board = DirectoryBoard(str(tmp_path))
+    (tmp_path / "part-1").write_bytes(b"half")  # of a worker that was killed
+    pickle.loads(pickle.dumps(board)).epoch(row(2))
+    assert board.read(1) == ((0, 0), None, [row(2)])
+
+
+def test_progress_that_cannot_be_noted_is_not_shown_and_costs_nothing_else(tmp_path):
+    board = DirectoryBoard(str(tmp_path / "gone"))
+    board.step(STEP)
+    board.epoch(row(1))
+    with pytest.raises(FileNotFoundError):
+        board.fail(TrainingError("the loss became inf"))
+
+
+def test_a_board_that_goes_away_while_a_command_ends_is_not_an_error(tmp_path, capsys):
+    with print_progress(DirectoryBoard(str(tmp_path / "gone")), 2):
+        pass
+    assert capsys.readouterr().err == ""

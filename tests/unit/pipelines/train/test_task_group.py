@@ -8,9 +8,11 @@ import ray.exceptions
 
 from lightsans.config import RunConfig
 from lightsans.config.file import load_config
-from lightsans.errors import TrainingError
+from lightsans.errors import LightSANsError, TrainingError
+from lightsans.storage.location import Location
 from lightsans.storage.manifests import write_manifest
 from pipelines.train import task_group
+from pipelines.train.board import TrainingBoard
 from pipelines.train.task_group import WorkersFailedError, suits, train_in_tasks
 from pipelines.train.worker import WorkerJob
 from tests.factories import local
@@ -20,13 +22,14 @@ from tests.manifests import dataset_manifest
 def job_of(tmp_path, *settings: str) -> WorkerJob:
     config: RunConfig = load_config(None, [f"root={tmp_path}", *settings]).config
     root = local(tmp_path)
-    return WorkerJob(config=config, dataset=root / "d", model=root / "m", board=None)
+    board = TrainingBoard()
+    return WorkerJob(config=config, dataset=root / "d", model=root / "m", board=board)
 
 
-def few_users(tmp_path, *settings: str, users: int = 20_000) -> WorkerJob:
+def few_users(tmp_path, *settings: str, users: int = 20_000) -> tuple[RunConfig, Location]:
     job = job_of(tmp_path, *settings)
     write_manifest(job.dataset, dataset_manifest(users=users))
-    return job
+    return job.config, job.dataset
 
 
 def machine(cpus: float) -> dict[str, Any]:
@@ -55,15 +58,15 @@ def machines(monkeypatch) -> list[dict[str, Any]]:
 def test_few_users_on_the_cpus_of_one_machine_are_trained_by_tasks(
     machines, tmp_path, settings, expected
 ):
-    assert suits(few_users(tmp_path, *settings)) is expected
+    assert suits(*few_users(tmp_path, *settings)) is expected
 
 
 def test_many_users_and_several_machines_are_for_ray_train(machines, tmp_path):
-    assert not suits(few_users(tmp_path / "many", users=20_001))
+    assert not suits(*few_users(tmp_path / "many", users=20_001))
     job = few_users(tmp_path / "few")
-    assert suits(job)
+    assert suits(*job)
     machines.append(machine(cpus=4))
-    assert not suits(job)
+    assert not suits(*job)
 
 
 @pytest.mark.parametrize("cpus", [0, 1])
@@ -73,15 +76,15 @@ def test_a_head_whose_machines_have_yet_to_start_is_for_ray_train(
     """A task that has to run on it would wait for ever."""
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:6379")
     machines[:] = [machine(cpus)]
-    assert suits(few_users(tmp_path, "train.num_workers=1")) is (cpus == 1)
+    assert suits(*few_users(tmp_path, "train.num_workers=1")) is (cpus == 1)
 
 
 def test_on_a_ray_that_others_may_use_a_task_is_never_one_of_several_that_wait(
     machines, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:6379")
-    assert suits(few_users(tmp_path / "one", "train.num_workers=1"))
-    assert not suits(few_users(tmp_path / "two", "train.num_workers=2"))
+    assert suits(*few_users(tmp_path / "one", "train.num_workers=1"))
+    assert not suits(*few_users(tmp_path / "two", "train.num_workers=2"))
 
 
 class Runs:
@@ -90,10 +93,12 @@ class Runs:
     def __init__(self, *errors: BaseException) -> None:
         self.errors = list(errors)
         self.count = 0
-        self.noted = False
+        self.noted: LightSANsError | None = None
 
     def run(self, job: WorkerJob) -> None:
         self.count += 1
+        if self.noted is not None:
+            job.board.fail(self.noted)
         if self.errors:
             raise WorkersFailedError({1: self.errors.pop(0)})
 
@@ -103,7 +108,6 @@ def act(monkeypatch):
     def make(*errors: BaseException) -> Runs:
         runs = Runs(*errors)
         monkeypatch.setattr(task_group, "_run_once", runs.run)
-        monkeypatch.setattr(task_group, "has_failed", lambda board: runs.noted)
         return runs
 
     return make
@@ -133,7 +137,7 @@ def test_a_worker_that_its_machine_ended_for_memory_names_what_takes_less(act, t
 
 
 def test_an_error_that_a_restart_cannot_mend_starts_nobody_again(act, tmp_path):
-    runs = act(TrainingError("the loss became inf"))
-    runs.noted = True
+    runs = act(lost())
+    runs.noted = TrainingError("the loss became inf")
     train_in_tasks(job_of(tmp_path))
     assert runs.count == 1
