@@ -19,8 +19,9 @@ def report_of(name: str, *arguments: str) -> dict[str, Any]:
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
     )
+    assert ran.returncode == 0, ran.stderr
     report: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
     assert report["benchmark"] == name
     for case in report["cases"]:
