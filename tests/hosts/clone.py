@@ -8,6 +8,9 @@ from pathlib import Path
 
 from tests.commands import ROOT
 
+TRUE_SLEEP = Path("/root/true_sleep.so")
+"""Library that hosts find in their home, to load before faketime."""
+
 
 def make_clone(place: Path) -> None:
     """Copy the files that a clone of this checkout would have, those not committed yet included."""
@@ -24,10 +27,12 @@ def make_clone(place: Path) -> None:
 
 
 def make_home(place: Path) -> None:
-    """Make the home that hosts start with: compiled kernels alone, as an image brings them."""
+    """Make the home that hosts start with: compiled kernels, as an image brings them."""
     from lightsans.compiling import kernel_directory
 
     place.mkdir()
+    source = Path(__file__).with_name(TRUE_SLEEP.with_suffix(".c").name)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", place / TRUE_SLEEP.name, source], check=True)
     kernels = kernel_directory()
     if kernels is not None and kernels.is_dir():
         shutil.copytree(kernels, place / ".cache" / kernels.name)

@@ -23,11 +23,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.hosts.clone import make_clone, make_home
+from tests.hosts.clone import TRUE_SLEEP, make_clone, make_home
 from tests.hosts.processes import COMMAND_S, Running, child_of, first_line
 from tests.hosts.sweep import PREFIX, sweep
 
-PROGRAMS = ("unshare", "nsenter", "setpriv", "pivot_root", "ip", "nft", "tc", "timeout")
+PROGRAMS = ("unshare", "nsenter", "setpriv", "pivot_root", "ip", "nft", "tc", "timeout", "cc")
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 ENVIRONMENT = Path(sys.prefix).resolve()
 PROJECT = ENVIRONMENT.parent
@@ -45,7 +45,7 @@ def reason_against() -> str | None:
         return "hosts need root: they are namespaces with mounts and a bridge"
     missing = [name for name in PROGRAMS if shutil.which(name) is None]
     if missing:
-        return f"hosts need {', '.join(missing)} (apt-get install iproute2 nftables util-linux)"
+        return f"hosts need {', '.join(missing)} (apt-get install gcc iproute2 nftables util-linux)"
     probe = ["unshare", "--net", "--mount", "--pid", "--fork", "mount", "-t", "tmpfs", "x", "/mnt"]
     done = subprocess.run(probe, capture_output=True, text=True)
     return f"hosts need namespaces: {done.stderr.strip()}" if done.returncode else None
@@ -116,7 +116,7 @@ class Host:
         """Command of the machine that runs a command on the host, with a time limit there."""
         variables = {**self.rack.variables, **self.variables, **changes}
         if self.clock_s:
-            variables["LD_PRELOAD"] = str(FAKETIME)
+            variables["LD_PRELOAD"] = f"{TRUE_SLEEP}:{FAKETIME}"
             variables["FAKETIME"] = f"{self.clock_s:+d}s"
             variables["FAKETIME_DONT_FAKE_MONOTONIC"] = "1"
         inside = ["timeout", "--kill-after=5", str(limit_s), *command]
