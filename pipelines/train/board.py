@@ -5,8 +5,8 @@ their progress until a thread of the driver fetches it: a small actor or, where 
 share a machine, a directory.
 """
 
+import json
 import os
-import pickle
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +20,7 @@ from ray.exceptions import GetTimeoutError, RayError
 from rich.console import Console
 from rich.live import Live
 
+from lightsans import errors
 from lightsans.errors import LightSANsError
 from lightsans.training.progress import EpochRow, StepProgress
 from pipelines.console.progress import can_draw, say
@@ -151,37 +152,42 @@ class DirectoryBoard:
 
     def step(self, progress: StepProgress) -> None:
         """See `Board`."""
-        self._write("step", progress)
+        self._write("step", asdict(progress))
 
     def epoch(self, row: EpochRow) -> None:
         """See `Board`."""
-        self._write(f"epoch-{row.epoch}", row)
+        self._write(f"epoch-{row.epoch}", asdict(row))
 
     def fail(self, error: LightSANsError) -> None:
         """See `Board`."""
-        part = self._part(error)
+        part = self._part([type(error).__name__, str(error)])
         with suppress(FileExistsError):
             os.link(part, self._path("error"))
         part.unlink()
 
     def error(self) -> LightSANsError | None:
         """See `Board`."""
-        found: LightSANsError | None = self._read("error")
-        return found
+        found = self._read("error")
+        if found is None:
+            return None
+        kind: type[LightSANsError] = getattr(errors, found[0], LightSANsError)
+        return kind(found[1])
 
     def read(self, after: int) -> News:
         """See `Board`."""
         names = [name.split("-") for name in os.listdir(self.directory)]
         epochs = sorted(int(name[1]) for name in names if name[0] == "epoch")
-        rows = [self._read(f"epoch-{epoch}") for epoch in epochs if epoch > after]
-        return self._read("resumed") or (0, 0), self._read("step"), rows
+        rows = [EpochRow(**self._read(f"epoch-{epoch}")) for epoch in epochs if epoch > after]
+        epoch, step = self._read("resumed") or (0, 0)
+        progress = self._read("step")
+        return (epoch, step), progress and StepProgress(**progress), rows
 
     def _path(self, name: str) -> Path:
         return Path(self.directory) / name
 
     def _part(self, value: object) -> Path:
         part = self._path(f"part-{os.getpid()}")
-        part.write_bytes(pickle.dumps(value))
+        part.write_text(json.dumps(value))
         return part
 
     def _write(self, name: str, value: object) -> None:
@@ -190,8 +196,7 @@ class DirectoryBoard:
 
     def _read(self, name: str) -> Any:
         try:
-            # Written by workers of this run into a directory that no other user can open.
-            return pickle.loads(self._path(name).read_bytes())
+            return json.loads(self._path(name).read_text())
         except FileNotFoundError:
             return None
 

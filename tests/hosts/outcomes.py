@@ -12,6 +12,8 @@ from typing import Any
 
 import botocore.session
 
+from lightsans.stages.part_evaluator import WORK
+from pipelines.preprocess.parts import WORK as NOTES
 from tests.hosts.s3_files import objects, rows
 from tests.s3_server import BUCKET
 
@@ -41,7 +43,7 @@ def rounded(values: Any) -> Any:
 def tables(client: Any, prefix: str) -> dict[str, Any]:
     """Size and entity tag of every table below a prefix."""
     found = objects(client, prefix)
-    assert not any("/_work/" in key or "/work/" in key for key in found), "half-written"
+    assert not any({WORK, NOTES} & set(key.split("/")) for key in found), "half-written"
     return {key.removeprefix(prefix): found[key] for key in found if key.endswith(".parquet")}
 
 
