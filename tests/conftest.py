@@ -111,9 +111,9 @@ def ray_cluster(s3_credentials: None) -> Iterator[None]:
         patch.setenv("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
         import ray
 
-        from pipelines.session.ray_session import without_needless_processes
+        from pipelines.session.ray_session import quick_start
 
-        with without_needless_processes():
+        with quick_start():
             ray.init(
                 address="local",  # also where RAY_ADDRESS is set for the tests marked `cluster`
                 num_cpus=4,

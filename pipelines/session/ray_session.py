@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ import ray
 from ray._private import services
 from ray._private.node import Node
 from ray._private.ray_constants import PROCESS_TYPE_DASHBOARD
+from ray._private.state import GlobalState
 from ray.exceptions import RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -42,6 +44,8 @@ _NO_AGENT = (
     "iter(lambda: os.getppid() == parent and os.kill({driver}, 0) is None, False))"
 )
 """Program that ends with the process that started it, or the driver."""
+_LOOKS, _BETWEEN_LOOKS_S = 100, 0.02
+"""Quick looks for Ray's process of this machine, before Ray's own."""
 
 
 def ensure_ray(memory_bytes: int | None = None) -> None:
@@ -89,7 +93,7 @@ def _start_embedded(memory_bytes: int | None) -> None:
     atexit.register(end_embedded)  # before Ray's own, which it registers later
     directories = make_ray_directories()
     temporary = _temporary_files_in(f"{directories.scratch}/tmp")
-    with temporary, without_needless_processes(), _told_if_late():
+    with temporary, quick_start(), _told_if_late():
         _init(
             address="local",  # not one that happens to run on this machine
             num_cpus=max(EMBEDDED_CPUS, os.cpu_count() or 1),
@@ -104,15 +108,24 @@ def _start_embedded(memory_bytes: int | None) -> None:
 
 
 @contextmanager
-def without_needless_processes() -> Iterator[None]:
-    """Let Ray start without four processes that a Ray of one machine and one driver does not need.
+def quick_start() -> Iterator[None]:
+    """Let a Ray of one machine and one driver start within the block, without waste.
+
+    In another version of Ray, what this replaces may have other names: it starts as it will.
+    """
+    with _without_needless_processes(), _without_a_long_look():
+        yield
+
+
+@contextmanager
+def _without_needless_processes() -> Iterator[None]:
+    """Let Ray start without four processes that are not needed.
 
     One copies lines of workers to drivers that want them (``log_to_driver``), one asks for more
     machines, two gather figures for the dashboard. All import for half a second to a whole one,
     Ray waits for those of the dashboard, then they look around until the end; no setting of Ray
     leaves them out. One of them must have a process: it gets one that does nothing.
     """
-    # In another version of Ray they may have other names: it starts what it will.
     own = {name: getattr(Node, name) for name in _NEEDLESS if hasattr(Node, name)}
     for name in own:
         setattr(Node, name, lambda node, **options: None)
@@ -130,8 +143,33 @@ def without_needless_processes() -> Iterator[None]:
             setattr(Node, name, method)
 
 
+@contextmanager
+def _without_a_long_look() -> Iterator[None]:
+    """Let Ray see within hundredths of a second that its process of this machine is there.
+
+    Ray looks at once, when it never is, and then once a second: .6 s of every command.
+    """
+    own: Any = services.get_node
+    get_options: Any = services._get_gcs_client_options
+
+    def get_node(gcs_address: str, node_id: str) -> Any:
+        state: Any = GlobalState()  # type: ignore[no-untyped-call]
+        state._initialize_global_state(get_options(gcs_address))
+        for _ in range(_LOOKS):
+            if any(node["NodeID"] == node_id for node in state.node_table()):
+                break
+            time.sleep(_BETWEEN_LOOKS_S)
+        return own(gcs_address, node_id)
+
+    services.get_node = get_node
+    try:
+        yield
+    finally:
+        services.get_node = own
+
+
 def have_dashboard() -> None:
-    """Start one of the processes that `without_needless_processes` leaves out: Ray Train asks it.
+    """Start one of the processes that `quick_start` leaves out: Ray Train asks it.
 
     Ray Train frees what a group of workers held, whose controller was killed, once the dashboard
     tells of the controller's end. Does nothing on a cluster, whose dashboard is there.

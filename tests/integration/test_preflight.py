@@ -27,12 +27,12 @@ from lightsans.errors import ResourceError
 from pipelines.evaluate.stage import run_evaluate
 from pipelines.preprocess.stage import run_preprocess
 from pipelines.score.stage import run_score
-from pipelines.session.ray_session import without_needless_processes
+from pipelines.session.ray_session import quick_start
 from pipelines.train.stage import run_train
 from pipelines.tune.stage import run_tune
 
 def start(cpus):
-    with without_needless_processes():
+    with quick_start():
         ray.init(
             address="local", num_cpus=cpus, object_store_memory=200 << 20,
             include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING,

@@ -257,10 +257,10 @@ os.environ["RAY_AUTH_MODE"] = "disabled"
 import ray
 from lightsans.config.file import load_config
 from pipelines.preprocess.stage import run_preprocess
-from pipelines.session.ray_session import without_needless_processes
+from pipelines.session.ray_session import quick_start
 from pipelines.tune.stage import run_tune
 
-with without_needless_processes():
+with quick_start():
     ray.init(
         address="local", num_cpus=2, include_dashboard=False, log_to_driver=False,
         object_store_memory=200 << 20,
