@@ -27,6 +27,7 @@ class Mark(Enum):
     MAKES_SEQUENCES = "decides the sequences of a part: shared, unchanged parts are taken over"
     VALIDATES = "decides the valid metric, by which the epoch is chosen that is kept"
     DECIDES_LISTS = "decides the list of a user: --since carries lists over where it is the same"
+    WEIGHTS = "decides which weights there are, or what they mean: a warm start needs it alike"
     SEARCHABLE = "may be searched"
     PATH = "names files or directories"
     PATH_OR_NAME = "names a file or directory if it holds a slash"
@@ -119,6 +120,21 @@ def recorded_value(section: Any, recorded: Mapping[str, Any], name: str) -> obje
         return default
     value = recorded[name]
     return {**default, **value} if isinstance(default, dict) and isinstance(value, dict) else value
+
+
+def differing(recorded: Mapping[str, Any], section: Any, mark: Mark) -> list[str]:
+    """Names of the fields with a mark whose values differ from recorded ones.
+
+    Args:
+        recorded: The section in a manifest, or of another configuration.
+        section: The section now.
+        mark: The mark.
+    """
+    return [
+        name
+        for name in fields_with(section, mark)
+        if recorded_value(type(section), recorded, name) != _plain(getattr(section, name))
+    ]
 
 
 def default_value(section: Any, name: str) -> object:

@@ -25,19 +25,19 @@ class ModelConfig:
     attention: Attention = setting("causal", Mark.CONTENT, Mark.SEARCHABLE)
     """causal trains every prefix in one pass; masked is the paper, one prefix at a time; reference
     is RecBole's released code, number for number."""
-    max_seq_len: int = setting(50, Mark.CONTENT, Mark.SEARCHABLE)
+    max_seq_len: int = setting(50, Mark.CONTENT, Mark.WEIGHTS, Mark.SEARCHABLE)
     """Items of a history that the model reads; the newest are kept."""
-    k_interests: int = setting(5, Mark.CONTENT, Mark.SEARCHABLE)
+    k_interests: int = setting(5, Mark.CONTENT, Mark.WEIGHTS, Mark.SEARCHABLE)
     """Latent interests per sequence; the authors use about a tenth of max_seq_len."""
-    n_layers: int = setting(2, Mark.CONTENT, Mark.SEARCHABLE)
-    n_heads: int = setting(2, Mark.CONTENT, Mark.SEARCHABLE)
-    hidden_size: int = setting(64, Mark.CONTENT, Mark.SEARCHABLE)
-    inner_size: int = setting(256, Mark.CONTENT, Mark.SEARCHABLE)
+    n_layers: int = setting(2, Mark.CONTENT, Mark.WEIGHTS, Mark.SEARCHABLE)
+    n_heads: int = setting(2, Mark.CONTENT, Mark.WEIGHTS, Mark.SEARCHABLE)
+    hidden_size: int = setting(64, Mark.CONTENT, Mark.WEIGHTS, Mark.SEARCHABLE)
+    inner_size: int = setting(256, Mark.CONTENT, Mark.WEIGHTS, Mark.SEARCHABLE)
     """Width of the feed-forward layers."""
     hidden_dropout_prob: float = setting(0.5, Mark.CONTENT, Mark.SEARCHABLE)
     attn_dropout_prob: float = setting(0.5, Mark.CONTENT, Mark.SEARCHABLE)
     hidden_act: Activation = setting("gelu", Mark.CONTENT, Mark.SEARCHABLE)
-    layer_norm_eps: float = setting(1e-12, Mark.CONTENT, Mark.SEARCHABLE)
+    layer_norm_eps: float = setting(1e-12, Mark.CONTENT, Mark.WEIGHTS, Mark.SEARCHABLE)
     initializer_range: float = setting(0.02, Mark.CONTENT, Mark.SEARCHABLE)
     """Standard deviation of the initial weights."""
     loss_type: LossSetting = setting("CE", Mark.CONTENT, Mark.SEARCHABLE)
@@ -50,34 +50,42 @@ class ModelConfig:
     """log_uniform: by rank of popularity; in_batch: the targets of the step (sampled_softmax)."""
     gbce_t: float = setting(0.75, Mark.CONTENT, Mark.SEARCHABLE)
     """gBCE's calibration: 0 is plain binary cross-entropy, 1 removes its bias altogether."""
-    interest_decay: InterestDecay = setting("none", Mark.CONTENT, Mark.SEARCHABLE, Mark.LATER)
+    interest_decay: InterestDecay = setting(
+        "none", Mark.CONTENT, Mark.WEIGHTS, Mark.SEARCHABLE, Mark.LATER
+    )
     """position: interests are means that fade with age, each at a learned rate of its own."""
-    positions: Positions = setting("absolute", Mark.CONTENT, Mark.SEARCHABLE, Mark.LATER)
+    positions: Positions = setting(
+        "absolute", Mark.CONTENT, Mark.WEIGHTS, Mark.SEARCHABLE, Mark.LATER
+    )
     """relative: how much one position reads from another depends on their distance alone; absolute:
     on both, as in the paper."""
-    position_scaling: PositionScaling = setting("twice", Mark.CONTENT, Mark.SEARCHABLE, Mark.LATER)
+    position_scaling: PositionScaling = setting(
+        "twice", Mark.CONTENT, Mark.WEIGHTS, Mark.SEARCHABLE, Mark.LATER
+    )
     """Scaling of absolute position logits: twice, as in the released code, where they start almost
     equal; once; or learned, by head, from once."""
     position_dropout_prob: float = setting(0.0, Mark.CONTENT, Mark.SEARCHABLE, Mark.LATER)
     """Dropout of the weights with which positions read from each other. These are the same for all
     sequences, so training drops the same ones for all sequences of a step."""
-    norm: Norm = setting("layer", Mark.CONTENT, Mark.SEARCHABLE, Mark.LATER)
+    norm: Norm = setting("layer", Mark.CONTENT, Mark.WEIGHTS, Mark.SEARCHABLE, Mark.LATER)
     """layer: LayerNorm. rms: RMSNorm, which neither centres nor shifts."""
-    norm_placement: NormPlacement = setting("post", Mark.CONTENT, Mark.SEARCHABLE, Mark.LATER)
+    norm_placement: NormPlacement = setting(
+        "post", Mark.CONTENT, Mark.WEIGHTS, Mark.SEARCHABLE, Mark.LATER
+    )
     """post: attention and feed-forward are added to their input, and the sum is normalised. pre:
     their input is normalised, the sum is not; one more norm follows the last layer."""
-    gate: Gate = setting("none", Mark.CONTENT, Mark.SEARCHABLE, Mark.LATER)
+    gate: Gate = setting("none", Mark.CONTENT, Mark.WEIGHTS, Mark.SEARCHABLE, Mark.LATER)
     """residual: what attention and feed-forward add is multiplied by a sigmoid of their input, as
     in LiGR. pointwise: what attention has read is normalised and multiplied by a SiLU of its input,
     as in HSTU."""
-    scores: Scores = setting("product", Mark.CONTENT, Mark.SEARCHABLE, Mark.LATER)
+    scores: Scores = setting("product", Mark.CONTENT, Mark.WEIGHTS, Mark.SEARCHABLE, Mark.LATER)
     """cosine: the cosine of the user's and the item's vector, divided by a temperature; so an
     item's score does not grow with the length of its vector."""
     temperature: float = setting(0.05, Mark.CONTENT, Mark.SEARCHABLE, Mark.LATER)
     """Temperature of cosine scores before training, which learns it."""
     label_smoothing: float = setting(0.0, Mark.CONTENT, Mark.SEARCHABLE, Mark.LATER)
     """Share of a target that is spread over all items (CE only)."""
-    gaps: Gaps = setting("none", Mark.CONTENT, Mark.SEARCHABLE, Mark.LATER)
+    gaps: Gaps = setting("none", Mark.CONTENT, Mark.WEIGHTS, Mark.SEARCHABLE, Mark.LATER)
     """input: the model reads, as a class that doubles in width, the time between each item and the
     one before it; request: also the time from the newest item to the moment of the request."""
 

@@ -6,30 +6,11 @@ from torch import Tensor
 
 from lightsans.arrays import Int32
 from lightsans.config import ModelConfig
+from lightsans.config.marks import Mark, differing, to_dict
 from lightsans.errors import ConfigError
 from lightsans.model.network import LightSANs
 
 ITEM_TABLE = "item_embedding.weight"
-SAME = (
-    "hidden_size",
-    "inner_size",
-    "n_layers",
-    "n_heads",
-    "k_interests",
-    "max_seq_len",
-    "layer_norm_eps",
-)
-"""Settings that give the weights their shape and meaning; attention may differ, for fine-tuning."""
-PARTS = (
-    "interest_decay",
-    "positions",
-    "position_scaling",
-    "norm",
-    "norm_placement",
-    "gate",
-    "scores",
-)
-"""Settings that decide which weights there are."""
 
 
 def warm_weights(
@@ -54,19 +35,17 @@ def warm_weights(
     Raises:
         ConfigError: The two differ in more than their items; the message names the settings.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        weights = LightSANs(config, num_items).state_dict()
-    has_same_parts = weights.keys() == source.state_dict().keys()
-    names = SAME if has_same_parts else (*SAME, *PARTS)
-    differing = [s for s in names if getattr(source.config, s) != getattr(config, s)]
-    if differing:
-        theirs = ", ".join(f"model.{s}={getattr(source.config, s)}" for s in differing)
-        ours = ", ".join(f"{getattr(config, s)}" for s in differing)
+    others = differing(to_dict(source.config), config, Mark.WEIGHTS)
+    if others:
+        theirs = ", ".join(f"model.{s}={getattr(source.config, s)}" for s in others)
+        ours = ", ".join(f"{getattr(config, s)}" for s in others)
         raise ConfigError(
             f"{name} was trained with {theirs}, this configuration has {ours}; set them alike, or "
             "train without --from (train.warm_start)"
         )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        weights = LightSANs(config, num_items).state_dict()
     known = np.arange(num_items + 1, dtype=np.int32) if mapping is None else mapping
     rows = torch.from_numpy(np.flatnonzero(known))
     theirs_of_rows = torch.from_numpy(known[known > 0].astype(np.int64))

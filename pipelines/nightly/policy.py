@@ -9,9 +9,15 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from lightsans.config import NightlyTrainConfig, RunConfig
-from lightsans.config.marks import Mark, default_value, fields_with, to_dict
-from lightsans.model.warm_start import SAME
+from lightsans.config import ModelConfig, NightlyTrainConfig, RunConfig
+from lightsans.config.marks import (
+    Mark,
+    default_value,
+    differing,
+    fields_with,
+    recorded_value,
+    to_dict,
+)
 
 NEVER_THE_SAME = frozenset({"as_of", "base", "num_parts", "temporal"})
 """Settings of a dataset that differ from night to night."""
@@ -113,8 +119,8 @@ def why_scratch(config: RunConfig, model: Mapping[str, Any]) -> str | None:
         config: The run.
         model: Section ``model`` that the weights were trained with.
     """
-    for name in SAME:
-        now = getattr(config.model, name)
-        if name in model and model[name] != now:
-            return f"model.{name} was {model[name]} and is {now}"
-    return None
+    others = differing(model, config.model, Mark.WEIGHTS)
+    if not others:
+        return None
+    then = recorded_value(ModelConfig, model, others[0])
+    return f"model.{others[0]} was {then} and is {getattr(config.model, others[0])}"

@@ -1,7 +1,13 @@
+import dataclasses
+from dataclasses import replace
+from typing import get_args, get_type_hints
+
 import numpy as np
 import pytest
 import torch
 
+from lightsans.config import ModelConfig
+from lightsans.config.marks import Mark, field_marks
 from lightsans.errors import ConfigError
 from lightsans.model.network import LightSANs
 from lightsans.model.warm_start import ITEM_TABLE, warm_weights
@@ -32,26 +38,45 @@ def test_an_equal_vocabulary_gives_an_equal_model():
     assert all(torch.equal(weights[name], value) for name, value in source.state_dict().items())
 
 
-@pytest.mark.parametrize(
-    "setting",
-    [
-        {"interest_decay": "position"},
-        {"positions": "relative"},
-        {"position_scaling": "learned"},
-        {"norm": "rms"},
-        {"norm_placement": "pre"},
-        {"gate": "pointwise"},
-        {"scores": "cosine"},
-    ],
-    ids=str,
-)
-def test_models_of_other_parts_are_refused_with_the_settings(setting):
-    [(name, value)] = setting.items()
-    other = small_config(n_layers=1, k_interests=2, **setting)
+OTHER_PARTS = [
+    ("interest_decay", "position"),
+    ("positions", "relative"),
+    ("position_scaling", "once"),
+    ("position_scaling", "learned"),
+    ("norm", "rms"),
+    ("norm_placement", "pre"),
+    ("gate", "residual"),
+    ("gate", "pointwise"),
+    ("scores", "cosine"),
+    ("gaps", "input"),
+    ("gaps", "request"),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), OTHER_PARTS)
+def test_models_of_other_parts_are_refused_with_the_settings(name, value):
+    other = small_config(n_layers=1, k_interests=2, **{name: value})
     with pytest.raises(ConfigError, match=rf"model\.{name}=\w+, this configuration has {value}"):
         warm_weights(LightSANs(CONFIG, 3), other, 3, None, seed=1, name="models/a")
     with pytest.raises(ConfigError, match=rf"model\.{name}={value}, this configuration has"):
         warm_weights(LightSANs(other, 3), CONFIG, 3, None, seed=1, name="models/a")
+
+
+def shapes(config):
+    return {name: weight.shape for name, weight in LightSANs(config, 3).state_dict().items()}
+
+
+@pytest.mark.parametrize("field", dataclasses.fields(ModelConfig), ids=lambda field: field.name)
+def test_every_setting_that_changes_which_weights_there_are_is_marked_so(field):
+    before = CONFIG if field.name != "temperature" else replace(CONFIG, scores="cosine")
+    value, others = getattr(before, field.name), get_args(get_type_hints(ModelConfig)[field.name])
+    for other in others or ([2 * value or 0.5] if not isinstance(value, str) else []):
+        try:
+            now = replace(before, **{field.name: other})
+        except ConfigError:  # the two do not go together
+            continue
+        if shapes(now) != shapes(before):
+            assert Mark.WEIGHTS in field_marks(field), other
 
 
 def test_models_of_another_shape_are_refused_with_the_settings():

@@ -5,8 +5,16 @@ from datetime import UTC, datetime
 
 import pytest
 
-from lightsans.config import NightlyConfig, NightlyTrainConfig, RunConfig, TemporalConfig, to_dict
+from lightsans.config import (
+    ModelConfig,
+    NightlyConfig,
+    NightlyTrainConfig,
+    RunConfig,
+    TemporalConfig,
+    to_dict,
+)
 from lightsans.config.file import load_config
+from lightsans.config.marks import Mark, fields_with
 from lightsans.errors import ConfigError
 from pipelines.nightly.policy import (
     why_by_calendar,
@@ -90,6 +98,17 @@ def test_a_warm_start_needs_weights_of_the_same_shape():
     assert why_scratch(config, model) is None
     assert why_scratch(config, {**model, "n_layers": 9}) == (
         f"model.n_layers was 9 and is {config.model.n_layers}"
+    )
+
+
+@pytest.mark.parametrize("name", fields_with(ModelConfig, Mark.WEIGHTS))
+def test_whatever_a_warm_start_would_refuse_starts_from_scratch(name):
+    config = RunConfig()
+    recorded = to_dict(config.model)
+    del recorded[name]  # a model of before the setting joined: it has the default
+    assert why_scratch(config, recorded) is None
+    assert why_scratch(config, {**recorded, name: "another"}) == (
+        f"model.{name} was another and is {getattr(config.model, name)}"
     )
 
 
