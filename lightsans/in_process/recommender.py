@@ -167,7 +167,8 @@ class Recommender:
                 ``as_of``, or the newest time of the log, unless given.
 
         Raises:
-            ConfigError: ``k`` is below 1, or ``now`` is no time or not read by the model.
+            ConfigError: ``k`` is below 1, or ``now`` is no time, not read by the model, or before
+                the newest item of a user.
             NotFoundError: A user is not in the log.
             InputError: The ids are of another type than those of the log.
         """
@@ -181,7 +182,7 @@ class Recommender:
         # In the order of the dataset, each once, and then in the order that was asked for.
         distinct, order = np.unique(places, return_inverse=True)
         maker, schema = self._maker(k), wide_schema(fitted.manifest)
-        maker = maker_at(maker, now, fitted.config.data.timezone)
+        maker = maker_at(maker, now, fitted.config.data.timezone, fitted.users, distinct)
         pieces = in_pieces(distinct, _USERS_AT_ONCE)
         made = [self._lists(maker, fitted.users.take(pa.array(piece)), schema) for piece in pieces]
         wide = pa.concat_tables(made)

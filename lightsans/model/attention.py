@@ -1,9 +1,9 @@
 """Context vectors of the positions of a sequence, for each kind of LightSANs attention.
 
 Item branch: a sequence is summarised as K interests, and every position reads from those interests
-instead of from all items. Position branch: how much one position reads from another is learned from
-the position table alone, so there is one matrix per head, the same for all sequences. The two are
-added. Interests are pooled with one set of weights for all heads and split into heads afterwards.
+instead of from all items. Position branch: how much one position reads from another depends on the
+two alone, so there is one matrix per head, the same for all sequences. The branches are added.
+Interests are pooled with one set of weights for all heads and split into heads afterwards.
 
 Shapes (a capital suffix names a tensor's axes, in order):
     B sequences   L positions   K interests   J = 2 K: interests of the keys, then of the values

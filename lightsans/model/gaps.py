@@ -54,6 +54,8 @@ def check_times(
     now: Tensor | None,
     item_ids_BL: Tensor,
     gaps: str,
+    *,
+    every_position: bool = False,
 ) -> None:
     """Return only if a model is given the times that it reads, and no others.
 
@@ -62,6 +64,7 @@ def check_times(
         now: Moments of the requests.
         item_ids_BL: The items.
         gaps: ``model.gaps``.
+        every_position: Whether every prefix may have a request of its own.
 
     Raises:
         ValueError: The message says what to give, or to leave out.
@@ -85,7 +88,7 @@ def check_times(
                 f"a model with gaps={gaps!r} does not read {name}; leave it out, or train one with "
                 f"model.gaps={'request' if name == 'now' else 'input'}"
             )
-    shapes = {"timestamps": (shape,), "now": (shape[:1], shape)}
+    shapes = {"timestamps": [shape], "now": [shape[:1], shape] if every_position else [shape[:1]]}
     for name, value in (("timestamps", timestamps), ("now", now)):
         if value is None:
             continue

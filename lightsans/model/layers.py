@@ -1,7 +1,7 @@
 """The layers of LightSANs: attention with the parameters of all three kinds, and feed-forward.
 
 Shapes: B sequences   L positions   Q query positions (L, or 1 where only the newest is wanted)
-    D hidden size   K interests   J = 2 K   N heads   H head size   P = 3: query, key, value
+    D hidden size   K interests   J = 2 K   N heads   H head size
 """
 
 import math

@@ -1,8 +1,7 @@
 """LightSANs: from the items of a history to a vector for its user. Parameters and forward pass.
 
 Shapes: B sequences   L positions   Q query positions (L, or 1 where only the newest is wanted)
-    D hidden size   K interests   J = 2 K   N heads   H head size   P = 3: query, key, value
-    V = num_items + 1: items and padding
+    W width of a batch of histories   D hidden size   V = num_items + 1: items and padding
 """
 
 import copy
@@ -133,7 +132,7 @@ class LightSANs(nn.Module):
         """
         item_ids_BL, lengths_B = item_ids, lengths
         self._check(item_ids_BL, every_position)
-        check_times(timestamps, now, item_ids_BL, self.config.gaps)
+        check_times(timestamps, now, item_ids_BL, self.config.gaps, every_position=every_position)
         width, L = item_ids_BL.shape[1], self.config.max_seq_len
         if not self._masks_padding and width < L:
             item_ids_BL = functional.pad(item_ids_BL, (0, L - width))

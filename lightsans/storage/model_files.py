@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lightsans.config import ModelConfig, StorageConfig
+from lightsans.config.marks import Mark, fields_with
 from lightsans.errors import InputError, NotFoundError
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifest_kinds import ModelManifest
@@ -19,10 +20,11 @@ if TYPE_CHECKING:  # who wants a hash, or settings, waits for no PyTorch
 WEIGHTS = "model.safetensors"
 ITEM_FEATURES = "item_features.safetensors"
 """Parts of the item vectors of a model whose items have features."""
-_LATER = frozenset(
-    {"position_dropout_prob", "norm", "norm_placement", "gate", "scores", "temperature"}
-    | {"label_smoothing", "gaps"}
-)
+_LATER = frozenset(fields_with(ModelConfig, Mark.LATER)) - {
+    "interest_decay", "positions", "position_scaling"
+}  # fmt: skip
+"""Settings left out of a header at their defaults, so that equal weights stay equal bytes when a
+setting joins. Three joined before this was so: models have them in their headers."""
 _LONGEST_HEADER = 100_000_000
 """Bytes, of the safetensors format: more is a damaged file."""
 CONFIG = "config.yaml"

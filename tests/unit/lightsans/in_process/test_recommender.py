@@ -377,3 +377,5 @@ def test_a_moment_is_refused_by_models_that_do_not_read_it_and_where_it_is_none(
         fitted.recommend("u7", now="2026-11-28")
     with pytest.raises(ConfigError, match=r"recommend\(now='soon'\): expected an ISO time"):
         asked_at.recommend("u7", now="soon")
+    with pytest.raises(ConfigError, match=r"recommend\(now='1970-01-01'\).*has an item of 2022-"):
+        asked_at.recommend(["u7", "u8"], now="1970-01-01")

@@ -152,6 +152,8 @@ def test_a_model_that_reads_times_refuses_without_them_and_says_what_to_give():
         model.score_items(**timed)
     with pytest.raises(ValueError, match=r"now has shape \(3,\)"):
         model.encode(**timed, now=torch.zeros(3, dtype=torch.int64))
+    with pytest.raises(ValueError, match=r"now has shape \(2, 3\)"):  # one for each prefix
+        model(**timed, now=batch["now"])
     with pytest.raises(ValueError, match=r"timestamps has shape .* type torch.float32"):
         model.encode(**plain, timestamps=torch.zeros(2, 3), now=torch.zeros(2, dtype=torch.int64))
 
