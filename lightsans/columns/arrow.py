@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lightsans.arrays import Array, Int32, Int64, UInt8, UInt64
-from lightsans.columns import kernels
 from lightsans.columns.hashing import hash_ids
 
 _CHUNK = 2**20  # ids of the greatest length that data.max_id_bytes usually allows: 1 GiB
@@ -62,6 +61,8 @@ def number_distinct(
         (R,) numbers; the ids that they stand for, stretch after stretch; where each stretch begins
         among those.
     """
+    from lightsans.columns import kernels  # Numba, as in `hash_segments`
+
     if pa.types.is_dictionary(ids.type):
         values = ids.dictionary
         found = kernels.renumber(codes_of(ids)[order], starts, len(values))
@@ -119,6 +120,8 @@ def as_dictionary(ids: pa.ChunkedArray | pa.Array) -> pa.DictionaryArray:
 
 def compact(ids: pa.DictionaryArray) -> pa.DictionaryArray:
     """The same ids without the values that no row has."""
+    from lightsans.columns import kernels  # Numba, as in `hash_segments`
+
     codes, starts = codes_of(ids), np.array([0, len(ids)])
     codes, used, _ = kernels.renumber(codes, starts, len(ids.dictionary))
     return dictionary_of(codes, ids.dictionary.take(pa.array(used)))

@@ -17,6 +17,8 @@ Key = tuple[int, int]
 NUM_BUCKETS = 4096
 """Users are assigned to this many buckets; parts and virtual shards are ranges of buckets."""
 
+_FEW = 4096
+"""Values up to which a hash does without Numba, whose import takes half a second."""
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, so multiplying loses no bits
 
 
@@ -33,10 +35,24 @@ def hash_segments(values: npt.NDArray[np.unsignedinteger], offsets: Int64) -> UI
 
     A polynomial in an odd multiplier, finished by `mix`. Empty segments hash to a constant.
     """
-    from lightsans.columns import kernels  # Numba, which takes a third of a second to import
+    if offsets[-1] - offsets[0] <= _FEW:
+        return _hash_few(values, offsets)
+    from lightsans.columns import kernels  # Numba, for which nobody with few values waits
 
     hashes: UInt64 = kernels.hash_segments(values, offsets)
     return hashes
+
+
+def _hash_few(values: npt.NDArray[np.unsignedinteger], offsets: Int64) -> UInt64:
+    """The same with numpy alone."""
+    lengths = np.diff(offsets)
+    powers = np.cumprod(np.full(lengths.max(initial=0), _MULTIPLIER))
+    owners = np.repeat(np.arange(len(lengths)), lengths)
+    chosen = np.arange(offsets[0], offsets[-1])
+    terms = (values[chosen].astype(np.uint64) + np.uint64(1)) * powers[chosen - offsets[owners]]
+    totals = np.zeros(len(lengths), np.uint64)
+    np.add.at(totals, owners, terms)
+    return mix(totals + lengths.astype(np.uint64))
 
 
 def hash_ids(ids: pa.Array | pa.ChunkedArray) -> UInt64:

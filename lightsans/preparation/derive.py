@@ -17,7 +17,6 @@ from lightsans.columns.arrow import (
 from lightsans.columns.hashing import hash_ids, hash_segments, mix, user_buckets
 from lightsans.columns.segments import count_true
 from lightsans.dataset.vocabulary import Vocabulary
-from lightsans.preparation import kernels
 from lightsans.preparation.event_lists import derive_events, event_fingerprints, lists_of_users
 from lightsans.preparation.selection import PartRows
 from lightsans.preparation.temporal import Cutoffs, cut_periods
@@ -82,6 +81,8 @@ def derive_sequences(
     item_ids = vocabulary.encode_living(rows.raw_item_ids)
     seen_ids = vocabulary.encode_seen(rows.raw_item_ids)
     # Limits shorten sequences alone: targets and who is trainable are decided before it.
+    from lightsans.preparation import kernels  # Numba, as in `hash_segments`
+
     in_sequence = rows.is_kept & (item_ids[rows.item] > 0)
     is_target = rows.is_kept
     if rows.events is not None:

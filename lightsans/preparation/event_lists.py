@@ -4,18 +4,22 @@ Shapes:
     R rows of a part   U its users
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from lightsans.arrays import Bool, Int32, Int64, UInt64
 from lightsans.columns.hashing import hash_ids, hash_segments, mix
-from lightsans.preparation.selection import PartRows
 from lightsans.preparation.temporal import Cutoffs
+
+if TYPE_CHECKING:  # who wants lists of users waits for no Numba
+    from lightsans.preparation.selection import PartRows
 
 
 def derive_events(
-    rows: PartRows,
+    rows: "PartRows",
     item_ids: Int32,
     seen_ids: Int32,
     in_sequence: Bool,
@@ -62,7 +66,7 @@ def derive_events(
     return lists_of_users(known[seen], seen_ends), columns
 
 
-def event_fingerprints(rows: PartRows, item_ids: Int32) -> UInt64:
+def event_fingerprints(rows: "PartRows", item_ids: Int32) -> UInt64:
     """(U,) differ when any row of a user that counts for something does, its event included.
 
     Numbers of items are left out: numbering them anew leaves a fingerprint unchanged.
@@ -93,7 +97,7 @@ def _counts(chosen: Int64, offsets: Int64) -> pa.Array:
     return pa.array(np.diff(_ends(chosen, offsets), prepend=0).astype(np.int32))
 
 
-def _last_of_each(rows: PartRows, ids: Int32, is_seen: Bool) -> Int64:
+def _last_of_each(rows: "PartRows", ids: Int32, is_seen: Bool) -> Int64:
     """The last of a user's seen rows with the same item and event, in the order of the rows."""
     assert rows.events is not None
     chosen = np.flatnonzero(is_seen)[::-1]

@@ -21,7 +21,6 @@ from lightsans.columns.arrow import (
 )
 from lightsans.columns.hashing import Key, keyed_hash_ids
 from lightsans.errors import InputError
-from lightsans.preparation import kernels
 from lightsans.preparation.selection import PartRows
 
 
@@ -67,6 +66,8 @@ def count_items(
     Returns:
         Hashes, ascending, and counts; items with count 0 are left out.
     """
+    from lightsans.preparation import kernels  # Numba, as in `hash_segments`
+
     is_alive = np.ones(len(core.item_hashes), bool)
     if alive is not None:
         is_alive = _is_in(core.item_hashes, alive)

@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lightsans.columns.arrow import as_dictionary, codes_of, dictionary_of, encode, one_chunk
-from lightsans.preparation import kernels
 from lightsans.preparation.part_files import load_interactions
 from lightsans.preparation.sorting import order_users, users_of
 from lightsans.storage.location import Location
@@ -38,6 +37,8 @@ def insert_rows(table: pa.Table, later: pa.Table) -> pa.Table:
         table: A part, or some of its columns, users and times among them.
         later: Sorted alike, with the same columns at least; its order keys are greater.
     """
+    from lightsans.preparation import kernels  # Numba, as in `hash_segments`
+
     # Users of both parts in the order of a part; `at`: places of those that only `later` has.
     (users, offsets), (later_users, later_offsets) = users_of(table), users_of(later)
     known = pc.index_in(later_users, value_set=users)

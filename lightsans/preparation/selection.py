@@ -19,7 +19,6 @@ from lightsans.columns.arrow import (
     codes_of,
 )
 from lightsans.config import DataConfig
-from lightsans.preparation import kernels
 from lightsans.preparation.sorting import users_of
 from lightsans.preparation.temporal import NUM_PERIODS, Cutoffs
 
@@ -105,6 +104,8 @@ def select_rows(
         thing = thing + num_things * cutoffs.period_of(timestamps)
         num_things *= NUM_PERIODS
     if data.dedupe != "none":
+        from lightsans.preparation import kernels  # Numba, as in `hash_segments`
+
         is_last = data.dedupe == "last"
         is_kept = kernels.first_of_each_item(offsets, thing, num_things, is_last)
     row_counts["after_dedupe"] = int(is_kept.sum())

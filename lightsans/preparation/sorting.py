@@ -18,8 +18,6 @@ from lightsans.columns.arrow import (
     wide,
 )
 from lightsans.columns.hashing import user_buckets
-from lightsans.columns.kernels import group_rows
-from lightsans.preparation import kernels
 
 
 def sort_interactions(table: pa.Table) -> pa.Table:
@@ -33,6 +31,9 @@ def sort_interactions(table: pa.Table) -> pa.Table:
     Returns:
         The columns of `lightsans.storage.schemas.interactions_schema`, ids as dictionaries.
     """
+    from lightsans.columns.kernels import group_rows
+    from lightsans.preparation import kernels  # Numba, as in `hash_segments`
+
     users, items = as_dictionary(table["user_id"]), as_dictionary(table["raw_item_id"])
     buckets = user_buckets(users.dictionary)
     user_order = order_users(users.dictionary)
@@ -90,5 +91,7 @@ def count_exact_duplicates(table: pa.Table, offsets: Int64) -> int:
         table: A part.
         offsets: (U + 1,) where each user's rows begin.
     """
+    from lightsans.preparation import kernels  # Numba, as in `hash_segments`
+
     items = codes_of(as_dictionary(table["raw_item_id"]))
     return int(kernels.count_repeats(offsets, items, table["timestamp"].to_numpy()))

@@ -17,6 +17,7 @@ from torch import Tensor
 _MIN_WIDTH, _MAX_NORM_RATIO = 32, 2.5
 _TRIED: Final = (512, 64), (64, 1024)
 """Shapes of the factors of the product that is measured."""
+_FEW_USERS: Final = 4
 _PAIRS: Final = 2**16
 """Pairs whose products are taken at once."""
 
@@ -69,6 +70,15 @@ def find_kernels() -> Any:
     except (ImportError, RuntimeError):
         return None
     return kernels
+
+
+def prefers_compiled(vectors_BD: Tensor) -> bool:
+    """Whether Numba reads blocks of scores for these users: on a CPU, and for more than a few.
+
+    For those, its import takes longer than everything else. The lists are the same without.
+    """
+    is_worth_it = vectors_BD.device.type == "cpu" and len(vectors_BD) > _FEW_USERS
+    return is_worth_it and find_kernels() is not None
 
 
 def round_scores(

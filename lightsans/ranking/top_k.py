@@ -27,14 +27,11 @@ from lightsans.ranking.products import (
     exact_dots,
     find_kernels,
     prefers_bfloat16,
+    prefers_compiled,
     round_scores,
     score_pairs,
 )
 from lightsans.ranking.seen_items import NOTHING, SeenItems
-
-kernels = find_kernels()
-IS_COMPILED = kernels is not None
-"""Whether a CPU reads blocks of scores with Numba; the lists are the same without."""
 
 SCORES_BUDGET = {"cpu": 2**22, "cuda": 2**28}
 """Scores held at once where torch alone looks at them."""
@@ -119,7 +116,7 @@ class ItemIndex:
             seen_item_ids_S: See ``seen_rows_S``.
             min_score: Items with a lower score are left out.
             block_items: Items scored at once; chosen by device and users unless given.
-            compiled: Read blocks with Numba; where it is there, on the CPU, unless given.
+            compiled: Read blocks with Numba; by `prefers_compiled` unless given.
 
         Raises:
             ValueError: A vector is not finite, or k is less than 1.
@@ -136,7 +133,7 @@ class ItemIndex:
         ids_S = rows_S[:0] if seen_item_ids_S is None else seen_item_ids_S
         seen = SeenItems(*self._positions(rows_S.long(), ids_S.long()), len(vectors_BD))
         if compiled is None:
-            compiled = IS_COMPILED and vectors_BD.device.type == "cpu"
+            compiled = prefers_compiled(vectors_BD)
         search = _scan_blocks if compiled else _sort_blocks
         with torch.autocast(vectors_BD.device.type, enabled=False):  # it would round products
             found, in_doubt_B = search(self, vectors_BD, k, seen, min_score, block_items)
@@ -243,7 +240,7 @@ def _scan_users(
     found: TopK,
 ) -> Bool:
     """Write the lists of some users, given what they have seen; whether each is in doubt."""
-    B, M = len(vectors_BD), 3 * k + 256
+    B, M, kernels = len(vectors_BD), 3 * k + 256, find_kernels()
     factors_BD, slack = index.prepare(vectors_BD)
     threshold_B = slack.below(torch.tensor(min_score)).float().numpy()
     absolute_B = slack.absolute.numpy()

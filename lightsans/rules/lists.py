@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 
 from lightsans.ranking.error_bounds import ErrorBound
-from lightsans.ranking.products import score_pairs
+from lightsans.ranking.products import prefers_compiled, score_pairs
 from lightsans.ranking.seen_items import NOTHING
 from lightsans.ranking.top_k import ItemIndex, TopK
 from lightsans.rules.item_rules import ItemRules
-from lightsans.rules.walk import FREE, GONE, IS_COMPILED, RESERVABLE, Candidates, walk
+from lightsans.rules.walk import FREE, GONE, RESERVABLE, Candidates, walk
 
 _OWN_SEARCH = 8
 """A group of less than this part of the items is searched by itself."""
@@ -112,10 +112,10 @@ class RuledIndex:
             segments_B: Int64; bit s is set where rule s of the segments is about the user.
             min_score: Items with a lower score, boosts included, are left out, save for pins.
             block_items: See `ItemIndex.top_k`.
-            compiled: Use Numba; where it is there, on the CPU, unless given.
+            compiled: Use Numba; by `prefers_compiled` unless given.
         """
         if compiled is None:
-            compiled = IS_COMPILED and vectors_BD.device.type == "cpu"
+            compiled = prefers_compiled(vectors_BD)
         B, device = len(vectors_BD), vectors_BD.device
         vectors_BD = vectors_BD.detach().float()
         if self._is_boosted:

@@ -22,12 +22,6 @@ from torch import Tensor
 from lightsans.ranking.seen_items import NOTHING
 from lightsans.rules.item_rules import ItemRules
 
-try:
-    from lightsans.rules import kernels
-except (ImportError, RuntimeError):  # no Numba, or no place for what it compiles: slower only
-    kernels = None  # type: ignore[assignment]
-IS_COMPILED = kernels is not None
-
 COSINE_STEPS = 2.0**20
 """Cosines are rounded to a multiple of one over this, so that no order of a sum changes a list."""
 
@@ -88,6 +82,8 @@ def walk(
 
 
 def _walk_compiled(rules: ItemRules, found: Candidates, k: int, unit_VD: Tensor | None) -> Walked:
+    from lightsans.rules import kernels  # Numba, which takes half a second to import
+
     B = len(found.ids)
     ids_BK = torch.zeros(B, k, dtype=torch.int64)
     scores_BK = torch.full((B, k), NOTHING)

@@ -1,6 +1,7 @@
 import numpy as np
 import pyarrow as pa
 
+from lightsans.columns import kernels
 from lightsans.columns.hashing import (
     NUM_BUCKETS,
     bucket_range,
@@ -32,6 +33,17 @@ def test_the_order_and_number_of_values_in_a_segment_count():
     values = np.array([1, 2, 2, 1, 1, 2, 0], np.uint64)
     hashes = hash_segments(values, np.array([0, 2, 4, 7, 7]))
     assert len(set(hashes.tolist())) == 4
+
+
+def test_few_values_hash_as_many_do():
+    generator = np.random.default_rng(1)
+    lengths = generator.integers(0, 9, 500)
+    ends = np.concatenate([[0], np.cumsum(lengths)])
+    for kind in (np.uint8, np.uint64):
+        values = generator.integers(0, np.iinfo(kind).max, ends[-1], kind, endpoint=True)
+        for offsets in (ends, ends[100:200], ends[:1]):
+            few = hash_segments(values, offsets)
+            assert few.tolist() == kernels.hash_segments(values, offsets).tolist()
 
 
 def test_buckets_are_filled_evenly():
