@@ -1,8 +1,8 @@
 """The commands `models` and `recommend`: a list of models, and one user's recommendations."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -24,6 +24,12 @@ from pipelines.commands.options import (
     select,
 )
 from pipelines.console.output import print_json, print_table, with_interval
+
+if TYPE_CHECKING:
+    from pipelines.score.one_user import Move, RawId, UserView
+
+Shown = tuple["RawId", float, Mapping[str, Any]]
+"""A recommendation: item, score and computed columns by name."""
 
 # torch is imported by the commands that need it: `--help` must not wait for it.
 
@@ -77,7 +83,6 @@ def recommend(
         map_items=map_items,
         explain=explain,
     )
-    recent = view.history[:k]
     # What may be bought again stands behind the list, of which no more than k are shown.
     best = [
         (*found, computed)
@@ -86,26 +91,39 @@ def recommend(
         )
         if rank < k or computed.get(SOURCES) == BUY_AGAIN
     ]
-    names = list(view.computed[0]) if view.computed else []
     if as_json:
-        print_json(
-            {
-                "user": view.user_id,
-                "source": view.source,
-                "history": [_item_json(item, titles) for item in recent],
-                "recommendations": [
-                    {**_item_json(item, titles), "score": value, **computed}
-                    for item, value, computed in best
-                ],
-                **({"moves": [asdict(move) for move in view.moves]} if explain else {}),
-            }
-        )
+        moves = {"moves": [asdict(move) for move in view.moves]} if explain else {}
+        print_json(_view_json(view, k, best, titles) | moves)
         return
+    _print_view(view, k, best, titles)
+    if explain:
+        _print_moves(view.moves, score.k, titles)
+
+
+def _view_json(
+    view: "UserView", k: int, best: Sequence[Shown], titles: Mapping[str, str]
+) -> dict[str, object]:
+    """What ``--json`` prints."""
+    return {
+        "user": view.user_id,
+        "source": view.source,
+        "history": [_item_json(item, titles) for item in view.history[:k]],
+        "recommendations": [
+            {**_item_json(item, titles), "score": value, **computed}
+            for item, value, computed in best
+        ],
+    }
+
+
+def _print_view(view: "UserView", k: int, best: Sequence[Shown], titles: Mapping[str, str]) -> None:
+    """Print a table of the history and one of the recommendations."""
+    recent = view.history[:k]
     print_table(
-        f"User {user}: {len(recent)} of {len(view.history)} items, newest first",
+        f"User {view.user_id}: {len(recent)} of {len(view.history)} items, newest first",
         ["item", "title"],
         [[str(item), titles.get(str(item), "")] for item in recent],
     )
+    names = list(view.computed[0]) if view.computed else []
     print_table(
         f"Top {k} ({view.source})",
         ["rank", "item", "title", "score", *names],
@@ -114,16 +132,19 @@ def recommend(
             for rank, (item, value, computed) in enumerate(best, 1)
         ],
     )
-    if explain:
-        rows = [
-            [move.rule, str(move.item), titles.get(str(move.item), ""), move.before, move.after]
-            for move in view.moves
-        ]
-        print_table(
-            f"What rules did, among {score.k} places, step by step",
-            ["rule", "item", "title", "rank before", "rank after"],
-            [["-" if value is None else value for value in row] for row in rows],
-        )
+
+
+def _print_moves(moves: "Sequence[Move]", places: int, titles: Mapping[str, str]) -> None:
+    """Print what rules changed, step by step."""
+    rows = [
+        [move.rule, str(move.item), titles.get(str(move.item), ""), move.before, move.after]
+        for move in moves
+    ]
+    print_table(
+        f"What rules did, among {places} places, step by step",
+        ["rule", "item", "title", "rank before", "rank after"],
+        [["-" if value is None else value for value in row] for row in rows],
+    )
 
 
 def models(

@@ -54,13 +54,14 @@ def print_json(content: Mapping[str, Any]) -> None:
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print a table for people; numbers are right-aligned, control characters become escapes."""
-    table = Table(title=printable(title), box=box.SIMPLE_HEAD, title_justify="left")
+    table = Table(box=box.SIMPLE_HEAD)
     for index, name in enumerate(header):
         is_number = bool(rows) and all(isinstance(row[index], int | float) for row in rows)
         table.add_column(printable(name), justify="right" if is_number else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False)
+    console.print(printable(title), style="italic")  # as the table's own it would wrap at its width
     console.print(table)
 
 

@@ -10,6 +10,12 @@ HARMFUL = "\x1b]52;c;cm0=\x07\x1b[2J\r\n\x00\x7f\x9b2J\u202e\u2069"
 CONTROLS = {character for character in HARMFUL if not character.isprintable()}
 
 
+def test_a_heading_is_one_line_however_narrow_its_table(capsys):
+    heading = "User 17: 2 of 71 items, newest first"
+    print_table(heading, ["item"], [["55"], ["167"]])
+    assert capsys.readouterr().out.splitlines()[0] == heading
+
+
 def test_a_table_shows_controls_of_ids_and_titles_as_escapes(capsys):
     print_table(f"User {HARMFUL}", [f"item {HARMFUL}"], [[f"title {HARMFUL}"]])
     shown = capsys.readouterr().out
