@@ -23,8 +23,7 @@ from lightsans.storage.table_formats import TableVersion
 from lightsans.text.coding import compression_by_name
 from pipelines.preprocess.base import Base, load_base
 from pipelines.preprocess.excluded import read_excluded_users
-from pipelines.preprocess.inputs import list_log
-from pipelines.preprocess.new_files import input_tables, new_rows
+from pipelines.preprocess.inputs import input_tables, list_log, new_rows
 from pipelines.preprocess.parts import format_version
 
 SPLIT_RULE = 2

@@ -48,8 +48,8 @@ from pipelines.preprocess.cutoffs import counted_cutoffs
 from pipelines.preprocess.derive import count_targets, write_sequences
 from pipelines.preprocess.excluded import find_excluded
 from pipelines.preprocess.identity import Job, prepare
+from pipelines.preprocess.inputs import input_entries
 from pipelines.preprocess.k_core import KCore, find_k_core
-from pipelines.preprocess.new_files import input_entries
 from pipelines.preprocess.parts import MARKER, WORK, Draft, Part, format_version
 from pipelines.preprocess.read import collect_interactions
 from pipelines.preprocess.records import Interactions, SequencesNote
