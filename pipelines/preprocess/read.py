@@ -1,15 +1,14 @@
 """First step of preprocessing: logs -> ``interactions/``, all rows of a user in one part.
 
-Read units are read side by side, rows exchanged once, and every part written by one task: by Ray
-Data, or by plain tasks where the input is no larger than one driver can keep count of. Names are
-determined by the content, files appear whole: a task that runs twice does no harm. A part that an
-earlier attempt has written stays, and its rows are not exchanged again.
+Read units are read side by side, rows exchanged once (`pipelines.preprocess.exchange`), and every
+part written by one task. Names are determined by the content, files appear whole: a task that runs
+twice does no harm. A part that an earlier attempt has written stays, and its rows are not exchanged
+again.
 """
 
-import itertools
 import pickle
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -24,7 +23,7 @@ from lightsans.columns.erased import ErasedUsers
 from lightsans.config import DataConfig, RunConfig
 from lightsans.errors import LightSANsError
 from lightsans.lists.id_lists import ids_of_type
-from lightsans.preparation.packing import PACKED_SCHEMA, PART, pack_rows, unpack_rows
+from lightsans.preparation.packing import PACKED_SCHEMA, pack_rows, unpack_rows
 from lightsans.preparation.sorting import sort_interactions
 from lightsans.reading.rejects import RowCounts, rejects_file
 from lightsans.reading.units import ReadPlan, ReadUnit, order_keys, plan_reading, read_unit
@@ -33,29 +32,18 @@ from lightsans.storage.location import Location
 from lightsans.storage.schemas import id_type
 from pipelines.console.progress import Bar, bar, say
 from pipelines.preprocess.base import Base
+from pipelines.preprocess.exchange import (
+    exchange_by_shuffle,
+    exchange_by_tasks,
+    is_exchanged_by_tasks,
+)
 from pipelines.preprocess.identity import Source, num_pieces
 from pipelines.preprocess.parts import PART_NOTE, READERS, USUAL_ROWS, Draft
 from pipelines.preprocess.records import PART_NOTES, Interactions, PartNote
 from pipelines.preprocess.take_over import take_over_part, take_over_parts, take_over_rejects
-from pipelines.session.merge_tree import Ref
 from pipelines.session.preflight import preflight
-from pipelines.session.ray_session import (
-    configure_ray_data,
-    ensure_ray,
-    iterate_tables,
-    original_errors,
-    usable_cpus,
-)
-from pipelines.session.tasks import remote, task_memory
+from pipelines.session.ray_session import ensure_ray, original_errors
 
-_Read = Callable[[pa.Table], Iterator[pa.Table]]
-_Write = Callable[[pa.Table], pa.Table]
-
-_FEW_PIECES = 128
-"""Inputs up to this size are exchanged by tasks: about 130 million rows."""
-_FEW_OBJECTS = 2**12
-"""Most objects of such an exchange, one for each piece and writer. Ray keeps those of up to 100 KB,
-which only smaller inputs have, in the memory of the driver."""
 _WATCH_EVERY_S = 2.0
 
 
@@ -156,7 +144,7 @@ def _exchange(
         num_partitions = num_parts
         size += max((part.rows for part in source.base.interactions.parts), default=0) / USUAL_ROWS
     by_tasks = is_exchanged_by_tasks(plan, source, num_partitions)
-    exchange = _exchange_by_tasks if by_tasks else _exchange_all
+    exchange = exchange_by_tasks if by_tasks else exchange_by_shuffle
     parts: list[PartNote] = []
     total = len(plan.units) + num_parts
     with (
@@ -167,73 +155,6 @@ def _exchange(
         for table in exchange(plan.units, read, write, num_partitions, size):
             parts += map(PartNote.from_json, table.to_pylist())
     return sorted(parts, key=lambda part: part.number)
-
-
-def is_exchanged_by_tasks(plan: ReadPlan, source: Source, num_writers: int) -> bool:
-    """Whether the driver can keep count of what every task has read for every writer."""
-    pieces = num_pieces(source.files, source.data) + len(plan.units)
-    return pieces <= _FEW_PIECES and pieces * num_writers <= _FEW_OBJECTS
-
-
-def _exchange_all(
-    units: Sequence[ReadUnit], read: _Read, write: _Write, num_writers: int, size: float
-) -> Iterator[pa.Table]:
-    """Exchange rows by Ray Data; yield the result of ``write`` for each partition."""
-    import ray.data  # takes .4 s, which the tasks of other steps are spared
-    from ray.data import ExecutionResources
-
-    configure_ray_data()
-    items = [{"unit": pickle.dumps(unit)} for unit in units]
-    data = ray.data.from_items(items, override_num_blocks=len(items))
-    limits = ExecutionResources.for_limits(cpu=usable_cpus())
-    data.context.execution_options.resource_limits = limits
-    rows = data.map_batches(read, batch_size=None, batch_format="pyarrow", memory=task_memory())
-    parts = rows.repartition(num_writers, keys=[PART])
-    # Parts of the usual size need no more than Ray Data reckons with by itself.
-    memory = task_memory(size) if size > 1 else None
-    written = parts.map_batches(write, batch_size=None, batch_format="pyarrow", memory=memory)
-    return iterate_tables(written)
-
-
-def _exchange_by_tasks(
-    units: Sequence[ReadUnit], read: _Read, write: _Write, num_writers: int, size: float
-) -> Iterator[pa.Table]:
-    """The same by plain tasks: the processes that read also write, and go on with later steps.
-
-    Ray Data would start processes of their own for either side of its shuffle, and keep cores for
-    them. What a task reads goes to the object store stretch by stretch, cut by writer.
-    """
-
-    def read_one(pickled: bytes) -> Iterator[pa.Table]:
-        for packed in read(pa.table({"unit": [pickled]})):
-            writers = packed[PART].to_numpy() % num_writers
-            for number in range(num_writers):
-                yield packed.filter(pa.array(writers == number))
-
-    def write_some(*packed: pa.Table) -> pa.Table:
-        return write(pa.concat_tables(packed))
-
-    reader = remote(read_one, num_returns="streaming")
-    writer = remote(write_some, size=size)
-    reading = [reader.remote(pickle.dumps(unit)) for unit in units]
-    packed = list[list[Ref]]()
-    try:
-        for stretches in reading:
-            packed.append(list(stretches))
-            ray.get(packed[-1][-1])  # raises what a task did: no part is written without its rows
-    except BaseException:
-        for stretches in reading:
-            ray.cancel(stretches)
-        raise
-    writing = [
-        writer.remote(*itertools.chain(*(stretches[number::num_writers] for stretches in packed)))
-        for number in range(num_writers)
-    ]
-    del packed, reading  # what a writer is done with leaves the object store
-    while writing:
-        [ready], writing = ray.wait(writing, num_returns=1)
-        table: pa.Table = ray.get(ready)
-        yield table
 
 
 def read_units(

@@ -20,7 +20,7 @@ from lightsans.storage.location import locate
 from lightsans.storage.manifests import is_finished
 from lightsans.storage.parts import sequence_parts
 from lightsans.storage.records import to_json
-from pipelines.preprocess import read
+from pipelines.preprocess import exchange
 from pipelines.preprocess import stage as preprocess
 from pipelines.preprocess.identity import dataset_id
 from pipelines.preprocess.stage import run_preprocess
@@ -330,7 +330,7 @@ def test_either_exchange_writes_the_same_parts(tmp_path, monkeypatch, by):
     """Ray Data exchanges what is too large for one driver to keep count of."""
     path = write_csv(tmp_path / "a.csv", ROWS)
     expected = make(tmp_path / "expected", path, num_parts=7)
-    monkeypatch.setattr(read, "_FEW_PIECES", 0 if by == "ray data" else 1000)
+    monkeypatch.setattr(exchange, "_FEW_PIECES", 0 if by == "ray data" else 1000)
     result = make(tmp_path / "root", path, num_parts=7, read_unit_bytes=500)
     for file in sorted(Path(expected.location.path).glob("interactions/*")):
         assert (

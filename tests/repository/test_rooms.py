@@ -220,6 +220,7 @@ TASKS = [
     "pipelines.preprocess.base",
     "pipelines.preprocess.cutoffs",
     "pipelines.preprocess.derive",
+    "pipelines.preprocess.exchange",
     "pipelines.preprocess.k_core",
     "pipelines.preprocess.parts",
     "pipelines.preprocess.read",
