@@ -143,7 +143,7 @@ def _exchange(
     if source.base is not None:
         num_partitions = num_parts
         size += max((part.rows for part in source.base.interactions.parts), default=0) / USUAL_ROWS
-    by_tasks = is_exchanged_by_tasks(plan, source, num_partitions)
+    by_tasks = is_exchanged_by_tasks(plan, source, num_parts, num_partitions)
     exchange = exchange_by_tasks if by_tasks else exchange_by_shuffle
     parts: list[PartNote] = []
     total = len(plan.units) + num_parts
