@@ -1,4 +1,4 @@
-"""Ranks of all parts of a dataset, on Ray Data, and the figures that follow from them.
+"""Ranks of all parts of a dataset, by Ray Data or a task, and the figures that follow from them.
 
 Totals are summed over parts and divided once, so they do not depend on how users are spread. Ranks
 are written by the processes that make them; sums over parts are added in a tree of tasks, and the

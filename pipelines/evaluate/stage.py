@@ -1,4 +1,4 @@
-"""Full-ranking metrics of a model and the baselines, part by part on Ray Data.
+"""Full-ranking metrics of a model and the baselines, part by part on Ray Data, or in a task.
 
     reports/evaluate-<id>/  ranks/part-*.parquet, pairs.npz, report.png, manifest.json
 

@@ -1,1 +1,1 @@
-"""Interaction logs become a dataset, on Ray Data."""
+"""Interaction logs become a dataset, by tasks; Ray Data exchanges the rows of large ones."""

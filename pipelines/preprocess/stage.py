@@ -3,9 +3,9 @@
 Three steps, each of which a later attempt goes on with:
 
 1. `read`: a task per read unit checks rows and packs them by part
-   (`lightsans.preparation.packing`); Ray Data's shuffle, the only exchange, brings each part's
-   rows together; a task per part sorts them
-   (`lightsans.preparation.sorting.sort_interactions`) and writes ``interactions/``.
+   (`lightsans.preparation.packing`); the only exchange, by tasks or Ray Data's shuffle
+   (`pipelines.preprocess.exchange`), brings each part's rows together; a task per part sorts
+   them (`lightsans.preparation.sorting.sort_interactions`) and writes ``interactions/``.
 2. `k_core`: filters and k-core over the parts where they are, only counts move; gives the
    vocabulary.
 3. `derive`: a task per part derives ``sequences/`` from its interactions and the

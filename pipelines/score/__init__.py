@@ -1,1 +1,1 @@
-"""Recommendations for every user, on Ray Data."""
+"""Recommendations for every user, on Ray Data or, for few, in a task."""

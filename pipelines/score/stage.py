@@ -1,4 +1,4 @@
-"""Batch scoring: the top-K of every user of a dataset, part by part on Ray Data.
+"""Batch scoring: the top-K of every user of a dataset, part by part on Ray Data, or in a task.
 
     recommendations/<run>/  part-*.parquet, report.json, report.png, manifest.json
 
