@@ -39,8 +39,8 @@ from pipelines.operations.status import stage_minutes
 from pipelines.preprocess.stage import PreprocessResult
 from pipelines.publish import latest_run_id
 from pipelines.refit.stage import full_dataset
+from pipelines.session.clusters import is_cluster
 from pipelines.session.process_tree import ProcessFigures, ProcessorClock, read_figures
-from pipelines.session.ray_session import is_cluster
 
 FORMAT_VERSION = 2
 Night = Callable[[RunConfig, str], object]

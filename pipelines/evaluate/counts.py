@@ -20,8 +20,7 @@ from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest
 from lightsans.storage.parts import SequencePart
 from pipelines.console.progress import say
-from pipelines.session.merge_tree import merge_all
-from pipelines.session.tasks import TASK_BYTES, memory_for
+from pipelines.session.tasks import TASK_BYTES, memory_for, merge_all
 
 PARTS_PER_COUNT = 8
 

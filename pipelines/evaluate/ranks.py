@@ -36,9 +36,8 @@ from lightsans.storage.manifest_kinds import DatasetManifest
 from lightsans.storage.parts import SequencePart
 from pipelines.console.progress import bar, say
 from pipelines.evaluate.counts import collect_recent, count_transitions
-from pipelines.session.merge_tree import merge_all
 from pipelines.session.ray_session import configure_ray_data
-from pipelines.session.tasks import memory_for, run_in_one_task
+from pipelines.session.tasks import memory_for, merge_all, run_in_one_task
 
 PAIRS = "pairs.npz"
 """Sums by which models are compared later."""

@@ -27,7 +27,7 @@ from pipelines.operations.figures import complete_figures
 from pipelines.operations.gauges import night_samples, show_on_cluster, write_metrics_file
 from pipelines.operations.notify import notify, require_secrets
 from pipelines.operations.page import write_pages
-from pipelines.session.ray_session import is_cluster
+from pipelines.session.clusters import is_cluster
 from pipelines.session.stage_times import recorded_stages
 
 CLEANED_AFTER = ("published", "kept", "refused", "failed")

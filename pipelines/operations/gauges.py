@@ -95,7 +95,7 @@ def show_on_cluster(samples: list[Sample]) -> None:
     """Set the same gauges in Ray's exporters, where this process runs on a cluster."""
     import ray
 
-    from pipelines.session.ray_session import is_cluster
+    from pipelines.session.clusters import is_cluster
 
     if not (is_cluster() and ray.is_initialized()):
         return

@@ -14,9 +14,8 @@ from lightsans.preparation.temporal import Cutoffs
 from lightsans.stages.filters import count_later, cutoffs_of_shares
 from lightsans.storage.location import Location
 from pipelines.preprocess.parts import Part
-from pipelines.session.merge_tree import merge_all
 from pipelines.session.ray_session import original_errors
-from pipelines.session.tasks import remote
+from pipelines.session.tasks import merge_all, remote
 
 
 def counted_cutoffs(

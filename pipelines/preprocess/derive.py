@@ -21,9 +21,8 @@ from pipelines.preprocess.base import UnchangedSequences
 from pipelines.preprocess.cutoffs import add_counts
 from pipelines.preprocess.parts import Draft, Part, largest
 from pipelines.preprocess.records import SequencesNote
-from pipelines.session.merge_tree import Ref, merge_all
 from pipelines.session.ray_session import original_errors
-from pipelines.session.tasks import remote, run_tasks
+from pipelines.session.tasks import Ref, merge_all, remote, run_tasks
 
 
 def write_sequences(

@@ -14,9 +14,9 @@ import ray
 from lightsans.preparation.packing import PART
 from lightsans.reading.units import ReadPlan, ReadUnit
 from pipelines.preprocess.identity import Source, num_pieces
-from pipelines.session.merge_tree import Ref
-from pipelines.session.ray_session import configure_ray_data, iterate_tables, usable_cpus
-from pipelines.session.tasks import remote, task_memory
+from pipelines.session.cpus import usable_cpus
+from pipelines.session.ray_session import configure_ray_data, iterate_tables
+from pipelines.session.tasks import Ref, remote, task_memory
 
 Read = Callable[[pa.Table], Iterator[pa.Table]]
 """A table of pickled units -> packed rows, stretch by stretch."""

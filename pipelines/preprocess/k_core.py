@@ -38,9 +38,8 @@ from lightsans.stages.filters import (
 from lightsans.storage.location import Location
 from pipelines.console.progress import say
 from pipelines.preprocess.parts import Part, largest
-from pipelines.session.merge_tree import MergeTree, Ref, merge_all
 from pipelines.session.ray_session import original_errors
-from pipelines.session.tasks import remote, run_tasks
+from pipelines.session.tasks import MergeTree, Ref, merge_all, remote, run_tasks
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,10 +55,11 @@ from pipelines.preprocess.read import collect_interactions
 from pipelines.preprocess.records import Interactions, SequencesNote
 from pipelines.preprocess.report import draw_report, write_report
 from pipelines.publish import require_unpublished
+from pipelines.session.clusters import is_cluster
 from pipelines.session.lease import Owner
 from pipelines.session.memory import MemoryWatch, spilled_bytes
 from pipelines.session.preflight import preflight
-from pipelines.session.ray_session import ensure_ray, is_cluster
+from pipelines.session.ray_session import ensure_ray
 from pipelines.session.stage import find_or_make
 
 

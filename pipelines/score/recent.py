@@ -11,8 +11,8 @@ from lightsans.stages.window import count_parts, window_end
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest
 from lightsans.storage.parts import SequencePart, sequence_parts
-from pipelines.session.merge_tree import merge_all
-from pipelines.session.ray_session import cpus_per_task
+from pipelines.session.cpus import cpus_per_task
+from pipelines.session.tasks import merge_all
 
 _PARTS_PER_TASK = 8
 

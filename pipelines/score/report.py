@@ -35,8 +35,8 @@ from lightsans.storage.records import from_json, to_json
 from pipelines.console.progress import say
 from pipelines.publish import latest_run_id
 from pipelines.score.parts import ScoreJob
-from pipelines.session.merge_tree import merge_all
-from pipelines.session.ray_session import cpus_per_task
+from pipelines.session.cpus import cpus_per_task
+from pipelines.session.tasks import merge_all
 
 REPORT, PICTURE = "report.json", "report.png"
 TASKS = 64

@@ -1,5 +1,6 @@
 """The cluster of ``RAY_ADDRESS``: whether anybody answers there, told within seconds."""
 
+import os
 import socket
 import time
 
@@ -12,6 +13,11 @@ _RETRY_S = 1.0
 
 class ClusterUnreachableError(StorageError):
     """Nobody answers at the address of a cluster."""
+
+
+def is_cluster() -> bool:
+    """Whether `ensure_ray` connects to a Ray that was there before, rather than start its own."""
+    return os.environ.get("RAY_ADDRESS", "") not in ("", "local")
 
 
 def require_cluster(address: str) -> None:

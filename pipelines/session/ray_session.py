@@ -29,7 +29,8 @@ from lightsans.scratch import remove_directories
 from pipelines.console.interruption import call_at_end, received
 from pipelines.console.logs import adopt_ray_loggers
 from pipelines.console.raw_lines import spend_warning_on_arguments
-from pipelines.session.clusters import ClusterUnreachableError, require_cluster
+from pipelines.session.clusters import ClusterUnreachableError, is_cluster, require_cluster
+from pipelines.session.cpus import machine_cpus
 from pipelines.session.directories import make_ray_directories
 
 if TYPE_CHECKING:  # who does not need Ray Data starts .4 s sooner without it
@@ -96,7 +97,7 @@ def _start_embedded(memory_bytes: int | None) -> None:
     with temporary, quick_start(), _told_if_late():
         _init(
             address="local",  # not one that happens to run on this machine
-            num_cpus=max(EMBEDDED_CPUS, os.cpu_count() or 1),
+            num_cpus=max(EMBEDDED_CPUS, machine_cpus()),
             object_store_memory=None if memory_bytes is None else memory_bytes // 4,
             _memory=None if memory_bytes is None else memory_bytes * 3 // 4,
             _temp_dir=directories.sessions,
@@ -269,27 +270,6 @@ def _init(**arguments: Any) -> None:
     ray.init(**arguments)
     if handler is not None and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, handler)
-
-
-def is_cluster() -> bool:
-    """Whether `ensure_ray` connects to a Ray that was there before, rather than start its own."""
-    return os.environ.get("RAY_ADDRESS", "") not in ("", "local")
-
-
-def usable_cpus() -> int:
-    """CPUs that can work at a time: an embedded Ray counts more than a small machine has.
-
-    More processes than that are no faster together, and each takes its memory.
-    """
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    logical = max(1, int(resources.get("CPU", 1)))
-    return logical if is_cluster() else min(logical, os.cpu_count() or 1)
-
-
-def cpus_per_task() -> int:
-    """Logical CPUs that a task asks for, so that no more run at a time than `usable_cpus`."""
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return max(1, int(resources.get("CPU", 1))) // usable_cpus()
 
 
 def on_this_machine() -> NodeAffinitySchedulingStrategy:

@@ -1,15 +1,15 @@
-"""Tasks over the parts of a dataset: a few at a time, results as they finish."""
+"""Tasks over the parts of a dataset: a few at a time, results as they finish or merged into one."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import pyarrow as pa
 import ray
 
 from pipelines.console.progress import bar
-from pipelines.session.merge_tree import Ref
-from pipelines.session.ray_session import cpus_per_task, original_errors, usable_cpus
+from pipelines.session.cpus import cpus_per_task, usable_cpus
+from pipelines.session.ray_session import original_errors
 
 _RETRIES = 8
 """Times that a task is run again after its worker or node was lost."""
@@ -17,6 +17,11 @@ TASK_BYTES = 448 * 2**20
 """Memory of a task on a part of the usual size, or one that reads: its process and its columns."""
 _WAITING_PER_CPU = 4
 """Tasks submitted at a time: enough to keep every CPU busy, few enough to look after."""
+FAN_IN = 8
+"""Objects that one task merges."""
+
+Ref = Any
+"""``ray.ObjectRef``, whose type says nothing of several returns."""
 
 
 def remote(
@@ -81,6 +86,50 @@ def run_tasks(submit: Callable[[Any], Ref], arguments: Sequence[Any], title: str
             result = ray.get(ready)
             progress.advance()
             yield result
+
+
+class MergeTree:
+    """One object out of many: ``merge.remote(*objects)`` on up to `FAN_IN` of them at a time.
+
+    The driver holds none. They may be added before they are made. References to merged ones are
+    dropped, so that Ray frees them.
+
+    Args:
+        merge: A Ray task that takes one or more objects.
+    """
+
+    def __init__(self, merge: Any) -> None:
+        self._merge = merge
+        self._levels: list[list[Ref]] = []
+
+    def add(self, ref: Ref) -> None:
+        """Take one more object."""
+        self._add(ref, 0)
+
+    def root(self) -> Ref:
+        """The merge of all objects; at least one was added."""
+        left: list[Ref] = []
+        for level in self._levels:
+            level += left
+            left = [self._merge.remote(*level)] if len(level) > 1 else level
+        return left[0]
+
+    def _add(self, ref: Ref, level: int) -> None:
+        if level == len(self._levels):
+            self._levels.append([])
+        self._levels[level].append(ref)
+        if len(self._levels[level]) == FAN_IN:
+            merged = self._merge.remote(*self._levels[level])
+            self._levels[level] = []
+            self._add(merged, level + 1)
+
+
+def merge_all(merge: Any, refs: Iterable[Ref]) -> Ref:
+    """The merge of all objects, of which there is at least one."""
+    tree = MergeTree(merge)
+    for ref in refs:
+        tree.add(ref)
+    return tree.root()
 
 
 def run_in_one_task(

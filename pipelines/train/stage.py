@@ -46,9 +46,10 @@ from lightsans.training.progress import EpochRow, Progress
 from pipelines.console.logs import add_log_context, log_context
 from pipelines.console.progress import say
 from pipelines.publish import require_unpublished
+from pipelines.session.clusters import is_cluster
 from pipelines.session.lease import Owner
 from pipelines.session.preflight import preflight
-from pipelines.session.ray_session import ensure_ray, is_cluster, original_errors
+from pipelines.session.ray_session import ensure_ray, original_errors
 from pipelines.session.stage import find_or_make
 from pipelines.train import task_group
 from pipelines.train.board import (

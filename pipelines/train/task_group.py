@@ -20,7 +20,7 @@ from lightsans.scratch import scratch_directory
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest
 from lightsans.storage.manifests import require_manifest
-from pipelines.session.ray_session import is_cluster
+from pipelines.session.clusters import is_cluster
 from pipelines.train.errors import explain
 from pipelines.train.worker import Place, WorkerJob, train_worker
 

@@ -45,6 +45,7 @@ from lightsans.storage.parts import read_metrics
 from pipelines.console.logs import add_log_context, log_context
 from pipelines.console.progress import say
 from pipelines.evaluate.stage import EvaluateResult, run_evaluate
+from pipelines.session.cpus import machine_cpus
 from pipelines.session.lease import Owner
 from pipelines.session.preflight import preflight, train_places
 from pipelines.session.ray_session import ensure_ray, have_dashboard, original_errors
@@ -227,7 +228,7 @@ def _slots(base: RunConfig) -> int:
     here = ray.get_runtime_context().get_node_id()
     if [node["NodeID"] for node in nodes] == [here] and not base.train.use_gpu:
         # A Ray of our own has more logical CPUs than there are cores.
-        places = min(places, os.cpu_count() or 1)
+        places = min(places, machine_cpus())
     limit = base.tune.max_concurrent
     fitting = max(1, places // base.train.most_workers)
     return fitting if limit is None else min(limit, fitting)

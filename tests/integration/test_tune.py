@@ -22,6 +22,7 @@ from lightsans.storage.location import locate
 from lightsans.storage.records import to_json
 from lightsans.training.progress import EpochRow, Progress
 from pipelines.preprocess.stage import run_preprocess
+from pipelines.session.cpus import machine_cpus
 from pipelines.train.stage import run_train
 from pipelines.tune.records import TrialRecord, TrialStore
 from pipelines.tune.stage import TuneResult, run_tune
@@ -299,7 +300,7 @@ def test_two_cpus_are_enough_for_trials_of_one_worker_and_of_two(small_log, tmp_
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     found = json.loads(ran.stdout.splitlines()[-1])
-    assert [found[workers]["slots"] for workers in "12"] == [min(2, os.cpu_count() or 1), 1]
+    assert [found[workers]["slots"] for workers in "12"] == [min(2, machine_cpus()), 1]
     for workers in "12":
         assert sum(found[workers]["trials"].values()) == 3
         assert set(found[workers]["trials"]) <= {"finished", "stopped"}, ran.stderr

@@ -216,7 +216,7 @@ def test_rooms_of_the_pipelines_import_nothing_by_themselves():
 # Ray Train, Ray Tune and Ray Data's own workers import ray.data by themselves.
 TASKS = [
     "pipelines.session.tasks",
-    "pipelines.session.merge_tree",
+    "pipelines.session.cpus",
     "pipelines.preprocess.base",
     "pipelines.preprocess.cutoffs",
     "pipelines.preprocess.derive",

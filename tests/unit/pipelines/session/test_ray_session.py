@@ -32,13 +32,14 @@ def test_an_embedded_ray_keeps_our_end_on_sigterm_and_gives_workers_their_share(
     monkeypatch.delenv(NICENESS, raising=False)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray_session, "machine_cpus", lambda: 7)
     monkeypatch.setattr(ray_session, "spend_warning_on_arguments", lambda: None)
     try:
         ray_session.ensure_ray()
         assert signal.getsignal(signal.SIGTERM) is ours
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert (seen["address"], seen["niceness"]) == ("local", "0")
+    assert (seen["address"], seen["niceness"], seen["num_cpus"]) == ("local", "0", 7)
 
 
 RAYLET = ["raylet", "--dashboard_agent_command=agent.py", "--metrics-agent-port=0", "--head"]
