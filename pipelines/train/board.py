@@ -9,7 +9,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -159,11 +159,10 @@ class DirectoryBoard:
         self._write(f"epoch-{row.epoch}", asdict(row))
 
     def fail(self, error: LightSANsError) -> None:
-        """See `Board`."""
-        part = self._part([type(error).__name__, str(error)])
-        with suppress(FileExistsError):
-            os.link(part, self._path("error"))
-        part.unlink()
+        """See `Board`; the first stays. Where the disk is full, only the worker tells the error."""
+        kinds = (kind.__name__ for kind in type(error).__mro__)
+        known = next(kind for kind in kinds if hasattr(errors, kind))
+        self._put([known, str(error)], lambda part: os.link(part, self._path("error")))
 
     def error(self) -> LightSANsError | None:
         """See `Board`."""
@@ -185,14 +184,18 @@ class DirectoryBoard:
     def _path(self, name: str) -> Path:
         return Path(self.directory) / name
 
-    def _part(self, value: object) -> Path:
-        part = self._path(f"part-{os.getpid()}")
-        part.write_text(json.dumps(value))
-        return part
-
     def _write(self, name: str, value: object) -> None:
+        self._put(value, lambda part: part.replace(self._path(name)))
+
+    def _put(self, value: object, place: Callable[[Path], object]) -> None:
+        """Write a file and put it in its place, if that can be done; half a file never stays."""
+        part = self._path(f"part-{os.getpid()}")
         with suppress(OSError):  # a disk that is full: no progress to show, nothing worse
-            self._part(value).replace(self._path(name))
+            try:
+                part.write_text(json.dumps(value))
+                place(part)
+            finally:
+                part.unlink(missing_ok=True)
 
     def _read(self, name: str) -> Any:
         try:

@@ -12,6 +12,10 @@ LESS_MEMORY = (
 )
 
 
+class StuckError(TrainingError):
+    """A worker waited for the others in vain; workers that start again may not."""
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an allocation failed, on the GPU or in this process."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
@@ -43,7 +47,7 @@ def explain(error: BaseException, train: TrainConfig, where: str) -> TrainingErr
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
         return TrainingError(f"{where} ran out of memory ({first_line}); {LESS_MEMORY}")
     if is_time_out(error):
-        return TrainingError(
+        return StuckError(
             f"{where} waited for the other workers for longer than train.collective_timeout_s="
             f"{train.collective_timeout_s}; a machine or the network between them is stuck, or so "
             "slow that the time-out must be raised"

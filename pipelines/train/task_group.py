@@ -15,13 +15,13 @@ from ray.exceptions import RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from lightsans.config import RunConfig
-from lightsans.errors import TrainingError
+from lightsans.errors import LightSANsError, TrainingError
 from lightsans.scratch import scratch_directory
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest
 from lightsans.storage.manifests import require_manifest
 from pipelines.session.clusters import is_cluster
-from pipelines.train.errors import explain
+from pipelines.train.errors import StuckError, explain
 from pipelines.train.worker import Place, WorkerJob, train_worker
 
 USERS_WORTH_RAY_TRAIN = 20_000
@@ -68,6 +68,7 @@ def train_in_tasks(job: WorkerJob) -> None:
     Raises:
         TrainingError: Memory does not suffice, a worker waited in vain for the others, or more
             workers were lost than ``train.max_failures`` allows.
+        LightSANsError: A worker's own, where the board could not keep it.
     """
     train = job.config.train
     for failures in range(1, train.max_failures + 2):
@@ -77,6 +78,7 @@ def train_in_tasks(job: WorkerJob) -> None:
         except WorkersFailedError as error:
             if job.board.error() is not None:  # a restart cannot mend it
                 return
+            _raise_own(error)
             if failures <= train.max_failures:
                 continue
             own = explain(error, train, "training")
@@ -84,6 +86,13 @@ def train_in_tasks(job: WorkerJob) -> None:
                 f"workers ended {failures} times, train.max_failures={train.max_failures}, the "
                 f"last time {error}"
             ) from error
+
+
+def _raise_own(error: WorkersFailedError) -> None:
+    """Raise what a worker told that a restart cannot mend, and a full disk kept off the board."""
+    for failure in error.worker_failures.values():
+        if isinstance(failure, LightSANsError) and not isinstance(failure, StuckError):
+            raise failure from None
 
 
 def _run_once(job: WorkerJob) -> None:

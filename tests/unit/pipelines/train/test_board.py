@@ -2,14 +2,17 @@
 
 import io
 import pickle
+import resource
+import signal
 from dataclasses import replace
 
 import pytest
 from rich.console import Console
 from rich.live import Live
 
-from lightsans.errors import LightSANsError, TrainingError
+from lightsans.errors import LightSANsError, StorageError, TrainingError
 from lightsans.training.progress import EpochRow, StepProgress
+from pipelines.session.clusters import ClusterUnreachableError
 from pipelines.train import board as training_board
 from pipelines.train.board import (
     Board,
@@ -118,8 +121,33 @@ def test_progress_that_cannot_be_noted_is_not_shown_and_costs_nothing_else(tmp_p
     board = DirectoryBoard(str(tmp_path / "gone"))
     board.step(STEP)
     board.epoch(row(1))
-    with pytest.raises(FileNotFoundError):
-        board.fail(TrainingError("the loss became inf"))
+    board.fail(TrainingError("the loss became inf"))
+
+
+@pytest.fixture
+def full_disk():
+    """No file of this process may hold a byte."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_full_disk_hides_no_error_and_keeps_no_half_file(tmp_path, full_disk):
+    board = DirectoryBoard(str(tmp_path))
+    board.fail(TrainingError("the loss became inf"))  # raises nothing in its place
+    board.step(STEP)
+    assert list(tmp_path.iterdir()) == []
+    assert board.error() is None
+
+
+def test_an_error_of_a_class_of_its_own_is_noted_as_the_public_one(tmp_path):
+    board = DirectoryBoard(str(tmp_path))
+    board.fail(ClusterUnreachableError("nobody answers"))
+    assert [type(board.error()), str(board.error())] == [StorageError, "nobody answers"]
+    assert [path.name for path in tmp_path.iterdir()] == ["error"]
 
 
 def test_a_board_that_goes_away_while_a_command_ends_is_not_an_error(tmp_path, capsys):

@@ -13,6 +13,7 @@ from lightsans.storage.location import Location
 from lightsans.storage.manifests import write_manifest
 from pipelines.train import task_group
 from pipelines.train.board import TrainingBoard
+from pipelines.train.errors import explain
 from pipelines.train.task_group import WorkersFailedError, suits, train_in_tasks
 from pipelines.train.worker import WorkerJob
 from tests.factories import local
@@ -141,3 +142,20 @@ def test_an_error_that_a_restart_cannot_mend_starts_nobody_again(act, tmp_path):
     runs.noted = TrainingError("the loss became inf")
     train_in_tasks(job_of(tmp_path))
     assert runs.count == 1
+
+
+def test_an_error_that_the_board_could_not_keep_starts_nobody_again(act, tmp_path):
+    """The disk was full: the worker itself tells it."""
+    runs = act(TrainingError("the loss became inf"))
+    with pytest.raises(TrainingError, match="the loss became inf"):
+        train_in_tasks(job_of(tmp_path))
+    assert runs.count == 1
+
+
+def test_workers_of_which_one_waited_in_vain_start_again(act, tmp_path):
+    job = job_of(tmp_path, "train.max_failures=1")
+    waited = explain(RuntimeError("Timed out waiting"), job.config.train, "worker 1")
+    assert waited is not None
+    runs = act(waited)
+    train_in_tasks(job)
+    assert runs.count == 2
