@@ -12,6 +12,7 @@ epochs: our time until ours reaches it, where our run ends, is set against its o
 """
 
 import argparse
+import hashlib
 import json
 import math
 import os
@@ -55,12 +56,15 @@ def run_peer(
 ) -> list[dict[str, Any]]:
     """Train the peer, or find its epochs of an earlier call; none without its environment.
 
+    A call that asks for anything else, or follows one that was killed, trains it anew.
+
     Args:
         split: Input of `train_rectools`.
         config: Sizes and seed.
         epochs: How many epochs.
         minutes: Most processor time.
-        directory: Keeps the split, a line an epoch, and lists where the split has a test.
+        directory: Keeps what was asked with all epochs, in ``rectools.json``, and, where the split
+            has a test, lists in ``rectools.npz``.
 
     Raises:
         CalledProcessError: It failed; its own words stand above.
@@ -68,25 +72,51 @@ def run_peer(
     if not PEER.exists():
         print(f"{PEER} is missing: `make bench-rectools` creates it; ours runs alone", flush=True)
         return []
-    lines = directory / "rectools.jsonl"
-    if not lines.exists():
-        directory.mkdir(parents=True, exist_ok=True)
-        np.savez(directory / "split.npz", allow_pickle=False, **split)
-        sizes = {
-            "--epochs": epochs,
-            "--width": config.model.hidden_size,
-            "--length": config.model.max_seq_len,
-            "--heads": config.model.n_heads,
-            "--seed": config.train.seed,
-            "--minutes": minutes,
-        }
-        arguments = [str(part) for pair in sizes.items() for part in pair]
-        command = [str(PEER), str(SCRIPT), str(directory / "split.npz"), str(lines), *arguments]
-        # Nothing of this environment: the peer's numpy is another one.
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-        environment |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-        subprocess.run(command, check=True, env=environment)
+    asked: dict[str, Any] = {
+        "--epochs": epochs,
+        "--width": config.model.hidden_size,
+        "--length": config.model.max_seq_len,
+        "--heads": config.model.n_heads,
+        "--seed": config.train.seed,
+        "--minutes": minutes,
+    }
+    arguments = [str(part) for pair in asked.items() for part in pair]
+    asked["split"] = digest(split)
+    finished = directory / "rectools.json"
+    kept = json.loads(finished.read_text()) if finished.exists() else {}
+    if kept.get("asked") != asked:
+        finished.unlink(missing_ok=True)
+        kept = {"asked": asked, "epochs": train_peer(split, arguments, directory)}
+        part = directory / "rectools.json.part"
+        part.write_text(json.dumps(kept))
+        part.replace(finished)
+    epochs_of_peer: list[dict[str, Any]] = kept["epochs"]
+    return epochs_of_peer
+
+
+def train_peer(
+    split: dict[str, Array], arguments: list[str], directory: Path
+) -> list[dict[str, Any]]:
+    """Run `train_rectools` to its end; its epochs."""
+    directory.mkdir(parents=True, exist_ok=True)
+    np.savez(directory / "split.npz", allow_pickle=False, **split)
+    lines = directory / "part.jsonl"
+    command = [str(PEER), str(SCRIPT), str(directory / "split.npz"), str(lines), *arguments]
+    # Nothing of this environment: the peer's numpy is another one.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    environment |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    subprocess.run(command, check=True, env=environment)
+    if "test_offsets" in split:
+        lines.with_suffix(".npz").replace(directory / "rectools.npz")
     return [json.loads(line) for line in lines.read_text().splitlines()]
+
+
+def digest(split: dict[str, Array]) -> str:
+    """SHA-256 of the arrays."""
+    found = hashlib.sha256()
+    for name, values in sorted(split.items()):
+        found.update(f"{name} {values.dtype} {values.shape}".encode() + values.tobytes())
+    return found.hexdigest()
 
 
 def cases(ours: Trained, peer: list[dict[str, Any]]) -> list[harness.Case]:

@@ -73,6 +73,22 @@ RECIPES = {
 }
 
 
+def log_key(options: argparse.Namespace) -> dict[str, Any]:
+    """Entries of a finished line that say which rows it was measured on."""
+    return {"log": options.log, "share": options.share, "smoke": options.smoke}
+
+
+def budget_key(options: argparse.Namespace) -> dict[str, Any]:
+    """Entries of a tested line that say how long the peer might train."""
+    return {"peer_most": [options.peer_epochs, options.peer_minutes]}
+
+
+def in_work(options: argparse.Namespace, name: str) -> Path:
+    """A file or directory of ``--work``, with what `log_key` says in its name."""
+    log = f"{options.log}-{options.share}" + "-smoke" * options.smoke
+    return Path(options.work, f"{log}-{name}")
+
+
 class Session(NamedTuple):
     """A log, how it is cut, and what this call was asked."""
 
@@ -151,10 +167,10 @@ def train_rung(session: Session, rung: str, seed: int) -> dict[str, Any]:
 
 def weights_file(session: Session, rung: str, seed: int) -> Path:
     """The weights of a finished run."""
-    directory: Path = session.options.work
-    directory.mkdir(parents=True, exist_ok=True)
     epochs = make_config(session.options, rung, seed).train.epochs
-    return directory / f"{session.options.log}-{rung}-{seed}-{epochs}.pt"
+    file = in_work(session.options, f"{rung}-{seed}-{epochs}.pt")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return file
 
 
 def test_chosen(session: Session, chosen: dict[str, Any]) -> list[dict[str, Any]]:
@@ -213,7 +229,7 @@ def lists_of_peer(session: Session, config: RunConfig) -> tuple[Int64 | None, li
     """The peer's lists and epochs; nothing where it is not installed."""
     options = session.options
     split = peer_split(session.cut, config.evaluate.remove_seen)
-    directory = options.work / f"{options.log}-peer"
+    directory = in_work(options, f"peer-{options.peer_epochs}-{options.peer_minutes:g}")
     rows = run_peer(split, config, options.peer_epochs, options.peer_minutes, directory)
     if not rows:
         return None, []
@@ -287,10 +303,11 @@ def main() -> None:
         options.rungs, options.test, options.peer_epochs = ["plain", "fading-relative"], True, 1
         options.lines = options.work / "lines.jsonl"
     session = Session.open(options)
-    done = [line for line in finished(options.lines) if line["log"] == options.log]
+    of_log = log_key(options)
+    done = [line for line in finished(options.lines) if of_log.items() <= line.items()]
 
     def add(line: dict[str, Any]) -> None:
-        line |= {"log": options.log, "date": datetime.now(UTC).date().isoformat()}
+        line |= of_log | {"date": datetime.now(UTC).date().isoformat()}
         done.append(line)
         with options.lines.open("a") as lines:
             lines.write(json.dumps(line) + "\n")
@@ -305,7 +322,7 @@ def main() -> None:
     if options.test:
         chosen = max((line for line in done if "valid" in line), key=lambda line: line["valid"])
         options.epochs = chosen["epochs"]
-        key = {name: chosen[name] for name in ("rung", "seed", "epochs")}
+        key = {name: chosen[name] for name in ("rung", "seed", "epochs")} | budget_key(options)
         if not any(key.items() <= line.items() and "tested" in line for line in done):
             for line in test_chosen(session, chosen):
                 add(key | line)
