@@ -47,3 +47,13 @@ def cpus_per_task() -> int:
     """Logical CPUs that a task asks for, so that no more run at a time than `usable_cpus`."""
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     return max(1, int(resources.get("CPU", 1))) // usable_cpus()
+
+
+def set_torch_threads() -> None:
+    """Give PyTorch the threads that Ray gives this task, on whose number its sums depend.
+
+    The process may have imported it before, for a task with more CPUs.
+    """
+    import torch  # which most tasks do without
+
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))

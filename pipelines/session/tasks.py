@@ -1,6 +1,5 @@
 """Tasks over the parts of a dataset: a few at a time, results as they finish or merged into one."""
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
@@ -8,7 +7,7 @@ import pyarrow as pa
 import ray
 
 from pipelines.console.progress import bar
-from pipelines.session.cpus import cpus_per_task, usable_cpus
+from pipelines.session.cpus import cpus_per_task, set_torch_threads, usable_cpus
 from pipelines.session.ray_session import original_errors
 
 _RETRIES = 8
@@ -161,10 +160,7 @@ def _one_by_one(
     arguments: tuple[Any, ...],
     rows: list[dict[str, Any]],
 ) -> Iterator[list[dict[str, Any]]]:
-    import torch  # which most tasks do without
-
-    # PyTorch may be there already, imported by a task with more CPUs. Sums depend on threads.
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
+    set_torch_threads()
     work = make(*arguments)
     for row in rows:
         yield work(pa.Table.from_pylist([row])).to_pylist()

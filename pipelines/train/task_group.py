@@ -5,7 +5,6 @@ for few users they take longer than the training. Here the driver watches the wo
 of them fails, all end, and start again from the newest checkpoint.
 """
 
-import os
 from contextlib import nullcontext
 from datetime import timedelta
 from typing import Any
@@ -21,6 +20,7 @@ from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest
 from lightsans.storage.manifests import require_manifest
 from pipelines.session.clusters import is_cluster
+from pipelines.session.cpus import set_torch_threads
 from pipelines.train.errors import StuckError, explain
 from pipelines.train.worker import Place, WorkerJob, train_worker
 
@@ -146,8 +146,7 @@ def _train_worker(job: WorkerJob, rank: int, meeting: str) -> None:
     import torch.distributed as dist
     from torch.nn.parallel import DistributedDataParallel
 
-    # PyTorch may be there already, imported by a task with more CPUs. Sums depend on threads.
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
+    set_torch_threads()
     train, device = job.config.train, torch.device("cpu")
     if train.most_workers == 1:
         train_worker(job, Place(device, lambda module: module))

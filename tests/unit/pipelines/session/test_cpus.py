@@ -2,9 +2,10 @@ import os
 
 import pytest
 import ray
+import torch
 
 from pipelines.session import cpus
-from pipelines.session.cpus import cpus_per_task, machine_cpus, usable_cpus
+from pipelines.session.cpus import cpus_per_task, machine_cpus, set_torch_threads, usable_cpus
 
 VERSION_1 = ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")
 
@@ -57,3 +58,19 @@ def test_tasks_of_an_embedded_ray_are_no_more_than_the_cpus_of_its_container(
     monkeypatch.setenv("RAY_ADDRESS", address)
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 16.0})
     assert (usable_cpus(), cpus_per_task()) == (usable, per_task)
+
+
+@pytest.mark.parametrize(("given", "threads"), [("3", 3), (None, 1)])
+def test_a_task_has_the_threads_that_ray_gives_it_though_torch_is_there(
+    given, threads, monkeypatch
+):
+    before = torch.get_num_threads()
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if given is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    try:
+        torch.set_num_threads(2)
+        set_torch_threads()
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
