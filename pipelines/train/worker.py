@@ -13,7 +13,7 @@ import ray
 import torch
 from torch import nn
 
-from lightsans.config import RunConfig
+from lightsans.config import RunConfig, TrainConfig
 from lightsans.dataset.loading import load_shards, load_within
 from lightsans.dataset.sequences import UserSequences
 from lightsans.errors import LightSANsError
@@ -90,45 +90,64 @@ def train_worker(job: WorkerJob, place: Place) -> None:
 
 
 def _train(job: WorkerJob, place: Place) -> None:
-    config, dataset = job.config, job.dataset
-    manifest = require_manifest(DatasetManifest, dataset, "it was removed while training")
-    shards = list(range(collectives.rank(), config.train.virtual_shards, collectives.world_size()))
+    train = job.config.train
+    shards = list(range(collectives.rank(), train.virtual_shards, collectives.world_size()))
     is_first = collectives.rank() == 0
 
     def on_step(progress: StepProgress) -> None:
         if is_first:
             job.board.step(progress)
 
-    device = place.device
-    store = open_store(job.checkpoints, config.train.keep_checkpoints, job.owner)
+    store = open_store(job.checkpoints, train.keep_checkpoints, job.owner)
     names: list[str | None] = [None, *store.names()]
-    newest = collectives.from_first_worker(names[-1], device)
+    newest = collectives.from_first_worker(names[-1], place.device)
     resumed = None if newest is None else job.checkpoints / newest
-    features = features_of_run(config, dataset, manifest, resumed)
+    trainer = start_trainer(job, place, shards, resumed, on_step)
+    if resumed is not None and is_first:
+        partial = trainer.progress.partial
+        step = partial.step if partial else 0
+        job.board.resume(len(trainer.progress.history), step)
+    try:
+        _train_epochs(trainer, store, job, place)
+    finally:
+        store.close()  # the process may outlive the training
+
+
+def start_trainer(
+    job: WorkerJob,
+    place: Place,
+    shards: list[int],
+    checkpoint: Location | None,
+    on_step: Callable[[StepProgress], None] = lambda progress: None,
+) -> Trainer:
+    """The trainer of some shards, at a checkpoint or, without one, with its first weights."""
+    config, dataset = job.config, job.dataset
+    manifest = require_manifest(DatasetManifest, dataset, "it was removed while training")
+    features = features_of_run(config, dataset, manifest, checkpoint)
     weights = None
-    if newest is None:
+    if checkpoint is None:
         weights = first_weights(config, dataset, job.begins_with, features)
     trainer = Trainer(
         config,
         manifest.items,
         _load_tapes(job, manifest, shards),
-        device,
+        place.device,
         wrap=place.wrap,
         on_step=on_step,
         item_counts=popularity(config, dataset),
         weights=weights,
         features=features,
     )
-    if resumed is not None:
-        restore_trainer(trainer, resumed)
-        if is_first:
-            partial = trainer.progress.partial
-            step = partial.step if partial else 0
-            job.board.resume(len(trainer.progress.history), step)
-    try:
-        _train_epochs(trainer, store, job, place)
-    finally:
-        store.close()  # the process may outlive the training
+    if checkpoint is not None:
+        restore_trainer(trainer, checkpoint)
+    return trainer
+
+
+def start_clock(train: TrainConfig, place: Place) -> CheckpointClock:
+    """The clock of the checkpoints within an epoch."""
+    minutes = train.checkpoint_minutes
+    seconds = None if minutes is None else 60 * minutes
+    return CheckpointClock(train.checkpoint_steps, seconds, place.device, place.has_notice)
 
 
 def open_store(checkpoints: Location, keep: int, owner: Owner | None) -> CheckpointStore:
@@ -157,14 +176,7 @@ def _load_tapes(
 
 
 def _train_epochs(trainer: Trainer, store: CheckpointStore, job: WorkerJob, place: Place) -> None:
-    is_first, train = collectives.rank() == 0, job.config.train
-    minutes = train.checkpoint_minutes
-    clock = CheckpointClock(
-        train.checkpoint_steps,
-        None if minutes is None else 60 * minutes,
-        place.device,
-        place.has_notice,
-    )
+    is_first, clock = collectives.rank() == 0, start_clock(job.config.train, place)
 
     def save() -> None:
         # Of two that come too fast for the storage, one is as good: training does not wait.

@@ -9,6 +9,7 @@ on, or ends its workers in order and leaves no placement group behind. Both writ
 import asyncio
 import threading
 from collections import deque
+from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
 import ray
@@ -25,21 +26,19 @@ from lightsans.errors import (
     LightSANsError,
     StorageError,
 )
-from lightsans.stages.first_weights import first_weights, popularity
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest
 from lightsans.storage.manifests import is_finished, require_manifest
 from lightsans.storage.model_files import HISTORY
-from lightsans.training.checkpoint_clock import CheckpointClock
 from lightsans.training.progress import EpochRow, read_history
-from lightsans.training.trainer import MidEpoch, Trainer
+from lightsans.training.trainer import MidEpoch
 from pipelines.session.lease import Owner
 from pipelines.session.ray_session import find_own_error, on_this_machine
-from pipelines.train.board import ActorBoard
-from pipelines.train.checkpoints import features_of_run, restore_trainer, write_checkpoint
+from pipelines.train.board import ActorBoard, Board, TrainingBoard
+from pipelines.train.checkpoints import write_checkpoint
 from pipelines.train.errors import explain, is_out_of_memory
 from pipelines.train.ray_group import make_torch_trainer
-from pipelines.train.worker import WorkerJob, open_store
+from pipelines.train.worker import Place, WorkerJob, open_store, start_clock, start_trainer
 from pipelines.tune.messages import EpochReport, TrialConfig, TrialFailure
 from pipelines.tune.records import checkpointed_progress, newest_checkpoint
 
@@ -62,6 +61,18 @@ class TrialTask(NamedTuple):
     """Token of the search that may write checkpoints; None where no other can."""
     begins_with: str | None = None
     """SHA-256 of the weights of ``train.warm_start``, which the search's id stands for."""
+
+    def job_of(self, config: RunConfig, directory: Location, board: Board) -> WorkerJob:
+        """The job of the workers of one trial."""
+        return WorkerJob(
+            config=config,
+            dataset=self.dataset,
+            model=directory,
+            board=board,
+            owner=self.owner,
+            begins_with=self.begins_with,
+            tapes=tuple(self.tapes),
+        )
 
 
 class News(NamedTuple):
@@ -177,30 +188,13 @@ class LocalRun:
     """A run in this process."""
 
     def __init__(self, config: RunConfig, task: TrialTask, directory: Location) -> None:
-        manifest = require_manifest(
-            DatasetManifest, task.dataset, "it was removed during the search"
-        )
+        job = task.job_of(config, directory, TrainingBoard())  # Ray Tune tells of its epochs
         device = torch.device("cuda" if config.train.use_gpu else "cpu")
-        newest = newest_checkpoint(directory)
-        features = features_of_run(config, task.dataset, manifest, newest)
-        weights = None
-        if newest is None:
-            weights = first_weights(config, task.dataset, task.begins_with, features)
-        self._trainer = Trainer(
-            config,
-            manifest.items,
-            dict(enumerate(ray.get(task.tapes))),
-            device,
-            item_counts=popularity(config, task.dataset),
-            weights=weights,
-            features=features,
-        )
-        if newest is not None:
-            restore_trainer(self._trainer, newest)
-        self._store = open_store(directory / "checkpoints", 1, task.owner)
-        minutes, steps = config.train.checkpoint_minutes, config.train.checkpoint_steps
-        clock = CheckpointClock(steps, None if minutes is None else 60 * minutes, device)
-        self._mid_epoch = MidEpoch(clock, self._save)
+        place = Place(device, lambda module: module)
+        shards = list(range(len(task.tapes)))
+        self._trainer = start_trainer(job, place, shards, newest_checkpoint(directory))
+        self._store = open_store(job.checkpoints, 1, task.owner)
+        self._mid_epoch = MidEpoch(start_clock(config.train, place), self._save)
 
     def next_epoch(self) -> News:
         """Train an epoch and write its checkpoint."""
@@ -238,17 +232,8 @@ class DistributedRun:
         barrier: Any = ray.remote(num_cpus=0)(Barrier)  # workers that start again need it
         self._barrier = barrier.options(scheduling_strategy=on_this_machine()).remote()
         self._epoch = len(checkpointed_progress(directory).history)
-        job = WorkerJob(
-            config=config,
-            dataset=task.dataset,
-            model=directory,
-            board=ActorBoard.start(),
-            owner=task.owner,
-            begins_with=task.begins_with,
-            tapes=tuple(task.tapes),
-            barrier=self._barrier,
-        )
-        self._fit = make_torch_trainer(job).fit
+        job = task.job_of(config, directory, ActorBoard.start())
+        self._fit = make_torch_trainer(replace(job, barrier=self._barrier)).fit
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from benchmarks import temporal
+from benchmarks.ladder import finished
 from benchmarks.temporal import Session, in_work, main
 from benchmarks.temporal_split import Rows, cut_by_time
 from lightsans.preparation.temporal import MICROS, Cutoffs
@@ -85,7 +86,7 @@ def test_files_of_other_rows_have_other_names():
 
 
 def test_kept_lines_say_which_rows_they_were_measured_on():
-    kept = temporal.finished(temporal.LINES)
+    kept = finished(temporal.LINES)
     assert kept
     assert all({"log", "share", "smoke"} <= set(line) for line in kept)
     assert all("peer_most" in line for line in kept if "tested" in line)
