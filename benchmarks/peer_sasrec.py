@@ -8,7 +8,7 @@ items removed. Both run on one thread, one after the other, and time is processo
 other work beside them does not count. RecTools runs as a process in `.venv-rectools`, which `make
 bench-rectools` creates; without it only ours is run. Its goal is the best valid ndcg@10 of its
 epochs: our time until ours reaches it, where our run ends, is set against its own. With
-``--output`` the peer's epochs are kept, and not run again.
+``--output`` the peer's epochs are kept, and not run again for who asks for the same.
 """
 
 import argparse
