@@ -13,8 +13,7 @@ from lightsans.config import DataConfig
 from lightsans.errors import InputError
 from lightsans.reading.input_files import Head, TextLayout
 from lightsans.reading.rows import RawRows
-from lightsans.storage.listing import as_listed
-from lightsans.storage.location import FileInfo
+from lightsans.storage.location import Location
 from lightsans.text import dialects
 from lightsans.text.coding import Coding
 from lightsans.text.dialects import BLANKS, Dialect
@@ -65,16 +64,16 @@ class CsvHead(Head):
         return CsvLayout(self.dialect, len(self.names), roles, self.newlines_in_values)
 
 
-def read_head(info: FileInfo, data: DataConfig, coding: Coding) -> CsvHead:
+def read_head(file: Location, data: DataConfig, coding: Coding) -> CsvHead:
     """Look at the first lines of a csv file.
 
     Raises:
         InputError: There is none, or they cannot be split.
     """
-    content = read_beginning(as_listed(info), coding)
+    content = read_beginning(file, coding)
     found = dialects.read_head(
         content,
-        info.location.uri,
+        file.uri,
         data.columns.required(),
         separator=data.separator,
         quote_char=data.quote_char,

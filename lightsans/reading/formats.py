@@ -18,7 +18,7 @@ from lightsans.reading.input_files import Head, InputFile, TextLayout, readable,
 from lightsans.reading.times import clean_timestamps
 from lightsans.reading.values import Problems, as_utf8
 from lightsans.reading.where import check_where
-from lightsans.storage.listing import as_listed
+from lightsans.storage.listing import begin_reading
 from lightsans.storage.location import FileInfo, Location
 from lightsans.text.coding import (
     COMPRESSIONS,
@@ -34,7 +34,7 @@ from lightsans.text.coding import (
 from lightsans.text.foreign import foreign_kind
 from lightsans.warehouse.partitions import partitions_of
 
-READ_HEAD: Final[Mapping[Format, Callable[[FileInfo, DataConfig, Coding], Head]]] = {
+READ_HEAD: Final[Mapping[Format, Callable[[Location, DataConfig, Coding], Head]]] = {
     "parquet": parquet_files.read_head,
     "csv": csv_files.read_head,
     "jsonl": jsonl_files.read_head,
@@ -91,8 +91,9 @@ def read_head(info: FileInfo, data: DataConfig) -> Head:
         InputError: It is empty or unreadable.
     """
     with told_as_change(info), readable(info.location):
-        kind, coding = recognise(info, data)
-        return READ_HEAD[kind](info, data, coding)
+        file = begin_reading(info)
+        kind, coding = _recognise(file, info.size, data)
+        return READ_HEAD[kind](file, data, coding)
 
 
 def recognise(info: FileInfo, data: DataConfig) -> tuple[Format, Coding]:
@@ -101,11 +102,14 @@ def recognise(info: FileInfo, data: DataConfig) -> tuple[Format, Coding]:
     Raises:
         InputError: It is empty, or of a kind that cannot be read.
     """
-    file = as_listed(info)
-    if info.size == 0:
+    return _recognise(begin_reading(info), info.size, data)
+
+
+def _recognise(file: Location, size: int, data: DataConfig) -> tuple[Format, Coding]:
+    if size == 0:
         raise EmptyFileError(f"{file}: the file is empty (0 bytes); fill it or take it away")
     named = format_by_name(file, data)
-    beginning = file.read_range(0, min(info.size, _BEGINNING))
+    beginning = file.read_range(0, min(size, _BEGINNING))
     if beginning.startswith(_PARQUET_MAGIC):
         if data.format not in ("auto", "parquet"):
             raise InputError(

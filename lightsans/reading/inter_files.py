@@ -4,8 +4,7 @@ from dataclasses import replace
 
 from lightsans.config import DataConfig
 from lightsans.reading.csv_files import CsvHead, csv_head
-from lightsans.storage.listing import as_listed
-from lightsans.storage.location import FileInfo
+from lightsans.storage.location import Location
 from lightsans.text import dialects
 from lightsans.text.coding import Coding
 from lightsans.text.pieces import read_beginning
@@ -13,18 +12,18 @@ from lightsans.text.pieces import read_beginning
 _USUAL = "\t"
 
 
-def read_head(info: FileInfo, data: DataConfig, coding: Coding) -> CsvHead:
+def read_head(file: Location, data: DataConfig, coding: Coding) -> CsvHead:
     """Look at the first lines of a file; fields are separated by tabs, unless there is none.
 
     Raises:
         InputError: There is no line.
     """
-    content = read_beginning(as_listed(info), coding)
+    content = read_beginning(file, coding)
     header = content.lstrip().partition(b"\n")[0]
     has_tabs = _USUAL.encode() in header
     found = dialects.read_head(
         content,
-        info.location.uri,
+        file.uri,
         data.columns.required(),
         separator=_USUAL if has_tabs else data.separator,
         quote_char=None,

@@ -15,8 +15,7 @@ from lightsans.config import DataConfig
 from lightsans.errors import InputError
 from lightsans.reading.input_files import FEATURES, WHERE, Head, TextLayout, is_number
 from lightsans.reading.rows import RawRows
-from lightsans.storage.listing import as_listed
-from lightsans.storage.location import FileInfo
+from lightsans.storage.location import Location
 from lightsans.text.coding import Coding
 from lightsans.text.json_records import spans_lines
 from lightsans.text.pieces import BOM, read_beginning
@@ -57,13 +56,12 @@ class JsonlHead(Head):
         return JsonlLayout({role: self.names[at] for role, at in roles.items()}, known)
 
 
-def read_head(info: FileInfo, data: DataConfig, coding: Coding) -> JsonlHead:
+def read_head(file: Location, data: DataConfig, coding: Coding) -> JsonlHead:
     """Look at the keys and values in the first lines of a file.
 
     Raises:
         InputError: The file is empty, or none of its first lines is a JSON object.
     """
-    file = as_listed(info)
     content = read_beginning(file, coding)
     if spans_lines(content):
         coding = replace(coding, is_json_records=True)

@@ -11,11 +11,10 @@ import pyarrow.parquet as pq
 
 from lightsans.columns.arrow import value_type
 from lightsans.config import DataConfig
-from lightsans.errors import EmptyFileError, InputError
+from lightsans.errors import InputError
 from lightsans.reading.input_files import GroupLayout, Head
 from lightsans.reading.rows import RawRows
-from lightsans.storage.listing import as_listed
-from lightsans.storage.location import FileInfo, Location
+from lightsans.storage.location import Location
 from lightsans.text.coding import Coding
 
 _BATCH_ROWS = 2**20
@@ -92,15 +91,12 @@ class ParquetHead(Head):
         return any("DELTA" in str(group.column(leaf).encodings) for group in groups for leaf in own)
 
 
-def read_head(info: FileInfo, data: DataConfig, coding: Coding) -> ParquetHead:
+def read_head(file: Location, data: DataConfig, coding: Coding) -> ParquetHead:
     """Look at the footer of a file.
 
     Raises:
-        InputError: The file is empty or its footer cannot be read.
+        InputError: Its footer cannot be read.
     """
-    file = as_listed(info)
-    if info.size == 0:
-        raise EmptyFileError(f"{file}: the file is empty (0 bytes); fill it or take it away")
     with _open(file) as opened:
         metadata, schema = opened.metadata, opened.schema_arrow
         groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]

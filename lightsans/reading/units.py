@@ -24,6 +24,8 @@ POSITION_BITS = 40
 
 _MOST_TOLD = 5
 """Files whose problems are told."""
+_MOST_FILES = 256
+"""Files that a task reads at most: one after the other, each a request to storage."""
 _INSPECTORS = 16
 """Files that are looked at side by side: it is waiting for storage, not work."""
 
@@ -217,11 +219,12 @@ def _cut_row_groups(
 
 
 def _pack(slices: Sequence[Slice], unit_bytes: int) -> list[ReadUnit]:
-    """Neighbouring slices together, as long as they are small."""
+    """Neighbouring slices together, as long as they are small and not too many."""
     packed: list[list[Slice]] = []
     size = 0
     for piece in slices:
-        if not packed or size + piece.num_bytes > unit_bytes:
+        is_full = not packed or len(packed[-1]) == _MOST_FILES
+        if is_full or size + piece.num_bytes > unit_bytes:
             packed.append([])
             size = 0
         packed[-1].append(piece)

@@ -2,6 +2,7 @@
 
 import glob
 import hashlib
+import io
 import os
 import re
 import socket
@@ -29,6 +30,8 @@ _NO_DATA = re.compile(
 """Notes, checksums, copies of editors and unfinished copies, and what Windows leaves."""
 _COMPARED = 64 << 10
 """Bytes at the beginning and at the end of files of one size by which copies are told."""
+_LOOKED_AT = 64 << 10
+"""Bytes at the beginning of an object that a look at it asks for."""
 _MANY = 20
 """Objects of a directory that are looked at by listing it, rather than one by one."""
 _SIDE_BY_SIDE = 16
@@ -61,12 +64,40 @@ class ListedObject(Location):
             opened.seek(start)
             return opened.read(end - start)
 
-    def _open(self, **options: str) -> IO[bytes]:
+    def _open(self, **options: str | int) -> IO[bytes]:
         with self._access():
             opened: IO[bytes] = self.filesystem.open(
                 self.path, "rb", size=self.size, etag=self.etag, **options
             )
             return opened
+
+
+@dataclass(frozen=True, slots=True)
+class BegunObject(ListedObject):
+    """A listed object whose first bytes are at hand, for a look at its beginning."""
+
+    beginning: bytes
+
+    def open(self) -> IO[bytes]:
+        """An open file: the bytes at hand where that is all, else one that reads little ahead."""
+        if len(self.beginning) == self.size:
+            return io.BytesIO(self.beginning)
+        return self._open(block_size=_LOOKED_AT)
+
+    def read_range(self, start: int, end: int) -> bytes:
+        """Bytes ``start`` to ``end``, without a request where they are at hand."""
+        if min(end, self.size) <= len(self.beginning):
+            return self.beginning[start:end]
+        return ListedObject.read_range(self, start, end)
+
+
+def begin_reading(file: FileInfo) -> Location:
+    """The file as `as_listed`, to be looked at: one request brings a small object as a whole."""
+    listed = as_listed(file)
+    if not isinstance(listed, ListedObject):
+        return listed
+    beginning = listed.read_range(0, min(file.size, _LOOKED_AT))
+    return BegunObject(listed.uri, listed.storage, listed.size, listed.etag, beginning)
 
 
 def as_listed(file: FileInfo) -> Location:

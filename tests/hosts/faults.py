@@ -21,7 +21,7 @@ ray.init(address="auto", log_to_driver=False, logging_level="ERROR")
 nodes = [n for n in ray.nodes() if n["Alive"] and n["NodeManagerAddress"] == sys.argv[1]]
 print(nodes[0]["NodeID"])
 """
-PARTITION_S, OUTAGE_S, AWAY_S, NOTICE_S = 90, 60, 40, 30
+PARTITION_S, OUTAGE_S, AWAY_S, NOTICE_S, GIVEN_UP_S = 90, 60, 40, 30, 60
 SLOW_BYTES_PER_S = 1_000_000
 AHEAD_S = 600
 
@@ -34,8 +34,13 @@ def rejoin(cluster: HostCluster) -> None:
     at_once(partial(_rejoin, cluster), cluster.workers)
 
 
+def runs_ray(worker: Host) -> bool:
+    """Whether a Ray runs on a worker, be it one that the head has given up."""
+    return worker.run("pgrep", "-x", "raylet", limit_s=30).returncode == 0
+
+
 def _rejoin(cluster: HostCluster, worker: Host) -> None:
-    if worker.run("pgrep", "-x", "raylet", limit_s=30).returncode == 0:
+    if runs_ray(worker):
         return
     worker.run("ray", "stop", "--force", limit_s=90)
     with suppress(AssertionError):  # said by `HostCluster.has_all` later
@@ -60,7 +65,8 @@ def partition(cluster: HostCluster, ended: Ended) -> Iterator[float]:
     struck = time.time()
     wait_for(ended, PARTITION_S)
     worker.mend()
-    wait_for(ended, 15)  # Ray ends on a machine that it has given up
+    # Ray ends on a machine that it has given up, once it hears of it.
+    wait_for(lambda: ended() or not runs_ray(worker), GIVEN_UP_S, every_s=1)
     rejoin(cluster)
     yield struck
 

@@ -16,7 +16,7 @@ import pytest
 from lightsans.config import DataConfig, StorageConfig
 from lightsans.errors import AccessError, InputError, StorageError
 from lightsans.reading.units import plan_reading, read_unit
-from lightsans.storage.listing import check_unchanged, list_files
+from lightsans.storage.listing import BegunObject, begin_reading, check_unchanged, list_files
 from lightsans.storage.location import FileInfo, locate
 from pipelines.preprocess.stage import run_preprocess
 from tests.s3_faults import Fault, Faults, run_faulty_proxy
@@ -103,7 +103,7 @@ def many_files(s3_server, behind_proxy) -> tuple[Faults, list[FileInfo], DataCon
     return faults, list_files(f"{root}/*.csv", storage), data
 
 
-def test_a_small_file_costs_three_requests_to_its_last_look(many_files):
+def test_a_small_file_costs_two_requests_to_its_last_look(many_files):
     faults, files, data = many_files
     faults.requests.clear()
     plan = plan_reading(files, data)
@@ -111,8 +111,25 @@ def test_a_small_file_costs_three_requests_to_its_last_look(many_files):
     check_unchanged(files)
     assert sum(table.num_rows for table in tables) == 30
     of_files = sum(count for what, count in faults.requests.items() if ".csv" in what)
-    assert of_files <= 3 * len(files), faults.requests
+    assert of_files <= 2 * len(files), faults.requests
     assert faults.requests.total() <= of_files + 3, faults.requests
+
+
+def test_a_look_at_a_large_object_asks_for_its_beginning_alone(s3_server):
+    storage = StorageConfig(endpoint_url=s3_server.endpoint_url)
+    location = locate(s3_server.uri("large/x.csv"), storage)
+    content = b"user_id,item_id,timestamp\n" + b"u,i,1\n" * 50_000
+    location.write_bytes(content)
+    begun = begin_reading(location.info())
+    assert isinstance(begun, BegunObject)
+    assert len(begun.beginning) == 64 << 10
+    location.delete()
+    assert begun.read_range(10, 20_000) == content[10:20_000]
+    with pytest.raises(FileNotFoundError):
+        begun.read_range(10, 200_000)
+    location.write_bytes(content)
+    with begin_reading(location.info()).open() as opened:
+        assert opened.read() == content
 
 
 def test_a_file_of_many_that_changes_is_named_wherever_it_is_noticed(many_files):

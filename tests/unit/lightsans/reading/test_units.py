@@ -9,6 +9,7 @@ import pytest
 
 from lightsans.config import ColumnsConfig, DataConfig, StorageConfig
 from lightsans.errors import InputError
+from lightsans.reading import units
 from lightsans.reading.units import POSITION_BITS, plan_reading
 from lightsans.storage.listing import list_inputs
 from tests.logs_on_disk import (
@@ -26,6 +27,12 @@ def test_small_files_share_a_read_unit(tmp_path):
     paths = [write_csv(tmp_path / f"{name}.csv", PLAIN[:1]) for name in "abc"]
     assert read_log(paths).num_units == 1
     assert read_log(paths, read_unit_bytes=1).num_units > 2
+
+
+def test_a_read_unit_holds_no_more_files_than_a_task_should_ask_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(units, "_MOST_FILES", 2)
+    paths = [write_csv(tmp_path / f"{name}.csv", PLAIN[:1]) for name in "abcde"]
+    assert read_log(paths).num_units == 3
 
 
 def test_byte_order_mark_crlf_and_blank_lines_are_no_rows(tmp_path):
