@@ -140,8 +140,9 @@ def undisturbed(
 def test_a_fault_costs_time_and_nothing_else(faulty, calm, stage, fault):
     if any((cell.fault, cell.stage) == (fault, stage) for cell in read_cells(LOG)):
         pytest.skip("it is in the table")
-    expected = undisturbed(faulty, calm, stage, fault)
     with_clock(faulty, fault)
+    assert settled(faulty), "the cluster is not whole after an earlier cell"
+    expected = undisturbed(faulty, calm, stage, fault)
     root = f"{stage}-{[*FAULTS].index(fault)}-{time.time():.0f}"
     prepare(faulty, calm, stage, root)
     words = words_of(stage, root, fault)
