@@ -76,10 +76,13 @@ class HostCluster:
     def start_worker(self, host: Host) -> None:
         """Let a host join the cluster."""
         host.write(TOKEN, self.token)
-        host.must(
-            *("ray", "start", "--address=head:6379", f"--num-cpus={host.cpus}"),
-            *(f"--object-store-memory={OBJECT_STORE_BYTES}", f"--memory={LOGICAL_MEMORY}"),
-        )
+        start = ["ray", "start", "--address=head:6379", f"--num-cpus={host.cpus}"]
+        start += [f"--object-store-memory={OBJECT_STORE_BYTES}", f"--memory={LOGICAL_MEMORY}"]
+        for _ in range(2):  # it gives up after half a minute, which is short on a busy machine
+            if host.run(*start).returncode == 0:
+                return
+            host.run("ray", "stop", "--force", limit_s=90)
+        host.must(*start)
 
     def restart_head(self, clock_s: int = 0) -> None:
         """Start a new Ray on the head, and let all hosts that are up join it.
