@@ -43,7 +43,7 @@ def test_the_driver_counts_what_tasks_exchange_of_small_inputs_only(
     ],
 )
 def test_small_files_count_by_what_they_take_packed(num_files, num_parts, by_tasks):
-    """Of a file of 100 bytes each row goes to another part, in a stretch of its own."""
+    """Each row of a file of 100 bytes goes to another part, in a stretch of its own."""
     file = FileInfo(locate("/logs/a.csv", StorageConfig()), 100, "etag")
     small = Slice(object.__new__(InputFile), 0, 0, 100, num_bytes=100)
     plan = ReadPlan([ReadUnit(0, (small,) * num_files)], "string", "string")
