@@ -1,5 +1,7 @@
 """Read units: planning them, and reading one."""
 
+import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -26,6 +28,8 @@ _MOST_TOLD = 5
 """Files whose problems are told."""
 _MOST_FILES = 256
 """Files that a task reads at most: one after the other, each a request to storage."""
+_COMPARED = 64 << 10
+"""Bytes at the beginning and at the end of files of one size by which copies are told."""
 _INSPECTORS = 16
 """Files that are looked at side by side: it is waiting for storage, not work."""
 
@@ -307,3 +311,40 @@ def _numbered(rows: RawRows, first: int) -> RawRows:
     broken_numbers = (first + np.searchsorted(order, broken)).tolist()
     reasons = [reason for _, reason in rows.broken]
     return RawRows(rows.columns, numbers, list(zip(broken_numbers, reasons, strict=True)))
+
+
+def describe_copies(files: Sequence[FileInfo], setting: str) -> str | None:
+    """Sentence about files that seem to be copies of others; None where there are none.
+
+    They are as large and, on a disk, begin and end alike; on a store they have the same etag. Files
+    of tables are none: the table says that their rows count.
+    """
+    sizes = Counter(file.size for file in files if file.rows is None)
+    firsts: dict[object, str] = {}
+    copies: dict[str, str] = {}
+    for file in files:
+        if file.rows is not None or not file.size or sizes[file.size] == 1:
+            continue
+        first = firsts.setdefault((file.size, _content_key(file)), file.location.uri)
+        if first != file.location.uri:
+            copies[file.location.uri] = first
+    if not copies:
+        return None
+    copy, first = next(iter(copies.items()))
+    more = f" (and {len(copies) - 1:,} more)" if len(copies) > 1 else ""
+    return (
+        f"{copy} has the content of {first}{more}: the rows of both count; if it is a copy, take "
+        f"it out of {setting}"
+    )
+
+
+def _content_key(file: FileInfo) -> object:
+    if not file.location.is_local:
+        return file.etag
+    try:
+        with open(file.location.path, "rb") as opened:
+            begin = opened.read(_COMPARED)
+            opened.seek(max(0, file.size - _COMPARED))
+            return hashlib.sha256(begin + opened.read(_COMPARED)).digest()
+    except OSError:  # whoever reads it will say so
+        return file.location.uri

@@ -1,12 +1,10 @@
 """Files that a path, directory or glob stands for, and whether they are still those listed."""
 
 import glob
-import hashlib
 import io
 import os
 import re
 import socket
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -28,8 +26,6 @@ _NO_DATA = re.compile(
     re.IGNORECASE,
 )
 """Notes, checksums, copies of editors and unfinished copies, and what Windows leaves."""
-_COMPARED = 64 << 10
-"""Bytes at the beginning and at the end of files of one size by which copies are told."""
 _LOOKED_AT = 64 << 10
 """Bytes at the beginning of an object that a look at it asks for."""
 _MANY = 20
@@ -286,43 +282,6 @@ def _identity(file: FileInfo) -> object:
     except OSError:  # whoever reads it will say so
         return file.location.uri
     return (found.st_dev, found.st_ino) if found.st_ino else os.path.realpath(file.location.path)
-
-
-def describe_copies(files: Sequence[FileInfo], setting: str) -> str | None:
-    """Sentence about files that seem to be copies of others; None where there are none.
-
-    They are as large and, on a disk, begin and end alike; on a store they have the same etag. Files
-    of tables are none: the table says that their rows count.
-    """
-    sizes = Counter(file.size for file in files if file.rows is None)
-    firsts: dict[object, str] = {}
-    copies: dict[str, str] = {}
-    for file in files:
-        if file.rows is not None or not file.size or sizes[file.size] == 1:
-            continue
-        first = firsts.setdefault((file.size, _content_key(file)), file.location.uri)
-        if first != file.location.uri:
-            copies[file.location.uri] = first
-    if not copies:
-        return None
-    copy, first = next(iter(copies.items()))
-    more = f" (and {len(copies) - 1:,} more)" if len(copies) > 1 else ""
-    return (
-        f"{copy} has the content of {first}{more}: the rows of both count; if it is a copy, take "
-        f"it out of {setting}"
-    )
-
-
-def _content_key(file: FileInfo) -> object:
-    if not file.location.is_local:
-        return file.etag
-    try:
-        with open(file.location.path, "rb") as opened:
-            begin = opened.read(_COMPARED)
-            opened.seek(max(0, file.size - _COMPARED))
-            return hashlib.sha256(begin + opened.read(_COMPARED)).digest()
-    except OSError:  # whoever reads it will say so
-        return file.location.uri
 
 
 def _is_direct(file: FileInfo) -> bool:

@@ -103,7 +103,7 @@ def recommend(
 def _view_json(
     view: "UserView", k: int, best: Sequence[Shown], titles: Mapping[str, str]
 ) -> dict[str, object]:
-    """What ``--json`` prints."""
+    """A view as ``--json`` prints it."""
     return {
         "user": view.user_id,
         "source": view.source,

@@ -26,8 +26,15 @@ from lightsans.lists.id_lists import ids_of_type
 from lightsans.preparation.packing import PACKED_SCHEMA, pack_rows, unpack_rows
 from lightsans.preparation.sorting import sort_interactions
 from lightsans.reading.rejects import RowCounts, rejects_file
-from lightsans.reading.units import ReadPlan, ReadUnit, order_keys, plan_reading, read_unit
-from lightsans.storage.listing import check_unchanged, describe_copies
+from lightsans.reading.units import (
+    ReadPlan,
+    ReadUnit,
+    describe_copies,
+    order_keys,
+    plan_reading,
+    read_unit,
+)
+from lightsans.storage.listing import check_unchanged
 from lightsans.storage.location import Location
 from lightsans.storage.schemas import id_type
 from pipelines.console.progress import Bar, bar, say

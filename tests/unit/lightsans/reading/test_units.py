@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,8 +11,10 @@ import pytest
 from lightsans.config import ColumnsConfig, DataConfig, StorageConfig
 from lightsans.errors import InputError
 from lightsans.reading import units
-from lightsans.reading.units import POSITION_BITS, plan_reading
-from lightsans.storage.listing import list_inputs
+from lightsans.reading.units import POSITION_BITS, describe_copies, plan_reading
+from lightsans.storage.listing import list_files, list_inputs
+from lightsans.storage.location import FileInfo, locate
+from lightsans.storage.table_formats import TableRows, TableVersion
 from tests.logs_on_disk import (
     PLAIN,
     read_log,
@@ -155,3 +158,27 @@ def test_copies_are_looked_for_among_files_with_rows_whose_directories_name_no_c
     listing = list_inputs([f"{tmp_path}/*.csv"], StorageConfig())
     alike = plan_reading(listing.files, DataConfig(read_unit_bytes=100_000)).alike()
     assert [file.location.name for file in alike] == ["a.csv", "b.csv"]
+
+
+def test_copies_of_files_are_told_and_files_that_are_as_large_are_not(tmp_path):
+    rows = "user_id,item_id,timestamp\n" + "u,i,1\n" * 30_000
+    (tmp_path / "day").mkdir()
+    for name in ("a.csv", "b.csv", "day/a (1).csv"):
+        (tmp_path / name).write_text(rows)
+    (tmp_path / "c.csv").write_text(rows[:-2] + "2\n")
+    files = list_files(str(tmp_path), StorageConfig())
+    said = describe_copies(files, "data.input") or ""
+    assert "b.csv has the content of" in said
+    assert "a.csv (and 1 more)" in said
+    others = [file for file in files if file.location.name in ("a.csv", "c.csv")]
+    assert describe_copies(others, "data.input") is None
+    pinned = TableRows(TableVersion(kind="delta", uri="t", version=1), 1, None)
+    assert describe_copies([replace(file, rows=pinned) for file in files], "x") is None
+
+
+def test_copies_on_a_store_are_told_by_size_and_etag():
+    files = [
+        FileInfo(locate(f"memory://copies/{n}", StorageConfig()), 5, "ab"[n % 2]) for n in range(3)
+    ]
+    assert "memory://copies/2 has the content of" in (describe_copies(files, "x") or "")
+    assert describe_copies(files[:2], "x") is None

@@ -1,14 +1,12 @@
 import os
 import socket
-from dataclasses import replace
 
 import pytest
 
 from lightsans.config import StorageConfig
 from lightsans.errors import InputError
-from lightsans.storage.listing import check_unchanged, describe_copies, list_files, list_inputs
-from lightsans.storage.location import FileInfo, locate
-from lightsans.storage.table_formats import TableRows, TableVersion
+from lightsans.storage.listing import check_unchanged, list_files, list_inputs
+from lightsans.storage.location import locate
 
 STORAGE = StorageConfig()
 
@@ -254,26 +252,6 @@ def test_a_pipe_is_no_empty_file(base):
 def test_a_path_of_windows_is_told_as_that(path):
     with pytest.raises(InputError, match=r"no such file; a drive of Windows .*/mnt/c"):
         list_files(path, STORAGE)
-
-
-def test_copies_of_files_are_told_and_files_that_are_as_large_are_not(base):
-    rows = "user_id,item_id,timestamp\n" + "u,i,1\n" * 30_000
-    make_files(base, "a.csv", "b.csv", "day/a (1).csv", content=rows)
-    make_files(base, "c.csv", content=rows[:-2] + "2\n")
-    files = list_files(str(base), STORAGE)
-    said = describe_copies(files, "data.input") or ""
-    assert "b.csv has the content of" in said
-    assert "a.csv (and 1 more)" in said
-    others = [file for file in files if file.location.name in ("a.csv", "c.csv")]
-    assert describe_copies(others, "data.input") is None
-    pinned = TableRows(TableVersion(kind="delta", uri="t", version=1), 1, None)
-    assert describe_copies([replace(file, rows=pinned) for file in files], "x") is None
-
-
-def test_copies_on_a_store_are_told_by_size_and_etag():
-    files = [FileInfo(locate(f"memory://copies/{n}", STORAGE), 5, "ab"[n % 2]) for n in range(3)]
-    assert "memory://copies/2 has the content of" in (describe_copies(files, "x") or "")
-    assert describe_copies(files[:2], "x") is None
 
 
 def test_a_file_whose_name_is_not_utf8_is_an_error_that_names_it(base):
