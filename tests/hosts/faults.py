@@ -85,8 +85,10 @@ def storage_unreachable(cluster: HostCluster, ended: Ended) -> Iterator[float]:
 def storage_slow(cluster: HostCluster, ended: Ended) -> Iterator[float]:
     """Storage sends no more than a megabyte a second."""
     cluster.storage.throttle(SLOW_BYTES_PER_S)
-    yield time.time()
-    cluster.storage.mend()
+    try:
+        yield time.time()
+    finally:
+        cluster.storage.mend()
 
 
 @contextmanager
@@ -95,8 +97,10 @@ def bad_network(cluster: HostCluster, ended: Ended) -> Iterator[float]:
     worker = cluster.workers[0]
     worker.delay(0.1)
     worker.lose(1)
-    yield time.time()
-    worker.mend()
+    try:
+        yield time.time()
+    finally:
+        worker.mend()
 
 
 @contextmanager
@@ -104,8 +108,10 @@ def disk_full(cluster: HostCluster, ended: Ended) -> Iterator[float]:
     """A worker's disk has no byte left."""
     worker = cluster.workers[0]
     worker.run("sh", "-c", "cat /dev/zero > /tmp/filler", limit_s=60)
-    yield time.time()
-    worker.must("rm", "-f", "/tmp/filler", limit_s=60)
+    try:
+        yield time.time()
+    finally:
+        worker.must("rm", "-f", "/tmp/filler", limit_s=60)
 
 
 GREEDY = """
@@ -123,9 +129,11 @@ def memory_exhausted(cluster: HostCluster, ended: Ended) -> Iterator[float]:
     assert worker.memory_bytes is not None
     wanted = worker.memory_bytes - (600 << 20)
     neighbour = worker.popen("python", "-c", GREEDY, str(wanted), limit_s=150)
-    wait_for(lambda: "full" in neighbour.text(), 60, neighbour.is_running)  # or was killed for it
-    yield time.time()
-    worker.run("pkill", "-f", "kept = bytearray", limit_s=30)
+    try:
+        wait_for(lambda: "full" in neighbour.text(), 60, neighbour.is_running)  # or was killed
+        yield time.time()
+    finally:
+        worker.run("pkill", "-f", "kept = bytearray", limit_s=30)
 
 
 @contextmanager
@@ -181,6 +189,10 @@ def with_clock(cluster: HostCluster, fault: str) -> None:
     clock_s = AHEAD_S if FAULTS[fault] is clock_ahead else 0
     if cluster.head.clock_s != clock_s:
         cluster.restart_head(clock_s)
+    told = float(cluster.head.must("python", "-c", "import time; print(time.time())", limit_s=60))
+    assert abs(told - time.time() - clock_s) < AHEAD_S / 2, (
+        "needs faketime: the clock is the true one"
+    )
 
 
 def settled(cluster: HostCluster) -> bool:

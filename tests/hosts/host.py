@@ -46,6 +46,8 @@ def reason_against() -> str | None:
     missing = [name for name in PROGRAMS if shutil.which(name) is None]
     if missing:
         return f"hosts need {', '.join(missing)} (apt-get install gcc iproute2 nftables util-linux)"
+    if not MEMORY_GROUPS.is_dir() or not CPU_GROUPS.is_dir():
+        return f"hosts need the control groups {MEMORY_GROUPS} and {CPU_GROUPS} (version 1)"
     probe = ["unshare", "--net", "--mount", "--pid", "--fork", "mount", "-t", "tmpfs", "x", "/mnt"]
     done = subprocess.run(probe, capture_output=True, text=True)
     return f"hosts need namespaces: {done.stderr.strip()}" if done.returncode else None

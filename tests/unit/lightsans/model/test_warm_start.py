@@ -1,6 +1,6 @@
 import dataclasses
 from dataclasses import replace
-from typing import get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -72,7 +72,8 @@ def test_every_setting_that_changes_which_weights_there_are_is_marked_so(field):
     value, others = getattr(before, field.name), get_args(get_type_hints(ModelConfig)[field.name])
     for other in others or ([2 * value or 0.5] if not isinstance(value, str) else []):
         try:
-            now = replace(before, **{field.name: other})
+            changes: Any = {field.name: other}
+            now = replace(before, **changes)
         except ConfigError:  # the two do not go together
             continue
         if shapes(now) != shapes(before):
