@@ -73,18 +73,26 @@ def memory_for(wanted: float) -> int:
 
 
 def run_tasks(submit: Callable[[Any], Ref], arguments: Sequence[Any], title: str) -> Iterator[Any]:
-    """Yield the result of ``submit(argument)`` for each argument, as tasks finish."""
+    """Yield the result of ``submit(argument)`` for each argument, as tasks finish.
+
+    The first task that fails ends the others, and so does whoever asks for no more results.
+    """
     limit = _WAITING_PER_CPU * usable_cpus()
     left, waiting = list(reversed(arguments)), set[Ref]()
     with bar(title, len(arguments)) as progress, original_errors():
-        while left or waiting:
-            while left and len(waiting) < limit:
-                waiting.add(submit(left.pop()))
-            [ready], _ = ray.wait(list(waiting), num_returns=1)
-            waiting.discard(ready)
-            result = ray.get(ready)
-            progress.advance()
-            yield result
+        try:
+            while left or waiting:
+                while left and len(waiting) < limit:
+                    waiting.add(submit(left.pop()))
+                [ready], _ = ray.wait(list(waiting), num_returns=1)
+                waiting.discard(ready)
+                result = ray.get(ready)
+                progress.advance()
+                yield result
+        except BaseException:
+            for task in waiting:
+                ray.cancel(task)
+            raise
 
 
 class MergeTree:

@@ -1,4 +1,4 @@
-"""The exchange by tasks: what fails is told at once, and leaves nothing running."""
+"""Tasks beside each other, of an exchange or over parts: what fails leaves none running."""
 
 import pickle
 import time
@@ -12,6 +12,7 @@ from lightsans.preparation.packing import PACKED_SCHEMA, PART
 from lightsans.reading.units import ReadUnit
 from pipelines.preprocess.exchange import exchange_by_tasks
 from pipelines.session.ray_session import original_errors
+from pipelines.session.tasks import remote, run_tasks
 from tests.commands import wait_until
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -81,3 +82,14 @@ def test_who_asks_for_no_more_ends_those_that_write(tmp_path):
     with closing(exchange_by_tasks(UNITS, rows_for_two, write, 2, 1.0)) as tables:
         assert next(tables)[PART].to_pylist() == [1, 1]
     assert wait_until((tmp_path / "writer-cancelled").exists, timeout_s=60)
+
+
+def test_a_part_on_which_a_task_fails_ends_the_tasks_on_others(tmp_path):
+    def work(part):
+        if part == "first":
+            wait_long(tmp_path, part)
+        fail_once_the_other_works(tmp_path, "first")
+
+    with pytest.raises(InputError, match="damaged"):
+        list(run_tasks(remote(work).remote, ["first", "second"], "parts"))
+    assert wait_until((tmp_path / "first-cancelled").exists, timeout_s=60)
