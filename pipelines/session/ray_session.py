@@ -110,23 +110,21 @@ def _start_embedded(memory_bytes: int | None) -> None:
 
 @contextmanager
 def quick_start() -> Iterator[None]:
-    """Let a Ray of one machine and one driver start within the block, without waste.
-
-    In another version of Ray, what this replaces may have other names: it starts as it will.
-    """
+    """Let a Ray of one machine and one driver start within the block, without waste."""
     with _without_needless_processes(), _without_a_long_look():
         yield
 
 
 @contextmanager
 def _without_needless_processes() -> Iterator[None]:
-    """Let Ray start without four processes that are not needed.
+    """Let Ray start without four processes that one machine and one driver do not need.
 
     One copies lines of workers to drivers that want them (``log_to_driver``), one asks for more
     machines, two gather figures for the dashboard. All import for half a second to a whole one,
     Ray waits for those of the dashboard, then they look around until the end; no setting of Ray
     leaves them out. One of them must have a process: it gets one that does nothing.
     """
+    # In another version of Ray they may have other names: it starts what it will.
     own = {name: getattr(Node, name) for name in _NEEDLESS if hasattr(Node, name)}
     for name in own:
         setattr(Node, name, lambda node, **options: None)
