@@ -23,6 +23,8 @@ _COUNTED = 256
 branch to guess as in a sort."""
 _STRIP = 64
 """Scores compared at once before any of them is looked at: a few vector instructions."""
+_FEW = 4
+"""Candidates of a strip up to which a branch for each score is faster than writing every score."""
 
 
 def _to_float(score: Any) -> Any:
@@ -43,13 +45,13 @@ def _to_float_by_type(score: Any) -> Any:
 
 
 @compiled()
-def _any_above(scores: Array, threshold: Any) -> Any:
+def _number_above(scores: Array, threshold: Any) -> Any:
     # A function of its own over a slice, without an early end: only so does the compiler use
     # vector instructions.
     above = np.int32(0)
     for i in range(scores.shape[0]):
         above += np.int32(_to_float(scores[i]) > threshold)
-    return above > 0
+    return above
 
 
 @compiled(fastmath={"nnan", "nsz"})
@@ -62,8 +64,11 @@ def _maxima(scores: Array, maxima: Array) -> None:
     for i in range(W):
         maxima[i] = _to_float(scores[i])
     for begin in range(W, scores.shape[0] - W + 1, W):
+        stretch = scores[begin : begin + W]
         for i in range(W):
-            maxima[i] = max(maxima[i], _to_float(scores[begin + i]))
+            score = _to_float(stretch[i])
+            # Neither max() nor an index with ``begin`` in it becomes vector instructions.
+            maxima[i] = score if score > maxima[i] else maxima[i]
 
 
 @compiled(fastmath={"nnan", "nsz"})
@@ -177,12 +182,21 @@ def scan(
             threshold = max(threshold, _first_threshold(row, k, absolute_B[b], relative))
         for begin in range(0, C, _STRIP):
             strip = row[begin : begin + _STRIP]
-            if not _any_above(strip, threshold):
+            above = _number_above(strip, threshold)
+            if above == 0:
                 continue
             if count > M - _STRIP:
                 threshold, count = _prune(
                     ids_BM[b], scores_BM[b], count, k, absolute_B[b], relative
                 )
+            if above <= _FEW:
+                for c in range(strip.shape[0]):
+                    score = _to_float(strip[c])
+                    if score > threshold:
+                        ids_BM[b, count] = first + begin + c
+                        scores_BM[b, count] = score
+                        count += 1
+                continue
             # No branch for the processor to guess wrong: every score is written, and the next is
             # written over it unless it counts.
             for c in range(strip.shape[0]):

@@ -12,6 +12,7 @@ Shapes: B users   D hidden size   V = num_items + 1: items and padding   K items
 """
 
 import functools
+import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -374,7 +375,8 @@ def _block_items(vectors_BD: Tensor) -> int:
 
 
 def _require_finite(whose: str, x: Tensor) -> None:
-    if not bool(torch.isfinite(x).all()):
+    # A sum of float32 numbers in float64 does not overflow, and needs one pass.
+    if not math.isfinite(float(x.sum(dtype=torch.float64))):
         raise ValueError(
             f"{whose} vector is not finite, so its scores have no order; the model is broken: "
             "train it again, with a lower learning rate"
