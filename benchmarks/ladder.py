@@ -113,6 +113,7 @@ PLAIN = ("model.interest_decay=none", "model.positions=absolute")
 FADING = ("model.interest_decay=position",)
 RELATIVE = ("model.positions=relative",)
 PRE_NORM = ("model.norm_placement=pre",)
+HSTU = (*PRE_NORM, "model.gate=pointwise")
 RUNGS: dict[str, tuple[str, ...]] = {
     "plain": (),
     "once": ("model.position_scaling=once",),
@@ -154,7 +155,11 @@ RUNGS: dict[str, tuple[str, ...]] = {
             "rms": ("model.norm=rms",),
             "ligr": (*PRE_NORM, "model.gate=residual"),
             "hstu": ("model.gate=pointwise",),
-            "hstu-pre-norm": (*PRE_NORM, "model.gate=pointwise"),
+            "hstu-pre-norm": HSTU,
+            # For windows of 50: each item is learnt from with at least 33 items before it.
+            "hstu-pre-norm-overlap": (*HSTU, "train.window_stride=17"),
+            "hstu-pre-norm-smoothed": (*HSTU, "model.label_smoothing=0.1"),
+            "hstu-pre-norm-128": (*HSTU, "model.hidden_size=128", "model.inner_size=512"),
             "cosine": ("model.scores=cosine",),
             "smoothed": ("model.label_smoothing=0.1",),
             "averaged": ("train.ema_decay=0.998",),
