@@ -4,9 +4,10 @@
         [--repeats 5] [--threads 2] [--clock cpu]
 
 All three get the same vectors, the same seen items and as many threads, take turns, and must find
-the same lists; medians are compared. FAISS (`pip install faiss-cpu`, the extra ``bench``) looks for
-K plus the seen items and what was seen is taken out; torch multiplies as many users at once as fit
-the memory allowed, sets seen items to minus infinity and calls topk.
+the same lists; medians are compared. A turn is one batch of users, or several batches of few items:
+one alone takes a millisecond, of which waking up is a part. FAISS (`pip install faiss-cpu`, the
+extra ``bench``) looks for K plus the seen items and what was seen is taken out; torch multiplies as
+many users at once as fit the memory allowed, sets seen items to minus infinity and calls topk.
 
 ``--clock cpu`` takes the processor time of all threads, divided by them, for a machine that has
 other work too; threads that wait must not be busy then (``OMP_WAIT_POLICY=passive``).
@@ -15,6 +16,7 @@ With ``--cuda`` users and items are on a GPU, FAISS is left out, and each case a
 of the bound is reached: of the users a second that the product alone would give, block by block.
 """
 
+import functools
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -45,6 +47,8 @@ CUDA_CASES = {60_000: 1.0, 1_000_000: 1.0, 10_000_000: 1.0}
 TORCH_SCORES = {"cpu": 2**26, "cuda": 2**30}
 """Scores that the product of torch.topk holds at once: 256 MiB, or 4 GiB."""
 
+TURN_SCORES = 2**24
+"""Users times items of a turn, at least."""
 PAUSE_S = 0.3
 """Pause before each turn: threads of the one before keep a core busy for a while after it."""
 
@@ -144,6 +148,12 @@ def require_equal(data: Data, found: TopK, peer: TopK, name: str) -> None:
             raise AssertionError(f"user {int(row)}: lists of {name} differ")
 
 
+def repeat(search: Callable[[], object], batches: int) -> None:
+    """Search for some batches, one after the other."""
+    for _ in range(batches):
+        search()
+
+
 def run_case(
     num_items: int, num_users: int, k: int, repeats: int, skewed: bool, device: str, now: Clock
 ) -> dict[str, Any]:
@@ -158,7 +168,9 @@ def run_case(
     timed: dict[str, Callable[[], object]] = dict(engines)
     if device == "cuda":
         timed["product alone"] = product_alone(data)
-    speed = harness.rates(timed, num_users, repeats, now, PAUSE_S)
+    batches = max(1, TURN_SCORES // (num_users * num_items))
+    turns = {name: functools.partial(repeat, search, batches) for name, search in timed.items()}
+    speed = harness.rates(turns, num_users * batches, repeats, now, PAUSE_S)
     peer = max((name for name in engines if name != "ours"), key=speed.__getitem__)
     bound = speed.get("product alone")
     return harness.case(

@@ -8,11 +8,13 @@ import functools
 import math
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from lightsans.arrays import Float32, Float64
 
 _MIN_WIDTH, _MAX_NORM_RATIO = 32, 2.5
 _TRIED: Final = (512, 64), (64, 1024)
@@ -20,6 +22,33 @@ _TRIED: Final = (512, 64), (64, 1024)
 _FEW_USERS: Final = 4
 _PAIRS: Final = 2**16
 """Pairs whose products are taken at once."""
+
+
+class ScannedUsers(NamedTuple):
+    """Users as the compiled search needs them, made for all at once: not by each of its threads."""
+
+    vectors: Tensor
+    """(B, D) float32"""
+    factors: Tensor
+    """The same as they are multiplied: `as_factors`."""
+    absolute: Float64
+    """With ``relative``: see `lightsans.ranking.error_bounds.Slack`. (B,)"""
+    relative: float
+    sum_error: Float64
+    """See `lightsans.ranking.error_bounds.ErrorBound.sum_error`. (B,)"""
+    threshold: Float32
+    """Scores up to this cannot be among the best; it rises. Infinity where the list is in doubt."""
+
+    def rows(self, rows: slice) -> "ScannedUsers":
+        """Some of them; thresholds that rise are those of all."""
+        return ScannedUsers(
+            self.vectors[rows],
+            self.factors[rows],
+            self.absolute[rows],
+            self.relative,
+            self.sum_error[rows],
+            self.threshold[rows],
+        )
 
 
 def prefers_bfloat16(items_ND: Tensor) -> bool:

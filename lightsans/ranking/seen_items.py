@@ -3,6 +3,8 @@
 Shapes: S seen items of all users   B users   C items of a block   R users, a part of them
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -17,13 +19,15 @@ class SeenItems:
     """(row, position) pairs by row: what is not to be recommended to whom."""
 
     def __init__(self, rows_S: Tensor, ids_S: Tensor, num_rows: int) -> None:
-        key_S = (rows_S << 32) + ids_S
-        if not bool((rows_S[1:] >= rows_S[:-1]).all()):
+        rows = by_one_thread(rows_S)
+        if not bool((rows[1:] >= rows[:-1]).all()):
+            key_S = (rows_S << 32) + ids_S
             if key_S.device.type == "cpu":  # NumPy sorts whole numbers several times faster
                 key_S = torch.from_numpy(np.sort(key_S.numpy()))
             else:
                 key_S = key_S.sort().values
-        self._key_S = key_S
+            rows_S, ids_S = key_S >> 32, key_S & 0xFFFFFFFF
+        self._rows_S, self._ids_S = rows_S, ids_S
         self._num_rows = num_rows
 
     def by_user(self, first: int, end: int, in_order: bool) -> tuple[Int64, Int64, Int64]:
@@ -31,26 +35,24 @@ class SeenItems:
 
         In order of position within a row if asked for. On the CPU only.
         """
-        rows = torch.arange(first, min(end, self._num_rows) + 1)
-        ends = torch.searchsorted(self._key_S, rows << 32).numpy()
-        key_S = self._key_S[int(ends[0]) : int(ends[-1])].numpy()
+        rows = np.arange(first, min(end, self._num_rows) + 1)
+        ends = np.searchsorted(self._rows_S.numpy(), rows)
+        here = slice(ends[0], ends[-1])
+        ids_S = self._ids_S.numpy()[here]
         if in_order:
-            key_S = np.sort(key_S)
+            ids_S = np.sort((self._rows_S.numpy()[here] << 32) + ids_S) & 0xFFFFFFFF
         ends -= ends[0]
-        return key_S & 0xFFFFFFFF, ends[:-1].copy(), ends[1:]
+        return ids_S, ends[:-1].copy(), ends[1:]
 
     def of(self, rows_R: Tensor) -> "SeenItems":
         """Seen items of some rows, ascending, which are renumbered in that order."""
-        rows_S = self._key_S >> 32
-        rank_S = torch.searchsorted(rows_R, rows_S).clamp(max=len(rows_R) - 1)
-        kept_S = rows_R[rank_S] == rows_S
-        return self._made_of(
-            (rank_S[kept_S] << 32) + (self._key_S[kept_S] & 0xFFFFFFFF), len(rows_R)
-        )
+        rank_S = torch.searchsorted(rows_R, self._rows_S).clamp(max=len(rows_R) - 1)
+        kept_S = rows_R[rank_S] == self._rows_S
+        return SeenItems(rank_S[kept_S], self._ids_S[kept_S], len(rows_R))
 
     def remove(self, scores_BC: Tensor, first: int) -> None:
         """Set the scores of seen items in a block that starts at position ``first``, in place."""
-        if not len(self._key_S):
+        if not len(self._ids_S):
             return
         ids_S, rows_S = self._by_item()
         ends = torch.tensor([first, first + scores_BC.shape[1]], device=scores_BC.device)
@@ -59,14 +61,13 @@ class SeenItems:
 
     def _by_item(self) -> tuple[Tensor, Tensor]:
         if self._sorted_by_item is None:
-            ids_S, order_S = (self._key_S & 0xFFFFFFFF).sort()
-            self._sorted_by_item = ids_S, self._key_S[order_S] >> 32
+            ids_S, order_S = self._ids_S.sort()
+            self._sorted_by_item = ids_S, self._rows_S[order_S]
         return self._sorted_by_item
 
     _sorted_by_item: tuple[Tensor, Tensor] | None = None
 
-    @classmethod
-    def _made_of(cls, key_S: Tensor, num_rows: int) -> "SeenItems":
-        made = cls.__new__(cls)
-        made._key_S, made._num_rows = key_S, num_rows
-        return made
+
+def by_one_thread(x: Tensor) -> Any:
+    """A tensor of the CPU as an array: torch wakes its threads for what takes one microseconds."""
+    return x.numpy() if x.device.type == "cpu" else x

@@ -21,9 +21,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightsans.arrays import Bool, Int64
+from lightsans.arrays import Int64
 from lightsans.ranking.error_bounds import ErrorBound, Slack
 from lightsans.ranking.products import (
+    ScannedUsers,
     as_factors,
     exact_dots,
     find_kernels,
@@ -32,7 +33,7 @@ from lightsans.ranking.products import (
     round_scores,
     score_pairs,
 )
-from lightsans.ranking.seen_items import NOTHING, SeenItems
+from lightsans.ranking.seen_items import NOTHING, SeenItems, by_one_thread
 
 SCORES_BUDGET = {"cpu": 2**22, "cuda": 2**28}
 """Scores held at once where torch alone looks at them."""
@@ -162,10 +163,13 @@ class ItemIndex:
 
     def _positions(self, rows_S: Tensor, ids_S: Tensor) -> tuple[Tensor, Tensor]:
         """Seen items as rows of ``items_ND``, without padding and what is not eligible."""
-        positions_S = ids_S - 1 if self._ids_N is None else self._position_V[ids_S]
-        kept_S = positions_S >= 0
-        if bool(kept_S.all()):  # the usual case, and picking them costs as much as the rest of this
+        if self._ids_N is None:
+            positions_S = torch.as_tensor(by_one_thread(ids_S) - 1)
+        else:
+            positions_S = self._position_V[ids_S]
+        if bool((by_one_thread(positions_S) >= 0).all()):  # the usual case: picking them takes time
             return rows_S, positions_S
+        kept_S = positions_S >= 0
         return rows_S[kept_S], positions_S[kept_S]
 
 
@@ -194,27 +198,33 @@ def _scan_blocks(
     """Lists as positions, and whether a list is in doubt; each thread takes some users."""
     B, threads = len(vectors_BD), torch.get_num_threads()
     found = _empty_lists(vectors_BD, k)
-    in_doubt_B = np.zeros(B, np.bool_)  # no tensor: threads do not share the inference mode
+    factors_BD, slack = index.prepare(vectors_BD)
+    users = ScannedUsers(
+        vectors_BD.contiguous(),
+        factors_BD,
+        slack.absolute.numpy(),
+        slack.relative,
+        index.error_bound.sum_error(vectors_BD).numpy(),
+        slack.below(torch.tensor(min_score)).float().numpy(),
+    )
     step = max(1, min(_BLOCK_USERS, -(-B // threads)))
     first_end = block_items or _FIRST_BLOCK_ITEMS
 
     def search(first: int) -> None:
         rows = slice(first, first + step)
         seen_by_user = seen.by_user(first, first + step, in_order=first_end < len(index.items_ND))
-        in_doubt_B[rows] = _scan_users(
-            index, vectors_BD[rows], k, seen_by_user, min_score,
-            block_items, TopK(found.item_ids[rows], found.scores[rows]),
-        )  # fmt: skip
+        lists = TopK(found.item_ids[rows], found.scores[rows])
+        _scan_users(index, users.rows(rows), k, seen_by_user, block_items, lists)
 
     if threads == 1 or step >= B:
         for first in range(0, B, step):
             search(first)
-        return found, torch.from_numpy(in_doubt_B)
-    try:
-        list(_pool(threads).map(search, range(0, B, step)))
-    finally:
-        torch.set_num_threads(threads)  # what threads that start later begin with
-    return found, torch.from_numpy(in_doubt_B)
+    else:
+        try:
+            list(_pool(threads).map(search, range(0, B, step)))
+        finally:
+            torch.set_num_threads(threads)  # what threads that start later begin with
+    return found, torch.from_numpy(users.threshold == np.inf)
 
 
 @functools.cache
@@ -233,18 +243,14 @@ if hasattr(os, "register_at_fork"):  # a process has no threads of its parent's
 @torch.no_grad()
 def _scan_users(
     index: ItemIndex,
-    vectors_BD: Tensor,
+    users: ScannedUsers,
     k: int,
     seen: tuple[Int64, Int64, Int64],
-    min_score: float,
     block_items: int | None,
     found: TopK,
-) -> Bool:
-    """Write the lists of some users, given what they have seen; whether each is in doubt."""
-    B, M, kernels = len(vectors_BD), 3 * k + 256, find_kernels()
-    factors_BD, slack = index.prepare(vectors_BD)
-    threshold_B = slack.below(torch.tensor(min_score)).float().numpy()
-    absolute_B = slack.absolute.numpy()
+) -> None:
+    """Write the lists of some users, given what they have seen, and raise their thresholds."""
+    B, M, kernels = len(users.vectors), 3 * k + 256, find_kernels()
     count_B = np.zeros(B, np.int64)
     ids_BM, scores_BM = np.empty((B, M), np.int32), np.empty((B, M), np.float32)
     seen_ids_S, seen_next_B, seen_end_B = seen
@@ -252,20 +258,18 @@ def _scan_users(
     nothing = np.uint16(_BFLOAT16_NOTHING) if is_bfloat16 else np.float32(NOTHING)
     first, end = 0, block_items or _FIRST_BLOCK_ITEMS
     while first < len(index.items_ND):
-        scores_BC = factors_BD @ index.factors_ND[first:end].t()
+        scores_BC = users.factors @ index.factors_ND[first:end].t()
         kernels.scan(
             scores_BC.view(torch.uint16).numpy() if is_bfloat16 else scores_BC.numpy(),
-            first, k, nothing, absolute_B, slack.relative, seen_ids_S, seen_next_B, seen_end_B,
-            threshold_B, count_B, ids_BM, scores_BM,
+            first, k, nothing, users.absolute, users.relative,
+            seen_ids_S, seen_next_B, seen_end_B, users.threshold, count_B, ids_BM, scores_BM,
         )  # fmt: skip
         first, end = end, end + (block_items or _BLOCK_ITEMS)
     kernels.finish(
-        vectors_BD.contiguous().numpy(), index.items_ND.numpy(), absolute_B, slack.relative,
-        index.error_bound.sum_error(vectors_BD).numpy(), count_B, ids_BM, scores_BM,
+        users.vectors.numpy(), index.items_ND.numpy(), users.absolute, users.relative,
+        users.sum_error, count_B, ids_BM, scores_BM,
         found.item_ids.numpy(), found.scores.numpy(),
     )  # fmt: skip
-    in_doubt_B: Bool = threshold_B == np.inf
-    return in_doubt_B
 
 
 def _sort_blocks(
