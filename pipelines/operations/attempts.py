@@ -174,9 +174,14 @@ def night_dates(root: Location) -> list[str]:
 
 
 def telling_attempt(attempts: list[Attempt]) -> Attempt:
-    """The attempt that stands for its night: the last that published, or else the last."""
+    """The attempt that stands for its night: the last that published, or else the last.
+
+    One that found another at work says nothing about the night, if the other one is there.
+    """
     published = [attempt for attempt in attempts if attempt.outcome == "published"]
-    return (published or attempts)[-1]
+    found_published = [attempt for attempt in attempts if attempt.outcome == "unchanged"]
+    at_work = [attempt for attempt in attempts if attempt.outcome != "busy"]
+    return (published or found_published or at_work or attempts)[-1]
 
 
 def night_holder(root: Location) -> Holder | None:
