@@ -120,6 +120,11 @@ class Published:
             entry = self._number(entry.previous)
         return None
 
+    def date_of(self, run_id: str) -> str | None:
+        """Moment up to which a run read the log, by its earlier publications."""
+        entry = self._newest(lambda entry: entry.run_id == run_id and entry.as_of is not None)
+        return None if entry is None else entry.as_of
+
     @property
     def _reached(self) -> list[Publication]:
         """Publications that LATEST came to, oldest first: none that died before, or was undone.
@@ -178,6 +183,8 @@ def publish_run(before: Published, run_id: str, action: Action = "publish") -> P
     if current is not None and current.run_id == run_id:
         return current
     as_of = read_as_of(before.runs.parent / "datasets" / manifest.dataset_id)
+    if as_of is None:  # also where the dataset was removed since it was published first
+        as_of = before.date_of(run_id)
     return _move(before, run_id, action, as_of, current.number if current else None)
 
 

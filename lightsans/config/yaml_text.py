@@ -41,7 +41,7 @@ _REORDERING |= {code: f"\\u{code:04x}" for code in (0x200E, 0x200F, *range(0x206
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     has_them = any(ord(character) in _REORDERING for character in text)
-    style = '"' if has_them else None
+    style = '"' if has_them or "\n" in text else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
@@ -49,8 +49,14 @@ Dumper.add_representer(str, _represent_text)
 
 
 def dump(values: Mapping[str, object]) -> str:
-    """YAML that `Loader` reads back as the same values, and that a terminal can show."""
-    text = yaml.dump(dict(values), Dumper=Dumper, sort_keys=False, allow_unicode=True)
+    """YAML that `Loader` reads back as the same values, and that a terminal can show.
+
+    A text is on one line, behind which a remark may stand.
+    """
+    one_line = float("inf")
+    text = yaml.dump(
+        dict(values), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=one_line
+    )
     return text.translate(_REORDERING)
 
 

@@ -5,10 +5,11 @@ from dataclasses import replace
 
 from lightsans.config import RunConfig
 from lightsans.config.file import from_dict
-from lightsans.errors import NothingLeftError
+from lightsans.errors import ConfigError, NothingLeftError
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest
 from pipelines.preprocess.identity import prepare
+from pipelines.preprocess.parts import format_version
 from pipelines.preprocess.report import draw_report
 from pipelines.preprocess.stage import make_dataset
 from pipelines.session.lease import Owner
@@ -28,7 +29,18 @@ def replace_dataset(
         root: Where all results lie.
         old: Manifest of the old dataset.
         renamed: Ids of the replacements of older datasets of which something is left.
+
+    Raises:
+        ConfigError: An earlier release made it, in another format.
     """
+    ours = format_version(old.data.get("events"))
+    if old.format_version != ours:
+        raise ConfigError(
+            f"{root / 'datasets' / old.id}: another release made this dataset (format "
+            f"{old.format_version}; this one writes {ours}), so it cannot be made again without "
+            "the users. Delete this directory and run the same command again: runs that were made "
+            "from it are replaced all the same, and `preprocess` makes it anew from the log"
+        )
     recorded = from_dict({"data": dict(old.data)}).data
     data = replace(recorded, input=(), exclude_users=None, base=old.id, allow_unmatched=True)
     job = prepare(replace(config, root=root.uri, data=data))

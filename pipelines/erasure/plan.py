@@ -15,7 +15,7 @@ from lightsans.lists.id_search import IdSearch
 from lightsans.storage.listing import list_files
 from lightsans.storage.location import Location
 from lightsans.warehouse.tables import table_directory
-from pipelines.operations.listing import RootListing, list_root
+from pipelines.operations.listing import RootListing, is_aside, list_root
 from pipelines.operations.results import Result, read_results
 
 REPLACED = ("dataset", "run", "evaluation", "audience")
@@ -166,14 +166,13 @@ def _step_of_file(found: Found) -> Iterable[Step]:
     """The step about a file that is in no result with users."""
     room, *rest = found.path.split("/")
     if not found.ids:
-        is_aside = found.path.endswith(".tmp")
-        return [Step("unfinished file", found.path, "removed", 0)] if is_aside else []
+        return [Step("unfinished file", found.path, "removed", 0)] if is_aside(found.path) else []
     count = len(found.ids)
     if room == "models" and rest[1:2] == ["checkpoints"]:
         return [Step("checkpoints", "/".join([room, *rest[:2]]), "removed", count)]
     if room in ("reports", "backtest", "backtests"):
         return [Step("report", found.path, "rewritten", count)]
-    if found.path.endswith(".tmp"):
+    if is_aside(found.path):
         return [Step("unfinished file", found.path, "removed", count)]
     if room == "tune":
         return [Step("search", found.path, "removed", count)]

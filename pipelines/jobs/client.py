@@ -3,7 +3,6 @@
 A job runs the same command line on an uploaded copy of the code.
 """
 
-import json
 import logging
 import os
 import re
@@ -26,7 +25,7 @@ from lightsans.config.file import LoadedConfig
 from lightsans.config.marks import named_paths
 from lightsans.errors import AccessError, ConfigError, LightSANsError, NotFoundError
 from lightsans.scratch import scratch_directory
-from pipelines.console.logs import redact
+from pipelines.console.logs import dump_json, redact
 from pipelines.console.output import RESULT_MARK_VARIABLE
 
 CODE = Path(__file__).resolve().parents[2]
@@ -166,7 +165,7 @@ def settings_as_overrides(loaded: LoadedConfig) -> list[str]:
     list of jobs then shows what each of them ran with.
     """
     return [
-        f"{name}={json.dumps(value, ensure_ascii=False)}"
+        f"{name}={dump_json(value)}"
         for name, value in _leaves(loaded.config)
         if loaded.origins[name] != "default"
     ]

@@ -57,9 +57,9 @@ class Candidate:
             config: The run.
             night: Date of the night.
         """
-        return why_by_calendar(config.nightly.train, night, self.trained) or why_by_settings(
-            config, self.sections, self.data, self.refit
-        )
+        return why_by_calendar(
+            config.nightly.train, night, self.trained, config.data.timezone
+        ) or why_by_settings(config, self.sections, self.data, self.refit)
 
     def why_new_items(self, config: RunConfig, dataset: Location) -> str | None:
         """Reason to train because of items that are new; None where there is none.

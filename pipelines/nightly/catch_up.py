@@ -1,7 +1,8 @@
 """Missed nights: which they are, which are made up for, and which are passed over.
 
 A night is missed when it lies between the newest published one and tonight, a whole number of
-days before tonight, and no report says how it ended (failures are no end). Of the missed ones the
+days before tonight, and no report says how it ended (failures are no end). A later date that was
+published by mistake, and rolled back, is not the newest. Of the missed ones the
 newest ``nightly.catch_up`` are run, the oldest first; older ones are passed over, and their reports
 say so: tonight's log holds all that theirs would have held. Before the first publication none is
 missed.
@@ -70,8 +71,13 @@ def find_missed(
         reports_of: Reports of the night of a date, by file.
         most: Missed nights to run; older ones are passed over.
     """
-    dates = (entry.as_of for entry in published.history if entry.as_of is not None)
-    before, tonight = list(map(datetime.fromisoformat, dates)), moment_of(as_of)
+    tonight = moment_of(as_of)
+    dates = {e: datetime.fromisoformat(e.as_of) for e in published.history if e.as_of is not None}
+    before = [
+        moment
+        for entry, moment in dates.items()
+        if moment < tonight or published.withdrawn(entry.run_id) is None
+    ]
     if not before or max(before) >= tonight:
         return Missed((), ())
     missed = []

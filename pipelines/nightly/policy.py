@@ -6,13 +6,13 @@ to it, when it has become worse on held-out items, or when it does not pass the 
 """
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
+from lightsans.columns.times import zone_of
 from lightsans.config import ModelConfig, NightlyTrainConfig, RunConfig
 from lightsans.config.marks import (
     Mark,
-    default_value,
     differing,
     fields_with,
     recorded_value,
@@ -25,17 +25,22 @@ NOT_OF_THE_RECIPE = frozenset({"warm_start", "refit_epochs"})
 """Settings of training that a night sets itself."""
 
 
-def why_by_calendar(config: NightlyTrainConfig, night: datetime, trained: datetime) -> str | None:
+def why_by_calendar(
+    config: NightlyTrainConfig, night: datetime, trained: datetime, timezone: str
+) -> str | None:
     """Reason to train by the date; None where the model is young enough.
 
     Args:
         config: The policy.
         night: Date of the night.
         trained: Date of the log that the model was trained on.
+        timezone: Time zone of the nights, whose days may have 23 or 25 hours.
     """
     if config.every_nights == 1:
         return "nightly.train.every_nights is 1"
-    if night - trained < timedelta(days=config.every_nights):
+    zone = zone_of(timezone)
+    now, then = (moment.astimezone(zone).replace(tzinfo=None) for moment in (night, trained))
+    if (now - then).days < config.every_nights:
         return None
     return (
         f"the published model has learnt the log up to {trained.isoformat()}, and "
@@ -64,7 +69,7 @@ def why_by_settings(
         ours = getattr(config, section)
         plain = to_dict(ours)
         for name in fields_with(ours, Mark.CONTENT):
-            before = theirs[name] if name in theirs else default_value(ours, name)
+            before = recorded_value(type(ours), theirs, name)
             if name not in passed and plain[name] != before:
                 return f"{section}.{name} was {before} and is {plain[name]}"
     return None

@@ -115,6 +115,17 @@ def name_of_night(given: datetime) -> str:
     return given.strftime("%Y-%m-%d" if is_midnight else "%Y-%m-%dT%H%M%S")
 
 
+def as_of_again(attempt: Attempt) -> str:
+    """The date of an attempt's night as ``--as-of`` takes it: the same moment, the same name."""
+    if "T" not in attempt.date or not attempt.as_of:
+        return attempt.date
+    moment = datetime.fromisoformat(attempt.as_of)
+    if name_of_night(moment) == attempt.date:  # it had an offset, or nights are in UTC
+        return moment.isoformat()
+    given = datetime.fromisoformat(attempt.date)
+    return given.replace(microsecond=moment.microsecond).isoformat()
+
+
 def night_of_report(name: str) -> str | None:
     """The night whose report a file of ``reports/`` is; None for any other file."""
     if not name.startswith("nightly-") or not name.endswith(".json") or ".inputs" in name:
@@ -174,9 +185,14 @@ def night_dates(root: Location) -> list[str]:
 
 
 def telling_attempt(attempts: list[Attempt]) -> Attempt:
-    """The attempt that stands for its night: the last that published, or else the last."""
+    """The attempt that stands for its night: the last that published, or else the last.
+
+    One that found another at work says nothing about the night, if the other one is there.
+    """
     published = [attempt for attempt in attempts if attempt.outcome == "published"]
-    return (published or attempts)[-1]
+    found_published = [attempt for attempt in attempts if attempt.outcome == "unchanged"]
+    at_work = [attempt for attempt in attempts if attempt.outcome != "busy"]
+    return (published or found_published or at_work or attempts)[-1]
 
 
 def night_holder(root: Location) -> Holder | None:

@@ -19,6 +19,7 @@ from pipelines.operations.attempts import (
     begin_attempt,
     delete_attempt,
     ended,
+    read_attempts,
     write_attempt,
 )
 from pipelines.operations.checks import check_text
@@ -113,8 +114,17 @@ def _write_pages(config: RunConfig, root: Location, attempt: Attempt) -> None:
     if attempt.outcome in ("interrupted", "busy"):
         return
     has_page = (root / "reports" / f"nightly-{attempt.date}.html").exists()
-    if attempt.outcome != "unchanged" or not has_page:
+    if attempt.outcome != "unchanged" or not has_page or _is_news(root, attempt):
         say(f"nightly: page {write_pages(config, root, attempt.date)}")
+
+
+def _is_news(root: Location, attempt: Attempt) -> bool:
+    """Whether no earlier attempt at the night tells that its run is published.
+
+    The one that published it may have died, or failed, before it could say so.
+    """
+    earlier = [each for each in read_attempts(root, attempt.date) if each.id != attempt.id]
+    return bool(earlier) and not any(each.has_succeeded for each in earlier)
 
 
 def _clean(config: RunConfig, attempt: Attempt) -> None:
@@ -192,7 +202,8 @@ def _end(root: Location, attempt: Attempt, tellers: list[Teller]) -> None:
     """Record the end; after a signal there are only seconds for it."""
 
     def record() -> None:
-        if attempt.outcome == "unchanged":  # the same date again changes nothing
+        is_told = attempt.outcome == "unchanged" and not _is_news(root, attempt)
+        if is_told:  # the same date again changes nothing
             delete_attempt(root, attempt)
         else:
             write_attempt(root, attempt)

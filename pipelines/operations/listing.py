@@ -1,6 +1,7 @@
 """All files below a root in one listing, by kind: sizes, and when something was changed last."""
 
 import posixpath
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,6 +24,9 @@ KINDS = {
 }
 """Kind by the directory below the root."""
 
+_ASIDE = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
+"""Name of a file that `Location.open_atomic` writes aside; other names are of others."""
+
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
@@ -40,7 +44,7 @@ class FoundFile:
         room, *rest = self.path.split("/")
         if room == "models" and "checkpoints" in rest[1:2]:
             return "checkpoints"
-        if posixpath.basename(self.path).endswith(".tmp"):
+        if is_aside(self.path):
             return "unfinished files"
         return KINDS.get(room, "other")
 
@@ -89,6 +93,11 @@ class RootListing:
     def total_bytes(self) -> int:
         """Bytes of all files."""
         return sum(file.bytes for file in self.files)
+
+
+def is_aside(path: str) -> bool:
+    """Whether a file is one that was written aside, and not renamed yet."""
+    return _ASIDE.fullmatch(posixpath.basename(path)) is not None
 
 
 def list_root(root: Location) -> RootListing:

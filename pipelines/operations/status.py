@@ -12,6 +12,7 @@ from lightsans.training.progress import Progress
 from pipelines.operations.attempts import (
     Attempt,
     Outcome,
+    as_of_again,
     is_at_work,
     night_dates,
     night_holder,
@@ -247,7 +248,7 @@ def _advice(
 
 def _advice_on(night: Night, published: Published | None) -> list[str]:
     attempt = night.attempt
-    again = f"`submit.py nightly --as-of {attempt.date}`"
+    again = f"`submit.py nightly --as-of {as_of_again(attempt)}`"
     where = f"reports/nightly-{attempt.date}.html"
     match night.state:
         case "refused" | "kept":

@@ -17,7 +17,7 @@ from pipelines.publish import (
     roll_back,
 )
 from tests.factories import local
-from tests.manifests import model_manifest, run_manifest
+from tests.manifests import dataset_manifest, model_manifest, run_manifest
 
 
 @pytest.fixture
@@ -51,6 +51,19 @@ def test_publishing_the_published_run_again_changes_nothing(root):
     assert made == before.current
     assert read_published(root) == before
     assert roll_back(read_published(root)).run_id == "a"
+
+
+def test_a_run_that_is_published_again_keeps_its_date_though_its_dataset_is_gone(root):
+    """Without it an older night would take its place, and none would find its base."""
+    dataset = root / "datasets" / "data-a"
+    data = {**dataset_manifest().data, "as_of": "2025-11-02", "timezone": "UTC"}
+    write_manifest(dataset, dataset_manifest("data-a", data=data))
+    publish(root, "ab")
+    dataset.delete()
+    publish(root, "a")
+    current = read_published(root).current
+    assert current is not None
+    assert (current.number, current.as_of) == (3, "2025-11-02T00:00:00+00:00")
 
 
 def test_rollbacks_go_back_one_run_each(root):

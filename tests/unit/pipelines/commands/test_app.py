@@ -1,5 +1,6 @@
 """The command line as a person meets it: help, effective configuration, exit status."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -33,6 +34,21 @@ def test_every_command_explains_itself_with_examples_and_knows_json(name):
     assert "--json" in shown.output
     for parameter in COMMANDS[name].params:
         assert getattr(parameter, "help", None), f"{parameter.name} has no help"
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "price > 0 and channel = 'web' and country in ['de', 'at', 'ch'] and flag != 'inner'",
+        "price > 0\nand country = 'de'",
+    ],
+)
+def test_a_long_text_and_one_of_several_lines_read_back_as_they_are(tmp_path, condition):
+    """A remark behind the first of several lines would be part of the text, or no YAML."""
+    overrides = [f"data.where={json.dumps(condition)}"]
+    shown = CliRunner().invoke(app, ["config", "-s", *overrides]).output
+    assert "# --set" in shown
+    assert parse_config(shown, "shown").config == load_config(None, overrides).config
 
 
 def test_the_effective_configuration_says_where_values_come_from_and_reads_back(tmp_path):

@@ -81,6 +81,19 @@ def test_unfinished_work_leftovers_and_checkpoints_go_and_reports_are_rewritten(
     }
 
 
+def test_files_written_aside_go_and_files_of_others_with_such_an_ending_are_left(tmp_path):
+    root = local(tmp_path)
+    for path in ("similar/.items.parquet.0a1b2c3d.tmp", "logs/day1.csv.tmp"):
+        (root / path).write_bytes(b"erased-1")
+    for path in ("logs/day2.parquet.tmp", "similar/.half.parquet.0a1b2c3d.tmp"):
+        (root / path).write_bytes(b"PAR1 and no more")
+    assert plan_of(root) == [
+        ("logs/day1.csv.tmp", "left", 1),
+        ("similar/.half.parquet.0a1b2c3d.tmp", "removed", 0),
+        ("similar/.items.parquet.0a1b2c3d.tmp", "removed", 1),
+    ]
+
+
 def test_roots_of_backtests_are_planned_by_themselves_and_logs_are_spared(tmp_path):
     root = local(tmp_path)
     (root / "backtests/b/weekly/reports/nightly-2026-01-01.json").write_bytes(b"erased-1")

@@ -4,7 +4,7 @@ import pytest
 from ray.exceptions import AuthenticationError
 
 from lightsans.config import ColumnsConfig, DataConfig, ModelConfig, RunConfig
-from lightsans.config.file import dump_yaml, load_config
+from lightsans.config.file import LoadedConfig, dump_yaml, load_config
 from lightsans.errors import AccessError, ConfigError
 from pipelines.jobs import client as jobs
 
@@ -25,6 +25,14 @@ def test_settings_that_travel_as_overrides_make_the_same_configuration(tmp_path)
     (tmp_path / "all.yaml").write_text(dump_yaml(config))
     overrides = jobs.settings_as_overrides(load_config(str(tmp_path / "all.yaml")))
     assert load_config(None, overrides).config == config
+
+
+@pytest.mark.parametrize("separator", ["\x01", "\x7f", "\x85", "\u2028", "¦", "\N{GRINNING FACE}"])
+def test_characters_that_yaml_does_not_take_as_they_are_travel_too(separator):
+    origins = {**load_config(None).origins, "data.separator": "--set"}
+    config = RunConfig(data=DataConfig(separator=separator))
+    overrides = jobs.settings_as_overrides(LoadedConfig(config=config, origins=origins))
+    assert load_config(None, overrides).config.data.separator == separator
 
 
 def test_only_chosen_settings_travel_even_when_the_choice_is_the_default():

@@ -75,6 +75,23 @@ def test_a_night_that_was_withdrawn_was_not_missed_and_those_after_it_are_run(co
     assert found == Missed((), ("2025-11-04", "2025-11-05"))
 
 
+def publish_night(config, name, as_of):
+    root = locate(config.root, config.storage)
+    data = {"as_of": as_of, "timezone": "UTC", "split": "leave_one_out"}
+    write_manifest(root / "datasets" / name, dataset_manifest(name, data=data))
+    write_manifest(root / "recommendations" / name, run_manifest(name, dataset_id=name))
+    publish_run(read_published(root), name, "nightly")
+
+
+def test_a_date_by_mistake_that_was_withdrawn_hides_no_night_that_was_missed(config):
+    publish_night(config, "typo", "2031-11-02")
+    hidden = find_missed("2025-11-04", published(config), moment_of, lambda text: {}, 7)
+    assert hidden == Missed((), ())  # a backfill
+    roll_back(published(config))
+    found = find_missed("2025-11-04", published(config), moment_of, lambda text: {}, 7)
+    assert found == Missed((), ("2025-11-02", "2025-11-03"))
+
+
 def test_missed_nights_are_run_in_order_and_a_refusal_holds_up_none(config):
     ran = []
 

@@ -1,7 +1,8 @@
 """Whether a night trains, decided on figures; every reason names figure and setting."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -29,15 +30,39 @@ FIRST = datetime(2025, 11, 1, tzinfo=UTC)
 
 
 def test_every_night_trains_unless_told_otherwise():
-    assert why_by_calendar(NightlyTrainConfig(), FIRST, FIRST) == "nightly.train.every_nights is 1"
+    assert (
+        why_by_calendar(NightlyTrainConfig(), FIRST, FIRST, "UTC")
+        == "nightly.train.every_nights is 1"
+    )
 
 
 def test_a_model_is_kept_until_its_nights_are_over():
-    assert why_by_calendar(WEEKLY, datetime(2025, 11, 7, 23, tzinfo=UTC), FIRST) is None
-    assert why_by_calendar(WEEKLY, datetime(2025, 11, 8, tzinfo=UTC), FIRST) == (
+    assert why_by_calendar(WEEKLY, datetime(2025, 11, 7, 23, tzinfo=UTC), FIRST, "UTC") is None
+    assert why_by_calendar(WEEKLY, datetime(2025, 11, 8, tzinfo=UTC), FIRST, "UTC") == (
         "the published model has learnt the log up to 2025-11-01T00:00:00+00:00, and "
         "nightly.train.every_nights is 7"
     )
+
+
+@pytest.mark.parametrize("first", [datetime(2026, 3, 25), datetime(2026, 10, 21)])
+def test_a_week_in_which_clocks_change_is_a_week(first):
+    zone = ZoneInfo("Europe/Berlin")
+    trained, *nights = ((first + timedelta(d)).replace(tzinfo=zone) for d in (0, 6, 7))
+    reasons = [why_by_calendar(WEEKLY, night, trained, "Europe/Berlin") for night in nights]
+    assert [reason is None for reason in reasons] == [True, False]
+
+
+def test_a_model_may_be_kept_for_ever():
+    for_ever = NightlyTrainConfig(every_nights=2**31 - 1)
+    assert why_by_calendar(for_ever, datetime(2099, 1, 1, tzinfo=UTC), FIRST, "UTC") is None
+
+
+def test_a_setting_within_a_setting_that_joined_later_has_its_default_in_what_is_older():
+    config = RunConfig()
+    sections, data = to_dict(config), to_dict(config.data)
+    assert isinstance(data["columns"], dict)
+    del data["columns"]["event"]
+    assert why_by_settings(config, sections, data, "full") is None
 
 
 def test_new_items_beyond_the_share_ask_for_training():

@@ -2,7 +2,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from pipelines.nightly.yardstick import base_of_night
-from pipelines.preprocess.parts import FORMAT_VERSION
+from pipelines.preprocess.parts import FORMAT_VERSION, format_version
 from tests.manifests import dataset_manifest
 
 FIFTH, SIXTH = datetime(2026, 11, 5, tzinfo=UTC), datetime(2026, 11, 6, tzinfo=UTC)
@@ -28,6 +28,15 @@ def test_a_dataset_of_an_earlier_release_is_made_anew():
     old = replace(MANIFEST, format_version=FORMAT_VERSION - 1)
     assert base_of_night(old, FIFTH.isoformat(), SIXTH) is None
     assert base_of_night(old, FIFTH.isoformat(), FIFTH) is None
+
+
+def test_a_dataset_with_events_which_has_a_version_of_its_own_is_added_to():
+    data = {**MANIFEST.data, "events": {"buy": {"input": True, "target": True}}}
+    own = replace(MANIFEST, data=data, format_version=format_version(data["events"]))
+    assert base_of_night(own, FIFTH.isoformat(), SIXTH) == "today"
+    assert base_of_night(own, FIFTH.isoformat(), FIFTH) == "before"
+    old = replace(own, format_version=FORMAT_VERSION)
+    assert base_of_night(old, FIFTH.isoformat(), SIXTH) is None
 
 
 def test_after_a_refit_the_next_night_adds_to_what_was_refitted_on():

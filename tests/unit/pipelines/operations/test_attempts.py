@@ -61,6 +61,15 @@ def test_each_try_of_a_date_has_a_record_of_its_own_oldest_first(root):
     assert telling_attempt(found[:1]).outcome == "failed"
 
 
+def test_one_who_found_another_at_work_does_not_stand_for_the_night():
+    first, second = attempt(), attempt()
+    refused, busy = ended(first, "refused", "below a floor", 3), ended(second, "busy", "", 4)
+    assert telling_attempt([refused, busy]) == refused
+    assert telling_attempt([first, busy]) == first  # at work still
+    assert telling_attempt([busy]) == busy
+    assert telling_attempt([refused, ended(second, "unchanged", "", 0)]).outcome == "unchanged"
+
+
 def test_nights_are_listed_newest_first(root):
     for date in ("2026-11-05", "2026-11-07T120000", "2026-11-06"):
         write_attempt(root, attempt(date))

@@ -325,6 +325,16 @@ def test_files_written_aside_by_the_dead_go_after_an_hour(root, monkeypatch):
     assert not aside.exists()
 
 
+def test_files_of_others_that_only_look_unfinished_stay(root, monkeypatch):
+    """A root may have logs beside the results, and whoever collects them writes as he likes."""
+    monkeypatch.setattr("pipelines.operations.retention.ASIDE_AFTER", timedelta(seconds=-1))
+    files = [root / name for name in ("logs/day1.csv.tmp", "serving/m/vectors.tmp", ".a.csv.tmp")]
+    for file in files:
+        file.write_bytes(b"rows")
+    assert clean(config_of(root)).removed == ()
+    assert all(file.exists() for file in files)
+
+
 def test_names_are_literal(root):
     write(root, "datasets/d[1]")
     for number in range(2):

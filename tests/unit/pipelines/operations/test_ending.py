@@ -10,6 +10,7 @@ from lightsans.errors import ConfigError, GateError, LeaseError, StorageError
 from pipelines.operations import ending
 from pipelines.operations.attempts import Attempt, attempts_of, read_attempts
 from pipelines.operations.ending import LONGEST_REASON, record_night, tellers_of
+from pipelines.operations.status import read_status
 from tests.factories import local
 
 DATE, MOMENT = "2026-11-05", datetime(2026, 11, 5, tzinfo=UTC)
@@ -79,6 +80,20 @@ def test_a_night_that_changed_nothing_leaves_no_record_but_is_told(root):
     run(root, lambda: result("unchanged"), told.append)
     assert read_attempts(root, DATE) == []
     assert [attempt.outcome for attempt in told] == ["unchanged"]
+
+
+def test_a_night_that_died_after_it_had_published_is_told_to_be_published(root):
+    config = load_config(None, [f"root={root}"]).config
+    with pytest.raises(RuntimeError):
+        run(root, raising(RuntimeError("died after LATEST moved")), *tellers_of(config, root))
+    page = root / "reports" / f"nightly-{DATE}.html"
+    assert b"died after LATEST moved" in page.read_bytes()
+    for _ in range(2):  # the second changes nothing, and finds it told
+        run(root, lambda: result("unchanged"), *tellers_of(config, root))
+        assert [each.outcome for each in read_attempts(root, DATE)] == ["failed", "unchanged"]
+        assert read_status(root).nights[0].state == "unchanged"
+        assert not any(DATE in sentence for sentence in read_status(root).next)
+        assert page.read_bytes().count(b"unchanged") > 0
 
 
 def test_while_a_night_runs_its_record_says_so(root):

@@ -1,17 +1,21 @@
 """Words of `status` about roots made by hand: no Ray."""
 
 import json
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 from typer.testing import CliRunner
 
+from lightsans.config import DataConfig
 from lightsans.ranking.bootstrap import Estimate
 from lightsans.storage.manifests import write_manifest
 from lightsans.storage.records import to_json
 from lightsans.training.progress import Progress
 from pipelines.commands.app import app
+from pipelines.nightly.dates import moment_of_night
+from pipelines.nightly.inputs import report_name
 from pipelines.operations.attempts import Figures, begin_attempt, ended, write_attempt
 from pipelines.operations.status import read_status, stage_minutes
 from pipelines.publish import publish_run, read_published, resume, roll_back
@@ -124,6 +128,27 @@ def test_how_far_a_scoring_is_comes_from_its_finished_parts(root):
 def test_every_end_of_the_last_night_has_its_advice(root, outcome, words):
     night(root, "2026-11-05", outcome, "why", run_id="r")
     assert words in " ".join(read_status(root).next)
+
+
+@pytest.mark.parametrize(
+    ("as_of", "timezone"),
+    [
+        ("2026-11-05", "UTC"),
+        ("2026-11-05", "Europe/Berlin"),
+        ("2026-11-05T03:00", "UTC"),
+        ("2026-11-05 03:00:07", "Europe/Berlin"),
+        ("2026-11-05T03:00+01:00", "Europe/Berlin"),
+        ("2026-11-05T03:00:00.25Z", "America/New_York"),
+    ],
+)
+def test_the_command_that_is_advised_runs_the_same_night_again(root, as_of, timezone):
+    data = DataConfig(as_of=as_of, timezone=timezone)
+    moment = moment_of_night(data)
+    name = report_name(as_of, moment)
+    write_attempt(root, ended(begin_attempt(name, moment), "failed", "", 1))
+    [again] = re.findall(r"--as-of ([^`]+)`", read_status(root).next[0])
+    assert moment_of_night(replace(data, as_of=again)) == moment
+    assert report_name(again, moment) == name
 
 
 def test_a_good_night_needs_nothing_and_a_rolled_back_one_says_how_it_comes_back(root):
