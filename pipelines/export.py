@@ -136,6 +136,7 @@ def run_export(config: RunConfig, model_id: str, to: str | None = None) -> Expor
     published = read_manifest(ServingManifest, target)
     if published is None or published.version != version.name:
         write_manifest(target, pointer)
-        for name in _FILES:  # of format 1, which lay here: they belong to no manifest any more
-            (target / name).delete()
+        if published is not None and published.version is None:
+            for name in _FILES:  # of format 1, which lay here: no manifest has them any more
+                (target / name).delete()
     return ExportResult(target, version, skipped, manifest)

@@ -118,6 +118,12 @@ class Vocabulary:
         return is_counted if self.is_listed is None else is_counted | self.is_listed
 
     @property
+    def is_noted(self) -> Bool:
+        """(N,) whether an item counts as seen by who met it: one that may be recommended again."""
+        is_counted: Bool = self.counts > 0
+        return is_counted if self.is_listed is None else is_counted | self.is_listed
+
+    @property
     def fingerprint(self) -> str:
         """16 digits that differ when any item has another id; counts do not matter."""
         hashes = hash_ids(self.raw_item_ids)
@@ -147,7 +153,7 @@ class Vocabulary:
         if self.is_listed is None:
             return self.encode_living(raw_item_ids)
         found = self.encode(raw_item_ids)
-        is_kept = np.concatenate([[False], (self.counts > 0) | self.is_listed])
+        is_kept = np.concatenate([[False], self.is_noted])
         return np.where(is_kept[found], found, np.int32(0))
 
     def extended(self, raw_item_ids: pa.Array, counts: Int64) -> "Vocabulary":

@@ -385,15 +385,15 @@ class Recommender:
         return choice
 
     def _maker(self, k: int) -> ListMaker:
-        if k not in self._makers:
+        maker = self._makers.get(k)
+        if maker is None:
             fitted, days = self._require(), self.config.score.popular_days
             config = replace(self.config, score=replace(self.config.score, k=k))
             recent = None
             if days is not None:
                 recent = count_here(fitted.dataset, fitted.manifest, days)
-            self._makers = {
-                k: load_list_maker(
-                    config, fitted.dataset, fitted.model, False, self._choice(config), recent
-                )
-            }
-        return self._makers[k]
+            maker = load_list_maker(
+                config, fitted.dataset, fitted.model, False, self._choice(config), recent
+            )
+            self._makers = {k: maker}
+        return maker

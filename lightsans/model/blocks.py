@@ -49,5 +49,6 @@ class PointwiseGate(nn.Module):
 
     def forward(self, context_BQD: Tensor, x_BQD: Tensor) -> Tensor:
         """The context, gated by the vectors of its positions, (B, Q, D)."""
+        context_BQD = context_BQD.to(self.norm.weight.dtype)  # autocast leaves norms to float32
         gated_BQD: Tensor = self.norm(context_BQD) * functional.silu(self.map(x_BQD))
         return gated_BQD

@@ -44,19 +44,27 @@ ACTIVATIONS: Final[dict[Activation, Callable[[Tensor], Tensor]]] = {
 class _PositionCache:
     """`Positions` of a layer at inference, and a copy of the weights they were computed from.
 
-    The copy is small and compared by value: not every optimizer leaves a trace of its changes.
+    The copy is small and compared by value: not every optimizer leaves a trace of its changes. Both
+    are replaced at once: threads of a server may share a model.
     """
 
     def __init__(self) -> None:
-        self.weights: list[Tensor] = []
-        self.positions: Positions
+        self._content: tuple[list[Tensor], Positions] | None = None
 
-    def follows_from(self, weights: list[Tensor]) -> bool:
-        """Whether these are still the weights."""
-        return len(self.weights) == len(weights) and all(
+    def find(self, weights: list[Tensor], needs_matrix: bool) -> Positions | None:
+        """The positions, if these are still the weights; with a matrix where one is needed."""
+        if self._content is None:
+            return None
+        before, positions = self._content
+        is_same = len(before) == len(weights) and all(
             new.device == old.device and new.dtype == old.dtype and torch.equal(new, old)
-            for new, old in zip(weights, self.weights, strict=True)
+            for new, old in zip(weights, before, strict=True)
         )
+        return positions if is_same and (positions.matrix or not needs_matrix) else None
+
+    def keep(self, weights: list[Tensor], positions: Positions) -> None:
+        """Keep positions that were computed from these weights."""
+        self._content = [weight.detach().clone() for weight in weights], positions
 
     def __reduce__(self) -> tuple[type["_PositionCache"], tuple[()]]:
         return _PositionCache, ()  # copies of a model compute it again
@@ -147,11 +155,11 @@ class LightAttention(nn.Module):
         weights: list[Tensor] = [p for name, p in named if name.startswith("position_")]
         if positions_MD is not None:
             weights.append(positions_MD)
-        kept = self._kept
-        if not kept.follows_from(weights) or (needs_matrix and not kept.positions.matrix):
-            kept.weights = [weight.detach().clone() for weight in weights]
-            kept.positions = self._learnt_positions(positions_MD, self._max_length, needs_matrix)
-        return kept.positions if length == self._max_length else kept.positions.first(length)
+        positions = self._kept.find(weights, needs_matrix)
+        if positions is None:
+            positions = self._learnt_positions(positions_MD, self._max_length, needs_matrix)
+            self._kept.keep(weights, positions)
+        return positions if length == self._max_length else positions.first(length)
 
     def _learnt_positions(
         self, positions_MD: Tensor | None, length: int, needs_matrix: bool

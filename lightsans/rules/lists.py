@@ -13,6 +13,7 @@ Shapes: B users   D hidden size   V = num_items + 1   S seen items of all users 
 """
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -22,7 +23,7 @@ from lightsans.ranking.error_bounds import ErrorBound
 from lightsans.ranking.products import prefers_compiled, score_pairs
 from lightsans.ranking.seen_items import NOTHING
 from lightsans.ranking.top_k import ItemIndex, TopK
-from lightsans.rules.item_rules import ItemRules
+from lightsans.rules.item_rules import ItemRules, PinRule
 from lightsans.rules.walk import FREE, GONE, RESERVABLE, Candidates, walk
 
 _OWN_SEARCH = 8
@@ -175,7 +176,7 @@ class _Search:
         self._index, self._vectors_BD, self._k = index, vectors_BD, k
         self._seen_rows_S, self._seen_ids_S, self._segments_B = seen_rows_S, seen_ids_S, segments_B
         self._min_score, self._block_items, self._compiled = min_score, block_items, compiled
-        self._rules = index.rules
+        self._rules = _with_pins_of(index.rules, k)
         self._pinned_BP, self._pin_scores_BP = self._pins()
 
     def run(self, found: int) -> TopK:
@@ -331,12 +332,21 @@ class _Search:
         pinned_BP = index._is_eligible_V[ids_P] & (denied_BP == 0)
         for number, pin in enumerate(self._rules.pins):
             pinned_BP[self._seen_rows_S[self._seen_ids_S == pin.item_id], number] = False
-            place = pin.position if pin.position > 0 else self._k + 1 + pin.position
-            pinned_BP[:, number] &= 1 <= place <= self._k
         items_PD = index._table_VD[ids_P].float()
         items_BPD = items_PD.expand(len(self._vectors_BD), *items_PD.shape)
         error_B = ErrorBound(items_PD, items_PD).sum_error(self._vectors_BD)
         return pinned_BP, score_pairs(self._vectors_BD, items_BPD, error_B)
+
+
+def _with_pins_of(rules: ItemRules, k: int) -> ItemRules:
+    """The same with the pins that a list of k has places for; of two in one place the first.
+
+    Places count from both ends, so pins that are apart in one list may meet in a shorter one.
+    """
+    by_place: dict[int, PinRule] = {}
+    for pin in rules.pins:
+        by_place.setdefault(pin.position if pin.position > 0 else k + 1 + pin.position, pin)
+    return replace(rules, pins=tuple(pin for at, pin in by_place.items() if 1 <= at <= k))
 
 
 class _Found(NamedTuple):

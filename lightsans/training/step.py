@@ -133,7 +133,7 @@ class TrainingStep:
 
         # Gradients of this worker's targets. DDP averages over workers as they become ready: undo
         # the average, and divide by the targets of all.
-        scale = collectives.world_size() / max(global_targets, 1.0)
+        scale = collectives.world_size() / (global_targets or 1.0)
         self._optimizer.zero_grad(set_to_none=True)
         loss_sum = self._backward(batch, shared, position, scale)
         tally.add_seconds("communication_s", self._communication.take())

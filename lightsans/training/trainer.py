@@ -197,7 +197,7 @@ class Trainer:
 
             # Reading the loss waits for the device: only now and then.
             if throttle.is_due():
-                loss = float(loss_sum) / max(1.0, float(own_weights[step]))
+                loss = float(loss_sum) / (float(own_weights[step]) or 1.0)
                 self._require_finite(loss, epoch, step)
                 throttle.report(step, loss)
 

@@ -129,10 +129,12 @@ def find_unchanged(
     if not is_same or data.cuts_by_time or base.manifest.split.cuts_by_time:
         return None
     rows = {part_index(part.name): part.rows for part in base.manifest.parts}
-    was_living = np.zeros(after.num_items, bool)
-    was_living[: before.num_items] = before.counts > 0
-    is_changed = was_living != (after.counts > 0)
-    is_changed[before.num_items :] = True  # whoever met a new one before has it in also_seen now
+    known = before.num_items
+    is_changed = np.ones(after.num_items, bool)
+    is_changed[:known] = (before.counts > 0) != (after.counts[:known] > 0)
+    # An item that counts 0 is seen again once it is back in the table of features.
+    is_changed[:known] |= before.is_noted != after.is_noted[:known]
+    # New ones stay changed: whoever met a new one before has it in also_seen now
     changed = after.raw_item_ids.filter(pa.array(is_changed))
     linked = {part.number: rows[part.number] for part in parts if part.is_linked}
     return UnchangedSequences(base.location / "sequences", linked, changed)

@@ -13,11 +13,13 @@ import torch
 from lightsans.config import RunConfig
 from lightsans.dataset.bucket_cursor import bucket_span
 from lightsans.dataset.loading import history_column, list_column
+from lightsans.errors import InputError
 from lightsans.recommendations.reader import wide_schema
 from lightsans.recommendations.tables import make_lists, recommend_rows, to_table
 from lightsans.recommendations.writer import FileLayout, PartFiles
 from lightsans.stages.computed_columns import ComputedColumns, add_columns
 from lightsans.stages.seen_rows import SeenRows
+from lightsans.storage.listing import list_files
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest, RunPart, RunQuestion
 from lightsans.storage.manifests import read_manifest
@@ -72,6 +74,14 @@ def is_of_weights(job: ScoreJob, part: RunPart) -> bool:
     # An earlier version scored it: did one train the model too?
     model = read_manifest(ModelManifest, job.model)
     return model is not None and model.weights_sha256 is None
+
+
+def file_sizes(run: Location) -> dict[str, int]:
+    """Sizes of the files of a run by address; none where a removal left nothing but commits."""
+    try:
+        return {file.location.uri: file.size for file in list_files(run.uri, run.storage)}
+    except InputError:  # commits, whose directory is hidden, are no files to it
+        return {}
 
 
 class PartScorer:

@@ -31,7 +31,6 @@ from lightsans.reports.run_figures import require_known_figures
 from lightsans.stages.calibration import held_out_pair
 from lightsans.stages.seen_rows import SeenRows
 from lightsans.storage import model_files as files
-from lightsans.storage.listing import list_files
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifest_kinds import (
     DatasetManifest,
@@ -47,7 +46,7 @@ from pipelines.console.progress import bar, say
 from pipelines.publish import require_unpublished
 from pipelines.score.calibrated import with_temperature
 from pipelines.score.old_runs import remove_old_runs
-from pipelines.score.parts import COMMITS, PartScorer, ScoreJob, is_of_weights
+from pipelines.score.parts import COMMITS, PartScorer, ScoreJob, file_sizes, is_of_weights
 from pipelines.score.recent import count_recent
 from pipelines.score.report import previous_run, write_report
 from pipelines.score.shared_model import Packed, load_shared
@@ -279,7 +278,7 @@ def _finished_parts(job: ScoreJob) -> dict[str, RunPart]:
     names = (run / COMMITS).children()
     if not names:
         return {}
-    sizes = {file.location.uri: file.size for file in list_files(run.uri, run.storage)}
+    sizes = file_sizes(run)
     with ThreadPoolExecutor(_READERS) as pool:
         parts = list(pool.map(lambda name: _read_commit(run / COMMITS / name), names))
     return {

@@ -84,6 +84,15 @@ def test_a_target_is_moved_from_one_model_to_another(root):
     assert read(root) == "a"
 
 
+def test_files_of_others_in_the_target_stay(root):
+    """A table of items often has this name."""
+    (root / "shop" / "items.parquet").write_bytes(b"theirs")
+    for model in "ab":
+        run(root, model, "shop")
+        assert read(root, "shop") == model
+        assert (root / "shop" / "items.parquet").read_bytes() == b"theirs"
+
+
 @pytest.mark.parametrize("broken", [*NAMES, "manifest.json"])
 def test_an_interrupted_export_leaves_the_earlier_one_whole(root, monkeypatch, broken):
     run(root, "a")

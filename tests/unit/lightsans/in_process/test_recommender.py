@@ -84,6 +84,21 @@ def test_columns_have_the_names_or_places_that_are_given(log, fitted):
     assert named.recommend("u1").equals(fitted.recommend("u1"))
 
 
+def test_two_threads_may_ask_for_lists_of_different_lengths_at_once(fitted):
+    class Interrupted(dict[int, Any]):
+        """Another thread has its lists made once this one has seen that its maker is there."""
+
+        def __contains__(self, k):
+            is_there = super().__contains__(k)
+            fitted._makers = {}
+            fitted.recommend("u3", k=2)
+            return is_there
+
+    expected = fitted.recommend("u3", k=3)
+    fitted._makers = Interrupted(fitted._makers)
+    assert fitted.recommend("u3", k=3).equals(expected)
+
+
 def test_similar_items_are_other_items_with_their_cosines(fitted):
     rows = fitted.similar([5, 3], k=4).to_pylist()
     assert [(row["item_id"], row["rank"]) for row in rows] == [

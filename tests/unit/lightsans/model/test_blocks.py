@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from lightsans.model.blocks import PointwiseGate, ResidualGate, make_norm
 from tests.models import small_config, small_model
@@ -31,6 +32,17 @@ def test_a_pointwise_gate_normalises_what_was_read_and_multiplies_it():
         gate.map.bias.zero_()
     read = gate(torch.tensor([[10.0, 30.0]]), torch.tensor([[50.0, 60.0]]))
     torch.testing.assert_close(read, torch.tensor([[-50.0, 60.0]]))
+
+
+@pytest.mark.parametrize("norm", ["layer", "rms"])
+def test_a_pointwise_gate_normalises_in_float32_under_autocast(norm):
+    """With a warning as an error: PyTorch gives one where a norm is handed another precision."""
+    gate = PointwiseGate(small_config(hidden_size=2, n_heads=1, norm=norm))
+    context, x = torch.tensor([[10.0, 30.0]]).bfloat16(), torch.tensor([[50.0, 60.0]])
+    with torch.autocast("cpu", torch.bfloat16):
+        read = gate(context, x)
+        rounded = functional.silu(gate.map(x))
+    torch.testing.assert_close(read, gate.norm(context.float()) * rounded)
 
 
 def test_with_norms_first_the_last_layer_is_followed_by_a_norm_of_its_own():

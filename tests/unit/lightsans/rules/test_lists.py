@@ -66,6 +66,13 @@ def test_a_pin_stands_at_its_place_also_from_the_end_and_below_a_short_list(make
     assert make_list(rules, k=4, min_score=6.0) == [6, 1, 5, 0]
 
 
+def test_of_two_pins_that_meet_in_a_shorter_list_the_first_holds_and_no_item_is_lost(make_list):
+    """Lists of similar items have a length of their own, for which pins were not checked."""
+    rules = replace(PLAIN, pins=(PinRule(6, 1), PinRule(1, -3)))
+    assert make_list(rules, k=4) == [6, 1, 2, 3]
+    assert make_list(rules, k=3) == [6, 1, 2]
+
+
 def test_a_rule_of_a_segment_is_about_its_users_alone(make_list):
     rules = replace(PLAIN, denied=EVEN)
     assert make_list(rules, segments=1) == [1, 3, 5]

@@ -1,4 +1,4 @@
-"""Steps of models that read times."""
+"""Steps of models that read times, and of targets with weights."""
 
 import dataclasses
 
@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from lightsans.config import RunConfig
+from lightsans.dataset.events import EventTargets
 from lightsans.dataset.sequences import ItemTimes, UserSequences
+from lightsans.training import progress
 from lightsans.training.progress import EpochRow
 from lightsans.training.trainer import Trainer
 from tests.factories import sequences_of
@@ -59,3 +61,46 @@ def test_micro_batches_of_timed_inputs_add_up_to_the_same_steps(pieces):
         train_all(Trainer(each, 3, users, torch.device("cpu")))[0].loss for each in (whole, config)
     )
     assert many == pytest.approx(one, rel=1e-4)
+
+
+def weighing(weight: float, num_users: int = 12, length: int = 8) -> UserSequences:
+    """Users whose items are targets of this weight, all after the first one."""
+    items = (np.arange(num_users * length, dtype=np.int32) * 7 % 9 + 1).reshape(num_users, length)
+    counts = np.full(num_users, length - 1)
+    times = np.tile(np.arange(length), num_users)
+    targets = EventTargets(
+        item_ids=items[:, 1:].ravel(),
+        offsets=np.arange(num_users + 1) * (length - 1),
+        positions=np.tile(np.arange(1, length), num_users),
+        times=np.tile(np.arange(1, length), num_users),
+        weights=np.full(num_users * (length - 1), weight, np.float32),
+        train_counts=counts - 2,
+        test_counts=counts - 1,
+        input_times=times,
+        input_is_seen=np.ones(len(times), bool),
+        input_is_view=np.zeros(len(times), bool),
+    )
+    users: UserSequences = sequences_of(*items.tolist())
+    return dataclasses.replace(users, targets=targets)
+
+
+def test_weights_of_targets_matter_beside_each_other_alone(monkeypatch):
+    """Those of a step may add up to less than one."""
+    monkeypatch.setattr(progress, "PROGRESS_EVERY_S", 0.0)
+    model = small_config(max_seq_len=8, hidden_size=8, inner_size=8, **WITHOUT_DROPOUT)
+    config = small_run(model, epochs=2, batch_size=2, clip_norm=0.05, learning_rate=0.01)
+    curves, told = [], []
+    for weight in (1.0, 0.01):
+        steps: list[float] = []
+        trainer = Trainer(
+            config,
+            9,
+            {0: weighing(weight)},
+            torch.device("cpu"),
+            on_step=lambda news, steps=steps: steps.append(news.loss),  # type: ignore[misc]
+        )
+        rows = train_all(trainer)
+        curves.append([(row.loss, row.gradient_norm) for row in rows])
+        told.append(steps)
+    np.testing.assert_allclose(curves[1], curves[0], rtol=1e-3)
+    np.testing.assert_allclose(told[1], told[0], rtol=1e-3)

@@ -73,6 +73,15 @@ def test_parts_of_other_weights_do_not_complete_a_run(root):
     assert len(MADE) == 3
 
 
+def test_commits_that_an_interrupted_removal_left_complete_nothing(root):
+    first = score(root)
+    for name in first.location.children():
+        if name != "_commits":
+            (first.location / name).delete()
+    score(root)
+    assert len(MADE) == 3
+
+
 def test_a_published_run_whose_model_was_trained_again_is_not_replaced(root):
     first = score(root)
     publish_run(read_published(root), first.run_id)
