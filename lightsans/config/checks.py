@@ -7,6 +7,9 @@ from typing import Any, get_origin
 
 from lightsans.errors import ConfigError
 
+CENTURY_DAYS = 36_525
+"""Longest span of time that a setting may ask for: dates end, and so do the numbers of clocks."""
+
 
 def require(condition: bool, message: str) -> None:
     """Refuse a configuration that does not meet the condition."""

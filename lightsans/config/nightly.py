@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
-from lightsans.config.checks import at_least, at_most, fraction, require
+from lightsans.config.checks import CENTURY_DAYS, at_least, at_most, fraction, require
 from lightsans.config.kinds import BASELINES
 from lightsans.config.marks import Mark, made_setting, setting
 
@@ -117,6 +117,7 @@ class NightlyConfig:
             f"nightly.notify_token={token} has no effect without nightly.notify_url",
         )
         at_most("nightly", self, 30 * 24 * 3600, "lease_s")
+        at_most("nightly", self, CENTURY_DAYS, "catch_up")
         unknown = set(self.beat_baselines) - set(BASELINES)
         require(
             not unknown,

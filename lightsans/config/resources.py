@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from lightsans.config.checks import at_least, at_most, require
+from lightsans.config.checks import CENTURY_DAYS, at_least, at_most, require
 from lightsans.config.marks import Mark, setting
 
 
@@ -50,6 +50,8 @@ class CleanConfig:
     def __post_init__(self) -> None:
         at_least("clean", self, 1, "keep", "keep_reports")
         at_least("clean", self, 0, "min_age_hours", "unfinished_days")
+        at_most("clean", self, CENTURY_DAYS * 24, "min_age_hours")
+        at_most("clean", self, CENTURY_DAYS, "unfinished_days")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

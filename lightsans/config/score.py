@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from lightsans.config.checks import TABLE_VERSION, at_least, require
+from lightsans.config.checks import CENTURY_DAYS, TABLE_VERSION, at_least, at_most, require
 from lightsans.config.kinds import LAYOUTS, Layout, TableMode
 from lightsans.config.marks import Mark, made_setting, setting
 from lightsans.config.rules import RulesConfig
@@ -42,6 +42,7 @@ class EvaluateConfig:
         require(min(self.ks) >= 1, f"evaluate.ks={list(self.ks)} has a cut-off below 1")
         require(10 in self.ks, f"evaluate.ks={list(self.ks)} needs 10, by which models compare")
         at_least("evaluate", self, 1, "batch_size", "popular_days", "counted_interactions")
+        at_most("evaluate", self, CENTURY_DAYS, "popular_days")
         require(
             (self.user_table is None) == (self.user_column is None),
             f"evaluate.user_table={self.user_table} and evaluate.user_column={self.user_column} "
@@ -179,6 +180,8 @@ class ScoreConfig:
         at_least("score", self, 1, "max_users_per_file", "users_per_row_group", "keep_runs")
         at_least("score", self, 1, "keep_published")
         at_least("score", self, 0, "readers_hours")
+        at_most("score", self, CENTURY_DAYS * 24, "readers_hours")
+        at_most("score", self, CENTURY_DAYS, "popular_days")
         require(
             self.min_workers <= self.num_workers,
             f"score.min_workers={self.min_workers} is more than score.num_workers="

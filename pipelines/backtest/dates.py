@@ -7,6 +7,7 @@ from lightsans.errors import ConfigError
 
 _STEP = re.compile(r"(\d+)\s*([hdw])")
 _HOURS = {"h": 1, "d": 24, "w": 168}
+_MOST_HOURS = 100 * 366 * 24
 MOST_NIGHTS = 10_000
 
 
@@ -17,9 +18,13 @@ def parse_step(text: str) -> timedelta:
         ConfigError: The text is no such step.
     """
     found = _STEP.fullmatch(text.strip().lower())
-    if found is None or int(found[1]) == 0:
-        raise ConfigError(f"--every {text}: expected a number of hours, days or weeks: 12h, 1d, 1w")
-    return timedelta(hours=int(found[1]) * _HOURS[found[2]])
+    hours = 0 if found is None else int(found[1]) * _HOURS[found[2]]
+    if not 0 < hours <= _MOST_HOURS:
+        raise ConfigError(
+            f"--every {text}: expected a number of hours, days or weeks: 12h, 1d, 1w; a hundred "
+            "years at most"
+        )
+    return timedelta(hours=hours)
 
 
 def nights_between(first: str, last: str, step: timedelta) -> list[str]:

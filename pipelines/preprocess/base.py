@@ -25,6 +25,9 @@ from lightsans.storage.parts import part_index, part_name
 from pipelines.preprocess.parts import format_version, read_marker
 from pipelines.preprocess.records import Interactions, PartNote
 
+ANEW = "preprocess without --base (a night: nightly.incremental=false)"
+"""Way out for whoever cannot add to a base."""
+
 
 @dataclass(frozen=True, slots=True)
 class Base:
@@ -160,7 +163,7 @@ def load_base(config: RunConfig) -> Base | None:
     if manifest.format_version != theirs:
         raise ConfigError(
             f"data.base={config.data.base} has format {manifest.format_version}, and this "
-            f"version adds to format {theirs}; preprocess without --base"
+            f"version adds to format {theirs}; {ANEW}"
         )
     interactions = read_marker(location)
     base = Base(location, manifest, interactions)
@@ -175,12 +178,12 @@ def _check_reading(base: Base, data: DataConfig) -> None:
         if settings[name] != before:
             raise ConfigError(
                 f"data.{name} is {settings[name]!r}, but dataset {base.location.name} was read "
-                f"with {before!r}; take the base's setting, or preprocess without --base"
+                f"with {before!r}; take the base's setting, or {ANEW}"
             )
     if data.min_rating is not None and theirs["min_rating"] is None:
         raise ConfigError(
             f"data.min_rating={data.min_rating} needs a rating in every row, but dataset "
-            f"{base.location.name} was read without that check; preprocess without --base"
+            f"{base.location.name} was read without that check; {ANEW}"
         )
     if data.num_parts is not None and data.num_parts != base.manifest.num_parts:
         raise ConfigError(

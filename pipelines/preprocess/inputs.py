@@ -15,7 +15,7 @@ from lightsans.storage.table_formats import TableVersion
 from lightsans.warehouse.partitions import partitions_of
 from lightsans.warehouse.tables import added_since, list_log_inputs, tables_of
 from pipelines.console.progress import say
-from pipelines.preprocess.base import Base
+from pipelines.preprocess.base import ANEW, Base
 
 _SHORT_TIME = re.compile(r"(\d{4})-?(?:(\d{2})-?(?:(\d{2})(?:[-_ T]?(\d{2}))?)?)?")
 """2026, 2026-01, 2026-01-31, 2026-01-31-05, and the same without hyphens."""
@@ -147,7 +147,7 @@ def new_files(base: Base, files: Sequence[FileInfo]) -> list[FileInfo]:
                 f"which is gone and had the same name and {file.size:,} bytes. A moved log would "
                 "count twice, and its etag does not say whether it is one. If it is, move it so "
                 "that its time stays (mv, cp -p, rsync -t), take it out of data.input, or "
-                "preprocess without --base; if it is not, give it another name"
+                f"{ANEW}; if it is not, give it another name"
             )
         added.append(file)
     if moved:
@@ -164,8 +164,8 @@ def _check_same(base: Base, file: FileInfo, entry: InputFile) -> None:
         raise InputError(
             f"{file.location}: the file changed since dataset {base.location.name} was made of "
             f"it: {entry.size:,} bytes with etag {entry.etag} then, {file.size:,} with "
-            f"{file.etag} now. A base holds the old rows; preprocess without --base to read "
-            "everything anew, or restore the file"
+            f"{file.etag} now. A base holds the old rows; to read everything "
+            f"anew, {ANEW}, or restore the file"
         )
 
 

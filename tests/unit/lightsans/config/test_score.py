@@ -3,6 +3,7 @@
 import pytest
 
 from lightsans.config import ScoreConfig
+from lightsans.config.file import load_config
 from lightsans.errors import ConfigError
 
 
@@ -19,3 +20,15 @@ def test_items_to_buy_again_are_those_that_lists_leave_out():
         ScoreConfig(buy_again=3, remove_seen=False)
     with pytest.raises(ConfigError, match="buy_again=-1"):
         ScoreConfig(buy_again=-1)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("score.readers_hours", "score.popular_days", "evaluate.popular_days", "nightly.catch_up"),
+        *("clean.min_age_hours", "clean.unfinished_days"),
+    ],
+)
+def test_a_span_that_no_calendar_has_is_refused_by_its_name(name):
+    with pytest.raises(ConfigError, match=rf"{name}=\d+.* is too large; the most is"):
+        load_config(None, [f"{name}=1000000000"])

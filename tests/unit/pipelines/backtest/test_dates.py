@@ -21,7 +21,7 @@ def test_both_ends_are_nights(first, last, every, expected):
     assert nights_between(first, last, parse_step(every)) == expected
 
 
-@pytest.mark.parametrize("text", ["", "0d", "1", "d", "1m", "-1d", "1.5d", "1d1d"])
+@pytest.mark.parametrize("text", ["", "0d", "1", "d", "1m", "-1d", "1.5d", "1d1d", "99999999999d"])
 def test_a_step_that_is_none_is_refused(text):
     with pytest.raises(ConfigError, match="--every"):
         parse_step(text)
