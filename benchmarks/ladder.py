@@ -108,7 +108,10 @@ PROTOCOLS = {
     ),
 }  # fmt: skip
 
-PLAIN = ("model.interest_decay=none", "model.positions=absolute")
+PLAIN = (
+    *("model.interest_decay=none", "model.positions=absolute"),
+    *("model.norm_placement=post", "model.gate=none"),
+)
 """Settings that rungs are set against, whatever the files of configuration carry."""
 FADING = ("model.interest_decay=position",)
 RELATIVE = ("model.positions=relative",)
