@@ -85,7 +85,7 @@ def weighing(weight: float, num_users: int = 12, length: int = 8) -> UserSequenc
 
 
 def test_weights_of_targets_matter_beside_each_other_alone(monkeypatch):
-    """Those of a step may add up to less than one."""
+    """Weights of a step may add up to less than one."""
     monkeypatch.setattr(progress, "PROGRESS_EVERY_S", 0.0)
     model = small_config(max_seq_len=8, hidden_size=8, inner_size=8, **WITHOUT_DROPOUT)
     config = small_run(model, epochs=2, batch_size=2, clip_norm=0.05, learning_rate=0.01)
