@@ -170,8 +170,9 @@ def parse_stream(
         if not _num_rows(columns):
             continue
         if last is not None:
-            yield _numbered(last, num_valid, broken, comments, num_told)
-            num_valid, num_told = num_valid + _num_rows(last), len(broken)
+            found = len(broken)  # Arrow reads ahead, in a thread of its own: there may soon be more
+            yield _numbered(last, num_valid, broken[:found], comments, num_told)
+            num_valid, num_told = num_valid + _num_rows(last), found
         last = columns
     total = num_valid + (_num_rows(last) if last else 0) + len(broken)
     is_ours = last is not None and all(column[-1].as_py() == b"" for column in last.values())
@@ -229,9 +230,9 @@ def _parse(
     """
 
     def on_invalid(row: pyarrow.csv.InvalidRow) -> str:
-        broken.append(row.number - 1)
         if row.text.startswith(_COMMENT.decode()):
             comments.add(row.number - 1)
+        broken.append(row.number - 1)  # last: whoever sees it sees whether it is a comment
         return "skip"
 
     roles = {role: str(field) for role, field in layout.roles.items()}

@@ -1,9 +1,12 @@
 """Rows of separated text: separators, quotes, headers, and what is wrong with them."""
 
+import pyarrow as pa
 import pytest
 
 from lightsans.config import ColumnsConfig
 from lightsans.errors import ConfigError, InputError
+from lightsans.reading import csv_files
+from lightsans.text.dialects import Dialect
 from tests.logs_on_disk import (
     PLAIN,
     read_log,
@@ -55,6 +58,24 @@ def test_values_that_span_lines_are_read_when_announced(tmp_path):
         assert len(log.rows) == 102
         assert log.order_keys == [3 * n + k for n in range(51) for k in (0, 2)]
         assert [position for position, _ in log.rejects] == [3 * n + 1 for n in range(51)]
+
+
+def test_broken_rows_that_arrow_finds_ahead_are_told_once(monkeypatch):
+    lists_of_broken = []
+
+    def parse(source, layout, separator, block_bytes, broken, comments, name):
+        lists_of_broken.append(broken)
+        for value in (b"a", b"b", b""):
+            yield {"user_id": pa.array([value])}
+
+    monkeypatch.setattr(csv_files, "_parse", parse)
+    layout = csv_files.CsvLayout(Dialect(",", '"'), 1, {"user_id": 0}, newlines_in_values=True)
+    told, rows = [], csv_files.parse_stream(pa.BufferReader(b""), layout, 64, "a.csv")
+    for piece in rows:
+        told.append((piece.positions.tolist(), piece.broken))
+        if len(told) == 1:  # the third row of the file, while the first is looked at
+            lists_of_broken[0].append(2)
+    assert told == [([0], []), ([1], [(2, "wrong_number_of_fields")]), ([], [])]
 
 
 @pytest.mark.parametrize("ending", ["", ".gz"])
