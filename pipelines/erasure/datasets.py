@@ -9,7 +9,7 @@ from lightsans.errors import ConfigError, NothingLeftError
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest
 from pipelines.preprocess.identity import prepare
-from pipelines.preprocess.parts import format_version
+from pipelines.preprocess.parts import format_here
 from pipelines.preprocess.report import draw_report
 from pipelines.preprocess.stage import make_dataset
 from pipelines.session.lease import Owner
@@ -33,7 +33,7 @@ def replace_dataset(
     Raises:
         ConfigError: An earlier release made it, in another format.
     """
-    ours = format_version(old.data.get("events"))
+    ours = format_here(old)
     if old.format_version != ours:
         raise ConfigError(
             f"{root / 'datasets' / old.id}: another release made this dataset (format "

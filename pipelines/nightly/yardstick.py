@@ -9,7 +9,7 @@ from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest, RunManifest, changed_id_types
 from lightsans.storage.manifests import is_finished, read_manifest
 from pipelines.nightly.comparison import why_models_differ
-from pipelines.preprocess.parts import format_version
+from pipelines.preprocess.parts import format_here
 from pipelines.publish import judged_model_id, read_published
 from pipelines.train.identity import model_id
 
@@ -137,7 +137,7 @@ def base_of_night(
     """
     if manifest is None or as_of is None or moment < datetime.fromisoformat(as_of):
         return None
-    if manifest.format_version != format_version(manifest.data.get("events")):
+    if manifest.format_version != format_here(manifest):
         return None  # an earlier release made it
     if moment == datetime.fromisoformat(as_of):  # the same night again finds its own dataset
         own = manifest if manifest.split.holds_out else judged

@@ -22,7 +22,7 @@ from lightsans.storage.location import Location, locate
 from lightsans.storage.manifest_kinds import DatasetManifest
 from lightsans.storage.manifests import require_manifest
 from lightsans.storage.parts import part_index, part_name
-from pipelines.preprocess.parts import format_version, read_marker
+from pipelines.preprocess.parts import format_here, read_marker
 from pipelines.preprocess.records import Interactions, PartNote
 
 ANEW = "preprocess without --base (a night: nightly.incremental=false)"
@@ -159,7 +159,7 @@ def load_base(config: RunConfig) -> Base | None:
         location,
         f"data.base={config.data.base} names no finished dataset of root={config.root}",
     )
-    theirs = format_version(manifest.data.get("events"))
+    theirs = format_here(manifest)
     if manifest.format_version != theirs:
         raise ConfigError(
             f"data.base={config.data.base} has format {manifest.format_version}, and this "

@@ -17,6 +17,7 @@ from lightsans.errors import InputError
 from lightsans.preparation.layers import load_part
 from lightsans.preparation.part_files import save_interactions
 from lightsans.storage.location import Location
+from lightsans.storage.manifest_kinds import DatasetManifest
 from lightsans.storage.parts import layer_name, part_name
 from lightsans.storage.records import read_object
 from pipelines.preprocess.records import Interactions, PartNote, SequencesNote
@@ -32,6 +33,11 @@ EVENTS_VERSION = 4
 def format_version(events: Mapping[str, object] | None) -> int:
     """The version of the format that a dataset with these events, or none, is written in."""
     return EVENTS_VERSION if events else FORMAT_VERSION
+
+
+def format_here(manifest: DatasetManifest) -> int:
+    """The version that this release writes such a dataset in; another one made it if it differs."""
+    return format_version(manifest.data.get("events"))
 
 
 MARKER = "interactions.json"
