@@ -69,5 +69,5 @@ class SeenItems:
 
 
 def by_one_thread(x: Tensor) -> Any:
-    """A tensor of the CPU as an array: torch wakes its threads for what takes one microseconds."""
+    """A tensor of the CPU as an array: torch would wake other threads for microseconds of work."""
     return x.numpy() if x.device.type == "cpu" else x

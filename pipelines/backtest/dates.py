@@ -3,11 +3,11 @@
 import re
 from datetime import datetime, timedelta
 
+from lightsans.config.checks import CENTURY_DAYS
 from lightsans.errors import ConfigError
 
 _STEP = re.compile(r"(\d+)\s*([hdw])")
 _HOURS = {"h": 1, "d": 24, "w": 168}
-_MOST_HOURS = 100 * 366 * 24
 MOST_NIGHTS = 10_000
 
 
@@ -19,7 +19,7 @@ def parse_step(text: str) -> timedelta:
     """
     found = _STEP.fullmatch(text.strip().lower())
     hours = 0 if found is None else int(found[1]) * _HOURS[found[2]]
-    if not 0 < hours <= _MOST_HOURS:
+    if not 0 < hours <= CENTURY_DAYS * 24:
         raise ConfigError(
             f"--every {text}: expected a number of hours, days or weeks: 12h, 1d, 1w; a hundred "
             "years at most"
