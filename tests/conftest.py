@@ -111,7 +111,7 @@ def ray_cluster(s3_credentials: None) -> Iterator[None]:
         patch.setenv("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
         import ray
 
-        from pipelines.session.ray_session import quick_start
+        from pipelines.session.ray_session import have_dashboard, quick_start
 
         with quick_start():
             ray.init(
@@ -122,6 +122,8 @@ def ray_cluster(s3_credentials: None) -> Iterator[None]:
                 log_to_driver=False,
                 logging_level=logging.WARNING,
             )
+        # A command that finds this Ray cannot start one, and Ray Train then waits 12 s at its end.
+        have_dashboard()
         import ray.data
 
         context = ray.data.DataContext.get_current()

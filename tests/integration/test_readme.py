@@ -1,7 +1,6 @@
 """README's commands and code run as they stand, in order, in a copy of the repository.
 
-They use the Ray of the tests, as a command does that finds RAY_ADDRESS; `make demo` and the one on
-S3 start their own.
+Each starts a Ray of its own, as it does for who reads them.
 """
 
 import os
@@ -12,7 +11,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import ray
 
 from lightsans.config import StorageConfig
 from lightsans.storage.location import locate
@@ -62,7 +60,7 @@ def run(command: str, directory: Path, environment: dict[str, str]) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_every_command_and_code_block_runs(copy, s3_server, ray_cluster):
+def test_every_command_and_code_block_runs(copy, s3_server):
     storage = StorageConfig(endpoint_url=s3_server.endpoint_url)
     locate("s3://my-bucket/x", storage).filesystem.mkdir("my-bucket")
     environment = {
@@ -72,16 +70,13 @@ def test_every_command_and_code_block_runs(copy, s3_server, ray_cluster):
         "PATH": f"{Path(sys.prefix) / 'bin'}:{os.environ['PATH']}",
     }
     environment.pop("RAY_ADDRESS", None)
-    on_cluster = {**environment, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
     assert all(f"{command}\n" in README for command in SHORTER)
     ran = 0
     for language, text in BLOCKS:
         if language == "sh":
             for line in text.splitlines():
                 if line and not line.startswith("source "):
-                    # Workers of a cluster have its variables, not those of the command.
-                    own_ray = line == ON_S3 or line.startswith("make ")
-                    run(SHORTER.get(line, line), copy, environment if own_ray else on_cluster)
+                    run(SHORTER.get(line, line), copy, environment)
                     ran += 1
         elif language == "yaml":
             name = re.match(r"# (\S+)", text)
@@ -89,7 +84,7 @@ def test_every_command_and_code_block_runs(copy, s3_server, ray_cluster):
             (copy / name[1]).write_text(text)
         elif language == "python":
             (copy / "block.py").write_text(text)
-            run("python block.py", copy, on_cluster)
+            run("python block.py", copy, environment)
             ran += 1
         else:
             assert language == "text", f"what is a {language} block?"
