@@ -61,14 +61,18 @@ def ray_of(threads: int) -> Iterator[None]:
     """A Ray of this process, whose workers have so many threads."""
     import ray
 
+    from pipelines.session.ray_session import have_dashboard, quick_start
+
     environment = {"OMP_NUM_THREADS": str(threads)}
-    ray.init(
-        address="local",
-        num_cpus=4,
-        include_dashboard=False,
-        log_to_driver=False,
-        runtime_env={"env_vars": environment},
-    )
+    with quick_start():
+        ray.init(
+            address="local",
+            num_cpus=4,
+            include_dashboard=False,
+            log_to_driver=False,
+            runtime_env={"env_vars": environment},
+        )
+    have_dashboard()
     try:
         yield
     finally:
@@ -77,7 +81,7 @@ def ray_of(threads: int) -> Iterator[None]:
 
 @contextmanager
 def idle_ray_train(workers: int, directory: str) -> Iterator[None]:
-    """Ray Train with workers that do nothing: what else runs while ours trains."""
+    """Ray Train with workers that do nothing, on the Ray at hand: what else runs while ours trains."""
     from ray.train import RunConfig as RayRunConfig
     from ray.train import ScalingConfig
     from ray.train.torch import TorchTrainer
@@ -89,31 +93,29 @@ def idle_ray_train(workers: int, directory: str) -> Iterator[None]:
         while not ended.exists():
             time.sleep(0.5)
 
-    with ray_of(1):
-        trainer = TorchTrainer(
-            wait,
-            scaling_config=ScalingConfig(num_workers=workers),
-            run_config=RayRunConfig(storage_path=directory),
-        )
-        thread = threading.Thread(target=trainer.fit)
-        thread.start()
-        while not begun.exists():
-            time.sleep(0.1)
-        try:
-            yield
-        finally:
-            ended.touch()
-            thread.join()
+    trainer = TorchTrainer(
+        wait,
+        scaling_config=ScalingConfig(num_workers=workers),
+        run_config=RayRunConfig(storage_path=directory),
+    )
+    thread = threading.Thread(target=trainer.fit)
+    thread.start()
+    while not begun.exists():
+        time.sleep(0.1)
+    try:
+        yield
+    finally:
+        ended.touch()
+        thread.join()
 
 
-def through_ray(config: RunConfig, threads: int) -> list[dict[str, Any]]:
-    """The learning curve of a run."""
+def through_ray(config: RunConfig) -> list[dict[str, Any]]:
+    """The learning curve of a run on the Ray at hand."""
     from pipelines.train import task_group
     from pipelines.train.stage import run_train
 
     task_group.USERS_WORTH_RAY_TRAIN = 0  # what is compared is Ray Train, however few there are
-    with ray_of(threads):
-        result = run_train(config, DATASET, force=True)
+    result = run_train(config, DATASET, force=True)
     history: list[dict[str, Any]] = json.loads((result.location / "history.json").read_bytes())
     return history
 
@@ -222,13 +224,14 @@ def measure(root: str, smoke: bool, epochs: int, turns: int) -> list[dict[str, A
         workers = config.train.most_workers
         found[workers], loop, beside = [], 0.0, 0.0
         for _ in range(turns):
-            found[workers] += through_ray(config, threads)
             loop = max(loop, bare(config, threads, epochs))
-            with (
-                tempfile.TemporaryDirectory() as directory,
-                idle_ray_train(workers, directory),
-            ):
-                beside = max(beside, bare(config, threads, epochs))
+            with ray_of(threads):
+                found[workers] += through_ray(config)
+                with (
+                    tempfile.TemporaryDirectory() as directory,
+                    idle_ray_train(workers, directory),
+                ):
+                    beside = max(beside, bare(config, threads, epochs))
         name = f"Ray Train against the bare loop, {workers} x {threads} threads"
         cases.append(case(name, speed(found[workers]), loop, 0.9))
         cases.append(case(f"{name}, beside an idle Ray Train", speed(found[workers]), beside, 0.9))
