@@ -48,7 +48,7 @@ TORCH_SCORES = {"cpu": 2**26, "cuda": 2**30}
 """Scores that the product of torch.topk holds at once: 256 MiB, or 4 GiB."""
 
 TURN_SCORES = 2**24
-"""Users times items of a turn, at least."""
+"""Users times items of a turn, at least; a smoke run's are one batch."""
 PAUSE_S = 0.3
 """Pause before each turn: threads of the one before keep a core busy for a while after it."""
 
@@ -155,9 +155,16 @@ def repeat(search: Callable[[], object], batches: int) -> None:
 
 
 def run_case(
-    num_items: int, num_users: int, k: int, repeats: int, skewed: bool, device: str, now: Clock
+    num_items: int,
+    num_users: int,
+    k: int,
+    repeats: int,
+    turn_scores: int,
+    skewed: bool,
+    device: str,
+    now: Clock,
 ) -> dict[str, Any]:
-    """Users a second of each engine, taking turns."""
+    """Users a second of each engine, taking turns of so many scores at least."""
     data = Data(*(x.to(device) for x in make_data(num_users, num_items, skewed)))
     engines = {"ours": ours(data, k), "torch.topk": by_torch(data, k)}
     if faiss is not None and device == "cpu":
@@ -168,7 +175,7 @@ def run_case(
     timed: dict[str, Callable[[], object]] = dict(engines)
     if device == "cuda":
         timed["product alone"] = product_alone(data)
-    batches = max(1, TURN_SCORES // (num_users * num_items))
+    batches = max(1, turn_scores // (num_users * num_items))
     turns = {name: functools.partial(repeat, search, batches) for name, search in timed.items()}
     speed = harness.rates(turns, num_users * batches, repeats, now, PAUSE_S)
     peer = max((name for name in engines if name != "ours"), key=speed.__getitem__)
@@ -226,8 +233,10 @@ def main() -> None:
     sizes += [] if options.smoke else [(60_000, True)]
     cases = []
     for num_items, skewed in sizes:
-        users, repeats = (64, 1) if options.smoke else (options.users, options.repeats)
-        case = run_case(num_items, users, options.k, repeats, skewed, device, now)
+        users, repeats, turn = options.users, options.repeats, TURN_SCORES
+        if options.smoke:
+            users, repeats, turn = 64, 1, 1
+        case = run_case(num_items, users, options.k, repeats, turn, skewed, device, now)
         cases.append(case)
         speeds = ", ".join(f"{name} {speed:,.0f}" for name, speed in case["all"].items())
         print(f"{case['case']}: {speeds} users/s; {case['ratio']} times {case['peer_name']}")

@@ -81,7 +81,7 @@ def ray_of(threads: int) -> Iterator[None]:
 
 @contextmanager
 def idle_ray_train(workers: int, directory: str) -> Iterator[None]:
-    """Ray Train with workers that do nothing, on the Ray at hand: what else runs while ours trains."""
+    """Ray Train with workers that do nothing, on the Ray at hand: what runs beside our training."""
     from ray.train import RunConfig as RayRunConfig
     from ray.train import ScalingConfig
     from ray.train.torch import TorchTrainer

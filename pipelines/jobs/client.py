@@ -11,12 +11,13 @@ import shutil
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import requests
+import urllib3
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobSubmissionClient
 
@@ -38,6 +39,8 @@ JOB_VARIABLE = "LIGHTSANS_JOB"
 """Variable of a job that holds its id."""
 
 REQUEST_TIMEOUT_S = 120.0
+ATTEMPTS, BETWEEN_ATTEMPTS_S = 4, 1.0
+"""Requests whose connection ended without an answer are sent again: a busy dashboard drops some."""
 STATUS_EVERY_S = 1.0
 STOP_WITHIN_S = 60.0
 MAX_COMMAND_BYTES = 100_000
@@ -50,6 +53,10 @@ class ClusterError(LightSANsError):
 
 class OutOfReachError(ClusterError):
     """No answer: another attempt may get one."""
+
+
+class DroppedError(OutOfReachError):
+    """The connection ended before an answer: whether the request was carried out is unknown."""
 
 
 class JobClient(Protocol):
@@ -69,9 +76,17 @@ class JobClient(Protocol):
 
 
 class _Client(JobSubmissionClient):
-    """Ray's client with a time limit on requests and errors that say what to do."""
+    """Ray's client with a time limit on requests, more attempts, and errors that say what to do."""
 
     def _do_request(self, method: str, endpoint: str, **kwargs: Any) -> requests.Response:
+        starts_a_job = method == "POST" and endpoint == "/api/jobs/"
+        for _ in range(0 if starts_a_job else ATTEMPTS - 1):
+            with suppress(DroppedError):
+                return self._ask(method, endpoint, **kwargs)
+            time.sleep(BETWEEN_ATTEMPTS_S)
+        return self._ask(method, endpoint, **kwargs)
+
+    def _ask(self, method: str, endpoint: str, **kwargs: Any) -> requests.Response:
         address = redact(self._address)
         try:
             response = super()._do_request(
@@ -80,7 +95,7 @@ class _Client(JobSubmissionClient):
         except AuthenticationError as error:
             raise AccessError(_explain_refusal(address, error.message)) from None
         except (requests.ConnectionError, requests.Timeout) as error:
-            raise OutOfReachError(
+            raise (DroppedError if _is_dropped(error) else OutOfReachError)(
                 f"nothing answers at {address} ({_root_cause(error)}). Is this the address of the "
                 "dashboard, usually http://HEAD:8265, and is the port open or forwarded? The head "
                 "serves it only when ray[default] is installed there, and to other machines only "
@@ -89,6 +104,11 @@ class _Client(JobSubmissionClient):
         if response.status_code >= 500:
             raise OutOfReachError(f"{address} answers with an error: {redact(response.text)}")
         return response
+
+
+def _is_dropped(error: requests.RequestException) -> bool:
+    """Whether somebody was there, who closed the connection without an answer."""
+    return bool(error.args) and isinstance(error.args[0], urllib3.exceptions.ProtocolError)
 
 
 def connect(address: str) -> JobSubmissionClient:
@@ -218,14 +238,33 @@ def submit_job(
         )
     job_id = f"lightsans-{arguments[0]}-{uuid.uuid4().hex[:8]}"
     with _quiet_upload(), upload_directory(CODE) as directory:
-        try:
-            return client.submit_job(
-                entrypoint=entrypoint,
-                submission_id=job_id,
-                runtime_env=environment_of(job_id, str(directory), variables),
-            )
-        except (RuntimeError, ValueError) as error:
-            raise ClusterError(f"the job was not accepted: {redact(str(error))}") from error
+        environment = environment_of(job_id, str(directory), variables)
+        for _ in range(ATTEMPTS - 1):
+            with suppress(DroppedError):
+                return _submit(client, job_id, entrypoint, environment)
+            time.sleep(BETWEEN_ATTEMPTS_S)
+            if _is_known(client, job_id):  # only the answer was lost
+                return job_id
+        return _submit(client, job_id, entrypoint, environment)
+
+
+def _submit(
+    client: JobSubmissionClient, job_id: str, entrypoint: str, environment: dict[str, Any]
+) -> str:
+    try:
+        return client.submit_job(
+            entrypoint=entrypoint, submission_id=job_id, runtime_env=environment
+        )
+    except (RuntimeError, ValueError) as error:
+        raise ClusterError(f"the job was not accepted: {redact(str(error))}") from error
+
+
+def _is_known(client: JobClient, job_id: str) -> bool:
+    try:
+        get_job(client, job_id)
+    except NotFoundError:
+        return False
+    return True
 
 
 def environment_of(job_id: str, directory: str, variables: dict[str, str]) -> dict[str, Any]:

@@ -1,6 +1,12 @@
 import json
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+import ray
 from ray.exceptions import AuthenticationError
 
 from lightsans.config import ColumnsConfig, DataConfig, ModelConfig, RunConfig
@@ -127,3 +133,81 @@ def test_a_checkout_is_uploaded_as_it_is_and_installed_packages_from_a_copy(tmp_
         assert found == {"submit.py", "lightsans/__init__.py", "pipelines/configs/a.yaml"}
         compile((directory / "submit.py").read_text(), "submit.py", "exec")
     assert not directory.exists()
+
+
+Drops = tuple[str, Counter[str], list[str]]
+
+
+@contextmanager
+def dashboard_that_drops(requests: set[str], attempts: int, *, accepts: bool) -> Iterator[Drops]:
+    """A dashboard that ends the connections of some first attempts without an answer.
+
+    Yields its address, how often each request came, and the ids of the jobs that it has.
+
+    Args:
+        requests: Method and path, up to the names in it, of those that are dropped.
+        attempts: How many of each are.
+        accepts: Whether a job is started before its answer is lost.
+    """
+    came, accepted = Counter[str](), []
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            request = f"{self.command} {'/'.join(self.path.split('/')[:3])}"
+            came[request] += 1
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            job_id = json.loads(body)["submission_id"] if request == "POST /api/jobs" else ""
+            is_dropped = request in requests and came[request] <= attempts
+            if job_id and (accepts or not is_dropped):
+                accepted.append(job_id)
+            if is_dropped:
+                self.close_connection = True
+                return
+            known = request != "GET /api/jobs" or self.path.split("/")[-1] in accepted
+            self.send_response(200 if known and request != "GET /api/packages" else 404)
+            self.end_headers()
+            told = {"type": "SUBMISSION", "status": "RUNNING", "entrypoint": "submit.py"}
+            if job_id:
+                told = {"submission_id": job_id, "job_id": job_id}
+            elif request == "GET /api/version":
+                told = {"version": "4", "ray_version": ray.__version__}
+            self.wfile.write(json.dumps(told).encode() if known else b"does not exist")
+
+        do_GET = do_PUT = do_POST = answer  # noqa: N815
+
+        def log_message(self, *words: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", came, accepted
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+DROPPED = {"GET /api/version", "GET /api/packages", "PUT /api/packages", "POST /api/jobs"}
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(jobs, "BETWEEN_ATTEMPTS_S", 0.01)
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+
+
+@pytest.mark.parametrize("accepts", [False, True])
+def test_a_connection_that_is_dropped_is_tried_again_and_no_job_started_twice(quick, accepts):
+    with dashboard_that_drops(DROPPED, 2, accepts=accepts) as (address, came, accepted):
+        job_id = jobs.submit_job(jobs.connect(address), ["train"], python="python", variables={})
+        assert accepted == [job_id]
+        assert came["POST /api/jobs"] == (1 if accepts else 3)
+
+
+def test_a_dashboard_that_drops_everything_is_out_of_reach(quick):
+    with dashboard_that_drops({"GET /api/version"}, 99, accepts=False) as (address, came, _):
+        with pytest.raises(jobs.OutOfReachError, match="nothing answers at http://127"):
+            jobs.connect(address)
+        assert came["GET /api/version"] == jobs.ATTEMPTS
