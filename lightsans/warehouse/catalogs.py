@@ -71,6 +71,11 @@ def open_iceberg(address: str, storage: StorageConfig) -> IcebergTable:
     return IcebergTable(place.uri, place, _open_directory(address, place))
 
 
+def is_catalog_name(address: str) -> bool:
+    """Whether an address has the form of a catalog's table, whatever is configured here."""
+    return _IN_CATALOG.fullmatch(address) is not None
+
+
 def find_catalog(address: str) -> CatalogTable | None:
     """The table of a catalog that an address names; None where no catalog is called so."""
     found = _IN_CATALOG.fullmatch(address)

@@ -16,8 +16,8 @@ from lightsans.storage.listing import InputListing, list_files, list_inputs
 from lightsans.storage.location import FileInfo, Location, locate
 from lightsans.storage.table_formats import TableVersion
 from lightsans.warehouse import delta, iceberg
+from lightsans.warehouse.catalogs import is_catalog_name, open_iceberg
 from lightsans.warehouse.catalogs import is_table as is_iceberg_table
-from lightsans.warehouse.catalogs import open_iceberg
 from lightsans.warehouse.delta_output import DeltaOutput
 from lightsans.warehouse.iceberg_output import IcebergOutput
 from lightsans.warehouse.output import TableOutput
@@ -52,6 +52,15 @@ def list_table_or_files(pattern: str, storage: StorageConfig) -> list[FileInfo]:
     number = int(version) if version else None
     listed: list[FileInfo] = _ROOM[kind].list_table(directory, storage, number)
     return _checked(pattern, listed)
+
+
+def path_in(address: str) -> str | None:
+    """The path behind ``delta://`` or ``iceberg://``; None for a table of a catalog."""
+    found = _ADDRESS.fullmatch(address)
+    if found is None:
+        return address
+    in_catalog = found[1].lower() == "iceberg" and is_catalog_name(found[2])
+    return None if in_catalog else found[2]
 
 
 def table_directory(pattern: str, storage: StorageConfig) -> Location | None:

@@ -206,9 +206,11 @@ def require_reachable_paths(config: RunConfig) -> None:
     Raises:
         ConfigError: A setting that names a file or directory holds a relative path.
     """
+    from lightsans.warehouse.tables import path_in  # `jobs` and `logs` start sooner without
+
     for name, path in named_paths(config):
-        place = path.removeprefix("delta://")
-        if "://" not in place and not place.startswith(("/", "~")):
+        place = path_in(path)
+        if place and "://" not in place and not place.startswith(("/", "~")):
             raise ConfigError(
                 f"{name}={path} is relative to this directory, which the cluster does not have; "
                 "use s3://bucket/prefix, or an absolute path that all of its machines share"

@@ -69,9 +69,13 @@ def test_so_is_a_delta_table_but_no_catalog():
     for setting in ("data.input=[delta://here]", "score.table.uri=delta://here"):
         with pytest.raises(ConfigError, match=r"delta://here is relative to this directory"):
             jobs.require_reachable_paths(load_config(None, ["root=s3://b/x", setting]).config)
+    for path in ("./here", "warehouse/shop/log", "Iceberg"):
+        settings = ["root=s3://b/x", f"data.input=[iceberg://{path}]"]
+        with pytest.raises(ConfigError, match=rf"iceberg://{path} is relative to this directory"):
+            jobs.require_reachable_paths(load_config(None, settings).config)
     tables = [
         "root=s3://b/x",
-        "data.input=[delta://s3://b/log@v3]",
+        "data.input=[delta://s3://b/log@v3, iceberg://p/a.c, iceberg:///shared/log]",
         "score.table.uri=iceberg://p/a.b",
     ]
     jobs.require_reachable_paths(load_config(None, tables).config)
@@ -193,8 +197,11 @@ DROPPED = {"GET /api/version", "GET /api/packages", "PUT /api/packages", "POST /
 
 
 @pytest.fixture
-def quick(monkeypatch):
+def quick(monkeypatch, tmp_path):
     monkeypatch.setattr(jobs, "BETWEEN_ATTEMPTS_S", 0.01)
+    monkeypatch.setattr(jobs, "CODE", tmp_path)
+    for name in jobs.PACKAGES:
+        (tmp_path / name).mkdir()
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
 
 
