@@ -46,11 +46,22 @@ def _skip(items: list[pytest.Item], marker: str, reason: str) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _seeds() -> None:
+def _seeds(request: pytest.FixtureRequest) -> None:
     random.seed(0)
     np.random.seed(0)
     if "torch" in sys.modules:  # importing it for every test would cost seconds
-        sys.modules["torch"].manual_seed(0)
+        torch = sys.modules["torch"]
+        torch.default_generator.manual_seed(0)
+        if request.node.get_closest_marker("gpu"):  # costs a note of the stack for each device
+            torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _disk() -> Iterator[None]:
+    """Files of tests outlive no loss of power: nobody waits until a disk has them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
 
 
 @pytest.fixture(autouse=True)
