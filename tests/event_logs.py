@@ -13,9 +13,10 @@ from lightsans.dataset.events import events_to_json
 from lightsans.preparation.derive import derive_sequences
 from lightsans.preparation.part_files import save_sequences
 from lightsans.preparation.selection import select_rows
+from lightsans.preparation.sorting import sort_interactions
 from lightsans.preparation.temporal import Cutoffs
 from lightsans.storage.location import Location
-from tests.factories import interaction_log, local, sorted_parts, vocabulary_of
+from tests.factories import interaction_log, local, vocabulary_of
 
 EVERYTHING = EventConfig(input=True, target=True, seen=True)
 SHOP = {
@@ -43,8 +44,7 @@ def event_part(rows: list[Row], data: DataConfig) -> pa.Table:
     if data.events:
         codes = [data.event_names.index(row.event) + 1 for row in rows]
         log = log.append_column("event", pa.array(codes, pa.int8()))
-    [table] = sorted_parts(log, 1).values()
-    return table
+    return sort_interactions(log)
 
 
 def write_part(

@@ -49,8 +49,8 @@ def sorted_parts(log, num_parts, stretch=None):
 
 
 def sorted_part(rows):
-    [table] = sorted_parts(interaction_log(rows), 1).values()
-    return table
+    """The only part of a log, without the exchange that `sorted_parts` goes through."""
+    return sort_interactions(interaction_log(rows))
 
 
 def k_core_of(parts, min_user, min_item):

@@ -36,11 +36,12 @@ def test_what_comes_after_the_cutoff_changes_nothing_of_training(log, other, dat
     past = [row for row in log if row[2] < CUTOFFS.valid_from]
     assume(past)
     future = [row for row in other if row[2] >= CUTOFFS.valid_from]
-    made = [derive(rows, data, CUTOFFS, limits) for rows in (past, log, past + future)]
-    assume(made[0] is not None)
-    for vocabulary, users in made[1:]:
-        assert vocabulary.table() == made[0][0].table()
-        for user, row in made[0][1].items():
+    made = derive(past, data, CUTOFFS, limits)
+    assume(made is not None)
+    for rows in (log, past + future):
+        vocabulary, users = derive(rows, data, CUTOFFS, limits)
+        assert vocabulary.table() == made[0].table()
+        for user, row in made[1].items():
             length = row["train_length"]
             assert users[user]["train_length"] == length
             assert users[user]["item_ids"][:length] == row["item_ids"]
