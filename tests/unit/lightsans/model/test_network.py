@@ -10,6 +10,7 @@ import lightsans
 from lightsans import ConfigError, LightSANs, ModelConfig
 from lightsans.config.kinds import ATTENTION
 from lightsans.model.attention import MAX_SPREAD
+from lightsans.model.causal import CHUNK
 from lightsans.model.layers import ACTIVATIONS, LightAttention
 from tests.models import small_model
 from tests.oracle import causal_vectors, double_weights, masked_vector
@@ -59,6 +60,7 @@ def make_batch(lengths, width=None) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("n_layers", [1, 2, 3])
 @pytest.mark.parametrize("length", [1, 9, 70])
+@torch.no_grad()
 def test_causal_vectors_equal_a_recursion_over_prefixes(n_layers, length):
     model = make_model(n_layers=n_layers, max_seq_len=length)
     item_ids, lengths = make_batch([length])
@@ -68,7 +70,8 @@ def test_causal_vectors_equal_a_recursion_over_prefixes(n_layers, length):
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
-@pytest.mark.parametrize("length", [9, 150])
+@pytest.mark.parametrize("length", [9, 2 * CHUNK + 1])
+@torch.no_grad()
 def test_variants_equal_the_recursion_too(variant, length):
     model = make_model(n_layers=2, max_seq_len=length, **variant)
     item_ids, lengths = make_batch([length])

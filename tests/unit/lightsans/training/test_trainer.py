@@ -20,7 +20,7 @@ from tests.models import EVERY_BLOCK, WITHOUT_DROPOUT, small_config, small_run
 NUM_ITEMS = 12
 
 
-def walks(num_users: int = 60) -> dict[int, UserSequences]:
+def walks(num_users: int = 30) -> dict[int, UserSequences]:
     """Two shards of users who walk round a circle of items, each from another start."""
     lengths = [6 + (user % 5) for user in range(num_users // 2)]
 
@@ -274,9 +274,9 @@ def test_training_with_sampled_losses_learns_a_cycle_of_items(loss_type, samplin
     sizes = {"max_seq_len": 8, "hidden_size": 16, "inner_size": 256, "n_layers": 1}
     model = small_config(loss_type=loss_type, **negatives, **sizes, **WITHOUT_DROPOUT)
     users = {0: sequences_of(*((np.arange(12) + user) % 12 + 1 for user in range(12)))}
-    config = small_run(model, epochs=40, learning_rate=0.01)
+    config = small_run(model, epochs=20, learning_rate=0.02)
     trainer = Trainer(config, 12, users, torch.device("cpu"), item_counts=np.full(12, 12))
-    rows = [trainer.run_epoch() for _ in range(40)]
+    rows = [trainer.run_epoch() for _ in range(20)]
     assert rows[-1].loss < rows[0].loss
     assert rows[-1].valid["hit@10"] >= 0.99
     assert rows[-1].valid["mrr@10"] > 0.9
