@@ -17,7 +17,7 @@ from lightsans.synthetic.logs import generate_log
 
 SETTINGS: dict[str, Any] = {
     "epochs": 2,
-    "batch_size": 16,
+    "batch_size": 64,
     "model": {"max_seq_len": 10, "hidden_size": 16, "inner_size": 16, "n_layers": 1},
     "k_interests": 2,
 }
