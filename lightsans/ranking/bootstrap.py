@@ -86,6 +86,9 @@ def means(sums: Float64) -> Float64:
 def resample(sums_GC: Float64, replicates: int = REPLICATES, seed: int = SEED) -> Float64:
     """(R, C) sums of weighted groups: one row a replicate; equal seeds give equal weights."""
     weights = _weights(len(sums_GC), replicates, seed)
+    used = np.flatnonzero(sums_GC.any(axis=1))  # of few users, most groups have none
+    if len(used) < len(sums_GC):
+        weights, sums_GC = weights[:, used], sums_GC[used]
     found = [
         weights[first : first + _AT_ONCE].astype(np.float64) @ sums_GC
         for first in range(0, replicates, _AT_ONCE)

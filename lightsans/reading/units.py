@@ -92,8 +92,11 @@ def plan_reading(
     Raises:
         InputError: A file is unusable, or files disagree on the type of ids.
     """
-    with ThreadPoolExecutor(_INSPECTORS) as pool:
-        found = list(pool.map(lambda info: _inspect(info, data), files))
+    if len(files) == 1:  # nobody waits for a thread to look at one file
+        found = [_inspect(files[0], data)]
+    else:
+        with ThreadPoolExecutor(_INSPECTORS) as pool:
+            found = list(pool.map(lambda info: _inspect(info, data), files))
     unusable = [e for e in found if isinstance(e, InputError) and not isinstance(e, EmptyFileError)]
     if unusable:
         raise _all_in_one(unusable)

@@ -111,7 +111,7 @@ def test_a_server_that_hangs_or_drips_its_answer_holds_no_night_up(
     answer, root, capsys, monkeypatch
 ):
     monkeypatch.setattr(notifying, "FIRST_PAUSE_S", 0.01)
-    monkeypatch.setattr(notifying, "TIMEOUT_S", 0.2)
+    monkeypatch.setattr(notifying, "TIMEOUT_S", 0.1)
     server, done = socket.create_server(("127.0.0.1", 0)), threading.Event()
     calls = []
 
