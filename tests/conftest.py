@@ -3,7 +3,9 @@
 import logging
 import os
 import random
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +21,8 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 from tests.s3_server import S3Server, run_s3_server
 from tests.watchdog import pytest_runtest_protocol as pytest_runtest_protocol  # a hook
 
+MEMORY = Path("/dev/shm")
+"""A disk of memory, which Linux has."""
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 # Deadlines fail on busy machines; random examples fail where nobody can repeat them.
@@ -26,6 +30,21 @@ settings.register_profile(
     "project", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("project")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the files of unit and property tests in memory: they are many, and disks are slow."""
+    tests = Path(__file__).parent
+    rooms = [tests / "unit", tests / "property"]
+    chosen = [Path(argument.partition("::")[0]).resolve() for argument in config.args]
+    is_small = all(any(path.is_relative_to(room) for room in rooms) for path in chosen)
+    if "TMPDIR" in os.environ or not is_small or not os.access(MEMORY, os.W_OK):
+        return
+    if shutil.disk_usage(MEMORY).free > 1 << 30:  # containers may have little of it
+        directory = MEMORY / f"lightsans-tests-{os.getuid()}"
+        directory.mkdir(mode=0o700, exist_ok=True)
+        os.environ["TMPDIR"] = str(directory)
+        tempfile.tempdir = None  # it was looked up before
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

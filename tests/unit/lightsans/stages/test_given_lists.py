@@ -19,14 +19,19 @@ def log():
     )
 
 
-def evaluate(log, directory, lines):
-    file = directory / "lists.csv"
-    file.write_text("user_id,items\n" + "".join(lines))
+@pytest.fixture(scope="module")
+def fitted(log, tmp_path_factory):
+    """A recommender, and the file of the lists that its evaluations measure."""
+    file = tmp_path_factory.mktemp("lists") / "lists.csv"
     recommender = Recommender(
-        epochs=1, recommendations=str(file), train={"batch_size": 8}, hidden_size=8, k_interests=2,
+        epochs=1, recommendations=str(file), train={"batch_size": 64}, hidden_size=8, k_interests=2,
         max_seq_len=10, evaluate={"popular_days": None},
     )  # fmt: skip
-    return recommender.fit(log)
+    return recommender.fit(log), file
+
+
+def write_lists(file, lines):
+    file.write_text("user_id,items\n" + "".join(lines))
 
 
 def last_items(log):
@@ -37,11 +42,13 @@ def last_items(log):
     return {int(user): int(last[user]) for user in counts.index[counts >= 3]}
 
 
-def test_lists_are_measured_beside_the_model_and_users_without_one_miss(log, tmp_path):
+def test_lists_are_measured_beside_the_model_and_users_without_one_miss(log, fitted):
     targets = last_items(log)
     listed = list(targets)[::2]
     lines = [f"{user},99|{targets[user]}\n" for user in listed] + ["1000,5\n"]
-    found = evaluate(log, tmp_path, lines).evaluate()
+    recommender, file = fitted
+    write_lists(file, lines)
+    found = recommender.evaluate()
     metrics = found.metrics["recommendations"]
     assert metrics["valid"] == {}
     share = len(listed) / len(targets)
@@ -71,7 +78,8 @@ def test_lists_are_measured_beside_the_model_and_users_without_one_miss(log, tmp
         ("", "none of its 0 users, is in dataset"),
     ],
 )
-def test_lists_of_strangers_are_refused(log, tmp_path, line, message):
-    fitted = evaluate(log, tmp_path, [line])
+def test_lists_of_strangers_are_refused(fitted, line, message):
+    recommender, file = fitted
+    write_lists(file, [line])
     with pytest.raises(InputError, match=message):
-        fitted.evaluate()
+        recommender.evaluate()

@@ -139,7 +139,10 @@ def test_trials_are_searched_over_what_the_configuration_says_and_without_a_spac
     assert run_config.tune == RunConfig().tune
 
 
-def test_a_search_that_lost_its_lease_changes_no_record_and_deletes_no_checkpoint(tmp_path):
+def test_a_search_that_lost_its_lease_changes_no_record_and_deletes_no_checkpoint(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("pipelines.session.waiting.POLL_S", 0.02)
     directory = locate(str(tmp_path), StorageConfig())
     lock = directory / "locks" / "search.json"
     first, second = Lease(lock, "first", 0.01), Lease(lock, "second", 60)
