@@ -86,7 +86,10 @@ SEQUENCE_LIMITS = st.sampled_from([None, SequenceLimits(1, None), SequenceLimits
 MOMENTS = st.integers(0, 3 * 10**15)
 """Microseconds, to the year 2065."""
 
-IDS = st.text(st.characters(codec="utf-8", exclude_characters="\r\n\0"), min_size=1, max_size=12)
+IDS = st.text(
+    st.characters(codec="utf-8", exclude_characters="\r\n\0"), min_size=1, max_size=12
+).filter(lambda text: text.strip() not in DataConfig().missing_values)
+"""Ids of any characters; blanks and words for missing values are none."""
 
 ROWS_OF_ANY_TEXT = st.lists(st.tuples(IDS, IDS, st.integers(0, 2**31)), min_size=1, max_size=20)
 """User, item and timestamp."""
