@@ -1,12 +1,13 @@
 """Fixtures for all tests: fixed seeds, one real Ray and one real S3 server, started when asked."""
 
+import gc
 import logging
 import os
 import random
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,17 @@ def pytest_configure(config: pytest.Config) -> None:
         directory.mkdir(mode=0o700, exist_ok=True)
         os.environ["TMPDIR"] = str(directory)
         tempfile.tempdir = None  # it was looked up before
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Spare the garbage collector what is imported: it stays, and to look through it takes long."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
