@@ -105,3 +105,13 @@ def test_other_users_make_no_pairs():
 
 def test_an_estimate_is_written_with_its_interval():
     assert f"{Estimate(0.05, -0.01, 0.1):+.2f}" == "+0.05 [-0.01, +0.10]"
+
+
+def test_groups_without_users_leave_the_weights_of_the_others_as_they_are():
+    """Two scorers are compared in pairs, also where users of one group were not ranked by both."""
+    whole = np.random.default_rng(0).random((40, 3))
+    early, late = whole.copy(), whole.copy()
+    early[25:], late[:25] = 0, 0
+    assert not np.allclose(resample(early), resample(late))
+    np.testing.assert_allclose(resample(early) + resample(late), resample(whole))
+    assert not resample(np.zeros((40, 3))).any()
