@@ -75,7 +75,8 @@ class Readable(Protocol):
 
 def compression_by_name(name: str) -> str | None:
     """The compression that a file name ends with, if any."""
-    return next((c for ending, c in COMPRESSIONS.items() if name.lower().endswith(ending)), None)
+    name = name.lower()
+    return next((c for ending, c in COMPRESSIONS.items() if name.endswith(ending)), None)
 
 
 def compression_of(beginning: bytes) -> str | None:

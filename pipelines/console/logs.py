@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from lightsans.config.checks import AZURE_ACCOUNT, TABLE_VERSION
@@ -195,8 +196,13 @@ def printable(text: str, *, keep: str = "") -> str:
     Covers what moves a cursor, sets a title or the clipboard (C0, DEL, C1) and what reorders a line
     (overrides of direction, separators of lines).
     """
+    return text.translate(_escapes_but(keep))
+
+
+@lru_cache  # of over two thousand characters, for every line that is shown
+def _escapes_but(keep: str) -> dict[int, str]:
     kept = {ord(character) for character in keep}
-    return text.translate({code: shown for code, shown in _AS_ESCAPES.items() if code not in kept})
+    return {code: shown for code, shown in _AS_ESCAPES.items() if code not in kept}
 
 
 def dump_json(content: Any) -> str:
