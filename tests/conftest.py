@@ -1,5 +1,6 @@
 """Fixtures for all tests: fixed seeds, one real Ray and one real S3 server, started when asked."""
 
+import atexit
 import gc
 import logging
 import os
@@ -56,6 +57,7 @@ def pytest_collection() -> Generator[None, object, object]:
         return (yield)
     finally:
         gc.freeze()
+        atexit.register(gc.unfreeze)  # libraries tell what is left when Python ends
         gc.enable()
 
 
