@@ -19,6 +19,9 @@ from hypothesis import HealthCheck, settings
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Ray gives its workers the lowest priority but four, which on two cores costs minutes of a run.
 os.environ.setdefault("RAY_worker_niceness", "0")
+# Tests start hundreds of processes, and each would compile the project again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 from tests.s3_server import S3Server, run_s3_server
 from tests.watchdog import pytest_runtest_protocol as pytest_runtest_protocol  # a hook
