@@ -21,11 +21,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_worker_niceness", "0")
 # Tests start hundreds of processes, and each would compile the project again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-sys.dont_write_bytecode = False
 
 from tests.s3_server import S3Server, run_s3_server
 from tests.watchdog import pytest_runtest_protocol as pytest_runtest_protocol  # a hook
 
+sys.dont_write_bytecode = False
 MEMORY = Path("/dev/shm")
 """A disk of memory, which Linux has."""
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
