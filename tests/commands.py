@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+"""The checkout."""
 SMALL_RUN = (
     "data.num_parts=3",
     "model.max_seq_len=12",
@@ -19,7 +20,6 @@ SMALL_RUN = (
     "score.k=7",
 )
 """Settings of a run whose parts are small, and whose model trains in seconds."""
-"""The checkout."""
 
 
 def wait_until(condition: Callable[[], bool], process: Any = None, timeout_s: float = 240) -> bool:
