@@ -18,6 +18,8 @@ from lightsans.storage.location import Location
 
 Frame = Any
 Library = Literal["pandas", "polars", "arrow"]
+_REFUSALS = (pa.ArrowException, TypeError, OverflowError, UnicodeEncodeError)
+"""Errors by which Arrow refuses values, such as numbers of more than 64 bits."""
 
 
 def library_of(frame: Frame) -> Library:
@@ -43,8 +45,7 @@ def to_table(frame: Frame, columns: Mapping[str, Wanted]) -> tuple[pa.Table, dic
             "frame of pandas (2.2 or newer), Polars or Arrow, or whatever else has "
             "__arrow_c_stream__"
         )
-    if not isinstance(frame, Mapping) and not hasattr(frame, "columns"):
-        frame = pa.table(frame)
+    frame = _with_columns(frame)
     names = _names(frame)
     found = find_columns(Location("the frame", StorageConfig()), names, columns, {})
     places = list(dict.fromkeys(found.positions.values()))  # a condition may look at the rating
@@ -56,9 +57,10 @@ def to_table(frame: Frame, columns: Mapping[str, Wanted]) -> tuple[pa.Table, dic
         if library_of(frame) == "polars":
             frame = frame.select([names[at] for at in places])
         return _plain(pa.table(frame).select([names[at] for at in places])), by_role
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+    except _REFUSALS as error:
         raise InputError(
-            f"the frame holds what Arrow cannot: {error}; give every column one type"
+            f"the frame holds what Arrow cannot: {error}; give every column one type and as many "
+            "rows as the others"
         ) from None
 
 
@@ -91,7 +93,9 @@ def to_ids(values: Any, kind: pa.DataType, what: str) -> pa.Array:
     Raises:
         InputError: They cannot be such ids.
     """
-    if isinstance(values, str | int) or not hasattr(values, "__len__"):
+    if getattr(values, "shape", None) == ():  # NumPy's arrays of one number have no length
+        values = values.tolist()
+    if isinstance(values, str | bytes | int) or not hasattr(values, "__len__"):
         values = [values]
     try:
         found = values if isinstance(values, pa.Array) else None
@@ -101,7 +105,7 @@ def to_ids(values: Any, kind: pa.DataType, what: str) -> pa.Array:
         if pa.types.is_dictionary(found.type):
             found = found.dictionary_decode()
         return found.cast(kind)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
+    except _REFUSALS:
         word = "whole numbers" if pa.types.is_integer(kind) else "text"
         message = f"{what}: {_short(values)} are no ids of the log, which are {word}"
         raise InputError(message) from None
@@ -120,9 +124,28 @@ def _short(values: Any) -> str:
     return f"{text}, ..." if len(values) > 3 else text
 
 
+def _with_columns(frame: Frame) -> Frame:
+    """The frame as one whose columns have names that are text.
+
+    Raises:
+        InputError: It has a single column without a name, as a series does.
+    """
+    if isinstance(frame, Mapping):
+        return {str(name): column for name, column in frame.items()}
+    if hasattr(frame, "columns"):
+        return frame
+    try:
+        return pa.table(frame)
+    except pa.ArrowInvalid:
+        raise InputError(
+            f"fit() was given a {type(frame).__module__}.{type(frame).__name__}, which has no "
+            "named columns; expected a frame with one for users, one for items and one for times"
+        ) from None
+
+
 def _names(frame: Frame) -> list[str]:
     if isinstance(frame, Mapping):
-        return [str(name) for name in frame]
+        return list(frame)
     if isinstance(frame, pa.Table | pa.RecordBatch):
         return list(frame.schema.names)
     return [str(name) for name in frame.columns]

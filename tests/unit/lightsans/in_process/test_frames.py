@@ -1,0 +1,58 @@
+"""Frames and ids that Arrow refuses are errors about the frame, not tracebacks of Arrow's."""
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from lightsans.config.data import ColumnsConfig, DataConfig
+from lightsans.errors import InputError
+from lightsans.in_process.frames import to_ids, to_table
+from lightsans.reading.columns import log_columns
+
+COLUMNS = log_columns(DataConfig())
+LOG = {"user_id": [1, 2], "item_id": [3, 4], "timestamp": [5, 6]}
+
+
+@pytest.mark.parametrize(
+    "users",
+    [
+        pytest.param([2**70, 1], id="more than 64 bits"),
+        pytest.param(pd.Series(["\ud800", "a"], dtype=object), id="half a character"),
+        pytest.param(pd.arrays.SparseArray([1, 2]), id="sparse"),
+        pytest.param([1, "a"], id="two types"),
+    ],
+)
+def test_a_column_that_arrow_refuses_is_told_as_that(users):
+    with pytest.raises(InputError, match="the frame holds what Arrow cannot"):
+        to_table(pd.DataFrame(LOG | {"user_id": users}), COLUMNS)
+
+
+@pytest.mark.parametrize("users", [1, [1], [1, 2, 3]])
+def test_a_dict_of_uneven_columns_is_told_as_that(users):
+    with pytest.raises(InputError, match="as many rows as the others"):
+        to_table(LOG | {"user_id": users}, COLUMNS)
+
+
+def test_a_dict_may_have_numbers_for_names():
+    numbered = dict(enumerate(LOG.values()))
+    columns = ColumnsConfig(user="0", item="1", timestamp="2")
+    table, names = to_table(numbered, log_columns(DataConfig(columns=columns)))
+    assert table.to_pydict() == {"0": [1, 2], "1": [3, 4], "2": [5, 6]}
+    assert names == {"user": "0", "item": "1", "timestamp": "2"}
+
+
+def test_a_series_is_no_frame():
+    with pytest.raises(InputError, match=r"given a pandas\S*Series, which has no named columns"):
+        to_table(pd.Series([1, 2]), COLUMNS)
+
+
+@pytest.mark.parametrize("one", [7, "7", np.int64(7), np.array(7), pa.scalar(7)])
+def test_one_id_may_be_given_alone(one):
+    assert to_ids(one, pa.int64(), "recommend(users=...)").to_pylist() == [7]
+
+
+@pytest.mark.parametrize("ids", [[2**70], ["\ud800"], b"ab", np.array(1.5)])
+def test_ids_that_the_log_cannot_have_are_told_as_that(ids):
+    with pytest.raises(InputError, match="are no ids of the log, which are whole numbers"):
+        to_ids(ids, pa.int64(), "recommend(users=...)")
