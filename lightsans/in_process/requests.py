@@ -17,8 +17,10 @@ def require_length(k: int, method: str) -> None:
     """Return only if lists are to have an item at least.
 
     Raises:
-        ConfigError: ``k`` is below 1.
+        ConfigError: ``k`` is no whole number, or below 1.
     """
+    if not isinstance(k, int | np.integer) or isinstance(k, bool):
+        raise ConfigError(f"{method}(k={k!r}): expected a whole number, the length of the lists")
     if k < 1:
         raise ConfigError(f"{method}(k={k}): a list has at least one item")
 

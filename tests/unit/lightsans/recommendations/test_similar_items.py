@@ -49,3 +49,8 @@ def test_items_of_a_model_of_an_unknown_log_have_lists():
     unknown = Vocabulary(ITEMS.raw_item_ids, np.zeros(30, np.int64))
     rows = SimilarItems(TABLE, unknown, "cosine").lists(1, 3, 4).to_pylist()
     assert [len(row["item_ids"]) for row in rows] == [4, 4, 4]
+
+
+def test_lists_longer_than_the_items_cost_no_more_than_all_of_them():
+    similar = SimilarItems(TABLE, ITEMS, "cosine")
+    assert similar.lists(1, 30, 10**12).equals(similar.lists(1, 30, 29))
