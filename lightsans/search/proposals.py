@@ -43,7 +43,7 @@ class Proposer:
         self._space, self._engine, self._seed = space, ENGINES[engine], seed
         self.combinations = space.combinations()
         if self._engine.lists_combinations and self.combinations is None:
-            names = [d.name for d in space.dimensions if d.options is None]
+            names = [d.name for d in space.dimensions if d.num_options is None]
             reason = (
                 f"{', '.join(names)} may be any number" if names else f"{space.size:,} are many"
             )

@@ -16,6 +16,7 @@ import ast
 import difflib
 import itertools
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
@@ -48,6 +49,8 @@ RECBOLE_NAMES: Final = {
 }
 MOST_COMBINATIONS: Final = 50_000
 """Larger spaces are drawn from without listing them."""
+_LARGEST_LOGARITHM: Final = 700
+"""Of a number that a float can hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +69,20 @@ class Dimension:
             return self.arguments
         if self.kind != "quniform":
             return None
+        return tuple(self.multiple(n) for n in self._counts)
+
+    @property
+    def num_options(self) -> int | None:
+        """Number of all values; None where they cannot be listed."""
+        if self.kind == "quniform":
+            return self._counts.stop - self._counts.start
+        return None if self.options is None else len(self.options)
+
+    @property
+    def _counts(self) -> range:
+        """Steps of the values of a quniform."""
         low, high, step = self.arguments
-        return tuple(self.multiple(n) for n in range(round(low / step), round(high / step) + 1))
+        return range(round(low / step), round(high / step) + 1)
 
     def multiple(self, count: int) -> int | float:
         """``count`` steps of a quniform, as its setting keeps them."""
@@ -123,8 +138,8 @@ class SearchSpace:
     @property
     def size(self) -> int | None:
         """Number of combinations, valid or not; None where they cannot be counted."""
-        options = [dimension.options for dimension in self.dimensions]
-        return None if None in options else math.prod(len(o) for o in options if o is not None)
+        numbers = [dimension.num_options for dimension in self.dimensions]
+        return None if None in numbers else math.prod(n for n in numbers if n is not None)
 
     def combinations(self) -> list[Values] | None:
         """All valid combinations in the order of the file; None where there are too many.
@@ -215,6 +230,8 @@ def _range(name: str, kind: str, arguments: list[Any], origin: str) -> tuple[flo
     are_numbers = all(isinstance(a, int | float) and not isinstance(a, bool) for a in arguments)
     if not are_numbers or len(arguments) != len(ARGUMENTS[kind].split(",")):
         raise ConfigError(expected)
+    if not all(abs(argument) <= sys.float_info.max for argument in arguments):
+        raise ConfigError(f"{expected}: give finite numbers")
     low, high, *rest = (float(argument) for argument in arguments)
     if low >= high:
         raise ConfigError(f"{expected}: low is not below high")
@@ -287,6 +304,11 @@ def _exponentials(arguments: list[Any], place: str) -> list[Any]:
     if len(arguments) != 2 or not all(isinstance(a, int | float) for a in arguments):
         return arguments  # refused with the other ranges
     low, high = arguments
+    if not max(abs(low), abs(high)) <= _LARGEST_LOGARITHM:
+        raise ConfigError(
+            f"{place}: loguniform {low},{high} are natural logarithms here, as in RecBole; "
+            f"expected numbers from -{_LARGEST_LOGARITHM} to {_LARGEST_LOGARITHM}, such as -8,-4"
+        )
     if 0 < low < high and high - low < 0.1:
         raise ConfigError(
             f"{place}: loguniform {low},{high} are natural logarithms here, as in RecBole: from "

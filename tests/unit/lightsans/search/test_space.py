@@ -78,6 +78,10 @@ def test_yaml_has_the_bounds_themselves():
         ("k_interests choice [5, 'x']", "hyper.test", r"k_interests is 'x' .*expected an integer"),
         ("k_interests choice [5, 5]", "hyper.test", r"a value is given twice"),
         ("learning_rate uniform 0.1,0.01", "hyper.test", r"low is not below high"),
+        ("learning_rate uniform 0.1,1e999", "hyper.test", r"give finite numbers"),
+        ("learning_rate: {loguniform: [.nan, 1.0]}", "space.yaml", r"give finite numbers"),
+        ("learning_rate: {quniform: [0, 1, .inf]}", "space.yaml", r"give finite numbers"),
+        ("learning_rate loguniform 1000,2000", "hyper.test", r"are natural logarithms here"),
         ("learning_rate loguniform 0.001,0.01", "hyper.test", r"write -6.908,-4.605"),
         ("num_layers choice [1]\nn_layers choice [2]", "hyper.test", r"gives model.n_layers twice"),
         ("data.min_rating choice [1]", "hyper.test", r"min_rating cannot be searched; settings"),
@@ -154,3 +158,9 @@ def test_draws_stay_in_their_ranges_and_steps():
     assert [d.options for d in space.dimensions] == [
         None, (0.1, 0.2, 0.3, 0.4, 0.5), (64, 128, 192, 256), None
     ]  # fmt: skip
+
+
+def test_a_range_of_fine_steps_is_counted_without_listing_it():
+    space = build_space({"learning_rate": {"quniform": [0, 1, 1e-12]}}, RunConfig(), "a space")
+    assert space.size == 10**12 + 1
+    assert space.combinations() is None
