@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lightsans.arrays import Int64, UInt64
-from lightsans.columns.findings import describe_repeats
+from lightsans.columns.findings import describe_findings, describe_repeats
 from lightsans.columns.hashing import NUM_BUCKETS
 from lightsans.columns.times import to_iso
 from lightsans.config import DataConfig, RunConfig, to_dict
@@ -157,6 +157,11 @@ def _read(config: RunConfig, dataset: Location, filters: Filters, listed: IdList
     check_reject_limit(counts, data.max_reject_fraction, rejects)
     if counts.rejected:
         _log.warning("rows refused: %s", describe_rejects(counts))
+    usable = counts.read - counts.rejected.total() - counts.filtered
+    findings = counts.findings, counts.read, usable, data.timestamp_unit, counts.oldest
+    for said in describe_findings(*findings):
+        words = said.removeprefix("WARNING: ")
+        _log.log(logging.INFO if words == said else logging.WARNING, "%s", words)
     lacking = require_events(counts, data)
     if lacking is not None:
         _log.warning("%s", lacking)

@@ -50,7 +50,7 @@ RECBOLE_NAMES: Final = {
 MOST_COMBINATIONS: Final = 50_000
 """Larger spaces are drawn from without listing them."""
 _LARGEST_LOGARITHM: Final = 700
-"""Of a number that a float can hold."""
+"""Limit of logarithms of numbers that a float can hold."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What is asked of a `Recommender` is checked before anything is made of it."""
+"""Requests to a `Recommender` are checked before anything is made of them."""
 
 from typing import Any
 
