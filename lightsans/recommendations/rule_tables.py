@@ -96,8 +96,8 @@ class RuleTables:
         return self.item_rules(items).only(_FALLBACK)
 
     def describe(self, items: Vocabulary) -> list[str]:
-        """Sentences about names that nothing answers to: a slip of the pen, perhaps."""
-        said = []
+        """Sentences about names and ranges that nothing answers to: a slip of the pen, perhaps."""
+        said, places = [], self._places(items)
         for pin, number in self._pins(items):
             if not number:
                 said.append(f"score.rules.pins: item {pin.item!r} is unknown to the model")
@@ -109,6 +109,11 @@ class RuleTables:
             if group is not None and group.column is not None:
                 found = self._values(group.column, group.separator).values
                 said += _unknown("groups", group.column, group.values, found)
+                if not group.values and not self._is_in(group, items, places).any():
+                    said.append(
+                        f"score.rules: no item of the model has {group.column} within "
+                        f"min={group.min}, max={group.max}, which groups name"
+                    )
         return said
 
     def check(self, items: Vocabulary, allow_unmatched: bool) -> list[str]:

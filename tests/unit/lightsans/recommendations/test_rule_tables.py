@@ -170,6 +170,17 @@ def test_names_that_nothing_answers_to_are_said(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("limits", "is_said"),
+    [("min: 5, max: 1", True), ("min: .nan", True), ("max: -1", True), ("min: 0", False)],
+)
+def test_ranges_that_hold_no_item_are_said(tmp_path, limits, is_said):
+    text = f"    quotas: {{group: {{column: price, {limits}}}, at_least: 1, first: 2}}\n"
+    said = rules_of(tmp_path, text).describe(ITEMS)
+    assert len(said) == is_said
+    assert all("no item of the model has price within min=" in sentence for sentence in said)
+
+
 def test_lists_of_items_that_the_model_does_not_know_are_said_or_refused(tmp_path):
     text = "    segments: [{users: DIR/kids.txt, deny: {items: DIR/list.txt}}]\n"
     rules_of(tmp_path, CAP + text)
