@@ -47,7 +47,7 @@ TWO := -n 2 --dist loadfile --no-loadscope-reorder
 
 test: test-unit test-repository test-integration ## all tests but those of test-chaos
 
-test-unit: $(STAMP) ## unit and property tests, on two to four cores (a minute)
+test-unit: $(STAMP) ## unit and property tests, on two to four cores (a minute or two)
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m "$(TESTED) and not programs" \
 	  tests/unit tests/property
 
