@@ -157,8 +157,7 @@ def _read(config: RunConfig, dataset: Location, filters: Filters, listed: IdList
     check_reject_limit(counts, data.max_reject_fraction, rejects)
     if counts.rejected:
         _log.warning("rows refused: %s", describe_rejects(counts))
-    usable = counts.read - counts.rejected.total() - counts.filtered
-    findings = counts.findings, counts.read, usable, data.timestamp_unit, counts.oldest
+    findings = counts.findings, counts.read, counts.usable, data.timestamp_unit, counts.oldest
     for said in describe_findings(*findings):
         words = said.removeprefix("WARNING: ")
         _log.log(logging.INFO if words == said else logging.WARNING, "%s", words)

@@ -49,6 +49,11 @@ class RowCounts:
     """Least timestamp of a valid row."""
     newest: int | None = None
 
+    @property
+    def usable(self) -> int:
+        """Rows that were neither refused nor left out by ``data.where``."""
+        return self.read - self.rejected.total() - self.filtered
+
     def add_rows(
         self, file: Location, rows: CheckedRows, named_events: Collection[str] = ()
     ) -> None:

@@ -241,13 +241,17 @@ def submit_job(
     job_id = f"lightsans-{arguments[0]}-{uuid.uuid4().hex[:8]}"
     with _quiet_upload(), upload_directory(CODE) as directory:
         environment = environment_of(job_id, str(directory), variables)
-        for _ in range(ATTEMPTS - 1):
-            with suppress(DroppedError):
+        attempt = 1
+        while True:
+            try:
                 return _submit(client, job_id, entrypoint, environment)
-            time.sleep(BETWEEN_ATTEMPTS_S)
-            if _is_known(client, job_id):  # only the answer was lost
-                return job_id
-        return _submit(client, job_id, entrypoint, environment)
+            except DroppedError:
+                time.sleep(BETWEEN_ATTEMPTS_S)
+                if _is_known(client, job_id):  # only the answer was lost
+                    return job_id
+                if attempt == ATTEMPTS:
+                    raise
+            attempt += 1
 
 
 def _submit(

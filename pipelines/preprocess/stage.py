@@ -264,10 +264,9 @@ def _say_findings(made: Interactions, own: RowCounts, data: DataConfig) -> None:
             say(f"WARNING: preprocess: {warning}")
         found = ", ".join(f"{name} {count:,}" for name, count in counts.events.most_common(10))
         say(f"preprocess: events: {found}; {counts.unused:,} rows count for nothing")
-    usable = own.read - own.rejected.total() - own.filtered
     oldest = counts.oldest if own is counts else None
     unit = data.timestamp_unit
-    for sentence in describe_findings(own.findings, own.read, usable, unit, oldest):
+    for sentence in describe_findings(own.findings, own.read, own.usable, unit, oldest):
         say(f"preprocess: {sentence}")
 
 

@@ -15,14 +15,14 @@ import torch
 
 from tests.commands import ROOT
 
-WITH_RAY = ("fixed_cost", "preprocess", "score", "tables", "train_epoch")
+APART = ("fixed_cost", "preprocess", "score", "tables", "train_epoch")
 """Benchmarks that start processes or a Ray and measure them: each has a process of its own."""
 
 
 def report_of(name: str, *arguments: str) -> dict[str, Any]:
     """Report of ``make bench NAME=name ARGS="--smoke --json …"``."""
     words = ["--smoke", "--json", *arguments]
-    said = run_apart(name, words) if name in WITH_RAY else run_here(name, words)
+    said = run_apart(name, words) if name in APART else run_here(name, words)
     report: dict[str, Any] = json.loads(said.splitlines()[-1])
     assert report["benchmark"] == name
     for case in report["cases"]:

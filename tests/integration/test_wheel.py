@@ -47,7 +47,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     venv.create(directory / "env")
     programs = directory / "env" / "bin"
     pip = [sys.executable, "-m", "pip", "--python", str(programs / "python")]
-    # What is imported is compiled then: a tenth of what pip would compile.
+    # What is imported is compiled then, and most of it never is.
     install = [*pip, "install", "--quiet", "--no-compile", "-c", str(ROOT / "requirements.lock")]
     installed = run(*install, wheel, cwd=directory)
     assert installed.returncode == 0, installed.stderr

@@ -3,7 +3,7 @@ import pickle
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 
 from lightsans import LightSANs
 from lightsans.errors import InputError, NotFoundError
@@ -29,7 +29,6 @@ def test_equal_weights_give_equal_bytes():
     assert len({weights_to_bytes(model) for _ in range(40)}) == 1
 
 
-@settings(max_examples=30)
 @given(attention=strategies.ATTENTIONS, history=strategies.item_ids(9, least=1, most=8))
 def test_a_loaded_model_gives_the_scores_of_the_saved_one(attention, history):
     model = small_model(9, attention=attention).eval()

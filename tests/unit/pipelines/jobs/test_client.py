@@ -213,6 +213,13 @@ def test_a_connection_that_is_dropped_is_tried_again_and_no_job_started_twice(qu
         assert came["POST /api/jobs"] == (1 if accepts else 3)
 
 
+def test_a_job_is_asked_for_after_the_last_attempt_too(quick, monkeypatch):
+    monkeypatch.setattr(jobs, "ATTEMPTS", 1)
+    with dashboard_that_drops({"POST /api/jobs"}, 99, accepts=True) as (address, _, accepted):
+        job_id = jobs.submit_job(jobs.connect(address), ["train"], python="python", variables={})
+        assert accepted == [job_id]
+
+
 def test_a_dashboard_that_drops_everything_is_out_of_reach(quick):
     with dashboard_that_drops({"GET /api/version"}, 99, accepts=False) as (address, came, _):
         with pytest.raises(jobs.OutOfReachError, match="nothing answers at http://127"):
