@@ -27,9 +27,9 @@ from benchmarks.movielens import SMOKE, Log, load_log, smoke_log
 from benchmarks.quality import METRIC, make_config
 from benchmarks.training import Trained, finish
 from lightsans.config import RunConfig
-from lightsans.model.attention import Unmapped, masked_logits, take_positions
+from lightsans.model.attention import Positions, Unmapped, masked_logits, take_positions
 from lightsans.model.causal import Dropout
-from lightsans.model.kinds import AttentionCode, Padding
+from lightsans.model.kinds import AttentionCode, Layout
 from lightsans.model.layers import EncoderLayer, LightAttention
 from lightsans.model.network import LightSANs
 from lightsans.training.trainer import Trainer
@@ -39,11 +39,11 @@ class Parts(NamedTuple):
     """Parts of the paper that a variant has; the released code has none of them."""
 
     masks: bool = False
-    """Padding takes no part in attention."""
+    """Layout takes no part in attention."""
     by_interest: bool = False
     """Weights of a position are a softmax over what it reads, interests and positions."""
     zero_row: bool = False
-    """Padding's item vector is zero, is not trained and not ranked."""
+    """Layout's item vector is zero, is not trained and not ranked."""
 
 
 VARIANTS = {
@@ -58,7 +58,7 @@ VARIANTS = {
 }
 
 
-def every_position(parts: Parts, x: Unmapped, padding: Padding, dropout: Dropout) -> Tensor:
+def every_position(parts: Parts, x: Unmapped, layout: Layout, dropout: Dropout) -> Tensor:
     """Context of every position, (B, L, D), written for clearness rather than speed."""
     q, k, v = (maps.by_head(x.x).transpose(1, 2) for maps in (x.query, x.key, x.value))
     key_weights, value_weights = x.logits.softmax(dim=1).chunk(2, dim=-1)
@@ -67,9 +67,10 @@ def every_position(parts: Parts, x: Unmapped, padding: Padding, dropout: Dropout
         for weights_BLK, of_items in ((key_weights, k), (value_weights, v))
     )
     scores_BNLK = q @ keys.transpose(-1, -2) / q.shape[-1] ** 0.5
+    assert isinstance(x.positions, Positions)
     (logits_NLL,) = x.positions.matrix
     logits_BNLL = logits_NLL.expand(len(q), -1, -1, -1)
-    readers_B1L1, read_B11L = padding.is_item[:, None, :, None], padding.is_item[:, None, None, :]
+    readers_B1L1, read_B11L = layout.is_item[:, None, :, None], layout.is_item[:, None, None, :]
     if parts.masks and parts.by_interest:
         logits_BNLL = logits_BNLL.masked_fill(~read_B11L, -torch.inf)
     elif parts.masks:  # nor may padding have a share of what is spread over the readers
@@ -83,9 +84,9 @@ def every_position(parts: Parts, x: Unmapped, padding: Padding, dropout: Dropout
     return context_BNLH.transpose(1, 2).flatten(2)
 
 
-def newest(parts: Parts, x: Unmapped, padding: Padding, dropout: Dropout) -> Tensor:
+def newest(parts: Parts, x: Unmapped, layout: Layout, dropout: Dropout) -> Tensor:
     """The same at the newest item alone, (B, 1, D)."""
-    return take_positions(every_position(parts, x, padding, dropout), padding.newest).unsqueeze(1)
+    return take_positions(every_position(parts, x, layout, dropout), layout.newest).unsqueeze(1)
 
 
 def change(model: LightSANs, parts: Parts) -> None:

@@ -37,6 +37,7 @@ def causal_vectors(
     ``timestamps`` are microseconds of the items, ``now`` those of a request after each prefix.
     """
     x, last = _item_vectors(model, weights, item_ids, timestamps), model.config.n_layers - 1
+    clock = _clock(model, len(x), timestamps)
     for i in range(model.config.n_layers):
         rows = []
         for t in range(len(x)):
@@ -44,7 +45,7 @@ def causal_vectors(
             if i == last and timestamps is not None and now is not None:
                 number = _gap_class(now[t] - timestamps[t])
                 request = weights["request_embedding.weight"][number]
-            rows.append(paper_layer(model, weights, i, x[: t + 1], request)[t])
+            rows.append(paper_layer(model, weights, i, x[: t + 1], clock[: t + 1], request)[t])
         x = torch.stack(rows)
     return _user_vectors(model, weights, x)
 
@@ -53,12 +54,17 @@ def masked_vector(model: LightSANs, weights: Weights, item_ids: list[int]) -> Te
     """The vector of one sequence, (D,): all positions read from the whole sequence."""
     x = _item_vectors(model, weights, item_ids)
     for i in range(model.config.n_layers):
-        x = paper_layer(model, weights, i, x)
+        x = paper_layer(model, weights, i, x, _clock(model, len(x), None))
     return _user_vectors(model, weights, x)[-1]
 
 
 def paper_layer(
-    model: LightSANs, weights: Weights, index: int, x: Tensor, request: Tensor | None = None
+    model: LightSANs,
+    weights: Weights,
+    index: int,
+    x: Tensor,
+    clock: Tensor,
+    request: Tensor | None = None,
 ) -> Tensor:
     """One encoder layer on a single sequence without padding, (L, D) -> (L, D)."""
     own = {
@@ -69,7 +75,7 @@ def paper_layer(
     norms_first, inputs = model.config.norm_placement == "pre", x
     if norms_first:
         x = _norm(model, own, "attention_norm", x)
-    read = _paper_attention(model, weights, own, x)
+    read = _paper_attention(model, weights, own, x, clock)
     if request is not None:
         inputs = inputs + request
     if model.config.gate == "residual":
@@ -86,15 +92,17 @@ def paper_layer(
     return x if norms_first else _norm(model, own, "feed_forward_norm", x)
 
 
-def _paper_attention(model: LightSANs, weights: Weights, own: Weights, x: Tensor) -> Tensor:
+def _paper_attention(
+    model: LightSANs, weights: Weights, own: Weights, x: Tensor, clock: Tensor
+) -> Tensor:
     """Both branches of a layer, heads side by side, after the output map, (L, D)."""
-    length, width = x.shape
+    width = x.shape[1]
     head = width // model.config.n_heads
     q, k, v = (_linear(own, f"attention.{name}", x) for name in ("query", "key", "value"))
-    fading_k, fading_v = _fading(own, length)
+    fading_k, fading_v = _fading(own, clock)
     interests_k = _mean_weights(k @ own["attention.key_theta"], fading_k).T @ k
     interests_v = _mean_weights(v @ own["attention.value_theta"], fading_v).T @ v
-    position_weights = _position_weights(model, weights, own, length)
+    position_weights = _position_weights(model, weights, own, clock)
     contexts = []
     for n in range(model.config.n_heads):
         part = slice(n * head, (n + 1) * head)
@@ -114,22 +122,41 @@ def _mean_weights(logits: Tensor, fading: Tensor) -> Tensor:
     return weights / weights.sum(0)
 
 
-def _fading(own: Weights, length: int) -> tuple[Tensor, Tensor]:
-    """Rest of an item's weight for its age in positions, for keys and values, (L, K)."""
+def _clock(model: LightSANs, length: int, timestamps: list[int] | None) -> Tensor:
+    """What the clock shows at each item: positions, or also the logarithms of minutes between."""
+    if model.config.interest_decay != "time":
+        return torch.arange(length, dtype=torch.float64)
+    assert timestamps is not None
+    shown = [0.0]
+    for earlier, later in itertools.pairwise(timestamps):
+        shown.append(shown[-1] + 1 + math.log(1 + (later - earlier) / 60e6))
+    return torch.tensor(shown, dtype=torch.float64)
+
+
+def _left(rates: Tensor, clock: Tensor) -> Tensor:
+    """Rest of an item's weight at the newest one, for each rate, (L, rates)."""
+    return torch.exp(-(clock[-1] - clock).view(-1, 1) * (1 + rates.exp()).log())
+
+
+def _fading(own: Weights, clock: Tensor) -> tuple[Tensor, Tensor]:
+    """Rest of an item's weight for its age, for keys and values, (L, K)."""
     sizes = own["attention.key_theta"].shape[1]
     if "attention.decay" not in own:
-        return torch.ones(length, sizes), torch.ones(length, sizes)
-    rates = (1 + own["attention.decay"].exp()).log()
-    ages = torch.arange(length - 1, -1, -1, dtype=torch.float64).view(-1, 1)
-    left = torch.exp(-ages * rates)
+        return torch.ones(len(clock), sizes), torch.ones(len(clock), sizes)
+    left = _left(own["attention.decay"], clock)
     return left[:, :sizes], left[:, sizes:]
 
 
 def _position_weights(
-    model: LightSANs, weights: Weights, own: Weights, length: int
+    model: LightSANs, weights: Weights, own: Weights, clock: Tensor
 ) -> list[Tensor]:
     """Weights of the position branch, a matrix for each head."""
-    heads, width = model.config.n_heads, model.config.hidden_size
+    heads, width, length = model.config.n_heads, model.config.hidden_size, len(clock)
+    if model.config.positions == "fading":
+        left = _left(own["attention.position_decay"], clock)
+        mix = own["attention.position_mix"].exp()
+        of_newest = (left / left.sum(0)) @ (mix / mix.sum(1, keepdim=True)).T  # (L, N)
+        return [of_newest[:, n].expand(length, length) for n in range(heads)]
     if model.config.positions == "relative":
         rows = torch.arange(length)
         distances = (rows.view(-1, 1) - rows).abs()
@@ -199,7 +226,7 @@ def _item_vectors(
     model: LightSANs, weights: Weights, item_ids: list[int], timestamps: list[int] | None = None
 ) -> Tensor:
     x = weights["item_embedding.weight"][item_ids]
-    if timestamps is not None:
+    if timestamps is not None and model.config.gaps != "none":
         pairs = itertools.pairwise(timestamps)
         gaps = [0, *(_gap_class(later - earlier) for earlier, later in pairs)]
         x = x + weights["gap_embedding.weight"][gaps]

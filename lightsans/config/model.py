@@ -8,8 +8,8 @@ from lightsans.config.kinds import ATTENTION, LOSSES, SAMPLINGS, Attention, Loss
 from lightsans.config.marks import Mark, setting
 
 Activation = Literal["gelu", "relu", "swish", "tanh", "sigmoid"]
-InterestDecay = Literal["none", "position"]
-Positions = Literal["absolute", "relative"]
+InterestDecay = Literal["none", "position", "time"]
+Positions = Literal["absolute", "relative", "fading"]
 PositionScaling = Literal["twice", "once", "learned"]
 Norm = Literal["layer", "rms"]
 NormPlacement = Literal["post", "pre"]
@@ -53,12 +53,15 @@ class ModelConfig:
     interest_decay: InterestDecay = setting(
         "none", Mark.CONTENT, Mark.WEIGHTS, Mark.SEARCHABLE, Mark.LATER
     )
-    """position: interests are means that fade with age, each at a learned rate of its own."""
+    """position: interests are means that fade with age, each at a learned rate of its own, and the
+    age of an item is the number of items since; time: its age grows by the logarithm of the gaps
+    between them as well."""
     positions: Positions = setting(
         "absolute", Mark.CONTENT, Mark.WEIGHTS, Mark.SEARCHABLE, Mark.LATER
     )
     """relative: how much one position reads from another depends on their distance alone; absolute:
-    on both, as in the paper."""
+    on both, as in the paper; fading: on the time or items between, as a mean that fades: no L x L
+    matrix is needed, for long histories."""
     position_scaling: PositionScaling = setting(
         "twice", Mark.CONTENT, Mark.WEIGHTS, Mark.SEARCHABLE, Mark.LATER
     )
@@ -125,8 +128,13 @@ class ModelConfig:
 
     @property
     def has_position_vectors(self) -> bool:
-        """Whether positions have learned vectors; otherwise logits by their distance."""
+        """Whether positions have learned vectors."""
         return self.positions == "absolute"
+
+    @property
+    def has_fading_positions(self) -> bool:
+        """Whether positions read means that fade with age."""
+        return self.positions == "fading"
 
     @property
     def has_cosine_scores(self) -> bool:
@@ -136,7 +144,17 @@ class ModelConfig:
     @property
     def reads_times(self) -> bool:
         """Whether the model reads when items were met."""
+        return self.reads_gaps or self.fades_by_time
+
+    @property
+    def reads_gaps(self) -> bool:
+        """Whether the gap before an item is part of its input."""
         return self.gaps != "none"
+
+    @property
+    def fades_by_time(self) -> bool:
+        """Whether the age of an item is read off a clock, not off its position alone."""
+        return self.interest_decay == "time"
 
     @property
     def reads_now(self) -> bool:
@@ -167,4 +185,9 @@ class ModelConfig:
             self.has_position_vectors or self.position_scaling == "twice",
             f"model.position_scaling={self.position_scaling} has no effect with "
             f"model.positions={self.positions}, whose logits are learned as they are; leave it out",
+        )
+        require(
+            not self.has_fading_positions or self.position_dropout_prob == 0,
+            f"model.position_dropout_prob={self.position_dropout_prob} has no effect with "
+            "model.positions=fading, which has no matrix of weights; leave it out",
         )

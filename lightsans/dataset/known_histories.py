@@ -81,8 +81,9 @@ def times_of(
     if users.times is None or (model.reads_now and now is None):
         missing = "now" if users.times is not None else "the times of the items"
         raise ConfigError(
-            f"the model reads times (model.gaps) and was not given {missing}; read histories with "
-            "their timestamps and name the moment of the request, or train with model.gaps=none"
+            "the model reads times (model.gaps, or model.interest_decay=time) and was not given "
+            f"{missing}; read histories with their timestamps and name the moment of the request, "
+            "or train a model without"
         )
     timestamps = gather(users.times.of_items, begin, lengths)
     if not model.reads_now or now is None:

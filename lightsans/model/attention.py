@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lightsans.model.causal import Dropout, causal_item_context, exact_product, unchanged
+from lightsans.model.fading import FadingPositions
 
 MAX_SPREAD: Final = 60.0
 """Largest difference of position logits in a row for which sequences can share exponentials."""
@@ -113,9 +114,21 @@ class Positions(NamedTuple):
         ]
         return self._replace(logits=self.logits.first(length), matrix=blocks)
 
-    def read(self, v_BNLH: Tensor) -> Tensor:
-        """Means of values over the positions of a ``matrix`` of weights, (B, N, L, H)."""
+    def every_prefix(self, v_BNLH: Tensor) -> Tensor:
+        """What each position reads from the prefix that it ends, (B, N, L, H)."""
         return read_positions([self.dropout(block) for block in self.matrix], v_BNLH)
+
+    def newest(self, newest_B: Tensor, is_item_BL: Tensor) -> Tensor:
+        """Weights with which each sequence's newest position reads its items, (B, N, L)."""
+        logits_BNL = self.logits.rows(newest_B).transpose(0, 1)
+        logits_BNL = logits_BNL.masked_fill(~is_item_BL.unsqueeze(1), float("-inf"))
+        weights_BNL: Tensor = self.dropout(logits_BNL.softmax(dim=-1))
+        return weights_BNL
+
+    def whole(self, v_BNLH: Tensor, is_item_BL: Tensor) -> Tensor:
+        """What each position reads from the whole sequence, (B, N, L, H)."""
+        (logits_NLL,) = self.matrix
+        return _read_masked_positions(logits_NLL, v_BNLH, is_item_BL, self.dropout)
 
 
 class HeadMap(NamedTuple):
@@ -148,7 +161,7 @@ class Unmapped(NamedTuple):
     query: HeadMap
     key: HeadMap
     value: HeadMap
-    positions: Positions
+    positions: Positions | FadingPositions
 
 
 class Projected(NamedTuple):
@@ -160,7 +173,7 @@ class Projected(NamedTuple):
     v: Tensor
     logits: Tensor
     """The same as in `Unmapped`."""
-    positions: Positions
+    positions: Positions | FadingPositions
 
 
 def project(x: Unmapped) -> Projected:
@@ -184,6 +197,7 @@ def reference_context(x: Unmapped, newest_B: Tensor | None, dropout: Dropout) ->
     """
     key_weights, value_weights = x.logits.softmax(dim=1).chunk(2, dim=-1)
     probs_BLNK = _interest_scores(x, key_weights).softmax(dim=1)
+    assert isinstance(x.positions, Positions)  # the released code has no others
     (position_NLL,) = x.positions.matrix
     if newest_B is None:
         items_BLD = _read_interests(dropout(probs_BLNK), value_weights, x)
@@ -198,8 +212,7 @@ def masked_context(x: Unmapped, is_item_BL: Tensor, dropout: Dropout) -> Tensor:
     key_weights, value_weights = x.logits.softmax(dim=1).chunk(2, dim=-1)
     probs_BLNK = _interest_scores(x, key_weights).softmax(dim=-1)
     items_BLD = _read_interests(dropout(probs_BLNK), value_weights, x)
-    (logits_NLL,) = x.positions.matrix
-    positions_BNLH = _read_masked_positions(logits_NLL, _values(x), is_item_BL, x.positions.dropout)
+    positions_BNLH = x.positions.whole(_values(x), is_item_BL)
     return items_BLD + _side_by_side(positions_BNLH)
 
 
@@ -209,7 +222,7 @@ def causal_context(x: Projected, dropout: Dropout) -> Tensor:
     At position t this is what `masked_context` gives for the sequence cut off after t.
     """
     items_BNLH = causal_item_context(x.q, x.k, x.v, x.logits, dropout)
-    return _side_by_side(items_BNLH + x.positions.read(x.v))
+    return _side_by_side(items_BNLH + x.positions.every_prefix(x.v))
 
 
 def newest_context(x: Unmapped, is_item_BL: Tensor, newest_B: Tensor, dropout: Dropout) -> Tensor:
@@ -222,9 +235,7 @@ def newest_context(x: Unmapped, is_item_BL: Tensor, newest_B: Tensor, dropout: D
     matches_BNL = _match(q_BNH.unsqueeze(1), x.key, x.x).squeeze(3).transpose(1, 2)
     key_weights, value_weights = x.logits.softmax(dim=1).chunk(2, dim=-1)
     probs_BNK = dropout((matches_BNL @ key_weights).float().softmax(dim=-1))
-    logits_BNL = x.positions.logits.rows(newest_B).transpose(0, 1)
-    logits_BNL = logits_BNL.masked_fill(~is_item_BL.unsqueeze(1), float("-inf"))
-    position_BNL = x.positions.dropout(logits_BNL.softmax(dim=-1))
+    position_BNL = x.positions.newest(newest_B, is_item_BL)
     return _read_items(probs_BNK @ value_weights.transpose(1, 2) + position_BNL, x)
 
 

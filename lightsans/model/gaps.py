@@ -1,4 +1,4 @@
-"""Gaps of time as inputs: a class of gaps is twice as wide as the one before it.
+"""Times as inputs: gaps in classes, each twice as wide as the one before it, and a slow clock.
 
 Times are microseconds, of any origin. The first item that a model reads has no gap, so windows and
 whole histories that are cut to the newest items are the same to it.
@@ -12,7 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lightsans.config import ModelConfig
+
 SECOND: Final = 1_000_000
+MINUTE: Final = 60 * SECOND
 NO_GAP: Final = 0
 _BOUNDS: Final = 32
 NUM_CLASSES: Final = 2 + _BOUNDS
@@ -35,6 +38,17 @@ def gaps_before(timestamps_BL: Tensor) -> Tensor:
     return functional.pad(classes, (1, 0), value=NO_GAP)
 
 
+def clock_of(timestamps_BL: Tensor) -> Tensor:
+    """What a slow clock shows at each item, (B, L) float32, 0 at the first.
+
+    An item later it shows 1 + log(1 + minutes between) more: 1 within a visit, 8 after a day. It
+    stays small, where minutes times a rate would be more than float32 can tell apart, and its
+    differences do not depend on where a history begins.
+    """
+    minutes = (timestamps_BL[:, 1:] - timestamps_BL[:, :-1]).clamp(min=0).float() / MINUTE
+    return functional.pad((1 + minutes.log1p()).cumsum(dim=1), (1, 0))
+
+
 def gaps_to_request(now: Tensor, timestamps_BL: Tensor, newest_B: Tensor) -> Tensor:
     """Class of the gap from the newest item to the moment of the request, (B, Q).
 
@@ -53,7 +67,7 @@ def check_times(
     timestamps: Tensor | None,
     now: Tensor | None,
     item_ids_BL: Tensor,
-    gaps: str,
+    config: ModelConfig,
     *,
     every_position: bool = False,
 ) -> None:
@@ -63,16 +77,18 @@ def check_times(
         timestamps: Times of the items.
         now: Moments of the requests.
         item_ids_BL: The items.
-        gaps: ``model.gaps``.
+        config: Settings of the model.
         every_position: Whether every prefix may have a request of its own.
 
     Raises:
         ValueError: The message says what to give, or to leave out.
     """
-    if gaps == "none" and timestamps is None and now is None:
+    if not config.reads_times and timestamps is None and now is None:
         return
+    setting = "interest_decay" if config.fades_by_time and not config.reads_gaps else "gaps"
+    reader = f"a model with {setting}={getattr(config, setting)!r}"
     shape = tuple(item_ids_BL.shape)
-    wanted = {"timestamps": gaps != "none", "now": gaps == "request"}
+    wanted = {"timestamps": config.reads_times, "now": config.reads_now}
     meaning = {
         "timestamps": f"{shape} int64, the time of each item in microseconds, oldest first",
         "now": f"({shape[0]},) int64, the time of each request in microseconds",
@@ -80,12 +96,11 @@ def check_times(
     for name, value in (("timestamps", timestamps), ("now", now)):
         if wanted[name] and value is None:
             raise ValueError(
-                f"a model with gaps={gaps!r} reads times and was given no {name}; give {name}, "
-                f"{meaning[name]}"
+                f"{reader} reads times and was given no {name}; give {name}, {meaning[name]}"
             )
         if not wanted[name] and value is not None:
             raise ValueError(
-                f"a model with gaps={gaps!r} does not read {name}; leave it out, or train one with "
+                f"{reader} does not read {name}; leave it out, or train one with "
                 f"model.gaps={'request' if name == 'now' else 'input'}"
             )
     shapes = {"timestamps": [shape], "now": [shape[:1], shape] if every_position else [shape[:1]]}

@@ -24,16 +24,18 @@ from lightsans.model.attention import (
 from lightsans.model.causal import Dropout
 
 
-class Padding(NamedTuple):
-    """Positions of the items in a right-padded batch."""
+class Layout(NamedTuple):
+    """Where the items of a right-padded batch are, and when by a clock that ages are read off."""
 
     is_item: Tensor
     """(B, L), True at items. Also at an empty sequence's first position: a sum needs a term."""
     newest: Tensor
     """(B,), position of the newest item; 0 for an empty sequence."""
+    clock: Tensor
+    """What the clock shows at each item, float32: (B, L), or (1, L) where it counts positions."""
 
 
-Context = Callable[[Unmapped, Padding, Dropout], Tensor]
+Context = Callable[[Unmapped, Layout, Dropout], Tensor]
 
 
 class AttentionCode(NamedTuple):
@@ -49,24 +51,24 @@ class AttentionCode(NamedTuple):
     """Whether ``newest`` uses the position matrix as well."""
 
 
-def _causal(x: Unmapped, padding: Padding, dropout: Dropout) -> Tensor:
+def _causal(x: Unmapped, layout: Layout, dropout: Dropout) -> Tensor:
     return causal_context(project(x), dropout)
 
 
-def _masked(x: Unmapped, padding: Padding, dropout: Dropout) -> Tensor:
-    return masked_context(x, padding.is_item, dropout)
+def _masked(x: Unmapped, layout: Layout, dropout: Dropout) -> Tensor:
+    return masked_context(x, layout.is_item, dropout)
 
 
-def _newest(x: Unmapped, padding: Padding, dropout: Dropout) -> Tensor:
-    return newest_context(x, padding.is_item, padding.newest, dropout)
+def _newest(x: Unmapped, layout: Layout, dropout: Dropout) -> Tensor:
+    return newest_context(x, layout.is_item, layout.newest, dropout)
 
 
-def _reference(x: Unmapped, padding: Padding, dropout: Dropout) -> Tensor:
+def _reference(x: Unmapped, layout: Layout, dropout: Dropout) -> Tensor:
     return reference_context(x, None, dropout)
 
 
-def _reference_newest(x: Unmapped, padding: Padding, dropout: Dropout) -> Tensor:
-    return reference_context(x, padding.newest, dropout)
+def _reference_newest(x: Unmapped, layout: Layout, dropout: Dropout) -> Tensor:
+    return reference_context(x, layout.newest, dropout)
 
 
 CODE: Final[Mapping[Attention, AttentionCode]] = {

@@ -27,10 +27,13 @@ from lightsans.model.attention import (
 from lightsans.model.blocks import PointwiseGate, ResidualGate, make_norm
 from lightsans.model.causal import exact_product
 from lightsans.model.dropout import Dropout
-from lightsans.model.kinds import CODE, Padding
+from lightsans.model.fading import FadingPositions
+from lightsans.model.kinds import CODE, Layout
 
 SLOWEST, FASTEST = 1 / 400, 1 / 3
 """Rates, per position, at which interests fade before training; the others lie between."""
+EXPONENTIALS, NARROWEST = 8, 3.0
+"""Means that fading positions read, and the fastest rate of these: nearly the newest item alone."""
 
 ACTIVATIONS: Final[dict[Activation, Callable[[Tensor], Tensor]]] = {
     "gelu": functional.gelu,
@@ -91,6 +94,9 @@ class LightAttention(nn.Module):
             self.position_norm = make_norm(config)
             self.position_query = nn.Linear(D, D)
             self.position_key = nn.Linear(D, D)
+        elif config.has_fading_positions:
+            self.position_decay = nn.Parameter(torch.empty(EXPONENTIALS))
+            self.position_mix = nn.Parameter(torch.empty(config.n_heads, EXPONENTIALS))
         else:
             self.position_logits = nn.Parameter(torch.empty(config.n_heads, config.max_seq_len))
         self._divisors = position_divisors(D // config.n_heads, config.position_scaling == "twice")
@@ -109,16 +115,17 @@ class LightAttention(nn.Module):
         self.key_theta.normal_()
         self.value_theta.normal_()
         if hasattr(self, "decay"):
-            K = self.key_theta.shape[1]
-            rates_K = torch.logspace(math.log10(SLOWEST), math.log10(FASTEST), K)
-            self.decay.copy_(rates_K.expm1().log().repeat(2))  # softplus gives the rates
+            self.decay.copy_(_spread(FASTEST, self.key_theta.shape[1]).repeat(2))
+        if hasattr(self, "position_decay"):
+            self.position_decay.copy_(_spread(NARROWEST, EXPONENTIALS))
+            self.position_mix.zero_()
         if hasattr(self, "position_logits"):
             self.position_logits.zero_()
         if hasattr(self, "position_temperature"):
             self.position_temperature.zero_()
 
     def forward(
-        self, x_BLD: Tensor, positions_MD: Tensor | None, padding: Padding, newest_only: bool
+        self, x_BLD: Tensor, positions_MD: Tensor | None, layout: Layout, newest_only: bool
     ) -> Tensor:
         """Context of each position, or of the newest alone: (B, Q, D).
 
@@ -126,23 +133,34 @@ class LightAttention(nn.Module):
             x_BLD: Vectors of the items.
             positions_MD: The table of all M = ``max_seq_len`` positions, of which L are used;
                 None where they are relative.
-            padding: Where the items are.
+            layout: Where the items are, and their places on the clock.
             newest_only: One position of each sequence instead of all.
         """
         needs_matrix = not newest_only or self._code.newest_needs_matrix
-        positions = self._positions(positions_MD, x_BLD.shape[1], needs_matrix)
-        positions = positions._replace(dropout=self.position_dropout)
-        logits_BLJ = self.pooling_logits(x_BLD, padding)
+        positions = self._positions(positions_MD, layout, needs_matrix)
+        logits_BLJ = self.pooling_logits(x_BLD, layout)
         query, key, value = map(self._by_head, (self.query, self.key, self.value))
         x = Unmapped(x_BLD, logits_BLJ, query, key, value, positions)
         read = self._code.newest if newest_only else self._code.every_position
-        read_BQD = read(x, padding, self.dropout)
+        read_BQD = read(x, layout, self.dropout)
         if self.gate is not None:
-            read_BQD = self.gate(read_BQD, _queries(x_BLD, padding, newest_only))
+            read_BQD = self.gate(read_BQD, _queries(x_BLD, layout, newest_only))
         output_BQD: Tensor = self.output(read_BQD)
         return output_BQD
 
-    def _positions(self, positions_MD: Tensor | None, length: int, needs_matrix: bool) -> Positions:
+    def _positions(
+        self, positions_MD: Tensor | None, layout: Layout, needs_matrix: bool
+    ) -> Positions | FadingPositions:
+        if hasattr(self, "position_decay"):
+            mix_NM = self.position_mix.float().softmax(dim=-1)
+            return FadingPositions(_fading_logits(self.position_decay, layout.clock), mix_NM)
+        length = layout.clock.shape[1]
+        found = self._matrix_positions(positions_MD, length, needs_matrix)
+        return found._replace(dropout=self.position_dropout)
+
+    def _matrix_positions(
+        self, positions_MD: Tensor | None, length: int, needs_matrix: bool
+    ) -> Positions:
         """`Positions` of the first ``length`` positions; at inference computed once and kept.
 
         Where gradients are wanted, under autocast, and in exported and compiled programs, it is
@@ -179,7 +197,7 @@ class LightAttention(nn.Module):
             q = q * self.position_temperature.exp()[:, None, None]
         return AbsoluteLogits(q, k, self._divisors)
 
-    def pooling_logits(self, x_BLD: Tensor, padding: Padding) -> Tensor:
+    def pooling_logits(self, x_BLD: Tensor, layout: Layout) -> Tensor:
         """Weight of each item in each interest, before the softmax, (B, L, J).
 
         A product with theta follows a linear map, so the two are one map, from D to K numbers.
@@ -189,29 +207,33 @@ class LightAttention(nn.Module):
         bias_J = torch.cat([exact_product(m.bias, theta) for m, theta in pooled])
         logits_BLJ = exact_product(x_BLD, weight_DJ) + bias_J
         if hasattr(self, "decay"):
-            logits_BLJ = logits_BLJ + _age_logits(self.decay, x_BLD.shape[1])
+            logits_BLJ = logits_BLJ + _fading_logits(self.decay, layout.clock)
         if not self._masks_padding:
             return logits_BLJ
-        return logits_BLJ.masked_fill(~padding.is_item.unsqueeze(-1), float("-inf"))
+        return logits_BLJ.masked_fill(~layout.is_item.unsqueeze(-1), float("-inf"))
 
     def _by_head(self, linear: nn.Linear) -> HeadMap:
         N, D = self.n_heads, linear.in_features
         return HeadMap(linear.weight.view(N, -1, D), linear.bias.view(N, -1))
 
 
-def _queries(x_BLD: Tensor, padding: Padding, newest_only: bool) -> Tensor:
+def _queries(x_BLD: Tensor, layout: Layout, newest_only: bool) -> Tensor:
     """Vectors of the positions that read, (B, Q, D)."""
-    return take_positions(x_BLD, padding.newest).unsqueeze(1) if newest_only else x_BLD
+    return take_positions(x_BLD, layout.newest).unsqueeze(1) if newest_only else x_BLD
 
 
-def _age_logits(decay_J: Tensor, length: int) -> Tensor:
-    """Logits that let an interest's weight of an item fall by exp(-rate) per position, (L, J).
+def _fading_logits(decay_J: Tensor, clock_BL: Tensor) -> Tensor:
+    """Logits that let an item's weight fall by exp(-rate) per unit of the clock, (B, L, J).
 
-    A softmax does not change when all logits get the same number: so rate times position weighs
-    every prefix by age, whatever its length, and the sums over prefixes stay one.
+    A softmax does not change when all logits get the same number: so rate times clock weighs every
+    prefix by age, whatever its length, and the sums over prefixes stay one.
     """
-    positions_L1 = torch.arange(length, device=decay_J.device, dtype=torch.float32).unsqueeze(1)
-    return positions_L1 * functional.softplus(decay_J.float())
+    return clock_BL.unsqueeze(-1) * functional.softplus(decay_J.float())
+
+
+def _spread(fastest: float, count: int) -> Tensor:
+    """Parameters whose softplus are rates from `SLOWEST` to the fastest, evenly by logarithm."""
+    return torch.logspace(math.log10(SLOWEST), math.log10(fastest), count).expm1().log()
 
 
 class EncoderLayer(nn.Module):
@@ -239,7 +261,7 @@ class EncoderLayer(nn.Module):
         self,
         x_BLD: Tensor,
         positions_MD: Tensor | None,
-        padding: Padding,
+        layout: Layout,
         newest_only: bool,
         request_BQD: Tensor | None = None,
     ) -> Tensor:
@@ -249,8 +271,8 @@ class EncoderLayer(nn.Module):
         prefix may have a request of its own.
         """
         own_BLD = self.attention_norm(x_BLD) if self._norms_first else x_BLD
-        read_BQD = self.attention(own_BLD, positions_MD, padding, newest_only)
-        x_BQD = _queries(x_BLD, padding, newest_only)
+        read_BQD = self.attention(own_BLD, positions_MD, layout, newest_only)
+        x_BQD = _queries(x_BLD, layout, newest_only)
         if request_BQD is not None:
             x_BQD = x_BQD + request_BQD
         x_BQD = self._add(read_BQD, x_BQD, self.attention_norm, self.attention_gate)

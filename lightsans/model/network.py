@@ -22,11 +22,12 @@ from lightsans.model.gaps import (
     NUM_CLASSES,
     check_order,
     check_times,
+    clock_of,
     gaps_before,
     gaps_to_request,
 )
 from lightsans.model.item_features import ItemFeatures
-from lightsans.model.kinds import Padding
+from lightsans.model.kinds import Layout
 from lightsans.model.layers import EncoderLayer, LightAttention
 from lightsans.ranking.top_k import TopK, top_k
 
@@ -58,7 +59,7 @@ class LightSANs(nn.Module):
         self.item_embedding = nn.Embedding(num_items + 1, D, padding_idx=0)
         if config.has_position_vectors:
             self.position_embedding = nn.Embedding(config.max_seq_len, D)
-        if config.reads_times:
+        if config.reads_gaps:
             self.gap_embedding = nn.Embedding(NUM_CLASSES, D)
         if config.reads_now:
             self.request_embedding = nn.Embedding(NUM_CLASSES, D)
@@ -126,23 +127,26 @@ class LightSANs(nn.Module):
             every_position: Causal attention only. Vectors at padding have no meaning.
             item_vectors: (R, D), padding's first, whose rows ``item_ids`` number; None for the
                 model's own table.
-            timestamps: (B, L) int64, microseconds of each item, where ``model.gaps`` asks for them.
+            timestamps: (B, L) int64, microseconds of each item, for a model that reads times.
             now: (B,) int64, microseconds of the request, for ``model.gaps: request``; with
                 ``every_position`` also (B, L), one for each prefix.
         """
         item_ids_BL, lengths_B = item_ids, lengths
         self._check(item_ids_BL, every_position)
-        check_times(timestamps, now, item_ids_BL, self.config.gaps, every_position=every_position)
+        check_times(timestamps, now, item_ids_BL, self.config, every_position=every_position)
         width, L = item_ids_BL.shape[1], self.config.max_seq_len
         if not self._masks_padding and width < L:
             item_ids_BL = functional.pad(item_ids_BL, (0, L - width))
         newest_B = (lengths_B.long() - 1).clamp(min=0)
         positions_L = torch.arange(item_ids_BL.shape[1], device=item_ids_BL.device)
-        padding = Padding(positions_L <= newest_B.unsqueeze(1), newest_B)
+        clock_BL = positions_L.float().unsqueeze(0)
+        if timestamps is not None and self.config.fades_by_time:
+            clock_BL = clock_of(timestamps)
+        layout = Layout(positions_L <= newest_B.unsqueeze(1), newest_B, clock_BL)
 
         table = self.item_vectors() if item_vectors is None else item_vectors
         items_BLD = functional.embedding(item_ids_BL, table, padding_idx=0)
-        if timestamps is not None:
+        if timestamps is not None and self.config.reads_gaps:
             items_BLD = items_BLD + self.gap_embedding(gaps_before(timestamps))
         x_BLD = self.item_norm(items_BLD.to(self.item_norm.weight.dtype))
         if self._masks_padding:
@@ -152,14 +156,14 @@ class LightSANs(nn.Module):
         positions_MD = self.position_embedding.weight if has_vectors else None
         *inner_layers, last_layer = self.layers
         for layer in inner_layers:
-            x_BLD = layer(x_BLD, positions_MD, padding, newest_only=False)
+            x_BLD = layer(x_BLD, positions_MD, layout, newest_only=False)
         newest_only = not every_position
         more = {}
         if timestamps is not None and now is not None:
             classes_BQ = gaps_to_request(now, timestamps, newest_B)
             classes_BQ = classes_BQ.masked_fill((lengths_B == 0).unsqueeze(1), NO_GAP)
             more["request_BQD"] = self.request_embedding(classes_BQ)
-        x_BQD: Tensor = last_layer(x_BLD, positions_MD, padding, newest_only=newest_only, **more)
+        x_BQD: Tensor = last_layer(x_BLD, positions_MD, layout, newest_only=newest_only, **more)
         x_BQD = x_BQD if self.final_norm is None else self.final_norm(x_BQD)
         x_BQD = x_BQD if self.cosine is None else self.cosine(x_BQD)
         return x_BQD if every_position else x_BQD.squeeze(1)
@@ -224,7 +228,7 @@ class LightSANs(nn.Module):
             lengths: (B,), how many items each row has, 0 included: an empty history gets the same
                 finite vector whoever it belongs to.
             timestamps: (B, W) int64, microseconds of each item: for a model that reads times
-                (``model.gaps``), and for no other.
+                (``model.gaps``, ``model.interest_decay: time``), and for no other.
             now: (B,) int64, microseconds of each request: for ``model.gaps: request``.
 
         Raises:
@@ -232,7 +236,7 @@ class LightSANs(nn.Module):
                 an item, or times are missing, not read by this model, or not in order.
         """
         self._check_histories(item_ids, lengths)
-        check_times(timestamps, now, item_ids, self.config.gaps)
+        check_times(timestamps, now, item_ids, self.config)
         newest_BL = None
         if timestamps is not None:
             check_order(timestamps, lengths, now)

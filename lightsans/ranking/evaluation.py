@@ -64,8 +64,8 @@ def score_by_model(model: ScoresItems, device: torch.device, max_seq_len: int) -
         if model.reads_times:
             if batch.input_times is None or batch.now is None:
                 raise ConfigError(
-                    "the model reads times (model.gaps), and these histories have none; load them "
-                    "with times, or train a model with model.gaps=none"
+                    "the model reads times (model.gaps, or model.interest_decay=time), and these "
+                    "histories have none; load them with times, or train a model without"
                 )
             times["timestamps"] = gather(batch.input_times, begin, newest)
             if model.reads_now:

@@ -46,8 +46,8 @@ def export_encoder(model: LightSANs) -> torch.export.ExportedProgram:
 
     B may be any number from 1; L is ``max_seq_len``, right-padded with 0. The program checks
     nothing: ids must lie in 0..num_items, and a longer history must be cut to its newest L items.
-    A model that reads times (``model.gaps``) is given (B, L) timestamps besides, and the moment of
-    each request, (B,), if it reads that: int64 microseconds; see `encoder_inputs`.
+    A model that reads times is given (B, L) timestamps besides, and the moment of each request,
+    (B,), if it reads that: int64 microseconds; see `encoder_inputs`.
     """
     L = model.config.max_seq_len
     # With a batch of 1 the program would be for batches of 1.

@@ -320,8 +320,9 @@ class RankEpoch:
 def _times_of(users: UserSequences) -> Int64:
     if users.times is None:
         raise ConfigError(
-            "model.gaps reads the times of items, and these sequences have none; load them with "
-            "times, as load_shards(..., with_times=True) does, or set model.gaps to none"
+            "model.gaps or model.interest_decay=time reads the times of items, and these sequences "
+            "have none; load them with times, as load_shards(..., with_times=True) does, or leave "
+            "both out"
         )
     return users.times.of_items
 

@@ -245,7 +245,7 @@ def _run_trials(
 ) -> None:
     shards = base.train.virtual_shards
     varied = {dimension.name for dimension in search.space.dimensions}
-    times = base.model.reads_times or "model.gaps" in varied
+    times = base.model.reads_times or not varied.isdisjoint(("model.gaps", "model.interest_decay"))
     loaded: list[Any] = [load_tape.remote(dataset, shard, shards, times) for shard in range(shards)]
     # Loaded before a trial waits for them: what is wrong with the data is said here, of no trial.
     with original_errors():

@@ -17,7 +17,9 @@ def test_settings_that_do_not_fit_are_refused():
     "variant",
     [
         {"interest_decay": "position"},
+        {"interest_decay": "time"},
         {"positions": "relative"},
+        {"positions": "fading"},
         {"position_scaling": "once"},
         {"position_dropout_prob": 0.1},
         {"norm": "rms"},
@@ -57,3 +59,8 @@ def test_a_temperature_is_positive():
 def test_relative_logits_are_not_scaled():
     with pytest.raises(ConfigError, match=r"model\.position_scaling=once has no effect"):
         ModelConfig(positions="relative", position_scaling="once")
+
+
+def test_fading_positions_have_no_weights_to_drop():
+    with pytest.raises(ConfigError, match=r"model\.position_dropout_prob=0\.1 has no effect"):
+        ModelConfig(positions="fading", position_dropout_prob=0.1)

@@ -66,8 +66,13 @@ def with_positions(x: Unmapped, position_q: Tensor, position_k: Tensor) -> Unmap
     return x._replace(positions=Positions(scaled_twice(position_q, position_k), []))
 
 
+def matrix_positions(x: Unmapped) -> Positions:
+    assert isinstance(x.positions, Positions)
+    return x.positions
+
+
 def with_matrix(x: Unmapped, kind: Attention) -> Unmapped:
-    logits = x.positions.logits
+    logits = matrix_positions(x).logits
     return x._replace(positions=Positions(logits, CODE[kind].position_matrix(logits)))
 
 
@@ -177,7 +182,7 @@ def test_dropout_of_position_weights_leaves_the_item_branch_alone(kind):
         q, k = torch.randn(2, N, L, H)
         x = with_positions(x, 100 * q, 100 * k)
     x = with_matrix(x, "causal" if kind == "causal" else "masked")
-    x = x._replace(positions=x.positions._replace(dropout=torch.zeros_like))
+    x = x._replace(positions=matrix_positions(x)._replace(dropout=torch.zeros_like))
     if kind == "causal":
         read = attention.causal_context(mapped(x), no_dropout)
     elif kind == "newest":

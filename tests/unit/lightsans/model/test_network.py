@@ -20,6 +20,7 @@ VARIANTS = (
     {"interest_decay": "position"},
     {"positions": "relative"},
     {"interest_decay": "position", "positions": "relative"},
+    {"positions": "fading"},
     {"position_scaling": "once"},
     {"position_scaling": "learned"},
     {"norm": "rms"},
@@ -46,7 +47,9 @@ def make_model(attention="causal", *, num_items=NUM_ITEMS, **settings) -> LightS
     sizes = {"max_seq_len": 9, "k_interests": 3, "inner_size": 16, "initializer_range": 0.5}
     model = small_model(num_items, attention=attention, **{**sizes, **settings}).eval()
     for name, parameter in model.named_parameters():
-        if name.endswith(("position_logits", "position_temperature")):  # they start at zero
+        if name.endswith(
+            ("position_logits", "position_temperature", "position_mix")
+        ):  # they start at zero
             nn.init.normal_(parameter)
     return model
 
@@ -154,9 +157,9 @@ def test_the_last_layer_cut_to_one_position_gives_that_position_of_the_whole(att
     whole = []
     original = layers[-1].forward
 
-    def uncut(x, positions, padding, newest_only):
-        whole.append(original(x, positions, padding, newest_only=False))
-        return original(x, positions, padding, newest_only)
+    def uncut(x, positions, layout, newest_only):
+        whole.append(original(x, positions, layout, newest_only=False))
+        return original(x, positions, layout, newest_only)
 
     layers[-1].forward = uncut
     cut = model(item_ids, lengths)

@@ -40,7 +40,9 @@ def test_an_equal_vocabulary_gives_an_equal_model():
 
 OTHER_PARTS = [
     ("interest_decay", "position"),
+    ("interest_decay", "time"),
     ("positions", "relative"),
+    ("positions", "fading"),
     ("position_scaling", "once"),
     ("position_scaling", "learned"),
     ("norm", "rms"),

@@ -87,12 +87,21 @@ def test_items_of_a_model_of_an_unknown_log_are_all_recommendable():
 
 
 @pytest.mark.programs
-@pytest.mark.parametrize("gaps", ["input", "request"])
+@pytest.mark.parametrize(
+    "timed",
+    [
+        {"gaps": "input"},
+        {"gaps": "request"},
+        {"interest_decay": "time"},
+        {"interest_decay": "time", "positions": "fading"},
+    ],
+    ids=str,
+)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-def test_the_program_of_a_model_that_reads_times_is_given_them(gaps):
-    model = small_model(N, gaps=gaps, max_seq_len=L, initializer_range=0.5).eval()
+def test_the_program_of_a_model_that_reads_times_is_given_them(timed):
+    model = small_model(N, **timed, max_seq_len=L, initializer_range=0.5).eval()
     names = encoder_inputs(model)
-    assert names == ("item_ids", "lengths", "timestamps", *(["now"] if gaps == "request" else []))
+    assert names == ("item_ids", "lengths", "timestamps", *(["now"] if model.reads_now else []))
     program = torch.export.load(io.BytesIO(encoder_to_bytes(model))).module()
     for lengths in ([L], [L, 1, 7, 0]):
         item_ids, counts = make_batch(lengths)
