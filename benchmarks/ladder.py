@@ -115,6 +115,8 @@ PLAIN = (
 """Settings that rungs are set against, whatever the files of configuration carry."""
 FADING = ("model.interest_decay=position",)
 RELATIVE = ("model.positions=relative",)
+TIME, KERNEL = "model.interest_decay=time", "model.positions=fading"
+"""Kernels in place of a matrix of positions; of time, where interests fade by it."""
 PRE_NORM = ("model.norm_placement=pre",)
 HSTU = (*PRE_NORM, "model.gate=pointwise")
 RUNGS: dict[str, tuple[str, ...]] = {
@@ -151,6 +153,15 @@ RUNGS: dict[str, tuple[str, ...]] = {
         "model.attn_dropout_prob=0.3",
     ),
     **{
+        f"{name}{rung}": (decay, positions, *gaps)
+        for rung, gaps in {"": (), "-gaps-request": ("model.gaps=request",)}.items()
+        for name, decay, positions in (
+            ("fading-kernel", *FADING, KERNEL),
+            ("time-relative", TIME, *RELATIVE),
+            ("time-kernel", TIME, KERNEL),
+        )
+    },
+    **{
         f"fading-relative-{name}": (*FADING, *RELATIVE, *settings)
         for name, settings in {
             "position-dropout": ("model.position_dropout_prob=0.2",),
@@ -168,6 +179,8 @@ RUNGS: dict[str, tuple[str, ...]] = {
             "averaged": ("train.ema_decay=0.998",),
             "gaps-input": ("model.gaps=input",),
             "gaps-request": ("model.gaps=request",),
+            "gaps-request-span-10": ("model.gaps=request", "train.target_span=10"),
+            "span-10": ("train.target_span=10",),
         }.items()
     },
 }

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.csv
 
 from lightsans.arrays import Int64
-from lightsans.dataset.sequences import UserSequences
+from lightsans.dataset.sequences import ItemTimes, UserSequences
 from lightsans.synthetic.logs import generate_log
 
 SMOKE = (
@@ -58,7 +58,7 @@ def load_or_generate(name: str, directory: Path, min_rating: float | None = None
 
 
 def arrange(users: Int64, items: Int64, times: Int64, source: str) -> Log:
-    """Rows, in order of the file, as sequences."""
+    """Rows, in order of the file, as sequences; times are whole seconds."""
     raw_ids, item, count = np.unique(items, return_inverse=True, return_counts=True)
     rank = np.empty(len(raw_ids), np.int32)
     rank[np.argsort(-count, kind="stable")] = np.arange(1, len(raw_ids) + 1, dtype=np.int32)
@@ -66,7 +66,8 @@ def arrange(users: Int64, items: Int64, times: Int64, source: str) -> Log:
     lengths = np.unique(users, return_counts=True)[1]
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     raw_item_ids = raw_ids[np.argsort(rank)]
-    sequences = UserSequences(rank[item[order]], offsets)
+    of_items = times[order] * 1_000_000
+    sequences = UserSequences(rank[item[order]], offsets, times=ItemTimes(of_items))
     return Log(sequences, len(raw_ids), source, raw_item_ids, times[order])
 
 

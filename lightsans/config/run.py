@@ -7,7 +7,7 @@ from typing import Any, get_type_hints
 
 from lightsans.config.checks import require
 from lightsans.config.data import DataConfig
-from lightsans.config.kinds import trains_rows
+from lightsans.config.kinds import ATTENTION, trains_rows
 from lightsans.config.marks import Mark, setting
 from lightsans.config.model import ModelConfig
 from lightsans.config.nightly import NightlyConfig
@@ -61,6 +61,7 @@ class RunConfig:
             f"items only, but model.loss_type={loss} with model.attention={attention} updates "
             "every item in every step; set model.loss_type to sampled_softmax, gBCE or auto",
         )
+        self._check_target_span()
         metrics = [
             f"{name}@{k}"
             for name in ("hit", "recall", "precision", "ndcg", "mrr")
@@ -77,6 +78,20 @@ class RunConfig:
             or "popular_recent" not in self.nightly.beat_baselines,
             "nightly.beat_baselines names popular_recent, but evaluate.popular_days is null; set "
             "it to a number of days, such as 7",
+        )
+
+    def _check_target_span(self) -> None:
+        """Refuse drawn targets where each sample has a target of its own."""
+        span, attention = self.train.target_span, self.model.attention
+        require(
+            span == 1 or ATTENTION[attention].trains_prefixes,
+            f"train.target_span={span} needs model.attention=causal, found {attention}, whose "
+            "samples are prefixes with the item that follows; leave one of the two out",
+        )
+        require(
+            span == 1 or not self.data.events,
+            f"train.target_span={span} does not go with data.events, which say what the targets "
+            "are; leave one of the two out",
         )
 
 

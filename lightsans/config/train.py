@@ -45,6 +45,9 @@ class TrainConfig:
     seed: int = setting(2020, Mark.CONTENT, Mark.SEARCHABLE)
     window_stride: int | None = setting(None, Mark.CONTENT, Mark.SEARCHABLE)
     """Distance between the windows of a long history (causal only); null is max_seq_len // 2."""
+    target_span: int = setting(1, Mark.CONTENT, Mark.SEARCHABLE, Mark.LATER)
+    """Items after an input that its target is drawn from, anew in each epoch (causal only): for
+    lists of what is met soon, not of what comes next. 1: the next item."""
     precision: Literal["fp32", "bf16"] = setting("fp32", Mark.CONTENT)
     """bf16 multiplies matrices in bfloat16 while training (autocast); softmaxes, sums, weights and
     ranking stay in fp32. Faster where the processor or GPU knows bfloat16."""
@@ -129,7 +132,7 @@ class TrainConfig:
             f"train.refit_epochs={self.refit_epochs} is more than train.epochs={self.epochs}, over "
             "which the learning rate is planned",
         )
-        at_least("train", self, 1, "window_stride", "eval_batch_size")
+        at_least("train", self, 1, "window_stride", "eval_batch_size", "target_span")
         at_least("train", self, 0, "patience", "max_failures", "seed")
         require(
             self.learning_rate > 0, f"train.learning_rate={self.learning_rate} must be positive"

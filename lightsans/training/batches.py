@@ -29,7 +29,8 @@ LENGTH_CLASS = 8
 """Samples whose lengths fall into the same class of this width may share a batch: little padding,
 and still many partners to be shuffled with."""
 _REQUESTS: Final = np.uint64(0x9E3779B97F4A7C15)
-"""Tells what is drawn for requests apart from what is drawn for negatives."""
+_SPANS: Final = np.uint64(0xC2B2AE3D27D4EB4F)
+"""Tell what is drawn for requests, and for targets, apart from what is drawn for negatives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +42,9 @@ class Batch:
     lengths: Int64
     """(B,) inputs of each sample."""
     target_ids: Int32
-    """causal: (B, L) the item after each input; otherwise (B,) the item after the last input. Where
-    a log has events, 0 after inputs that no target follows, and (B, L, M) where several do."""
+    """causal: (B, L) the item after each input, or one of the next few; otherwise (B,) the item
+    after the last input. Where a log has events, 0 after inputs that no target follows, and
+    (B, L, M) where several do."""
     negative_ids: Int32 | None
     """One drawn item per target, in the same shape, when the loss needs them."""
     weights: Float32 | None = None
@@ -218,6 +220,8 @@ class RankEpoch:
             targets, weights = self._event_targets(shard, plan, chosen, width)
         elif self._trains_prefixes:
             targets = gather(tape, starts + 1, lengths, width)
+            if self._config.train.target_span > 1:
+                targets = self._draw_targets(plan.keys[chosen], targets, lengths)
         else:
             targets = tape[starts + lengths]
         negatives = None
@@ -240,9 +244,7 @@ class RankEpoch:
             after = gather(times, starts + 1, lengths, width)
         else:
             after = self._first_target_times(users, samples, chosen, before)
-        places = np.arange(width, dtype=np.uint64)
-        drawn = mix(mix(plan.keys[chosen] ^ _REQUESTS)[:, None] + places)
-        share = (drawn >> np.uint64(11)).astype(np.float64) * 2.0**-53
+        share = _draw_shares(plan.keys[chosen] ^ _REQUESTS, width)
         now: Int64 = before + np.floor(share * np.maximum(after - before, 0)).astype(np.int64)
         if self._trains_prefixes:
             return now
@@ -266,6 +268,13 @@ class RankEpoch:
         after = before.copy()
         after[row[first], place[first]] = targets.times[target[first]]
         return after
+
+    def _draw_targets(self, keys: UInt64, next_ids: Int32, lengths: Int64) -> Int32:
+        """One of the next ``train.target_span`` items of each input, (B, L), all as likely."""
+        columns = np.arange(next_ids.shape[1])
+        left = (lengths[:, None] - columns).clip(1, self._config.train.target_span)
+        skipped = np.floor(_draw_shares(keys ^ _SPANS, len(columns)) * left).astype(np.int64)
+        return np.take_along_axis(next_ids, columns + skipped, axis=1)
 
     def _draw_negatives(self, keys: UInt64, targets: Int32) -> Int32:
         if self._candidates is None:
@@ -325,6 +334,13 @@ def _times_of(users: UserSequences) -> Int64:
             "both out"
         )
     return users.times.of_items
+
+
+def _draw_shares(keys: UInt64, width: int) -> Float64:
+    """Numbers in [0, 1), evenly drawn, (B, width); equal keys draw equal numbers."""
+    columns = np.arange(width, dtype=np.uint64)
+    drawn = mix(mix(keys)[:, None] + columns)
+    return (drawn >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def most_at_once(targets: EventTargets) -> int:

@@ -52,5 +52,5 @@ def test_a_model_is_given_the_times_that_it_reads():
 @pytest.mark.parametrize(("has_times", "missing"), [(False, "times of the items"), (True, "now")])
 def test_what_is_missing_is_named(has_times, missing):
     users = timed() if has_times else replace(timed(), times=None)
-    with pytest.raises(ConfigError, match=rf"model\.gaps\) and was not given .*{missing}"):
+    with pytest.raises(ConfigError, match=rf"\(model\.gaps, .*\) and was not given .*{missing}"):
         times_of(small_model(9, gaps="request"), users, np.array([0]), np.array([1]), None)

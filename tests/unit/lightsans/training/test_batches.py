@@ -54,6 +54,44 @@ def rows_of(batch: Batch) -> Counter[tuple[object, ...]]:
     return Counter(rows)
 
 
+def span_of(span: int) -> RunConfig:
+    config = config_of(loss_type="BPR")
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, target_span=span))
+
+
+def test_targets_of_a_span_are_the_next_items_of_the_same_stretch_all_as_likely():
+    """Items of `shards` are numbered in order, so differences are distances."""
+    distances: Counter[tuple[int, int]] = Counter()
+    for epoch in range(40):
+        plan = epoch_of(list(range(NUM_SHARDS)), span_of(3), epoch)
+        for step in range(plan.longest_shard):
+            batch = plan.batch(step)
+            for row, length in enumerate(batch.lengths):
+                inputs, targets = (x[row, :length] for x in (batch.item_ids, batch.target_ids))
+                left = np.arange(length, 0, -1)
+                assert (targets > inputs).all()
+                assert (targets - inputs <= np.minimum(left, 3)).all()
+                distances.update(zip(left.tolist(), (targets - inputs).tolist(), strict=True))
+                assert not batch.target_ids[row, length:].any()
+    assert {d for left, d in distances if left == 1} == {1}
+    free = [sum(n for (left, d), n in distances.items() if left > 2 and d == k) for k in (1, 2, 3)]
+    assert max(free) < 1.15 * min(free)
+
+
+def test_drawn_targets_are_the_same_whatever_the_number_of_workers_and_other_each_epoch():
+    config = span_of(4)
+    whole = epoch_of(list(range(NUM_SHARDS)), config)
+    halves = [epoch_of([0, 2, 4], config), epoch_of([1, 3], config)]
+    for step in range(whole.longest_shard):
+        joined = sum((rows_of(half.batch(step)) for half in halves), Counter())
+        assert rows_of(whole.batch(step)) == joined
+    other = epoch_of(list(range(NUM_SHARDS)), config, epoch=1)
+    assert any(
+        rows_of(whole.batch(step)) != rows_of(other.batch(step))
+        for step in range(whole.longest_shard)
+    )
+
+
 @pytest.mark.parametrize("attention", ["causal", "masked"])
 @pytest.mark.parametrize("loss_type", ["CE", "BPR"])
 def test_each_step_learns_from_the_same_samples_whatever_the_number_of_workers(
@@ -262,5 +300,5 @@ def test_sequences_without_times_are_refused_where_the_model_reads_them():
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, gaps="input"))
     plan = RankEpoch({4: shards()[4]}, 0, config, 5000)
     plan.set_num_steps(plan.longest_shard)
-    with pytest.raises(ConfigError, match=r"model\.gaps reads the times of items"):
+    with pytest.raises(ConfigError, match=r"model\.gaps or .* reads the times of items"):
         plan.batch(0)
