@@ -5,13 +5,16 @@
 A pass is forward and backward of a whole encoder over some full sequences, without a loss over the
 catalogue. `causal` and SASRec, which runs on PyTorch's scaled_dot_product_attention, give a vector
 for each position; `masked` and `reference` one for each sequence. The two branches of causal
-attention are measured apart as well: time grows as a power of the length, and the fitted exponents
-say which. Fits begin at `FIT_FROM`, below which calls cost more than arithmetic. On a CPU, times
-are processor times of one thread, which other programs on the machine disturb least.
+attention are measured apart as well, that of positions with its matrix and with means that fade in
+its place, by position and by a clock of each sequence: time grows as a power of the length, and the
+fitted exponents say which. Fits begin at `FIT_FROM`, below which calls cost more than arithmetic.
+On a CPU, times are processor times of one thread, which other programs on the machine disturb
+least.
 """
 
 import statistics
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,6 +33,8 @@ from lightsans.model.attention import (
     read_positions,
 )
 from lightsans.model.causal import causal_item_context
+from lightsans.model.fading import FadingPositions
+from lightsans.model.layers import EXPONENTIALS
 
 SEQUENCES, NUM_ITEMS, INTERESTS, HEADS, HEAD_SIZE = 4, 3_000, 10, 2, 32
 LENGTHS = [50, 100, 200, 400, 1024, 2048, 4096]
@@ -98,6 +103,20 @@ def position_branch(length: int, device: torch.device) -> Pass:
     return run
 
 
+def fading_branch(length: int, device: torch.device, clocks: int) -> Pass:
+    """Means that fade in the matrix's place; with one clock for all, or one for each sequence."""
+    ages = torch.arange(length, device=device).view(1, length, 1).expand(clocks, -1, -1)
+    rates = torch.logspace(-2.6, 0.5, EXPONENTIALS, device=device)
+    logits = (ages * rates).requires_grad_()
+    mix = torch.full((HEADS, EXPONENTIALS), 1 / EXPONENTIALS, device=device).requires_grad_()
+    _, _, v = parts(length, device)
+
+    def run() -> None:
+        FadingPositions(logits, mix).every_prefix(v).sum().backward()  # type: ignore[no-untyped-call]
+
+    return run
+
+
 def settings(length: int, kind: Attention) -> ModelConfig:
     """Two layers of the default width."""
     return ModelConfig(
@@ -129,6 +148,8 @@ ENGINES: dict[str, Callable[[int, torch.device], Pass]] = {
     "SASRec": sasrec,
     "item branch": item_branch,
     "position branch": position_branch,
+    "fading positions": partial(fading_branch, clocks=1),
+    "fading positions, by time": partial(fading_branch, clocks=SEQUENCES),
 }
 
 
