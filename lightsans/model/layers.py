@@ -132,7 +132,7 @@ class LightAttention(nn.Module):
         Args:
             x_BLD: Vectors of the items.
             positions_MD: The table of all M = ``max_seq_len`` positions, of which L are used;
-                None where they are relative.
+                None where they have no vectors.
             layout: Where the items are, and their places on the clock.
             newest_only: One position of each sequence instead of all.
         """
