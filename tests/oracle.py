@@ -123,7 +123,7 @@ def _mean_weights(logits: Tensor, fading: Tensor) -> Tensor:
 
 
 def _clock(model: LightSANs, length: int, timestamps: list[int] | None) -> Tensor:
-    """What the clock shows at each item: positions, or also the logarithms of minutes between."""
+    """Time of each item by the clock: positions, or also the logarithms of minutes between."""
     if model.config.interest_decay != "time":
         return torch.arange(length, dtype=torch.float64)
     assert timestamps is not None

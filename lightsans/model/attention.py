@@ -115,7 +115,7 @@ class Positions(NamedTuple):
         return self._replace(logits=self.logits.first(length), matrix=blocks)
 
     def every_prefix(self, v_BNLH: Tensor) -> Tensor:
-        """What each position reads from the prefix that it ends, (B, N, L, H)."""
+        """Context of each position from the prefix that it ends, (B, N, L, H)."""
         return read_positions([self.dropout(block) for block in self.matrix], v_BNLH)
 
     def newest(self, newest_B: Tensor, is_item_BL: Tensor) -> Tensor:
@@ -126,7 +126,7 @@ class Positions(NamedTuple):
         return weights_BNL
 
     def whole(self, v_BNLH: Tensor, is_item_BL: Tensor) -> Tensor:
-        """What each position reads from the whole sequence, (B, N, L, H)."""
+        """Context of each position from the whole sequence, (B, N, L, H)."""
         (logits_NLL,) = self.matrix
         return _read_masked_positions(logits_NLL, v_BNLH, is_item_BL, self.dropout)
 

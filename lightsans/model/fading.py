@@ -25,7 +25,7 @@ class FadingPositions(NamedTuple):
     """Weights of the M means by head, (N, M); each head's sum is 1."""
 
     def every_prefix(self, v_BNLH: Tensor) -> Tensor:
-        """What each position reads from the prefix that it ends, (B, N, L, H)."""
+        """Context of each position from the prefix that it ends, (B, N, L, H)."""
         # An exported program is for any number of sequences, so it cannot look at theirs.
         is_shared = not torch.compiler.is_exporting() and self.logits.shape[0] == 1
         size = CHUNK if is_shared else SAFE_CHUNK
@@ -44,7 +44,7 @@ class FadingPositions(NamedTuple):
         return exact_product(self.mix, logits_BLM.softmax(dim=1).transpose(1, 2))
 
     def whole(self, v_BNLH: Tensor, is_item_BL: Tensor) -> Tensor:
-        """What each position reads from the whole sequence, all the same: (B, N, L, H)."""
+        """Context of each position from the whole sequence, all the same: (B, N, L, H)."""
         weights_BNL = self.newest(is_item_BL, is_item_BL)
         return (weights_BNL.unsqueeze(2) @ v_BNLH).expand_as(v_BNLH)
 

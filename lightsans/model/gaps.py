@@ -39,7 +39,7 @@ def gaps_before(timestamps_BL: Tensor) -> Tensor:
 
 
 def clock_of(timestamps_BL: Tensor) -> Tensor:
-    """What a slow clock shows at each item, (B, L) float32, 0 at the first.
+    """Time of a slow clock at each item, (B, L) float32, 0 at the first.
 
     An item later it shows 1 + log(1 + minutes between) more: 1 within a visit, 8 after a day. It
     stays small, where minutes times a rate would be more than float32 can tell apart, and its

@@ -25,14 +25,14 @@ from lightsans.model.causal import Dropout
 
 
 class Layout(NamedTuple):
-    """Where the items of a right-padded batch are, and when by a clock that ages are read off."""
+    """Places of the items of a right-padded batch, and their times by the clock of ages."""
 
     is_item: Tensor
     """(B, L), True at items. Also at an empty sequence's first position: a sum needs a term."""
     newest: Tensor
     """(B,), position of the newest item; 0 for an empty sequence."""
     clock: Tensor
-    """What the clock shows at each item, float32: (B, L), or (1, L) where it counts positions."""
+    """Time of each item by the clock, float32: (B, L), or (1, L) where it counts positions."""
 
 
 Context = Callable[[Unmapped, Layout, Dropout], Tensor]
