@@ -127,7 +127,8 @@ def test_a_refit_goes_on_from_the_judged_model_for_a_few_epochs(config, dataset,
 
 def test_a_model_that_reads_times_goes_through_all_stages(ray_cluster, config, capfd):
     """Nobody's list is carried over: the night of the request is another one."""
-    timed = replace(config, model=replace(config.model, gaps="request"))
+    model = replace(config.model, gaps="request", interest_decay="time", positions="fading")
+    timed = replace(config, model=model, train=replace(config.train, target_span=3))
     made = run_pipeline(timed)
     assert made.model.model_id != run_train(config, made.dataset.dataset_id).model_id
     assert made.recommendations.manifest.users == made.dataset.manifest.users
