@@ -53,7 +53,7 @@ class ItemUpdates(Protocol):
 
 
 class DenseItems:
-    """The optimizer of all other parameters, and DDP, take care of the item table too."""
+    """The item table is averaged and updated with all other parameters."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -66,7 +66,7 @@ class DenseItems:
         return StepInputs(batch, _shared_inputs(shared, shared.item_ids, self._device))
 
     def gradients(self) -> list[Tensor]:
-        """Nothing: DDP has them."""
+        """Nothing: they are among those of all other parameters."""
         return []
 
     def update(self, learning_rate: float) -> None:

@@ -5,8 +5,9 @@ run needs no state but the optimizer's own and that of the average.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -18,10 +19,11 @@ from lightsans.arrays import Intp
 from lightsans.config import TrainConfig
 from lightsans.config.kinds import Optimizer, Schedule
 from lightsans.training.batches import Batch
+from lightsans.training.dense_adam import DenseAdam, Group
 
-OPTIMIZERS: Final[Mapping[Optimizer, type[torch.optim.Adam]]] = {
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
+OPTIMIZERS: Final[Mapping[Optimizer, Callable[[Sequence[Group], float], DenseAdam]]] = {
+    "adam": partial(DenseAdam, is_decoupled=False),
+    "adamw": partial(DenseAdam, is_decoupled=True),
 }
 
 
@@ -36,7 +38,7 @@ SCHEDULES: Final[Mapping[Schedule, Callable[[float], float]]] = {
 """Factors of the learning rate, as functions of the share of the epochs after the warm-up."""
 
 
-def make_optimizer(module: nn.Module, train: TrainConfig) -> torch.optim.Optimizer:
+def make_optimizer(module: nn.Module, train: TrainConfig) -> DenseAdam:
     """Adam or AdamW over the parameters of a module that have gradients.
 
     Decay shrinks the weight matrices of linear maps and the pooling projections. Biases, layer
@@ -52,13 +54,10 @@ def make_optimizer(module: nn.Module, train: TrainConfig) -> torch.optim.Optimiz
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             (decayed if _decays(name, parameter) else plain).append(parameter)
-    groups = [
-        {"params": decayed, "weight_decay": train.weight_decay},
-        {"params": plain, "weight_decay": 0.0},
-    ]
+    groups = [Group(decayed, train.weight_decay), Group(plain, 0.0)]
     if train.weight_decay == 0:  # one group is updated sooner than two
-        groups = [{"params": decayed + plain, "weight_decay": 0.0}]
-    return OPTIMIZERS[train.optimizer](groups, lr=train.learning_rate, fused=True)
+        groups = [Group(decayed + plain, 0.0)]
+    return OPTIMIZERS[train.optimizer](groups, train.learning_rate)
 
 
 def _decays(name: str, parameter: Tensor) -> bool:
@@ -81,12 +80,6 @@ def learning_rate(train: TrainConfig, position: float) -> float:
     length = train.epochs - train.warmup_epochs
     done = min(1.0, (position - train.warmup_epochs) / length)
     return train.learning_rate * SCHEDULES[train.schedule](done)
-
-
-def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
-    """Let the next step of an optimizer use this learning rate."""
-    for group in optimizer.param_groups:
-        group["lr"] = value
 
 
 def moving_average(model: nn.Module, decay: float) -> AveragedModel:

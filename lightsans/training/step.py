@@ -31,7 +31,6 @@ from lightsans.training.optimizer import (
     learning_rate,
     make_optimizer,
     moving_average,
-    set_learning_rate,
     split_batch,
 )
 from lightsans.training.tally import CommunicationTimer, Tally
@@ -64,7 +63,8 @@ class TrainingStep:
         config: The run, its loss settled.
         model: The model to train, on its device.
         by_rows: Whether items are trained by the rows of each step.
-        wrap: Makes the objective distributed (DDP); the identity for one worker.
+        wrap: Makes the objective distributed (DDP). With the identity, gradients are averaged when
+            all of them are ready.
     """
 
     def __init__(
@@ -131,21 +131,23 @@ class TrainingStep:
         _seed(self._train.seed, position, self._device)
         rate = learning_rate(self._train, position.epochs_done)
 
-        # Gradients of this worker's targets. DDP averages over workers as they become ready: undo
-        # the average, and divide by the targets of all.
+        # Gradients of this worker's targets. They are averaged over workers, by DDP as they become
+        # ready: undo the average, and divide by the targets of all.
         scale = collectives.world_size() / (global_targets or 1.0)
-        self._optimizer.zero_grad(set_to_none=True)
+        self._optimizer.zero_grad()
         loss_sum = self._backward(batch, shared, position, scale)
         tally.add_seconds("communication_s", self._communication.take())
 
         # Gradients that DDP does not reduce. From here on all workers compute the same.
-        with tally.measure("communication_s"):
-            item_gradients = self._items.gradients()
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        with tally.measure("communication_s"):
+            if not isinstance(self._objective, DistributedDataParallel):
+                collectives.average(gradients)
+            item_gradients = self._items.gradients()
         norm = clip_gradients([*gradients, *item_gradients], self._train.clip_norm)
 
         # Update the parameters, the items' rows, and the average of both.
-        set_learning_rate(self._optimizer, rate)
+        self._optimizer.learning_rate = rate
         self._optimizer.step()
         self._items.update(rate)
         if self._average is not None:
@@ -155,10 +157,7 @@ class TrainingStep:
 
     def state(self) -> dict[str, Tensor]:
         """State beside the weights of `kept`: named tensors."""
-        tensors = {}
-        for index, values in self._optimizer.state_dict()["state"].items():
-            for name, value in values.items():
-                tensors[f"{index}.{name}"] = torch.as_tensor(value).contiguous()
+        tensors = self._optimizer.state()
         for name, value in self._items.state().items():
             tensors[f"{ITEMS}.{name}"] = value
         if self._average is not None:
@@ -178,9 +177,8 @@ class TrainingStep:
             self._average.n_averaged.copy_(by_prefix.pop(AVERAGE)["steps"])
             self.model.load_state_dict(by_prefix.pop(LAST))
         self._items.load_state(by_prefix.pop(ITEMS, {}))
-        groups = self._optimizer.state_dict()["param_groups"]
-        dense = {int(index): values for index, values in by_prefix.items()}
-        self._optimizer.load_state_dict({"state": dense, "param_groups": groups})
+        dense = {key: value for key, value in state.items() if key[0].isdigit()}
+        self._optimizer.load_state(dense)
 
     def _backward(
         self, batch: Batch, shared: SharedNegatives | None, position: Position, scale: float

@@ -55,7 +55,8 @@ class Trainer:
         num_items: Size of the catalogue.
         users: The trainable sequences of each virtual shard that this worker owns.
         device: Where to train.
-        wrap: Makes the objective distributed (DDP); the identity for one worker.
+        wrap: Makes the objective distributed (DDP). With the identity, gradients are averaged when
+            all of them are ready.
         on_step: Called with the progress of an epoch about once a second, on every worker.
         item_counts: (num_items,) interactions of each item, for negatives drawn by popularity.
         weights: Weights that the model begins with; None for new ones.

@@ -144,12 +144,13 @@ def _train_worker(job: WorkerJob, rank: int, meeting: str) -> None:
     """
     import torch
     import torch.distributed as dist
-    from torch.nn.parallel import DistributedDataParallel
 
     set_torch_threads()
-    train, device = job.config.train, torch.device("cpu")
+    train = job.config.train
+    # Without DDP, which imports PyTorch's compiler: gradients are averaged after all are ready.
+    place = Place(torch.device("cpu"))
     if train.most_workers == 1:
-        train_worker(job, Place(device, lambda module: module))
+        train_worker(job, place)
         return
     dist.init_process_group(
         "gloo",
@@ -159,6 +160,6 @@ def _train_worker(job: WorkerJob, rank: int, meeting: str) -> None:
         timeout=timedelta(seconds=train.collective_timeout_s),
     )
     try:
-        train_worker(job, Place(device, DistributedDataParallel))
+        train_worker(job, place)
     finally:
         dist.destroy_process_group()

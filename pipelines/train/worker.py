@@ -61,8 +61,8 @@ class Place(NamedTuple):
     """Place of a worker: its device, and the others."""
 
     device: torch.device
-    wrap: Callable[[nn.Module], nn.Module]
-    """Connects the objective with those of the other workers (DDP)."""
+    wrap: Callable[[nn.Module], nn.Module] = lambda module: module
+    """Connects the objective with those of the other workers (DDP); see `Trainer`."""
     has_notice: Callable[[], bool] = lambda: False
     """Whether the machine is about to be taken away."""
 

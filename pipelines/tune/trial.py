@@ -190,7 +190,7 @@ class LocalRun:
     def __init__(self, config: RunConfig, task: TrialTask, directory: Location) -> None:
         job = task.job_of(config, directory, TrainingBoard())  # Ray Tune tells of its epochs
         device = torch.device("cuda" if config.train.use_gpu else "cpu")
-        place = Place(device, lambda module: module)
+        place = Place(device)
         shards = list(range(len(task.tapes)))
         self._trainer = start_trainer(job, place, shards, newest_checkpoint(directory))
         self._store = open_store(job.checkpoints, 1, task.owner)

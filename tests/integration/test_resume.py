@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
+from torch import nn
 from torch.multiprocessing.spawn import spawn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -44,6 +45,14 @@ def sequences(shard: int) -> UserSequences:
     return UserSequences(random.integers(1, NUM_ITEMS, offsets[-1]).astype(np.int32), offsets)
 
 
+def by_one_sum(module: nn.Module) -> nn.Module:
+    """Gradients are averaged after all are ready, as where there is little to train."""
+    return module
+
+
+WAYS = [(wrap, dropout) for wrap in (DistributedDataParallel, by_one_sum) for dropout in (0.0, 0.2)]
+
+
 def work(rank: int, world_size: int, directory: str) -> None:
     """Train as one of some workers, interrupted and not; worker 0 writes what came out."""
     torch.set_num_threads(1)
@@ -51,19 +60,22 @@ def work(rank: int, world_size: int, directory: str) -> None:
     dist.init_process_group(
         "gloo", init_method=f"file://{place}/group", rank=rank, world_size=world_size
     )
-    for dropout in (0.0, 0.2):
+    for wrap, dropout in WAYS:
+        name = f"{wrap.__name__}-{dropout}"
         for resume in (False, True):
-            trained = train(config_of(dropout), rank, world_size, place / f"{dropout}.pt", resume)
+            config, checkpoint = config_of(dropout), place / f"{name}.pt"
+            trained = train(config, rank, world_size, checkpoint, resume, wrap)
             if rank == 0:
-                torch.save(trained, place / f"{dropout}-{resume}.pt")
+                torch.save(trained, place / f"{name}-{resume}.pt")
             dist.barrier()
     dist.destroy_process_group()
 
 
-def train(config: RunConfig, rank: int, world_size: int, checkpoint: Path, resume: bool):
+def train(
+    config: RunConfig, rank: int, world_size: int, checkpoint: Path, resume: bool, wrap=by_one_sum
+):
     """All losses and the final weights; writes or reads the checkpoint of a certain step."""
     users = {shard: sequences(shard) for shard in range(rank, SHARDS, world_size)}
-    wrap = DistributedDataParallel if world_size > 1 else lambda module: module
     trainer = Trainer(config, NUM_ITEMS, users, torch.device("cpu"), wrap=wrap)
     if resume:
         weights, state, progress = torch.load(checkpoint)
@@ -91,19 +103,22 @@ def three_workers(tmp_path_factory) -> Path:
     return directory
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.2])
-def test_resumed_runs_equal_uninterrupted_ones(three_workers, dropout):
-    losses, weights = torch.load(three_workers / f"{dropout}-False.pt")
-    resumed, resumed_weights = torch.load(three_workers / f"{dropout}-True.pt")
+@pytest.mark.parametrize(("wrap", "dropout"), WAYS)
+def test_resumed_runs_equal_uninterrupted_ones(three_workers, wrap, dropout):
+    name = f"{wrap.__name__}-{dropout}"
+    losses, weights = torch.load(three_workers / f"{name}-False.pt")
+    resumed, resumed_weights = torch.load(three_workers / f"{name}-True.pt")
     assert resumed == losses
     assert all(torch.equal(resumed_weights[name], tensor) for name, tensor in weights.items())
-    progress = Progress.from_json(torch.load(three_workers / f"{dropout}.pt")[2])
+    progress = Progress.from_json(torch.load(three_workers / f"{name}.pt")[2])
     assert progress.name == "epoch-00001-step-00000003"
 
 
-def test_a_run_resumes_with_fewer_workers_and_the_same_batches(three_workers):
-    losses, weights = torch.load(three_workers / "0.0-False.pt")
-    resumed, resumed_weights = train(config_of(0.0), 0, 1, three_workers / "0.0.pt", True)
+@pytest.mark.parametrize("wrap", [DistributedDataParallel, by_one_sum])
+def test_a_run_resumes_with_fewer_workers_and_the_same_batches(three_workers, wrap):
+    name = f"{wrap.__name__}-0.0"
+    losses, weights = torch.load(three_workers / f"{name}-False.pt")
+    resumed, resumed_weights = train(config_of(0.0), 0, 1, three_workers / f"{name}.pt", True)
     np.testing.assert_allclose(resumed, losses, rtol=1e-5)
     for name, tensor in weights.items():
         torch.testing.assert_close(resumed_weights[name], tensor, rtol=1e-3, atol=1e-4)

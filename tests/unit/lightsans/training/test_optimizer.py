@@ -18,16 +18,16 @@ from lightsans.training.optimizer import (
 
 def test_weight_decay_leaves_out_biases_norms_and_embeddings():
     model = LightSANs(ModelConfig(), 5)
-    decayed, plain = make_optimizer(model, TrainConfig(weight_decay=0.1)).param_groups
+    decayed, plain = make_optimizer(model, TrainConfig(weight_decay=0.1)).groups
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    kinds = {names[id(p)].rsplit(".", 1)[-1] for p in decayed["params"]}
+    kinds = {names[id(p)].rsplit(".", 1)[-1] for p in decayed.params}
     assert kinds == {"weight", "key_theta", "value_theta"}
-    assert not any("norm" in names[id(p)] or "embedding" in names[id(p)] for p in decayed["params"])
+    assert not any("norm" in names[id(p)] or "embedding" in names[id(p)] for p in decayed.params)
     assert {"item_embedding.weight", "position_embedding.weight"} <= {
-        names[id(p)] for p in plain["params"]
+        names[id(p)] for p in plain.params
     }
-    assert (decayed["weight_decay"], plain["weight_decay"]) == (0.1, 0.0)
-    assert len(decayed["params"]) + len(plain["params"]) == len(names)
+    assert (decayed.weight_decay, plain.weight_decay) == (0.1, 0.0)
+    assert len(decayed.params) + len(plain.params) == len(names)
 
 
 @pytest.mark.parametrize(
