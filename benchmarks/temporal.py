@@ -135,7 +135,8 @@ def baselines(cut: Cut, length: int) -> dict[str, ScoresHeldOut]:
     assert cut.users.times is not None
     moment = cut.cutoffs.test_from
     rows = rows_before(cut.users, cut.users.times.of_items, [moment], DAYS)
-    recent = window_scores(rows, np.array([moment]), DAYS, popularity_ties(counts.popularity))
+    ties = popularity_ties(counts.popularity)
+    recent = torch.from_numpy(window_scores(rows, np.array([moment]), DAYS, ties))
 
     def of_week(batch: HeldOut) -> torch.Tensor:
         return recent.repeat(len(batch.lengths), 1)

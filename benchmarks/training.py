@@ -152,4 +152,4 @@ def metrics_of(
             num_items=log.num_items,
             remove_seen=config.evaluate.remove_seen,
         ).ranks
-    return RankingTotals.from_ranks(torch.from_numpy(ranks), config.evaluate.ks).metrics(), ranks
+    return RankingTotals.from_ranks(ranks, config.evaluate.ks).metrics(), ranks

@@ -29,7 +29,6 @@ MODEL = ModelConfig(
 USERS, ITEMS = 60, 40
 MADE: list[str] = []
 """Parts that the last call of `score` made."""
-local_shared: Any = vars(load_shared)["_function"]  # what Ray would run elsewhere
 
 
 def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,14 +76,14 @@ def score_with(root: Location, *settings: str, **arguments: Any) -> ScoreResult:
 
 
 def scorer_of(job: Any, choice: Any) -> PartScorer:
-    shared = local_shared(job.config, job.dataset, job.model, job.question, choice, None)
+    shared: Any = load_shared(job.config, job.dataset, job.model, job.question, choice, None)
     return PartScorer(job, [shared])
 
 
 def score_here(job: Any, choice: Any) -> list[RunPart]:
     """Score the parts that are missing."""
     names = [part.name for part in job.dataset_manifest.parts]
-    done = stage._finished_parts(job)
+    done = stage.finished_parts(job)
     scorer = scorer_of(job, choice)
     for name in names:
         if name not in done:

@@ -24,7 +24,15 @@ from lightsans.reports.evaluation_figures import (
     measured_from_bytes,
 )
 from lightsans.scratch import scratch_directory
-from lightsans.stages.counted_parts import counted_parts, most_counted
+from lightsans.stages.evaluate_job import (
+    RECENT,
+    SPLITS,
+    TRANSITIONS,
+    WORK,
+    EvaluateJob,
+    counted_parts,
+    most_counted,
+)
 from lightsans.stages.first_weights import (
     first_weights,
     popularity,
@@ -33,15 +41,8 @@ from lightsans.stages.first_weights import (
 )
 from lightsans.stages.given_lists import cut_lists, describe_matched
 from lightsans.stages.item_features import begin_features
-from lightsans.stages.model_directory import FORMAT_VERSION, write_model
-from lightsans.stages.part_evaluator import (
-    RECENT,
-    SPLITS,
-    TRANSITIONS,
-    WORK,
-    EvaluateJob,
-    PartEvaluator,
-)
+from lightsans.stages.model_directory import write_model
+from lightsans.stages.part_evaluator import PartEvaluator
 from lightsans.stages.untested import require_held_out, require_unlearnt
 from lightsans.stages.window import find_window, recent_rows
 from lightsans.storage import model_files as files
@@ -104,7 +105,7 @@ class LocalEngine:
             **values_with(config.evaluate, Mark.VALIDATES),
             **({} if judged is None else {"judged": judged.weights_sha256}),
         }
-        directory = root / "models" / content_id("frame-model", FORMAT_VERSION, question)
+        directory = root / "models" / content_id("frame-model", files.FORMAT_VERSION, question)
         if read_manifest(ModelManifest, directory) is None:
             with one_thread():
                 made = _train(config, dataset, manifest, directory)

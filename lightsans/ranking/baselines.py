@@ -7,10 +7,8 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from lightsans.arrays import Int32, Int64
+from lightsans.arrays import Float32, Float64, Int32, Int64
 from lightsans.columns.segments import expand
 from lightsans.dataset.sequences import UserSequences
 
@@ -82,13 +80,12 @@ class TransitionCounts:
         )
 
 
-def popular_scores(counts: TransitionCounts, item_ids: Int32, lengths: Int64) -> Tensor:
+def popular_scores(counts: TransitionCounts, item_ids: Int32, lengths: Int64) -> Float32:
     """(B, V) training popularity of every item, whatever the history."""
-    scores = torch.from_numpy(counts.popularity.astype(np.float32))
-    return scores.repeat(len(lengths), 1)
+    return np.tile(counts.popularity.astype(np.float32), (len(lengths), 1))
 
 
-def successor_scores(counts: TransitionCounts, item_ids: Int32, lengths: Int64) -> Tensor:
+def successor_scores(counts: TransitionCounts, item_ids: Int32, lengths: Int64) -> Float64:
     """(B, V) how often each item followed the last one of the history; ties by popularity."""
     size = counts.num_items + 1
     # Popularity scaled below one decides between equal successor counts.
@@ -100,4 +97,4 @@ def successor_scores(counts: TransitionCounts, item_ids: Int32, lengths: Int64) 
     rows, rank = expand(end - first)
     entries = first[rows] + rank
     scores[rows, counts.pairs[entries] % size] += counts.pair_counts[entries]
-    return torch.from_numpy(scores)
+    return scores

@@ -6,23 +6,22 @@ Shapes:
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lightsans.arrays import Int32, Int64, Intp
+from lightsans.arrays import Float32, Float64, Int32, Int64, Intp
 from lightsans.dataset.held_out import HeldOut
 from lightsans.dataset.samples import gather
 from lightsans.errors import ConfigError
-from lightsans.ranking.metrics import RankingTotals, exclude_seen, target_ranks
+from lightsans.ranking.metrics import Ranked, RankingTotals, exclude_seen, target_ranks
 
 SCORES_BUDGET = 64 * 2**20
 """Scores held at once: bounds the memory of ranking over large catalogues."""
 
-Scorer = Callable[[Int32, Int64], Tensor]
+Scorer = Callable[[Int32, Int64], Tensor | Float32 | Float64]
 """(B, L) newest items of histories, right-padded, and (B,) lengths -> (B, V) scores."""
 
 
@@ -78,24 +77,12 @@ def score_by_model(model: ScoresItems, device: torch.device, max_seq_len: int) -
     return score
 
 
-@dataclass(frozen=True, slots=True)
-class Ranked:
-    """The places of held-out targets among all items."""
-
-    ranks: Int64
-    """(E,) from 1; 0 where the model does not know the target."""
-    candidates: Int64
-    """(E,) items that were ranked."""
-    top: Int64
-    """(E, T) the best items, best first; 0 where there is none."""
-
-
 def from_histories(scorer: Scorer, max_seq_len: int) -> ScoresHeldOut:
     """A scorer that is given the newest items of each history."""
 
     def score(batch: HeldOut) -> Tensor:
         item_ids, newest, _ = _newest(batch, max_seq_len)
-        return scorer(item_ids, newest)
+        return torch.as_tensor(scorer(item_ids, newest))
 
     return score
 
@@ -189,4 +176,4 @@ def rank_held_out(
         remove_seen=remove_seen,
         batch_size=batch_size,
     )
-    return RankingTotals.from_ranks(torch.from_numpy(ranked.ranks), ks)
+    return RankingTotals.from_ranks(ranked.ranks, ks)

@@ -10,7 +10,7 @@ import numpy as np
 from lightsans.arrays import Bool, Int64
 from lightsans.columns.segments import expand
 from lightsans.dataset.held_out import HeldOut
-from lightsans.ranking.evaluation import Ranked
+from lightsans.ranking.metrics import Ranked
 
 UNKNOWN = 0
 """An item that the dataset does not have: it takes its place, and is nobody's target."""

@@ -8,17 +8,20 @@ With r the target's rank from 1, 1[.] a condition as 0 or 1, and means over user
     ndcg@k = mean 1[r <= k] / log2(r + 1)    mrr@k = mean 1[r <= k] / r
 
 Shapes: B users   V = num_items + 1 scores, padding included   S seen items of all users
+    E users in all   T items of a list
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from lightsans.arrays import Float64, Int64
+
+if TYPE_CHECKING:  # metrics are computed from ranks without PyTorch
+    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,10 +40,10 @@ class RankingTotals:
         return cls(tuple(ks), 0, np.zeros(max(ks), np.int64))
 
     @classmethod
-    def from_ranks(cls, ranks_B: Tensor, ks: tuple[int, ...]) -> "RankingTotals":
-        """The totals of users whose targets have these ranks, from 1; 0 counts as a miss."""
-        counts = torch.bincount(ranks_B.clamp(min=0, max=max(ks) + 1), minlength=max(ks) + 2)
-        return cls(tuple(ks), ranks_B.numel(), counts[1:-1].cpu().numpy().astype(np.int64))
+    def from_ranks(cls, ranks: Int64, ks: tuple[int, ...]) -> "RankingTotals":
+        """The totals of users whose targets have these ranks, (B,) from 1; 0 counts as a miss."""
+        counts = np.bincount(np.clip(ranks, 0, max(ks) + 1), minlength=max(ks) + 2)
+        return cls(tuple(ks), len(ranks), counts[1:-1].astype(np.int64))
 
     @classmethod
     def from_array(cls, array: npt.NDArray[np.generic], ks: tuple[int, ...]) -> "RankingTotals":
@@ -79,6 +82,18 @@ class RankingTotals:
         return metrics
 
 
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """The places of held-out targets among all items."""
+
+    ranks: Int64
+    """(E,) from 1; 0 where the model does not know the target."""
+    candidates: Int64
+    """(E,) items that were ranked."""
+    top: Int64
+    """(E, T) the best items, best first; 0 where there is none."""
+
+
 def base_metrics(ks: Sequence[int]) -> list[str]:
     """Names of the metrics that all others are multiples of, in the order of `user_metrics`."""
     return [f"{name}@{k}" for k in ks for name in ("hit", "ndcg", "mrr")]
@@ -99,7 +114,7 @@ def user_metrics(ranks: Int64, ks: Sequence[int]) -> Float64:
     return np.stack(columns, axis=1)
 
 
-def target_ranks(scores_BV: Tensor, target_B: Tensor) -> Tensor:
+def target_ranks(scores_BV: "Tensor", target_B: "Tensor") -> "Tensor":
     """The rank of each user's target among all items, from 1; 0 where the target is 0 (unknown).
 
     Ties are counted against the model: items with the target's score rank ahead of it, and so does
@@ -113,7 +128,7 @@ def target_ranks(scores_BV: Tensor, target_B: Tensor) -> Tensor:
 
 
 def exclude_seen(
-    scores_BV: Tensor, seen_rows_S: Tensor, seen_item_ids_S: Tensor, target_B: Tensor
+    scores_BV: "Tensor", seen_rows_S: "Tensor", seen_item_ids_S: "Tensor", target_B: "Tensor"
 ) -> None:
     """Put seen items behind all others, in place; a target stays, even if it was seen before.
 

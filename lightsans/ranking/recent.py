@@ -8,8 +8,6 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from lightsans.arrays import Bool, Float64, Int32, Int64
 from lightsans.dataset.sequences import UserSequences
@@ -84,7 +82,7 @@ def _popular_rows(users: UserSequences, times: Int64) -> tuple[Int32, Int64]:
     return users.targets.item_ids, users.targets.times
 
 
-def window_scores(rows: RecentRows, moments_B: Int64, days: int, ties_V: Float64) -> Tensor:
+def window_scores(rows: RecentRows, moments_B: Int64, days: int, ties_V: Float64) -> Float64:
     """Rows of each item at ``moment - days <= time < moment``, plus the tie-breaker, (B, V).
 
     Args:
@@ -106,7 +104,7 @@ def window_scores(rows: RecentRows, moments_B: Int64, days: int, ties_V: Float64
             np.subtract.at(counts, rows.item_ids[begin:low], 1)
         begin, stop = int(low), int(high)
         scores[row] = counts + ties_V
-    return torch.from_numpy(scores)
+    return scores
 
 
 def count_rows(users: UserSequences, times: Int64, moment: int, days: int, num_items: int) -> Int64:

@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
 
-from lightsans.arrays import Bool, Int64
+from lightsans.arrays import Bool, Float32, Int32, Int64
 from lightsans.columns.hashing import hash_ids, mix
 from lightsans.columns.segments import expand
 from lightsans.config import ItemGroup, RulesConfig, RunConfig, to_dict
@@ -63,6 +62,8 @@ class RuleTables:
 
     def item_rules(self, items: Vocabulary) -> ItemRules:
         """The rules about the items of a vocabulary."""
+        import torch  # most configurations have no rules
+
         places = self._places(items)
         denied, groups = (np.zeros(items.num_items + 1, np.int64) for _ in range(2))
         for number, rule in enumerate(self.config.segments):
@@ -77,15 +78,16 @@ class RuleTables:
         for number, quota in enumerate(quotas):
             groups |= self._is_in(quota.group, items, places).astype(np.int64) << number
         codes_VG, at_most, first = self._categories(items, places)
+        boosts = self._boosts(items, places)
         pins = [PinRule(number, pin.position) for pin, number in self._pins(items) if number]
         return ItemRules(
             denied=torch.from_numpy(denied),
             groups=torch.from_numpy(groups),
             quotas=tuple(QuotaRule(quota.at_least, quota.first) for quota in quotas),
-            codes=codes_VG,
-            at_most=at_most,
-            first=first,
-            boosts=self._boosts(items, places),
+            codes=torch.from_numpy(codes_VG),
+            at_most=torch.from_numpy(at_most),
+            first=torch.from_numpy(first),
+            boosts=None if boosts is None else torch.from_numpy(boosts),
             weight=self.config.diversity.weight,
             candidates=self.config.diversity.candidates,
             pins=tuple(pins),
@@ -197,9 +199,7 @@ class RuleTables:
         is_in[0] = False
         return is_in
 
-    def _categories(
-        self, items: Vocabulary, places: Int64
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _categories(self, items: Vocabulary, places: Int64) -> tuple[Int32, Int32, Int32]:
         """Categories of each item, numbered over all caps, and their limits."""
         found: list[Int64] = []
         at_most: list[int] = []
@@ -218,13 +218,9 @@ class RuleTables:
         _, column = expand(counts)
         codes_VG = np.full((items.num_items + 1, counts.max(initial=0)), len(at_most), np.int32)
         codes_VG[pairs[:, 0], column] = pairs[:, 1]
-        return (
-            torch.from_numpy(codes_VG),
-            torch.tensor([*at_most, NO_LIMIT], dtype=torch.int32),
-            torch.tensor([*first, 0], dtype=torch.int32),
-        )
+        return codes_VG, np.array([*at_most, NO_LIMIT], np.int32), np.array([*first, 0], np.int32)
 
-    def _boosts(self, items: Vocabulary, places: Int64) -> torch.Tensor | None:
+    def _boosts(self, items: Vocabulary, places: Int64) -> Float32 | None:
         if not self.config.boosts:
             return None
         added = np.zeros(items.num_items + 1)
@@ -238,9 +234,10 @@ class RuleTables:
                 numbers = np.array([*boost.values.values(), 0.0])[place]
             np.add.at(added, places[rows], numbers)
         added[0] = 0.0
-        if not np.isfinite(added.astype(np.float32)).all():
+        boosts: Float32 = added.astype(np.float32)
+        if not np.isfinite(boosts).all():
             raise InputError("score.rules.boosts add more to a score than a number can hold")
-        return torch.from_numpy(added.astype(np.float32))
+        return boosts
 
     def _pins(self, items: Vocabulary) -> Iterator[tuple[Any, int]]:
         """Each pin, and its item's id; 0 for an item that the vocabulary lacks."""

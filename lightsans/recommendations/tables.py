@@ -4,31 +4,34 @@ The wide table is what the code works with; the long one exists on storage only.
 """
 
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from lightsans.dataset.loading import history_column, list_column
-from lightsans.recommendations.list_maker import ListMaker, Recommendations
 from lightsans.storage.schemas import long_recommendations_schema, recommendations_schema
+
+if TYPE_CHECKING:  # with PyTorch, which readers of finished lists do without
+    from lightsans.recommendations.list_maker import ListMaker, Recommendations
 
 NUM_COLUMNS = len(recommendations_schema(pa.string(), pa.string()))
 """Columns of every wide table; those beside them follow."""
 
 
-def recommend_rows(list_maker: ListMaker, rows: pa.Table, schema: pa.Schema) -> pa.Table:
+def recommend_rows(list_maker: "ListMaker", rows: pa.Table, schema: pa.Schema) -> pa.Table:
     """The wide table of some rows of a sequences table, in their order."""
     return to_table(rows, make_lists(list_maker, rows), schema)
 
 
-def make_lists(list_maker: ListMaker, rows: pa.Table) -> Recommendations:
+def make_lists(list_maker: "ListMaker", rows: pa.Table) -> "Recommendations":
     """The lists of some rows of a sequences table."""
     segments = None if list_maker.rules is None else list_maker.rules.bits(rows["user_id"])
     return list_maker.recommend(history_column(rows), list_column(rows, "also_seen"), segments)
 
 
-def to_table(rows: pa.Table, made: Recommendations, schema: pa.Schema) -> pa.Table:
+def to_table(rows: pa.Table, made: "Recommendations", schema: pa.Schema) -> pa.Table:
     """Lists as the wide rows of their users."""
     columns = [rows["user_id"], made.item_ids, made.scores, made.source]
     named = dict(zip(schema.names, columns, strict=True))

@@ -21,7 +21,6 @@ from typing import Any, TypeVar
 from urllib.parse import quote, unquote
 
 import numpy as np
-import torch
 
 from lightsans.arrays import Array, Float64, Int64
 from lightsans.columns.hashing import NUM_BUCKETS
@@ -151,7 +150,7 @@ def measure_ranks(
         segmentations: How test users are told apart.
     """
     place = f"{users.scorer}/{users.split}"
-    totals = RankingTotals.from_ranks(torch.from_numpy(users.ranks), ks)
+    totals = RankingTotals.from_ranks(users.ranks, ks)
     values = user_metrics(users.ranks, ks)
     if users.list_figures is not None:
         values = np.concatenate([values, users.list_figures], axis=1)

@@ -6,10 +6,11 @@ Shapes: V = num_items + 1: items and padding   G most categories of an item   C 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # who reads rules waits for no PyTorch before there are any
+    import torch
+    from torch import Tensor
 
 NO_LIMIT = 2**31 - 1
 STEPS = ("segments", "boosts", "quotas", "caps", "diversity", "pins")
@@ -34,19 +35,19 @@ class PinRule(NamedTuple):
 class ItemRules:
     """Rules about the items of a vocabulary, whose rows are item ids; row 0 is padding."""
 
-    denied: Tensor
+    denied: "Tensor"
     """(V,) int64; bit s is set where rule s of the segments forbids the item."""
-    groups: Tensor
+    groups: "Tensor"
     """(V,) int64; bit q is set where the item counts for quota q."""
     quotas: tuple[QuotaRule, ...]
     """Quotas in order of ``first``."""
-    codes: Tensor
+    codes: "Tensor"
     """(V, G) int32; categories of each item, filled up with C, which has no limit."""
-    at_most: Tensor
+    at_most: "Tensor"
     """(C + 1,) int32; the greatest number of items of each category."""
-    first: Tensor
+    first: "Tensor"
     """(C + 1,) int32; among how many places of the list."""
-    boosts: Tensor | None = None
+    boosts: "Tensor | None" = None
     """(V,) float32; what is added to the scores."""
     weight: float = 0.0
     """Share of unlikeness in maximal marginal relevance."""
@@ -59,7 +60,7 @@ class ItemRules:
         """Items, padding not counted."""
         return len(self.denied) - 1
 
-    def to(self, device: torch.device) -> "ItemRules":
+    def to(self, device: "torch.device") -> "ItemRules":
         """The same with its arrays on a device."""
         names = ("denied", "groups", "codes", "at_most", "first")
         moved = {name: getattr(self, name).to(device) for name in names}
@@ -85,6 +86,8 @@ class ItemRules:
 
 def no_rules(num_items: int) -> ItemRules:
     """Rules that change no list."""
+    import torch
+
     nothing = torch.zeros(num_items + 1, dtype=torch.int64)
     return ItemRules(
         denied=nothing,

@@ -1,20 +1,19 @@
 """Weights that a training run begins with, and counts by which its negatives are drawn."""
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from lightsans.arrays import Int64
 from lightsans.config import RunConfig
 from lightsans.config.kinds import SAMPLINGS
 from lightsans.dataset.feature_arrays import FeatureArrays
 from lightsans.dataset.vocabulary import item_id_mapping, load_vocabulary
-from lightsans.model.network import LightSANs
-from lightsans.model.warm_start import warm_weights
-from lightsans.stages.item_features import learned_features, own_vectors, warm_map
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifest_kinds import ModelManifest
 from lightsans.storage.manifests import require_manifest
 from lightsans.storage.model_files import require_weights, weights_hash
+
+if TYPE_CHECKING:  # most runs begin with new weights, and most callers ask for names alone
+    from torch import Tensor
 
 
 def warm_weights_hash(config: RunConfig) -> str | None:
@@ -35,7 +34,7 @@ def first_weights(
     dataset: Location,
     sha256: str | None = None,
     features: FeatureArrays | None = None,
-) -> dict[str, Tensor] | None:
+) -> "dict[str, Tensor] | None":
     """The weights of ``train.warm_start``, with which the run begins; None for new ones.
 
     Args:
@@ -50,6 +49,12 @@ def first_weights(
     source = warm_source(config)
     if source is None:
         return None
+    import torch
+
+    from lightsans.model.network import LightSANs
+    from lightsans.model.warm_start import warm_weights
+    from lightsans.stages.item_features import learned_features, own_vectors, warm_map
+
     own, theirs = load_vocabulary(dataset), load_vocabulary(source)
     mapping = item_id_mapping(own, theirs, True, f"{dataset} and {source}")
     model = LightSANs.from_pretrained(source)

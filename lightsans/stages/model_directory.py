@@ -14,8 +14,6 @@ from lightsans.storage.parts import ITEMS
 from lightsans.storage.records import to_json
 from lightsans.training.progress import EpochRow
 
-FORMAT_VERSION = 2
-
 
 def write_model(
     config: RunConfig,
@@ -57,7 +55,7 @@ def write_model(
     (directory / files.METRICS).write_json(to_json(ModelMetrics(valid=best.valid)))
     return ModelManifest(
         id=directory.name,
-        format_version=FORMAT_VERSION,
+        format_version=files.FORMAT_VERSION,
         dataset_id=dataset.name,
         dataset_fingerprint=dataset_manifest.fingerprint,
         vocabulary_fingerprint=dataset_manifest.vocabulary_fingerprint,
@@ -68,7 +66,7 @@ def write_model(
         epochs=len(history),
         best_epoch=best.epoch,
         train_s=round(sum(row.train_s for row in history), 1),
-        torch=torch.__version__,
+        torch=str(torch.__version__),  # whose own class is PyTorch's
         refit=config.train.refit_epochs is not None,
     )
 

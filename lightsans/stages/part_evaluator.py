@@ -5,7 +5,7 @@ Below the directory of the report, ``ranks`` gets a parquet file a part with the
 """
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,6 @@ import torch
 
 from lightsans.arrays import Int64
 from lightsans.columns.hashing import bucket_range
-from lightsans.config import RunConfig
 from lightsans.dataset.held_out import HeldOut, Split, hold_out, translate
 from lightsans.dataset.loading import TimedUsers, load_evaluated, with_cutoffs
 from lightsans.dataset.vocabulary import vocabulary_mapping
@@ -24,7 +23,6 @@ from lightsans.errors import InputError
 from lightsans.model.network import LightSANs
 from lightsans.ranking.baselines import TransitionCounts, popular_scores, successor_scores
 from lightsans.ranking.evaluation import (
-    Ranked,
     ScoresHeldOut,
     from_histories,
     rank_targets,
@@ -38,6 +36,7 @@ from lightsans.ranking.lists import (
     novelty,
     unit_vectors,
 )
+from lightsans.ranking.metrics import Ranked
 from lightsans.ranking.recent import RecentRows, popularity_ties, window_scores
 from lightsans.ranking.segments import (
     Segmentation,
@@ -60,45 +59,11 @@ from lightsans.reports.evaluation_figures import (
     measure_ranks,
     measured_to_bytes,
 )
+from lightsans.stages.evaluate_job import RANKS, RECENT, SPLITS, TRANSITIONS, WORK, EvaluateJob
 from lightsans.stages.given_lists import load_lists
-from lightsans.stages.window import Window
 from lightsans.storage.location import Location
-from lightsans.storage.manifest_kinds import DatasetManifest
 from lightsans.storage.parts import part_index, sequence_part
 from lightsans.storage.schemas import id_type, ranks_schema
-
-SPLITS: tuple[Split, ...] = ("valid", "test")
-RANKS, WORK = "ranks", "work"
-TRANSITIONS, RECENT = "baseline-counts.npz", "recent-rows.npz"
-
-
-@dataclass(frozen=True, slots=True)
-class EvaluateJob:
-    """Question and places that all processes of an evaluation share."""
-
-    config: RunConfig
-    dataset: Location
-    dataset_manifest: DatasetManifest
-    model: Location
-    map_items: bool
-    window: Window | None
-    groups: Mapping[str, Any] | None
-    """Identity of the table by which users are told apart."""
-    report: Location
-    require_owner: Callable[[], None]
-    """Raises where another process makes the report by now: its workers write nothing more."""
-
-    @property
-    def baselines(self) -> list[str]:
-        """Names of the baselines, in order."""
-        recent = [POPULAR_RECENT] if self.window is not None else []
-        return [POPULAR, *recent, SUCCESSOR]
-
-    @property
-    def scorers(self) -> list[str]:
-        """Names of all that are ranked, in order."""
-        given = [RECOMMENDATIONS] if self.config.evaluate.recommendations is not None else []
-        return [MODEL, *self.baselines, *given]
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +144,8 @@ class PartEvaluator:
 
             def recent(batch: HeldOut) -> torch.Tensor:
                 # A batch's users are those of the part: their moments are found by them.
-                return window_scores(self._recent, moments[batch.users], window.days, self._ties)
+                at = moments[batch.users]
+                return torch.from_numpy(window_scores(self._recent, at, window.days, self._ties))
 
             order = np.argsort(moments[held_out.users], kind="stable")
             yield _Competitor(POPULAR_RECENT, recent, held_out, num_items, order)

@@ -27,6 +27,8 @@ _LATER = frozenset(fields_with(ModelConfig, Mark.LATER)) - {
 setting joins. Three joined before this was so: models have them in their headers."""
 _LONGEST_HEADER = 100_000_000
 """Bytes, of the safetensors format: more is a damaged file."""
+FORMAT_VERSION = 2
+"""Of a model's directory."""
 CONFIG = "config.yaml"
 HISTORY = "history.json"
 

@@ -20,7 +20,7 @@ from pipelines.evaluate.ranks import RankFile
 from pipelines.evaluate.stage import EvaluationManifest
 from pipelines.operations.listing import list_root
 from pipelines.score.audience import AUDIENCE, AudienceManifest
-from pipelines.score.parts import COMMITS
+from pipelines.score.job import COMMITS
 from pipelines.session.lease import Owner
 from pipelines.session.ray_session import ensure_ray
 from pipelines.session.stage import find_or_make

@@ -1,6 +1,6 @@
 """Counts of training interactions for the baselines, made by tasks and merged in a tree.
 
-Each task asks for the memory that its counts take (`lightsans.stages.counted_parts`).
+Each task asks for the memory that its counts take (`lightsans.stages.evaluate_job`).
 """
 
 import functools
@@ -13,8 +13,16 @@ import ray
 from lightsans.dataset.loading import load_trainable
 from lightsans.ranking.baselines import TransitionCounts
 from lightsans.ranking.recent import RecentRows
-from lightsans.stages.counted_parts import COUNT_BYTES, MERGE_BYTES, counted_parts, most_counted
-from lightsans.stages.part_evaluator import RECENT, TRANSITIONS, WORK, EvaluateJob
+from lightsans.stages.evaluate_job import (
+    COUNT_BYTES,
+    MERGE_BYTES,
+    RECENT,
+    TRANSITIONS,
+    WORK,
+    EvaluateJob,
+    counted_parts,
+    most_counted,
+)
 from lightsans.stages.window import Window, recent_rows
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest

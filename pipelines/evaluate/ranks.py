@@ -5,10 +5,11 @@ are written by the processes that make them; sums over parts are added in a tree
 last one takes the statistics, so nothing that grows with users or items reaches the driver.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
 import ray
 
 from lightsans.config import RunConfig
@@ -24,13 +25,8 @@ from lightsans.reports.evaluation_figures import (
     measured_from_bytes,
     measured_to_bytes,
 )
+from lightsans.stages.evaluate_job import SPLITS, WORK, EvaluateJob
 from lightsans.stages.given_lists import cut_lists, describe_matched
-from lightsans.stages.part_evaluator import (
-    SPLITS,
-    WORK,
-    EvaluateJob,
-    PartEvaluator,
-)
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest
 from lightsans.storage.parts import SequencePart
@@ -99,10 +95,12 @@ def _rank(
     inputs = [{"name": part.name} for part in parts]
     size, use_gpu = _num_actors(job.config, manifest), job.config.score.use_gpu
     if size == 1 and not use_gpu:
-        yield from run_in_one_task(PartEvaluator, [job], inputs, memory)
+        yield from run_in_one_task(_evaluator, [job], inputs, memory)
         return
     import ray.data  # takes .4 s, which the tasks that count transitions are spared
     from ray.data import ActorPoolStrategy
+
+    from lightsans.stages.part_evaluator import PartEvaluator
 
     configure_ray_data()
     ranked = ray.data.from_items(inputs).map_batches(
@@ -115,6 +113,12 @@ def _rank(
         fn_constructor_args=(job,),
     )
     yield from ranked.iter_rows()
+
+
+def _evaluator(job: EvaluateJob) -> Callable[[pa.Table], pa.Table]:
+    from lightsans.stages.part_evaluator import PartEvaluator  # with PyTorch: not in the driver
+
+    return PartEvaluator(job)
 
 
 @ray.remote

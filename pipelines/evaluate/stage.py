@@ -24,9 +24,8 @@ from lightsans.reports.evaluation_figures import (
     measured_from_bytes,
 )
 from lightsans.reports.evaluation_plots import draw_evaluation
-from lightsans.stages.counted_parts import evaluator_bytes
+from lightsans.stages.evaluate_job import SPLITS, EvaluateJob, evaluator_bytes
 from lightsans.stages.given_lists import lists_identity
-from lightsans.stages.part_evaluator import SPLITS, EvaluateJob
 from lightsans.stages.untested import require_unlearnt
 from lightsans.stages.window import find_window
 from lightsans.storage import model_files as files

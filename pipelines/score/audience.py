@@ -142,7 +142,9 @@ def run_audience(
             remove_result(target)
         job = _Job(config, dataset, target, source, weights, wanted, seen, owner)
         with original_errors():
-            shared = [load_shared.remote(config, dataset, model, question, choice, None)]
+            shared = [
+                ray.remote(load_shared).remote(config, dataset, model, question, choice, None)
+            ]
             _make_parts(job, [part.name for part in source.parts], shared)
         files.require_weights(model, weights)
         rows = _merge(job, [part.name for part in source.parts])

@@ -16,7 +16,7 @@ from lightsans.stages.calibration import Calibration, calibrate, held_out_pair
 from lightsans.storage.model_files import weights_hash
 from lightsans.storage.records import from_json, to_json
 from pipelines.console.progress import say
-from pipelines.score.parts import ScoreJob
+from pipelines.score.job import ScoreJob
 from pipelines.session.pictures import save_pictures
 from pipelines.session.tasks import remote
 
@@ -24,9 +24,7 @@ RECORD, PICTURE = "calibration.json", "calibration.png"
 
 
 def with_temperature(job: ScoreJob, choice: ItemChoice) -> ScoreJob:
-    """The job with the temperature that ``score.probability`` asks for, if it does."""
-    if not job.config.score.probability:
-        return job
+    """The job with a temperature, for ``score.probability``."""
     found = _find(job)
     if found is None:
         found = ray.get(remote(partial(_calibrate, job)).remote(choice))

@@ -10,47 +10,20 @@ import pyarrow.compute as pc
 import ray
 import torch
 
-from lightsans.config import RunConfig
 from lightsans.dataset.bucket_cursor import bucket_span
 from lightsans.dataset.loading import history_column, list_column
-from lightsans.errors import InputError
 from lightsans.recommendations.reader import wide_schema
 from lightsans.recommendations.tables import make_lists, recommend_rows, to_table
 from lightsans.recommendations.writer import FileLayout, PartFiles
 from lightsans.stages.computed_columns import ComputedColumns, add_columns
 from lightsans.stages.seen_rows import SeenRows
-from lightsans.storage.listing import list_files
-from lightsans.storage.location import Location
-from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest, RunPart, RunQuestion
-from lightsans.storage.manifests import read_manifest
+from lightsans.storage.manifest_kinds import RunPart
 from lightsans.storage.parts import sequence_part
 from lightsans.storage.records import to_json
 from lightsans.storage.schemas import MODEL
+from pipelines.score.job import COMMITS, ScoreJob
 from pipelines.score.shared_model import Packed, unpack
-from pipelines.score.since import Earlier, UnchangedRows
-from pipelines.session.lease import Owner
-
-COMMITS = "_commits"
-"""Directory of a run with one file per finished part. Its name keeps it from readers of tables."""
-
-
-@dataclass(frozen=True, slots=True)
-class ScoreJob:
-    """Everything that a process must know to score parts."""
-
-    config: RunConfig
-    dataset: Location
-    dataset_manifest: DatasetManifest
-    model: Location
-    run: Location
-    question: RunQuestion
-    earlier: Earlier | None
-    weights: str
-    """SHA-256 of the model's weights."""
-    owner: Owner
-    """Token of the process that makes the run; parts of any other are not kept."""
-    temperature: float | None = None
-    """Temperature of the probabilities; None where there are none."""
+from pipelines.score.since import UnchangedRows
 
 
 @dataclass(slots=True)
@@ -65,23 +38,6 @@ class _Counts:
     short_lists: int | None = None
     unmet_quotas: int | None = None
     segment_users: tuple[int, ...] | None = None
-
-
-def is_of_weights(job: ScoreJob, part: RunPart) -> bool:
-    """Whether a part was scored with the weights that the model has now."""
-    if part.weights_sha256 is not None:
-        return part.weights_sha256 == job.weights
-    # An earlier version scored it: did one train the model too?
-    model = read_manifest(ModelManifest, job.model)
-    return model is not None and model.weights_sha256 is None
-
-
-def file_sizes(run: Location) -> dict[str, int]:
-    """Sizes of the files of a run by address; none where a removal left nothing but commits."""
-    try:
-        return {file.location.uri: file.size for file in list_files(run.uri, run.storage)}
-    except InputError:  # commits, whose directory is hidden, are no files to it
-        return {}
 
 
 class PartScorer:

@@ -34,7 +34,7 @@ from lightsans.storage.parts import part_index
 from lightsans.storage.records import from_json, to_json
 from pipelines.console.progress import say
 from pipelines.publish import latest_run_id
-from pipelines.score.parts import ScoreJob
+from pipelines.score.job import ScoreJob
 from pipelines.session.cpus import cpus_per_task
 from pipelines.session.tasks import merge_all
 

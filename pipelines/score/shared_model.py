@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import ray
 import torch
 from torch import Tensor
 
@@ -55,7 +54,6 @@ class Packed:
     buffers: list[UInt8]
 
 
-@ray.remote
 def load_shared(
     config: RunConfig,
     dataset: Location,

@@ -9,11 +9,11 @@ written once the rows add up to the dataset's users.
 
 import json
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import ray
 
 from lightsans.config import RunConfig
@@ -28,7 +28,6 @@ from lightsans.recommendations.item_choice import ItemChoice, read_item_choice
 from lightsans.recommendations.segment import segment_identity
 from lightsans.recommendations.writer import remove_leftovers
 from lightsans.reports.run_figures import require_known_figures
-from lightsans.stages.calibration import held_out_pair
 from lightsans.stages.seen_rows import SeenRows
 from lightsans.storage import model_files as files
 from lightsans.storage.location import Location, locate
@@ -44,12 +43,10 @@ from lightsans.storage.records import from_json, to_json
 from pipelines.console.logs import add_log_context, log_context
 from pipelines.console.progress import bar, say
 from pipelines.publish import require_unpublished
-from pipelines.score.calibrated import with_temperature
+from pipelines.score.job import ScoreJob, finished_parts
 from pipelines.score.old_runs import remove_old_runs
-from pipelines.score.parts import COMMITS, PartScorer, ScoreJob, file_sizes, is_of_weights
 from pipelines.score.recent import count_recent
 from pipelines.score.report import previous_run, write_report
-from pipelines.score.shared_model import Packed, load_shared
 from pipelines.score.since import find_earlier, named_run
 from pipelines.session.lease import Owner
 from pipelines.session.preflight import preflight
@@ -57,9 +54,10 @@ from pipelines.session.ray_session import configure_ray_data, ensure_ray, origin
 from pipelines.session.stage import find_or_make
 from pipelines.session.tasks import run_in_one_task
 
+if TYPE_CHECKING:
+    from pipelines.score.shared_model import Packed
+
 FORMAT_VERSION = 2
-_READERS = 16
-"""Small files read at once."""
 USERS_WORTH_A_POOL = 20_000
 """Users from which scoring takes longer than starting the processes of a pool."""
 
@@ -108,6 +106,8 @@ def run_score(
     judged = require_manifest(ModelManifest, model, "run `submit.py train` first").judged
     SeenRows.of(config.score.remove_seen, dataset_manifest)  # fail before anything is started
     if config.score.probability:
+        from lightsans.stages.calibration import held_out_pair  # with PyTorch
+
         held_out_pair(model)
     choice = read_item_choice(config)
     question = _question(config, choice, dataset_manifest, model_id, map_items)
@@ -139,7 +139,10 @@ def run_score(
             fitting, dataset, dataset_manifest, model, run, question, earlier, weights, owner
         )
         with original_errors():
-            job = with_temperature(job, choice)
+            if config.score.probability:
+                from pipelines.score.calibrated import with_temperature
+
+                job = with_temperature(job, choice)
             parts = _score_parts(job, choice)
         _require_all_users(job, parts)
         _require_ruled_users(job, choice, parts)
@@ -217,7 +220,7 @@ def _say_eligible(config: RunConfig, choice: ItemChoice, model: Location) -> Non
 def _score_parts(job: ScoreJob, choice: ItemChoice) -> list[RunPart]:
     """Score what is missing; what was committed for each part, in order."""
     sizes = {part.name: part.users for part in job.dataset_manifest.parts}
-    done = _finished_parts(job)
+    done = finished_parts(job)
     missing = [name for name in sizes if name not in done]
     if done:
         say(f"score: {len(done)} of {len(sizes)} parts are there already")
@@ -228,7 +231,7 @@ def _score_parts(job: ScoreJob, choice: ItemChoice) -> list[RunPart]:
             recent = count_recent(job.dataset, job.dataset_manifest, score.popular_days)
         # Task and actors refer to it by a list: an argument of its own would be copied.
         shared = [
-            load_shared.remote(
+            _load_shared.remote(
                 job.config, job.dataset, job.model, job.question, choice, recent
             )
         ]  # fmt: skip
@@ -251,9 +254,11 @@ def _commits(
     is_little = job.dataset_manifest.users <= USERS_WORTH_A_POOL and not score.because
     if is_little and score.min_workers == 1 and not score.use_gpu:
         ray.wait(shared, fetch_local=False)  # its process is then free, with all imported
-        yield from run_in_one_task(PartScorer, [job, shared], inputs)
+        yield from run_in_one_task(_part_scorer, [job, shared], inputs)
         return
     from ray.data import ActorPoolStrategy, from_items  # a run of few users is spared it
+
+    from pipelines.score.parts import PartScorer
 
     configure_ray_data()
     most = min(len(names), score.num_workers)
@@ -269,28 +274,17 @@ def _commits(
     yield from scored.iter_rows()
 
 
-def _finished_parts(job: ScoreJob) -> dict[str, RunPart]:
-    """Parts that earlier attempts committed, by name.
+@ray.remote
+def _load_shared(*arguments: Any) -> "Packed":
+    from pipelines.score.shared_model import load_shared  # with PyTorch: not in the driver
 
-    Parts whose files are gone do not count, nor do those made of other weights.
-    """
-    run = job.run
-    names = (run / COMMITS).children()
-    if not names:
-        return {}
-    sizes = file_sizes(run)
-    with ThreadPoolExecutor(_READERS) as pool:
-        parts = list(pool.map(lambda name: _read_commit(run / COMMITS / name), names))
-    return {
-        part.name: part
-        for part in parts
-        if is_of_weights(job, part)
-        and all(sizes.get((run / file.path).uri) == file.bytes for file in part.files)
-    }
+    return load_shared(*arguments)
 
 
-def _read_commit(file: Location) -> RunPart:
-    return from_json(RunPart, file.read_json(), str(file))
+def _part_scorer(*arguments: Any) -> Callable[[pa.Table], pa.Table]:
+    from pipelines.score.parts import PartScorer  # likewise
+
+    return PartScorer(*arguments)
 
 
 def _require_all_users(job: ScoreJob, parts: list[RunPart]) -> None:

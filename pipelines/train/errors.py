@@ -1,7 +1,6 @@
 """Errors that end training, in terms of settings: out of memory, stuck, killed."""
 
 import ray.exceptions
-import torch
 
 from lightsans.config import TrainConfig
 from lightsans.errors import TrainingError
@@ -18,6 +17,8 @@ class StuckError(TrainingError):
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an allocation failed, on the GPU or in this process."""
+    import torch  # who has no error to look at does without
+
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     text = str(error)

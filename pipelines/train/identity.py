@@ -9,11 +9,10 @@ from typing import Literal
 from lightsans.config import RunConfig
 from lightsans.config.marks import Mark, values_with
 from lightsans.stages.first_weights import warm_weights_hash
-from lightsans.stages.model_directory import FORMAT_VERSION
 from lightsans.storage.location import locate
 from lightsans.storage.manifest_kinds import JudgedModel, ModelManifest
 from lightsans.storage.manifests import content_id, require_manifest
-from lightsans.storage.model_files import weights_hash
+from lightsans.storage.model_files import FORMAT_VERSION, weights_hash
 
 
 def model_id(config: RunConfig, dataset_id: str) -> str:

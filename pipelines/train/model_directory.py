@@ -7,17 +7,19 @@ models/<id>/  model.safetensors  items.parquet  config.yaml  metrics.json  histo
               pending.json       reports that failed, see `pipelines.train.tracking`
 """
 
+import ray
+
 from lightsans.config import RunConfig
 from lightsans.dataset.held_out import describe_nobody
 from lightsans.errors import TrainingError
-from lightsans.stages.model_directory import write_model
 from lightsans.storage import model_files as files
-from lightsans.storage.checkpoint_store import checkpoint_name, find_checkpoint
+from lightsans.storage.checkpoint_store import Checkpoint, checkpoint_name, find_checkpoint
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest
 from lightsans.training.progress import EpochRow
 from pipelines.console.progress import say
 from pipelines.session.lease import Owner
+from pipelines.session.ray_session import ensure_ray, original_errors
 from pipelines.session.stage import find_or_make
 from pipelines.train.tracking import mark_pending, write_pending_reports
 
@@ -86,10 +88,13 @@ def write_model_files(
     if checkpoint is None:
         raise TrainingError(f"{best}: the checkpoint of the best epoch is missing; train again")
     best_row = next(row for row in history if checkpoint_name(row.epoch) == best.name)
-    weights = checkpoint.read(files.WEIGHTS)
-    manifest = write_model(
-        config, dataset, dataset_manifest, directory, weights, best_row, history, str(best)
-    )
+    ensure_ray()
+    with original_errors():
+        manifest: ModelManifest = ray.get(
+            _write_model.remote(
+                config, dataset, dataset_manifest, directory, checkpoint, best_row, history
+            )
+        )
     valid = best_row.valid
     mark_pending(config, directory)
     say(
@@ -105,3 +110,20 @@ def write_model_files(
         )
         say(f"WARNING: train: {reason}. The model is that of the last epoch")
     return manifest
+
+
+@ray.remote(num_cpus=0)
+def _write_model(
+    config: RunConfig,
+    dataset: Location,
+    dataset_manifest: DatasetManifest,
+    directory: Location,
+    checkpoint: Checkpoint,
+    best: EpochRow,
+    history: list[EpochRow],
+) -> ModelManifest:
+    """Write the files where PyTorch is imported: the driver would take a second to do that."""
+    from lightsans.stages.model_directory import write_model
+
+    weights, name = checkpoint.read(files.WEIGHTS), str(checkpoint.location)
+    return write_model(config, dataset, dataset_manifest, directory, weights, best, history, name)

@@ -8,7 +8,8 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from pipelines.session.ray_session import have_dashboard
 from pipelines.train.errors import explain
-from pipelines.train.worker import Place, WorkerJob, train_worker
+from pipelines.train.job import WorkerJob
+from pipelines.train.worker import Place, train_worker
 
 RESIZE_S = 30.0
 """Interval at which an elastic run looks for room for more workers."""

@@ -5,7 +5,8 @@ the same command, a changed one starts anew.
 
     stage              finds the model or has it trained
     identity           the id of a model, and what a refit takes from the judged one: without Ray
-    worker             what the workers run
+    job                what the workers are told
+    worker             what they run
     task_group         few users on one machine: workers are tasks, in processes that are there
     ray_group          otherwise: workers of Ray Train
     checkpoints        a trainer's state as files
@@ -18,10 +19,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from lightsans.config import RunConfig
-from lightsans.config.kinds import trains_rows
+from lightsans.config.kinds import auto_loss, trains_rows
 from lightsans.dataset.vocabulary import load_vocabulary
 from lightsans.errors import NotFoundError, TrainingError
-from lightsans.losses.objective import choose_loss
 from lightsans.scratch import scratch_directory
 from lightsans.stages.first_weights import warm_source, warm_weights_hash
 from lightsans.stages.untested import require_held_out
@@ -60,9 +60,9 @@ from pipelines.train.board import (
     raise_noted_error,
 )
 from pipelines.train.identity import model_id
+from pipelines.train.job import WorkerJob
 from pipelines.train.model_directory import write_model_files
 from pipelines.train.tracking import require_mlflow, write_pending_reports
-from pipelines.train.worker import WorkerJob
 
 MAX_RESTARTS = 2
 """Times that training starts again because the checkpoint of its best epoch has vanished."""
@@ -237,7 +237,7 @@ def _run_group(job: WorkerJob, in_tasks: bool) -> None:
 def _say_which_loss(config: RunConfig, num_items: int) -> None:
     if config.model.loss_is_chosen:
         device = "cuda" if config.train.use_gpu else "cpu"
-        chosen = choose_loss(config.model, num_items, device)
+        chosen = auto_loss(num_items, device)
         say(f"train: model.loss_type auto is {chosen} for {num_items:,} items on {device}")
         is_dense = not trains_rows(chosen, config.model.attention)
         if is_dense and config.train.table_precision != "fp32":

@@ -22,7 +22,7 @@ from lightsans.storage.manifests import require_manifest
 from pipelines.session.clusters import is_cluster
 from pipelines.session.cpus import set_torch_threads
 from pipelines.train.errors import StuckError, explain
-from pipelines.train.worker import Place, WorkerJob, train_worker
+from pipelines.train.job import WorkerJob
 
 USERS_WORTH_RAY_TRAIN = 20_000
 """Users up to which starting Ray Train weighs more than what it does better."""
@@ -144,6 +144,8 @@ def _train_worker(job: WorkerJob, rank: int, meeting: str) -> None:
     """
     import torch
     import torch.distributed as dist
+
+    from pipelines.train.worker import Place, train_worker
 
     set_torch_threads()
     train = job.config.train

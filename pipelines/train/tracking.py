@@ -10,6 +10,7 @@ the same command tries it again.
 import contextlib
 import importlib.util
 import os
+import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,14 +107,18 @@ def write_scalars(history: list[EpochRow], directory: Location) -> None:
     """
     if importlib.util.find_spec("tensorboard") is None:
         return
-    from torch.utils.tensorboard import SummaryWriter  # seconds to import
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
     directory.delete()
     with scratch_directory("lightsans-tensorboard-") as path:
-        with SummaryWriter(path) as writer:
-            for row in history:
-                for name, value in scalars(row).items():
-                    writer.add_scalar(name, value, row.epoch)
+        writer = EventFileWriter(path)
+        for row in history:
+            values = [Summary.Value(tag=k, simple_value=v) for k, v in scalars(row).items()]
+            summary = Summary(value=values)
+            writer.add_event(Event(wall_time=time.time(), step=row.epoch, summary=summary))
+        writer.close()
         for events in Path(path).iterdir():
             (directory / events.name).write_bytes(events.read_bytes())
 

@@ -6,14 +6,13 @@ since one worker writes them between two steps while all go on.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import ray
 import torch
 from torch import nn
 
-from lightsans.config import RunConfig, TrainConfig
+from lightsans.config import TrainConfig
 from lightsans.dataset.loading import load_shards, load_within
 from lightsans.dataset.sequences import UserSequences
 from lightsans.errors import LightSANsError
@@ -27,34 +26,9 @@ from lightsans.training.checkpoint_clock import CheckpointClock
 from lightsans.training.progress import StepProgress
 from lightsans.training.trainer import MidEpoch, Trainer
 from pipelines.session.lease import Owner
-from pipelines.train.board import Board
 from pipelines.train.checkpoints import features_of_run, restore_trainer, write_checkpoint
 from pipelines.train.errors import explain, is_out_of_memory
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerJob:
-    """Job of all workers of a run."""
-
-    config: RunConfig
-    dataset: Location
-    """A finished dataset. Workers run in other directories, where ``config.root`` may not hold."""
-    model: Location
-    """Directory of the model; a run that was interrupted there goes on."""
-    board: Board
-    owner: Owner | None = None
-    """Token of the run that may write checkpoints; None where no other can."""
-    tapes: tuple[Any, ...] = ()
-    """References to the sequences of each shard in Ray's object store; empty to read them."""
-    begins_with: str | None = None
-    """SHA-256 of the weights of ``train.warm_start``, which the model's id stands for."""
-    barrier: Any = None
-    """The actor at which the workers of a trial wait after each epoch."""
-
-    @property
-    def checkpoints(self) -> Location:
-        """Directory of the checkpoints."""
-        return self.model / "checkpoints"
+from pipelines.train.job import WorkerJob
 
 
 class Place(NamedTuple):

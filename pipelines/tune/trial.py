@@ -37,8 +37,9 @@ from pipelines.session.ray_session import find_own_error, on_this_machine
 from pipelines.train.board import ActorBoard, Board, TrainingBoard
 from pipelines.train.checkpoints import write_checkpoint
 from pipelines.train.errors import explain, is_out_of_memory
+from pipelines.train.job import WorkerJob
 from pipelines.train.ray_group import make_torch_trainer
-from pipelines.train.worker import Place, WorkerJob, open_store, start_clock, start_trainer
+from pipelines.train.worker import Place, open_store, start_clock, start_trainer
 from pipelines.tune.messages import EpochReport, TrialConfig, TrialFailure
 from pipelines.tune.records import checkpointed_progress, newest_checkpoint
 

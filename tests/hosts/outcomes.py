@@ -12,7 +12,7 @@ from typing import Any
 
 import botocore.session
 
-from lightsans.stages.part_evaluator import WORK
+from lightsans.stages.evaluate_job import WORK
 from pipelines.preprocess.parts import WORK as NOTES
 from tests.hosts.s3_files import objects, rows
 from tests.s3_server import BUCKET

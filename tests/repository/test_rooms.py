@@ -236,6 +236,8 @@ TASKS = [
 ]
 
 
+DRIVER = ["pipelines.run_pipeline", "pipelines.commands.stages"]
+"""Modules of the process that a command starts; tasks train, rank and score."""
 LOOKS = ["pipelines.preprocess.identity", "pipelines.train.identity", "pipelines.score.one_user"]
 """Modules that `recommend` for one user imports."""
 
@@ -245,9 +247,10 @@ LOOKS = ["pipelines.preprocess.identity", "pipelines.train.identity", "pipelines
     [
         (TASKS, "ray.data matplotlib"),
         ([name for name in TASKS if "preprocess" in name], "torch pandas botocore.session"),
+        (DRIVER, "torch pandas matplotlib ray.data"),
         (LOOKS, "ray pandas matplotlib"),
     ],
-    ids=["tasks", "tasks of preprocessing", "looking at one user"],
+    ids=["tasks", "tasks of preprocessing", "driver", "looking at one user"],
 )
 def test_nobody_waits_for_imports_that_are_not_needed(modules, unwanted):
     """Ray Data, and torch too, take as long as all the rest of a task of the preprocessing."""

@@ -38,6 +38,6 @@ def test_successors_rank_by_count_then_by_popularity():
         split_counts(), np.array([[3, 2], [9, 0]], np.int32), np.array([2, 1])
     )
     # After 2 came 1 and 4 once each; 1 is more popular. The rest by popularity.
-    assert scores[0].argsort(descending=True, stable=True).tolist()[:4] == [1, 4, 2, 3]
+    assert (-scores[0]).argsort(kind="stable").tolist()[:4] == [1, 4, 2, 3]
     # Nothing ever followed 9: popularity alone.
-    assert scores[1].argsort(descending=True, stable=True).tolist()[:2] == [2, 1]
+    assert (-scores[1]).argsort(kind="stable").tolist()[:2] == [2, 1]

@@ -21,7 +21,7 @@ from lightsans.reports.evaluation_figures import (
     describe_evaluation,
     measured_from_bytes,
 )
-from lightsans.stages.part_evaluator import RANKS, RECENT, SPLITS, TRANSITIONS, WORK, EvaluateJob
+from lightsans.stages.evaluate_job import RANKS, RECENT, SPLITS, TRANSITIONS, WORK, EvaluateJob
 from lightsans.stages.part_evaluator import PartEvaluator as Evaluator
 from lightsans.stages.window import count_here, find_window, recent_rows, window_end
 from lightsans.storage.location import locate

@@ -1,6 +1,7 @@
 """Audiences, part by part in this process."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,8 +17,9 @@ from lightsans.storage.location import locate
 from lightsans.storage.manifest_kinds import RunQuestion
 from lightsans.synthetic.directories import write_synthetic_dataset, write_synthetic_model
 from pipelines.score import audience
+from pipelines.score.shared_model import load_shared
 from pipelines.session.lease import Lease, Owner
-from tests.scored_here import MODEL, local_shared
+from tests.scored_here import MODEL
 
 PART = "part-00001.parquet"
 
@@ -41,7 +43,7 @@ def make_part(job):
     model = job.dataset.parent.parent / "models" / "m"
     question = RunQuestion(dataset_id="d", model_id="m", map_items=False, settings={})
     choice = read_item_choice(job.config)
-    shared = local_shared(job.config, job.dataset, model, question, choice, None)
+    shared: Any = load_shared(job.config, job.dataset, model, question, choice, None)
     audience._make_part(job, [shared], PART)
     return job.part(PART).read_table()
 

@@ -7,7 +7,7 @@ import pytest
 from lightsans.config import RunConfig
 from lightsans.storage.manifests import write_manifest
 from pipelines.publish import publish_run, read_published
-from pipelines.score.parts import ScoreJob
+from pipelines.score.job import ScoreJob
 from pipelines.score.report import REPORT, previous_run
 from pipelines.session.lease import Owner
 from tests.factories import local

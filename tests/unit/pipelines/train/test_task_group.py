@@ -14,8 +14,8 @@ from lightsans.storage.manifests import write_manifest
 from pipelines.train import task_group
 from pipelines.train.board import TrainingBoard
 from pipelines.train.errors import explain
+from pipelines.train.job import WorkerJob
 from pipelines.train.task_group import WorkersFailedError, suits, train_in_tasks
-from pipelines.train.worker import WorkerJob
 from tests.factories import local
 from tests.manifests import dataset_manifest
 

@@ -6,7 +6,7 @@ import pytest
 from lightsans.config import EvaluateConfig
 from lightsans.ranking.baselines import TransitionCounts
 from lightsans.ranking.recent import RecentRows
-from lightsans.stages.counted_parts import counted_parts, evaluator_bytes, most_counted
+from lightsans.stages.evaluate_job import counted_parts, evaluator_bytes, most_counted
 from lightsans.storage.manifest_kinds import DatasetPart
 from tests.manifests import dataset_manifest
 

@@ -1,19 +1,34 @@
-"""Parts of a dataset that the baselines are counted on, and the memory that their counts take.
+"""The question of an evaluation, and the parts of the dataset that its baselines are counted on.
 
 Pairs of successive items grow with the log, and every process of an evaluation holds all of them.
 So they are counted on whole parts, a random sample of the users, up to
 `evaluate.counted_interactions`. Bytes are peaks that were measured at 10 million interactions.
 """
 
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 
-from lightsans.config import EvaluateConfig
+from lightsans.config import EvaluateConfig, RunConfig
+from lightsans.dataset.held_out import Split
+from lightsans.reports.evaluation_figures import (
+    MODEL,
+    POPULAR,
+    POPULAR_RECENT,
+    RECOMMENDATIONS,
+    SUCCESSOR,
+)
+from lightsans.stages.window import Window
+from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest
 
 T = TypeVar("T")
+
+SPLITS: tuple[Split, ...] = ("valid", "test")
+RANKS, WORK = "ranks", "work"
+TRANSITIONS, RECENT = "baseline-counts.npz", "recent-rows.npz"
 
 RECENT_INTERACTIONS = 20_000_000
 """Most interactions of popularity with a window, which keeps every row with its time."""
@@ -25,6 +40,35 @@ MERGE_BYTES = 48
 _READ_PAIR, _PAIR = 33, 16
 _READ_RECENT, _RECENT = 25, 12
 _PART = 60
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateJob:
+    """Question and places that all processes of an evaluation share."""
+
+    config: RunConfig
+    dataset: Location
+    dataset_manifest: DatasetManifest
+    model: Location
+    map_items: bool
+    window: Window | None
+    groups: Mapping[str, Any] | None
+    """Identity of the table by which users are told apart."""
+    report: Location
+    require_owner: Callable[[], None]
+    """Raises where another process makes the report by now: its workers write nothing more."""
+
+    @property
+    def baselines(self) -> list[str]:
+        """Names of the baselines, in order."""
+        recent = [POPULAR_RECENT] if self.window is not None else []
+        return [POPULAR, *recent, SUCCESSOR]
+
+    @property
+    def scorers(self) -> list[str]:
+        """Names of all that are ranked, in order."""
+        given = [RECOMMENDATIONS] if self.config.evaluate.recommendations is not None else []
+        return [MODEL, *self.baselines, *given]
 
 
 def most_counted(config: EvaluateConfig, *, recent: bool) -> int:
