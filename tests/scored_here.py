@@ -19,6 +19,7 @@ from lightsans.storage.manifests import is_finished, require_manifest, write_man
 from lightsans.storage.records import from_json
 from lightsans.synthetic.directories import write_synthetic_dataset, write_synthetic_model
 from pipelines.score import stage
+from pipelines.score.job import finished_parts
 from pipelines.score.parts import PartScorer
 from pipelines.score.shared_model import load_shared
 from pipelines.score.stage import ScoreResult, run_score
@@ -83,7 +84,7 @@ def scorer_of(job: Any, choice: Any) -> PartScorer:
 def score_here(job: Any, choice: Any) -> list[RunPart]:
     """Score the parts that are missing."""
     names = [part.name for part in job.dataset_manifest.parts]
-    done = stage.finished_parts(job)
+    done = finished_parts(job)
     scorer = scorer_of(job, choice)
     for name in names:
         if name not in done:

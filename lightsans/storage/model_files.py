@@ -28,7 +28,7 @@ setting joins. Three joined before this was so: models have them in their header
 _LONGEST_HEADER = 100_000_000
 """Bytes, of the safetensors format: more is a damaged file."""
 FORMAT_VERSION = 2
-"""Of a model's directory."""
+"""Version of the layout of a model's directory."""
 CONFIG = "config.yaml"
 HISTORY = "history.json"
 

@@ -16,7 +16,7 @@ class Group(NamedTuple):
 
 
 class DenseAdam:
-    """Adam, or AdamW, over the tensors that have gradients.
+    """Optimizer Adam, or AdamW, over the tensors that have gradients.
 
     Weights and state are those of `torch.optim.Adam` and `torch.optim.AdamW` with ``fused=True``,
     bit for bit. These classes import PyTorch's compiler when they are made, which takes a second of

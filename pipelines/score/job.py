@@ -1,4 +1,4 @@
-"""What processes that score a run are told; the driver, which tells it, does without PyTorch."""
+"""Job of the processes that score a run; the driver, which hands it out, does without PyTorch."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass

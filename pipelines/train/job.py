@@ -1,4 +1,4 @@
-"""What all workers of a training are told; the driver, which tells it, does without PyTorch."""
+"""Job of all workers of a training; the driver, which hands it out, does without PyTorch."""
 
 from dataclasses import dataclass
 from typing import Any
