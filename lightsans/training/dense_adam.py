@@ -16,14 +16,14 @@ class Group(NamedTuple):
 
 
 class DenseAdam:
-    """Optimizer Adam, or AdamW, over the tensors that have gradients.
+    """Adam, or AdamW, over the tensors that have gradients.
 
     Weights and state are those of `torch.optim.Adam` and `torch.optim.AdamW` with ``fused=True``,
     bit for bit. These classes import PyTorch's compiler when they are made, which takes a second of
     every process that trains; the function that they call does not.
 
     Args:
-        groups: What is trained.
+        groups: Parameters to train.
         learning_rate: Adam's alpha.
         is_decoupled: Whether decay shrinks weights (AdamW), or is added to gradients (Adam).
 
