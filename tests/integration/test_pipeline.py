@@ -93,3 +93,33 @@ def test_bad_usage_configuration_and_input_end_with_status_two(arguments, messag
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+SMALL = """
+import sys
+import ray
+from lightsans.config.file import load_config
+from pipelines.run_pipeline import run_pipeline
+
+run_pipeline(load_config(None, sys.argv[1:]).config)
+assert not {"torch", "numba"} & set(sys.modules)
+
+@ray.remote
+def has(name):
+    return name in sys.modules
+
+assert ray.get(has.remote("torch"))
+assert not ray.get(has.remote("torch._dynamo"))
+"""
+
+
+def test_a_small_run_imports_pytorch_in_workers_alone_and_its_compiler_nowhere(small_log, tmp_path):
+    """Each takes a second, of a dozen that such a run takes."""
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}
+    environment.pop("RAY_ADDRESS", None)
+    settings = (*TINY, "train.num_workers=2", f"root={tmp_path}", f"data.input={small_log}")
+    done = subprocess.run(
+        [sys.executable, "-c", SMALL, *settings],
+        cwd=ROOT, env=environment, timeout=280, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
