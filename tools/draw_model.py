@@ -20,7 +20,7 @@ from lightsans.dataset.loading import load_shards
 from lightsans.dataset.samples import gather
 from lightsans.dataset.vocabulary import load_vocabulary
 from lightsans.lists.tables import open_table
-from lightsans.model.kinds import Padding
+from lightsans.model.kinds import Layout
 from lightsans.model.layers import LightAttention
 from lightsans.model.network import LightSANs
 from lightsans.reading.columns import Wanted
@@ -43,10 +43,10 @@ def pooled_weights(model: LightSANs, item_ids: Tensor, lengths: Tensor) -> list[
     found: list[Tensor] = []
 
     def keep(layer: nn.Module, given: tuple[Any, ...], options: dict[str, Any]) -> None:
-        x_BLD, padding = given[0], given[2]
+        x_BLD, layout = given[0], given[2]
         assert isinstance(layer, LightAttention)
-        assert isinstance(padding, Padding)
-        found.append(layer.pooling_logits(x_BLD, padding).softmax(dim=1))
+        assert isinstance(layout, Layout)
+        found.append(layer.pooling_logits(x_BLD, layout).softmax(dim=1))
 
     layers = [module for module in model.modules() if isinstance(module, LightAttention)]
     hooks = [layer.register_forward_pre_hook(keep, with_kwargs=True) for layer in layers]
