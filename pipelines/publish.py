@@ -89,7 +89,7 @@ class Published:
 
     def withdrawn(self, run_id: str) -> Publication | None:
         """The rollback that took a run out of use, if no later publication brought it back."""
-        about = [entry for entry in self._reached if run_id in (entry.run_id, entry.instead_of)]
+        about = [entry for entry in self.reached if run_id in (entry.run_id, entry.instead_of)]
         newest = about[-1] if about else None
         if newest is None or newest.action != "rollback" or newest.instead_of != run_id:
             return None
@@ -126,7 +126,7 @@ class Published:
         return None if entry is None else entry.as_of
 
     @property
-    def _reached(self) -> list[Publication]:
+    def reached(self) -> list[Publication]:
         """Publications that LATEST came to, oldest first: none that died before, or was undone.
 
         Each names the run that it came upon, which is what LATEST said after the one before it.
@@ -169,6 +169,8 @@ def latest_run_id(root: Location) -> str | None:
 def publish_run(before: Published, run_id: str, action: Action = "publish") -> Publication:
     """Make a finished run the published one; nothing changes when it is already.
 
+    Who publishes what a rollback has brought back lets nights publish again, as `resume` does.
+
     Args:
         before: The state of publishing; it must still hold when LATEST is moved.
         run_id: The run.
@@ -181,7 +183,7 @@ def publish_run(before: Published, run_id: str, action: Action = "publish") -> P
     manifest = require_complete(before.runs / run_id)
     current = before.current
     if current is not None and current.run_id == run_id:
-        return current
+        return resume(before) or current if action == "publish" else current
     as_of = read_as_of(before.runs.parent / "datasets" / manifest.dataset_id)
     if as_of is None:  # also where the dataset was removed since it was published first
         as_of = before.date_of(run_id)

@@ -16,7 +16,7 @@ from lightsans.columns.segments import expand
 from lightsans.config import ItemGroup, RulesConfig, RunConfig, to_dict
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import InputError
-from lightsans.lists.id_lists import IdList, read_id_list, require_some
+from lightsans.lists.id_lists import IdList, as_integers, read_id_list, require_some
 from lightsans.lists.item_table import ItemTable
 from lightsans.rules.item_rules import NO_LIMIT, ItemRules, PinRule, QuotaRule
 
@@ -79,7 +79,9 @@ class RuleTables:
             groups |= self._is_in(quota.group, items, places).astype(np.int64) << number
         codes_VG, at_most, first = self._categories(items, places)
         boosts = self._boosts(items, places)
-        pins = [PinRule(number, pin.position) for pin, number in self._pins(items) if number]
+        # Of two pins of one item, as "3" and " 3", the first.
+        pinned = {number: pin.position for pin, number in reversed([*self._pins(items)]) if number}
+        pins = [PinRule(number, position) for number, position in reversed(pinned.items())]
         return ItemRules(
             denied=torch.from_numpy(denied),
             groups=torch.from_numpy(groups),
@@ -139,11 +141,7 @@ class RuleTables:
 
     def _places(self, items: Vocabulary) -> Int64:
         """Item id of each row of the table; 0 where the vocabulary lacks it."""
-        raw = items.raw_item_ids.cast(pa.string())
-        exact = pc.index_in(self.item_ids, value_set=raw)
-        stripped = pc.index_in(pc.utf8_trim_whitespace(self.item_ids), value_set=raw)
-        found: Int64 = pc.fill_null(pc.coalesce(exact, stripped), -1).to_numpy().astype(np.int64)
-        return found + 1
+        return _numbers_of(self.item_ids, items)
 
     def _values(self, column: str, separator: str | None) -> _Values:
         """All values of a column, blank ones left out."""
@@ -241,9 +239,9 @@ class RuleTables:
 
     def _pins(self, items: Vocabulary) -> Iterator[tuple[Any, int]]:
         """Each pin, and its item's id; 0 for an item that the vocabulary lacks."""
-        raw = items.raw_item_ids.cast(pa.string())
-        for pin in self.config.pins:
-            yield pin, raw.index(pin.item).as_py() + 1
+        pins = self.config.pins
+        numbers = _numbers_of(pa.array([pin.item for pin in pins], pa.string()), items)
+        yield from zip(pins, numbers.tolist(), strict=True)
 
 
 def read_rules(config: RunConfig, table: ItemTable | None) -> RuleTables | None:
@@ -295,6 +293,20 @@ def _groups_of(content: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for rule in content["segments"]:
         yield from (rule[side] for side in ("allow", "deny") if rule[side] is not None)
     yield from (quota["group"] for quota in content["quotas"])
+
+
+def _numbers_of(ids: pa.Array, items: Vocabulary) -> Int64:
+    """Numbers of raw ids that are text, without blanks around them if need be; 0 if unknown."""
+    raw = items.raw_item_ids
+    if pa.types.is_integer(raw.type):  # 7.0 is the same item as 7
+        found = pc.index_in(as_integers(ids), value_set=raw.cast(pa.int64()), skip_nulls=True)
+    else:
+        raw = raw.cast(pa.string())
+        exact = pc.index_in(ids, value_set=raw)
+        stripped = pc.index_in(pc.utf8_trim_whitespace(ids), value_set=raw)
+        found = pc.coalesce(exact, stripped)
+    numbers: Int64 = pc.fill_null(found, -1).to_numpy(zero_copy_only=False).astype(np.int64)
+    return numbers + 1
 
 
 def _sum(ids: pa.Array) -> str:

@@ -198,6 +198,8 @@ def _write_to_table(config: RunConfig, run_id: str) -> None:
 def _print_publication(made: Any, as_json: bool) -> None:
     if as_json:
         print_json(asdict(made))
+    elif made.instead_of == made.run_id:
+        print(f"published already: {made.run_id}; nights publish again")
     else:
         date = f" of {made.as_of}" if made.as_of else ""
         print(f"published: {made.run_id}{date}, instead of {made.instead_of or 'nothing'}")

@@ -50,9 +50,15 @@ def night_before(as_of: str, days: int) -> str:
     return earlier.date().isoformat() if len(text) == len("2026-11-05") else earlier.isoformat()
 
 
-def has_ended(report: NightReport | None) -> bool:
-    """Whether a night is over, by its report; early versions wrote one of passed or refused."""
-    return report is not None and (report.outcome is None or report.outcome in ENDED)
+def has_ended(report: NightReport | None, published: Published) -> bool:
+    """Whether a night is over, by its report; early versions wrote one of passed or refused.
+
+    One that says it was published may have been killed before LATEST moved.
+    """
+    if report is None or report.outcome is None:
+        return report is not None
+    runs = {entry.run_id for entry in published.reached}
+    return report.outcome in ENDED and (report.outcome != "published" or report.run_id in runs)
 
 
 def find_missed(
@@ -72,7 +78,7 @@ def find_missed(
         most: Missed nights to run; older ones are passed over.
     """
     tonight = moment_of(as_of)
-    dates = {e: datetime.fromisoformat(e.as_of) for e in published.history if e.as_of is not None}
+    dates = {e: datetime.fromisoformat(e.as_of) for e in published.reached if e.as_of is not None}
     before = [
         moment
         for entry, moment in dates.items()
@@ -85,7 +91,7 @@ def find_missed(
         date = night_before(as_of, days)
         if moment_of(date) <= max(before):
             break
-        if not any(map(has_ended, reports_of(date).values())):
+        if not any(has_ended(report, published) for report in reports_of(date).values()):
             missed.append(date)
     oldest_first = tuple(reversed(missed))
     cut = max(0, len(oldest_first) - most)

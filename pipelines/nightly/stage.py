@@ -117,6 +117,7 @@ def run_nightly(
         moment,
         tellers_of(config, root),
         lambda: _run_alone(config, root, moment, force, before_publish),
+        data.as_of or "",
     )
 
 

@@ -59,6 +59,8 @@ class Attempt:
     """Name of the night, as in ``nightly-<date>.json``."""
     as_of: str
     """Moment of the night, ISO, UTC."""
+    given: str = ""
+    """The same as ``--as-of`` or ``data.as_of`` gave it; empty in records of early versions."""
     started_at: str
     ended_at: str | None = None
     outcome: Outcome = "running"
@@ -117,6 +119,8 @@ def name_of_night(given: datetime) -> str:
 
 def as_of_again(attempt: Attempt) -> str:
     """The date of an attempt's night as ``--as-of`` takes it: the same moment, the same name."""
+    if attempt.given:
+        return attempt.given
     if "T" not in attempt.date or not attempt.as_of:
         return attempt.date
     moment = datetime.fromisoformat(attempt.as_of)
@@ -133,12 +137,13 @@ def night_of_report(name: str) -> str | None:
     return name.removeprefix("nightly-").split(".")[0]  # later attempts have a number behind it
 
 
-def begin_attempt(date: str, moment: datetime) -> Attempt:
+def begin_attempt(date: str, moment: datetime, given: str = "") -> Attempt:
     """A new attempt of this process.
 
     Args:
         date: Name of the night.
         moment: Its moment.
+        given: The moment as it was given.
     """
     now = datetime.now(UTC)
     name = f"{now.strftime('%Y%m%dT%H%M%S%f')}-{uuid.uuid4().hex[:8]}"
@@ -146,6 +151,7 @@ def begin_attempt(date: str, moment: datetime) -> Attempt:
         id=name,
         date=date,
         as_of=moment.isoformat(),
+        given=given.strip(),
         started_at=now.isoformat(timespec="milliseconds"),
         host=socket.gethostname(),
         pid=os.getpid(),

@@ -134,7 +134,12 @@ def _clean(config: RunConfig, attempt: Attempt) -> None:
 
 
 def record_night(
-    root: Location, date: str, moment: datetime, tellers: list[Teller], night: Callable[[], N]
+    root: Location,
+    date: str,
+    moment: datetime,
+    tellers: list[Teller],
+    night: Callable[[], N],
+    given: str = "",
 ) -> N:
     """Run a night, and record how it ends.
 
@@ -144,12 +149,13 @@ def record_night(
         moment: Its moment.
         tellers: Called with the attempt once it has ended; their errors are warnings.
         night: Runs the night.
+        given: The moment as it was given.
 
     Raises:
         AccessError: The root cannot be written to.
     """
     root.require_directory()  # else there is nowhere to record anything
-    attempt = begin_attempt(date, moment)
+    attempt = begin_attempt(date, moment, given)
     _try("recorded", lambda: write_attempt(root, attempt))
     with recorded_stages() as stages:
         try:

@@ -1,5 +1,6 @@
 """The state of a root at a glance: nights, what is at work, sizes, and what to do next."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, cast
@@ -248,7 +249,7 @@ def _advice(
 
 def _advice_on(night: Night, published: Published | None) -> list[str]:
     attempt = night.attempt
-    again = f"`submit.py nightly --as-of {as_of_again(attempt)}`"
+    again = f"`submit.py nightly --as-of {shlex.quote(as_of_again(attempt))}`"
     where = f"reports/nightly-{attempt.date}.html"
     match night.state:
         case "refused" | "kept":

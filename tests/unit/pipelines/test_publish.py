@@ -154,3 +154,10 @@ def test_nights_wait_after_a_rollback_until_they_are_resumed_or_something_is_pub
     assert read_published(root).waiting is not None
     publish(root, "d")
     assert read_published(root).waiting is None
+    rolled_back = roll_back(read_published(root))
+    publish(root, rolled_back.run_id)  # whoever insists on what is there
+    assert read_published(root).waiting is None
+    assert read_published(root).withdrawn("d") == rolled_back
+    after = read_published(root)
+    publish(root, rolled_back.run_id)
+    assert read_published(root) == after

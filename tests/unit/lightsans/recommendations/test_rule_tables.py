@@ -229,3 +229,19 @@ def test_lists_of_the_model_and_of_popular_items_keep_the_rules(tmp_path):
     users = pa.chunked_array([pa.array(["ann"])])
     assert rules.bits(users).tolist() == [1]
     assert rules.bits(pa.chunked_array([pa.array(["bob"])])).tolist() == [0]
+
+
+def test_whole_numbers_of_table_and_pins_may_be_written_with_a_point_or_blanks(tmp_path):
+    numbers = Vocabulary(pa.array([30, 7, 5]), np.array([9, 7, 5]))
+    text = f"{CAP}    pins: [{{item: ' 5', position: 1}}, {{item: '7.0', position: 2}}]\n"
+    rules = rules_of(tmp_path, text, "item_id,brand\n30.0,acme\n 7,acme\nx,zeta\n")
+    found = rules.item_rules(numbers)
+    assert found.codes[1:, 0].tolist() == [0, 0, len(found.at_most) - 1]
+    assert [(pin.item_id, pin.position) for pin in found.pins] == [(3, 1), (2, 2)]
+    assert not any("pins" in said for said in rules.describe(numbers))
+
+
+def test_a_pin_counts_without_blanks_and_of_two_for_one_item_the_first(tmp_path):
+    text = f"{CAP}    pins: [{{item: ' jam', position: 3}}, {{item: jam, position: 1}}]\n"
+    [pin] = rules_of(tmp_path, text).item_rules(ITEMS).pins
+    assert (pin.item_id, pin.position) == (2, 3)

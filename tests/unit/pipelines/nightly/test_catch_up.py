@@ -11,8 +11,9 @@ from lightsans.storage.location import locate
 from lightsans.storage.manifests import write_manifest
 from pipelines.nightly.catch_up import Missed, find_missed, night_before, run_missed_nights
 from pipelines.nightly.dates import moment_of_night
+from pipelines.nightly.draft import ReportDraft
 from pipelines.nightly.report import read_night_report
-from pipelines.publish import publish_run, read_published, roll_back
+from pipelines.publish import LATEST, publish_run, read_published, roll_back
 from tests.manifests import dataset_manifest, run_manifest
 
 
@@ -120,6 +121,23 @@ def test_what_is_passed_over_is_reported_and_not_missed_again(config):
     assert "nightly.catch_up" in str(report.reason)
     run_missed_nights(two, "2025-11-04", run=run)
     assert ran == ["2025-11-03", "2025-11-03"]  # it left no report here
+
+
+def test_a_night_that_was_killed_before_latest_moved_is_missed(config):
+    root = locate(config.root, config.storage)
+    file = root / "reports" / "nightly-2025-11-02.json"
+    draft = ReportDraft(file, moment_of("2025-11-02"), "run", {})
+    draft.note(run_id="two")
+    draft.write("published")
+    reports = {file: read_night_report(file)}
+    found = find_missed("2025-11-03", published(config), moment_of, lambda text: reports, 7)
+    assert found == Missed((), ("2025-11-02",))
+    # Nor is it made when it was killed between the history and LATEST.
+    before = (root / "recommendations" / LATEST).read_bytes()
+    publish_night(config, "two", "2025-11-02")
+    (root / "recommendations" / LATEST).write_bytes(before)
+    found = find_missed("2025-11-03", published(config), moment_of, lambda text: reports, 7)
+    assert found == Missed((), ("2025-11-02",))
 
 
 def test_days_are_counted_back_from_an_iso_date(config):

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -139,14 +140,16 @@ def test_every_end_of_the_last_night_has_its_advice(root, outcome, words):
         ("2026-11-05 03:00:07", "Europe/Berlin"),
         ("2026-11-05T03:00+01:00", "Europe/Berlin"),
         ("2026-11-05T03:00:00.25Z", "America/New_York"),
+        ("2026-11-05T00:00Z", "Europe/Berlin"),
     ],
 )
 def test_the_command_that_is_advised_runs_the_same_night_again(root, as_of, timezone):
     data = DataConfig(as_of=as_of, timezone=timezone)
     moment = moment_of_night(data)
     name = report_name(as_of, moment)
-    write_attempt(root, ended(begin_attempt(name, moment), "failed", "", 1))
-    [again] = re.findall(r"--as-of ([^`]+)`", read_status(root).next[0])
+    write_attempt(root, ended(begin_attempt(name, moment, as_of), "failed", "", 1))
+    [said] = re.findall(r"--as-of ([^`]+)`", read_status(root).next[0])
+    [again] = shlex.split(said)
     assert moment_of_night(replace(data, as_of=again)) == moment
     assert report_name(again, moment) == name
 
