@@ -14,6 +14,7 @@ import torch
 from lightsans.config import RunConfig, TemporalConfig
 from lightsans.config.marks import Mark, values_with
 from lightsans.dataset.loading import load_shards, load_trainable
+from lightsans.errors import ConfigError
 from lightsans.in_process.dataset import make_dataset
 from lightsans.ranking.baselines import TransitionCounts
 from lightsans.recommendations.user_groups import groups_identity
@@ -166,6 +167,7 @@ def _train(
     config: RunConfig, dataset: Location, manifest: DatasetManifest, directory: Location
 ) -> ModelManifest:
     """Write all of a model but its manifest, which is given back."""
+    _require_gpu(config)
     shards = config.train.virtual_shards
     features = begin_features(dataset, manifest, warm_source(config))
     trainer = Trainer(
@@ -192,6 +194,19 @@ def _train(
     return write_model(
         config, dataset, manifest, directory, weights, best_row, history, str(directory)
     )
+
+
+def _require_gpu(config: RunConfig) -> None:
+    """Refuse to train on a GPU where PyTorch has none.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    if config.train.use_gpu and not torch.cuda.is_available():
+        raise ConfigError(
+            "train.use_gpu=true, and PyTorch finds no GPU on this machine; set it to false, or "
+            "install a PyTorch with CUDA and look at torch.cuda.is_available()"
+        )
 
 
 def _describe(row: EpochRow, config: RunConfig) -> str:

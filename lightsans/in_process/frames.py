@@ -47,7 +47,10 @@ def to_table(frame: Frame, columns: Mapping[str, Wanted]) -> tuple[pa.Table, dic
         )
     frame = _with_columns(frame)
     names = _names(frame)
-    found = find_columns(Location("the frame", StorageConfig()), names, columns, {})
+    try:
+        found = find_columns(Location("the frame", StorageConfig()), names, columns, {})
+    except InputError as error:
+        raise InputError(f"{error}{_index_hint(frame, columns)}") from None
     places = list(dict.fromkeys(found.positions.values()))  # a condition may look at the rating
     by_role = {role: names[place] for role, place in found.positions.items()}
     try:
@@ -141,6 +144,17 @@ def _with_columns(frame: Frame) -> Frame:
             f"fit() was given a {type(frame).__module__}.{type(frame).__name__}, which has no "
             "named columns; expected a frame with one for users, one for items and one for times"
         ) from None
+
+
+def _index_hint(frame: Frame, columns: Mapping[str, Wanted]) -> str:
+    """What to do about wanted columns that are in the index of a frame of pandas."""
+    if library_of(frame) != "pandas":
+        return ""
+    wanted = [str(each.column) for each in columns.values()]
+    there = [repr(name) for name in map(str, frame.index.names) if name in wanted]
+    if not there:
+        return ""
+    return f"; the index has {' and '.join(there)}: give the frame's reset_index()"
 
 
 def _names(frame: Frame) -> list[str]:

@@ -4,8 +4,6 @@ import hashlib
 import io
 import json
 import logging
-import weakref
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Self
@@ -17,14 +15,15 @@ import torch
 
 from lightsans.config import RunConfig, StorageConfig, to_dict
 from lightsans.config.data import ColumnsConfig, DataConfig
-from lightsans.config.file import from_dict
 from lightsans.dataset.vocabulary import load_vocabulary
 from lightsans.errors import ConfigError, NotFoundError
 from lightsans.in_process.engine import Engine, LocalEngine, one_thread
 from lightsans.in_process.frames import Frame, Library, library_of, to_frame, to_ids, to_table
 from lightsans.in_process.requests import maker_at, require_length
 from lightsans.in_process.rows import in_pieces, long_similar, places_of
+from lightsans.in_process.saved import FORMAT_VERSION, RECORD, SavedRecommender, read_saved
 from lightsans.in_process.settings import config_of
+from lightsans.in_process.shared_directory import SharedDirectory
 from lightsans.lists.feature_table import item_columns
 from lightsans.model.network import LightSANs
 from lightsans.reading.columns import log_columns
@@ -36,7 +35,6 @@ from lightsans.recommendations.reader import wide_schema
 from lightsans.recommendations.similar_items import SimilarItems
 from lightsans.recommendations.tables import to_long
 from lightsans.reports.evaluation_figures import EvaluationFigures
-from lightsans.scratch import make_directory, remove_directory
 from lightsans.stages.calibration import Calibration, calibrate
 from lightsans.stages.computed_columns import ComputedColumns, recommend_with
 from lightsans.stages.list_maker import load_list_maker
@@ -48,14 +46,11 @@ from lightsans.storage.location import Location, locate
 from lightsans.storage.manifest_kinds import DatasetManifest, JudgedModel, ModelManifest
 from lightsans.storage.manifests import require_manifest
 from lightsans.storage.parts import sequence_parts
-from lightsans.storage.records import from_json, to_json
+from lightsans.storage.records import to_json
 from lightsans.storage.schemas import id_type
 
 _log = logging.getLogger("lightsans")
 
-RECORD = "recommender.json"
-"""Written last by `Recommender.save`."""
-FORMAT_VERSION = 1
 _USERS_AT_ONCE, _ITEMS_AT_ONCE = 1024, 1024
 
 
@@ -81,17 +76,6 @@ class _Fitted:
         return self.dataset.parent / judged.dataset_id, self.model.parent / judged.model_id
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Record:
-    """Content of ``recommender.json``."""
-
-    format_version: int
-    dataset_id: str
-    model_id: str
-    library: Library
-    config: Mapping[str, Any]
-
-
 class Recommender:
     """Model of a frame of interactions: recommends, evaluates and finds similar items.
 
@@ -113,9 +97,8 @@ class Recommender:
         """Library of the frames that are given back: that of the fitted one."""
         self._engine: Engine = LocalEngine() if engine is None else engine
         if "root" not in settings:
-            scratch = make_directory()
-            weakref.finalize(self, remove_directory, scratch)
-            self.config = replace(self.config, root=str(scratch / "root"))
+            self._scratch = SharedDirectory()
+            self.config = replace(self.config, root=str(self._scratch.path / "root"))
         self._fitted: _Fitted | None = None
         self._makers: dict[int, ListMaker] = {}
         self._calibration: Calibration | None = None
@@ -260,7 +243,7 @@ class Recommender:
                 name = file.location.uri.removeprefix(source.uri).lstrip("/")
                 if not name.startswith("rejects/"):
                     (below / name).write_bytes(file.location.read_bytes())
-        record = _Record(
+        record = SavedRecommender(
             format_version=FORMAT_VERSION,
             dataset_id=fitted.dataset.name,
             model_id=fitted.model.name,
@@ -282,18 +265,12 @@ class Recommender:
 
         Raises:
             NotFoundError: There is nothing of the kind.
-            InputError: A file is damaged.
+            InputError: A file is damaged, or of another version.
         """
         place = locate(str(directory), storage or StorageConfig())
-        try:
-            content = (place / RECORD).read_json()
-        except (FileNotFoundError, NotADirectoryError):
-            raise NotFoundError(
-                f"{place / RECORD}: not found; expected a directory that Recommender.save wrote"
-            ) from None
-        record = from_json(_Record, content, str(place / RECORD))
+        record, saved = read_saved(place)
         loaded = cls(engine=engine)
-        saved = replace(from_dict(record.config), storage=storage or StorageConfig())
+        saved = replace(saved, storage=storage or StorageConfig())
         loaded.config, loaded.library = replace(saved, root=loaded.config.root), record.library
         config = replace(saved, root=place.uri)
         loaded._load(config, record.dataset_id, record.model_id)

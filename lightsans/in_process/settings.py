@@ -1,6 +1,8 @@
 """Settings as keyword arguments: a section as a dict, or a setting by its last name alone."""
 
+import os
 from collections.abc import Iterator, Mapping
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -60,7 +62,7 @@ def _resolve(name: str, value: Any) -> Iterator[tuple[str, object]]:
             yield from _resolve(f"{name}.{inner}", given)
         return
     if "." in name or name in LEAVES:
-        yield ALIASES.get(name, name), _plain(value)
+        yield ALIASES.get(name, name), _plain(name, value)
         return
     if name in SECTIONS:
         raise ConfigError(
@@ -79,13 +81,25 @@ def _resolve(name: str, value: Any) -> Iterator[tuple[str, object]]:
             f"{ORIGIN}: {name} is a setting of several sections, {' and '.join(known)}; say which: "
             f"{section}={{{leaf!r}: {value!r}}}"
         )
-    yield (known[0] if known else name), _plain(value)
+    yield (known[0] if known else name), _plain(name, value)
 
 
-def _plain(value: Any) -> object:
-    """The value as JSON can hold it: numbers of NumPy are Python's."""
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, tuple | list | np.ndarray):
-        return [_plain(each) for each in value]
+def _plain(name: str, value: Any) -> object:
+    """The value as JSON can hold it: numbers of NumPy are Python's.
+
+    Raises:
+        ConfigError: It is something else, such as a series, which would be taken for its text.
+    """
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
+    if isinstance(value, tuple | list):
+        return [_plain(name, each) for each in value]
+    if isinstance(value, Mapping):
+        return {key: _plain(name, each) for key, each in value.items()}
+    if not isinstance(value, str | int | float | date | os.PathLike | None):
+        kind = type(value)
+        raise ConfigError(
+            f"{ORIGIN}: {name} is a {kind.__module__}.{kind.__name__}; expected text, a number, "
+            "True, False or None, or a list or dict of them; ids are given as the path of a file"
+        )
     return value

@@ -93,10 +93,12 @@ class SequencePart(Location):
         """The open file.
 
         Raises:
-            InputError: It holds other users or sequences than when the dataset was made.
+            InputError: It is gone or damaged, or holds other users or sequences than when the
+                dataset was made.
         """
-        opened = Location.open(self)  # a class with slots is made twice, which super() cannot know
         with readable_part(self):
+            # A class with slots is made twice, which super() cannot know.
+            opened = Location.open(self)
             self._require_same(opened)
         opened.seek(0)
         return opened

@@ -56,3 +56,12 @@ def test_one_id_may_be_given_alone(one):
 def test_ids_that_the_log_cannot_have_are_told_as_that(ids):
     with pytest.raises(InputError, match="are no ids of the log, which are whole numbers"):
         to_ids(ids, pa.int64(), "recommend(users=...)")
+
+
+def test_a_column_that_is_in_the_index_is_found_there():
+    frame = pd.DataFrame(LOG)
+    with pytest.raises(InputError, match=r"index has 'user_id': give the frame's reset_index\(\)"):
+        to_table(frame.set_index("user_id"), COLUMNS)
+    with pytest.raises(InputError) as raised:
+        to_table(frame.rename(columns={"user_id": "who"}), COLUMNS)
+    assert "index" not in str(raised.value)

@@ -1,6 +1,7 @@
 """Settings as keyword arguments."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from lightsans import ConfigError
@@ -11,6 +12,7 @@ def test_a_section_a_dotted_name_and_a_last_name_say_the_same():
     expected = config_of({"model": {"k_interests": 7}, "data": {"columns": {"user": "who"}}})
     assert expected.model.k_interests == 7
     assert config_of({"k_interests": np.int64(7), "user": "who"}) == expected
+    assert config_of({"k_interests": np.array(7), "user": "who"}) == expected
     assert config_of({"model.k_interests": 7, "data.columns.user": "who"}) == expected
 
 
@@ -38,6 +40,9 @@ def test_lists_are_lists_and_num_layers_is_n_layers():
         ({"model": 3}, "model is 3; expected a dict of"),
         ({"input": "x.csv"}, r"takes no data.input: fit\(\) is given the interactions"),
         ({"hidden_size": 15}, "model.hidden_size=15"),
+        ({"deny_items": pd.Series([7])}, r"deny_items is a pandas\S*Series; expected text"),
+        ({"exclude_users": {7, 9}}, "exclude_users is a builtins.set; expected text"),
+        ({"data": {"exclude_users": [7, 9]}}, "data.exclude_users is .*; expected text or null"),
     ],
 )
 def test_wrong_settings_are_named(settings, message):

@@ -59,6 +59,13 @@ PART_READERS: dict[str, Callable[[Location], object]] = {
 }
 
 
+def test_a_part_of_a_dataset_that_is_gone_is_named(tmp_path):
+    first, _ = parts_of(tmp_path)
+    first.delete()
+    with pytest.raises(InputError, match=r"part-00000\.parquet: the file is gone; make"):
+        first.read_table()
+
+
 @pytest.mark.parametrize("reader", PART_READERS)
 @pytest.mark.parametrize("how", ["of another dataset", "of other users", "of fewer users"])
 def test_a_part_that_was_replaced_is_named(tmp_path, reader, how):
