@@ -184,9 +184,13 @@ def _collect(loader: Loader, node: yaml.MappingNode, prefix: str, name: str) -> 
             continue
         lines[key] = line
         try:
-            found |= _settings_at(loader, key, value_node, name, origin)
+            made = _settings_at(loader, key, value_node, name, origin)
         except ConfigError as error:
             problems.append(str(error))
+            continue
+        for twice in sorted(found.keys() & made.keys()):  # "score.k: 5" beside "score: {k: 6}"
+            problems.append(f"{twice} is given twice in {name}: {found[twice].origin}, {origin}")
+        found |= made
     if problems:
         raise ConfigError("\n".join(problems))
     return found
@@ -218,7 +222,7 @@ def _suggest(key: str) -> str:
     elif not near:
         near = difflib.get_close_matches(key, sorted(TYPES), n=1)
     if near:
-        return f"did you mean {near[0]}?"
+        return f"did you mean {' or '.join(near)}?"
     return f"expected one of {', '.join(names_under(section if section in SECTIONS else ''))}"
 
 
@@ -242,10 +246,8 @@ def _profile_settings(chosen: _Setting | None, profiles: Path | None) -> dict[st
     if chosen is None or chosen.value is None:
         return {}
     if profiles is None:
-        raise ConfigError(
-            f"profile is {chosen.value!r} ({chosen.origin}), and no profiles are known here; give "
-            "its settings themselves"
-        )
+        given = f"profile is {chosen.value!r} ({chosen.origin})"
+        raise ConfigError(f"{given}, and no profiles are known here; give its settings themselves")
     known = sorted(path.stem for path in profiles.glob("*.yaml"))
     if chosen.value not in known:
         raise ConfigError(
@@ -293,12 +295,12 @@ def _override_value(key: str, text: str) -> tuple[Loader, yaml.Node]:
     try:
         loader, node = compose(text or "null")
     except yaml.YAMLError as error:
-        if structured:
+        is_text = TYPES.get(ALIASES.get(key, key)) in (str, str | None)  # data.quote_char='
+        if structured and not (is_text and text.startswith(("'", '"'))):
             raise ConfigError(f"--set {key}={text}: the value is not valid YAML") from error
     else:
-        if structured and node is not None:
-            return loader, node
-        if isinstance(node, yaml.ScalarNode) and node.value == (text or "null"):
+        is_plain = isinstance(node, yaml.ScalarNode) and node.value == (text or "null")
+        if node is not None and (structured or is_plain):
             return loader, node
     return Loader(""), yaml.ScalarNode("tag:yaml.org,2002:str", text)
 

@@ -210,6 +210,13 @@ class ScoreConfig:
             f"score.item_columns={list(self.item_columns)} needs score.item_table, the table that "
             "has them",
         )
+        for name, names in (("item", self.item_columns), ("user", self.user_columns)):
+            twice = sorted({each for each in names if names.count(each) > 1})
+            require(
+                not twice,
+                f"score.{name}_columns={list(names)} names {', '.join(twice)} twice; give each "
+                "column once",
+            )
         require(
             (self.user_table is None) == (not self.user_columns),
             f"score.user_table={self.user_table} and score.user_columns={list(self.user_columns)} "

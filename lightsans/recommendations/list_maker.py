@@ -343,7 +343,8 @@ class ListMaker:
         )
         if isinstance(index, RuledIndex):
             bits_B = torch.from_numpy(segments[users]).to(device)
-            found = index.top_k(vectors_BD, self.k, rows_S, ids_S, bits_B, min_score=min_score)
+            k = index.rules.places(self.k)
+            found = index.top_k(vectors_BD, k, rows_S, ids_S, bits_B, min_score=min_score)
         else:
             found = index.top_k(vectors_BD, k, rows_S, ids_S, min_score=min_score)
         ids_BK, scores_BK = found

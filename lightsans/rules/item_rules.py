@@ -60,6 +60,16 @@ class ItemRules:
         """Items, padding not counted."""
         return len(self.denied) - 1
 
+    def places(self, k: int) -> int:
+        """Length of lists that hold the same items in the same order as those of length ``k``.
+
+        Further places stay empty. Pins of both ends, and quotas, keep places of their own.
+        """
+        pins = [pin.position for pin in self.pins]
+        from_top, from_end = max([0, *pins]), -min([0, *pins])
+        quotas = max([0, *(quota.first for quota in self.quotas)])
+        return min(k, self.num_items + from_top + from_end + quotas)
+
     def to(self, device: "torch.device") -> "ItemRules":
         """The same with its arrays on a device."""
         names = ("denied", "groups", "codes", "at_most", "first")

@@ -174,6 +174,11 @@ def build_space(space: Mapping[str, Any], base: RunConfig, origin: str) -> Searc
             f"{origin} is empty; give a file with --space, or settings such as "
             "tune.space={model.k_interests: {choice: [5, 10]}}"
         )
+    if not isinstance(space, Mapping):
+        raise ConfigError(
+            f"{origin} is {space!r}; expected settings with their values, such as "
+            "{model.k_interests: {choice: [5, 10]}}"
+        )
     dimensions: dict[str, Dimension] = {}
     for written, content in space.items():
         name = find_name(str(written), origin)

@@ -181,6 +181,22 @@ def test_a_doubled_key_is_an_error_with_both_lines():
     assert "train is given twice" in error_of("train: {epochs: 1}\ntrain: {seed: 1}\n")
 
 
+def test_a_setting_by_its_full_name_and_within_its_section_is_an_error():
+    for text in ("score.k: 5\nscore: {k: 6}\n", "score: {k: 6}\nscore.k: 5\n"):
+        assert error_of(text) == (
+            "score.k is given twice in debug.yaml: debug.yaml:1, debug.yaml:2"
+        )
+
+
+def test_a_name_without_its_section_is_that_of_each_setting():
+    assert "did you mean audience.k or score.k or similar.k?" in error_of("", "k=1")
+
+
+@pytest.mark.parametrize("quote", ["'", '"'])
+def test_a_quote_is_a_text_like_any_other(quote):
+    assert load_config(None, [f"data.quote_char={quote}"]).config.data.quote_char == quote
+
+
 def test_a_setting_and_its_alias_together_are_an_error():
     assert "model.n_layers is given twice" in error_of("model:\n  n_layers: 2\n  num_layers: 3\n")
 

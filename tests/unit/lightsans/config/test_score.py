@@ -1,5 +1,7 @@
 """Checks of the settings of scoring."""
 
+from typing import Any
+
 import pytest
 
 from lightsans.config import ScoreConfig
@@ -12,6 +14,16 @@ def test_settings_that_contradict_each_other_are_refused():
         ScoreConfig(min_workers=3, num_workers=2)
     with pytest.raises(ConfigError, match=r"partition_by=rank needs score\.layout=long"):
         ScoreConfig(partition_by="rank")
+
+
+@pytest.mark.parametrize("role", ["item", "user"])
+def test_a_column_is_written_beside_lists_once(role):
+    columns: dict[str, Any] = {
+        f"{role}_table": "t.csv",
+        f"{role}_columns": ("name", "year", "name"),
+    }
+    with pytest.raises(ConfigError, match=rf"score\.{role}_columns=.* names name twice; give"):
+        ScoreConfig(**columns)
 
 
 def test_items_to_buy_again_are_those_that_lists_leave_out():

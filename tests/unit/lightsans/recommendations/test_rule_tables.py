@@ -213,9 +213,8 @@ def test_lists_of_the_model_and_of_popular_items_keep_the_rules(tmp_path):
         tables.fallback_rules(ITEMS),
         tuple(segment_of(users, pa.string()) for users in tables.users),
     )
-    list_maker = ListMaker(
-        LightSANs(config, 5), ITEMS, ITEMS, None, k=4, remove_seen=True, rules=rules
-    )
+    model = LightSANs(config, 5)
+    list_maker = ListMaker(model, ITEMS, ITEMS, None, k=4, remove_seen=True, rules=rules)
     histories = UserSequences(np.array([3, 3], np.int32), np.array([0, 1, 2, 2, 2]))
     none = UserSequences(np.zeros(0, np.int32), np.zeros(5, np.int64))
     found = list_maker.recommend(histories, none, np.array([1, 0, 1, 0]))
@@ -226,6 +225,10 @@ def test_lists_of_the_model_and_of_popular_items_keep_the_rules(tmp_path):
     assert len({"tea", "jam"} & set(bob)) == 1
     assert cid == ["gin", "jam", "oil"]
     assert dan == ["gin", "tea", "oil", "rye"]
+    for_all = ListMaker(model, ITEMS, ITEMS, None, k=10**12, remove_seen=True, rules=rules)
+    found = for_all.recommend(histories, none, np.array([1, 0, 1, 0])).item_ids.to_pylist()
+    assert found[0] == ann
+    assert found[3] == [*dan, "jam"]
     users = pa.chunked_array([pa.array(["ann"])])
     assert rules.bits(users).tolist() == [1]
     assert rules.bits(pa.chunked_array([pa.array(["bob"])])).tolist() == [0]

@@ -144,3 +144,17 @@ def test_a_gpu_finds_the_same_lists_under_rules():
     found = RuledIndex(table.cuda(), rules).top_k(on_gpu[0], 20, *on_gpu[1:])
     assert torch.equal(found.item_ids.cpu(), expected.item_ids)
     assert torch.equal(found.scores.cpu(), expected.scores)
+
+
+@pytest.mark.parametrize("seen", [(), (2,), (1, 3, 5)])
+def test_lists_longer_than_the_items_and_pins_need_hold_nothing_else(make_list, seen):
+    rules = replace(
+        capped(1, 4),
+        groups=EVEN,
+        quotas=(QuotaRule(2, 9),),
+        pins=(PinRule(5, 8), PinRule(6, -1), PinRule(4, 2)),
+    )
+    assert rules.places(40) == 6 + 8 + 1 + 9
+    assert rules.places(7) == 7
+    longer = [item for item in make_list(rules, k=40, seen=seen) if item]
+    assert [item for item in make_list(rules, k=rules.places(40), seen=seen) if item] == longer

@@ -96,6 +96,11 @@ def test_a_mistake_names_the_place_and_the_way_out(text, name, message):
         parse_space(text, name)
 
 
+def test_a_list_is_no_space():
+    with pytest.raises(ConfigError, match=r"tune.space is \[1\]; expected settings with their"):
+        build_space([1], RunConfig(), "tune.space")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("written", "name"),
     [
