@@ -8,7 +8,7 @@ never meets a stale one.
 import hashlib
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -113,11 +113,32 @@ def manifest_json(manifest: Manifest) -> dict[str, Any]:
     return {"kind": manifest.kind, **to_json(manifest)}
 
 
-def finished_directories(kind: type[M], parent: Location) -> list[tuple[str, M]]:
-    """Names and manifests of the finished directories below ``parent``, oldest first."""
+def finished_directories(
+    kind: type[M], parent: Location, pass_over: Callable[[InputError], None] | None = None
+) -> list[tuple[str, M]]:
+    """Names and manifests of the finished directories below ``parent``, oldest first.
+
+    Args:
+        kind: Class of their manifests.
+        parent: Where they lie.
+        pass_over: Told of each manifest that cannot be read, which then counts as none.
+
+    Raises:
+        InputError: A manifest cannot be read, and ``pass_over`` is None.
+    """
+
+    def read(name: str) -> M | None:
+        try:
+            return read_manifest(kind, parent / name)
+        except InputError as error:
+            if pass_over is None:
+                raise
+            pass_over(error)
+            return None
+
     names = parent.children()
     # A manifest is one request, and its answer a row per part: many wait at once, few are large.
     with ThreadPoolExecutor(_READERS) as pool:
-        manifests = pool.map(lambda name: read_manifest(kind, parent / name), names)
-        found = [(name, read) for name, read in zip(names, manifests, strict=True) if read]
+        manifests = pool.map(read, names)
+        found = [(name, made) for name, made in zip(names, manifests, strict=True) if made]
     return sorted(found, key=lambda entry: entry[1].created_at or "")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from lightsans.errors import InputError
 from lightsans.storage.location import locate
 from lightsans.storage.manifest_kinds import ModelManifest, ModelMetrics
 from lightsans.storage.manifests import finished_directories, manifest_json
@@ -24,6 +25,7 @@ from pipelines.commands.options import (
     select,
 )
 from pipelines.console.output import print_json, print_table, with_interval
+from pipelines.console.progress import say_passed_over
 
 if TYPE_CHECKING:
     from pipelines.score.one_user import Move, RawId, UserView
@@ -153,10 +155,12 @@ def models(
     """List trained models with their dates and metrics, newest first."""
     loaded = read_config(config, overrides).config
     directory = locate(loaded.root, loaded.storage) / "models"
-    found = [
-        (name, manifest, read_metrics(directory / name))
-        for name, manifest in finished_directories(ModelManifest, directory)[::-1]
-    ]
+    found = []
+    for name, manifest in finished_directories(ModelManifest, directory, say_passed_over)[::-1]:
+        try:
+            found.append((name, manifest, read_metrics(directory / name)))
+        except InputError as error:
+            say_passed_over(error)
     from pipelines.erasure.models import marked_models
 
     marked = marked_models(locate(loaded.root, loaded.storage))

@@ -16,6 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from lightsans.errors import InputError
 from pipelines.console.logs import log, logs_are_json
 
 LINE_EVERY_S = 10.0
@@ -25,6 +26,11 @@ LINE_EVERY_S = 10.0
 def say(text: str, **fields: Any) -> None:
     """Print one line for people; ``fields`` are the numbers behind it, for the JSON format."""
     log(text, **fields)
+
+
+def say_passed_over(error: InputError) -> None:
+    """Say that a file which cannot be read was left out of a list."""
+    say(f"WARNING: passed over: {error}")
 
 
 def can_draw() -> bool:

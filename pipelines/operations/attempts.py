@@ -7,6 +7,7 @@ knows (`is_at_work`). A later attempt at the same date has a record of its own a
 """
 
 import os
+import re
 import socket
 import uuid
 from collections.abc import Mapping
@@ -23,6 +24,8 @@ from pipelines.session.lease import Holder, read_holder
 from pipelines.session.stage_times import StageTime
 
 NIGHTS = "nights"
+_REPORT = re.compile(r"nightly-(\d{4}-\d\d-\d\d(?:T\d{6})?)(?:\.\d+)?\.json")
+"""Report of a night by its date; later attempts have a number behind it."""
 Outcome = Literal[
     "running", "published", "unchanged", "kept", "refused", "busy", "wrong", "failed", "interrupted"
 ]
@@ -132,9 +135,8 @@ def as_of_again(attempt: Attempt) -> str:
 
 def night_of_report(name: str) -> str | None:
     """The night whose report a file of ``reports/`` is; None for any other file."""
-    if not name.startswith("nightly-") or not name.endswith(".json") or ".inputs" in name:
-        return None
-    return name.removeprefix("nightly-").split(".")[0]  # later attempts have a number behind it
+    found = _REPORT.fullmatch(name)
+    return None if found is None else found[1]
 
 
 def begin_attempt(date: str, moment: datetime, given: str = "") -> Attempt:
@@ -180,7 +182,7 @@ def read_attempts(root: Location, date: str) -> list[Attempt]:
         try:
             content = (directory / name).read_json()
             found.append(from_json(Attempt, content, name))
-        except (FileNotFoundError, InputError):
+        except (FileNotFoundError, IsADirectoryError, InputError):
             continue
     return sorted(found, key=lambda attempt: attempt.id)
 

@@ -8,6 +8,7 @@ from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import RunManifest
 from lightsans.storage.manifests import finished_directories
 from lightsans.storage.parts import read_metrics
+from pipelines.console.progress import say_passed_over
 from pipelines.publish import judged_model_id, latest_run_id, read_as_of, read_published
 
 
@@ -34,7 +35,8 @@ def list_runs(root: Location) -> list[FinishedRun]:
     """The finished runs, newest first."""
     published, dates = latest_run_id(root), _dates_of_publications(root)
     found = []
-    for name, manifest in finished_directories(RunManifest, root / "recommendations")[::-1]:
+    runs = finished_directories(RunManifest, root / "recommendations", say_passed_over)
+    for name, manifest in runs[::-1]:
         metrics, intervals = _test_metrics(root / "models" / judged_model_id(manifest))
         made = FinishedRun(
             id=name,

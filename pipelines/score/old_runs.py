@@ -3,7 +3,8 @@
 Kept are the newest runs; the published one, and the runs that were published last, which rollbacks
 go back to; for ``score.readers_hours`` what was published before, because readers look ``LATEST``
 up once and then read for a while; and what a process at work says that it reads.
-Runs without a manifest may be somebody's work at this moment: they are left alone.
+Runs without a manifest may be somebody's work at this moment: they are left alone, as are those
+whose manifest cannot be read.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,7 @@ from lightsans.config import ScoreConfig
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import RunManifest
 from lightsans.storage.manifests import MANIFEST, finished_directories
-from pipelines.console.progress import say
+from pipelines.console.progress import say, say_passed_over
 from pipelines.publish import Published, latest_run_id, read_published
 from pipelines.session.stage import active_holders
 
@@ -28,7 +29,7 @@ def remove_old_runs(root: Location, score: ScoreConfig, newest: str) -> list[str
     keep = score.keep_runs
     if keep is None:
         return []
-    runs = finished_directories(RunManifest, root / "recommendations")
+    runs = finished_directories(RunManifest, root / "recommendations", say_passed_over)
     candidates = [name for name, _ in runs[: max(0, len(runs) - keep)] if name != newest]
     if not candidates:
         return []

@@ -47,6 +47,17 @@ def test_finished_directories_come_oldest_first(parent):
     assert not is_finished(parent / "unfinished")
 
 
+def test_a_manifest_that_cannot_be_read_is_named_or_passed_over(parent):
+    (parent / "my backup" / "manifest.json").write_bytes(b"[]")
+    with pytest.raises(InputError, match=r"my backup/manifest\.json: the content is \[\]"):
+        finished_directories(RunManifest, parent)
+    said: list[InputError] = []
+    assert len(finished_directories(RunManifest, parent, said.append)) == 3
+    assert [str(error).partition(": ")[0] for error in said] == [
+        str(parent / "my backup" / "manifest.json")
+    ]
+
+
 def test_manifests_are_not_read_one_after_the_other(parent, monkeypatch):
     together = threading.Barrier(5, timeout=10)
 

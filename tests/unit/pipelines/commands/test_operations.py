@@ -64,6 +64,20 @@ def test_a_dry_run_changes_and_trains_nothing(words, nights, tmp_path):
     assert not (tmp_path / "root" / "erased").exists()
 
 
+def test_models_lists_those_that_can_be_read(words, tmp_path):
+    settings = words[words.index("-s") :]
+    models = local(tmp_path) / "root" / "models"
+    known = CliRunner().invoke(app, ["models", "--json", *settings])
+    (models / "my backup" / "manifest.json").write_bytes(b"{")
+    manifest = json.loads((models / "m" / "manifest.json").read_bytes())
+    (models / "no metrics" / "manifest.json").write_json(manifest)
+    done = CliRunner().invoke(app, ["models", "--json", *settings])
+    assert json.loads(done.stdout) == json.loads(known.stdout)
+    assert "WARNING: passed over" in done.stderr
+    assert "my backup/manifest.json" in done.stderr
+    assert "no metrics/metrics.json" in done.stderr
+
+
 def test_models_says_which_have_learnt_from_erased_users(words, tmp_path):
     settings = words[words.index("-s") :]
     plain = CliRunner().invoke(app, ["models", *settings]).stdout

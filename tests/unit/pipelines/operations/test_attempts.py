@@ -14,6 +14,7 @@ from pipelines.operations.attempts import (
     is_at_work,
     night_dates,
     night_holder,
+    night_of_report,
     read_attempts,
     telling_attempt,
     write_attempt,
@@ -80,7 +81,23 @@ def test_a_damaged_record_hides_no_other(root):
     write_attempt(root, attempt())
     (attempts_of(root, "2026-11-05") / "00.json").write_bytes(b"{")
     (attempts_of(root, "2026-11-05") / "01.json").write_bytes(b'{"id": 7}')
+    (attempts_of(root, "2026-11-05") / "02.json" / "what").write_bytes(b"a directory")
     assert len(read_attempts(root, "2026-11-05")) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "night"),
+    [
+        ("nightly-2026-11-05.json", "2026-11-05"),
+        ("nightly-2026-11-05T040000.2.json", "2026-11-05T040000"),
+        ("nightly-2026-11-05.inputs.json", None),
+        ("nightly-2026-11-05 (1).json", None),
+        ("nightly-.json", None),
+        ("nightly-2026-11-05.html", None),
+    ],
+)
+def test_other_files_are_no_reports_of_nights(name, night):
+    assert night_of_report(name) == night
 
 
 def test_who_holds_the_lease_is_at_work_and_who_does_not_was_killed(root):

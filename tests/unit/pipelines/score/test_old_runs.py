@@ -66,6 +66,12 @@ def test_the_newest_stay_and_unfinished_ones_are_left_alone(root):
     assert remove(root, 3, "g") == []
 
 
+def test_a_run_whose_manifest_cannot_be_read_is_left_alone_and_holds_up_no_other(root):
+    (root / "recommendations" / "a" / "manifest.json").write_bytes(b"{")
+    assert remove(root, 3, "g") == list("bcd")
+    assert left(root / "recommendations") == "aefg"
+
+
 def test_the_published_run_and_two_before_it_stay_for_rollbacks(root):
     publish_long_ago(root, "abcd")
     assert remove(root, 1, "g") == ["a", "e", "f"]
