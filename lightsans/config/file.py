@@ -368,7 +368,8 @@ def _rule_problem(error: Any, depth: int, key: str, origin: str) -> str | None:
         kind = tuple(inner) or kind
     if error["type"] == "missing":
         return f"{where} is missing ({origin})"
-    return f"{where} is {error['input']!r} ({origin}); {error['msg'].lower()}"
+    hint = "; put it in quotes" if error["type"] == "string_type" else ""
+    return f"{where} is {error['input']!r} ({origin}); {error['msg'].lower()}{hint}"
 
 
 _WORDS = {int: "an integer", float: "a number", str: "text", bool: "true or false"}

@@ -61,13 +61,13 @@ def _resolve(name: str, value: Any) -> Iterator[tuple[str, object]]:
         for inner, given in value.items():
             yield from _resolve(f"{name}.{inner}", given)
         return
-    if "." in name or name in LEAVES:
-        yield ALIASES.get(name, name), _plain(name, value)
-        return
     if name in SECTIONS:
         raise ConfigError(
             f"{ORIGIN}: {name} is {value!r}; expected a dict of {', '.join(names_under(name))}"
         )
+    if "." in name or name in LEAVES:
+        yield ALIASES.get(name, name), _plain(name, value)
+        return
     full = [f"{section}.{name}" for section in _USED]
     keys = list(dict.fromkeys(ALIASES.get(key, key) for key in full))
     # A last name means score.item_table: the other one is a frame here.

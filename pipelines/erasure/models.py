@@ -9,6 +9,7 @@ from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import ModelManifest
 from lightsans.storage.manifests import finished_directories, is_finished
 from lightsans.storage.model_files import CONFIG
+from pipelines.console.progress import say_passed_over
 
 
 def models_that_learnt(
@@ -21,7 +22,9 @@ def models_that_learnt(
         replaced: Ids of the results that were replaced in any erasure.
         before: Models that earlier erasures found, with the reason.
     """
-    manifests = dict(finished_directories(ModelManifest, root / "models"))
+    # What is no readable model recommends nothing; the search of the root looks at its bytes.
+    models = finished_directories(ModelManifest, root / "models", say_passed_over)
+    manifests = dict(models)
     found = {name: why for name, why in before.items() if name in manifests}
     for name, manifest in manifests.items():
         dataset = manifest.dataset_id

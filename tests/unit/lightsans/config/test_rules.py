@@ -35,6 +35,10 @@ BEGIN = "score:\n  k: 20\n  item_table: items.csv\n  eligible_column: keep\n  ru
         ("segments: {users: u, deny: {x: 1}}", "unknown setting score.rules.segments[0].deny.x"),
         ("segments: {users: u}", "needs either allow or deny"),
         ("segments: {users: '', deny: {items: f}}", "a rule needs users"),
+        (
+            "pins: {item: 7, position: 1}",
+            "pins[0].item is 7 (f.yaml:6); input should be a valid string; put it",
+        ),
         ("pins: {item: a, position: 0}", "1 is the first and -1 the last"),
         ("pins: {item: a, position: 21}", "which a list of score.k=20 items does not have"),
         (

@@ -38,6 +38,7 @@ def test_lists_are_lists_and_num_layers_is_n_layers():
         ({"use_gpu": True}, "train.use_gpu and score.use_gpu; say which: train={'use_gpu': True}"),
         ({"k_interests": 3, "model": {"k_interests": 4}}, "gives model.k_interests twice"),
         ({"model": 3}, "model is 3; expected a dict of"),
+        ({"score": {"rules": {"diversity": 0.3}}}, "rules.diversity is 0.3; expected a dict of"),
         ({"input": "x.csv"}, r"takes no data.input: fit\(\) is given the interactions"),
         ({"hidden_size": 15}, "model.hidden_size=15"),
         ({"deny_items": pd.Series([7])}, r"deny_items is a pandas\S*Series; expected text"),

@@ -26,6 +26,7 @@ def test_models_of_replaced_or_removed_datasets_are_marked_and_who_began_with_th
     write_model(root, "warm", "kept", "s3://elsewhere/models/learnt/")
     write_model(root, "warmer", "kept", "warm")
     write_model(root, "imported", "")
+    (root / "models" / "my backup" / "manifest.json").write_bytes(b"{")  # recommends nothing
     found = models_that_learnt(root, {"old"}, {"gone": "its model was removed since"})
     assert found == {
         "learnt": "dataset old had erased users",
