@@ -76,17 +76,23 @@ def run_fetch(name: str, directory: str, source: str = "auto") -> FetchResult:
     An archive that already lies in the directory (``ml-100k.zip``) is used instead of a download.
 
     Raises:
-        InputError: No source has the data set; the message says what else can be done.
+        InputError: No source has the data set, or the directory is none; the message says what else
+            can be done.
     """
     if name not in NAMES:
         raise InputError(f"no data set {name!r}; there are {', '.join(NAMES)}")
     if source not in SOURCES:
         raise InputError(f"no source {source!r}; there are {', '.join(SOURCES)}")
+    if "://" in directory:
+        raise InputError(f"--to {directory} is no local directory; fetch into one, and copy it")
     target = Path(directory)
     if kept := _kept_files(target, name):
         say(f"{name} is in {target} already and unchanged")
         return _result(name, target, kept, "kept")
-    target.mkdir(parents=True, exist_ok=True)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(f"--to {directory}: a file is there; name a directory") from None
     if name == "generated":
         files, origin = {"generated.inter": _generated()}, "generated"
     else:

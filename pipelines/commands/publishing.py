@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from lightsans.config import RunConfig
-from lightsans.errors import GateError
+from lightsans.errors import ConfigError, GateError
 from lightsans.storage.location import Location, locate
 from lightsans.storage.records import to_json
 from pipelines.commands.cluster import runs_on_cluster
@@ -71,6 +71,8 @@ def nightly(
     from pipelines.nightly.stage import run_nightly
 
     loaded = read_config(config, overrides).config
+    if as_of is not None and not as_of.strip():  # a variable that was not set, most likely
+        raise ConfigError("--as-of is empty; give a date, or leave it out and set data.as_of")
     try:
         with only_results_on_stdout():
             missed = run_missed_nights(loaded, as_of, force=force) if catch_up else []

@@ -238,6 +238,15 @@ def test_generated_data_needs_no_source_and_is_kept(tmp_path):
     assert run_fetch("generated", str(tmp_path)).source == "kept"
 
 
+def test_what_is_no_local_directory_is_refused(tmp_path):
+    (tmp_path / "log.csv").write_text("rows")
+    for below in ("log.csv", "log.csv/data"):
+        with pytest.raises(InputError, match=r"--to .*: a file is there; name a directory"):
+            run_fetch("generated", str(tmp_path / below))
+    with pytest.raises(InputError, match="--to s3://bucket/data is no local directory"):
+        run_fetch("generated", "s3://bucket/data")
+
+
 def test_an_unknown_name_gets_the_list_of_names(tmp_path):
     with pytest.raises(InputError, match="no data set 'ml-20m'; there are ml-100k, ml-1m"):
         run_fetch("ml-20m", str(tmp_path))
