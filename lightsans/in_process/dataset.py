@@ -153,7 +153,8 @@ def _read(config: RunConfig, dataset: Location, filters: Filters, listed: IdList
                 table = rows.table.drop_columns("position")
                 tables.append(table.append_column("order_key", pa.array(keys)))
     if not tables:
-        raise InputError("the log has no rows; give interactions to learn from")
+        late = f" before data.as_of={data.as_of}" if plan.after_as_of else ""
+        raise InputError(f"the log has no rows{late}; give interactions to learn from")
     check_reject_limit(counts, data.max_reject_fraction, rejects)
     if counts.rejected:
         _log.warning("rows refused: %s", describe_rejects(counts))

@@ -32,6 +32,8 @@ from lightsans.model.layers import EncoderLayer, LightAttention
 from lightsans.ranking.top_k import TopK, top_k
 
 if TYPE_CHECKING:
+    import os
+
     from lightsans.storage.location import Location
     from lightsans.storage.model_files import SavedModel
 
@@ -74,7 +76,7 @@ class LightSANs(nn.Module):
         self.reset_parameters()
 
     @classmethod
-    def from_pretrained(cls, directory: "str | Location") -> "LightSANs":
+    def from_pretrained(cls, directory: "str | os.PathLike[str] | Location") -> "LightSANs":
         """The trained model of a model directory (local or s3://), ready for inference."""
         from lightsans.storage.model_files import read_model  # needs pyarrow and safetensors
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -162,7 +163,7 @@ def _unusable(name: str, reason: Exception) -> InputError:
     )
 
 
-def read_model(directory: str | Location) -> SavedModel:
+def read_model(directory: str | os.PathLike[str] | Location) -> SavedModel:
     """The content of a model directory's ``model.safetensors``.
 
     Args:
@@ -172,8 +173,8 @@ def read_model(directory: str | Location) -> SavedModel:
         NotFoundError: There is no ``model.safetensors``.
         InputError: It is damaged, or is not the file that the model's manifest names.
     """
-    if isinstance(directory, str):
-        directory = locate(directory, StorageConfig())
+    if not isinstance(directory, Location):
+        directory = locate(os.fspath(directory), StorageConfig())
     weights = directory / WEIGHTS
     try:
         content = weights.read_bytes()

@@ -193,6 +193,8 @@ def test_a_log_without_anything_to_learn_is_refused():
     frame = {"user_id": ["a"], "item_id": ["b"], "timestamp": [1]}
     with pytest.raises(InputError, match="no user has two interactions"):
         Recommender(epochs=1).fit(frame)
+    with pytest.raises(InputError, match=r"no rows before data\.as_of=1970-01-01"):
+        Recommender(epochs=1, as_of="1970-01-01").fit(frame)
 
 
 def test_rows_that_repeat_others_are_told_unless_they_are_left_out(log, caplog):

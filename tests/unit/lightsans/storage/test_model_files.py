@@ -42,6 +42,7 @@ def test_a_loaded_model_gives_the_scores_of_the_saved_one(attention, history):
 def test_a_model_directory_is_loaded_by_path_or_uri(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(weights_to_bytes(small_model(9)))
     assert LightSANs.from_pretrained(str(tmp_path)).num_items == 9
+    assert LightSANs.from_pretrained(tmp_path).num_items == 9
     assert LightSANs.from_pretrained(f"file://{tmp_path}").num_items == 9
 
 
