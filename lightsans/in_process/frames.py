@@ -168,16 +168,29 @@ def _names(frame: Frame) -> list[str]:
 def _plain(table: pa.Table) -> pa.Table:
     """The table with text as parquet and our readers know it."""
     for place, field in enumerate(table.schema):
-        kind = field.type
-        values = kind.value_type if pa.types.is_dictionary(kind) else kind
-        if pa.types.is_string_view(values) or pa.types.is_dictionary(kind):
-            plain = pa.large_string() if pa.types.is_string_view(values) else values
+        plain = _plain_type(field.type)
+        if plain != field.type:
             column = table.column(place)
-            if pa.types.is_dictionary(kind):
+            if pa.types.is_dictionary(field.type):
                 chunks = [_decoded(chunk, plain) for chunk in column.chunks]
                 column = pa.chunked_array(chunks, plain)
             table = table.set_column(place, field.name, column.cast(plain))
     return table.replace_schema_metadata(None)
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    """The type without views and dictionaries, within lists too."""
+    if pa.types.is_dictionary(kind):
+        return _plain_type(kind.value_type)
+    if pa.types.is_string_view(kind):
+        return pa.large_string()
+    if pa.types.is_binary_view(kind):
+        return pa.large_binary()
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(_plain_type(kind.value_type), kind.list_size)
+    if pa.types.is_large_list(kind):
+        return pa.large_list(_plain_type(kind.value_type))
+    return pa.list_(_plain_type(kind.value_type)) if pa.types.is_list(kind) else kind
 
 
 def _decoded(ids: pa.DictionaryArray, kind: pa.DataType) -> pa.Array:

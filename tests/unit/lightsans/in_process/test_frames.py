@@ -2,7 +2,9 @@
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from lightsans.config.data import ColumnsConfig, DataConfig
@@ -65,3 +67,29 @@ def test_a_column_that_is_in_the_index_is_found_there():
     with pytest.raises(InputError) as raised:
         to_table(frame.rename(columns={"user_id": "who"}), COLUMNS)
     assert "index" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        (pl.String, ["a", "ü"]),
+        (pl.Categorical, ["a", None]),
+        (pl.Binary, [b"a", b"\xff"]),
+        (pl.List(pl.String), [["a", None], None]),
+        (pl.Array(pl.String, 1), [["a"], ["b"]]),
+        (pl.List(pl.List(pl.String)), [[["a"], []], []]),
+    ],
+)
+def test_text_of_polars_is_text_as_parquet_has_it(kind, values):
+    frame = pl.DataFrame(LOG).with_columns(user_id=pl.Series(values, dtype=kind))
+    table, _ = to_table(frame, COLUMNS)
+    assert table["user_id"].to_pylist() == values
+    assert "view" not in str(table.schema)
+    pq.write_table(table, pa.BufferOutputStream())
+    assert table["user_id"].take(pa.array([1, 0])).to_pylist() == values[::-1]
+
+
+def test_categories_within_lists_are_told_as_what_arrow_cannot_hold():
+    lists = pl.Series([["a"], ["b"]], dtype=pl.List(pl.Categorical))
+    with pytest.raises(InputError, match="the frame holds what Arrow cannot"):
+        to_table(pl.DataFrame(LOG).with_columns(user_id=lists), COLUMNS)
