@@ -41,6 +41,7 @@ from lightsans.stages.list_maker import load_list_maker
 from lightsans.stages.seen_rows import SeenRows
 from lightsans.stages.window import count_here
 from lightsans.storage import model_files as files
+from lightsans.storage.conditional_writes import write_if_unchanged
 from lightsans.storage.listing import list_files
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifest_kinds import DatasetManifest, JudgedModel, ModelManifest
@@ -303,7 +304,10 @@ class Recommender:
         name = f"{hashlib.sha256(content).hexdigest()[:16]}.parquet"
         log = locate(self.config.root, self.config.storage) / "logs" / name
         if not log.exists():
-            log.write_bytes(content)
+            try:  # once: another process may be reading what it has written at this moment
+                write_if_unchanged(log, content, None)
+            except OSError:  # a disk without locks
+                log.write_bytes(content)
         return log
 
     def _load(self, config: RunConfig, dataset_id: str, model_id: str) -> None:

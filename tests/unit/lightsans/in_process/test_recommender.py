@@ -13,6 +13,7 @@ import torch
 import lightsans
 from lightsans import ConfigError, InputError, LightSANs, NotFoundError, Recommender
 from lightsans.dataset.vocabulary import load_vocabulary
+from lightsans.storage.location import Location
 from lightsans.synthetic.logs import generate_log
 
 SETTINGS: dict[str, Any] = {
@@ -141,17 +142,14 @@ def test_a_saved_one_recommends_and_evaluates_the_same(fitted, tmp_path):
     assert Recommender.load(tmp_path / "saved").recommend("u1").equals(fitted.recommend("u1"))
 
 
-def test_a_directory_that_was_not_saved_is_not_loaded(tmp_path):
-    with pytest.raises(NotFoundError, match=r"recommender\.json: not found; expected a directory"):
-        Recommender.load(tmp_path)
-
-
-def test_a_damaged_directory_is_named(fitted, tmp_path):
-    fitted.save(tmp_path)
-    record = tmp_path / "recommender.json"
-    record.write_text(record.read_text().replace("model_id", "model"))
-    with pytest.raises(InputError, match=r"recommender\.json: model_id is missing"):
-        Recommender.load(tmp_path)
+def test_a_log_that_another_process_wrote_meanwhile_stays_as_it_is(log, tmp_path, monkeypatch):
+    settings: dict[str, Any] = {**SETTINGS, "epochs": 1, "root": str(tmp_path)}
+    Recommender(**settings).fit(log)
+    [file] = (tmp_path / "logs").glob("*.parquet")
+    before = file.stat()
+    monkeypatch.setattr(Location, "exists", lambda self: False)  # it was not there a moment ago
+    Recommender(**settings, seed=7).fit(log)
+    assert file.stat() == before
 
 
 def test_unknown_ids_and_ids_of_another_type_are_named(fitted):

@@ -3,10 +3,15 @@
 import pytest
 
 from lightsans.config import RunConfig, to_dict
-from lightsans.errors import InputError
+from lightsans.errors import InputError, NotFoundError
 from lightsans.in_process.saved import FORMAT_VERSION, RECORD, SavedRecommender, read_saved
 from lightsans.storage.records import to_json
 from tests.factories import local
+
+
+def test_a_directory_that_was_not_saved_is_not_read(tmp_path):
+    with pytest.raises(NotFoundError, match=r"recommender\.json: not found; expected a directory"):
+        read_saved(local(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -14,6 +19,7 @@ from tests.factories import local
     [
         ({"format_version": FORMAT_VERSION + 1}, r"format_version is 2, and this .* reads 1; load"),
         ({"config": {"tomorrow": 1}}, r"unknown setting tomorrow .* written by another version"),
+        ({"model_id": None}, "model_id is None; expected text"),
         ({"library": "cudf"}, "library is 'cudf'; expected one of pandas, polars, arrow"),
     ],
 )
