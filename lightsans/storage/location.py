@@ -334,8 +334,8 @@ def locate(uri: str, storage: StorageConfig) -> Location:
     """A `Location` for a local path (made absolute), ``file://`` or the URI of a store.
 
     Raises:
-        ConfigError: Nothing here reads such a URI, it names no bucket, or it has a NUL character or
-            bytes that are not UTF-8, or it is empty.
+        ConfigError: Nothing here reads such a URI, it names no bucket or an unknown home, or it has
+            a NUL character or bytes that are not UTF-8, or it is empty.
     """
     if not uri.strip():
         raise ConfigError(f"{uri!r} names no file or directory; the working directory is '.'")
@@ -344,12 +344,22 @@ def locate(uri: str, storage: StorageConfig) -> Location:
     scheme, has_scheme, path = uri.partition("://")
     if not has_scheme:
         check_slashes(uri)
-        return Location(str(Path(uri).expanduser().absolute()), storage)
+        return Location(_absolute(uri), storage)
     protocol = find_protocol(uri, scheme)
     if protocol == "file":
-        return Location(str(Path(path).expanduser().absolute()), storage)
+        return Location(_absolute(path), storage)
     check_bucket(uri, protocol, path)
     return Location(f"{protocol}://{path.rstrip('/')}", storage)
+
+
+def _absolute(path: str) -> str:
+    """A local path from the root on."""
+    try:
+        return str(Path(path).expanduser().absolute())
+    except RuntimeError:  # another user, or one without an entry, as containers have
+        raise ConfigError(
+            f"{path!r}: no home directory is known for {path.partition('/')[0]}; write the path out"
+        ) from None
 
 
 def is_text(name: str) -> bool:

@@ -13,6 +13,12 @@ from tests.factories import local
 STORAGE = StorageConfig()
 
 
+@pytest.mark.parametrize("uri", ["~nobody-is-called-so/x", "file://~nobody-is-called-so/x"])
+def test_a_home_that_is_not_known_is_named(uri):
+    with pytest.raises(ConfigError, match=r"no home directory is known for ~nobody-is-called-so"):
+        locate(uri, StorageConfig())
+
+
 def test_local_paths_and_file_uris_are_the_same_place(tmp_path):
     assert locate(f"file://{tmp_path}/x", STORAGE) == locate(f"{tmp_path}/x", STORAGE)
 
