@@ -1,8 +1,8 @@
 """Anybody's lists of recommendations: a row a user, or a row a recommendation, by raw ids.
 
-A wide table has a column of lists (``item_ids``, ``items`` or ``recommendations``): of parquet, or
-text such as ``[3, 1, 7]`` or ``3|1|7``. A long one has an item a row, in order of ``rank``, of
-falling ``score`` where there is no rank, of the rows where there is neither.
+A wide table has a column of lists (``item_ids``, ``items`` or ``recommendations``): of parquet or
+JSON lines, or text such as ``[3, 1, 7]`` or ``3|1|7``. A long one has an item a row, in order of
+``rank``, of falling ``score`` where there is no rank, of the rows where there is neither.
 """
 
 import json
@@ -18,6 +18,7 @@ from lightsans.config import DataConfig, RunConfig
 from lightsans.errors import InputError
 from lightsans.lists.tables import Table, about, as_text, open_table
 from lightsans.reading.columns import Wanted, without_type
+from lightsans.reading.input_files import LISTS
 from lightsans.storage.location import Location
 from lightsans.warehouse.partitions import partitions_of
 
@@ -54,7 +55,7 @@ class ListsTable:
         Raises:
             InputError: A file is unreadable, or a rank or score is no number.
         """
-        rows = _read_wide(self) if "items" in self.wanted else _read_long(self)
+        rows = _read_wide(self) if LISTS in self.wanted else _read_long(self)
         return _by_user(self.table, *rows)
 
 
@@ -86,7 +87,7 @@ def open_lists(setting: str, uri: str, config: RunConfig) -> ListsTable:
         )
     wanted = {"user": Wanted(user, "data.columns.user")}
     if wide is not None:
-        wanted["items"] = Wanted(wide, "data.columns.item")
+        wanted[LISTS] = Wanted(wide, "data.columns.item")
     elif item is not None:
         wanted["item"] = Wanted(item, "data.columns.item")
         order = next((name for name in ("rank", "score") if _find(table, (name,))), None)
@@ -110,7 +111,7 @@ def _read_wide(lists: ListsTable) -> tuple[pa.Array, pa.Array, Float64]:
     users, items, lengths = [], [], []
     for file, data, columns in lists.table.pieces(lists.wanted):
         with about(lists.table.setting):
-            ids, counts = _cut(columns["items"], file, data)
+            ids, counts = _cut(columns[LISTS], file, data)
             users.append(as_text(file, columns["user"], "user", data))
         items.append(ids)
         lengths.append(counts)
@@ -132,8 +133,14 @@ def _cut(column: pa.Array, file: Location, data: DataConfig) -> tuple[pa.Array, 
         column = _cut_text(as_text(file, column, "lists", data))
     if not hasattr(column, "flatten") or pa.types.is_struct(column.type):
         raise InputError(f"{file}: a column of lists holds {column.type}; expected lists of ids")
+    items = column.flatten()
+    if pa.types.is_nested(items.type):
+        raise InputError(
+            f"{file}: a column of lists holds {column.type}; expected lists of ids: take the ids "
+            "out, as transform(recommendations, r -> r.item_id) does in Spark"
+        )
     lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
-    return as_text(file, column.flatten(), "item", data), lengths.astype(np.int64)
+    return as_text(file, items, "item", data), lengths.astype(np.int64)
 
 
 def _cut_text(texts: pa.Array) -> pa.Array:

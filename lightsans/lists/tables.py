@@ -107,8 +107,20 @@ class Table:
                 for rows in read_file(file, data):
                     if rows.broken:
                         position, reason = rows.broken[0]
-                        raise InputError(f"{info.location}:{position}: not readable: {reason}")
+                        said = _describe_broken(reason, wanted)
+                        raise InputError(f"{info.location}:{position}: {said}")
                     yield info.location, data, rows.columns
+
+
+def _describe_broken(reason: str, wanted: Mapping[str, Wanted]) -> str:
+    """What is wrong with a row that cannot be read, and the way out."""
+    column = wanted.get(reason.removesuffix("_wrong_type"))
+    if column is None:
+        return f"not readable: {reason}"
+    return (
+        f"column {column.column!r} holds a list, an object or a boolean, expected one value a row; "
+        f"flatten it, or set {column.setting} to another column"
+    )
 
 
 @contextmanager

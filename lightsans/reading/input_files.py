@@ -17,6 +17,11 @@ WHERE = "where:"
 """Begins the roles of columns that only ``data.where`` looks at; the name of the column follows."""
 FEATURES = ("categorical.", "vector.")
 """Begin the roles of columns of an item table that may hold lists; JSON lines give their text."""
+LISTS = "items"
+"""Role of a column of lists; JSON lines give their text."""
+BESIDE = "beside."
+"""Begins the roles of columns of any kind, which are written as they are: JSON lines give the text
+of their lists and objects."""
 
 
 class TextLayout(ABC):

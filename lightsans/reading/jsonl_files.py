@@ -13,7 +13,15 @@ import pyarrow.json
 from lightsans.arrays import Int64
 from lightsans.config import DataConfig
 from lightsans.errors import InputError
-from lightsans.reading.input_files import FEATURES, WHERE, Head, TextLayout, is_number
+from lightsans.reading.input_files import (
+    BESIDE,
+    FEATURES,
+    LISTS,
+    WHERE,
+    Head,
+    TextLayout,
+    is_number,
+)
 from lightsans.reading.rows import RawRows
 from lightsans.storage.location import Location
 from lightsans.text.coding import Coding
@@ -52,6 +60,8 @@ class JsonlHead(Head):
             )
             if is_free and is_number(types[role]) and not pa.types.is_null(types[role]):
                 types[role] = pa.float64()
+            if role.startswith(BESIDE) and pa.types.is_struct(types[role]):
+                types[role] = pa.string()  # Arrow would read no key of it
         known = {r: pa.string() if pa.types.is_null(kind) else kind for r, kind in types.items()}
         return JsonlLayout({role: self.names[at] for role, at in roles.items()}, known)
 
@@ -160,7 +170,8 @@ def _read_record(line: bytes, layout: JsonlLayout) -> dict[str, str | None] | st
         if role.startswith(WHERE) and isinstance(value, bool | list | dict):
             values[role] = str(value).lower() if isinstance(value, bool) else None
             continue
-        if role.startswith(FEATURES) and isinstance(value, list):
+        has_text = isinstance(value, list) and role.startswith((*FEATURES, LISTS, BESIDE))
+        if has_text or (isinstance(value, dict) and role.startswith(BESIDE)):
             values[role] = json.dumps(value, ensure_ascii=False)
             continue
         if isinstance(value, bool) and pa.types.is_boolean(layout.types[role]):

@@ -19,10 +19,9 @@ from lightsans.errors import ConfigError
 from lightsans.lists.id_lists import as_integers, id_list_of, read_otherwise, require_some
 from lightsans.lists.tables import Table, as_text, open_table
 from lightsans.reading.columns import Wanted
+from lightsans.reading.input_files import BESIDE
 from lightsans.reading.values import is_text_like
 from lightsans.storage.schemas import long_recommendations_schema, recommendations_schema
-
-_VALUE = "value "
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +146,7 @@ def _open(config: RunConfig) -> dict[str, tuple[Table, dict[str, Wanted]]]:
                 )
             taken.add(name)
         wanted = {role: Wanted(id_column, f"data.columns.{role}")}
-        wanted |= {_VALUE + name: Wanted(name, f"score.{role}_columns") for name in names}
+        wanted |= {BESIDE + name: Wanted(name, f"score.{role}_columns") for name in names}
         found[role] = open_table(f"score.{role}_table", uri, config), wanted
     return found
 
@@ -176,5 +175,5 @@ def _read(table: Table, wanted: dict[str, Wanted], role: str) -> _Columns:
         is_typed = len(kinds) == 1 and not any(is_text_like(kind) for kind in kinds)
         arrays = pieces[name] if is_typed else texts[name]
         column = pa.concat_arrays(arrays) if arrays else pa.array([], pa.string())
-        values[name.removeprefix(_VALUE)] = column.take(kept)
+        values[name.removeprefix(BESIDE)] = column.take(kept)
     return _Columns(listed.dictionary, values)

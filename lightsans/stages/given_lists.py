@@ -116,9 +116,9 @@ def _require_some(given: GivenLists, matched: MatchedLists, dataset: Location) -
         ("items", matched.items, matched.items_found, given.items),
     ):
         if not found:
-            example = f", such as {some[0].as_py()!r}" if len(some) else ""
+            example = f", such as {some[0].as_py()!r}," if len(some) else ""
             raise InputError(
-                f"{SETTING}: {given.location}: none of its {listed:,} {noun}{example}, is in "
+                f"{SETTING}: {given.location}: none of its {listed:,} {noun}{example} is in "
                 f"dataset {dataset.name}; ids are compared as they are in the log"
             )
 

@@ -1,6 +1,7 @@
 """Lists that somebody else made, wide and long, in files of several kinds."""
 
 import itertools
+import json
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -41,6 +42,22 @@ def test_lists_of_a_csv_are_read_whatever_their_layout(tmp_path, lines):
     file = tmp_path / "lists.csv"
     file.write_text(lines)
     assert read(file) == EXPECTED
+
+
+def test_lists_of_json_lines_are_lists_or_text(tmp_path):
+    file = tmp_path / "lists.jsonl"
+    for a, b in ([[7, 3], [5]], [["7", "3"], ["5"]], ["7|3", "5"], ["[7, 3]", [5]]):
+        rows = ({"user_id": user, "items": items} for user, items in (("a", a), ("b", b)))
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        assert read(file) == EXPECTED
+
+
+def test_lists_of_objects_are_told_with_the_way_out(tmp_path):
+    file = tmp_path / "lists.parquet"
+    lists = pa.array([[{"item_id": 7, "rating": 0.9}]])  # as Spark's ALS writes them
+    pq.write_table(pa.table({"user_id": ["a"], "recommendations": lists}), file)
+    with pytest.raises(InputError, match=r"holds list<.*; expected lists of ids: take the ids"):
+        read(file)
 
 
 def test_lists_of_parquet_are_lists_of_any_ids(tmp_path):

@@ -1,5 +1,7 @@
 """Columns of tables of items and users beside recommendations."""
 
+import json
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -40,6 +42,17 @@ def test_wide_rows_have_lists_of_items_columns_and_values_of_users(tmp_path):
     assert made["year"].to_pylist() == [["1997", "1998"], [None]]  # text: the table is a csv
     assert made["age"].to_pylist() == [30, None]
     assert made.schema.field("age").type == pa.int8()  # as in parquet
+
+
+def test_lists_and_objects_of_json_lines_are_their_text(tmp_path):
+    file = tmp_path / "films.jsonl"
+    rows = [{"item_id": 7, "title": ["Seven", "Sept"], "year": {"of": 1997}}, {"item_id": 8}]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    beside = read_beside(config_of(tmp_path, f"score.item_table={file}"))
+    assert beside is not None
+    made = beside.extend(WIDE)
+    assert made["title"].to_pylist() == [['["Seven", "Sept"]', None], [None]]
+    assert made["year"].to_pylist() == [['{"of": 1997}', None], [None]]
 
 
 def test_a_row_without_an_id_takes_nobody_s_place(tmp_path):

@@ -248,3 +248,13 @@ def test_a_pin_counts_without_blanks_and_of_two_for_one_item_the_first(tmp_path)
     text = f"{CAP}    pins: [{{item: ' jam', position: 3}}, {{item: jam, position: 1}}]\n"
     [pin] = rules_of(tmp_path, text).item_rules(ITEMS).pins
     assert (pin.item_id, pin.position) == (2, 3)
+
+
+def test_a_list_in_json_lines_where_a_rule_takes_one_value_is_told_by_its_column(tmp_path):
+    file = tmp_path / "items.jsonl"
+    file.write_text('{"item_id": "tea", "brand": ["acme", "zeta"]}\n')
+    text = (
+        f"score: {{item_table: {file}, rules: {{caps: {{column: brand, at_most: 1, first: 3}}}}}}"
+    )
+    with pytest.raises(InputError, match=r"column 'brand' holds a list, .*; flatten it, or set"):
+        read_item_choice(parse_config(text, "f.yaml").config)

@@ -75,7 +75,7 @@ def test_lists_are_measured_beside_the_model_and_users_without_one_miss(log, fit
     [
         ("x,5\n", "none of its 1 users, such as 'x', is in dataset"),
         ("1,film\n", "none of its 1 items, such as 'film', is in dataset"),
-        ("", "none of its 0 users, is in dataset"),
+        ("", "none of its 0 users is in dataset"),
     ],
 )
 def test_lists_of_strangers_are_refused(fitted, line, message):
