@@ -38,6 +38,8 @@ def config_of(settings: Mapping[str, Any]) -> RunConfig:
             if key in found:
                 raise ConfigError(f"{ORIGIN} gives {key} twice; give it once")
             found[key] = plain
+    if "score.users" in found:  # it would have no effect
+        raise ConfigError(f"{ORIGIN} takes no score.users: recommend(users=...) is given them")
     about_files = [key for key in _FRAME if key in found]
     if about_files == ["data.item_table"]:
         raise ConfigError(

@@ -39,6 +39,7 @@ def test_lists_are_lists_and_num_layers_is_n_layers():
         ({"k_interests": 3, "model": {"k_interests": 4}}, "gives model.k_interests twice"),
         ({"model": 3}, "model is 3; expected a dict of"),
         ({"score": {"rules": {"diversity": 0.3}}}, "rules.diversity is 0.3; expected a dict of"),
+        ({"score": {"users": "u.txt"}}, r"takes no score.users: recommend\(users=...\) is given"),
         ({"input": "x.csv"}, r"takes no data.input: fit\(\) is given the interactions"),
         ({"hidden_size": 15}, "model.hidden_size=15"),
         ({"deny_items": pd.Series([7])}, r"deny_items is a pandas\S*Series; expected text"),
