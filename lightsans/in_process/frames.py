@@ -147,7 +147,7 @@ def _with_columns(frame: Frame) -> Frame:
 
 
 def _index_hint(frame: Frame, columns: Mapping[str, Wanted]) -> str:
-    """What to do about wanted columns that are in the index of a frame of pandas."""
+    """Hint about wanted columns that are in the index of a frame of pandas."""
     if library_of(frame) != "pandas":
         return ""
     wanted = [str(each.column) for each in columns.values()]

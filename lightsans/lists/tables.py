@@ -113,7 +113,7 @@ class Table:
 
 
 def _describe_broken(reason: str, wanted: Mapping[str, Wanted]) -> str:
-    """What is wrong with a row that cannot be read, and the way out."""
+    """Words for a row that cannot be read, and the way out."""
     column = wanted.get(reason.removesuffix("_wrong_type"))
     if column is None:
         return f"not readable: {reason}"
