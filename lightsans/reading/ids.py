@@ -115,6 +115,7 @@ def _clean_text(
     text = as_utf8(column, problems)
     trimmed = strip_blanks(text)
     is_missing = find_missing(trimmed, data.missing_values) | (ints(pc.binary_length(trimmed)) == 0)
+    is_missing &= ~(is_null(text) & ~is_null(column))  # bytes that are no text are not nothing
     is_padded = ints(pc.binary_length(text)) != ints(pc.binary_length(trimmed))
     problems.add(f"{role}_missing", is_missing)
     ids = trimmed if data.strip_ids or target == pa.int64() else text

@@ -39,6 +39,10 @@ def test_dictionary_columns_are_decoded():
 
 def test_bytes_that_are_not_utf8_refuse_their_row_only():
     assert ids([b"a", b"\xff\xfe", b"c"], arrow_type=pa.binary()) == ["a", "not_utf8", "c"]
+    for column in (pa.array([b"\xff", None]), pa.array([b"\xff", None]).dictionary_encode()):
+        problems = Problems(2)
+        clean_ids(column, "user", "string", DataConfig(), problems)
+        assert problems.findings.missing["user"].total() == 1  # only where there is nothing
 
 
 def test_ids_may_have_as_many_bytes_as_configured():
