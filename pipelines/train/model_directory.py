@@ -7,6 +7,10 @@ models/<id>/  model.safetensors  items.parquet  config.yaml  metrics.json  histo
               pending.json       reports that failed, see `pipelines.train.tracking`
 """
 
+import sys
+from collections.abc import Callable
+from typing import Any
+
 import ray
 
 from lightsans.config import RunConfig
@@ -88,13 +92,11 @@ def write_model_files(
     if checkpoint is None:
         raise TrainingError(f"{best}: the checkpoint of the best epoch is missing; train again")
     best_row = next(row for row in history if checkpoint_name(row.epoch) == best.name)
-    ensure_ray()
-    with original_errors():
-        manifest: ModelManifest = ray.get(
-            _write_model.remote(
-                config, dataset, dataset_manifest, directory, checkpoint, best_row, history
-            )
-        )
+    write: Callable[..., ModelManifest] = _write_model
+    if "torch" not in sys.modules:  # its import would take longer than a task that has it
+        ensure_ray()
+        write = _in_a_task
+    manifest = write(config, dataset, dataset_manifest, directory, checkpoint, best_row, history)
     valid = best_row.valid
     mark_pending(config, directory)
     say(
@@ -112,7 +114,12 @@ def write_model_files(
     return manifest
 
 
-@ray.remote(num_cpus=0)
+def _in_a_task(*arguments: Any) -> ModelManifest:
+    with original_errors():
+        made: ModelManifest = ray.get(ray.remote(num_cpus=0)(_write_model).remote(*arguments))
+    return made
+
+
 def _write_model(
     config: RunConfig,
     dataset: Location,
@@ -122,7 +129,6 @@ def _write_model(
     best: EpochRow,
     history: list[EpochRow],
 ) -> ModelManifest:
-    """Write the files where PyTorch is imported: the driver would take a second to do that."""
     from lightsans.stages.model_directory import write_model
 
     weights, name = checkpoint.read(files.WEIGHTS), str(checkpoint.location)
