@@ -58,6 +58,7 @@ def test_weights_and_state_are_those_of_pytorch(is_decoupled, decay):
     assert [parameter.grad for parameter in ours] == [None] * 3
 
 
+@pytest.mark.programs
 def test_training_does_without_the_compiler():
     """Its import takes a second of every process that trains."""
     script = """

@@ -95,6 +95,7 @@ def test_the_dashboard_of_our_own_ray_is_started_once_where_it_is_needed(
     assert started == [{"include_dashboard": False, "raise_on_failure": False}] * count
 
 
+@pytest.mark.programs
 def test_what_stands_in_for_an_agent_ends_with_the_driver_even_if_it_comes_late():
     """A process that was started by one that had ended by then would stay for ever."""
     script = """
