@@ -26,6 +26,7 @@ from lightsans.columns.arrow import (
     wide,
 )
 from lightsans.columns.hashing import buckets_of, hash_ids, pieces_of
+from lightsans.columns.kernels import group_rows
 
 PART = "part"
 """The column that rows are exchanged by: the number of a part."""
@@ -71,8 +72,6 @@ def pack_rows(table: pa.Table, num_parts: int, is_wanted: Bool | None = None) ->
     Returns:
         A table of `PACKED_SCHEMA`.
     """
-    from lightsans.columns.kernels import group_rows  # Numba, as in `hash_segments`
-
     if not table.num_rows:
         return PACKED_SCHEMA.empty_table()
     # The part of each row, from the hash of its user; rows of a part then lie together.

@@ -102,7 +102,7 @@ from lightsans.config.file import load_config
 from pipelines.run_pipeline import run_pipeline
 
 run_pipeline(load_config(None, sys.argv[1:]).config)
-assert not {"torch", "numba"} & set(sys.modules)
+assert "torch" not in sys.modules
 
 @ray.remote
 def has(name):

@@ -247,7 +247,7 @@ LOOKS = ["pipelines.preprocess.identity", "pipelines.train.identity", "pipelines
     [
         (TASKS, "ray.data matplotlib"),
         ([name for name in TASKS if "preprocess" in name], "torch pandas botocore.session"),
-        (DRIVER, "torch numba pandas matplotlib ray.data"),
+        (DRIVER, "torch pandas matplotlib ray.data"),
         (LOOKS, "ray pandas matplotlib"),
     ],
     ids=["tasks", "tasks of preprocessing", "driver", "looking at one user"],
