@@ -40,13 +40,16 @@ class FadingPositions(NamedTuple):
 
     def newest(self, newest_B: Tensor, is_item_BL: Tensor) -> Tensor:
         """Weights with which each sequence's newest position reads its items, (B, N, L)."""
-        logits_BLM = self.logits.float().masked_fill(~is_item_BL.unsqueeze(-1), float("-inf"))
-        return exact_product(self.mix, logits_BLM.softmax(dim=1).transpose(1, 2))
+        return self._over(is_item_BL)  # the newest item is the last of them
 
     def whole(self, v_BNLH: Tensor, is_item_BL: Tensor) -> Tensor:
         """Context of each position from the whole sequence, all the same: (B, N, L, H)."""
-        weights_BNL = self.newest(is_item_BL, is_item_BL)
-        return (weights_BNL.unsqueeze(2) @ v_BNLH).expand_as(v_BNLH)
+        return (self._over(is_item_BL).unsqueeze(2) @ v_BNLH).expand_as(v_BNLH)
+
+    def _over(self, is_item_BL: Tensor) -> Tensor:
+        """Weights of the items of whole sequences, (B, N, L)."""
+        logits_BLM = self.logits.float().masked_fill(~is_item_BL.unsqueeze(-1), float("-inf"))
+        return exact_product(self.mix, logits_BLM.softmax(dim=1).transpose(1, 2))
 
     def _attend(self, v_BNCH: Tensor, logits_BCM: Tensor, carry: "_Carry | None") -> Tensor:
         C = logits_BCM.shape[1]
