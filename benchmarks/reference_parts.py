@@ -39,11 +39,11 @@ class Parts(NamedTuple):
     """Parts of the paper that a variant has; the released code has none of them."""
 
     masks: bool = False
-    """Layout takes no part in attention."""
+    """Padding takes no part in attention."""
     by_interest: bool = False
     """Weights of a position are a softmax over what it reads, interests and positions."""
     zero_row: bool = False
-    """Layout's item vector is zero, is not trained and not ranked."""
+    """Padding's item vector is zero, is not trained and not ranked."""
 
 
 VARIANTS = {
