@@ -9,16 +9,18 @@ item after a cut-off, and the next ten; the request is made at the cut-off. Vali
 by ndcg@10 of the next item and, between rungs, the setting. ``--test`` measures the chosen rung and
 the baselines on test, twice: as they were trained before the first cut-off (``judged``, RecTools'
 SASRec beside them, with the epoch that valid chooses), and trained again, for as many epochs, on
-everything before the second one (``refit``), as a nightly pipeline does. Leads are paired, their
-95 % intervals of a bootstrap over users. Time is the processor time of one thread. Finished runs
-are lines of ``benchmarks/temporal.jsonl``; weights, and the peer's lists, stay in ``--work``.
+everything before the second one (``refit``), as a nightly pipeline does. Ours is measured once more
+with what is popular now: to each score is added a weight, which valid chooses, times the logarithm
+of 1 + the item's rows of the last seven days, as by a boost of ``score.rules``. Leads are paired,
+their 95 % intervals of a bootstrap over users. Time is the processor time of one thread. Finished
+runs are lines of ``benchmarks/temporal.jsonl``; weights, and the peer's lists, stay in ``--work``.
 
 CompleteJourney is that of `benchmarks.replay_logs`; what was bought may be recommended again.
 """
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -51,12 +53,17 @@ from lightsans.ranking.evaluation import (
     rank_targets,
     score_by_model,
 )
-from lightsans.ranking.recent import popularity_ties, rows_before, window_scores
+from lightsans.ranking.recent import count_rows, popularity_ties, rows_before, window_scores
 from lightsans.synthetic.logs import generate_log
-from pipelines.backtest.pooled import AT, NAMES, Estimates
+from pipelines.backtest.pooled import AT, NAMES, Estimates, Gains
 
 LINES = Path(__file__).with_suffix(".jsonl")
 DAYS = 7
+WEIGHTS = (0.0, 0.5, 1.0, 2.0, 4.0)
+"""Weights of what is popular now, beside the model's scores, of which valid chooses one."""
+OURS, BOOSTED = "ours", "ours, boosted"
+LEADS = {"leads": OURS, "leads_boosted": BOOSTED}
+"""Fields of a tested line with the leads over all others, and whose they are."""
 SPLIT = (
     "data.split=temporal",
     "data.temporal.valid_fraction=0.1",
@@ -129,6 +136,18 @@ def lists_of(cut: Cut, scorer: ScoresHeldOut, split: Split, remove_seen: bool) -
         ).top
 
 
+def boosted(scorer: ScoresHeldOut, cut: Cut, moment: int, weight: float) -> ScoresHeldOut:
+    """Scores with more for items that were met in the last days before a moment."""
+    assert cut.users.times is not None
+    counts = count_rows(cut.users, cut.users.times.of_items, moment, DAYS, cut.num_items)
+    boosts_V = torch.from_numpy(weight * np.log1p(counts)).float()
+
+    def score(batch: HeldOut) -> torch.Tensor:
+        return scorer(batch) + boosts_V
+
+    return score
+
+
 def baselines(cut: Cut, length: int) -> dict[str, ScoresHeldOut]:
     """Popularity, that of a week before the test cut-off, and the most frequent successor."""
     counts = TransitionCounts.count(cut.users, cut.num_items)
@@ -154,14 +173,26 @@ def train_rung(session: Session, rung: str, seed: int) -> dict[str, Any]:
     run = train(Log(cut.users, cut.num_items, session.options.log), config, 120, "cpu")
     torch.save(run.model.state_dict(), weights_file(session, rung, seed))
     scorer = score_by_model(run.model.eval(), CPU, config.model.max_seq_len)
-    lists = lists_of(cut, scorer, "valid", config.evaluate.remove_seen)
-    gains = cut.gains(lists, cut.next_items(session.rows, "valid"), "valid")
+    met = cut.next_items(session.rows, "valid")
+
+    def measure(weight: float) -> Gains:
+        of_weight = boosted(scorer, cut, cut.cutoffs.valid_from, weight)
+        lists = lists_of(cut, of_weight, "valid", config.evaluate.remove_seen)
+        return cut.gains(lists, met, "valid")
+
+    by_weight = {weight: measure(weight) for weight in WEIGHTS}
+    means = {
+        weight: {name: rounded(each)[0] for name, each in gains.means().items()}
+        for weight, gains in by_weight.items()
+    }
     return {
         "best_epoch": run.best_epoch,
         "cpu_minutes": round(run.seconds[-1] / 60, 1),
         "valid": round(run.best.valid["ndcg@10"], 5),
-        "valid_lists": {name: rounded(each)[0] for name, each in gains.means().items()},
-        "valid_users": len(gains),
+        "valid_lists": means[0.0],
+        "valid_boosted": {str(weight): of_weight for weight, of_weight in means.items()},
+        "weight": max(WEIGHTS, key=lambda weight: means[weight]["first ndcg@10"]),
+        "valid_users": len(by_weight[0.0]),
         "curve": [round(row.valid["ndcg@10"], 4) for row in run.curve],
     }
 
@@ -192,7 +223,9 @@ def test_chosen(session: Session, chosen: dict[str, Any]) -> list[dict[str, Any]
     ):
         model = LightSANs(config.model, cut.num_items)
         model.load_state_dict(of_model)
-        scorers = {"ours": score_by_model(model.eval(), CPU, config.model.max_seq_len)}
+        ours = score_by_model(model.eval(), CPU, config.model.max_seq_len)
+        moment = cut.cutoffs.test_from
+        scorers = {OURS: ours, BOOSTED: boosted(ours, cut, moment, chosen["weight"])}
         scorers |= baselines(cut, config.model.max_seq_len)
         remove = config.evaluate.remove_seen
         lists = {each: lists_of(cut, scorers[each], "test", remove) for each in scorers}
@@ -218,10 +251,11 @@ def compare(cut: Cut, lists: Mapping[str, Int64], met: list[list[str]]) -> dict[
         return {name: rounded(each) for name, each in found.items()}
 
     return {
-        "users": len(gains["ours"]),
+        "users": len(gains[OURS]),
         "test": {name: shown(each.means()) for name, each in gains.items()},
-        "leads": {
-            name: shown(gains["ours"].leads(each)) for name, each in gains.items() if name != "ours"
+        **{
+            field: {n: shown(gains[who].leads(each)) for n, each in gains.items() if n != who}
+            for field, who in LEADS.items()
         },
     }
 
@@ -262,21 +296,27 @@ def cases(lines: list[dict[str, Any]]) -> list[harness.Case]:
     """Our figures beside each other's, and whether an interval of the lead excludes 0."""
     found = []
     for line in lines:
-        for peer, leads in line.get("leads", {}).items():
+        for who, peer, leads in _leads_of(line):
             for metric in NAMES:
-                ours, theirs = (line["test"][who][metric][0] for who in ("ours", peer))
+                own, theirs = (line["test"][name][metric][0] for name in (who, peer))
                 found.append(
                     harness.case(
-                        f"{line['log']}, {line['tested']}, {metric}: {peer}",
-                        ours=ours,
+                        f"{line['log']}, {line['tested']}, {metric}, {who}: {peer}",
+                        ours=own,
                         peer=theirs,
                         unit=metric,
-                        ratio=round(ours / theirs, 3) if theirs else None,
+                        ratio=round(own / theirs, 3) if theirs else None,
                         goal=1.0,
                         lead=leads[metric],
                     )
                 )
     return found
+
+
+def _leads_of(line: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, list[float]]]]:
+    for field, who in LEADS.items():
+        for peer, leads in line.get(field, {}).items():
+            yield who, peer, leads
 
 
 def parse() -> argparse.Namespace:

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from lightsans.config.checks import require
+from lightsans.config.checks import CENTURY_DAYS, require
 from lightsans.config.marks import Mark, made_setting, setting
 
 MOST_BITS = 62
@@ -84,12 +84,15 @@ class SegmentRule:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Boost:
-    """A number added to scores, by a column; a penalty is a negative one."""
+    """A number added to scores, by a column or by what is popular; a penalty is a negative one."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
 
-    column: str
+    column: str | None = None
     """A column of score.item_table."""
+    recent_days: int | None = None
+    """Days before the newest interaction, in place of a column: weight * log(1 + n) is added to an
+    item that came up n times in them."""
     values: dict[str, float] = made_setting(dict)
     """Numbers added to the scores of items with each value; other items keep theirs."""
     weight: float | None = None
@@ -98,7 +101,21 @@ class Boost:
     """Text between the values of an item that has several: each adds its own."""
 
     def __post_init__(self) -> None:
-        name = f"score.rules.boosts: the boost by column={self.column}"
+        require(
+            (self.column is None) != (self.recent_days is None),
+            "score.rules.boosts: a boost needs either column, one of score.item_table, or "
+            f"recent_days; found column={self.column} and recent_days={self.recent_days}",
+        )
+        by = "recent_days" if self.column is None else "column"
+        name = f"score.rules.boosts: the boost by {by}={getattr(self, by)}"
+        require(
+            self.recent_days is None or 1 <= self.recent_days <= CENTURY_DAYS,
+            f"{name} needs a number of days from 1 to {CENTURY_DAYS:,}",
+        )
+        require(
+            self.recent_days is None or (self.weight is not None and not self.values),
+            f"{name} needs a weight, such as 1.0, and no values",
+        )
         require(
             bool(self.values) != (self.weight is not None),
             f"{name} needs either values, such as {{acme: 0.5}}, or a weight",
@@ -203,7 +220,8 @@ class RulesConfig:
     """Items that some users may, or may not, be recommended:
     [{users: FILE, deny: {column: age, min: 18}}]."""
     boosts: tuple[Boost, ...] = ()
-    """Numbers added to scores: [{column: brand, values: {acme: 0.5}}]."""
+    """Numbers added to scores: [{column: brand, values: {acme: 0.5}}, {recent_days: 7, weight:
+    1}]."""
     quotas: tuple[Quota, ...] = ()
     """Least numbers of items of a group:
     [{group: {column: added, min: '2026-11-01'}, at_least: 2, first: 10}]."""
@@ -248,8 +266,14 @@ class RulesConfig:
         groups = [quota.group for quota in self.quotas]
         groups += [g for rule in self.segments for g in (rule.allow, rule.deny) if g is not None]
         named = {group.column for group in groups if group.column is not None}
-        named |= {boost.column for boost in self.boosts} | {cap.column for cap in self.caps}
+        named |= {boost.column for boost in self.boosts if boost.column is not None}
+        named |= {cap.column for cap in self.caps}
         return sorted(named)
+
+    @property
+    def recent_days(self) -> set[int]:
+        """Lengths, in days, of the windows in which boosts count interactions."""
+        return {boost.recent_days for boost in self.boosts if boost.recent_days is not None}
 
 
 def _require_separator(name: str, separator: str | None) -> None:

@@ -248,6 +248,12 @@ class ScoreConfig:
             "score.partition_by=rank needs score.layout=long: a wide row holds all ranks",
         )
 
+    @property
+    def recent_days(self) -> list[int]:
+        """Lengths, in days, of the windows in which lists count interactions, ascending."""
+        popular = set() if self.popular_days is None else {self.popular_days}
+        return sorted(popular | self.rules.recent_days)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SimilarConfig:

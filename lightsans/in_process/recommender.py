@@ -368,11 +368,9 @@ class Recommender:
     def _maker(self, k: int) -> ListMaker:
         maker = self._makers.get(k)
         if maker is None:
-            fitted, days = self._require(), self.config.score.popular_days
+            fitted = self._require()
             config = replace(self.config, score=replace(self.config.score, k=k))
-            recent = None
-            if days is not None:
-                recent = count_here(fitted.dataset, fitted.manifest, days)
+            recent = count_here(fitted.dataset, fitted.manifest, config.score.recent_days)
             maker = load_list_maker(
                 config, fitted.dataset, fitted.model, False, self._choice(config), recent
             )

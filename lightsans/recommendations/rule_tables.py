@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -20,6 +20,8 @@ from lightsans.lists.id_lists import IdList, as_integers, read_id_list, require_
 from lightsans.lists.item_table import ItemTable
 from lightsans.rules.item_rules import NO_LIMIT, ItemRules, PinRule, QuotaRule
 
+RecentCounts = Mapping[int, Int64]
+"""(V,) interactions of each item in the newest days, by the number of days."""
 _FALLBACK = ("segments", "quotas", "caps", "pins")
 """Kinds of rules that lists of popular items keep: the others are about the model's scores."""
 
@@ -50,6 +52,9 @@ class RuleTables:
         """Differs when a rule does, or what it refers to; the order of a list does not count."""
         sums = {path: _sum(listed.ids) for path, listed in self.lists.items()}
         content: dict[str, Any] = to_dict(self.config)
+        for boost in content["boosts"]:
+            if boost["recent_days"] is None:  # the rules of before there were any have their sum
+                del boost["recent_days"]
         for rule, listed in zip(content["segments"], self.users, strict=True):
             rule["users"] = _sum(listed.ids)
         for group in _groups_of(content):
@@ -60,8 +65,14 @@ class RuleTables:
             content[f"column {name}"] = [len(ids), int(mix(mix(ids) + values).sum())]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
-    def item_rules(self, items: Vocabulary) -> ItemRules:
-        """The rules about the items of a vocabulary."""
+    def item_rules(self, items: Vocabulary, recent: RecentCounts | None = None) -> ItemRules:
+        """The rules about the items of a vocabulary.
+
+        Args:
+            items: The vocabulary.
+            recent: (V,) interactions of each of its items in the newest days, by the number of
+                days. None leaves boosts by them out.
+        """
         import torch  # most configurations have no rules
 
         places = self._places(items)
@@ -78,7 +89,7 @@ class RuleTables:
         for number, quota in enumerate(quotas):
             groups |= self._is_in(quota.group, items, places).astype(np.int64) << number
         codes_VG, at_most, first = self._categories(items, places)
-        boosts = self._boosts(items, places)
+        boosts = self._boosts(items, places, recent)
         # Of two pins of one item, as "3" and " 3", the first.
         pinned = {number: pin.position for pin, number in reversed([*self._pins(items)]) if number}
         pins = [PinRule(number, position) for number, position in reversed(pinned.items())]
@@ -106,8 +117,9 @@ class RuleTables:
             if not number:
                 said.append(f"score.rules.pins: item {pin.item!r} is unknown to the model")
         for boost in self.config.boosts:
-            found = self._values(boost.column, boost.separator).values
-            said += _unknown("boosts", boost.column, boost.values, found)
+            if boost.column is not None:
+                found = self._values(boost.column, boost.separator).values
+                said += _unknown("boosts", boost.column, boost.values, found)
         groups = [group for rule in self.config.segments for group in (rule.allow, rule.deny)]
         for group in [*groups, *(quota.group for quota in self.config.quotas)]:
             if group is not None and group.column is not None:
@@ -218,11 +230,19 @@ class RuleTables:
         codes_VG[pairs[:, 0], column] = pairs[:, 1]
         return codes_VG, np.array([*at_most, NO_LIMIT], np.int32), np.array([*first, 0], np.int32)
 
-    def _boosts(self, items: Vocabulary, places: Int64) -> Float32 | None:
+    def _boosts(
+        self, items: Vocabulary, places: Int64, recent: RecentCounts | None
+    ) -> Float32 | None:
         if not self.config.boosts:
             return None
         added = np.zeros(items.num_items + 1)
         for boost in self.config.boosts:
+            if boost.column is None:
+                assert boost.weight is not None
+                assert boost.recent_days is not None
+                if recent is not None:
+                    added += boost.weight * np.log1p(recent[boost.recent_days])
+                continue
             rows, values = self._values(boost.column, boost.separator)
             if boost.weight is not None:
                 numbers = boost.weight * self._numbers(boost.column, values)

@@ -1,14 +1,14 @@
 """The maker of lists that a model, a dataset and the settings of scoring give."""
 
-import pyarrow as pa
+import numpy as np
 
-from lightsans.arrays import Int64
+from lightsans.arrays import Int32, Int64
 from lightsans.config import RunConfig
-from lightsans.dataset.vocabulary import Vocabulary, item_id_mapping, load_vocabulary
+from lightsans.dataset.vocabulary import item_id_mapping, load_vocabulary
 from lightsans.model.network import LightSANs
 from lightsans.recommendations.item_choice import ItemChoice
 from lightsans.recommendations.list_maker import ListMaker
-from lightsans.recommendations.rule_tables import RuleTables
+from lightsans.recommendations.rule_tables import RecentCounts
 from lightsans.recommendations.segment import ListRules, segment_of
 from lightsans.stages.item_features import with_new_items
 from lightsans.stages.seen_rows import SeenRows
@@ -25,9 +25,19 @@ def load_list_maker(
     model: Location,
     map_items: bool,
     choice: ItemChoice,
-    recent_counts: Int64 | None = None,
+    recent: RecentCounts | None = None,
 ) -> ListMaker:
-    """The maker of lists of a model for the users of a dataset, on the CPU."""
+    """The maker of lists of a model for the users of a dataset, on the CPU.
+
+    Args:
+        config: The run.
+        dataset: The dataset.
+        model: The model.
+        map_items: Translate items by raw id when the two number them differently.
+        choice: Lists and rules of items, as read.
+        recent: Interactions of each of the dataset's items, by ``config.score.recent_days``; None
+            where no list is made of it.
+    """
     dataset_items, known_items = load_vocabulary(dataset), load_vocabulary(model)
     names = f"dataset {dataset.name} and model {model.name}"
     mapping = item_id_mapping(dataset_items, known_items, map_items, names)
@@ -40,7 +50,16 @@ def load_list_maker(
     rules = None
     manifest = require_manifest(DatasetManifest, dataset, "run `submit.py preprocess` first")
     if tables is not None:
-        rules = _list_rules(tables, model_items, dataset_items, id_type(manifest.user_id_type))
+        of_model = {
+            window: _by_model(counts, mapping, model_items.num_items)
+            for window, counts in (recent or {}).items()
+        }
+        rules = ListRules(
+            tables.item_rules(model_items, None if recent is None else of_model),
+            tables.fallback_rules(dataset_items),
+            tuple(segment_of(users, id_type(manifest.user_id_type)) for users in tables.users),
+        )
+    days = config.score.popular_days
     return ListMaker(
         network,
         model_items,
@@ -52,17 +71,16 @@ def load_list_maker(
         eligible_popular_ids=None if eligible is None else eligible.item_ids(dataset_items),
         min_score=config.score.min_score,
         rules=rules,
-        recent_counts=recent_counts,
+        recent_counts=None if recent is None or days is None else recent[days],
         histories_are_seen=SeenRows.of(config.score.remove_seen, manifest).histories_are_seen,
         now=request_moment(manifest),
     )
 
 
-def _list_rules(
-    tables: RuleTables, model_items: Vocabulary, dataset_items: Vocabulary, user_type: pa.DataType
-) -> ListRules:
-    return ListRules(
-        tables.item_rules(model_items),
-        tables.fallback_rules(dataset_items),
-        tuple(segment_of(users, user_type) for users in tables.users),
-    )
+def _by_model(counts: Int64, mapping: Int32 | None, num_items: int) -> Int64:
+    """Counts in the model's numbering; items that the model does not know are left out."""
+    numbers = np.arange(len(counts)) if mapping is None else mapping
+    of_model = np.zeros(num_items + 1, np.int64)
+    np.add.at(of_model, numbers, counts)
+    of_model[0] = 0
+    return of_model

@@ -71,10 +71,18 @@ def request_moment(manifest: DatasetManifest) -> int:
     return int(parse_moment(as_of, manifest.data["timezone"]) or newest)
 
 
-def count_here(dataset: Location, manifest: DatasetManifest, days: int) -> Int64:
-    """Interactions of each item in the newest days of a dataset, counted in this process."""
-    parts = sequence_parts(dataset, manifest)
-    return count_parts(parts, window_end(manifest), days, manifest.items)
+def count_here(
+    dataset: Location, manifest: DatasetManifest, windows: Sequence[int]
+) -> dict[int, Int64]:
+    """Interactions of each item in the newest days of a dataset, counted in this process.
+
+    Args:
+        dataset: The dataset.
+        manifest: Its manifest.
+        windows: Numbers of days.
+    """
+    parts, end = sequence_parts(dataset, manifest), window_end(manifest)
+    return {days: count_parts(parts, end, days, manifest.items) for days in windows}
 
 
 def count_parts(parts: Sequence[Location], end: int, days: int, num_items: int) -> Int64:

@@ -146,9 +146,8 @@ class _Makers:
 
     def _recommend(self, model: str, rows: pa.Table) -> dict[RawId, Sequence[RawId]]:
         if model not in self._made:
-            config, days, recent = self._config, self._config.score.popular_days, None
-            if days is not None:
-                recent = count_here(self._dataset, self._manifest, days)
+            config = self._config
+            recent = count_here(self._dataset, self._manifest, config.score.recent_days)
             self._made[model] = load_list_maker(
                 config, self._dataset, self._models / model, True, read_item_choice(config), recent
             )

@@ -85,9 +85,7 @@ def recommend_for_user(
     manifest = require_manifest(DatasetManifest, dataset, "run `submit.py preprocess` first")
     require_manifest(ModelManifest, model, "run `submit.py train` first")
     row = _find_user(dataset, manifest, user)
-    recent = None
-    if config.score.popular_days is not None:
-        recent = count_here(dataset, manifest, config.score.popular_days)
+    recent = count_here(dataset, manifest, config.score.recent_days)
     choice = read_item_choice(config)
     list_maker = load_list_maker(config, dataset, model, map_items, choice, recent)
     times = list_maker.model.reads_times

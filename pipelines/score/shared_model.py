@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightsans.arrays import Int64, UInt8
+from lightsans.arrays import UInt8
 from lightsans.config import RunConfig
 from lightsans.dataset.vocabulary import load_vocabulary
 from lightsans.errors import InputError
@@ -27,6 +27,7 @@ from lightsans.recommendations.beside import (
 )
 from lightsans.recommendations.item_choice import ItemChoice
 from lightsans.recommendations.list_maker import ListMaker
+from lightsans.recommendations.rule_tables import RecentCounts
 from lightsans.recommendations.segment import Segment, read_segment, segment_identity
 from lightsans.stages.list_maker import load_list_maker
 from lightsans.storage.location import Location
@@ -60,9 +61,18 @@ def load_shared(
     model: Location,
     question: RunQuestion,
     choice: ItemChoice,
-    recent_counts: Int64 | None,
+    recent: RecentCounts | None,
 ) -> Packed:
     """Load what all scoring processes need.
+
+    Args:
+        config: The run.
+        dataset: The dataset.
+        model: The model.
+        question: The question that they answer.
+        choice: Lists and rules of items, as read.
+        recent: Interactions of each item in the newest days, by ``score.recent_days``; None where
+            no list is made.
 
     Raises:
         InputError: The list of users, or a table, changed since ``question`` was asked, or is
@@ -84,7 +94,7 @@ def load_shared(
                 "score.item_table or score.user_table changed meanwhile; run the same command again"
             )
         require_known_items(beside, load_vocabulary(dataset), config)
-    list_maker = load_list_maker(config, dataset, model, question.map_items, choice, recent_counts)
+    list_maker = load_list_maker(config, dataset, model, question.map_items, choice, recent)
     return pack(Shared(list_maker, segment, beside))
 
 

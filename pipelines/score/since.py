@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lightsans.arrays import Bool, Int32, Int64, UInt64
-from lightsans.config import ScoreConfig
+from lightsans.config import RulesConfig, ScoreConfig
 from lightsans.config.marks import Mark, fields_with
 from lightsans.config.score import SeenRule
 from lightsans.dataset.bucket_cursor import BucketCursor, overlapping_parts
@@ -63,7 +63,12 @@ def named_run(root: Location, name: str) -> str | None:
 
 
 def find_earlier(
-    root: Location, name: str, run: Location, question: RunQuestion, versions: tuple[int, str]
+    root: Location,
+    name: str,
+    run: Location,
+    question: RunQuestion,
+    versions: tuple[int, str],
+    rules: RulesConfig,
 ) -> tuple[Earlier | None, str]:
     """The run to carry rows over from; None with the reason why all users must be scored.
 
@@ -73,6 +78,7 @@ def find_earlier(
         run: The run that is to be made.
         question: Question that it answers.
         versions: Its format version and type of user ids.
+        rules: Its rules.
 
     Raises:
         NotFoundError: There is no such finished run.
@@ -89,6 +95,8 @@ def find_earlier(
     for setting in ("probability", "buy_again"):
         if question.settings.get(setting):
             return None, f"score.{setting} goes by all items of a user, so that all are made anew"
+    if rules.recent_days:
+        return None, "score.rules.boosts count what is popular now, so that all are made anew"
     if earlier == run:
         return None, f"run {chosen} is the one that is made anew"
     format_version, user_id_type = versions

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import ray
 
+from lightsans.arrays import Int64
 from lightsans.config import RunConfig
 from lightsans.config.kinds import LAYOUTS
 from lightsans.config.marks import Mark, values_with
@@ -125,7 +126,8 @@ def run_score(
         earlier = None
         if since is not None:
             versions = (FORMAT_VERSION, dataset_manifest.user_id_type)
-            earlier, reason = find_earlier(root, carried or since, run, question, versions)
+            chosen, rules = carried or since, config.score.rules
+            earlier, reason = find_earlier(root, chosen, run, question, versions, rules)
             if earlier is None:
                 say(f"score: all users are scored, nothing is carried over: {reason}")
         _say_eligible(config, choice, model)
@@ -225,16 +227,10 @@ def _score_parts(job: ScoreJob, choice: ItemChoice) -> list[RunPart]:
     if done:
         say(f"score: {len(done)} of {len(sizes)} parts are there already")
     if missing:
-        score = job.config.score
-        recent = None
-        if score.popular_days is not None:
-            recent = count_recent(job.dataset, job.dataset_manifest, score.popular_days)
+        dataset, manifest = job.dataset, job.dataset_manifest
+        recent = [count_recent(dataset, manifest, days) for days in job.config.score.recent_days]
         # Task and actors refer to it by a list: an argument of its own would be copied.
-        shared = [
-            _load_shared.remote(
-                job.config, job.dataset, job.model, job.question, choice, recent
-            )
-        ]  # fmt: skip
+        shared = [_load_shared.remote(job, choice, *recent)]
         started, users = time.monotonic(), 0
         with bar("score", sum(sizes[name] for name in missing)) as progress:
             for row in _commits(job, shared, missing):
@@ -275,10 +271,11 @@ def _commits(
 
 
 @ray.remote
-def _load_shared(*arguments: Any) -> "Packed":
+def _load_shared(job: ScoreJob, choice: ItemChoice, *counts: Int64) -> "Packed":
     from pipelines.score.shared_model import load_shared  # with PyTorch: not in the driver
 
-    return load_shared(*arguments)
+    recent = dict(zip(job.config.score.recent_days, counts, strict=True))
+    return load_shared(job.config, job.dataset, job.model, job.question, choice, recent)
 
 
 def _part_scorer(*arguments: Any) -> Callable[[pa.Table], pa.Table]:

@@ -9,7 +9,7 @@ import torch
 
 from lightsans import LightSANs
 from lightsans.config import AudienceConfig, ItemGroup
-from lightsans.config.rules import Cap, DiversityConfig, Pin, Quota, RulesConfig, SegmentRule
+from lightsans.config.rules import Boost, Cap, DiversityConfig, Pin, Quota, RulesConfig, SegmentRule
 from lightsans.recommendations.reader import wide_schema
 from lightsans.recommendations.tables import to_wide
 from pipelines.run_pipeline import run_pipeline
@@ -84,6 +84,28 @@ def test_a_run_keeps_its_rules_counts_what_they_lack_and_is_carried_over(finishe
     other = run_score(ruled, *ids, since=run.run_id)
     assert other.run_id != run.run_id
     assert other.manifest.carried_users == 0
+
+
+def test_what_is_popular_now_is_counted_over_all_parts_and_every_night_anew(finished, capfd):
+    config, result = finished
+    rules = RulesConfig(boosts=(Boost(recent_days=30, weight=5.0),))
+    boosted = dataclasses.replace(config, score=dataclasses.replace(config.score, rules=rules))
+    ids = result.dataset.dataset_id, result.model.model_id
+    run = run_score(boosted, *ids)
+    files = [file.path for part in run.manifest.parts for file in part.files]
+    rows = pa.concat_tables([(run.location / path).read_table() for path in files]).to_pylist()
+    plain_files = [f.path for part in result.recommendations.manifest.parts for f in part.files]
+    plain_tables = [(result.recommendations.location / path).read_table() for path in plain_files]
+    plain = {row["user_id"]: row["item_ids"] for row in pa.concat_tables(plain_tables).to_pylist()}
+    assert any(row["item_ids"] != plain[row["user_id"]] for row in rows)
+    for row in rows[:3]:
+        view = recommend_for_user(boosted, *ids, row["user_id"], explain=True)
+        assert [item for item, _ in view.recommendations] == row["item_ids"]
+        assert {move.rule for move in view.moves} <= {"boosts"}
+    capfd.readouterr()
+    again = run_score(boosted, *ids, force=True, since=result.recommendations.run_id)
+    assert again.manifest.carried_users == 0
+    assert "score.rules.boosts count what is popular now" in capfd.readouterr().err
 
 
 def test_similar_items_and_audiences_are_written_found_and_completed(finished, tmp_path):

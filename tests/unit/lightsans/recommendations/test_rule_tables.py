@@ -89,6 +89,33 @@ def test_boosts_add_up(tmp_path):
     assert boosts.tolist() == pytest.approx(expected)
 
 
+def test_boosts_by_what_is_popular_now_grow_with_the_logarithm_of_how_often_an_item_came_up(
+    tmp_path,
+):
+    text = """    boosts:
+      - {recent_days: 7, weight: 2}
+      - {recent_days: 30, weight: -1}
+      - {column: price, weight: 0.1}
+"""
+    recent = {7: np.array([0, 3, 0, 0, 0, 1]), 30: np.array([0, 4, 0, 0, 0, 9])}
+    tables = rules_of(tmp_path, text)
+    boosts = tables.item_rules(ITEMS, recent).boosts
+    prices = np.array([0, 0.5, 1.5, 0, 0, 30]) * 0.1
+    expected = 2 * np.log1p(recent[7]) - np.log1p(recent[30]) + prices
+    assert boosts.tolist() == pytest.approx(expected.tolist())
+    assert tables.item_rules(ITEMS).boosts.tolist() == pytest.approx(prices.tolist())
+
+
+def test_boosts_by_columns_have_the_fingerprint_they_had_before_there_were_others(tmp_path):
+    table = "item_id,brand,price\njam,acme,1.5\ntea,acme,0.5\n"
+    boosts = "    boosts: [{column: price, weight: 0.1}]\n"
+    assert rules_of(tmp_path, boosts, table).fingerprint == "66c5a6b1e90f1ea7"
+    other = "    boosts: [{column: price, weight: 0.1}, {recent_days: 7, weight: 1}]\n"
+    later = other.replace("7", "8")
+    found = {rules_of(tmp_path, text, table).fingerprint for text in (boosts, other, later)}
+    assert len(found) == 3
+
+
 def test_decimals_of_a_parquet_table_are_read(tmp_path):
     table = pa.table({"item_id": ["tea", "jam"], "price": [0.25, None]})
     pq.write_table(table, tmp_path / "prices.parquet")
