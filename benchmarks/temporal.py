@@ -6,14 +6,15 @@
 
 Cut-offs leave .8, .1 and .1 of the rows for training, valid and test. A user's targets are the next
 item after a cut-off, and the next ten; the request is made at the cut-off. Valid chooses the epoch
-by ndcg@10 of the next item and, between rungs, the setting. ``--test`` measures the chosen rung and
-the baselines on test, twice: as they were trained before the first cut-off (``judged``, RecTools'
-SASRec beside them, with the epoch that valid chooses), and trained again, for as many epochs, on
-everything before the second one (``refit``), as a nightly pipeline does. Ours is measured once more
-with what is popular now: to each score is added a weight, which valid chooses, times the logarithm
-of 1 + the item's rows of the last seven days, as by a boost of ``score.rules``. Leads are paired,
-their 95 % intervals of a bootstrap over users. Time is the processor time of one thread. Finished
-runs are lines of ``benchmarks/temporal.jsonl``; weights, and the peer's lists, stay in ``--work``.
+by ndcg@10 of the next item and, between rungs, the setting. ``--test`` measures all seeds of the
+chosen rung and the baselines on test, twice: as they were trained before the first cut-off
+(``judged``, RecTools' SASRec beside them, with the epoch that valid chooses, and the plain model of
+the same seed, where it was trained), and trained again, for as many epochs, on everything before
+the second one (``refit``), as a nightly pipeline does. Ours is measured once more with what is
+popular now: to each score is added a weight, which valid chooses, times the logarithm of 1 + the
+item's rows of the last seven days, as by a boost of ``score.rules``. Leads are paired, their 95 %
+intervals of a bootstrap over users. Time is the processor time of one thread. Finished runs are
+lines of ``benchmarks/temporal.jsonl``; weights, and the peer's lists, stay in ``--work``.
 
 CompleteJourney is that of `benchmarks.replay_logs`; what was bought may be recommended again.
 """
@@ -62,6 +63,7 @@ DAYS = 7
 WEIGHTS = (0.0, 0.5, 1.0, 2.0, 4.0)
 """Weights of what is popular now, beside the model's scores, of which valid chooses one."""
 OURS, BOOSTED = "ours", "ours, boosted"
+PLAIN_RUNG = "plain"
 LEADS = {"leads": OURS, "leads_boosted": BOOSTED}
 """Fields of a tested line with the leads over all others, and whose they are."""
 SPLIT = (
@@ -205,31 +207,47 @@ def weights_file(session: Session, rung: str, seed: int) -> Path:
     return file
 
 
-def test_chosen(session: Session, chosen: dict[str, Any]) -> list[dict[str, Any]]:
-    """Lists of the chosen run, the baselines and the peer on test, judged and refit."""
+def trained(session: Session, rung: str, seed: int) -> LightSANs:
+    """The model of a finished run."""
+    model = LightSANs(make_config(session.options, rung, seed).model, session.cut.num_items)
+    model.load_state_dict(torch.load(weights_file(session, rung, seed)))
+    return model
+
+
+def test_run(session: Session, run: dict[str, Any], chosen: dict[str, Any]) -> list[dict[str, Any]]:
+    """Measure a run of the chosen rung and all others on test: judged, then refit.
+
+    Args:
+        session: The log.
+        run: Its line.
+        chosen: The line of the run that valid chose, whose weight for what is popular now counts.
+    """
     options, rows, judged = session.options, session.rows, session.cut
-    config = make_config(options, chosen["rung"], chosen["seed"])
-    weights = torch.load(weights_file(session, chosen["rung"], chosen["seed"]))
+    config, seed = make_config(options, run["rung"], run["seed"]), run["seed"]
+    length, remove = config.model.max_seq_len, config.evaluate.remove_seen
     least = config.data.min_item_interactions
     whole = cut_by_time(rows, Cutoffs(*[judged.cutoffs.test_from] * 2), least)
-    epochs = chosen["best_epoch"]
+    epochs = run["best_epoch"]
     again = replace(config, train=replace(config.train, refit_epochs=epochs))
     made = fit(again, whole.users, whole.num_items)
-    peer, peer_epochs = lists_of_peer(session, config)
+    refit = LightSANs(config.model, whole.num_items)
+    refit.load_state_dict(made.weights)
+    peer, peer_epochs = lists_of_peer(session, make_config(options, run["rung"], chosen["seed"]))
     found = []
-    for name, cut, of_model, minutes in (
-        ("judged", judged, weights, chosen["cpu_minutes"]),
-        ("refit", whole, made.weights, round(made.cpu_s / 60, 1)),
+    for name, cut, model, minutes in (
+        ("judged", judged, trained(session, run["rung"], seed), run["cpu_minutes"]),
+        ("refit", whole, refit, round(made.cpu_s / 60, 1)),
     ):
-        model = LightSANs(config.model, cut.num_items)
-        model.load_state_dict(of_model)
-        ours = score_by_model(model.eval(), CPU, config.model.max_seq_len)
+        is_judged = name == "judged"
+        ours = score_by_model(model.eval(), CPU, length)
         moment = cut.cutoffs.test_from
         scorers = {OURS: ours, BOOSTED: boosted(ours, cut, moment, chosen["weight"])}
-        scorers |= baselines(cut, config.model.max_seq_len)
-        remove = config.evaluate.remove_seen
+        scorers |= baselines(cut, length)
+        is_other = run["rung"] != PLAIN_RUNG
+        if is_judged and is_other and weights_file(session, PLAIN_RUNG, seed).exists():
+            plain = trained(session, PLAIN_RUNG, seed)
+            scorers[PLAIN_RUNG] = score_by_model(plain.eval(), CPU, length)
         lists = {each: lists_of(cut, scorers[each], "test", remove) for each in scorers}
-        is_judged = name == "judged"
         lists |= {PEER_NAME: peer} if peer is not None and is_judged else {}
         found.append(
             {
@@ -363,10 +381,12 @@ def main() -> None:
     if options.test:
         chosen = max((line for line in done if "valid" in line), key=lambda line: line["valid"])
         options.epochs = chosen["epochs"]
-        key = {name: chosen[name] for name in ("rung", "seed", "epochs")} | budget_key(options)
-        if not any(key.items() <= line.items() and "tested" in line for line in done):
-            for line in test_chosen(session, chosen):
-                add(key | line)
+        of_rung = {name: chosen[name] for name in ("rung", "epochs")}
+        for run in [line for line in done if "valid" in line and of_rung.items() <= line.items()]:
+            key = of_rung | {"seed": run["seed"]} | budget_key(options)
+            if not any(key.items() <= line.items() and "tested" in line for line in done):
+                for line in test_run(session, run, chosen):
+                    add(key | line)
     for line in done:
         print(json.dumps(line))
     harness.report(options, "temporal", harness.machine("1 thread"), cases(done), lines=len(done))
