@@ -24,6 +24,7 @@ from lightsans.lists.tables import Table, about, dialect_of, is_table, list_tabl
 from lightsans.reading.columns import Wanted
 from lightsans.reading.formats import recognise, wrong_encoding
 from lightsans.reading.input_files import readable
+from lightsans.reading.values import NUMBER, keep_only, matches
 from lightsans.storage.location import FileInfo, Location
 from lightsans.text.coding import Coding, is_utf8, open_stream
 from lightsans.text.pieces import BOM, read_beginning
@@ -86,6 +87,8 @@ def ids_of_type(ids: pa.Array, kind: pa.DataType) -> pa.Array:
 def as_integers(texts: pa.Array) -> pa.Array:
     """The integers that texts stand for, ``7``, ``7.0`` and ``7e0`` alike; null for others."""
     texts = pc.utf8_trim_whitespace(texts)
+    # Arrow would read 0x10 as 16, and Python 1_0 as 10: ids of other users.
+    texts = keep_only(texts, matches(texts, NUMBER))
     try:
         return texts.cast(pa.int64())
     except pa.ArrowInvalid:
@@ -271,7 +274,10 @@ def _coding_of(info: FileInfo, data: DataConfig) -> Coding:
 
 
 def _has_name(names: Sequence[str], wanted: Wanted) -> bool:
-    return str(wanted.column) in {name.split(":")[0] for name in names} | set(names)
+    column = str(wanted.column)
+    if column.isdecimal():  # a position, which is no name: what is written so is an id
+        return False
+    return column in {name.split(":")[0] for name in names} | set(names)
 
 
 def _unquoted(name: str) -> str:

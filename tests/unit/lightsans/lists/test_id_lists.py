@@ -10,7 +10,7 @@ import pytest
 
 from lightsans.config import ColumnsConfig, DataConfig, RunConfig
 from lightsans.errors import InputError
-from lightsans.lists.id_lists import describe_found, read_id_list, require_some
+from lightsans.lists.id_lists import as_integers, describe_found, read_id_list, require_some
 from lightsans.lists.tables import open_table
 from lightsans.reading.columns import Wanted
 
@@ -245,3 +245,17 @@ def test_a_column_that_holds_no_ids_is_refused_as_in_a_log(tmp_path, column, kin
         kind = kind.replace("list", "struct")
     with pytest.raises(InputError, match=rf"'user_id' \(user\) holds {kind}.*expected text, whole"):
         read_id_list("a list", str(path), RunConfig(data=DataConfig()), "user")
+
+
+@pytest.mark.parametrize("column", [0, 7, "7"])
+def test_a_first_id_that_is_the_position_of_the_column_is_no_header(tmp_path, column):
+    (tmp_path / "list.txt").write_text(f"{column}\n8\n")
+    assert read(tmp_path / "list.txt", column).raw.to_pylist() == [str(column), "8"]
+    (tmp_path / "list.txt").write_text("user_id\n8\n")
+    assert read(tmp_path / "list.txt", "user_id").raw.to_pylist() == ["8"]
+
+
+def test_only_decimal_numbers_are_integers():
+    texts = pa.array(["0x10", "1_0", "", None, " 7 ", "007", "+7", "7.0", "7e0", "7.5"])
+    assert as_integers(texts).to_pylist() == [None] * 4 + [7] * 5 + [None]
+    assert as_integers(pa.array(["0x10"])).to_pylist() == [None]
