@@ -16,7 +16,7 @@ from lightsans.reading import csv_files, inter_files, jsonl_files, parquet_files
 from lightsans.reading.columns import Found, check_log_types, find_columns, log_columns
 from lightsans.reading.input_files import Head, InputFile, TextLayout, readable, told_as_change
 from lightsans.reading.times import clean_timestamps
-from lightsans.reading.values import Problems, as_utf8
+from lightsans.reading.values import NUMBER, Problems, as_utf8, matches
 from lightsans.reading.where import check_where
 from lightsans.storage.listing import begin_reading
 from lightsans.storage.location import FileInfo, Location
@@ -65,12 +65,36 @@ def inspect_file(info: FileInfo, data: DataConfig) -> InputFile:
         if not is_utf8(head.beginning):
             raise InputError(wrong_encoding(file, head.beginning, data)) from None
         raise
+    _require_header(file, head, data)
     id_types = check_log_types(file, head, found, data)
     check_where(file, head, found, data)
     layout = head.layout(found.positions)
     _require_encoding(file, head, layout, data)
     oldest = _least_timestamp(head, found, data)
     return InputFile(info, layout, head.data_start, head.coding, found.partition, id_types, oldest)
+
+
+def _require_header(file: Location, head: Head, data: DataConfig) -> None:
+    """Refuse a first line that is a row: it would be lost, and its values taken for names.
+
+    Raises:
+        InputError: At the position that is said of the time, it has a number or a time.
+    """
+    place = str(data.columns.timestamp)
+    is_asked = isinstance(head, csv_files.CsvHead) and data.header and place.isdecimal()
+    if not is_asked or int(place) >= len(head.names):
+        return
+    name = pa.array([head.names[int(place)]])
+    if name[0].as_py() == place:  # columns of pandas without names: 0, 1, 2
+        return
+    problems = Problems(1)
+    clean_timestamps(name, data, problems)
+    if problems.is_valid.all() or matches(name, NUMBER).all():
+        raise InputError(
+            f"{file}: the first line is to hold the names of columns, and has {name[0].as_py()!r} "
+            f"at position {place} (data.columns.timestamp), a time as rows have it; set "
+            "data.header: false (and data.format: csv where the file is named .inter)"
+        )
 
 
 def _least_timestamp(head: Head, found: Found, data: DataConfig) -> int | None:

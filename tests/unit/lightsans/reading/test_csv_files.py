@@ -147,3 +147,14 @@ def test_a_file_of_only_a_header_has_no_rows(tmp_path):
 def test_a_column_that_occurs_twice_is_an_error(tmp_path):
     path = write_bytes(tmp_path / "a.csv", b"user_id,user_id,item_id,timestamp\n")
     reading_fails(["'user_id' occurs twice", "data.columns.user"], path)
+
+
+def test_a_first_line_that_is_a_row_is_no_header(tmp_path):
+    positions = ColumnsConfig(user=0, item=1, timestamp=3, rating=2)
+    for time in ("881250949", "881250949000", "1997-12-04T15:55:49Z"):
+        rows = f"196\t242\t3\t{time}\n186\t302\t3\t1\n"
+        path = write_bytes(tmp_path / "u.data", rows.encode())
+        reading_fails([f"{time!r} at position 3", "data.header: false"], path, columns=positions)
+    for header in ("user,item,rating,when", "0,1,2,3"):  # names, or those that pandas gives
+        path = write_bytes(tmp_path / "a.csv", f"{header}\nann,tea,3,20\n".encode())
+        assert read_log(path, columns=positions).rows == [("ann", "tea", 20)]
