@@ -244,7 +244,9 @@ def _moment(text: str, timezone: str) -> int | None:
 def _microseconds(column: pa.Array, timezone: str) -> pa.Array:
     """Dates and times as microseconds since 1970; without a zone they are of ``timezone``."""
     is_local = getattr(column.type, "tz", None) is None
-    micros: pa.Array = cast_or_null(column, pa.timestamp("us", getattr(column.type, "tz", None)))
+    kind = pa.timestamp("us", getattr(column.type, "tz", None))
+    is_finer = getattr(column.type, "unit", None) == "ns"  # digits beyond a microsecond are cut
+    micros: pa.Array = column.cast(kind, safe=False) if is_finer else cast_or_null(column, kind)
     if is_local and timezone != "UTC":
         micros = pc.assume_timezone(micros, timezone, ambiguous="earliest", nonexistent="earliest")
     return micros.cast(pa.int64())

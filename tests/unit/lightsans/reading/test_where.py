@@ -300,3 +300,12 @@ def test_values_of_refused_rows_do_not_hold_the_columns_of_the_condition(tmp_pat
     plan = plan_reading(list_log_inputs(data.input, StorageConfig()).files, data)
     [(_, rows)] = list(read_unit(plan.units[0], data, "string", "string"))
     assert rows.reject_values == ['{"user": "a", "item": "", "timestamp": "1"}']
+
+
+def test_times_finer_than_a_microsecond_are_compared(tmp_path):
+    moments = [1_767_225_600_000_000_001, 1_767_225_600_000_000_000, 1_000_000_001]
+    times = pa.array(moments, pa.timestamp("ns"))
+    table = pa.table({"user_id": ["a", "b", "c"], "item_id": [1] * 3, "timestamp": times})
+    pq.write_table(table, tmp_path / "log.parquet")
+    assert users(tmp_path / "log.parquet", "timestamp >= '2026-01-01'") == "ab"
+    assert users(tmp_path / "log.parquet", "not timestamp > '2026-01-01'") == "abc"
