@@ -70,7 +70,12 @@ def clean_ids(
     values = _clean_values(distinct, role, type_name, data, of_values)
     _count(values, index[~is_empty], role, problems.findings)
     problems.add_of_values(of_values, index)
-    return pa.DictionaryArray.from_arrays(pa.array(index), values.ids)
+    ids = values.ids
+    if data.strip_ids or ids.type != distinct.type:  # 7 and 07 are one integer, a value once
+        once = ids.dictionary_encode()
+        if len(once.dictionary):
+            index, ids = ints(once.indices)[index].astype(np.int32), once.dictionary
+    return pa.DictionaryArray.from_arrays(pa.array(index), ids)
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,3 +134,16 @@ def test_the_natural_type_of_ids_holds_all_of_them():
     kinds = [pa.float64(), pa.decimal128(18, 0), pa.decimal128(38, 0), pa.uint64(), pa.uuid()]
     found = [natural_type(kind) for kind in [*kinds, pa.null(), pa.large_string()]]
     assert found == ["int64", "int64", "string", "string", "string", None, "string"]
+
+
+@pytest.mark.parametrize(
+    ("type_name", "settings", "expected"),
+    [("int64", {}, [7, 8, 7, 7]), ("string", {"strip_ids": True}, ["7", "8", "07", "7"])],
+)
+def test_values_of_a_dictionary_that_become_one_id_are_one_value(type_name, settings, expected):
+    column, problems = pa.array(["7", "8", "07", " 7"]).dictionary_encode(), Problems(4)
+    cleaned = clean_ids(column, "item", type_name, DataConfig(**settings), problems)
+    assert cleaned.to_pylist() == expected
+    assert len(cleaned.dictionary) == len(set(expected))
+    bad = pa.array(["x", None]).dictionary_encode()
+    assert len(clean_ids(bad, "item", "int64", DataConfig(), Problems(2))) == 2
