@@ -1,8 +1,8 @@
 """Erased users: keyed hashes by which they are known again without their ids."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,6 +17,7 @@ from lightsans.columns.nulls import bools
 
 DIGEST_BYTES = 16
 DIGEST = pa.binary(DIGEST_BYTES)
+_WHOLE = re.compile(r"([+-]?[0-9]{1,40})(\.0*)?")
 
 
 @dataclass(frozen=True)
@@ -69,10 +70,7 @@ class ErasedUsers:
 
     def knows(self, text: str) -> bool:
         """Whether a text that a row has as its user stands for an erased one, of either type."""
-        stripped = text.strip()
-        candidates = {self._digest(b"s", text), self._digest(b"s", stripped)}
-        with suppress(ValueError):
-            candidates.add(self._digest(b"i", int(stripped)))
+        candidates = {self._digest(kind, each) for kind in (b"s", b"i") for each in alike(text)}
         found = pc.is_in(pa.array(sorted(candidates), DIGEST), value_set=self.digests)
         return bool(pc.any(found).as_py())
 
@@ -84,6 +82,13 @@ class ErasedUsers:
     def _digest(self, kind: bytes, value: str | int) -> bytes:
         content = kind + str(value).encode(errors="surrogatepass")
         return hashlib.blake2b(content, key=self.key, digest_size=DIGEST_BYTES).digest()
+
+
+def alike(text: str) -> set[str]:
+    """Texts of the users that a text may stand for: as it is, without blanks, as an integer."""
+    stripped = text.strip()
+    whole = _WHOLE.fullmatch(stripped)
+    return {text, stripped} | ({str(int(whole[1]))} if whole else set())
 
 
 def _kind(kind: pa.DataType) -> bytes:

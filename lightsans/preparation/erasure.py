@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lightsans.columns.arrow import as_dictionary, codes_of
-from lightsans.columns.erased import ErasedUsers
+from lightsans.columns.erased import ErasedUsers, alike
 from lightsans.columns.hashing import pieces_of, user_buckets
 
 
@@ -48,16 +48,21 @@ def parts_of_users(users: pa.Array, num_parts: int) -> list[int]:
 def forget_users(
     rejects: pa.Table, excluded_users: Sequence[str], erased: ErasedUsers | None = None
 ) -> tuple[pa.Table, set[str]]:
-    """Clear the values that these users left in refused rows, and name those who left some."""
+    """Clear the values that these users left in refused rows, and name those who left some.
+
+    They are known however the row writes them, ``7.0`` for 7, and are named in all these ways.
+    """
     if "values" not in rejects.column_names:
         return rejects, set()
     texts = rejects["values"].to_pylist()
     users = [None if text is None else str(json.loads(text)["user"]) for text in texts]
     known = {user for user in users if user is not None}
-    found = set(excluded_users) & known
+    excluded = set[str]().union(*map(alike, excluded_users))
+    found = {user for user in known if not excluded.isdisjoint(alike(user))}
     if erased is not None:
         found |= {user for user in known if erased.knows(user)}
     kept = [None if user in found else text for text, user in zip(texts, users, strict=True)]
     at = rejects.schema.get_field_index("values")
     column = pa.array(kept, pa.string())
-    return rejects.set_column(at, rejects.schema.field(at), column), found
+    named = set[str]().union(*map(alike, found))
+    return rejects.set_column(at, rejects.schema.field(at), column), named

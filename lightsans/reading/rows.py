@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from lightsans.arrays import Bool, Int64
 from lightsans.columns.arrow import codes_of, compact
-from lightsans.columns.erased import ErasedUsers
+from lightsans.columns.erased import ErasedUsers, alike
 from lightsans.columns.findings import EARLY_US, Findings
 from lightsans.columns.nulls import is_null
 from lightsans.config import DataConfig
@@ -172,18 +172,21 @@ def _raw_values(
         for row in zip(*chosen.values(), strict=True)
     ]
     return [
-        None if row["user"] in excluded or _is_erased(row["user"], erased) else json.dumps(row)
-        for row in rows
+        None if _is_left_out(row["user"], excluded, erased) else json.dumps(row) for row in rows
     ]
 
 
-def _is_erased(user: str | None, erased: ErasedUsers | None) -> bool:
-    return user is not None and erased is not None and erased.knows(user)
+def _is_left_out(user: str | None, excluded: set[str], erased: ErasedUsers | None) -> bool:
+    if user is None:
+        return False
+    return not excluded.isdisjoint(alike(user)) or (erased is not None and erased.knows(user))
 
 
 def _as_text(value: object) -> str | None:
     if isinstance(value, bytes):
         return value.decode(errors="replace")
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))  # as ids of a column of doubles are, by which erasure finds them
     return None if value is None else str(value)
 
 

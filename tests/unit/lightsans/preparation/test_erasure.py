@@ -4,6 +4,7 @@ import json
 
 import pyarrow as pa
 
+from lightsans.lists.erased_users import nobody_erased
 from lightsans.preparation.erasure import forget_users, parts_of_users
 from lightsans.storage.schemas import REJECTS_WITH_VALUES
 
@@ -21,3 +22,12 @@ def test_refused_rows_of_an_erased_user_stay_as_positions():
     assert found == {"7"}
     assert left["values"].to_pylist() == [None, None, values[2]]
     assert left.drop_columns("values") == rejects.drop_columns("values")
+
+
+def test_an_erased_user_is_known_however_refused_rows_write_it():
+    texts = [json.dumps({"user": user}) for user in ("7", "007", " 7", "7.0", "70")]
+    rejects = pa.table([["f"] * 5, range(5), ["r"] * 5, texts], schema=REJECTS_WITH_VALUES)
+    erased = nobody_erased().with_ids([pa.array([7])])
+    for left, found in (forget_users(rejects, ["7.0"]), forget_users(rejects, [], erased)):
+        assert left["values"].to_pylist() == [None, None, None, None, texts[4]]
+        assert "7" in found

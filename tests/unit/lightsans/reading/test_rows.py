@@ -3,8 +3,10 @@ from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
 from lightsans.config import ColumnsConfig, DataConfig, EventConfig
+from lightsans.lists.erased_users import nobody_erased
 from lightsans.reading.rows import RawRows, check_rows, clean_ratings
 from lightsans.reading.values import OTHERS, Problems, clean_events, shortened
 from tests.factories import with_reasons
@@ -96,3 +98,17 @@ def test_the_users_to_leave_out_who_have_rows_are_known_by_their_places():
     excluded = pa.array(["b", "c", "d"])
     checked = check_rows(rows, DataConfig(), "string", "string", excluded)
     assert (checked.num_excluded, set(checked.excluded_found)) == (3, {0, 2})
+
+
+@pytest.mark.parametrize(
+    "users", [["7", "007", " 7", "7.0", "70"], [7.0, 7.0, 7.0, 7.0, 70.0], [7, 7, 7, 7, 70]]
+)
+def test_values_of_refused_rows_of_a_user_to_leave_out_are_not_kept_however_written(users):
+    columns = {"user": pa.array(users), "item": pa.array([""] * 5), "timestamp": pa.array([1] * 5)}
+    data = DataConfig(keep_reject_values=True)
+    erased = nobody_erased().with_ids([pa.array([7])])
+    for leave_out in ({"excluded_users": pa.array([7])}, {"erased": erased}):
+        rows = RawRows(columns, np.arange(5), [])
+        checked = check_rows(rows, data, "int64", "string", **leave_out)
+        kept = '{"user": "70", "item": "", "timestamp": "1"}'
+        assert checked.reject_values == [None, None, None, None, kept]
