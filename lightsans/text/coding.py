@@ -42,6 +42,7 @@ _MARKS = {
     codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
+    codecs.BOM_UTF8: "utf-8",
 }
 _UTF8 = ("utf-8", "utf-8-sig", "ascii")
 DAMAGED = (lzma.LZMAError, zipfile.BadZipFile, zlib.error, EOFError)

@@ -194,3 +194,12 @@ def test_what_is_compressed_twice_is_told(tmp_path, content):
 def test_lzma_of_before_xz_is_told(tmp_path):
     (tmp_path / "a").write_bytes(lzma.compress(TEXT.encode(), format=lzma.FORMAT_ALONE))
     reading_fails(["LZMA as it was before xz", "gzip"], tmp_path / "a")
+
+
+@pytest.mark.parametrize("header", [True, False])
+def test_the_mark_of_utf_8_wins_over_another_encoding(tmp_path, header):
+    columns = ColumnsConfig() if header else ColumnsConfig(user=0, item=1, timestamp=2)
+    text = ("user_id,item_id,timestamp\n" if header else "") + "ü,é,1\n"
+    path = write_bytes(tmp_path / "a.csv", text.encode("utf-8-sig"))
+    log = read_log(path, encoding="latin-1", header=header, columns=columns)
+    assert log.rows == [("ü", "é", 1)]
