@@ -170,6 +170,9 @@ def _read_record(line: bytes, layout: JsonlLayout) -> dict[str, str | None] | st
         if role.startswith(WHERE) and isinstance(value, bool | list | dict):
             values[role] = str(value).lower() if isinstance(value, bool) else None
             continue
+        if role == "rating" and isinstance(value, bool | list | dict):
+            values[role] = json.dumps(value)  # no number, as text is: see `clean_ratings`
+            continue
         has_text = isinstance(value, list) and role.startswith((*FEATURES, LISTS, BESIDE))
         if has_text or (isinstance(value, dict) and role.startswith(BESIDE)):
             values[role] = json.dumps(value, ensure_ascii=False)

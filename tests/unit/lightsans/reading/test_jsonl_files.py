@@ -79,3 +79,12 @@ def test_keys_and_types_are_those_of_the_first_value_that_is_there(tmp_path, mis
         read = read_log(path)
         assert read.rows == [("u", "j", 2)]
         assert [reason for _, reason in read.rejects] == ["user_missing"]
+
+
+@pytest.mark.parametrize("rating", ["true", "[5]", '{"stars": 5}'])
+def test_a_rating_of_another_kind_refuses_a_row_only_where_it_is_needed(tmp_path, rating):
+    line = '{"user_id":"u","item_id":"i","timestamp":1,"rating":%s}'
+    path = write_bytes(tmp_path / "a.jsonl", f"{line % 5}\n{line % rating}\n".encode())
+    assert len(read_log(path).rows) == 2
+    needed = read_log(path, min_rating=1)
+    assert [reason for _, reason in needed.rejects] == ["rating_invalid"]
