@@ -340,9 +340,9 @@ def _problem(error: Any, settings: Mapping[str, _Setting]) -> str:
     rule = _rule_problem(error, len(parts), key, origin)
     if rule is not None:
         return rule
-    hint = ""
-    if isinstance(value, int | float) and TYPES[key] in (str, str | None):
-        hint = "; put it in quotes"
+    texts = (tuple[str, ...],) if isinstance(value, list) else (str, str | None)
+    is_bare = isinstance(value, int | float | list) and TYPES[key] in texts  # NULL is nothing
+    hint = "; put it in quotes" if is_bare else ""
     return f"{key} is {value!r} ({origin}); expected {_describe(TYPES[key])}{hint}"
 
 
