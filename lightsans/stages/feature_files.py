@@ -4,8 +4,11 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from lightsans.columns.arrow import is_list, one_chunk
 from lightsans.config import RunConfig
-from lightsans.dataset.vocabulary import Vocabulary
+from lightsans.dataset.feature_coding import DESCRIBED
+from lightsans.dataset.vocabulary import Vocabulary, load_vocabulary
+from lightsans.errors import InputError
 from lightsans.lists.feature_table import FeatureTable, open_feature_table, read_feature_table
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import InputFile, ItemFeaturesSummary
@@ -36,6 +39,24 @@ def read_item_table(config: RunConfig) -> FeatureTable | None:
     """
     table = open_feature_table(config)
     return None if table is None else read_feature_table(config, table)
+
+
+def kept_features(dataset: Location) -> FeatureTable | None:
+    """The features that a dataset has, without the table that they are from; None without any."""
+    vocabulary = load_vocabulary(dataset)
+    if vocabulary.is_listed is None:
+        return None
+    is_listed, file = pa.array(vocabulary.is_listed), dataset / ITEM_FEATURES
+    try:
+        table = file.read_table().filter(is_listed)
+    except FileNotFoundError:
+        raise InputError(f"{file}: the file is gone; make this dataset again") from None
+    columns = {name: one_chunk(table[name]) for name in table.column_names if name != DESCRIBED}
+    for name, column in columns.items():
+        if is_list(column.type):  # whose values parquet names in another way
+            columns[name] = column.cast(pa.list_(column.type.value_type))
+    ids = vocabulary.raw_item_ids.filter(is_listed).cast(pa.string())
+    return FeatureTable(file, ids, columns)
 
 
 def join_features(table: FeatureTable, known: Vocabulary, allow_unmatched: bool) -> JoinedFeatures:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from lightsans.config import RunConfig
+from lightsans.config import ItemFeaturesConfig, RunConfig
 from lightsans.config.file import from_dict
 from lightsans.errors import ConfigError, NothingLeftError
 from lightsans.storage.location import Location
@@ -43,14 +43,25 @@ def replace_dataset(
         )
     recorded = from_dict({"data": dict(old.data)}).data
     data = replace(recorded, input=(), exclude_users=None, base=old.id, allow_unmatched=True)
-    job = prepare(replace(config, root=root.uri, data=data))
+    # Features are in the dataset: the table that they are from may be gone, or a later one.
+    data = replace(data, item_table=None, item_features=ItemFeaturesConfig())
+    job = replace(prepare(replace(config, root=root.uri, data=data)), keeps_features=True)
     # Its base is gone afterwards: it stands where the old dataset stood.
     base = None if old.base is None else renamed.get(old.base, old.base)
 
     def make(owner: Owner, anew: bool) -> DatasetManifest:
         made = make_dataset(config, job, owner, anew)
         told = {**old.data, "base": base}
-        return replace(made, base=base, data=told, excluded_users=old.excluded_users)
+        features = made.item_features
+        if features is not None and old.item_features is not None:
+            features = replace(features, files=old.item_features.files)
+        return replace(
+            made,
+            base=base,
+            data=told,
+            excluded_users=old.excluded_users,
+            item_features=features,
+        )
 
     try:
         manifest, _ = find_or_make(

@@ -68,6 +68,8 @@ class Job:
     excluded: IdList | None
     item_table: Table | None = None
     """Table of item features; None without any."""
+    keeps_features: bool = False
+    """Features are those of the base: its item table may be gone, or another one by now."""
 
 
 def dataset_id(config: RunConfig) -> str:

@@ -34,7 +34,7 @@ from lightsans.reading.rejects import (
     hints,
     require_events,
 )
-from lightsans.stages.feature_files import describe_features, join_features
+from lightsans.stages.feature_files import describe_features, join_features, kept_features
 from lightsans.storage.listing import check_unchanged
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifest_kinds import DatasetManifest, RowSummary
@@ -115,7 +115,7 @@ def run_preprocess(config: RunConfig, *, force: bool = False) -> PreprocessResul
 def make_dataset(config: RunConfig, job: Job, owner: Owner, anew: bool) -> DatasetManifest:
     """Make the dataset, or go on with it; the content of its manifest."""
     job.dataset.parent.require_directory()  # rather than after all has been read
-    features = None if job.item_table is None else read_feature_table(config, job.item_table)
+    features = _read_features(config, job)
     if anew:
         ensure_ray(config.resources.memory_bytes)
         preflight("preprocess", config)  # a refused run must not cost the old result
@@ -172,6 +172,12 @@ def _derive(
         vocabulary.save(job.dataset / "items.parquet")
         k_core = replace(k_core, vocabulary=vocabulary)
     return k_core, notes
+
+
+def _read_features(config: RunConfig, job: Job) -> FeatureTable | None:
+    if job.keeps_features and job.source.base is not None:
+        return kept_features(job.source.base.location)
+    return None if job.item_table is None else read_feature_table(config, job.item_table)
 
 
 def _join(job: Job, features: FeatureTable, known: Vocabulary) -> Vocabulary:

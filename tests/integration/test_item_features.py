@@ -11,7 +11,10 @@ import pytest
 from lightsans.config import RunConfig
 from lightsans.dataset.vocabulary import load_vocabulary
 from lightsans.stages.item_features import learned_features, read_features
-from lightsans.storage.location import Location
+from lightsans.storage.location import Location, locate
+from lightsans.storage.manifest_kinds import DatasetManifest
+from lightsans.storage.manifests import require_manifest
+from pipelines.erasure.stage import run_erase
 from pipelines.preprocess.stage import run_preprocess
 from pipelines.score.stage import run_score
 from pipelines.train.stage import run_train
@@ -79,3 +82,20 @@ def test_the_same_table_is_the_same_dataset_and_another_is_another(first):
     config, made, _ = first
     assert run_preprocess(config).skipped
     assert isinstance(made.location, Location)
+
+
+def test_users_leave_a_dataset_whose_item_table_is_gone(tiny_config, tmp_path):
+    write_items(tmp_path / "items.parquet", ["new1"])
+    settings = [f"data.item_table={tmp_path}/items.parquet", *FEATURES]
+    config = tiny_config(tmp_path / "root", *settings)
+    made = run_preprocess(config)
+    (tmp_path / "items.parquet").unlink()
+    (tmp_path / "gone.txt").write_text("7\n")
+    [erased] = run_erase(config, str(tmp_path / "gone.txt")).roots
+    root = locate(config.root, config.storage)
+    left = require_manifest(
+        DatasetManifest, root / "datasets" / erased.replaced[made.dataset_id], "gone"
+    )
+    assert left.users == made.manifest.users - 1
+    assert left.data == made.manifest.data
+    assert left.item_features == made.manifest.item_features
