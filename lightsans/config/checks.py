@@ -98,14 +98,16 @@ def require_usable(
         kind: Type of the setting.
         describe: Function that puts a type into words.
     """
+    is_text = kind in (str, str | None)
     is_rule = isinstance(value, dict) and get_origin(kind) is not dict  # that checks itself
     for entry in () if is_rule else _entries(value):
         if isinstance(entry, float) and not math.isfinite(entry):
-            raise ConfigError(f"{name} is {value} ({origin}); expected {describe(kind)}")
+            hint = "; put it in quotes" if is_text else ""
+            raise ConfigError(f"{name} is {value} ({origin}); expected {describe(kind)}{hint}")
         if isinstance(entry, str) and "\0" in entry:
             raise ConfigError(f"{name} is {value!r} ({origin}); a text cannot hold a NUL character")
     most = _MOST_OF.get(name, _MOST)
-    counts = "float" not in repr(kind)
+    counts = "float" not in repr(kind) and not is_text
     if counts and isinstance(value, int) and value > most:
         raise ConfigError(f"{name} is {value} ({origin}), which is too large; the most is {most}")
 

@@ -285,22 +285,22 @@ def _override_value(key: str, text: str) -> tuple[Loader, yaml.Node]:
 
     Where a setting is a list, commas separate its values, without the blanks around them.
     """
-    if text == r"\t":  # the one escape that a separator needs
-        text = '"\\t"'
+    text = '"\\t"' if text == r"\t" else text  # the one escape that a separator needs
     structured = text.startswith(("[", "{", '"', "'"))
     if "," in text and not structured and get_origin(TYPES.get(ALIASES.get(key, key))) is tuple:
         pieces = [_override_value(key, piece.strip()) for piece in text.split(",")]
         nodes = [node for _, node in pieces]
         return pieces[0][0], yaml.SequenceNode("tag:yaml.org,2002:seq", nodes)
+    is_text = TYPES.get(ALIASES.get(key, key)) in (str, str | None)  # data.quote_char='
     try:
         loader, node = compose(text or "null")
     except yaml.YAMLError as error:
-        is_text = TYPES.get(ALIASES.get(key, key)) in (str, str | None)  # data.quote_char='
         if structured and not (is_text and text.startswith(("'", '"'))):
             raise ConfigError(f"--set {key}={text}: the value is not valid YAML") from error
     else:
         is_plain = isinstance(node, yaml.ScalarNode) and node.value == (text or "null")
-        if node is not None and (structured or is_plain):
+        is_id = is_text and is_plain and node.tag.endswith(("int", "float"))  # 12e456789012
+        if node is not None and (structured or is_plain) and not is_id:
             return loader, node
     return Loader(""), yaml.ScalarNode("tag:yaml.org,2002:str", text)
 

@@ -229,11 +229,6 @@ def test_a_setting_and_its_alias_together_are_an_error():
             "data.input is ['a.csv', 3] (debug.yaml:1); expected a list of texts; put it in quotes",
         ),
         (
-            "data: {missing_values: [NULL]}",
-            "data.missing_values is [None] (debug.yaml:1); expected a list of texts; put it in "
-            "quotes",
-        ),
-        (
             "data: {columns: {user: 1.5}}",
             "data.columns.user is 1.5 (debug.yaml:1); expected text or an integer",
         ),

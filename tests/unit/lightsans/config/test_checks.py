@@ -1,0 +1,14 @@
+"""Checks of single values, whatever setting they are of."""
+
+import pytest
+
+from lightsans.config.file import parse_config
+from lightsans.errors import ConfigError
+
+
+@pytest.mark.parametrize("text", ["840218736450", "12e456789012", "12"])
+def test_a_number_where_text_is_expected_is_told_with_the_way_out(text):
+    with pytest.raises(ConfigError, match=r"expected text or null; put it in quotes"):
+        parse_config(f"data: {{base: {text}}}", "debug.yaml")
+    for file, settings in ((f"data: {{base: '{text}'}}", []), ("", [f"data.base={text}"])):
+        assert parse_config(file, "debug.yaml", settings).config.data.base == text
