@@ -16,7 +16,7 @@ from lightsans.dataset.feature_coding import CATEGORICAL, DESCRIBED, NUMERIC, VE
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import InputError
 from lightsans.lists.id_lists import as_integers, id_list_of, require_some
-from lightsans.lists.tables import Table, as_text, open_table
+from lightsans.lists.tables import Table, as_text, open_table, written
 from lightsans.reading.columns import Wanted
 from lightsans.reading.values import is_text_like
 from lightsans.storage.location import FileInfo, Location
@@ -197,7 +197,7 @@ def _categories(column: pa.Array, separator: str | None) -> pa.Array:
     if is_list(column.type):
         lists = column.cast(pa.list_(pa.string()))
     else:
-        cells = column.cast(pa.string())
+        cells = written(column)
         if separator is not None and not pc.any(pc.starts_with(cells, "[")).as_py():
             lists = pc.split_pattern(cells, separator)
         else:

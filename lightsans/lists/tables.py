@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lightsans.columns.nulls import is_null
 from lightsans.config import DataConfig, RunConfig
 from lightsans.config.kinds import FORMATS
 from lightsans.errors import EmptyFileError, InputError
@@ -232,4 +233,10 @@ def as_text(file: Location, column: pa.Array, role: str, data: DataConfig) -> pa
 def _plain_text(column: pa.Array, problems: Problems) -> pa.Array:
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
-    return as_utf8(column, problems) if is_text(column.type) else column.cast(pa.string())
+    return as_utf8(column, problems) if is_text(column.type) else written(column)
+
+
+def written(column: pa.Array) -> pa.Array:
+    """Values as text; null stays null, and NaN is no value either."""
+    no_value = pa.scalar(None, pa.string())
+    return pc.if_else(pa.array(is_null(column)), no_value, column.cast(pa.string()))

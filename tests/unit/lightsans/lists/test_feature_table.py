@@ -12,6 +12,8 @@ from lightsans.dataset.feature_coding import DESCRIBED
 from lightsans.dataset.vocabulary import Vocabulary
 from lightsans.errors import InputError
 from lightsans.lists.feature_table import open_feature_table, read_feature_table
+from lightsans.lists.tables import open_table
+from lightsans.reading.columns import Wanted
 from tests.factories import vocabulary_of
 
 COLUMNS = {
@@ -29,6 +31,17 @@ def read(path, **features):
     table = open_feature_table(config)
     assert table is not None
     return read_feature_table(config, table)
+
+
+def test_nan_is_no_category(tmp_path):
+    columns = {"item_id": ["a", "b", "c"], "genre": [18.0, float("nan"), None]}
+    pq.write_table(pa.table(columns), tmp_path / "items.parquet")
+    found = read(tmp_path / "items.parquet", categorical=("genre",))
+    assert found.columns["categorical.genre"].to_pylist() == [["18"], [], []]
+    wanted = {"genre": Wanted("genre", "a rule")}
+    config = RunConfig()
+    text = open_table("a table", str(tmp_path / "items.parquet"), config).read(wanted)["genre"]
+    assert text.to_pylist() == ["18", None, None]
 
 
 def as_csv(path):
