@@ -289,25 +289,30 @@ class _Followed:
     def __init__(self, stream: pa.NativeFile, ending: bytes, dialect: Dialect, name: str) -> None:
         self._stream, self._ending, self._dialect, self._name = stream, ending, dialect, name
         self._rest, self._ready = b"", b""
+        self._is_done = False
         self.closed = False
 
     def read(self, size: int) -> bytes:
-        """Read up to ``size`` bytes.
+        """Read ``size`` bytes, and less at the end alone: Arrow takes what it gets for a block.
+
+        A row that begins in a block must end in the next one, so short ones would not do.
 
         Raises:
             InputError: Quotes within quotes follow a backslash, and no escape is set.
         """
-        while not self._ready:
+        ready, length = [self._ready], len(self._ready)
+        while length < size and not self._is_done:
             block = self._stream.read(_BLOCK)
-            if not block and not self._rest:
-                self._ready, self._ending = self._ending, b""
-                break
+            self._is_done = not block
             self._rest += block
             cut = self._rest.rfind(b"\n") + 1 if block else len(self._rest)
             if not cut and len(self._rest) > MAX_LINE_BYTES:
                 cut = len(self._rest)
-            self._ready, self._rest = self._prepared(self._rest[:cut]), self._rest[cut:]
-        found, self._ready = self._ready[:size], self._ready[size:]
+            ready.append(self._prepared(self._rest[:cut]))
+            ready += [self._ending] if self._is_done else []
+            length, self._rest = sum(map(len, ready)), self._rest[cut:]
+        whole = b"".join(ready)
+        found, self._ready = whole[:size], whole[size:]
         return found
 
     def _prepared(self, lines: bytes) -> bytes:

@@ -158,3 +158,15 @@ def test_a_first_line_that_is_a_row_is_no_header(tmp_path):
     for header in ("user,item,rating,when", "0,1,2,3"):  # names, or those that pandas gives
         path = write_bytes(tmp_path / "a.csv", f"{header}\nann,tea,3,20\n".encode())
         assert read_log(path, columns=positions).rows == [("ann", "tea", 20)]
+
+
+@pytest.mark.parametrize("times", [1, 100_000])
+def test_a_last_value_over_lines_needs_no_line_end_behind_it(tmp_path, times):
+    rows = [("ann", "tea", 1), ("bob", "two\nlines", 2)] * times
+    lines = [f'{user},"{item}",{time}' for user, item, time in rows]
+    text = "\n".join(["user_id,item_id,timestamp", *lines])
+    path = write_bytes(tmp_path / "a.csv", text.encode())
+    for unit_bytes in (2**16, 2**25):
+        log = read_log(path, newlines_in_values=True, read_unit_bytes=unit_bytes)
+        assert log.rows == rows
+        assert log.rejects == []
