@@ -1,6 +1,6 @@
 """A bounded sample of an input with all its columns, and how it had to be read."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -12,7 +12,8 @@ from lightsans.config import DataConfig
 from lightsans.config.kinds import Format
 from lightsans.errors import InputError
 from lightsans.reading.formats import read_head, recognise
-from lightsans.reading.input_files import GroupLayout, Head, readable
+from lightsans.reading.input_files import BESIDE, GroupLayout, Head, readable
+from lightsans.reading.rows import RawRows
 from lightsans.reading.values import NUMBER, is_text
 from lightsans.storage.location import FileInfo
 from lightsans.text.coding import is_utf8, likely_encodings, open_stream
@@ -23,6 +24,8 @@ from lightsans.warehouse.partitions import partition_values
 SAMPLE_ROWS = 200_000
 SAMPLE_BYTES = 8 * 2**20
 _MAX_FILES = 16
+_OBJECTS = pa.struct([])
+"""Type that the head of JSON lines gives what is nested."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,8 @@ def take_sample(files: Sequence[FileInfo], data: DataConfig) -> Sample:
     with readable(first.location):
         kind, _ = recognise(first, data)
     data, head = _fitting(first, data)
+    if not head.names:
+        raise InputError(f"{first.location}: the file has no columns")
     try:
         blocks, is_whole = _read(first, head, data)
     except InputError:
@@ -73,10 +78,7 @@ def take_sample(files: Sequence[FileInfo], data: DataConfig) -> Sample:
         head = read_head(first, data)
         blocks, is_whole = _read(first, head, data)
     partitions = partition_values(first.location)
-    columns = [
-        one_chunk(pa.chunked_array([block[0][at] for block in blocks]))
-        for at in range(len(head.names))
-    ]
+    columns = [_joined([block[0][at] for block in blocks]) for at in range(len(head.names))]
     num_rows = len(columns[0])
     extra = [name for name in partitions if name not in head.names]
     columns += [pa.array([partitions[name]] * num_rows, pa.string()) for name in extra]
@@ -142,7 +144,10 @@ def _blocks(
     file: FileInfo, head: Head, data: DataConfig
 ) -> Iterator[tuple[list[pa.Array], int, bool]]:
     """Columns, number of lines that cannot be split, and whether it is the last block."""
-    roles = {str(at): at for at in range(len(head.names))}
+    # Of JSON lines, objects and lists would refuse a row as users or items do; they are no columns.
+    nested = {at for at, kind in enumerate(head.types) if kind == _OBJECTS}
+    nested = nested if len(nested) < len(head.names) else set()
+    roles = {f"{BESIDE}{at}": at for at in range(len(head.names)) if at not in nested}
     layout = head.layout(roles)
     name = file.location.uri
     if isinstance(layout, GroupLayout):
@@ -159,7 +164,7 @@ def _blocks(
         numbered = layout.parse_stream(stream, SAMPLE_BYTES, name)
         if numbered is not None:
             for rows in islice(numbered, 2):
-                yield [rows.columns[role] for role in roles], len(rows.broken), False
+                yield _with_nested(rows, nested), len(rows.broken), False
             return
         pieces = read_pieces(stream, SAMPLE_BYTES, name)
         content, more = next(pieces, b""), next(pieces, b"")
@@ -169,7 +174,22 @@ def _blocks(
     parsed = list(layout.parse(content, name))
     for number, rows in enumerate(parsed, start=1):
         is_end = is_last and number == len(parsed)
-        yield [rows.columns[role] for role in roles], len(rows.broken), is_end
+        yield _with_nested(rows, nested), len(rows.broken), is_end
+
+
+def _joined(pieces: Sequence[pa.Array]) -> pa.Array:
+    """The pieces of a column; JSON lines that do not fit the first ones come as text."""
+    if len({piece.type for piece in pieces}) > 1:
+        pieces = [piece.cast(pa.string()) for piece in pieces]
+    return one_chunk(pa.chunked_array(pieces))
+
+
+def _with_nested(rows: RawRows, nested: Collection[int]) -> list[pa.Array]:
+    """The columns of a text file in their order, with objects that tell nothing for the nested."""
+    columns = [*rows.columns.values()]
+    for at in sorted(nested):
+        columns.insert(at, pa.array([{}] * len(rows.positions), _OBJECTS))
+    return columns
 
 
 def _plain(column: pa.Array) -> pa.Array:

@@ -188,3 +188,35 @@ def test_a_column_without_any_type_is_empty(tmp_path):
     pq.write_table(table, tmp_path / "a.parquet")
     [empty] = [column for column in inspect(tmp_path / "a.parquet").columns if column.name == "why"]
     assert (empty.kind, empty.missing, empty.distinct) == ("empty", 1, 0)
+
+
+def json_log(path, others):
+    """A log of JSON lines, more than Arrow is asked to read again, each with something else."""
+    lines = [
+        f'{{"user":{n % 3},"item":{n % 5},"ts":{1_700_000_000 + n},{others(n)}}}\n'
+        for n in range(3000)
+    ]
+    return write_bytes(path, "".join(lines).encode())
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        lambda n: '"tags":["a"],"at":{"x":1}',
+        lambda n: '"tags":' + ("[1]" if n == 2500 else "1"),
+        lambda n: '"new":' + ("true" if n < 2500 else "1"),
+        lambda n: '"new":true' if n < 2999 else "cut off",
+    ],
+)
+def test_what_is_nested_or_of_another_type_in_json_lines_hides_no_log(tmp_path, others):
+    found = inspect(json_log(tmp_path / "log.jsonl", others))
+    assert roles(found) == {"user": "user", "item": "item", "timestamp": "ts"}
+    assert found.sample.num_rows + found.sample.num_broken == 3000
+
+
+def test_what_is_all_nested_or_has_no_columns_is_told(tmp_path):
+    path = write_bytes(tmp_path / "a.json", b'{"data":[{"user":1}]}')
+    assert "no column is likely the user" in inspect(path).remarks[-1]
+    pq.write_table(pa.table({}), tmp_path / "b.parquet")
+    with pytest.raises(InputError, match="has no columns"):
+        inspect(tmp_path / "b.parquet")
