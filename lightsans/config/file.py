@@ -299,8 +299,8 @@ def _override_value(key: str, text: str) -> tuple[Loader, yaml.Node]:
             raise ConfigError(f"--set {key}={text}: the value is not valid YAML") from error
     else:
         is_plain = isinstance(node, yaml.ScalarNode) and node.value == (text or "null")
-        is_id = is_text and is_plain and node.tag.endswith(("int", "float"))  # 12e456789012
-        if node is not None and (structured or is_plain) and not is_id:
+        is_text &= node is not None and node.tag.endswith((":int", ":float"))  # 12e456789012
+        if node is not None and (structured or is_plain) and not is_text:
             return loader, node
     return Loader(""), yaml.ScalarNode("tag:yaml.org,2002:str", text)
 
