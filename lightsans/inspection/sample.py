@@ -19,7 +19,7 @@ from lightsans.storage.location import FileInfo
 from lightsans.text.coding import is_utf8, likely_encodings, open_stream
 from lightsans.text.dialects import escaped_quotes
 from lightsans.text.pieces import read_pieces, skip
-from lightsans.warehouse.partitions import partition_values
+from lightsans.warehouse.partitions import partitions_of
 
 SAMPLE_ROWS = 200_000
 SAMPLE_BYTES = 8 * 2**20
@@ -77,7 +77,7 @@ def take_sample(files: Sequence[FileInfo], data: DataConfig) -> Sample:
         data = replace(data, newlines_in_values=True)  # quoted values span lines
         head = read_head(first, data)
         blocks, is_whole = _read(first, head, data)
-    partitions = partition_values(first.location)
+    partitions = partitions_of(first)
     columns = [_joined([block[0][at] for block in blocks]) for at in range(len(head.names))]
     num_rows = len(columns[0])
     extra = [name for name in partitions if name not in head.names]

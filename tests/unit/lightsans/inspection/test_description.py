@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,6 +15,7 @@ from lightsans.errors import InputError
 from lightsans.inspection.description import inspect_input, settings_yaml
 from lightsans.reading.units import plan_reading, read_unit
 from lightsans.storage.listing import list_files, list_inputs
+from lightsans.storage.table_formats import TableRows, TableVersion
 from tests.commands import ROOT
 from tests.exports import export
 from tests.logs_on_disk import write_bytes
@@ -220,3 +222,12 @@ def test_what_is_all_nested_or_has_no_columns_is_told(tmp_path):
     pq.write_table(pa.table({}), tmp_path / "b.parquet")
     with pytest.raises(InputError, match="has no columns"):
         inspect(tmp_path / "b.parquet")
+
+
+def test_columns_that_a_table_tells_of_its_files_are_looked_at(tmp_path):
+    pq.write_table(pa.table({"item_id": ["i"], "ts": [1_600_000_000]}), tmp_path / "a.parquet")
+    [file] = list_files(str(tmp_path / "a.parquet"), StorageConfig())
+    table = TableVersion(kind="iceberg", uri=str(tmp_path), version=1)
+    listed = replace(file, rows=TableRows(table, 0, {"user_id": "ann"}))
+    found = inspect_input(["iceberg://log"], [listed], DataConfig())
+    assert roles(found) == {"user": "user_id", "item": "item_id", "timestamp": "ts"}
