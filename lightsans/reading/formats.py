@@ -13,8 +13,15 @@ from lightsans.config import DataConfig
 from lightsans.config.kinds import FORMATS, Format
 from lightsans.errors import EmptyFileError, InputError
 from lightsans.reading import csv_files, inter_files, jsonl_files, parquet_files
-from lightsans.reading.columns import Found, check_log_types, find_columns, log_columns
-from lightsans.reading.input_files import Head, InputFile, TextLayout, readable, told_as_change
+from lightsans.reading.columns import Found, Wanted, check_log_types, find_columns, log_columns
+from lightsans.reading.input_files import (
+    WHERE,
+    Head,
+    InputFile,
+    TextLayout,
+    readable,
+    told_as_change,
+)
 from lightsans.reading.times import clean_timestamps
 from lightsans.reading.values import NUMBER, Problems, as_utf8, matches
 from lightsans.reading.where import check_where
@@ -66,6 +73,7 @@ def inspect_file(info: FileInfo, data: DataConfig) -> InputFile:
             raise InputError(wrong_encoding(file, head.beginning, data)) from None
         raise
     _require_header(file, head, data)
+    _require_apart(file, head, found, wanted)
     id_types = check_log_types(file, head, found, data)
     check_where(file, head, found, data)
     layout = head.layout(found.positions)
@@ -95,6 +103,24 @@ def _require_header(file: Location, head: Head, data: DataConfig) -> None:
             f"at position {place} (data.columns.timestamp), a time as rows have it; set "
             "data.header: false (and data.format: csv where the file is named .inter)"
         )
+
+
+def _require_apart(file: Location, head: Head, found: Found, wanted: Mapping[str, Wanted]) -> None:
+    """Refuse a column that is two things, which names and positions may hide.
+
+    Raises:
+        InputError: There is one.
+    """
+    settings: dict[int, str] = {}
+    for role, at in found.positions.items():
+        if role.startswith(WHERE):
+            continue
+        other = settings.setdefault(at, wanted[role].setting)
+        if other != wanted[role].setting:
+            raise InputError(
+                f"{file}: {other} and {wanted[role].setting} are both column {head.names[at]!r}; "
+                "name another column for one of them"
+            )
 
 
 def _least_timestamp(head: Head, found: Found, data: DataConfig) -> int | None:

@@ -170,7 +170,7 @@ class _Transcoded:
             self._is_done = not block
             try:
                 text = self._decoder.decode(block, final=self._is_done)
-            except UnicodeDecodeError as error:
+            except UnicodeError as error:  # also of UTF-16 without its mark
                 raise InputError(
                     f"{self._name}: not readable as {self._encoding}: {error}; data.encoding says "
                     "how text is encoded"

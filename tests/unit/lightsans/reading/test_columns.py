@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lightsans.errors import InputError
-from tests.logs_on_disk import read_log, write_csv, write_parquet
+from tests.logs_on_disk import read_log, reading_fails, write_csv, write_parquet
 
 COLUMNS = {"user": "user_id", "item": "item_id", "timestamp": "timestamp"}
 ROWS = [("ann", "a", 10), ("bob", "b", 20)]
@@ -173,3 +173,16 @@ def test_types_of_users_and_items_that_differ_are_told_together(tmp_path):
         read_log(tmp_path)
     assert "user ids are int64 in" in str(caught.value)
     assert "item ids are string in" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("named", "settings"),
+    [
+        ({"user": 0, "item": "user_id"}, "data.columns.user and data.columns.item are both"),
+        ({"user": "0", "item": 0}, "data.columns.user and data.columns.item are both"),
+        ({"rating": 0}, "data.columns.user and data.columns.rating are both"),
+    ],
+)
+def test_a_column_is_one_thing_however_it_is_named(tmp_path, named, settings):
+    path = write_csv(tmp_path / "a.csv", ROWS)
+    reading_fails([settings, "column 'user_id'"], path, columns=columns(**named))

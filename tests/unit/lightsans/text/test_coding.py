@@ -203,3 +203,11 @@ def test_the_mark_of_utf_8_wins_over_another_encoding(tmp_path, header):
     path = write_bytes(tmp_path / "a.csv", text.encode("utf-8-sig"))
     log = read_log(path, encoding="latin-1", header=header, columns=columns)
     assert log.rows == [("ü", "é", 1)]
+
+
+def test_text_that_is_no_utf_16_is_told_as_that(tmp_path):
+    reading_fails(
+        ["not readable as utf-16", "data.encoding"],
+        write_bytes(tmp_path / "a.csv", TEXT.encode()),
+        encoding="utf-16",
+    )
