@@ -77,6 +77,15 @@ class Base:
             findings=counts.findings.since(before.findings),
         )
 
+    def counts_to_begin_with(self) -> RowCounts:
+        """Counts that those of new files are added to, without what is told of these alone.
+
+        Users found by an earlier list are numbered by that one, and examples of refused rows would
+        be of old files.
+        """
+        copied = RowCounts.from_dict(self.counts.to_dict())
+        return replace(copied, excluded_found=set(), examples={})
+
     @property
     def num_files(self) -> int:
         """Files that it was made of; those of its own base come first."""

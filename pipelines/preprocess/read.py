@@ -100,9 +100,7 @@ def collect_interactions(
         written = {part.number for part in parts}
         parts += take_over_parts(base, draft, written, excluded, erased)
         refused = take_over_rejects(base, dataset, source.excluded_users, erased)
-        # Users found by an earlier list are numbered by that one.
-        copied = RowCounts.from_dict(base.counts.to_dict())
-        base_counts = replace(copied, excluded_found=set())
+        base_counts = base.counts_to_begin_with()
     check_unchanged(source.files)  # else a mixture of versions would be gone on with
     made = _sum_up(draft.work, plan, parts, base_counts, source.data.event_names)
     if refused and excluded is not None:  # of whom the base may have had refused rows alone

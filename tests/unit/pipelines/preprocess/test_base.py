@@ -1,12 +1,14 @@
 """Sequences of a base that a dataset made from it may take over."""
 
+from collections import Counter
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from lightsans.config import DataConfig
 from lightsans.dataset.vocabulary import Vocabulary
-from lightsans.reading.rejects import RowCounts
+from lightsans.reading.rejects import RowCounts, describe_rejects
 from lightsans.storage.manifest_kinds import DatasetPart
 from pipelines.preprocess.base import Base, find_unchanged
 from pipelines.preprocess.records import Interactions, PartNote
@@ -57,3 +59,16 @@ def test_parts_with_items_that_are_known_or_seen_otherwise_now_are_derived_anew(
     tmp_path, before, after, changed
 ):
     assert changed_items(tmp_path, vocabulary(*before), vocabulary(*after)) == changed
+
+
+def test_refused_rows_of_new_files_are_told_by_places_in_these(tmp_path):
+    before = RowCounts(read=9, rejected=Counter(item_missing=4), excluded_found={3})
+    before.examples["item_missing"] = ["old:1", "old:2", "old:3"]
+    base = Base(local(tmp_path), dataset_manifest(), Interactions(before, "string", "string", []))
+    counts = base.counts_to_begin_with()
+    new = RowCounts(read=5, valid=4, rejected=Counter(item_missing=1))
+    new.examples["item_missing"] = ["new:7"]
+    counts.add(new)
+    assert (counts.read, counts.rejected["item_missing"], counts.excluded_found) == (14, 5, set())
+    assert describe_rejects(base.own_counts(counts)) == "item_missing 1 (such as new:7)"
+    assert before.examples["item_missing"] == ["old:1", "old:2", "old:3"]
