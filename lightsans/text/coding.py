@@ -151,7 +151,13 @@ def _only_member(raw: IO[bytes], name: str) -> IO[bytes]:
         raise InputError(f"{name}: expected one file in the archive, found {names}; unpack it")
     if members[0].flag_bits & 1:
         raise InputError(f"{name}: the archive needs a password; unpack it")
-    return archive.open(members[0])
+    try:
+        return archive.open(members[0])
+    except NotImplementedError:  # Windows does so with files beyond 2 GB
+        raise InputError(
+            f"{name}: the archive is compressed in a way that is not read here, such as Deflate64; "
+            "unpack it"
+        ) from None
 
 
 class _Transcoded:

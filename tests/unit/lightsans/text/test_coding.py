@@ -211,3 +211,11 @@ def test_text_that_is_no_utf_16_is_told_as_that(tmp_path):
         write_bytes(tmp_path / "a.csv", TEXT.encode()),
         encoding="utf-16",
     )
+
+
+def test_an_archive_of_another_method_is_told(tmp_path):
+    content = bytearray(zipped(("a.csv", TEXT)))
+    for header, at in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        content[content.find(header) + at] = 9  # Deflate64
+    path = write_bytes(tmp_path / "a.zip", bytes(content))
+    reading_fails(["a.zip", "Deflate64", "unpack it"], path)
