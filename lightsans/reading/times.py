@@ -68,8 +68,6 @@ def clean_timestamps(column: pa.Array, data: DataConfig, problems: Problems) -> 
 def _from_numbers(column: pa.Array, data: DataConfig, problems: Problems) -> tuple[Int64, Bool]:
     """Microseconds of numbers in ``data.timestamp_unit``, and where they are out of range."""
     unit = data.timestamp_unit
-    if pa.types.is_decimal(column.type) and unit != "yyyymmdd":
-        return _from_decimals(column, unit, problems)
     if unit == "yyyymmdd":
         numbers = ints(cast_or_null(column, pa.int64()))
         micros, is_bad = _from_calendar(numbers)
@@ -77,6 +75,8 @@ def _from_numbers(column: pa.Array, data: DataConfig, problems: Problems) -> tup
         return micros, is_bad | shift_is_bad
     if _are_dates(column):
         problems.add("timestamp_is_date", ~is_null(column))
+    if pa.types.is_decimal(column.type):
+        return _from_decimals(column, unit, problems)
     if unit == "ns" and pa.types.is_integer(column.type):
         problems.findings.cut += _count_cut(column)
     return to_microseconds(column, unit)
@@ -87,7 +87,8 @@ def _are_dates(column: pa.Array) -> bool:
 
     Taken for seconds, they would all lie within a fortnight of 1970.
     """
-    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+    kind = column.type
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
         return False
     present = column.drop_null()
     if not len(present) or not _is_recent_date(cast_or_null(present.slice(0, 1), pa.int64())):

@@ -152,7 +152,9 @@ def test_decimals_are_read_exactly():
     ]
 
 
-@pytest.mark.parametrize("kind", [pa.int32(), pa.int64(), pa.float64(), pa.string()])
+@pytest.mark.parametrize(
+    "kind", [pa.int32(), pa.int64(), pa.float64(), pa.string(), pa.decimal128(38, 0)]
+)
 def test_numbers_that_are_dates_are_refused_or_read_as_dates(kind):
     values = pa.array([20010101, 20200913]).cast(kind).to_pylist()
     for unit in ("s", "ms", "us"):
