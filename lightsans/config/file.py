@@ -291,7 +291,7 @@ def _override_value(key: str, text: str) -> tuple[Loader, yaml.Node]:
         pieces = [_override_value(key, piece.strip()) for piece in text.split(",")]
         nodes = [node for _, node in pieces]
         return pieces[0][0], yaml.SequenceNode("tag:yaml.org,2002:seq", nodes)
-    is_text = TYPES.get(ALIASES.get(key, key)) in (str, str | None)  # data.quote_char='
+    is_text = TYPES.get(ALIASES.get(key, key)) in (str, str | None, tuple[str, ...])  # quote_char='
     try:
         loader, node = compose(text or "null")
     except yaml.YAMLError as error:

@@ -10,5 +10,6 @@ from lightsans.errors import ConfigError
 def test_a_number_where_text_is_expected_is_told_with_the_way_out(text):
     with pytest.raises(ConfigError, match=r"expected text or null; put it in quotes"):
         parse_config(f"data: {{base: {text}}}", "debug.yaml")
+    assert parse_config("", "", [f"data.input={text},a.csv"]).config.data.input == (text, "a.csv")
     for file, settings in ((f"data: {{base: '{text}'}}", []), ("", [f"data.base={text}"])):
         assert parse_config(file, "debug.yaml", settings).config.data.base == text
