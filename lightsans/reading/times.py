@@ -27,6 +27,7 @@ from lightsans.reading.values import (
 _LATEST_DATE_US = 4_102_444_800 * 10**6
 """2100: numbers that could be later dates are taken for what the unit says."""
 _BEGINS_AS_DATE = r"^[0-9]{4}-[0-9]{2}"
+_TOO_FINE = r"\.[0-9]{6}[0-9]*[1-9]"
 _ENDS_WITH_ZONE = r"[T ].*(Z|[+-][0-9]{2}(:?[0-9]{2})?)$"
 
 
@@ -173,6 +174,7 @@ def _parse_timestamps(column: pa.Array, data: DataConfig, problems: Problems) ->
     of_numbers = Problems(len(text))
     micros, is_out = _from_numbers(whole, data, of_numbers)
     problems.add("timestamp_is_date", is_whole & ~of_numbers.is_valid)
+    problems.findings.cut += of_numbers.findings.cut
     is_out &= is_whole
     rest = ~is_whole & ~is_missing
     if rest.any():
@@ -182,6 +184,7 @@ def _parse_timestamps(column: pa.Array, data: DataConfig, problems: Problems) ->
         micros = np.where(is_number, from_number, micros)
         is_out |= is_number & number_is_out
         is_moment = rest & ~is_number
+        problems.findings.cut += int((is_moment & matches(text, _TOO_FINE)).sum())
         from_iso, iso_is_out, is_invalid = _parse_iso(keep_only(text, is_moment), data.timezone)
         micros = np.where(is_moment, from_iso, micros)
         is_out |= is_moment & iso_is_out

@@ -192,3 +192,7 @@ def test_times_finer_than_a_microsecond_are_counted():
     assert found([10**18 + 1, 10**18 + 1000], pa.timestamp("ns")).cut == 1
     assert found([10**18 + 1, 10**18 + 1000], pa.int64(), timestamp_unit="ns").cut == 1
     assert found([Decimal("1.0000001"), Decimal("1.000001")], pa.decimal128(20, 9)).cut == 1
+    assert found([f"{10**18 + 1}", f"{10**18 + 1000}"], pa.string(), timestamp_unit="ns").cut == 1
+    day = "2026-01-31T00:00:00"
+    texts = [f"{day}.1234567", f"{day}.123456000Z", f"{day}.1", day]
+    assert found(texts, pa.string()).cut == 1
