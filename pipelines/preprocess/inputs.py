@@ -4,15 +4,16 @@ Where there is a base: those that it was not made of, and rows that came to its 
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from lightsans.config import DataConfig, RunConfig
+from lightsans.conditions import columns_of, parse_condition
+from lightsans.config import DataConfig, RunConfig, StorageConfig
 from lightsans.errors import ConfigError, InputError
 from lightsans.reading.times import parse_moment
-from lightsans.storage.location import FileInfo, locate
+from lightsans.storage.location import FileInfo, Location, locate
 from lightsans.storage.manifest_kinds import InputFile
 from lightsans.storage.table_formats import TableVersion
-from lightsans.warehouse.partitions import partitions_of
+from lightsans.warehouse.partitions import partition_values, partitions_of
 from lightsans.warehouse.tables import added_since, list_log_inputs, tables_of
 from pipelines.console.progress import say
 from pipelines.preprocess.base import ANEW, Base
@@ -120,27 +121,29 @@ def new_files(base: Base, files: Sequence[FileInfo]) -> list[FileInfo]:
     """Select the files that a base was not made of, in their order.
 
     A file with the size and the etag of a listed one is that file under another address, and adds
-    nothing. The time of a local file serves as its etag; one of whole seconds says too little, so
-    that the name must agree, too.
+    nothing, unless its directories give its rows other values: a day or a shop. The time of a local
+    file serves as its etag; one of whole seconds says too little, so that the name must agree, too.
 
     Raises:
         InputError: A file that it was made of has changed since, or cannot be told from a new one.
     """
     entries = base.manifest.input
     by_uri = {entry.uri: entry for entry in entries}
-    by_content = {_content_key(entry.uri, entry.size, entry.etag): entry for entry in entries}
-    by_name = {(_name(entry.uri), entry.size): entry for entry in entries}
+    names = _columns_of(base)
+    by_content = {_content_key(e.uri, e.size, e.etag, names): e for e in entries}
+    by_name = {(_name(e.uri), e.size, _values(e.uri, names)): e for e in entries}
     added, moved = [], []
     for file in files:
         uri, entry = file.location.uri, by_uri.get(file.location.uri)
         if entry is not None:
             _check_same(base, file, entry)
             continue
-        earlier = by_content.get(_content_key(uri, file.size, file.etag)) if file.etag else None
+        key = _content_key(uri, file.size, file.etag, names)
+        earlier = by_content.get(key) if file.etag else None
         if earlier is not None:
             moved.append((earlier.uri, uri))
             continue
-        suspect = by_name.get((_name(uri), file.size))
+        suspect = by_name.get((_name(uri), file.size, _values(uri, names)))
         if suspect is not None and not locate(suspect.uri, file.location.storage).exists():
             raise InputError(
                 f"{file.location}: dataset {base.location.name} was made of {suspect.uri}, "
@@ -169,10 +172,25 @@ def _check_same(base: Base, file: FileInfo, entry: InputFile) -> None:
         )
 
 
-def _content_key(uri: str, size: int, etag: str) -> tuple[str, int, str]:
-    """Key that files of the same content share, as far as size and etag say it."""
+def _columns_of(base: Base) -> set[str]:
+    """Names of the columns that a base was read by."""
+    data = base.manifest.data
+    where = data.get("where")
+    named = [*data.get("columns", {}).values()]
+    named += columns_of(parse_condition(where, "data.where")) if where else []
+    return {str(name) for name in named if name is not None}
+
+
+def _content_key(uri: str, size: int, etag: str, names: Collection[str]) -> tuple[object, ...]:
+    """Key that files of the same rows share, as far as size, etag and directories say it."""
     is_whole_second = etag.isdecimal() and etag.endswith("0" * 9)
-    return (_name(uri) if is_whole_second else "", size, etag)
+    return (_name(uri) if is_whole_second else "", size, etag, _values(uri, names))
+
+
+def _values(uri: str, names: Collection[str]) -> tuple[tuple[str, str | None], ...]:
+    """Values that the directories of a file give to some columns."""
+    found = partition_values(Location(uri, StorageConfig()))
+    return tuple(sorted((name, value) for name, value in found.items() if name in names))
 
 
 def _name(uri: str) -> str:

@@ -121,6 +121,18 @@ def test_a_moved_object_is_not_added_again(capfd):
     assert "s3://old/logs/a.csv is now s3://new/a.csv" in said
 
 
+def test_the_same_content_in_another_partition_is_new_where_that_is_a_column():
+    data = {"columns": {"user": "user_id", "timestamp": "dt"}, "where": "shop = '7'"}
+    old = [on_s3("s3://b/dt=1/shop=7/a.csv", "d41d8c"), on_s3("s3://b/dt=2/shop=7/a.csv", "d41d8c")]
+    base = base_of(*old)
+    by_day = replace(base, manifest=replace(base.manifest, data=data))
+    moved = on_s3("s3://c/dt=1/shop=7/arrived=3/a.csv", "d41d8c")
+    new = on_s3("s3://b/dt=3/shop=7/a.csv", "d41d8c")
+    other = on_s3("s3://b/dt=1/shop=8/a.csv", "d41d8c")
+    assert new_files(by_day, [*old, moved, new, other]) == [new, other]
+    assert new_files(base, [*old, moved, new, other]) == []
+
+
 def test_a_moved_local_file_is_known_by_its_time(tmp_path):
     old = tmp_path / "old.csv"
     old.write_text("user_id,item_id\n")
