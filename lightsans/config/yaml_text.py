@@ -79,9 +79,11 @@ def construct(loader: Loader, node: yaml.Node) -> object:
     """The value of a node: null, true, false, a number, a text, or lists and dicts of those.
 
     Raises:
-        YAMLError: It is something else, such as a date, or a dict whose keys are not texts.
+        YAMLError: It is something else, such as a date, or a dict whose keys are not texts, or
+            where one stands twice.
     """
     try:
+        _require_names_once(node, set())
         value = loader.construct_object(node, deep=True)
         _require_plain(value)
     except RecursionError:
@@ -92,6 +94,30 @@ def construct(loader: Loader, node: yaml.Node) -> object:
         # PyYAML's own, for a text that does not fit its tag, or a number with thousands of digits.
         raise yaml.YAMLError(f"found a value that does not fit its tag {node.tag}") from error
     return value
+
+
+def _require_names_once(node: yaml.Node, seen: set[int]) -> None:
+    """Refuse a mapping with a name twice, of which PyYAML takes the last.
+
+    Args:
+        node: The mapping, or what may hold one.
+        seen: Nodes that were looked at, to which aliases lead again.
+    """
+    if id(node) in seen or isinstance(node, yaml.ScalarNode):
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.SequenceNode):
+        for entry in node.value:
+            _require_names_once(entry, seen)
+        return
+    lines: dict[str, int] = {}
+    for key, value in node.value:
+        name, line = str(key.value), key.start_mark.line + 1
+        if name in lines:
+            problem = f"{name} is given twice, first in line {lines[name]}"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+        lines[name] = line
+        _require_names_once(value, seen)
 
 
 def _require_plain(value: object) -> None:
