@@ -26,7 +26,7 @@ class JsonRecords:
         self._decode = codecs.getincrementaldecoder("utf-8")("surrogateescape").decode
         self._parse = json.JSONDecoder().raw_decode
         self._text, self._lines = "", b""
-        self._num_passed = 0
+        self._num_passed = self._num_open = 0
         self._is_done = False
         self.closed = False
 
@@ -34,13 +34,18 @@ class JsonRecords:
         """Read up to ``size`` bytes of lines.
 
         Raises:
-            InputError: The text is not JSON.
+            InputError: The text is not JSON, or ends within an array.
         """
         while not self._lines and not (self._is_done and not self._text):
             block = self._stream.read(_BLOCK)
             self._is_done = not block
             self._text += self._decode(block, final=self._is_done)
             self._lines = self._take_values()
+            if self._is_done and self._num_open > 0:
+                raise InputError(
+                    f"{self._name}: not readable as JSON: an array is not closed at the end; the "
+                    "file is cut off"
+                )
         found, self._lines = self._lines[:size], self._lines[size:]
         return found
 
@@ -52,7 +57,9 @@ class JsonRecords:
         """The finished values at the beginning of the text, which keeps the rest."""
         text, at, lines = self._text, 0, []
         while True:
-            at = _skip(text, at)
+            before, at = at, _skip(text, at)
+            between = text[before:at]
+            self._num_open += between.count("[") - between.count("]")
             if at == len(text):
                 break
             try:

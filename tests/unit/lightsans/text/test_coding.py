@@ -219,3 +219,11 @@ def test_an_archive_of_another_method_is_told(tmp_path):
         content[content.find(header) + at] = 9  # Deflate64
     path = write_bytes(tmp_path / "a.zip", bytes(content))
     reading_fails(["a.zip", "Deflate64", "unpack it"], path)
+
+
+@pytest.mark.parametrize("end", ["", ",", ",\n", "\n"])
+def test_an_array_that_is_cut_off_between_two_objects_is_told(tmp_path, end):
+    objects = ",\n".join(json.dumps(record) for record in RECORDS[:4])
+    path = write_bytes(tmp_path / "a.json", f"[{objects}{end}".encode())
+    reading_fails(["a.json", "an array is not closed", "cut off"], path)
+    assert len(read_log(write_bytes(path, f"[{objects}{end}]\n[]".encode())).rows) == 4
