@@ -85,7 +85,7 @@ class Location:
     @property
     def parent(self) -> "Location":
         """The directory that holds this."""
-        return Location(self.uri.rstrip("/").rsplit("/", 1)[0], self.storage)
+        return Location(self.uri.rstrip("/").rsplit("/", 1)[0] or "/", self.storage)
 
     @property
     def is_local(self) -> bool:

@@ -206,3 +206,10 @@ def test_a_name_that_is_not_utf8_is_refused(uri):
 def test_an_empty_name_is_not_the_working_directory(uri):
     with pytest.raises(ConfigError, match=r"names no file or directory; .* is '\.'"):
         locate(uri, STORAGE)
+
+
+def test_the_parent_of_what_lies_at_the_top_is_the_top():
+    top = locate("/metrics.prom", STORAGE).parent
+    assert (top.uri, (top / "x").uri, top.parent.uri) == ("/", "/x", "/")
+    assert top.exists()
+    assert locate("s3://bucket/x", STORAGE).parent.uri == "s3://bucket"
