@@ -35,11 +35,21 @@ def own_report(root: Location, attempt: Attempt) -> Mapping[str, Any] | None:
         return None
 
 
-def evaluations_of(root: Location, attempt: Attempt) -> dict[str, EvaluationManifest]:
-    """Evaluations of the attempt by name, in the order in which they were made."""
+def evaluations_of(
+    root: Location, attempt: Attempt
+) -> tuple[dict[str, EvaluationManifest], dict[str, EvaluationManifest]]:
+    """Evaluations of the night's own model, and of others, by name.
+
+    Which came first says nothing: a night that trains because the published model has become worse
+    has evaluated that one before.
+    """
     names = attempt.ids_of("evaluation")
-    found = {name: read_manifest(EvaluationManifest, root / "reports" / name) for name in names}
-    return {name: manifest for name, manifest in found.items() if manifest is not None}
+    read = {name: read_manifest(EvaluationManifest, root / "reports" / name) for name in names}
+    found = {name: manifest for name, manifest in read.items() if manifest is not None}
+    reported = (attempt.report or {}).get("model_id")
+    models = {attempt.model_id, reported, *attempt.ids_of("model")}
+    own = {name: manifest for name, manifest in found.items() if manifest.model in models}
+    return own, {name: manifest for name, manifest in found.items() if name not in own}
 
 
 def complete_figures(root: Location, attempt: Attempt) -> Attempt:
@@ -57,19 +67,18 @@ def complete_figures(root: Location, attempt: Attempt) -> Attempt:
                 rows_read=dataset.rows.read,
                 rows_rejected=sum(dataset.rows.rejected.values()),
             )
-    evaluations = list(evaluations_of(root, attempt).values())
-    if evaluations:
-        tonight = evaluations[0]
+    attempt = replace(attempt, report=own_report(root, attempt))
+    own, others = (list(found.values()) for found in evaluations_of(root, attempt))
+    if own:
         figures = replace(
             figures,
-            metrics=metrics_on_test(tonight, MODEL),
+            metrics=metrics_on_test(own[0], MODEL),
             baselines={
-                name: metrics_on_test(tonight, name)
-                for name in tonight.figures.metrics
+                name: metrics_on_test(own[0], name)
+                for name in own[0].figures.metrics
                 if name != MODEL
             },
         )
-    others = [each for each in evaluations[1:] if each.model != evaluations[0].model]
     if others:
         figures = replace(figures, published_metrics=metrics_on_test(others[0], MODEL))
     if run_id is not None:
@@ -84,7 +93,6 @@ def complete_figures(root: Location, attempt: Attempt) -> Attempt:
         model_id=attempt.model_id or attempt.id_of("model"),
         run_id=attempt.run_id or run_id,
         figures=figures,
-        report=own_report(root, attempt),
     )
 
 

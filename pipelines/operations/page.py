@@ -78,7 +78,7 @@ def collect_page(config: RunConfig, root: Location, attempts: list[Attempt]) -> 
         ("minutes", _minutes(told.seconds)),
     ]
     lists, list_notes = _lists(config, root, told)
-    evaluations = list(evaluations_of(root, told))
+    evaluations, _ = evaluations_of(root, told)
     datasets, models = told.ids_of("dataset"), told.ids_of("model")
     run = told.run_id
     return NightPage(
@@ -98,7 +98,7 @@ def collect_page(config: RunConfig, root: Location, attempts: list[Attempt]) -> 
         notes={"lists": list_notes},
         pictures={
             "metrics": _pictures(
-                root, [(f"reports/{name}/report.png", "metrics") for name in evaluations[:1]]
+                root, [(f"reports/{name}/report.png", "metrics") for name in [*evaluations][:1]]
             ),
             "data": _pictures(
                 root,
@@ -147,7 +147,8 @@ def _metric_tables(root: Location, attempt: Attempt) -> list[Table]:
         cells = [[name, *(_estimate(found.get(m)) for m in SHOWN_METRICS)] for name, found in known]
         caption = "Test, with 95 % intervals; all on tonight's dataset"
         tables.append(Table(header=["", *SHOWN_METRICS], rows=cells, caption=caption))
-    for manifest in list(evaluations_of(root, attempt).values())[:1]:
+    own, _ = evaluations_of(root, attempt)
+    for manifest in [*own.values()][:1]:
         leads = [
             [name, *(_lead(values.get("test", {}).get(m)) for m in SHOWN_METRICS)]
             for name, values in manifest.figures.differences.items()
