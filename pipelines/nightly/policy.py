@@ -55,20 +55,23 @@ def why_by_settings(
 
     Args:
         config: The run.
-        model: Sections ``model`` and ``train`` that the judged model was trained with.
+        model: Sections ``model``, ``train`` and ``evaluate`` that the judged model was trained
+            with.
         data: Section ``data`` of its dataset.
         refit: How the published model came of it: full, continue or none.
     """
     if config.nightly.refit != refit:
         return f"nightly.refit was {refit} and is {config.nightly.refit}"
-    for section, theirs, passed in (
-        ("model", model["model"], frozenset[str]()),
-        ("train", model["train"], NOT_OF_THE_RECIPE),
-        ("data", data, NEVER_THE_SAME),
+    for section, theirs, mark, passed in (
+        ("model", model["model"], Mark.CONTENT, frozenset[str]()),
+        ("train", model["train"], Mark.CONTENT, NOT_OF_THE_RECIPE),
+        ("data", data, Mark.CONTENT, NEVER_THE_SAME),
+        # By it the epoch was chosen, and the metric taken that is compared with tonight's.
+        ("evaluate", model.get("evaluate", {}), Mark.VALIDATES, frozenset[str]()),
     ):
         ours = getattr(config, section)
         plain = to_dict(ours)
-        for name in fields_with(ours, Mark.CONTENT):
+        for name in fields_with(ours, mark):
             before = recorded_value(type(ours), theirs, name)
             if name not in passed and plain[name] != before:
                 return f"{section}.{name} was {before} and is {plain[name]}"

@@ -96,6 +96,7 @@ def test_a_metric_that_nobody_knows_asks_for_training():
         ("train.learning_rate=0.5", "train.learning_rate was 0.002 and is 0.5"),
         ("data.min_rating=3", "data.min_rating was None and is 3.0"),
         ("nightly.refit=none", "nightly.refit was full and is none"),
+        ("evaluate.remove_seen=true", "evaluate.remove_seen was False and is True"),
     ],
 )
 def test_another_recipe_asks_for_training(setting, reason):
