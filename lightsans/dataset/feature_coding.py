@@ -8,6 +8,7 @@ Shapes: N items   F numbers of an item
 """
 
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Final, Self
 
@@ -25,6 +26,8 @@ DESCRIBED: Final = "is_described"
 """Column that says whether the item table has the item."""
 LARGEST: Final = 10.0
 """Standardised numbers beyond it count as it."""
+_UNKNOWN: Final = (0.0, 1.0)
+"""Mean and standard deviation of a column without a number: nothing was learned of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +62,8 @@ class FeatureCoding:
                 found = set(pc.unique(column.flatten()).to_pylist()) - {None, *before}
                 categories[name] = [*before, *sorted(found)]
             elif name.startswith(NUMERIC):
-                known = None if base is None else base.numbers.get(name)
-                numbers[name] = known or _mean_and_spread(column)
+                known = _UNKNOWN if base is None else base.numbers.get(name, _UNKNOWN)
+                numbers[name] = _mean_and_spread(column) if known == _UNKNOWN else known
             elif name.startswith(VECTOR):
                 own = None if base is None else base.vectors.get(name)
                 vectors[name] = own or _center_and_length(column)
@@ -136,6 +139,26 @@ class FeatureCoding:
                 "train without train.warm_start"
             )
 
+    def why_other(self, columns: Iterable[str], lengths: Mapping[str, int]) -> str | None:
+        """Reason why a table of features is not one of this coding; None where it is.
+
+        Args:
+            columns: Its columns.
+            lengths: Numbers of the vectors of each column of them that has any.
+        """
+        ours = {*self.categories, *self.numbers, *self.vectors}
+        theirs = {*columns} - {DESCRIBED}
+        if ours != theirs:
+            both = (", ".join(sorted(names)) or "none" for names in (ours, theirs))
+            return "the item features were {} and are {}".format(*both)
+        for name, (center, _) in self.vectors.items():
+            if lengths.get(name, len(center)) != len(center):
+                return (
+                    f"vectors of {name.removeprefix(VECTOR)} (data.item_features.vector) had "
+                    f"{len(center)} numbers and have {lengths[name]}"
+                )
+        return None
+
     def _number_columns(self, table: pa.Table) -> list[Float32]:
         """(N, F) standardised values of each column, and whether they are missing."""
         found = []
@@ -176,7 +199,7 @@ def _with_missing(values: Float64 | Float32) -> Float32:
 def _mean_and_spread(column: pa.Array) -> tuple[float, float]:
     values = column.drop_null().to_numpy(zero_copy_only=False)
     if not len(values):
-        return 0.0, 1.0
+        return _UNKNOWN
     return float(values.mean()), float(values.std()) or 1.0
 
 

@@ -3,16 +3,24 @@
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from lightsans.columns.arrow import is_list, one_chunk
 from lightsans.config import RunConfig
-from lightsans.dataset.feature_coding import DESCRIBED
+from lightsans.dataset.feature_coding import DESCRIBED, VECTOR, FeatureCoding
 from lightsans.dataset.vocabulary import Vocabulary, load_vocabulary
 from lightsans.errors import InputError
 from lightsans.lists.feature_table import FeatureTable, open_feature_table, read_feature_table
 from lightsans.storage.location import Location
-from lightsans.storage.manifest_kinds import InputFile, ItemFeaturesSummary
-from lightsans.storage.model_files import sha256
+from lightsans.storage.manifest_kinds import (
+    DatasetManifest,
+    InputFile,
+    ItemFeaturesSummary,
+    ModelManifest,
+)
+from lightsans.storage.manifests import read_manifest
+from lightsans.storage.model_files import read_feature_coding, sha256
 from lightsans.storage.parts import ITEM_FEATURES
 
 
@@ -76,3 +84,36 @@ def describe_features(
         new=int((vocabulary.is_listed & (vocabulary.popularity == 0)).sum()),
         files=files,
     )
+
+
+def why_other_features(model: Location, dataset: Location) -> str | None:
+    """Reason why what a model has learned of item features is not about those of a dataset.
+
+    None where it is, and where one of the two has none.
+    """
+    learned, made = read_manifest(ModelManifest, model), read_manifest(DatasetManifest, dataset)
+    if learned is None or learned.item_features_sha256 is None:
+        return None
+    if made is None or made.item_features is None:
+        return None
+    coding = read_feature_coding(model)
+    if coding is None:
+        return None
+    with (dataset / ITEM_FEATURES).open() as file:
+        table = pq.ParquetFile(file)
+        names = table.schema_arrow.names
+        return FeatureCoding.from_json(coding).why_other(names, _vector_lengths(table))
+
+
+def _vector_lengths(table: pq.ParquetFile) -> dict[str, int]:
+    """Numbers of the first vector of each column of vectors; none of a column without any."""
+    found: dict[str, int] = {}
+    for name in table.schema_arrow.names:
+        if not name.startswith(VECTOR):
+            continue
+        for batch in table.iter_batches(batch_size=1024, columns=[name]):
+            lengths = pc.list_value_length(batch.column(0)).drop_null()
+            if len(lengths):
+                found[name] = lengths[0].as_py()
+                break
+    return found

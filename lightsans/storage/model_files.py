@@ -115,14 +115,36 @@ def read_settings(directory: Location) -> ModelConfig:
     """
     weights = directory / WEIGHTS
     try:
-        with weights.open() as file:
-            start = file.read(8)
-            start += file.read(min(int.from_bytes(start, "little"), _LONGEST_HEADER))
-        return ModelConfig(**json.loads(_read_header(start)["model"]))
+        return ModelConfig(**json.loads(_header_of(weights)["model"]))
     except FileNotFoundError:
         raise NotFoundError(f"{weights}: not found; expected a model directory") from None
     except (KeyError, TypeError, ValueError) as error:
         raise _unusable(str(weights), error) from error
+
+
+def read_feature_coding(directory: Location) -> str | None:
+    """Coding of the item features that a model has learned, without reading the weights.
+
+    None where it has learned none.
+
+    Raises:
+        InputError: The file is damaged.
+    """
+    file = directory / ITEM_FEATURES
+    try:
+        return str(_header_of(file)["item_features"])
+    except FileNotFoundError:
+        return None
+    except (KeyError, TypeError, ValueError) as error:
+        raise _unusable(str(file), error) from error
+
+
+def _header_of(location: Location) -> dict[str, Any]:
+    """The ``__metadata__`` of a safetensors file, read alone."""
+    with location.open() as file:
+        start = file.read(8)
+        start += file.read(min(int.from_bytes(start, "little"), _LONGEST_HEADER))
+    return _read_header(start)
 
 
 def _with_sorted_header(content: bytes) -> bytes:

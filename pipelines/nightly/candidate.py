@@ -11,6 +11,7 @@ from lightsans.config import RunConfig
 from lightsans.config.yaml_text import read_yaml
 from lightsans.dataset.vocabulary import load_vocabulary
 from lightsans.errors import LightSANsError
+from lightsans.stages.feature_files import why_other_features
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import (
     DatasetManifest,
@@ -62,15 +63,16 @@ class Candidate:
         ) or why_by_settings(config, self.sections, self.data, self.refit)
 
     def why_new_items(self, config: RunConfig, dataset: Location) -> str | None:
-        """Reason to train because of items that are new; None where there is none.
+        """Reason to train because of items that are new, or their features; None without one.
 
         Args:
             config: The run.
             dataset: The dataset that is recommended from tonight.
         """
         policy = config.nightly.train
-        if policy.if_vocabulary_grows is None:
-            return None
+        reason = why_other_features(self.model, dataset)
+        if reason is not None or policy.if_vocabulary_grows is None:
+            return reason
         return why_by_vocabulary(policy, *count_items(dataset, self.model))
 
     def why_worse(self, config: RunConfig, now: Mapping[str, float]) -> str | None:
@@ -79,9 +81,15 @@ class Candidate:
         then = read_metrics(self.judged).test or {}
         return why_by_metric(config.nightly.train, metric, then.get(metric), now.get(metric))
 
-    def begin_with(self, config: RunConfig) -> tuple[RunConfig, str | None]:
-        """The configuration that begins with the judged model, or the reason why it cannot."""
+    def begin_with(self, config: RunConfig, dataset: Location) -> tuple[RunConfig, str | None]:
+        """The configuration that begins with the judged model, or the reason why it cannot.
+
+        Args:
+            config: The run.
+            dataset: The dataset that is trained on tonight.
+        """
         reason = why_scratch(config, self.sections["model"])
+        reason = reason or why_other_features(self.judged, dataset)
         if reason is not None:
             return config, reason
         train = replace(config.train, warm_start=self.judged.name)

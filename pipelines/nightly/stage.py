@@ -283,7 +283,7 @@ class _Night:
 
     def _train(self, published: RunManifest | None, dataset: PreprocessResult) -> ScoreResult:
         """The lists of a model that is trained tonight and has passed the gate, or of its refit."""
-        config = self._begin_with()
+        config = self._begin_with(dataset)
         compared = None
         if published is not None:
             compared, left_out = self.yardstick.model(published, dataset.manifest, config)
@@ -297,7 +297,7 @@ class _Night:
         self._lease.renew()
         return run_score(config, *scored)
 
-    def _begin_with(self) -> RunConfig:
+    def _begin_with(self, dataset: PreprocessResult) -> RunConfig:
         """The configuration of tonight's training, which may begin with a model's weights."""
         if self._config.nightly.train.start == "scratch":
             return self._config
@@ -305,7 +305,7 @@ class _Night:
         if found is None:
             self.draft.decide("train from", "scratch", "there is no earlier model to begin with")
             return self._config
-        config, reason = found.begin_with(self._config)
+        config, reason = found.begin_with(self._config, dataset.location)
         decided = f"model {found.judged.name}" if reason is None else "scratch"
         self.draft.decide("train from", decided, reason or "nightly.train.start is warm")
         return config

@@ -79,6 +79,14 @@ def test_a_coding_that_is_taken_over_keeps_its_numbers_and_appends_categories():
     assert found.numbers == base.numbers
 
 
+def test_numbers_that_came_later_are_standardised_by_a_coding_that_knew_none():
+    everybody = np.ones(2, bool)
+    base = FeatureCoding.fit(feature_table(price=[None, None]), everybody)
+    later = feature_table(price=[100.0, 300.0])
+    found = FeatureCoding.fit(later, everybody, FeatureCoding.from_json(base.to_json()))
+    assert found.arrays(later, everybody).numbers[1:, 0].tolist() == [-1, 1]
+
+
 def test_other_columns_and_vectors_of_another_length_are_refused():
     everybody = np.ones(1, bool)
     coding = FeatureCoding.fit(feature_table(title_vector=[[1.0, 2.0]]), everybody)

@@ -99,10 +99,26 @@ def test_reasons_that_cost_nothing_are_found_without_any_data(root):
 def test_a_warm_start_begins_with_the_judged_model(root):
     found, _ = find(root, 3)
     assert found is not None
-    config, reason = found.begin_with(RunConfig())
+    dataset = root / "datasets" / "tonight"
+    config, reason = found.begin_with(RunConfig(), dataset)
     assert (config.train.warm_start, reason) == ("judged", None)
     wide = replace(RunConfig(), model=replace(RunConfig().model, hidden_size=128))
-    assert found.begin_with(wide) == (wide, "model.hidden_size was 64 and is 128")
+    assert found.begin_with(wide, dataset) == (wide, "model.hidden_size was 64 and is 128")
+
+
+def test_with_other_item_features_a_night_trains_and_from_scratch(root, monkeypatch):
+    found, asked = find(root, 3)[0], []
+
+    def why(model, dataset):
+        asked.append((model.name, dataset.name))
+        return "vectors had 2 numbers and have 3"
+
+    monkeypatch.setattr("pipelines.nightly.candidate.why_other_features", why)
+    assert found is not None
+    config, dataset = RunConfig(), root / "datasets" / "tonight"
+    assert found.begin_with(config, dataset) == (config, "vectors had 2 numbers and have 3")
+    assert found.why_new_items(config, dataset) == "vectors had 2 numbers and have 3"
+    assert asked == [("judged", "tonight"), ("refit", "tonight")]
 
 
 def test_new_items_are_those_that_live_and_that_the_model_does_not_know(tmp_path):
