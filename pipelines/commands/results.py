@@ -39,7 +39,7 @@ def evaluation_json(result: Any, loaded: LoadedConfig) -> dict[str, Any]:
         "dataset_id": result.dataset_id,
         "path": result.location.uri,
         "skipped": result.skipped,
-        "protocol": protocol_dict(loaded.config),
+        "protocol": protocol_dict(loaded.config, result.made_with),
         **to_json(result.figures),
     }
 

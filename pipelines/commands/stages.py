@@ -150,7 +150,7 @@ def evaluate(
     if as_json:
         print_json(evaluation_json(result, selected.loaded))
     else:
-        print_metrics(result.figures, protocol_text(selected.loaded.config))
+        print_metrics(result.figures, protocol_text(selected.loaded.config, result.made_with))
 
 
 def score(
@@ -253,7 +253,8 @@ def tune(
         print_json(search_json(result, loaded))
         return
     print_leaderboard(result)
-    print_metrics(result.evaluation.figures, protocol_text(loaded.config))
+    protocol = protocol_text(loaded.config, result.evaluation.made_with)
+    print_metrics(result.evaluation.figures, protocol)
     for name, path in (("search", ""), ("configuration", "/best.yaml")):
         print(f"{name:16} {result.location}{path}")
     print(f"{'model':16} {result.manifest.best.model_id}")

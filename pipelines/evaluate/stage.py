@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
-from lightsans.config import RunConfig, TemporalConfig
-from lightsans.config.marks import Mark, values_with
+from lightsans.config import DataConfig, RunConfig, to_dict
+from lightsans.config.kinds import SPLIT_METHODS
+from lightsans.config.marks import Mark, recorded_value, values_with
 from lightsans.dataset.held_out import describe_nobody
 from lightsans.errors import InputError, LeaseError
 from lightsans.recommendations.user_groups import groups_identity
@@ -89,6 +90,8 @@ class EvaluateResult:
     location: Location
     skipped: bool
     figures: EvaluationFigures
+    made_with: Mapping[str, Any]
+    """Section ``data`` of the dataset's manifest: by it, items were held out."""
 
     @property
     def metrics(self) -> ByScorer[float]:
@@ -191,7 +194,8 @@ def run_evaluate(
     )
     if model_manifest.dataset_id == dataset_id:
         _complete_model_metrics(model, root, manifest)
-    return EvaluateResult(model_id, dataset_id, report, skipped, manifest.figures)
+    found, made_with = manifest.figures, dataset_manifest.data
+    return EvaluateResult(model_id, dataset_id, report, skipped, found, made_with)
 
 
 def _require_same_lists(
@@ -290,35 +294,49 @@ def read_pairs(evaluation: Location) -> Measured:
         ) from None
 
 
-def protocol_text(config: RunConfig) -> str:
-    """The protocol in a line, to stand beside every number."""
+def protocol_text(config: RunConfig, made_with: Mapping[str, Any] | None = None) -> str:
+    """The protocol in a line, to stand beside every number.
+
+    Args:
+        config: The run.
+        made_with: Section ``data`` that the dataset was made with, which ``--dataset`` may name;
+            None for that of the run.
+    """
     seen = "removed" if config.evaluate.remove_seen else "kept"
-    data = config.data
-    filters = [f"rating >= {data.min_rating:g}"] if data.min_rating is not None else []
-    filters += (
-        [f"{data.min_user_interactions}/{data.min_item_interactions}-core (users/items)"]
-        if max(data.min_user_interactions, data.min_item_interactions) > 1
-        else []
-    )
-    targets = [name for name, event in sorted(data.events.items()) if event.target]
+    data = _recorded(config, made_with)
+    least = (data["min_user_interactions"], data["min_item_interactions"])
+    filters = [f"rating >= {data['min_rating']:g}"] if data["min_rating"] is not None else []
+    filters += [f"{least[0]}/{least[1]}-core (users/items)"] if max(least) > 1 else []
+    targets = [name for name, event in sorted(data["events"].items()) if event["target"]]
     filters += [f"predicts {' and '.join(targets)}"] if targets else []
-    split = _temporal_text(data.temporal) if data.cuts_by_time else "leave-one-out"
+    cuts_by_time = SPLIT_METHODS[data["split"]].cuts_by_time
+    split = _temporal_text(data["temporal"]) if cuts_by_time else "leave-one-out"
     return (
         f"{split}, {', '.join(filters) or 'no filter'}, all items ranked, seen items {seen}, "
         "equal scores rank ahead of the target"
     )
 
 
-def protocol_dict(config: RunConfig) -> dict[str, Any]:
-    """The protocol as values, for ``--json``."""
-    cuts = {"temporal": asdict(config.data.temporal)} if config.data.cuts_by_time else {}
-    return {"split": config.data.split, **cuts, **asdict(config.evaluate)}
+def protocol_dict(config: RunConfig, made_with: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The protocol as values, for ``--json``; see `protocol_text`."""
+    data = _recorded(config, made_with)
+    cuts_by_time = SPLIT_METHODS[data["split"]].cuts_by_time
+    cuts = {"temporal": data["temporal"]} if cuts_by_time else {}
+    return {"split": data["split"], **cuts, **asdict(config.evaluate)}
 
 
-def _temporal_text(cuts: TemporalConfig) -> str:
-    if cuts.valid_from is not None:
-        return f"temporal (valid from {cuts.valid_from}, test from {cuts.test_from})"
+def _recorded(config: RunConfig, made_with: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Settings of ``data`` that a protocol names."""
+    data = to_dict(config.data) if made_with is None else made_with
+    names = ("split", "temporal", "events", "min_rating", "min_user_interactions",
+             "min_item_interactions")  # fmt: skip
+    return {name: recorded_value(DataConfig, data, name) for name in names}
+
+
+def _temporal_text(cuts: Mapping[str, Any]) -> str:
+    if cuts["valid_from"] is not None:
+        return f"temporal (valid from {cuts['valid_from']}, test from {cuts['test_from']})"
     return (
-        f"temporal (the newest {cuts.test_fraction:g} of the interactions for test, "
-        f"{cuts.valid_fraction:g} before them for valid)"
+        f"temporal (the newest {cuts['test_fraction']:g} of the interactions for test, "
+        f"{cuts['valid_fraction']:g} before them for valid)"
     )

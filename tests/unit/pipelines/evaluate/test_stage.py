@@ -1,15 +1,18 @@
 """Evaluations are of the weights that the model has; without Ray."""
 
+from dataclasses import replace
+
 import pytest
 
 from lightsans import LightSANs
+from lightsans.config import TemporalConfig, to_dict
 from lightsans.errors import InputError
 from lightsans.reports.evaluation_figures import EvaluationFigures
 from lightsans.storage import model_files as files
 from lightsans.storage.manifests import is_finished
 from pipelines.evaluate import stage
 from pipelines.evaluate.ranks import evaluate_parts
-from pipelines.evaluate.stage import run_evaluate
+from pipelines.evaluate.stage import protocol_dict, protocol_text, run_evaluate
 from pipelines.session.lease import hold
 from tests.scored_here import configure, make_root, train_again
 
@@ -104,3 +107,23 @@ def test_metrics_are_not_written_beside_weights_that_they_are_not_of(root, monke
     monkeypatch.setattr(stage, "draw_missing", lambda *_: train_again(root, 3.0))
     run_evaluate(configure(root), "d", "m")
     assert (root / "models" / "m" / files.METRICS).read_json() == {"valid": {}}
+
+
+def test_the_protocol_is_that_of_the_dataset_whatever_the_configuration_says(root):
+    config = configure(root)
+    assert protocol_text(config).startswith("leave-one-out, no filter")
+    data = replace(
+        config.data,
+        split="temporal",
+        temporal=TemporalConfig(valid_from="2026-01-01", test_from="2026-02-01"),
+        min_rating=4.0,
+    )
+    made_with = to_dict(data)
+    del made_with["min_item_interactions"]  # of an early version
+    cuts = "temporal (valid from 2026-01-01, test from 2026-02-01), rating >= 4, "
+    assert protocol_text(config, made_with).startswith(cuts)
+    assert protocol_text(replace(config, data=data)).startswith(cuts)
+    found = protocol_dict(config, made_with)
+    assert (found["split"], found["temporal"]["test_from"]) == ("temporal", "2026-02-01")
+    assert "temporal" not in protocol_dict(config)
+    assert protocol_text(config, run_evaluate(config, "d", "m").made_with) == protocol_text(config)
