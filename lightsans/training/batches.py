@@ -145,6 +145,7 @@ class RankEpoch:
         self._batch_at: dict[int, Int64] = {}
         self._num_steps = 0
         events = [s.targets for s in users.values() if s.targets is not None]
+        _require_drawn(config, bool(events))
         self.is_weighted = any(targets.is_weighted for targets in events)
         """Whether some targets of this rank weigh other than 1."""
         self._most_at_once = max(map(most_at_once, events), default=1)
@@ -324,6 +325,20 @@ class RankEpoch:
         if self._reads_now:
             now = one if self._trains_prefixes else one[0]
         return Batch(one.astype(np.int32), one[0], nothing, negatives, None, times, now)
+
+
+def _require_drawn(config: RunConfig, has_events: bool) -> None:
+    """Refuse drawn targets on a dataset with events, which the configuration may not name.
+
+    Raises:
+        ConfigError: They are asked for.
+    """
+    span = config.train.target_span
+    if has_events and span > 1:
+        raise ConfigError(
+            f"train.target_span={span} does not go with a dataset that was made with data.events, "
+            "which say what the targets are; leave one of the two out"
+        )
 
 
 def _times_of(users: UserSequences) -> Int64:

@@ -293,6 +293,9 @@ def test_of_several_targets_after_an_input_a_request_lies_before_the_first():
         now = plan.batch(0).now
         assert now is not None
         assert 10 * second <= now[0, 0] <= 20 * second
+    spread = RunConfig(model=model, train=TrainConfig(target_span=3))
+    with pytest.raises(ConfigError, match=r"target_span=3 does not go with a dataset .*events"):
+        RankEpoch({0: users}, 0, spread, 10)
 
 
 def test_sequences_without_times_are_refused_where_the_model_reads_them():
