@@ -104,7 +104,7 @@ class ListMaker:
     ) -> None:
         self._model = model.eval()
         self.items = self._model_items = model_items
-        self._dataset_items = dataset_items
+        self.dataset_items = self._dataset_items = dataset_items
         self._mapping, self.k, self._remove_seen = mapping, k, remove_seen
         self._histories_are_seen = histories_are_seen
         self._now: int | Int64 | None = now

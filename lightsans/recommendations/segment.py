@@ -94,13 +94,17 @@ class ListRules:
                 found |= is_in.astype(np.int64) << number
         return found
 
-    def pinned(self, k: int) -> list[int]:
-        """Ids of the model's items that are pinned to a place of a list of k."""
-        return [
-            pin.item_id
-            for pin in self.model.pins
-            if 1 <= (pin.position if pin.position > 0 else k + 1 + pin.position) <= k
-        ]
+    def pinned(self, k: int) -> tuple[list[int], list[int]]:
+        """Items of the model, and of the dataset, that are pinned to a place of a list of k."""
+        of_model, of_dataset = (
+            [
+                pin.item_id
+                for pin in rules.pins
+                if 1 <= (pin.position if pin.position > 0 else k + 1 + pin.position) <= k
+            ]
+            for rules in (self.model, self.popular)
+        )
+        return of_model, of_dataset
 
     def count(self, user_ids: pa.ChunkedArray) -> tuple[int, ...]:
         """Number of the users that each rule of the segments is about; by rising bucket."""

@@ -79,7 +79,9 @@ class SimilarItems:
     def lists_of(self, ids_R: Tensor, k: int) -> pa.Table:
         """The lists of some items, in their order."""
         rows_R = torch.arange(len(ids_R))
-        if isinstance(self._index, ItemIndex):  # pins of rules count places from the end
+        if isinstance(self._index, RuledIndex):  # pins count places from the end
+            k = self._index.rules.places(k)
+        else:
             k = min(k, self._items.num_items)
         ids_RK, scores_RK = self._index.top_k(self._table_VD[ids_R], k, rows_R, ids_R)
         is_item_RK = (ids_RK > 0).numpy()

@@ -202,9 +202,14 @@ def _sources(list_maker: ListMaker, wide: pa.Table) -> pa.ListArray:
     lists = wide["item_ids"].combine_chunks()
     items = lists.flatten()
     of_list = wide["source"].combine_chunks().take(lists.value_parent_indices())
-    pins = [] if list_maker.rules is None else list_maker.rules.pinned(list_maker.k)
-    pinned = list_maker.items.decode(np.array(pins, np.int32)).cast(items.type)
-    sources = pc.if_else(pc.is_in(items, value_set=pinned), PINNED, of_list)
+    rules, sources = list_maker.rules, of_list
+    if rules is not None:
+        both = zip(
+            (list_maker.items, list_maker.dataset_items), rules.pinned(list_maker.k), strict=True
+        )
+        for known, pins in both:  # popular lists may hold items that the model does not know
+            pinned = known.decode(np.array(pins, np.int32)).cast(items.type)
+            sources = pc.if_else(pc.is_in(items, value_set=pinned), PINNED, sources)
     offsets = pc.subtract(lists.offsets, lists.offsets[0])
     return pa.ListArray.from_arrays(offsets, sources)
 

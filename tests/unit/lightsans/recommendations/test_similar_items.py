@@ -1,5 +1,7 @@
 """Similar items: the nearest by cosine or product, never the item itself."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -54,3 +56,6 @@ def test_items_of_a_model_of_an_unknown_log_have_lists():
 def test_lists_longer_than_the_items_cost_no_more_than_all_of_them():
     similar = SimilarItems(TABLE, ITEMS, "cosine")
     assert similar.lists(1, 30, 10**12).equals(similar.lists(1, 30, 29))
+    pins = replace(no_rules(30), pins=(PinRule(3, 1), PinRule(4, -1)))
+    ruled = SimilarItems(TABLE, ITEMS, "cosine", rules=pins)
+    assert ruled.lists(1, 30, 10**12).equals(ruled.lists(1, 30, 32))

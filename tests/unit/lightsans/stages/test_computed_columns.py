@@ -121,6 +121,19 @@ def test_rules_say_what_may_be_bought_again():
     assert sorted(row["item_ids"][4:]) == ["i1", "i3"]
 
 
+def test_a_pin_that_the_model_does_not_know_is_named_in_popular_lists():
+    known, rules = vocabulary_of(*RAW[1:]), rules_of()
+    dataset, mapping = vocabulary_of(*RAW[1:], "i13"), np.array([*range(13), 0], np.int32)
+    popular = replace(no_rules(13), pins=(PinRule(13, 1),))
+    maker = ListMaker(
+        small_model(12, n_layers=1), known, dataset, mapping, k=4, remove_seen=True,
+        rules=replace(rules, popular=popular),
+    )  # fmt: skip
+    made = recommend_with(maker, rows_of(), SCHEMA, replace(NONE, buy_again=1)).to_pylist()
+    assert (made[2]["source"], made[2]["item_ids"][0]) == ("popular", "i13")
+    assert made[2]["item_source"] == ["pinned", "popular", "popular", "popular"]
+
+
 def test_in_a_log_with_events_what_is_seen_is_bought_and_views_are_not():
     asked = replace(NONE, buy_again=3, has_events=True)
     _, made = make(asked, histories_are_seen=False)
