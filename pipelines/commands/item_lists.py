@@ -14,6 +14,7 @@ from pipelines.commands.options import (
     ModelOption,
     SetOption,
     examples,
+    read_config,
     select,
 )
 from pipelines.commands.results import audience_json, similar_json
@@ -35,11 +36,12 @@ def similar(
     similar.measure says how near (cosine or product), similar.k how many; score's lists of items
     and rules hold, save for those of user segments.
     """
-    selected = select(config, overrides, dataset, model)
+    loaded = read_config(config, overrides).config
+    chosen = model or select(config, overrides, dataset).model_id  # a model needs no log
     from pipelines.score.similar import run_similar
 
     with only_results_on_stdout():
-        result = run_similar(selected.loaded.config, selected.model_id, force=force)
+        result = run_similar(loaded, chosen, force=force)
     if as_json:
         print_json(similar_json(result))
     else:
