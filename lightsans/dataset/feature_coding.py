@@ -55,15 +55,18 @@ class FeatureCoding:
         """
         met = table.filter(pa.array(is_met)) if is_met.any() else table
         categories, numbers, vectors = {}, {}, {}
-        for name in table.column_names:
+        # Learned weights have the order of the columns that they were learned of.
+        before = [] if base is None else [*base.categories, *base.numbers, *base.vectors]
+        order = [name for name in before if name in table.column_names]
+        for name in dict.fromkeys([*order, *table.column_names]):
             column = met[name].combine_chunks()
             if name.startswith(CATEGORICAL):
-                before = [] if base is None else base.categories.get(name, [])
-                found = set(pc.unique(column.flatten()).to_pylist()) - {None, *before}
-                categories[name] = [*before, *sorted(found)]
+                known = [] if base is None else base.categories.get(name, [])
+                found = set(pc.unique(column.flatten()).to_pylist()) - {None, *known}
+                categories[name] = [*known, *sorted(found)]
             elif name.startswith(NUMERIC):
-                known = _UNKNOWN if base is None else base.numbers.get(name, _UNKNOWN)
-                numbers[name] = _mean_and_spread(column) if known == _UNKNOWN else known
+                spread = _UNKNOWN if base is None else base.numbers.get(name, _UNKNOWN)
+                numbers[name] = _mean_and_spread(column) if spread == _UNKNOWN else spread
             elif name.startswith(VECTOR):
                 own = None if base is None else base.vectors.get(name)
                 vectors[name] = own or _center_and_length(column)

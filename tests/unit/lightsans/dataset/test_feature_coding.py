@@ -79,6 +79,18 @@ def test_a_coding_that_is_taken_over_keeps_its_numbers_and_appends_categories():
     assert found.numbers == base.numbers
 
 
+def test_a_coding_that_is_taken_over_keeps_the_order_of_its_columns():
+    everybody = np.ones(2, bool)
+    numbers = {"price": [1.0, 3.0], "size": [5.0, 9.0]}
+    first = feature_table(**numbers, a_vector=[[1.0], [3.0]], b_vector=[[1.0], [0.0]])
+    base = FeatureCoding.fit(first, everybody)
+    later = first.select(first.column_names[::-1])
+    found = FeatureCoding.fit(later, everybody, base)
+    assert found.to_json() == base.to_json()
+    expected = base.arrays(first, everybody).numbers
+    assert found.arrays(later, everybody).numbers.tolist() == expected.tolist()
+
+
 def test_numbers_that_came_later_are_standardised_by_a_coding_that_knew_none():
     everybody = np.ones(2, bool)
     base = FeatureCoding.fit(feature_table(price=[None, None]), everybody)
