@@ -87,10 +87,12 @@ def complete_figures(root: Location, attempt: Attempt) -> Attempt:
             report = run_report(root, run_id)
             shown = None if report is None else report.figures
             figures = replace(figures, scored_users=run.users, run=shown)
+    # The last ones that a night made may be those of its refit.
+    told = attempt.report or {}
     return replace(
         attempt,
-        dataset_id=attempt.dataset_id or dataset_id,
-        model_id=attempt.model_id or attempt.id_of("model"),
+        dataset_id=attempt.dataset_id or told.get("dataset_id") or dataset_id,
+        model_id=attempt.model_id or told.get("model_id") or attempt.id_of("model"),
         run_id=attempt.run_id or run_id,
         figures=figures,
     )

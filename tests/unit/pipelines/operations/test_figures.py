@@ -61,3 +61,11 @@ def test_a_night_that_ended_before_its_model_was_evaluated_has_no_metrics_of_it(
     assert failed.metrics is None
     assert failed.published_metrics is not None
     assert failed.published_metrics[METRIC].value == 0.1
+
+
+def test_a_night_that_was_refused_for_its_refit_names_the_judged_model_and_its_dataset(root):
+    made = night(NEW, TRAINED, StageTime("preprocess", "dataset", "full"), REFITTED)
+    told = {"created_at": made.started_at, "dataset_id": "d", "model_id": "new"}
+    (root / "reports/nightly-2026-11-05.json").write_json(told)
+    refused = complete_figures(root, made)
+    assert (refused.dataset_id, refused.model_id) == ("d", "new")
