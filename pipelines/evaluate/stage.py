@@ -2,19 +2,20 @@
 
     reports/evaluate-<id>/  ranks/part-*.parquet, pairs.npz, report.png, manifest.json
 
-`pipelines.evaluate.ranks` has the work. A model's own dataset under the configured protocol goes
-into its ``metrics.json``; every evaluation is kept under ``reports/``.
+`pipelines.evaluate.ranks` has the work. A model's own dataset under the protocol that it was
+chosen by goes into its ``metrics.json``; every evaluation is kept under ``reports/``.
 """
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
-from lightsans.config import DataConfig, RunConfig, to_dict
+from lightsans.config import DataConfig, EvaluateConfig, RunConfig, to_dict
 from lightsans.config.kinds import SPLIT_METHODS
-from lightsans.config.marks import Mark, recorded_value, values_with
+from lightsans.config.marks import Mark, differing, recorded_value, values_with
+from lightsans.config.yaml_text import read_yaml
 from lightsans.dataset.held_out import describe_nobody
-from lightsans.errors import InputError, LeaseError
+from lightsans.errors import InputError, LeaseError, LightSANsError
 from lightsans.recommendations.user_groups import groups_identity
 from lightsans.reports.evaluation_figures import (
     MODEL,
@@ -192,7 +193,7 @@ def run_evaluate(
         [PICTURE],
         lambda: {PICTURE: draw_evaluation(manifest.figures, heading)},
     )
-    if model_manifest.dataset_id == dataset_id:
+    if model_manifest.dataset_id == dataset_id and _is_protocol_of(model, config):
         _complete_model_metrics(model, root, manifest)
     found, made_with = manifest.figures, dataset_manifest.data
     return EvaluateResult(model_id, dataset_id, report, skipped, found, made_with)
@@ -254,6 +255,28 @@ def _require_figures(report: Location, figures: EvaluationFigures) -> None:
             f"{report / MANIFEST}: {missing[0]} is not whole; the file is damaged: evaluate again "
             "with --force"
         )
+
+
+def _is_protocol_of(model: Location, config: RunConfig) -> bool:
+    """Whether a model was chosen by the protocol of an evaluation, and so has metrics of it.
+
+    Those of different protocols do not compare: neither in a list of models nor from night to
+    night.
+    """
+    file = model / files.CONFIG
+    try:
+        made_with = read_yaml(file.read_bytes().decode(), str(file))
+    except (FileNotFoundError, LightSANsError):
+        return True
+    found = made_with.get("evaluate") if isinstance(made_with, dict) else None
+    recorded: dict[str, Any] = found if isinstance(found, dict) else {}
+    others = differing(recorded, config.evaluate, Mark.VALIDATES) if recorded else []
+    for name in others:
+        say(
+            f"evaluate: model {model.name} was trained with evaluate.{name}="
+            f"{recorded_value(EvaluateConfig, recorded, name)}: its {files.METRICS} stays as it is"
+        )
+    return not others
 
 
 def _complete_model_metrics(

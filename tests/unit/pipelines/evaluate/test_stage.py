@@ -6,6 +6,7 @@ import pytest
 
 from lightsans import LightSANs
 from lightsans.config import TemporalConfig, to_dict
+from lightsans.config.file import dump_yaml
 from lightsans.errors import InputError
 from lightsans.reports.evaluation_figures import EvaluationFigures
 from lightsans.storage import model_files as files
@@ -127,3 +128,15 @@ def test_the_protocol_is_that_of_the_dataset_whatever_the_configuration_says(roo
     assert (found["split"], found["temporal"]["test_from"]) == ("temporal", "2026-02-01")
     assert "temporal" not in protocol_dict(config)
     assert protocol_text(config, run_evaluate(config, "d", "m").made_with) == protocol_text(config)
+
+
+def test_metrics_of_another_protocol_are_not_written_beside_a_model(root, capfd):
+    """`models` and nights compare them with metrics of the protocol that it was chosen by."""
+    model = root / "models" / "m"
+    (model / files.CONFIG).write_bytes(dump_yaml(configure(root)).encode())
+    seen_removed = configure(root, "evaluate.remove_seen=true")
+    assert run_evaluate(seen_removed, "d", "m").metrics["model"]["test"]
+    assert (model / files.METRICS).read_json() == {"valid": {}}
+    assert "was trained with evaluate.remove_seen=False" in capfd.readouterr().err
+    found = run_evaluate(configure(root, "evaluate.ks=[10]"), "d", "m")
+    assert (model / files.METRICS).read_json()["test"] == found.metrics["model"]["test"]
