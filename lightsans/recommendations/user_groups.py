@@ -110,8 +110,10 @@ def read_groups(config: RunConfig, user_type: pa.DataType) -> UserGroups | None:
 def _label(values: pa.Array) -> tuple[tuple[str, ...], Int32]:
     """Labels, and the position of each value among them."""
     values = pc.utf8_slice_codeunits(values, 0, LONGEST_LABEL)
-    values = pc.if_else(pc.equal(values, ""), pa.scalar(None, pa.string()), values)
-    counted = pc.value_counts(values.drop_null()).to_pylist()
+    # A value that is written as we write none, or the rest, joins these.
+    is_none = pc.is_in(values, value_set=pa.array(["", NONE]))
+    values = pc.if_else(is_none, pa.scalar(None, pa.string()), values)
+    counted = pc.value_counts(values.filter(pc.not_equal(values, OTHER))).to_pylist()
     counted.sort(key=lambda entry: (-entry["counts"], entry["values"]))
     frequent = sorted(entry["values"] for entry in counted[:MOST_GROUPS])
     labels = (*frequent, OTHER, NONE)

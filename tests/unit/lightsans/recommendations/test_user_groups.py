@@ -55,6 +55,14 @@ def test_ids_of_the_logs_type_are_numbers_however_they_are_written(tmp_path):
         read_groups(bad, pa.int64())
 
 
+def test_values_that_are_written_as_our_labels_join_them(tmp_path):
+    """As in exports of Google Analytics; two segments of one name hid the users of one."""
+    content = "user_id,town\nann,(none)\nbob,(other)\ncid,Rom\ndan,\n"
+    groups = read(configured(tmp_path, content), pa.string())
+    assert groups.labels == ("Rom", OTHER, NONE)
+    assert labels(groups, "ann", "bob", "cid", "dan") == [NONE, OTHER, "Rom", NONE]
+
+
 def test_rare_values_are_one_group(tmp_path):
     rows = [f"u{n}-{copy},t{n:02}" for n in range(30) for copy in range(30 - n)]
     config = configured(tmp_path, "user_id,town\n" + "\n".join(rows))
