@@ -27,6 +27,11 @@ class NightlyTrainConfig:
     """Train when more items are new to the published model than this share of those that it knows;
     null does not look."""
 
+    @property
+    def goes_by_earlier(self) -> bool:
+        """Whether what a night makes depends on the model of the night before."""
+        return (self.every_nights, self.start) != (1, "scratch")
+
     def __post_init__(self) -> None:
         at_least("nightly.train", self, 1, "every_nights")
         fraction("nightly.train", self, "if_metric_drops", "if_vocabulary_grows")

@@ -237,8 +237,7 @@ class _Night:
 
     def _keep(self, dataset: PreprocessResult) -> ScoreResult | None:
         """The lists of the model that is published, for today's histories; None to train."""
-        policy = self._config.nightly.train
-        if (policy.every_nights, policy.start) == (1, "scratch"):  # nothing earlier matters
+        if not self._config.nightly.train.goes_by_earlier:
             self.draft.decide("train", "a new model", "nightly.train.every_nights is 1")
             return None
         found, reason = find_candidate(

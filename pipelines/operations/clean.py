@@ -117,7 +117,7 @@ def _others(root: Location) -> dict[str, Holder]:
 def _look(config: RunConfig, root: Location) -> Situation:
     now, published, listing = datetime.now(UTC), read_published(root), list_root(root)
     holders = _others(root)
-    needed = needed_runs(published, config.score, now)
+    needed = needed_runs(published, config.score, now, config.nightly.train)
     dead = {
         file.path.removeprefix("locks/").removesuffix(".json"): file.bytes
         for file in listing.files

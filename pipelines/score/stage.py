@@ -169,7 +169,7 @@ def run_score(
     )
     if not skipped:
         _say_summary(run, manifest, time.monotonic() - started)
-        remove_old_runs(root, config.score, newest=run.name)
+        remove_old_runs(root, config.score, run.name, config.nightly.train)
     return ScoreResult(run.name, run, skipped, manifest)
 
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from lightsans.config import ScoreConfig
+from lightsans.config import NightlyTrainConfig, ScoreConfig
 from lightsans.errors import NotFoundError
 from lightsans.storage.manifest_kinds import RunFile
 from lightsans.storage.manifests import manifest_json
@@ -52,6 +52,24 @@ def publish_long_ago(root, names):
     for entry in content["publications"]:
         entry["published_at"] = LONG_AGO.isoformat()
     history.write_json(content)
+
+
+@pytest.mark.parametrize(
+    ("policy", "kept"),
+    [(NightlyTrainConfig(), "dg"), (NightlyTrainConfig(start="warm"), "bdg"),
+     (NightlyTrainConfig(every_nights=7), "bdg")],
+)  # fmt: skip
+def test_the_run_stays_by_which_the_published_night_decides_again(root, policy, kept):
+    """Nights of two dates, the second published twice: its model may be that of the first."""
+    publish_long_ago(root, "abcd")
+    history = root / "recommendations" / "history.json"
+    content = history.read_json()
+    for entry, day in zip(content["publications"], (1, 2, 3, 3), strict=True):
+        entry["as_of"] = (LONG_AGO + timedelta(days=day)).isoformat()
+    history.write_json(content)
+    score = ScoreConfig(keep_runs=1, keep_published=1, readers_hours=0)
+    remove_old_runs(root, score, "g", policy)
+    assert left(root / "recommendations") == kept
 
 
 def test_without_a_rule_everything_stays(root):
