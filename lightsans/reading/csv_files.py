@@ -1,5 +1,7 @@
 """Csv: lines of fields, every value kept as bytes."""
 
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -23,6 +25,7 @@ Columns = dict[str, pa.Array]
 
 _COMMENT = b"#"
 _BLOCK = 2**20
+_LONGEST_WAIT_S, _MOMENT_S = 1.0, 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +164,18 @@ def parse_stream(
             f"{layout.dialect.separator!r}"
         )
     ours = _last_line(layout, separator)  # swallowed by an open quote
-    source = pa.PythonFile(_Followed(stream, ours, layout.dialect, name), mode="r")
+    followed = _Followed(stream, ours, layout.dialect, name)
+    try:
+        yield from _rows_of(followed, layout, separator, block_bytes, name)
+    except BaseException:  # of a caller, too, who asks for no more rows
+        followed.end()
+        raise
+
+
+def _rows_of(
+    followed: "_Followed", layout: CsvLayout, separator: bytes, block_bytes: int, name: str
+) -> Iterator[RawRows]:
+    source = pa.PythonFile(followed, mode="r")
     broken: list[int] = []
     comments: set[int] = set()
     num_valid = num_told = 0
@@ -260,7 +274,12 @@ def _parse(
         for batch in reader:
             yield {role: batch[field] for role, field in roles.items()}
     except pa.ArrowInvalid as error:
-        raise InputError(f"{name}: not readable as csv: {error}") from None
+        hint = (
+            ". A quote is opened and never closed, perhaps (data.quote_char: null when quotes are "
+            "plain text), or a row is longer than data.read_unit_bytes"
+        )
+        is_long = "straddles" in str(error)
+        raise InputError(f"{name}: not readable as csv: {error}{hint if is_long else ''}") from None
 
 
 def _restore_separators(columns: Columns, stand_in: bytes, separator: str) -> Columns:
@@ -289,7 +308,8 @@ class _Followed:
     def __init__(self, stream: pa.NativeFile, ending: bytes, dialect: Dialect, name: str) -> None:
         self._stream, self._ending, self._dialect, self._name = stream, ending, dialect, name
         self._rest, self._ready = b"", b""
-        self._is_done = False
+        self._is_done = self._is_stopped = False
+        self._ended = threading.Event()
         self.closed = False
 
     def read(self, size: int) -> bytes:
@@ -300,6 +320,26 @@ class _Followed:
         Raises:
             InputError: Quotes within quotes follow a backslash, and no escape is set.
         """
+        try:
+            found = b"" if self._is_stopped else self._read(size)
+        except BaseException:
+            self._ended.set()
+            raise
+        if not found:
+            self._ended.set()
+        return found
+
+    def end(self) -> None:
+        """Wait until Arrow's thread, which reads ahead, asks for no more.
+
+        A process that ends while that thread waits for Python's lock never does.
+        """
+        self._is_stopped = True
+        if not self._ended.wait(_LONGEST_WAIT_S):
+            return  # it has read enough ahead, and sleeps
+        time.sleep(_MOMENT_S)  # in which it leaves Python
+
+    def _read(self, size: int) -> bytes:
         ready, length = [self._ready], len(self._ready)
         while length < size and not self._is_done:
             block = self._stream.read(_BLOCK)

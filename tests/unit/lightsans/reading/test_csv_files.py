@@ -1,11 +1,14 @@
 """Rows of separated text: separators, quotes, headers, and what is wrong with them."""
 
+import time
+
 import pyarrow as pa
 import pytest
 
 from lightsans.config import ColumnsConfig
 from lightsans.errors import ConfigError, InputError
 from lightsans.reading import csv_files
+from lightsans.reading.csv_files import CsvLayout, parse_stream
 from lightsans.text.dialects import Dialect
 from tests.logs_on_disk import (
     PLAIN,
@@ -151,16 +154,16 @@ def test_a_column_that_occurs_twice_is_an_error(tmp_path):
 
 def test_a_first_line_that_is_a_row_is_no_header(tmp_path):
     positions = ColumnsConfig(user=0, item=1, timestamp=3, rating=2)
-    for time in ("881250949", "881250949000", "1997-12-04T15:55:49Z"):
-        rows = f"196\t242\t3\t{time}\n186\t302\t3\t1\n"
+    for moment in ("881250949", "881250949000", "1997-12-04T15:55:49Z"):
+        rows = f"196\t242\t3\t{moment}\n186\t302\t3\t1\n"
         path = write_bytes(tmp_path / "u.data", rows.encode())
-        reading_fails([f"{time!r} at position 3", "data.header: false"], path, columns=positions)
+        reading_fails([f"{moment!r} at position 3", "data.header: false"], path, columns=positions)
     for header in ("user,item,rating,when", "0,1,2,3"):  # names, or those that pandas gives
         path = write_bytes(tmp_path / "a.csv", f"{header}\nann,tea,3,20\n".encode())
         assert read_log(path, columns=positions).rows == [("ann", "tea", 20)]
 
 
-@pytest.mark.parametrize("times", [1, 100_000])
+@pytest.mark.parametrize("times", [1, 20_000])
 def test_a_last_value_over_lines_needs_no_line_end_behind_it(tmp_path, times):
     rows = [("ann", "tea", 1), ("bob", "two\nlines", 2)] * times
     lines = [f'{user},"{item}",{time}' for user, item, time in rows]
@@ -170,3 +173,26 @@ def test_a_last_value_over_lines_needs_no_line_end_behind_it(tmp_path, times):
         log = read_log(path, newlines_in_values=True, read_unit_bytes=unit_bytes)
         assert log.rows == rows
         assert log.rejects == []
+
+
+class Slow:
+    """A stream without an end, whose first quote is never closed."""
+
+    def __init__(self):
+        self.num_read = 0
+
+    def read(self, size):
+        time.sleep(0.1)
+        self.num_read += 1
+        return b'"ann,tea,1\n' + b"bob,ham,2\n" * (size // 10)
+
+
+def test_nothing_is_read_on_once_an_error_ends_the_reading():
+    """Arrow's thread would hold up the end of the process, or for ever."""
+    roles = {"user": 0, "item": 1, "timestamp": 2}
+    layout, stream = CsvLayout(Dialect(",", '"'), 3, roles, True), Slow()
+    with pytest.raises(InputError, match="never closed, perhaps"):
+        list(parse_stream(stream, layout, 2**16, "a.csv"))
+    num_read = stream.num_read
+    time.sleep(0.5)
+    assert stream.num_read == num_read
