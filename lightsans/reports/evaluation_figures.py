@@ -164,7 +164,8 @@ def measure_ranks(
             sums = sum_segments(segmentation, users.buckets, at_10, NUM_BUCKETS)
             for label, label_sums in zip(segmentation.labels, sums, strict=True):
                 if label_sums[:, 0].any():
-                    name = f"segment/{users.scorer}/{segmentation.name}/{label}"
+                    dimension = quote(segmentation.name, safe="")  # a column may have a slash
+                    name = f"segment/{users.scorer}/{dimension}/{label}"
                     found[name] = label_sums
     return found
 
@@ -309,7 +310,7 @@ def _segments(
         estimates = {
             scorer: estimate_means(*resampled[f"segment/{scorer}/{key}"]) for scorer in scorers
         }
-        found.setdefault(dimension, {})[label] = SegmentFigures(
+        found.setdefault(unquote(dimension), {})[label] = SegmentFigures(
             users=int(sums[:, 0].sum()),
             scorers={s: dict(zip(names, each, strict=True)) for s, each in estimates.items()},
         )

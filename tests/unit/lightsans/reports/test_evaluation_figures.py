@@ -115,6 +115,16 @@ def test_a_drop_is_paired_with_what_another_evaluation_kept(measured):
         estimate_drop(fewer, kept, "ndcg@10", KS)
 
 
+def test_a_column_with_a_slash_is_one_way_to_tell_users_apart():
+    everybody = np.zeros(USERS, np.int64)
+    towns = Segmentation("home/town", ("Bonn",), everybody)
+    ranks = RankedUsers("model", "test", BUCKETS, RANKS["model"], np.ones((USERS, 2)))
+    part = measure_ranks(ranks, KS, [towns]) | {"items/model": np.array([0, 1])}
+    whole = measured_from_bytes(measured_to_bytes(part))
+    described = describe_evaluation(whole, ["model"], ["test"], KS)
+    assert described.segments["home/town"]["Bonn"].users == USERS
+
+
 def test_the_picture_shows_scorers_leads_and_segments(found, monkeypatch):
     from matplotlib.axes import Axes
 
