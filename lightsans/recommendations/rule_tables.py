@@ -26,6 +26,9 @@ _FALLBACK = ("segments", "quotas", "caps", "pins")
 """Kinds of rules that lists of popular items keep: the others are about the model's scores."""
 
 
+_ONE_ROW = "score.rules need one row an item, with several values of a column joined by a separator"
+
+
 class _Values(NamedTuple):
     """Values of a column, each with the row that it stands in."""
 
@@ -152,8 +155,20 @@ class RuleTables:
         return warnings
 
     def _places(self, items: Vocabulary) -> Int64:
-        """Item id of each row of the table; 0 where the vocabulary lacks it."""
-        return _numbers_of(self.item_ids, items)
+        """Item id of each row of the table; 0 where the vocabulary lacks it.
+
+        Raises:
+            InputError: Two rows are about one item, as ``7`` and ``7.0`` are in a log of integers.
+        """
+        places = _numbers_of(self.item_ids, items)
+        often = np.flatnonzero(np.bincount(places[places > 0]) > 1)
+        if len(often):
+            written = self.item_ids.filter(pa.array(places == often[0])).to_pylist()
+            raise InputError(
+                f"score.item_table: {' and '.join(map(repr, written))} are one item, "
+                f"{items.raw_item_ids[int(often[0]) - 1].as_py()!r}; {_ONE_ROW}"
+            )
+        return places
 
     def _values(self, column: str, separator: str | None) -> _Values:
         """All values of a column, blank ones left out."""
@@ -302,8 +317,7 @@ def _rows_of_items(config: RunConfig, table: ItemTable) -> tuple[pa.Array, dict[
         often = counted.filter(pc.greater(counted.field("counts"), 1)).field("values")
         raise InputError(
             f"score.item_table: {config.score.item_table}: item {often[0].as_py()!r} has more than "
-            "one row; score.rules need one row an item, with several values of a column joined by "
-            "a separator"
+            f"one row; {_ONE_ROW}"
         )
     return ids, {name: column.filter(is_there) for name, column in table.columns.items()}
 

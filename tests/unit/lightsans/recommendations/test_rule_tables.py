@@ -271,6 +271,17 @@ def test_whole_numbers_of_table_and_pins_may_be_written_with_a_point_or_blanks(t
     assert not any("pins" in said for said in rules.describe(numbers))
 
 
+def test_two_rows_that_are_one_item_however_written_are_an_error(tmp_path):
+    """A boost of both was added twice."""
+    numbers = Vocabulary(pa.array([30, 7, 5]), np.array([9, 7, 5]))
+    twice = rules_of(tmp_path, CAP, "item_id,brand\n7,acme\n30,acme\n7.0,zeta\n")
+    with pytest.raises(InputError, match=r"score.item_table: '7' and '7.0' are one item, 7; .*one"):
+        twice.item_rules(numbers)
+    blank = rules_of(tmp_path, CAP, "item_id,brand\njam,acme\n jam,zeta\n")
+    with pytest.raises(InputError, match=r"'jam' and ' jam' are one item, 'jam'"):
+        blank.item_rules(ITEMS)
+
+
 def test_a_pin_counts_without_blanks_and_of_two_for_one_item_the_first(tmp_path):
     text = f"{CAP}    pins: [{{item: ' jam', position: 3}}, {{item: jam, position: 1}}]\n"
     [pin] = rules_of(tmp_path, text).item_rules(ITEMS).pins
