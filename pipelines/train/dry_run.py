@@ -145,9 +145,10 @@ def _measure(config: RunConfig, dataset: Location, workers: int) -> Measurement:
         item_counts=popularity(config, dataset),
         features=training_features(dataset, manifest),
     )
-    stopwatch = _Stopwatch()
+    stopwatch, started = _Stopwatch(), time.monotonic()
     with contextlib.suppress(_EnoughError):
         trainer.run_epoch(MidEpoch(stopwatch, lambda: None))
+    step_s = stopwatch.step_s or time.monotonic() - started  # nobody asks after an only step
     started = time.monotonic()
     valid = {} if config.train.refit_epochs else trainer.validate()
     valid_s = time.monotonic() - started if valid else 0.0
@@ -156,7 +157,7 @@ def _measure(config: RunConfig, dataset: Location, workers: int) -> Measurement:
         parameters=count_parameters(trainer.model),
         model_mib=round(model_bytes / 2**20, 2),
         memory_mib=round(peak_memory_mib(device), 1),
-        step_s=round(stopwatch.step_s, 5),
+        step_s=round(step_s, 5),
         valid_s=round(valid_s, 2),
     )
 
@@ -166,19 +167,22 @@ class _EnoughError(Exception):
 
 
 class _Stopwatch(CheckpointClock):
-    """Times the steps of an epoch after the first few, and ends it."""
+    """Times the steps of an epoch, but for the first few where there are more, and ends it."""
 
     def __init__(self) -> None:
         super().__init__(None, None, torch.device("cpu"))
         self.step_s = 0.0
 
+    def begin_epoch(self, step: int) -> None:
+        """Measure from here."""
+        self._measured_from, self._first = time.monotonic(), step
+
     def is_due(self, step: int) -> bool:
         """Never; raises once enough is measured."""
         now = time.monotonic()
+        self.step_s = (now - self._measured_from) / (step - self._first)
         if step <= WARM_UP_STEPS:
             self._measured_from, self._first = now, step
-            return False
-        self.step_s = (now - self._measured_from) / (step - self._first)
-        if now - self._measured_from > MEASURE_S:
+        elif now - self._measured_from > MEASURE_S:
             raise _EnoughError
         return False

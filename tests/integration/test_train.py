@@ -230,6 +230,14 @@ def test_a_dry_run_counts_what_training_does(two_workers):
     assert 0 < figures.step_s < figures.epoch_s < figures.total_s
 
 
+def test_a_dry_run_of_an_only_step_has_its_time_too(two_workers):
+    config, first = two_workers
+    whole = replace(config, train=replace(config.train, batch_size=10_000))
+    figures = dry_run(whole, first.manifest.dataset_id)
+    assert figures.steps_per_epoch == 1
+    assert 0 < figures.step_s < figures.total_s
+
+
 def test_an_epoch_says_where_its_time_went_and_the_curves_are_drawn(two_workers):
     _, result = two_workers
     for row in history_of(result.location):

@@ -49,7 +49,7 @@ def call(tmp_path, monkeypatch):
         done.append(session.options.share)
         return {"valid": 0.1, "best_epoch": 1, "cpu_minutes": 1}
 
-    def test_chosen(session, chosen):
+    def test_run(session, run, chosen):
         done.append(session.options.peer_minutes)
         return [{"tested": "judged"}]
 
@@ -63,7 +63,7 @@ def call(tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
     monkeypatch.setattr(Session, "open", classmethod(lambda cls, given: cls(None, None, given)))
     monkeypatch.setattr(temporal, "train_rung", train_rung)
-    monkeypatch.setattr(temporal, "test_chosen", test_chosen)
+    monkeypatch.setattr(temporal, "test_run", test_run)
     return run
 
 
@@ -74,6 +74,8 @@ def test_a_run_on_other_rows_or_with_another_budget_is_not_the_finished_one(call
     assert call("--test") == [3, 2, 15.0]
     assert call("--test", "--peer-minutes", "4") == [3, 2, 15.0, 4.0]
     assert call("--test") == [3, 2, 15.0, 4.0]
+    # Another seed of the rung is trained and tested, and the first one not again.
+    assert call("--test", "--seeds", "2020", "2021") == [3, 2, 15.0, 4.0, 3, 15.0]
 
 
 def test_files_of_other_rows_have_other_names():
