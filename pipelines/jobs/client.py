@@ -41,6 +41,8 @@ JOB_VARIABLE = "LIGHTSANS_JOB"
 REQUEST_TIMEOUT_S = 120.0
 ATTEMPTS, BETWEEN_ATTEMPTS_S = 4, 1.0
 """Requests whose connection ended without an answer are sent again: a busy dashboard drops some."""
+NO_AGENT = "No available agent"
+"""Beginning of the answer of a head that starts, or is busy, once it has waited ten seconds."""
 STATUS_EVERY_S = 1.0
 STOP_WITHIN_S = 60.0
 MAX_COMMAND_BYTES = 100_000
@@ -56,7 +58,7 @@ class OutOfReachError(ClusterError):
 
 
 class DroppedError(OutOfReachError):
-    """The connection ended before an answer: whether the request was carried out is unknown."""
+    """The connection ended before an answer, or nobody there is ready to carry the request out."""
 
 
 class JobClient(Protocol):
@@ -102,7 +104,10 @@ class _Client(JobSubmissionClient):
                 "when started with --dashboard-host=0.0.0.0"
             ) from None
         if response.status_code >= 500:
-            raise OutOfReachError(f"{address} answers with an error: {redact(response.text)}")
+            is_early = response.text.startswith(NO_AGENT)
+            raise (DroppedError if is_early else OutOfReachError)(
+                f"{address} answers with an error: {redact(response.text)}"
+            )
         return response
 
 

@@ -143,7 +143,9 @@ Drops = tuple[str, Counter[str], list[str]]
 
 
 @contextmanager
-def dashboard_that_drops(requests: set[str], attempts: int, *, accepts: bool) -> Iterator[Drops]:
+def dashboard_that_drops(
+    requests: set[str], attempts: int, *, accepts: bool, answer: str = ""
+) -> Iterator[Drops]:
     """A dashboard that ends the connections of some first attempts without an answer.
 
     Yields its address, how often each request came, and the ids of the jobs that it has.
@@ -152,11 +154,12 @@ def dashboard_that_drops(requests: set[str], attempts: int, *, accepts: bool) ->
         requests: Method and path, up to the names in it, of those that are dropped.
         attempts: How many of each are.
         accepts: Whether a job is started before its answer is lost.
+        answer: An error that these attempts get instead.
     """
     came, accepted = Counter[str](), []
 
     class Handler(BaseHTTPRequestHandler):
-        def answer(self) -> None:
+        def handle_request(self) -> None:
             request = f"{self.command} {'/'.join(self.path.split('/')[:3])}"
             came[request] += 1
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -164,6 +167,11 @@ def dashboard_that_drops(requests: set[str], attempts: int, *, accepts: bool) ->
             is_dropped = request in requests and came[request] <= attempts
             if job_id and (accepts or not is_dropped):
                 accepted.append(job_id)
+            if is_dropped and answer:
+                self.send_response(500)
+                self.end_headers()
+                self.wfile.write(answer.encode())
+                return
             if is_dropped:
                 self.close_connection = True
                 return
@@ -177,7 +185,7 @@ def dashboard_that_drops(requests: set[str], attempts: int, *, accepts: bool) ->
                 told = {"version": "4", "ray_version": ray.__version__}
             self.wfile.write(json.dumps(told).encode() if known else b"does not exist")
 
-        do_GET = do_PUT = do_POST = answer  # noqa: N815
+        do_GET = do_PUT = do_POST = handle_request  # noqa: N815
 
         def log_message(self, *words: object) -> None:
             """Say nothing."""
@@ -211,6 +219,20 @@ def test_a_connection_that_is_dropped_is_tried_again_and_no_job_started_twice(qu
         job_id = jobs.submit_job(jobs.connect(address), ["train"], python="python", variables={})
         assert accepted == [job_id]
         assert came["POST /api/jobs"] == (1 if accepts else 3)
+
+
+def test_a_head_that_has_no_agent_yet_is_asked_again(quick):
+    """As Ray's dashboard answers it, once it has waited for ten seconds itself."""
+    answer = "No available agent to submit job, please try again later."
+    submitted = {"POST /api/jobs"}
+    with dashboard_that_drops(submitted, 2, accepts=False, answer=answer) as (address, came, ids):
+        job_id = jobs.submit_job(jobs.connect(address), ["train"], python="python", variables={})
+        assert ids == [job_id]
+        assert came["POST /api/jobs"] == 3
+    with dashboard_that_drops(submitted, 99, accepts=False, answer=answer) as (address, came, _):
+        with pytest.raises(jobs.OutOfReachError, match="please try again later"):
+            jobs.submit_job(jobs.connect(address), ["train"], python="python", variables={})
+        assert came["POST /api/jobs"] == jobs.ATTEMPTS
 
 
 def test_a_job_is_asked_for_after_the_last_attempt_too(quick, monkeypatch):
