@@ -49,22 +49,32 @@ def read_item_table(config: RunConfig) -> FeatureTable | None:
     return None if table is None else read_feature_table(config, table)
 
 
+def read_features(dataset: Location) -> pa.Table:
+    """The features of a dataset's items.
+
+    Raises:
+        InputError: The file is gone.
+    """
+    file = dataset / ITEM_FEATURES
+    try:
+        return file.read_table().combine_chunks()
+    except FileNotFoundError:
+        raise InputError(f"{file}: the file is gone; make this dataset again") from None
+
+
 def kept_features(dataset: Location) -> FeatureTable | None:
     """The features that a dataset has, without the table that they are from; None without any."""
     vocabulary = load_vocabulary(dataset)
     if vocabulary.is_listed is None:
         return None
-    is_listed, file = pa.array(vocabulary.is_listed), dataset / ITEM_FEATURES
-    try:
-        table = file.read_table().filter(is_listed)
-    except FileNotFoundError:
-        raise InputError(f"{file}: the file is gone; make this dataset again") from None
+    is_listed = pa.array(vocabulary.is_listed)
+    table = read_features(dataset).filter(is_listed)
     columns = {name: one_chunk(table[name]) for name in table.column_names if name != DESCRIBED}
     for name, column in columns.items():
         if is_list(column.type):  # whose values parquet names in another way
             columns[name] = column.cast(pa.list_(column.type.value_type))
     ids = vocabulary.raw_item_ids.filter(is_listed).cast(pa.string())
-    return FeatureTable(file, ids, columns)
+    return FeatureTable(dataset / ITEM_FEATURES, ids, columns)
 
 
 def join_features(table: FeatureTable, known: Vocabulary, allow_unmatched: bool) -> JoinedFeatures:

@@ -20,11 +20,11 @@ from lightsans.errors import InputError
 from lightsans.model.item_features import ItemFeatures
 from lightsans.model.network import LightSANs
 from lightsans.model.warm_start import ITEM_TABLE
+from lightsans.stages.feature_files import read_features
 from lightsans.storage import model_files as files
 from lightsans.storage.location import Location
 from lightsans.storage.manifest_kinds import DatasetManifest, ModelManifest
 from lightsans.storage.manifests import read_manifest
-from lightsans.storage.parts import ITEM_FEATURES
 
 MAP = "item_features."
 """Prefix of the names of the map's weights."""
@@ -43,19 +43,6 @@ class LearnedFeatures:
         """Weights of the map, by their own names."""
         found = self.weights.items()
         return {name.removeprefix(MAP): value for name, value in found if name.startswith(MAP)}
-
-
-def read_features(dataset: Location) -> pa.Table:
-    """The features of a dataset's items.
-
-    Raises:
-        InputError: The file is gone.
-    """
-    file = dataset / ITEM_FEATURES
-    try:
-        return file.read_table().combine_chunks()
-    except FileNotFoundError:
-        raise InputError(f"{file}: the file is gone; make this dataset again") from None
 
 
 def training_features(

@@ -10,7 +10,8 @@ import pytest
 
 from lightsans.config import RunConfig
 from lightsans.dataset.vocabulary import load_vocabulary
-from lightsans.stages.item_features import learned_features, read_features
+from lightsans.stages.feature_files import read_features
+from lightsans.stages.item_features import learned_features
 from lightsans.storage.location import Location, locate
 from lightsans.storage.manifest_kinds import DatasetManifest
 from lightsans.storage.manifests import require_manifest
