@@ -104,7 +104,7 @@ class ListMaker:
     ) -> None:
         self._model = model.eval()
         self.items = self._model_items = model_items
-        self.dataset_items = self._dataset_items = dataset_items
+        self.dataset_items = dataset_items
         self._mapping, self.k, self._remove_seen = mapping, k, remove_seen
         self._histories_are_seen = histories_are_seen
         self._now: int | Int64 | None = now
@@ -148,7 +148,7 @@ class ListMaker:
         unmet, raw = 0, lists.flatten()
         for items, rules, is_in in (
             (self._model_items, self.rules.model, is_model),
-            (self._dataset_items, self.rules.popular, ~is_model),
+            (self.dataset_items, self.rules.popular, ~is_model),
         ):
             if not rules.quotas or not is_in.any():
                 continue
@@ -324,7 +324,7 @@ class ListMaker:
         self, seen: UserSequences, users: Intp, segments: Int64
     ) -> tuple[pa.ListArray, pa.ListArray]:
         vectors, index = torch.ones(len(users), 1), self._popular_index
-        return self._lists(vectors, index, seen, users, segments, self._dataset_items, NOTHING)
+        return self._lists(vectors, index, seen, users, segments, self.dataset_items, NOTHING)
 
     def _lists(
         self,

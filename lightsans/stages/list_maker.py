@@ -50,12 +50,12 @@ def load_list_maker(
     rules = None
     manifest = require_manifest(DatasetManifest, dataset, "run `submit.py preprocess` first")
     if tables is not None:
-        of_model = {
+        of_model = recent and {
             window: _by_model(counts, mapping, model_items.num_items)
-            for window, counts in (recent or {}).items()
+            for window, counts in recent.items()
         }
         rules = ListRules(
-            tables.item_rules(model_items, None if recent is None else of_model),
+            tables.item_rules(model_items, of_model),
             tables.fallback_rules(dataset_items),
             tuple(segment_of(users, id_type(manifest.user_id_type)) for users in tables.users),
         )

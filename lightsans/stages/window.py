@@ -5,6 +5,8 @@ import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from lightsans.arrays import Int64
 from lightsans.columns.times import from_iso
 from lightsans.dataset.held_out import Split
@@ -79,14 +81,31 @@ def count_here(
     Args:
         dataset: The dataset.
         manifest: Its manifest.
-        windows: Numbers of days.
+        windows: Numbers of days; without any, nothing is read.
     """
+    if not windows:
+        return {}
     parts, end = sequence_parts(dataset, manifest), window_end(manifest)
-    return {days: count_parts(parts, end, days, manifest.items) for days in windows}
+    return dict(zip(windows, count_parts(parts, end, windows, manifest.items), strict=True))
 
 
-def count_parts(parts: Sequence[Location], end: int, days: int, num_items: int) -> Int64:
-    """Interactions of each item of some parts in the days before a moment, in microseconds."""
-    timed = (load_timed(part, None, None) for part in parts)
-    counts = (count_rows(u.sequences, u.timestamps, end, days, num_items) for u in timed)
-    return functools.reduce(operator.add, counts)
+def count_parts(
+    parts: Sequence[Location], end: int, windows: Sequence[int], num_items: int
+) -> Int64:
+    """Interactions of each item of some parts before a moment, (windows, num_items + 1).
+
+    Args:
+        parts: The parts.
+        end: The moment, in microseconds.
+        windows: Numbers of days.
+        num_items: Size of the catalogue.
+    """
+
+    def count(part: Location) -> Int64:
+        users = load_timed(part, None, None)
+        times = users.timestamps
+        return np.stack(
+            [count_rows(users.sequences, times, end, days, num_items) for days in windows]
+        )
+
+    return functools.reduce(operator.add, map(count, parts))

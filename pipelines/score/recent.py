@@ -1,7 +1,8 @@
-"""Counts of the items of the last days, for the lists of users of whom the model knows nothing."""
+"""Counts of the items of the last days: for lists of popular items, and boosts by them."""
 
 import functools
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import ray
@@ -17,13 +18,13 @@ from pipelines.session.tasks import merge_all
 _PARTS_PER_TASK = 8
 
 
-def count_recent(dataset: Location, manifest: DatasetManifest, days: int) -> Any:
-    """Reference to interactions of each item in the last days, added up in a tree of tasks."""
+def count_recent(dataset: Location, manifest: DatasetManifest, windows: Sequence[int]) -> Any:
+    """Reference to what `count_parts` counts in all parts, added up in a tree of tasks."""
     parts = sequence_parts(dataset, manifest)
-    window = window_end(manifest), days, manifest.items
+    asked = window_end(manifest), windows, manifest.items
     counted = (
         _count_parts.options(num_cpus=cpus_per_task()).remote(
-            parts[first : first + _PARTS_PER_TASK], *window
+            parts[first : first + _PARTS_PER_TASK], *asked
         )
         for first in range(0, len(parts), _PARTS_PER_TASK)
     )
@@ -31,8 +32,10 @@ def count_recent(dataset: Location, manifest: DatasetManifest, days: int) -> Any
 
 
 @ray.remote
-def _count_parts(parts: list[SequencePart], end: int, days: int, num_items: int) -> Int64:
-    return count_parts(parts, end, days, num_items)
+def _count_parts(
+    parts: list[SequencePart], end: int, windows: Sequence[int], num_items: int
+) -> Int64:
+    return count_parts(parts, end, windows, num_items)
 
 
 @ray.remote

@@ -9,7 +9,7 @@ written once the rows add up to the dataset's users.
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -228,9 +228,10 @@ def _score_parts(job: ScoreJob, choice: ItemChoice) -> list[RunPart]:
         say(f"score: {len(done)} of {len(sizes)} parts are there already")
     if missing:
         dataset, manifest = job.dataset, job.dataset_manifest
-        recent = [count_recent(dataset, manifest, days) for days in job.config.score.recent_days]
+        windows = job.config.score.recent_days
+        counts = count_recent(dataset, manifest, windows) if windows else ()
         # Task and actors refer to it by a list: an argument of its own would be copied.
-        shared = [_load_shared.remote(job, choice, *recent)]
+        shared = [_load_shared.remote(job, choice, counts)]
         started, users = time.monotonic(), 0
         with bar("score", sum(sizes[name] for name in missing)) as progress:
             for row in _commits(job, shared, missing):
@@ -271,7 +272,7 @@ def _commits(
 
 
 @ray.remote
-def _load_shared(job: ScoreJob, choice: ItemChoice, *counts: Int64) -> "Packed":
+def _load_shared(job: ScoreJob, choice: ItemChoice, counts: Sequence[Int64]) -> "Packed":
     from pipelines.score.shared_model import load_shared  # with PyTorch: not in the driver
 
     recent = dict(zip(job.config.score.recent_days, counts, strict=True))

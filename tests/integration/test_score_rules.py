@@ -89,7 +89,8 @@ def test_a_run_keeps_its_rules_counts_what_they_lack_and_is_carried_over(finishe
 def test_what_is_popular_now_is_counted_over_all_parts_and_every_night_anew(finished, capfd):
     config, result = finished
     rules = RulesConfig(boosts=(Boost(recent_days=30, weight=5.0),))
-    boosted = dataclasses.replace(config, score=dataclasses.replace(config.score, rules=rules))
+    score = dataclasses.replace(config.score, rules=rules, popular_days=1)  # two windows at once
+    boosted = dataclasses.replace(config, score=score)
     ids = result.dataset.dataset_id, result.model.model_id
     run = run_score(boosted, *ids)
     files = [file.path for part in run.manifest.parts for file in part.files]

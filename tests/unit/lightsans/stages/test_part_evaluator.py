@@ -162,7 +162,7 @@ def test_the_fallback_counts_the_last_days_before_the_newest_row_or_as_of(job, u
     expected = np.bincount(inside, minlength=ITEMS + 1)
     for changed in (newest, as_of):
         assert window_end(changed) == moment
-        np.testing.assert_array_equal(count_here(made.dataset, changed, [3])[3], expected)
+        np.testing.assert_array_equal(count_here(made.dataset, changed, [2, 3])[3], expected)
 
 
 def copy_of(made, directory, **changes):
