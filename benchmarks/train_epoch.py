@@ -61,7 +61,7 @@ def ray_of(threads: int) -> Iterator[None]:
     """A Ray of this process, whose workers have so many threads."""
     import ray
 
-    from pipelines.session.ray_session import have_dashboard, quick_start
+    from pipelines.embedded.start import have_dashboard, quick_start
 
     environment = {"OMP_NUM_THREADS": str(threads)}
     with quick_start():

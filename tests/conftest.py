@@ -158,8 +158,10 @@ def ray_cluster(s3_credentials: None) -> Iterator[None]:
         patch.setenv("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
         import ray
 
-        from pipelines.session.ray_session import have_dashboard, quick_start
+        from pipelines.embedded.start import have_dashboard, quick_start
+        from pipelines.embedded.workers import MODELS, expect_workers
 
+        expect_workers([*MODELS, "ray.train.torch", "ray.data"])
         with quick_start():
             ray.init(
                 address="local",  # also where RAY_ADDRESS is set for the tests marked `cluster`

@@ -24,6 +24,7 @@ from pipelines.console.output import (
     print_table,
     with_interval,
 )
+from pipelines.session.clusters import expect_own_ray
 
 # Stages are imported by the commands that run them: `--help` must not wait for Ray and torch.
 
@@ -67,12 +68,13 @@ def nightly(
     stays published, and root/reports/nightly-DATE.json holds the numbers. After `rollback`, and for
     a date before the published one, the run is made and kept, but not published.
     """
-    from pipelines.nightly.catch_up import run_missed_nights
-    from pipelines.nightly.stage import run_nightly
-
     loaded = read_config(config, overrides).config
     if as_of is not None and not as_of.strip():  # a variable that was not set, most likely
         raise ConfigError("--as-of is empty; give a date, or leave it out and set data.as_of")
+    expect_own_ray()
+    from pipelines.nightly.catch_up import run_missed_nights
+    from pipelines.nightly.stage import run_nightly
+
     try:
         with only_results_on_stdout():
             missed = run_missed_nights(loaded, as_of, force=force) if catch_up else []

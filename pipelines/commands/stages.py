@@ -36,6 +36,7 @@ from pipelines.commands.results import (
     search_json,
 )
 from pipelines.console.output import only_results_on_stdout, print_json, print_metrics, print_table
+from pipelines.session.clusters import expect_own_ray
 
 # Stages are imported by the commands that run them, once the configuration is read: neither
 # `--help` nor a mistake in a setting waits for Ray and torch.
@@ -90,6 +91,7 @@ def train(
     if warm_start is not None:
         overrides = [*(overrides or ()), f"train.warm_start={warm_start}"]
     selected = select(config, overrides, dataset)
+    expect_own_ray()
     from pipelines.train.identity import judged_model, refit_of
     from pipelines.train.stage import run_train
 
@@ -137,6 +139,7 @@ def evaluate(
     """
     overrides = with_recommendations(overrides, recommendations)
     selected = select(config, overrides, dataset, model)
+    expect_own_ray()
     from pipelines.evaluate.stage import protocol_text, run_evaluate
 
     with only_results_on_stdout():
@@ -171,6 +174,7 @@ def score(
     manifest.json comes last. docs/recommendations.md has the layouts and example queries.
     """
     selected = select(config, overrides, dataset, model, refit)
+    expect_own_ray()
     from pipelines.score.stage import run_score
     from pipelines.score.table import write_to_table
 
@@ -204,6 +208,7 @@ def pipeline(
     learnt everything, as a night's are; the metrics are of the model that was tested.
     """
     loaded = read_config(config, overrides)
+    expect_own_ray()
     from pipelines.evaluate.stage import protocol_text
     from pipelines.run_pipeline import run_pipeline
 
@@ -238,6 +243,7 @@ def tune(
 ) -> None:
     """Search hyper-parameters on valid; an interrupted search goes on. Test: once, for the best."""
     selected = select(config, with_space(overrides, space), dataset)
+    expect_own_ray()
     from pipelines.evaluate.stage import protocol_text
     from pipelines.tune.report import print_leaderboard
     from pipelines.tune.stage import run_tune

@@ -5,6 +5,7 @@ import socket
 import time
 
 from lightsans.errors import ConfigError, StorageError
+from pipelines.embedded.workers import MODELS, expect_workers
 
 ANSWER_WITHIN_S = 20.0
 """Time in which a cluster must answer; Ray itself would wait for minutes."""
@@ -18,6 +19,15 @@ class ClusterUnreachableError(StorageError):
 def is_cluster() -> bool:
     """Whether `ensure_ray` connects to a Ray that was there before, rather than start its own."""
     return os.environ.get("RAY_ADDRESS", "") not in ("", "local")
+
+
+def expect_own_ray() -> None:
+    """Have workers that train, rank and score prepared, unless they will be those of a cluster.
+
+    Called before the modules of stages are imported, which takes as long.
+    """
+    if not is_cluster():
+        expect_workers(MODELS)
 
 
 def require_cluster(address: str) -> None:

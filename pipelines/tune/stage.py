@@ -44,11 +44,12 @@ from lightsans.storage.manifests import (
 from lightsans.storage.parts import read_metrics
 from pipelines.console.logs import add_log_context, log_context
 from pipelines.console.progress import say
+from pipelines.embedded.start import have_dashboard
 from pipelines.evaluate.stage import EvaluateResult, run_evaluate
 from pipelines.session.cpus import machine_cpus
 from pipelines.session.lease import Owner
 from pipelines.session.preflight import preflight, train_places
-from pipelines.session.ray_session import ensure_ray, have_dashboard, original_errors
+from pipelines.session.ray_session import ensure_ray, original_errors
 from pipelines.session.stage import find_or_make
 from pipelines.train.identity import model_id
 from pipelines.train.model_directory import finish_model

@@ -27,7 +27,7 @@ from lightsans.errors import ResourceError
 from pipelines.evaluate.stage import run_evaluate
 from pipelines.preprocess.stage import run_preprocess
 from pipelines.score.stage import run_score
-from pipelines.session.ray_session import quick_start
+from pipelines.embedded.start import quick_start
 from pipelines.train.stage import run_train
 from pipelines.tune.stage import run_tune
 

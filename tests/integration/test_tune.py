@@ -258,7 +258,7 @@ os.environ["RAY_AUTH_MODE"] = "disabled"
 import ray
 from lightsans.config.file import load_config
 from pipelines.preprocess.stage import run_preprocess
-from pipelines.session.ray_session import quick_start
+from pipelines.embedded.start import quick_start
 from pipelines.tune.stage import run_tune
 
 with quick_start():

@@ -34,7 +34,7 @@ LIGHTSANS = [
 ]
 PIPELINES = [
     ["early"],
-    ["console"],
+    ["console", "embedded"],
     ["session"],
     ["publish"],
     ["preprocess", "train", "evaluate", "score", "export", "tune"],

@@ -1,0 +1,156 @@
+"""Workers of an embedded Ray, forked by a process that has imported what they import."""
+
+import atexit
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+MODELS = (
+    "torch",
+    "lightsans.stages.part_evaluator",
+    "pipelines.evaluate.ranks",
+    "pipelines.score.parts",
+    "pipelines.score.shared_model",
+    "pipelines.train.task_group",
+    "pipelines.train.worker",
+)
+"""Modules of workers that train, rank and score."""
+WITHOUT_RAY = ("torch", "numba", "pandas", "pyarrow")
+"""Modules that may be imported before Ray has said what its library reads when it is imported."""
+ALWAYS = (
+    *("numba", "pandas", "pyarrow"),
+    "ray._private.workers.default_worker",
+    "pipelines.preprocess.stage",
+)
+"""Modules of all workers."""
+
+_NO_JOB = "ffffffff"
+"""As Ray's process has it for workers that it starts before a driver: they serve any."""
+_WAITING = 128
+"""Workers that may ask at a time."""
+_FLAG = "--python_worker_command="
+_HERE = Path(__file__).parent
+
+
+class ForkServer:
+    """The process that forks workers: `pipelines.embedded.fork_server`."""
+
+    def __init__(self) -> None:
+        self._name = f"lightsans-workers-{secrets.token_hex(8)}"
+        listening = socket.socket(socket.AF_UNIX)
+        listening.bind("\0" + self._name)  # an abstract name, which leaves no file
+        listening.listen(_WAITING)
+        self._process = subprocess.Popen(
+            [sys.executable, str(_HERE / "fork_server.py"), str(listening.fileno())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            # One thread, as most workers have it: libraries read it when they are loaded.
+            env={"OMP_NUM_THREADS": "1", **os.environ},
+            process_group=0,  # Ctrl-C is for the driver to handle
+            pass_fds=[listening.fileno()],
+        )
+        listening.close()
+        self._held: list[str] = []
+        self.has_ray = False
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
+    def load(self, modules: Iterable[str]) -> None:
+        """Let it import modules, some not before `serve`; workers forked later have them."""
+        wanted = list(modules)
+        now = [name for name in wanted if self.has_ray or name in WITHOUT_RAY]
+        self._held += [name for name in wanted if name not in now]
+        self._send(modules=now)
+
+    def take_over(self, command: list[str]) -> list[str]:
+        """Command line of Ray's process of a machine, as one that has its workers from here."""
+        from ray._private import services
+
+        workers = Path(services.__file__).parent / "workers"
+        ours = subprocess.list2cmdline([str(_HERE / "forked_worker.py")])
+        setup, worker = (
+            subprocess.list2cmdline([str(workers / f"{name}_worker.py")])
+            for name in ("setup", "default")
+        )
+        changed = {f" {setup} ": f" {ours} ", f" {worker} ": f" {ours} {self._name} {worker} "}
+
+        def change(argument: str) -> str:
+            if argument.startswith(_FLAG) and all(old in argument for old in changed):
+                for old, new in changed.items():
+                    argument = argument.replace(old, new)
+            return argument
+
+        return [change(argument) for argument in command]
+
+    def serve(self, raylet: int) -> None:
+        """Fork workers from now on.
+
+        Args:
+            raylet: Pid of the process that was started with the command of `take_over`.
+        """
+        self.has_ray = True
+        environment = {**os.environ, "RAY_JOB_ID": _NO_JOB, "RAY_RAYLET_PID": str(raylet)}
+        self._send(modules=self._held, environment=environment, serves=True)
+
+    def close(self) -> None:
+        """End it; its workers stay."""
+        self._process.kill()  # it may be importing, for seconds
+        self._process.communicate()
+
+    def _send(self, **message: Any) -> None:
+        assert self._process.stdin is not None
+        line = json.dumps({"paths": sys.path, **message}).encode() + b"\n"
+        with suppress(OSError):  # it is gone: workers start as Ray has it
+            self._process.stdin.write(line)
+            self._process.stdin.flush()
+
+
+def is_raylet(command: list[str]) -> bool:
+    """Whether a command line is that of Ray's process of a machine."""
+    return any(argument.startswith(_FLAG) for argument in command)
+
+
+_server: ForkServer | None = None
+
+
+def expect_workers(modules: Iterable[str] = ()) -> None:
+    """Begin to import, in another process, what workers of this process's own Ray will import.
+
+    The sooner before Ray starts, the less its workers wait. Does nothing but on Linux: elsewhere a
+    process that has loaded these libraries cannot be forked safely.
+    """
+    global _server
+    if sys.platform != "linux":
+        return
+    if _server is None:
+        _server = ForkServer()
+        modules = [*modules, *ALWAYS]
+        atexit.register(end_fork_server)
+    _server.load(modules)
+
+
+def fork_server() -> ForkServer | None:
+    """The fork server for a Ray that starts now, if there is one."""
+    if _server is not None and _server.has_ray:  # that Ray has ended
+        end_fork_server()
+    expect_workers()
+    return _server
+
+
+def end_fork_server() -> None:
+    """End the fork server; a Ray that is started later has another."""
+    global _server
+    if _server is not None:
+        _server.close()
+        _server = None
