@@ -29,10 +29,10 @@ _RAYLET = "RAY_RAYLET_PID"
 
 
 class Job(NamedTuple):
-    """What a forked process becomes."""
+    """Request of a worker, in the process that was forked for it."""
 
     request: dict[str, Any]
-    """Command line, environment and working directory of a worker."""
+    """Command line, environment and working directory."""
     streams: list[int]
     """Its stdin, stdout and stderr."""
 

@@ -32,7 +32,7 @@ ALWAYS = (
 """Modules of all workers."""
 
 _NO_JOB = "ffffffff"
-"""As Ray's process has it for workers that it starts before a driver: they serve any."""
+"""Id of no job, which Ray gives to workers that it starts before a driver: they serve any."""
 _WAITING = 128
 """Workers that may ask at a time."""
 _FLAG = "--python_worker_command="
@@ -40,7 +40,7 @@ _HERE = Path(__file__).parent
 
 
 class ForkServer:
-    """The process that forks workers: `pipelines.embedded.fork_server`."""
+    """Process that forks workers, which runs `pipelines.embedded.fork_server`."""
 
     def __init__(self) -> None:
         self._name = f"lightsans-workers-{secrets.token_hex(8)}"

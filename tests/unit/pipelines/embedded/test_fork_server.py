@@ -64,7 +64,7 @@ def programs(tmp_path: Path) -> Path:
 def start(
     server: ForkServer, programs: Path, *more: str, raylet: int = 77, **environment: str
 ) -> tuple[dict[str, Any], str]:
-    """What a worker tells that is asked for as Ray does, and what it printed."""
+    """Ask for a worker as Ray does; what it tells, and what it printed."""
     told = programs / "told.json"
     told.unlink(missing_ok=True)
     command = [FORKED, server._name, str(programs / "default_worker.py"), str(told), *more]

@@ -12,7 +12,7 @@ from pipelines.embedded import workers
 @pytest.mark.programs
 @pytest.mark.parametrize("modules", [workers.ALWAYS, workers.MODELS], ids=["always", "models"])
 def test_all_modules_are_there_and_those_said_to_need_no_ray_import_none(modules):
-    """What cannot be imported is left to the worker that needs it: nobody would say so."""
+    """Nobody would say so otherwise: what fails is left to the worker that needs it."""
     for name in modules:
         importlib.import_module(name)
     script = "import importlib, sys; [importlib.import_module(name) for name in sys.argv[1:]]"
@@ -42,8 +42,9 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     made: list[Any] = []
 
     def make() -> FakeServer:
-        made.append(FakeServer())
-        return made[-1]
+        server = FakeServer()
+        made.append(server)
+        return server
 
     monkeypatch.setattr(workers, "ForkServer", make)
     monkeypatch.setattr(workers, "_server", None)
