@@ -13,6 +13,8 @@ from lightsans.columns.kernels import MULTIPLIER, mix
 from lightsans.compiling import compiled
 
 _ZERO, _ONE, _FOUR = np.uint64(0), np.uint64(1), np.uint64(4)
+_FEW = 24
+"""Rows of one user and time that are compared in pairs."""
 
 
 @compiled()
@@ -68,10 +70,16 @@ def count_repeats(offsets: Array, item: Array, times: Array) -> int:
             last = first + 1
             while last < end and times[last] == times[first]:
                 last += 1
-            if last - first > 1:
+            if last - first > _FEW:
                 items = np.sort(item[first:last])
                 for i in range(1, len(items)):
                     repeats += items[i] == items[i - 1]
+            else:  # no copy for a user's few rows of one time, which some logs are full of
+                for i in range(first + 1, last):
+                    for j in range(first, i):
+                        if item[j] == item[i]:
+                            repeats += 1
+                            break
             first = last
     return repeats
 

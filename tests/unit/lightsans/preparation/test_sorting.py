@@ -1,4 +1,5 @@
 import pyarrow as pa
+import pytest
 
 from lightsans.preparation.part_files import load_interactions, save_interactions
 from lightsans.preparation.sorting import count_exact_duplicates, users_of
@@ -24,6 +25,14 @@ def test_exact_duplicates_repeat_user_item_and_time():
     rows = [("a", "x", 1, 5.0), ("a", "x", 1, 4.0), ("a", "x", 2, 5.0), ("b", "x", 1, 5.0)]
     table = sorted_part(rows * 2)
     assert count_exact_duplicates(table, users_of(table)[1]) == 5
+
+
+@pytest.mark.parametrize("count", [2, 24, 25, 80])
+def test_duplicates_are_counted_among_few_rows_of_a_time_and_among_many(count):
+    """Two ways: few are compared in pairs, many are sorted."""
+    items = [f"i{number % 7}" for number in range(count)]
+    table = sorted_part([("a", item, 1, 5.0) for item in items] + [("a", "i0", 2, 5.0)])
+    assert count_exact_duplicates(table, users_of(table)[1]) == count - len(set(items))
 
 
 def test_ties_keep_the_order_of_the_input():
