@@ -161,7 +161,7 @@ def ray_cluster(s3_credentials: None) -> Iterator[None]:
         from pipelines.embedded.start import have_dashboard, quick_start
         from pipelines.embedded.workers import MODELS, expect_workers
 
-        expect_workers([*MODELS, "ray.train.torch", "ray.data", "pyarrow.dataset", "numba.typed"])
+        expect_workers([*MODELS, "pyarrow.dataset", "numba.typed"])
         with quick_start():
             ray.init(
                 address="local",  # also where RAY_ADDRESS is set for the tests marked `cluster`

@@ -4,14 +4,15 @@ A worker that Ray starts imports for two or three seconds of processor time, and
 with the others. Started by `pipelines.embedded.workers`, which sends messages to stdin, a line of
 JSON each: modules to import, and at last the environment that Ray's process of the machine gives to
 workers, from when on `pipelines.embedded.forked_worker` is answered. Ends with the driver. Before
-it forks it calls nothing but imports, so that no other thread holds a lock. Processes of other
-users get no answer.
+it forks it calls nothing but imports: the one thread that these begin, of pyarrow's allocator,
+knows how to fork. Processes of other users get no answer.
 """
 
 import gc
 import importlib
 import json
 import os
+import resource
 import runpy
 import select
 import signal
@@ -21,18 +22,21 @@ import sys
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-LONGEST_REQUEST = 1 << 24
+_LONGEST_REQUEST = 1 << 24
 """Bytes of a command line and an environment."""
-TAKEN, DECLINED = b"1", b"0"
+_TAKEN, _DECLINED = b"1", b"0"
 _SILENCE_S = 10.0
 _RAYLET = "RAY_RAYLET_PID"
+_FIRST = "RAY_worker_oom_score_adjustment"  # the case is Ray's
+_BEFORE_PYTHON = ("PYTHON", "LD_")
+"""Beginnings of variables that are of use to a new process alone."""
 
 
 class Job(NamedTuple):
     """Request of a worker, in the process that was forked for it."""
 
     request: dict[str, Any]
-    """Command line, environment and working directory."""
+    """Command line, environment, working directory and limit of open files."""
     streams: list[int]
     """Its stdin, stdout and stderr."""
 
@@ -47,19 +51,20 @@ def main(descriptor: int) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # Ray itself looks after workers
     gc.disable()
     listening = socket.socket(fileno=descriptor)
-    paths, begun, serves = list(sys.path), b"", False
+    paths, begun = list(sys.path), b""
+    sources = select.poll()  # numbers of descriptors may be high
+    sources.register(0, select.POLLIN)
     while True:
-        sources: list[int] = [0, listening.fileno()] if serves else [0]
-        readable, _, _ = select.select(sources, [], [])
-        if 0 in readable:
+        if 0 in [source for source, _ in sources.poll()]:
             read = os.read(0, 1 << 16)
             if not read:
                 return
             *whole, begun = (begun + read).split(b"\n")
             for line in whole:
                 message = json.loads(line)
-                serves |= message.get("serves", False)
                 _prepare(message)
+                if "environment" in message:
+                    sources.register(listening, select.POLLIN)
             gc.freeze()  # what workers share is not written to by their garbage collectors
         elif (job := _accept(listening)) is not None:
             listening.close()
@@ -68,8 +73,10 @@ def main(descriptor: int) -> None:
 
 
 def _prepare(message: dict[str, Any]) -> None:
-    sys.path += [path for path in message["paths"] if path not in sys.path]
-    os.environ.update(message.get("environment", {}))
+    sys.path[:] = message["paths"]  # what workers get is what the driver would
+    if "environment" in message:
+        os.environ.clear()
+        os.environ.update(message["environment"])
     for module in message["modules"]:
         with suppress(Exception):  # the worker that needs it will say
             importlib.import_module(module)
@@ -77,20 +84,36 @@ def _prepare(message: dict[str, Any]) -> None:
 
 def _accept(listening: socket.socket) -> Job | None:
     """Answer a request; in the process that is forked for it, what it asks for."""
-    connection, _ = listening.accept()
     streams: list[int] = []
-    with connection, suppress(OSError, ValueError):
-        connection.settimeout(_SILENCE_S)
-        if peer_user(connection) == os.getuid():
-            size, streams, _, _ = socket.recv_fds(connection, 4, 3)
-            request = json.loads(_read(connection, int.from_bytes(size, "little")))
-            fits = len(streams) == 3 and _fits(request)
-            connection.sendall(TAKEN if fits else DECLINED)  # fails where nobody waits any more
-            if fits and os.fork() == 0:
-                return Job(request, streams)
+    with suppress(OSError, ValueError, KeyError):
+        connection, _ = listening.accept()
+        with connection:
+            connection.settimeout(_SILENCE_S)
+            if peer_user(connection) == os.getuid():
+                size, streams, _, _ = socket.recv_fds(connection, 4, 3)
+                request = json.loads(_read(connection, int.from_bytes(size, "little")))
+                pid = _fork() if len(streams) == 3 and _fits(request) else None
+                if pid == 0:
+                    return Job(request, streams)
+                _answer(connection, pid)
     for stream in streams:
         os.close(stream)
     return None
+
+
+def _fork() -> int | None:
+    try:
+        return os.fork()
+    except OSError:  # no process or memory is left: Ray's own way tells it
+        return None
+
+
+def _answer(connection: socket.socket, pid: int | None) -> None:
+    try:
+        connection.sendall(_DECLINED if pid is None else _TAKEN)
+    except OSError:  # nobody waits any more: the worker was started in another way
+        if pid is not None:
+            os.kill(pid, signal.SIGKILL)
 
 
 def peer_user(connection: socket.socket) -> int:
@@ -101,7 +124,7 @@ def peer_user(connection: socket.socket) -> int:
 
 def _read(connection: socket.socket, size: int) -> bytes:
     found = b""
-    while len(found) < min(size, LONGEST_REQUEST):
+    while len(found) < min(size, _LONGEST_REQUEST):
         part = connection.recv(1 << 16)
         if not part:
             raise ValueError("the request ends early")
@@ -112,12 +135,12 @@ def _read(connection: socket.socket, size: int) -> bytes:
 def _fits(request: dict[str, Any]) -> bool:
     """Whether a worker that is forked here is as good as one that is started."""
     context = request["context"]
-    return request["environment"].get(_RAYLET) == os.environ.get(_RAYLET) and not (
-        context
-        and (
-            context["command_prefix"]
-            or context["override_worker_entrypoint"]
-            or context["py_executable"] != sys.executable
+    return request["environment"].get(_RAYLET) == os.environ.get(_RAYLET) and (
+        not context
+        or (
+            not (context["command_prefix"] or context["override_worker_entrypoint"])
+            and context["py_executable"] == sys.executable
+            and not any(name.startswith(_BEFORE_PYTHON) for name in context["env_vars"])
         )
     )
 
@@ -132,6 +155,10 @@ def _become_worker(job: Job, paths: list[str]) -> None:
     os.environ.clear()
     os.environ.update(job.request["environment"])
     os.chdir(job.request["directory"])
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, tuple(job.request["open_files"]))
+    with suppress(OSError):  # Ray does so to the process that asked, unless it may not
+        _be_first_to_go()
     if job.request["context"]:
         from ray._private.utils import update_envs
 
@@ -142,6 +169,13 @@ def _become_worker(job: Job, paths: list[str]) -> None:
         sys.modules["numpy"].random.seed()
     gc.enable()
     runpy.run_path(sys.argv[0], run_name="__main__")
+
+
+def _be_first_to_go() -> None:
+    """Let Linux end this worker, which is started again, before the driver when memory is short."""
+    score = os.environ.get(_FIRST, "1000")
+    with open("/proc/self/oom_score_adj", "w") as file:
+        file.write(score)
 
 
 if __name__ == "__main__":

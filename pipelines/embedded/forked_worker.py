@@ -1,12 +1,13 @@
 """Program that an embedded Ray starts for a worker: has it forked, or else becomes it.
 
-Ray's command is ``PYTHON OURS OURS NAME WORKER … --language=PYTHON``, with the environment of a
-worker that has one of its own in ``--serialized-runtime-env-context=JSON``, or, where nothing is to
-be set up, ``PYTHON OURS NAME WORKER …``. Imports little: Ray waits for it.
+Ray's command is ``PYTHON OURS FLAGS OURS NAME WORKER … --language=PYTHON``, with the environment of
+a worker that has one of its own in ``--serialized-runtime-env-context=JSON``, or, where nothing is
+to be set up, ``PYTHON FLAGS OURS NAME WORKER …``. Imports little: Ray waits for it.
 """
 
 import json
 import os
+import resource
 import socket
 import struct
 import sys
@@ -23,7 +24,9 @@ def main(arguments: list[str]) -> None:
         arguments: Command line of this program.
     """
     own, *rest = arguments
+    flags = []
     while rest[0] == own or rest[0].startswith("-"):
+        flags += [rest[0]] if rest[0] != own else []
         rest = rest[1:]
     name, *worker = rest
     plain = [each for each in worker if not each.startswith((_CONTEXT, _LANGUAGE))]
@@ -33,10 +36,12 @@ def main(arguments: list[str]) -> None:
         "context": json.loads(contexts[0]) if contexts else {},
         "environment": dict(os.environ),
         "directory": os.getcwd(),
+        "open_files": resource.getrlimit(resource.RLIMIT_NOFILE),
     }
     if not _is_forked(name, json.dumps(request).encode()):
         setup = os.path.join(os.path.dirname(plain[0]), "setup_worker.py")
-        os.execv(sys.executable, [sys.executable, *([setup] if worker != plain else []), *worker])
+        command = [*([setup] if worker != plain else []), *flags, *worker]
+        os.execv(sys.executable, [sys.executable, *command])
 
 
 def _is_forked(name: str, request: bytes) -> bool:

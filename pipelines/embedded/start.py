@@ -67,7 +67,7 @@ def _with_forked_workers() -> Iterator[None]:
     start_process = services.start_ray_process
 
     def start(command: list[str], *arguments: Any, **options: Any) -> Any:
-        if server is None or server.has_ray or not is_raylet(command):
+        if server is None or server.serves or not is_raylet(command):
             return start_process(command, *arguments, **options)
         started = start_process(server.take_over(command), *arguments, **options)
         server.serve(started.process.pid)

@@ -1,6 +1,7 @@
 """Workers of an embedded Ray, forked by a process that has imported what they import."""
 
 import atexit
+import fcntl
 import json
 import os
 import secrets
@@ -21,7 +22,11 @@ MODELS = (
     "pipelines.train.task_group",
     "pipelines.train.worker",
 )
-"""Modules of workers that train, rank and score."""
+"""Modules of workers that train, rank and score.
+
+None may import ``ray.data``: by that Ray draws its first random id, and all that are forked later
+would go on with the same ones.
+"""
 WITHOUT_RAY = ("torch", "numba", "pandas", "pyarrow")
 """Modules that may be imported before Ray has said what its library reads when it is imported."""
 ALWAYS = (
@@ -35,6 +40,9 @@ _NO_JOB = "ffffffff"
 """Id of no job, which Ray gives to workers that it starts before a driver: they serve any."""
 _WAITING = 128
 """Workers that may ask at a time."""
+_ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+"""As most workers have it; libraries read it when they are loaded."""
+_PIPE_BYTES = 1 << 20
 _FLAG = "--python_worker_command="
 _HERE = Path(__file__).parent
 
@@ -48,18 +56,21 @@ class ForkServer:
         listening.bind("\0" + self._name)  # an abstract name, which leaves no file
         listening.listen(_WAITING)
         self._process = subprocess.Popen(
-            [sys.executable, str(_HERE / "fork_server.py"), str(listening.fileno())],
+            [sys.executable, *_flags(), str(_HERE / "fork_server.py"), str(listening.fileno())],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            # One thread, as most workers have it: libraries read it when they are loaded.
-            env={"OMP_NUM_THREADS": "1", **os.environ},
+            env=_ONE_THREAD | os.environ,
             process_group=0,  # Ctrl-C is for the driver to handle
             pass_fds=[listening.fileno()],
         )
         listening.close()
+        assert self._process.stdin is not None
+        with suppress(OSError):  # it reads nothing while it imports
+            fcntl.fcntl(self._process.stdin, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         self._held: list[str] = []
-        self.has_ray = False
+        self.serves = False
+        """Whether a Ray has, or had, its workers from it."""
 
     @property
     def pid(self) -> int:
@@ -69,7 +80,7 @@ class ForkServer:
     def load(self, modules: Iterable[str]) -> None:
         """Let it import modules, some not before `serve`; workers forked later have them."""
         wanted = list(modules)
-        now = [name for name in wanted if self.has_ray or name in WITHOUT_RAY]
+        now = [name for name in wanted if self.serves or name in WITHOUT_RAY]
         self._held += [name for name in wanted if name not in now]
         self._send(modules=now)
 
@@ -99,9 +110,9 @@ class ForkServer:
         Args:
             raylet: Pid of the process that was started with the command of `take_over`.
         """
-        self.has_ray = True
-        environment = {**os.environ, "RAY_JOB_ID": _NO_JOB, "RAY_RAYLET_PID": str(raylet)}
-        self._send(modules=self._held, environment=environment, serves=True)
+        self.serves = True
+        ray = {"RAY_JOB_ID": _NO_JOB, "RAY_RAYLET_PID": str(raylet)}
+        self._send(modules=self._held, environment=_ONE_THREAD | os.environ | ray)
 
     def close(self) -> None:
         """End it; its workers stay."""
@@ -110,10 +121,16 @@ class ForkServer:
 
     def _send(self, **message: Any) -> None:
         assert self._process.stdin is not None
-        line = json.dumps({"paths": sys.path, **message}).encode() + b"\n"
+        paths = [path for path in sys.path if isinstance(path, str)]
+        line = json.dumps({"paths": paths, **message}).encode() + b"\n"
         with suppress(OSError):  # it is gone: workers start as Ray has it
             self._process.stdin.write(line)
             self._process.stdin.flush()
+
+
+def _flags() -> list[str]:
+    """Flags of this Python that Ray, too, hands on to workers."""
+    return ["-S"] * sys.flags.no_site + ["-s"] * sys.flags.no_user_site
 
 
 def is_raylet(command: list[str]) -> bool:
@@ -134,7 +151,10 @@ def expect_workers(modules: Iterable[str] = ()) -> None:
     if sys.platform != "linux":
         return
     if _server is None:
-        _server = ForkServer()
+        try:
+            _server = ForkServer()
+        except OSError:  # this system has no such sockets, or no process left: Ray's way it is
+            return
         modules = [*modules, *ALWAYS]
         atexit.register(end_fork_server)
     _server.load(modules)
@@ -142,7 +162,7 @@ def expect_workers(modules: Iterable[str] = ()) -> None:
 
 def fork_server() -> ForkServer | None:
     """The fork server for a Ray that starts now, if there is one."""
-    if _server is not None and _server.has_ray:  # that Ray has ended
+    if _server is not None and _server.serves:  # that Ray has ended
         end_fork_server()
     expect_workers()
     return _server

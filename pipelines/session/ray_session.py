@@ -24,6 +24,7 @@ from pipelines.console.interruption import call_at_end, received
 from pipelines.console.logs import adopt_ray_loggers
 from pipelines.console.raw_lines import spend_warning_on_arguments
 from pipelines.embedded.start import quick_start
+from pipelines.embedded.workers import end_fork_server
 from pipelines.session.clusters import ClusterUnreachableError, is_cluster, require_cluster
 from pipelines.session.cpus import machine_cpus
 from pipelines.session.directories import make_ray_directories
@@ -118,6 +119,7 @@ def end_embedded() -> None:
         sys.stdout.flush()
         os._exit(128 + number)  # Ray would miss its processes, and say so
     ray.shutdown()
+    end_fork_server()
     remove_directories()
 
 

@@ -7,8 +7,6 @@ from ray.train import FailureConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from pipelines.embedded.start import have_dashboard
-from pipelines.embedded.workers import expect_workers
-from pipelines.session.clusters import is_cluster
 from pipelines.train.errors import explain
 from pipelines.train.job import WorkerJob
 from pipelines.train.worker import Place, train_worker
@@ -24,8 +22,6 @@ def train_with_ray(job: WorkerJob) -> None:
         TrainingError: Memory does not suffice, or a worker waited in vain for the others.
     """
     have_dashboard()
-    if not is_cluster():
-        expect_workers(["ray.train.torch"])
     try:
         make_torch_trainer(job).fit()
     except ray.train.TrainingFailedError as error:

@@ -38,6 +38,9 @@ class Teller:
 def test_each_worker_is_forked_and_draws_ids_and_numbers_of_its_own(ray_cluster):
     server = workers._server
     assert server is not None
+    threads = Path(f"/proc/{server.pid}/task").glob("*/comm")
+    names = {thread.read_text().strip() for thread in threads}
+    assert names <= {"python", "jemalloc_bg_thd"}, "a thread that may hold a lock when it forks"
     actor = ray.remote(num_cpus=0.5)(Teller)
     actors: list[Any] = [actor.remote() for _ in range(3)]
     told = ray.get([each.tell.remote() for each in actors])
@@ -66,7 +69,7 @@ import ray
 from pipelines.embedded import workers
 from pipelines.session.ray_session import ensure_ray
 ensure_ray()
-worker = ray.get(ray.remote(os.getpid).remote())
+worker = ray.get(ray.remote(lambda: os.getpid()).remote())
 print(workers._server.pid, worker, flush=True)
 time.sleep(60)
 """

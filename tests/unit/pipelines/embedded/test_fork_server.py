@@ -2,7 +2,9 @@
 
 import json
 import os
+import resource
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,13 +24,17 @@ pytestmark = [
 ]
 FORKED = str(Path(workers.__file__).with_name("forked_worker.py"))
 WORKER = """
-import json, os, random, signal, sys
+import json, os, random, resource, signal, sys
 import numpy
 told = {
     "parent": os.getppid(), "group": os.getpgrp() == os.getpid(), "directory": os.getcwd(),
     "arguments": sys.argv, "environment": dict(os.environ), "name": __name__,
     "drawn": [random.random(), numpy.random.random()], "has": "colorsys" in sys.modules,
     "path": sys.path, "blocks": signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []),
+    "files": [os.readlink(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd")[:-1]],
+    "limit": resource.getrlimit(resource.RLIMIT_NOFILE),
+    "score": open("/proc/self/oom_score_adj").read().strip(),
+    "children": signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL,
 }
 with open(sys.argv[1], "w") as file:
     file.write(json.dumps(told))
@@ -89,6 +95,10 @@ def test_a_worker_is_forked_with_the_streams_arguments_and_environment_of_its_ow
     assert told["environment"]["COLOUR"] == "blue"
     assert told["environment"].get("OMP_NUM_THREADS") == os.environ.get("OMP_NUM_THREADS")
     assert (told["group"], told["blocks"], told["path"][0]) == (True, True, str(programs))
+    assert told["children"]
+    assert told["score"] == "1000", "Linux ends workers before the driver"
+    assert told["limit"] == list(resource.getrlimit(resource.RLIMIT_NOFILE))
+    assert not [file for file in told["files"][3:] if "socket" in file or "pipe" in file]
     assert printed == "said\n"
     again, _ = start(server, programs)
     assert again["parent"] == server.pid
@@ -103,12 +113,57 @@ def test_environments_of_workers_are_set_up(server, programs):
     more = f"--serialized-runtime-env-context={plain}", "--language=PYTHON"
     told, _ = start(server, programs, *more)
     assert (told["parent"], told["environment"]["A"]) == (server.pid, "b")
-    for other in ({"py_executable": "/bin/python"}, {"command_prefix": ["nice"]}):
+    for other in (
+        {"py_executable": "/bin/python"},
+        {"command_prefix": ["nice"]},
+        {"env_vars": {"PYTHONPATH": "elsewhere"}},
+    ):
         text = json.dumps(json.loads(plain) | other)
         more = f"--serialized-runtime-env-context={text}", "--language=PYTHON"
         told, _ = start(server, programs, *more)
         assert told["parent"] != server.pid, f"{other} needs a process that is started so"
         assert told["environment"]["SET_UP"] == "by Ray's own program"
+
+
+def test_modules_are_those_that_the_driver_would_import(server, programs, monkeypatch):
+    """An installed package must not win over the checkout that a command is run in."""
+    (programs / "own.py").write_text("")
+    monkeypatch.setattr(sys, "path", [str(programs), *sys.path])
+    monkeypatch.setattr(workers, "WITHOUT_RAY", ("own",))
+    other = ForkServer()
+    other.load(["own"])
+    monkeypatch.setattr(sys, "path", sys.path[1:])
+    other.serve(77)
+    (programs / "default_worker.py").write_text(WORKER.replace("colorsys", "own"))
+    told, _ = start(other, programs)
+    other.close()
+    assert told["has"]
+
+
+def test_who_asks_and_says_nothing_is_not_waited_for(server, programs):
+    server.serve(77)
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.connect("\0" + server._name)
+        silent.send(b"\xff\xff")
+    told, _ = start(server, programs)
+    assert told["parent"] == server.pid
+
+
+def test_variables_that_the_driver_has_no_longer_are_gone(programs, monkeypatch):
+    """Libraries read them when they are imported."""
+    (programs / "reads.py").write_text("import os; seen = 'COLOUR' in os.environ")
+    (programs / "default_worker.py").write_text(
+        WORKER.replace('"colorsys" in sys.modules', 'sys.modules["reads"].seen')
+    )
+    monkeypatch.setattr(sys, "path", [str(programs), *sys.path])
+    monkeypatch.setenv("COLOUR", "blue")
+    server = ForkServer()
+    monkeypatch.delenv("COLOUR")
+    server.load(["reads"])  # needs Ray, for all we know
+    server.serve(77)
+    told, _ = start(server, programs)
+    server.close()
+    assert told["has"] is False
 
 
 def test_a_worker_of_another_ray_is_started_as_ray_has_it(server, programs):
