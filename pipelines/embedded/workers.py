@@ -41,7 +41,7 @@ _NO_JOB = "ffffffff"
 _WAITING = 128
 """Workers that may ask at a time."""
 _ONE_THREAD = {"OMP_NUM_THREADS": "1"}
-"""As most workers have it; libraries read it when they are loaded."""
+"""Setting of most workers, which libraries read when they are loaded."""
 _PIPE_BYTES = 1 << 20
 _FLAG = "--python_worker_command="
 _HERE = Path(__file__).parent
