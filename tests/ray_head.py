@@ -99,6 +99,9 @@ def run_head(programs: Path) -> Iterator[Head]:
     try:
         _wait_for_dashboard(started, process)
         yield started
+    except BaseException:
+        _print_logs(directory)  # they are gone in a moment
+        raise
     finally:
         process.terminate()  # the processes of the head end with the one that blocks
         try:
@@ -107,6 +110,13 @@ def run_head(programs: Path) -> Iterator[Head]:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait(timeout=10)
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _print_logs(directory: Path) -> None:
+    """Show the ends of what the head and its dashboard said, to whom a test fails."""
+    logs = sorted(directory.glob("r/session_latest/logs/dashboard*.*"))
+    for log in [directory / "head.log", *logs]:
+        print(f"---- {log.name}\n{log.read_text(errors='replace')[-2000:]}")
 
 
 def _wait_for_dashboard(head: Head, process: subprocess.Popen[bytes]) -> None:
