@@ -52,19 +52,19 @@ class ForkServer:
 
     def __init__(self) -> None:
         self._name = f"lightsans-workers-{secrets.token_hex(8)}"
-        listening = socket.socket(socket.AF_UNIX)
-        listening.bind("\0" + self._name)  # an abstract name, which leaves no file
-        listening.listen(_WAITING)
-        self._process = subprocess.Popen(
-            [sys.executable, *_flags(), str(_HERE / "fork_server.py"), str(listening.fileno())],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env=_ONE_THREAD | os.environ,
-            process_group=0,  # Ctrl-C is for the driver to handle
-            pass_fds=[listening.fileno()],
-        )
-        listening.close()
+        program = str(_HERE / "fork_server.py")
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind("\0" + self._name)  # an abstract name, which leaves no file
+            listening.listen(_WAITING)
+            self._process = subprocess.Popen(
+                [sys.executable, *_flags(), program, str(listening.fileno())],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=_ONE_THREAD | os.environ,
+                process_group=0,  # Ctrl-C is for the driver to handle
+                pass_fds=[listening.fileno()],
+            )
         assert self._process.stdin is not None
         with suppress(OSError):  # it reads nothing while it imports
             fcntl.fcntl(self._process.stdin, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
