@@ -13,6 +13,7 @@ from lightsans.errors import ConfigError
 from lightsans.storage.location import locate
 from pipelines.commands.options import ConfigOption, JsonOption, SetOption, examples, read_config
 from pipelines.console.output import only_results_on_stdout, print_json, print_table
+from pipelines.session.clusters import expect_own_ray
 
 # What does the work is imported by the commands: `--help` must not wait for it.
 
@@ -166,6 +167,7 @@ def backtest(
     Nobody is notified. The same command goes on after an interruption; a later --to adds nights.
     """
     read_config(config, overrides)  # mistakes are told before anything is imported
+    expect_own_ray()
     from pipelines.backtest.dates import nights_between, parse_step
     from pipelines.backtest.report import (
         HEADER,
